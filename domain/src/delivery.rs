@@ -1,0 +1,326 @@
+//! The delivery of one event to one receiver: its own state, apart from the render's.
+//!
+//! A delivery is driven by tickets (one queue message each): ticket `n` stands for attempt
+//! `n`. A ticket that arrives twice, late or out of order finds that its attempt was made
+//! and makes no other; see [`Delivery::admit`].
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::event::{Event, EventName};
+use crate::id::{EventId, JobId};
+use crate::job::Job;
+use crate::retry::{DeliverySchedule, later, with_jitter};
+
+/// How long an attempt keeps others out: the attempt's own limit (15 s) and what it takes
+/// to write it down. A crash costs at most this delay.
+pub const LEASE: TimeDelta = TimeDelta::seconds(30);
+
+/// How late an attempt is when its ticket must be among the dead letters: longer than the
+/// queue brings a ticket back.
+const OVERDUE: TimeDelta = TimeDelta::minutes(20);
+
+/// How many attempts keep the receiver's words; older ones keep status and times only.
+pub const EXCERPTS_KEPT: usize = 10;
+
+/// One event on its way to one receiver.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// The job it tells of.
+    pub job_id: JobId,
+    /// The event; also the `webhook-id` that receivers see.
+    pub event_id: EventId,
+    /// The event's name.
+    pub event: EventName,
+    /// Where it goes. A text here: it is judged again when it is used.
+    pub url: String,
+    /// The exact body. Every attempt sends these bytes.
+    pub body: String,
+    /// Which poller looks after its long waits: the job's.
+    pub shard: u32,
+    /// When it was first due.
+    pub created_at: DateTime<Utc>,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// Every attempt, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// The number of the attempt at which the schedule starts; not 0 after a redelivery.
+    pub round_start: usize,
+    /// Until when an attempt is under way.
+    pub leased_until: Option<DateTime<Utc>>,
+    /// Counts changes; a store writes only over the version it read.
+    pub version: u64,
+}
+
+/// Where a delivery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// Another attempt is due.
+    Pending {
+        /// When.
+        next_at: DateTime<Utc>,
+    },
+    /// The receiver took it.
+    Delivered,
+    /// It was given up, and that is still to be announced.
+    GivenUp,
+    /// It was given up, and an event said so.
+    Exhausted,
+}
+
+impl DeliveryState {
+    /// The wire name. Whether the end was announced is our business alone.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending { .. } => "pending",
+            Self::Delivered => "delivered",
+            Self::GivenUp | Self::Exhausted => "exhausted",
+        }
+    }
+}
+
+/// One attempt, as it went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it began.
+    pub at: DateTime<Utc>,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The first part of the receiver's answer.
+    pub excerpt: String,
+}
+
+/// What came of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The receiver answered with this status.
+    Answered(u16),
+    /// It did not answer.
+    Failed(AttemptError),
+}
+
+/// Why a receiver did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptError {
+    /// Its name does not resolve.
+    Dns,
+    /// It does not accept connections.
+    Connect,
+    /// Its certificate or TLS is not acceptable.
+    Tls,
+    /// It took longer than an attempt may.
+    Timeout,
+    /// It broke the connection.
+    Reset,
+    /// Its address is one that must not be reached.
+    Blocked,
+    /// Its answer's head is too large.
+    TooLarge,
+}
+
+impl AttemptError {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Reset,
+        Self::Blocked,
+        Self::TooLarge,
+    ];
+
+    /// The wire name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Blocked => "blocked",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
+/// What to do with a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Make attempt number `n` now, under a lease.
+    Attempt(usize),
+    /// The attempt is due later: put the ticket back until then.
+    Early(DateTime<Utc>),
+    /// Another holder is at this very attempt. Its ticket may be this one, so this one must
+    /// come back rather than be thrown away.
+    Leased(DateTime<Utc>),
+    /// The ticket's attempt was made. The next one's ticket may have been lost on the way.
+    Superseded {
+        /// The number of the attempt that is due next.
+        next: usize,
+        /// When it is due.
+        at: DateTime<Utc>,
+    },
+    /// Given up, but the announcement may have been lost on the way.
+    Announce,
+    /// Nothing is left to do.
+    Finished,
+}
+
+/// What follows from an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consequence {
+    /// Done.
+    Delivered,
+    /// Try again.
+    Retry {
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Give up, and say so.
+    GiveUp,
+}
+
+/// The status that says: this receiver is gone for good (Standard Webhooks 1.0.0).
+const GONE: u16 = 410;
+
+impl Delivery {
+    /// The delivery of an event of `job` to `url`, due at once.
+    ///
+    /// # Errors
+    /// As [`Event::to_body`].
+    pub fn of(
+        job: &Job,
+        event: &Event,
+        url: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            job_id: job.id.clone(),
+            event_id: event.event_id.clone(),
+            event: event.event,
+            url: url.to_owned(),
+            body: event.to_body()?,
+            shard: job.shard,
+            created_at: now,
+            state: DeliveryState::Pending { next_at: now },
+            attempts: Vec::new(),
+            round_start: 0,
+            leased_until: None,
+            version: 1,
+        })
+    }
+
+    /// What to do with the ticket for attempt number `ticket`.
+    #[must_use]
+    pub fn admit(&self, ticket: usize, now: DateTime<Utc>) -> Admission {
+        let next_at = match self.state {
+            DeliveryState::Delivered | DeliveryState::Exhausted => return Admission::Finished,
+            DeliveryState::GivenUp => return Admission::Announce,
+            DeliveryState::Pending { next_at } => next_at,
+        };
+        let next = self.attempts.len();
+        if ticket < next {
+            return Admission::Superseded { next, at: next_at };
+        }
+        if let Some(until) = self.leased_until.filter(|_| self.is_leased(now)) {
+            return Admission::Leased(until);
+        }
+        if next_at > now {
+            return Admission::Early(next_at);
+        }
+        Admission::Attempt(next)
+    }
+
+    /// The delivery while an attempt is under way.
+    #[must_use]
+    pub fn leased(&self, now: DateTime<Utc>) -> Self {
+        Self {
+            leased_until: Some(now + LEASE),
+            version: self.version.saturating_add(1),
+            ..self.clone()
+        }
+    }
+
+    /// Writes an attempt down and decides what follows. `luck` is a random number in
+    /// `0.0..1.0` for the jitter; `retry_after` is what the receiver asked for.
+    #[must_use]
+    pub fn record(
+        &self,
+        attempt: Attempt,
+        retry_after: Option<Duration>,
+        schedule: &DeliverySchedule,
+        luck: f64,
+        now: DateTime<Utc>,
+    ) -> (Self, Consequence) {
+        let mut delivery = self.clone();
+        let outcome = attempt.outcome;
+        delivery.attempts.push(attempt);
+        delivery.leased_until = None;
+        delivery.version = self.version.saturating_add(1);
+        let old = delivery.attempts.len().saturating_sub(EXCERPTS_KEPT);
+        delivery.attempts.iter_mut().take(old).for_each(|attempt| attempt.excerpt.clear());
+
+        let round = delivery.attempts.len().saturating_sub(self.round_start);
+        let consequence = match outcome {
+            Outcome::Answered(200..=299) => Consequence::Delivered,
+            Outcome::Answered(GONE) => Consequence::GiveUp,
+            Outcome::Answered(_) | Outcome::Failed(_) => match schedule.wait_before(round) {
+                Some(wait) => {
+                    let wait = with_jitter(wait.max(retry_after.unwrap_or_default()), luck);
+                    Consequence::Retry { at: later(now, wait) }
+                }
+                None => Consequence::GiveUp,
+            },
+        };
+        delivery.state = match consequence {
+            Consequence::Delivered => DeliveryState::Delivered,
+            Consequence::Retry { at } => DeliveryState::Pending { next_at: at },
+            Consequence::GiveUp => DeliveryState::GivenUp,
+        };
+        (delivery, consequence)
+    }
+
+    /// The delivery after its end was announced.
+    #[must_use]
+    pub fn announced(&self) -> Self {
+        Self {
+            state: DeliveryState::Exhausted,
+            version: self.version.saturating_add(1),
+            ..self.clone()
+        }
+    }
+
+    /// The delivery with a fresh round of attempts, due at once; same id, same bytes. None
+    /// while attempts are still made by themselves. One that is long overdue has lost its
+    /// ticket, and nobody would ever make its attempt.
+    #[must_use]
+    pub fn redeliver(&self, now: DateTime<Utc>) -> Option<Self> {
+        let may = match self.state {
+            DeliveryState::Pending { next_at } => now - next_at > OVERDUE,
+            DeliveryState::GivenUp | DeliveryState::Delivered | DeliveryState::Exhausted => true,
+        };
+        may.then(|| Self {
+            state: DeliveryState::Pending { next_at: now },
+            round_start: self.attempts.len(),
+            leased_until: None,
+            version: self.version.saturating_add(1),
+            ..self.clone()
+        })
+    }
+
+    /// Whether somebody is at an attempt right now.
+    #[must_use]
+    pub fn is_leased(&self, now: DateTime<Utc>) -> bool {
+        self.leased_until.is_some_and(|until| until > now)
+    }
+}
+
+#[cfg(test)]
+#[path = "delivery_tests.rs"]
+mod tests;

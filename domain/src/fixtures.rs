@@ -1,0 +1,58 @@
+//! Values that the tests of this crate share.
+
+use chrono::{DateTime, TimeZone, Utc};
+
+use crate::event::EventSet;
+use crate::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
+use crate::job::{Intent, Job, Observation, RenderResult, RenderStatus, Report, Step};
+use crate::polling::Tracking;
+
+pub(crate) fn noon() -> DateTime<Utc> {
+    Utc.with_ymd_and_hms(2026, 5, 24, 12, 0, 0).unwrap()
+}
+
+pub(crate) fn intent() -> Intent {
+    Intent {
+        id: JobId::from_bytes([7; 16]),
+        provider: ProviderName::parse("zvid").unwrap(),
+        source_record_id: SourceRecordId::parse("product-123").unwrap(),
+        payload_version: Some(PayloadVersion::parse("product-promo-v4").unwrap()),
+        metadata: serde_json::Map::new(),
+        callback_url: None,
+        wanted: EventSet::ends(),
+        fingerprint: [1; 32],
+        tracking: Tracking::PollOnly,
+        shard: 0,
+    }
+}
+
+pub(crate) fn render_id(text: &str) -> RenderJobId {
+    RenderJobId::parse(text).unwrap()
+}
+
+pub(crate) fn observed(status: RenderStatus) -> Report {
+    Report::Observed(Observation {
+        render_job_id: Some(render_id("r-1")),
+        status,
+        provider_status: "word".into(),
+        progress: None,
+    })
+}
+
+pub(crate) fn done() -> RenderStatus {
+    RenderStatus::Completed(RenderResult {
+        url: Some("https://cdn.example/video.mp4".into()),
+        expires_at: None,
+    })
+}
+
+pub(crate) fn completed_job() -> Job {
+    changed(Job::intend(intent(), noon()).apply(&observed(done()), 1, noon()))
+}
+
+pub(crate) fn changed(step: Step) -> Job {
+    match step {
+        Step::Changed(job) => *job,
+        Step::Unchanged => panic!("nothing changed"),
+    }
+}

@@ -1,0 +1,303 @@
+//! The names of things. Each has one constructor, so a value of the type was checked.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Why a text is not a name of the wanted kind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The text is empty.
+    #[error("must not be empty")]
+    Empty,
+    /// The text is longer than the kind allows.
+    #[error("must be at most {limit} characters long")]
+    TooLong {
+        /// The longest allowed length, in characters.
+        limit: usize,
+    },
+    /// The text has a character the kind does not allow.
+    #[error("{rule}")]
+    Malformed {
+        /// What the kind allows, as a sentence.
+        rule: &'static str,
+    },
+}
+
+/// Declares a newtype over a checked string: private field, one constructor `parse`.
+macro_rules! checked_text {
+    ($(#[$doc:meta])* $name:ident, limit $limit:literal, $rule:literal, |$c:ident| $allowed:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks `text` and takes it as it is.
+            ///
+            /// # Errors
+            /// When it is empty, too long, or has a character that the kind does not allow.
+            pub fn parse(text: &str) -> Result<Self, NameError> {
+                if text.is_empty() {
+                    return Err(NameError::Empty);
+                }
+                if text.chars().count() > $limit {
+                    return Err(NameError::TooLong { limit: $limit });
+                }
+                if !text.chars().all(|$c| $allowed) {
+                    return Err(NameError::Malformed { rule: $rule });
+                }
+                Ok(Self(text.to_owned()))
+            }
+
+            /// The text itself.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::parse(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+    };
+}
+
+checked_text! {
+    /// The customer's own id of what is rendered, such as `product-123`.
+    SourceRecordId, limit 256, "must not contain control characters", |c| !c.is_control()
+}
+checked_text! {
+    /// The customer's own name for the shape of the payload, such as `product-promo-v4`.
+    PayloadVersion, limit 128, "must not contain control characters", |c| !c.is_control()
+}
+checked_text! {
+    /// What the provider calls the render. Opaque; escaped wherever it goes into a URL.
+    RenderJobId, limit 256, "must not contain control characters", |c| !c.is_control()
+}
+checked_text! {
+    /// What the caller sends as `Idempotency-Key`: 1 to 255 visible ASCII characters.
+    IdempotencyKey, limit 255, "must be visible ASCII without spaces", |c| c.is_ascii_graphic()
+}
+checked_text! {
+    /// The name of a provider, which is also the name of its spec file.
+    ProviderName, limit 32, "must be lower-case letters, digits and hyphens",
+    |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
+}
+
+/// Our id of a render job: `job_` and 32 lower-case hexadecimal digits.
+///
+/// The digits are those of a UUID (version 8, RFC 9562 §5.8), so the UUID that we give to
+/// providers which let the client choose names the job in both directions.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct JobId(String);
+
+impl JobId {
+    /// The id that belongs to an idempotency key. One key names one job for ever, so the
+    /// job's own conditional put is the idempotency record.
+    #[must_use]
+    pub fn from_key(key: &IdempotencyKey) -> Self {
+        Self::from_bytes(first_16(&["render-relay/job/", key.as_str()]))
+    }
+
+    /// An id from 16 random bytes, for a request without an idempotency key.
+    #[must_use]
+    pub fn from_bytes(mut bytes: [u8; 16]) -> Self {
+        bytes[6] = (bytes[6] & 0x0f) | 0x80;
+        bytes[8] = (bytes[8] & 0x3f) | 0x80;
+        Self(format!("job_{}", hex::encode(bytes)))
+    }
+
+    /// Reads an id back.
+    ///
+    /// # Errors
+    /// When `text` is not `job_` and 32 lower-case hexadecimal digits.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        prefixed_hex("job_", text, "must be job_ and 32 hexadecimal digits").map(Self)
+    }
+
+    /// The text itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The id as a UUID: what we give to providers which let the client choose the render's
+    /// id.
+    #[must_use]
+    pub fn as_uuid(&self) -> String {
+        let digits = self.0.strip_prefix("job_").unwrap_or_default();
+        let parts =
+            [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| digits.get(part).unwrap_or(""));
+        parts.join("-")
+    }
+
+    /// The id of which `uuid` is the UUID, however it is spelled; none when it is no UUID.
+    #[must_use]
+    pub fn from_uuid(uuid: &str) -> Option<Self> {
+        let lengths = uuid.split('-').map(str::len);
+        if !lengths.eq([8, 4, 4, 4, 12]) {
+            return None;
+        }
+        Self::parse(&format!("job_{}", uuid.replace('-', "").to_ascii_lowercase())).ok()
+    }
+
+    /// A number in `0.0..1.0` that is a pure function of this id: spreads jobs over time
+    /// and shards without anything to remember.
+    #[must_use]
+    pub fn spread(&self) -> f64 {
+        let bytes = first_16(&["render-relay/spread/", &self.0]);
+        let [a, b, c, d, ..] = bytes;
+        f64::from(u32::from_be_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0)
+    }
+
+    /// The shard of this job among `shards` (at least 1).
+    #[must_use]
+    pub fn shard(&self, shards: u32) -> u32 {
+        let bytes = first_16(&["render-relay/shard/", &self.0]);
+        let [a, b, c, d, ..] = bytes;
+        u32::from_be_bytes([a, b, c, d]) % shards.max(1)
+    }
+}
+
+/// The id of one event of one job: `evt_` and 32 lower-case hexadecimal digits.
+///
+/// A pure function of job and event, so it is the same after any crash, retry or
+/// redelivery. It is what receivers see as `webhook-id`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EventId(String);
+
+impl EventId {
+    /// The id of `event` (its wire name) for `job`.
+    #[must_use]
+    pub fn of(job: &JobId, event: &str) -> Self {
+        let bytes = first_16(&["render-relay/event/", job.as_str(), "/", event]);
+        Self(format!("evt_{}", hex::encode(bytes)))
+    }
+
+    /// Reads an id back.
+    ///
+    /// # Errors
+    /// When `text` is not `evt_` and 32 lower-case hexadecimal digits.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        prefixed_hex("evt_", text, "must be evt_ and 32 hexadecimal digits").map(Self)
+    }
+
+    /// The text itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn first_16(parts: &[&str]) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.as_bytes());
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut first = [0; 16];
+    first.copy_from_slice(digest.first_chunk::<16>().unwrap_or(&[0; 16]));
+    first
+}
+
+fn prefixed_hex(prefix: &str, text: &str, rule: &'static str) -> Result<String, NameError> {
+    let digits = text.strip_prefix(prefix).ok_or(NameError::Malformed { rule })?;
+    let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    if digits.len() != 32 || !digits.chars().all(is_hex) {
+        return Err(NameError::Malformed { rule });
+    }
+    Ok(text.to_owned())
+}
+
+macro_rules! id_traits {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::parse(&text)
+            }
+        }
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+    )*};
+}
+id_traits!(JobId, EventId);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_key_names_one_job_for_ever() {
+        let key = IdempotencyKey::parse("order-1").unwrap();
+        assert_eq!(JobId::from_key(&key).as_str(), "job_b8cc40881da4853bac584723b0cd2d7f");
+        let other = IdempotencyKey::parse("order-2").unwrap();
+        assert_ne!(JobId::from_key(&key), JobId::from_key(&other));
+    }
+
+    #[test]
+    fn an_event_of_a_job_has_one_id() {
+        let job = JobId::from_bytes([7; 16]);
+        let id = EventId::of(&job, "video.render.completed");
+        assert_eq!(id, EventId::of(&job, "video.render.completed"));
+        assert_ne!(id, EventId::of(&job, "video.render.failed"));
+        assert_eq!(EventId::parse(id.as_str()), Ok(id));
+    }
+
+    #[test]
+    fn the_uuid_is_a_valid_version_8_and_leads_back() {
+        let key = IdempotencyKey::parse("order-1").unwrap();
+        for job in [JobId::from_bytes([0xff; 16]), JobId::from_key(&key)] {
+            let uuid = job.as_uuid();
+            let parts: Vec<&str> = uuid.split('-').collect();
+            assert_eq!(parts.iter().map(|p| p.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+            assert!(parts[2].starts_with('8'));
+            assert!(parts[3].starts_with(['8', '9', 'a', 'b']));
+            assert_eq!(JobId::from_uuid(&uuid.to_uppercase()), Some(job));
+        }
+        for no_uuid in ["", "----", "0707070707070707-0707-0707-0707", "é"] {
+            assert_eq!(JobId::from_uuid(no_uuid), None, "{no_uuid}");
+        }
+    }
+
+    #[test]
+    fn names_refuse_what_they_do_not_mean() {
+        assert_eq!(IdempotencyKey::parse(""), Err(NameError::Empty));
+        assert!(IdempotencyKey::parse("two words").is_err());
+        assert!(ProviderName::parse("Zvid").is_err());
+        assert!(SourceRecordId::parse("a\nb").is_err());
+        assert_eq!(SourceRecordId::parse(&"ä".repeat(257)), Err(NameError::TooLong { limit: 256 }));
+        assert!(SourceRecordId::parse(&"ä".repeat(256)).is_ok());
+        for bad in ["job_", "job_0", "JOB_00000000000000000000000000000000", "evt_0"] {
+            assert!(JobId::parse(bad).is_err(), "{bad}");
+        }
+        assert!(JobId::parse("job_0000000000000000000000000000000G").is_err());
+    }
+}

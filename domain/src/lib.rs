@@ -1,0 +1,23 @@
+//! What Render Relay decides: jobs, events, deliveries, polling, providers.
+//!
+//! No IO here, by construction: no runtime, no AWS, no sockets, no clock, no environment.
+//! Time, randomness and settings are arguments; what is to be done comes back as a value,
+//! and the crate `shared` does it.
+
+pub mod address;
+pub mod credential;
+pub mod delivery;
+pub mod event;
+pub mod failure;
+pub mod id;
+pub mod job;
+pub mod polling;
+pub mod provider;
+pub mod retry;
+pub mod signature;
+pub mod submission;
+pub mod time;
+pub mod verifier;
+
+#[cfg(test)]
+mod fixtures;

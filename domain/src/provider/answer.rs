@@ -1,0 +1,330 @@
+//! HTTP answer in, meaning out. What a provider's answers mean is data in its spec; what
+//! may follow from each meaning is decided here, once for all of them.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::pointer::first_text;
+use super::request::{ListPage, escaped};
+use super::spec::{CancelSpec, ErrorClass, ListSpec, NextPage, Operation, ProviderSpec, Reading};
+use crate::failure::{Failure, FailureCode};
+use crate::id::{JobId, RenderJobId};
+use crate::job::{Observation, RenderResult, RenderStatus};
+use crate::retry::later;
+
+/// An answer of a provider, as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// The HTTP status.
+    pub status: u16,
+    /// How long it asks us to wait.
+    pub retry_after: Option<Duration>,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// What came of a submit.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SubmitAnswer {
+    /// The provider renders, under this id.
+    Accepted(RenderJobId),
+    /// The provider certainly does not.
+    Rejected(Rejection),
+    /// Nobody can say.
+    Unclear,
+}
+
+/// A provider's "no".
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rejection {
+    /// What kind of "no".
+    pub class: ErrorClass,
+    /// The HTTP status it came with.
+    pub status: u16,
+    /// The failure a job gets from it.
+    pub failure: Failure,
+    /// How long the provider asks us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+/// What came of a status call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StatusAnswer {
+    /// The provider told how the render stands.
+    Observed(Observation),
+    /// It has no such render, or not yet.
+    NotFound,
+    /// It could not or would not tell; never held against the render.
+    NotTold {
+        /// What kind of trouble.
+        class: ErrorClass,
+        /// How long the provider asks us to wait.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// What came of looking for a job in a list.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ListAnswer {
+    /// The provider renders it, under this id.
+    Found(RenderJobId),
+    /// Not on this page; there is another.
+    Next(ListPage),
+    /// Not in the list.
+    Absent,
+    /// The provider could not or would not tell.
+    NotTold {
+        /// What kind of trouble.
+        class: ErrorClass,
+        /// How long the provider asks us to wait.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// What came of calling a render off.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CancelAnswer {
+    /// The provider took it; its status call will tell.
+    Accepted,
+    /// The provider will not, for instance because the render is over.
+    Refused {
+        /// The provider's words.
+        message: String,
+    },
+    /// The provider could not or would not tell.
+    NotTold {
+        /// What kind of trouble.
+        class: ErrorClass,
+        /// How long the provider asks us to wait.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl ProviderSpec {
+    /// Reads the answer to a submit.
+    #[must_use]
+    pub fn read_submit(&self, answer: &Answer<'_>) -> SubmitAnswer {
+        let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+        if self.submit.accepted.contains(&answer.status) {
+            // Accepted, but under which name? Asking again would render twice.
+            return match first_text(&self.submit.id, &body).and_then(|id| render_id(&id)) {
+                Some(id) => SubmitAnswer::Accepted(id),
+                None => SubmitAnswer::Unclear,
+            };
+        }
+        let class = self.class(Operation::Submit, answer.status, &body);
+        if class == ErrorClass::Transient || !(300..=499).contains(&answer.status) {
+            return SubmitAnswer::Unclear;
+        }
+        let code = match class {
+            ErrorClass::Auth => FailureCode::ProviderAuth,
+            ErrorClass::Quota => FailureCode::ProviderQuota,
+            ErrorClass::Rate | ErrorClass::Busy => FailureCode::ProviderBusy,
+            ErrorClass::Invalid | ErrorClass::NotFound | ErrorClass::Transient => {
+                FailureCode::ProviderRejected
+            }
+        };
+        let message = first_text(&self.submit.error, &body)
+            .unwrap_or_else(|| format!("HTTP status {}", answer.status));
+        SubmitAnswer::Rejected(Rejection {
+            class,
+            status: answer.status,
+            failure: Failure::new(code, &message),
+            retry_after: answer.retry_after,
+        })
+    }
+
+    /// Reads the answer to a status call about `asked`.
+    #[must_use]
+    pub fn read_status(
+        &self,
+        asked: &RenderJobId,
+        answer: &Answer<'_>,
+        now: DateTime<Utc>,
+    ) -> StatusAnswer {
+        let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+        let not_told = |class| StatusAnswer::NotTold { class, retry_after: answer.retry_after };
+        if !(200..=299).contains(&answer.status) {
+            return match self.class(Operation::Status, answer.status, &body) {
+                ErrorClass::NotFound => StatusAnswer::NotFound,
+                class => not_told(class),
+            };
+        }
+        let id = first_text(&self.status.id, &body);
+        if id.is_some_and(|id| id != asked.as_str()) {
+            return not_told(ErrorClass::Transient);
+        }
+        match observe(&self.status.answer, &body, now) {
+            Some(mut observation) => {
+                observation.render_job_id = Some(asked.clone());
+                StatusAnswer::Observed(observation)
+            }
+            None => not_told(ErrorClass::Transient),
+        }
+    }
+
+    /// Looks for `job` on a page of a list. `seen` is how many rows came before it.
+    #[must_use]
+    pub fn read_list(
+        &self,
+        list: &ListSpec,
+        job: &JobId,
+        seen: usize,
+        answer: &Answer<'_>,
+    ) -> ListAnswer {
+        let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+        if !(200..=299).contains(&answer.status) {
+            let class = self.class(Operation::Status, answer.status, &body);
+            return ListAnswer::NotTold { class, retry_after: answer.retry_after };
+        }
+        // The first pointer that finds any: each row is counted once.
+        let mut rows = list.rows.iter().map(|rows| {
+            rows.find(&body).into_iter().filter(|row| row.is_object()).collect::<Vec<_>>()
+        });
+        let rows = rows.find(|rows| !rows.is_empty()).unwrap_or_default();
+        let ours = rows.iter().find(|row| {
+            first_text(&list.correlation, row).is_some_and(|mark| is_mark_of(&mark, job))
+        });
+        if let Some(id) =
+            ours.and_then(|row| first_text(&list.id, row)).and_then(|id| render_id(&id))
+        {
+            return ListAnswer::Found(id);
+        }
+        match &list.next {
+            Some(NextPage::Token { token, .. }) => match first_text(token, &body) {
+                Some(token) => ListAnswer::Next(ListPage::Token(token)),
+                None => ListAnswer::Absent,
+            },
+            Some(NextPage::Offset { .. }) if !rows.is_empty() => {
+                ListAnswer::Next(ListPage::Offset(seen + rows.len()))
+            }
+            Some(NextPage::Offset { .. }) | None => ListAnswer::Absent,
+        }
+    }
+
+    /// Reads the answer to a cancel call.
+    #[must_use]
+    pub fn read_cancel(&self, cancel: &CancelSpec, answer: &Answer<'_>) -> CancelAnswer {
+        if cancel.accepted.contains(&answer.status) {
+            return CancelAnswer::Accepted;
+        }
+        let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+        match self.class(Operation::Cancel, answer.status, &body) {
+            ErrorClass::Invalid | ErrorClass::NotFound => CancelAnswer::Refused {
+                message: first_text(&self.submit.error, &body)
+                    .map(|message| Failure::new(FailureCode::ProviderRejected, &message).message)
+                    .unwrap_or_else(|| format!("HTTP status {}", answer.status)),
+            },
+            class => CancelAnswer::NotTold { class, retry_after: answer.retry_after },
+        }
+    }
+
+    fn class(&self, operation: Operation, status: u16, body: &Value) -> ErrorClass {
+        let fits = self.errors.iter().find(|rule| {
+            rule.on.is_none_or(|on| on == operation)
+                && rule.http.contains(&status)
+                && rule.contains.as_ref().is_none_or(|wanted| {
+                    let text = first_text(rule.pointer.as_slice(), body).unwrap_or_default();
+                    text.to_lowercase().contains(&wanted.to_lowercase())
+                })
+        });
+        match fits {
+            Some(rule) => rule.means,
+            None => usual_class(status),
+        }
+    }
+}
+
+/// What a status means where the spec does not say otherwise.
+fn usual_class(status: u16) -> ErrorClass {
+    match status {
+        401 | 403 => ErrorClass::Auth,
+        402 => ErrorClass::Quota,
+        404 => ErrorClass::NotFound,
+        408 | 425 => ErrorClass::Transient,
+        429 => ErrorClass::Rate,
+        300..=499 => ErrorClass::Invalid,
+        _ => ErrorClass::Transient,
+    }
+}
+
+/// What a body says of a render; none when it has no word for the state.
+pub(super) fn observe(reading: &Reading, body: &Value, now: DateTime<Utc>) -> Option<Observation> {
+    let word = first_text(&reading.status, body)?;
+    let is = |words: &[String]| words.iter().any(|known| known.eq_ignore_ascii_case(&word));
+    let words = &reading.words;
+    let status = if is(&words.completed) {
+        let found = first_text(&reading.result, body);
+        if found.is_none() && reading.result_follows {
+            RenderStatus::Processing
+        } else {
+            let url = found.map(|found| match &reading.result_url {
+                Some(template) => template.replace("{result}", &escaped(&found)),
+                None => found,
+            });
+            let kept = reading.result_expires_after_seconds;
+            RenderStatus::Completed(RenderResult {
+                url: url.filter(|url| is_result_url(url)),
+                expires_at: kept.map(|seconds| later(now, Duration::from_secs(seconds.into()))),
+            })
+        }
+    } else if is(&words.failed) {
+        RenderStatus::Failed(failure(reading, body))
+    } else if is(&words.cancelled) {
+        RenderStatus::Cancelled
+    } else if is(&words.timed_out) {
+        RenderStatus::TimedOut
+    } else if is(&words.queued) {
+        RenderStatus::Queued
+    } else {
+        RenderStatus::Processing
+    };
+    let progress = reading.progress.iter().find_map(|progress| {
+        let found = progress.pointer.find(body).into_iter().find_map(Value::as_f64)?;
+        // Some say -1 for "cannot tell".
+        (found >= 0.0).then_some((found * progress.scale).clamp(0.0, 1.0))
+    });
+    // Long words are a vendor's accident; they must not fill the table.
+    let provider_status = word.chars().filter(|c| !c.is_control()).take(64).collect();
+    Some(Observation { render_job_id: None, status, provider_status, progress })
+}
+
+/// The longest result URL that is kept: a presigned one has a few hundred characters, and
+/// every write of the job carries it.
+const LONGEST_RESULT_URL: usize = 8192;
+
+/// Whether a text is a URL to tell customers of. A completed job may do without one.
+fn is_result_url(text: &str) -> bool {
+    let scheme = text.get(..8).unwrap_or(text).to_ascii_lowercase();
+    text.len() <= LONGEST_RESULT_URL
+        && ["https://", "http://", "s3://", "gs://"].iter().any(|known| scheme.starts_with(known))
+}
+
+fn failure(reading: &Reading, body: &Value) -> Failure {
+    let message = first_text(&reading.error, body)
+        .unwrap_or_else(|| "the provider gave no reason".to_owned());
+    let split = reading.error_code_separator.as_ref();
+    match split.and_then(|separator| message.split_once(separator.as_str())) {
+        Some((code, text)) => {
+            Failure::new(FailureCode::RenderFailed, text).with_provider_code(code)
+        }
+        None => Failure::new(FailureCode::RenderFailed, &message),
+    }
+}
+
+/// Whether a mark that we put into a submit is the one of this job.
+fn is_mark_of(mark: &str, job: &JobId) -> bool {
+    mark == job.as_str() || JobId::from_uuid(mark).as_ref() == Some(job)
+}
+
+/// A provider's id of a render, if it can be one. A dot segment cannot: it would change the
+/// path of the status call, escaped or not.
+pub(super) fn render_id(text: &str) -> Option<RenderJobId> {
+    RenderJobId::parse(text).ok().filter(|id| !matches!(id.as_str(), "." | ".."))
+}
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

@@ -1,0 +1,449 @@
+//! A conversation with a provider, written down, and told again to the interpreter: does a
+//! spec read what the provider really said as its author thinks? No provider is needed.
+//!
+//! ```json
+//! {
+//!   "exchanges": [
+//!     { "submit": { "status": 202, "body": { "id": "r-1" },
+//!                   "expect": { "is": "accepted", "renderJobId": "r-1" } } },
+//!     { "status": { "status": 200, "body": { "id": "r-1", "state": "done" },
+//!                   "expect": { "is": "observed", "state": "completed" } } },
+//!     { "callback": { "headers": { "x-signature": "…" }, "body": "{\"id\":\"r-1\"}",
+//!                     "expect": { "signature": "verified", "kind": "ended" } } }
+//!   ]
+//! }
+//! ```
+//!
+//! A body that is a text is those bytes exactly, which is what signatures and forms need;
+//! any other value stands for its JSON. `expect` names members of what was understood, as
+//! [`Reply::understood`] lists them; those it does not name may be anything.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::answer::{Answer, CancelAnswer, ListAnswer, StatusAnswer, SubmitAnswer};
+use super::request::ListPage;
+use super::spec::{ErrorClass, ProviderSpec, SubmitSafety, WebhookKind};
+use crate::id::{JobId, RenderJobId};
+use crate::job::{Observation, RenderStatus};
+use crate::retry::retry_after;
+use crate::time;
+use crate::verifier::{Incoming, Secrets, SecretsError, Verdict};
+
+/// What a provider said, in order.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Conversation {
+    /// When it was recorded: the time by which signatures and expiries are judged.
+    #[serde(default)]
+    pub now: Option<DateTime<Utc>>,
+    /// Our id of the job that it is about, where a list or a callback names it.
+    #[serde(default)]
+    pub job_id: Option<String>,
+    /// The secrets of the provider's callbacks, separated by commas.
+    #[serde(default)]
+    pub webhook_secrets: Option<String>,
+    /// Everything it said.
+    pub exchanges: Vec<Exchange>,
+}
+
+/// One thing that a provider said, by what it was about.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Exchange {
+    /// It answered a submit.
+    Submit(Said),
+    /// It answered a status call for the render that the submit before it began.
+    Status(Said),
+    /// It answered a request for a page of the list.
+    List(Said),
+    /// It answered a cancel call.
+    Cancel(Said),
+    /// It called back.
+    Callback(Said),
+}
+
+/// What was said, and how it should be understood.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Said {
+    /// The HTTP status; a callback has none.
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// The headers.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// The body: a text is taken as it is, anything else as JSON.
+    #[serde(default)]
+    pub body: Value,
+    /// Members of what should be understood.
+    #[serde(default)]
+    pub expect: Map<String, Value>,
+}
+
+/// One exchange, understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// What it was about, such as `submit`.
+    pub about: &'static str,
+    /// Everything that the interpreter took from it, by name. What is `null` was not there.
+    pub understood: Map<String, Value>,
+    /// Where that is not what was expected.
+    pub mismatches: Vec<Mismatch>,
+}
+
+/// A member that was not understood as expected.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mismatch {
+    /// Its name.
+    pub member: String,
+    /// What was expected.
+    pub expected: Value,
+    /// What was understood; none when there is no such member at all.
+    pub got: Option<Value>,
+}
+
+/// Why a document is no conversation with this provider.
+#[derive(Debug, thiserror::Error)]
+pub enum ConversationError {
+    /// It does not have the shape of one.
+    #[error("{file}: {source}")]
+    Shape {
+        /// The document's name.
+        file: String,
+        /// What serde says, with line and column.
+        source: serde_json::Error,
+    },
+    /// `jobId` is not one of ours.
+    #[error("jobId must be job_ and 32 hexadecimal digits")]
+    JobId,
+    /// The secrets do not fit the spec's signature.
+    #[error("webhookSecrets: {0}")]
+    Secrets(#[from] SecretsError),
+    /// There are secrets, and the spec has no signature.
+    #[error("webhookSecrets are given, but the spec has no webhook.signature")]
+    NothingSigned,
+    /// An answer has no HTTP status, or a callback has one.
+    #[error("exchange {0}: an answer needs a `status`, and a callback has none")]
+    Status(usize),
+    /// Nothing says which render a status call was about.
+    #[error("exchange {0}: no submit before it was accepted, so there is no render to ask about")]
+    NoRender(usize),
+    /// The spec does not say how this is asked for.
+    #[error("exchange {number}: the spec has no `{lacks}`")]
+    Lacks {
+        /// The exchange's number, from 1.
+        number: usize,
+        /// The member that the spec lacks.
+        lacks: &'static str,
+    },
+}
+
+/// What the replay knows besides the words.
+struct Scene<'a> {
+    spec: &'a ProviderSpec,
+    secrets: Option<Secrets>,
+    job: JobId,
+    render: Option<RenderJobId>,
+    now: DateTime<Utc>,
+}
+
+impl Conversation {
+    /// Reads a conversation. `file` names it in errors.
+    ///
+    /// # Errors
+    /// When the document has not the shape of one.
+    pub fn parse(file: &str, json: &str) -> Result<Self, ConversationError> {
+        serde_json::from_str(json)
+            .map_err(|source| ConversationError::Shape { file: file.to_owned(), source })
+    }
+
+    /// Tells it to the interpreter of `spec`. `now` is the time where it does not say one.
+    ///
+    /// # Errors
+    /// When it cannot be a conversation with this provider.
+    pub fn replay(
+        &self,
+        spec: &ProviderSpec,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Reply>, ConversationError> {
+        let signature = spec.webhook.as_ref().and_then(|webhook| webhook.signature.as_ref());
+        let secrets = match (&self.webhook_secrets, signature) {
+            (Some(_), None) => return Err(ConversationError::NothingSigned),
+            (Some(text), Some(scheme)) => Some(scheme.parse_secrets(text)?),
+            (None, _) => None,
+        };
+        let job = match &self.job_id {
+            Some(text) => JobId::parse(text).map_err(|_| ConversationError::JobId)?,
+            None => JobId::from_bytes([0; 16]),
+        };
+        let render = match spec.submit_safety {
+            SubmitSafety::ClientId {} => RenderJobId::parse(&job.as_uuid()).ok(),
+            SubmitSafety::List(_) | SubmitSafety::Callback {} => None,
+        };
+        let mut scene = Scene { spec, secrets, job, render, now: self.now.unwrap_or(now) };
+        let numbered = self.exchanges.iter().zip(1..);
+        numbered.map(|(exchange, number)| scene.hear(exchange, number)).collect()
+    }
+}
+
+impl Scene<'_> {
+    fn hear(&mut self, exchange: &Exchange, number: usize) -> Result<Reply, ConversationError> {
+        let (about, said) = match exchange {
+            Exchange::Submit(said) => ("submit", said),
+            Exchange::Status(said) => ("status", said),
+            Exchange::List(said) => ("list", said),
+            Exchange::Cancel(said) => ("cancel", said),
+            Exchange::Callback(said) => ("callback", said),
+        };
+        let body = match &said.body {
+            Value::String(text) => text.clone().into_bytes(),
+            Value::Null => Vec::new(),
+            json => json.to_string().into_bytes(),
+        };
+        let answer = || -> Result<Answer<'_>, ConversationError> {
+            let status = said.status.ok_or(ConversationError::Status(number))?;
+            let mut headers = said.headers.iter();
+            let wait = headers.find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
+            let retry_after = wait.and_then(|(_, text)| retry_after(text, self.now));
+            Ok(Answer { status, retry_after, body: &body })
+        };
+        let lacks = |lacks| ConversationError::Lacks { number, lacks };
+        let understood = match exchange {
+            Exchange::Submit(_) => {
+                let answer = self.spec.read_submit(&answer()?);
+                let understood = submitted(&answer);
+                if let SubmitAnswer::Accepted(id) = answer {
+                    self.render = Some(id);
+                }
+                understood
+            }
+            Exchange::Status(_) => {
+                let render = self.render.as_ref().ok_or(ConversationError::NoRender(number))?;
+                told(&self.spec.read_status(render, &answer()?, self.now))
+            }
+            Exchange::List(_) => match &self.spec.submit_safety {
+                SubmitSafety::List(list) => {
+                    listed(&self.spec.read_list(list, &self.job, 0, &answer()?))
+                }
+                SubmitSafety::ClientId {} | SubmitSafety::Callback {} => {
+                    return Err(lacks("submitSafety of the kind list"));
+                }
+            },
+            Exchange::Cancel(_) => {
+                let cancel = self.spec.cancel.as_ref().ok_or_else(|| lacks("cancel"))?;
+                cancelled(&self.spec.read_cancel(cancel, &answer()?))
+            }
+            Exchange::Callback(_) if said.status.is_some() => {
+                return Err(ConversationError::Status(number));
+            }
+            Exchange::Callback(_) => {
+                if self.spec.webhook.is_none() {
+                    return Err(lacks("webhook"));
+                }
+                self.called(said, &body)
+            }
+        };
+        let understood = members(understood);
+        Ok(Reply { about, mismatches: mismatches(&said.expect, &understood), understood })
+    }
+
+    fn called(&self, said: &Said, body: &[u8]) -> Value {
+        let webhook = self.spec.webhook.as_ref();
+        let headers: Vec<(&str, &[u8])> =
+            said.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let incoming = Incoming { headers: &headers, body };
+        let signature: String = match (webhook.and_then(|w| w.signature.as_ref()), &self.secrets) {
+            (None, _) => "none: the spec has no signature".into(),
+            (Some(_), None) => "none: the conversation has no webhookSecrets".into(),
+            (Some(scheme), Some(secrets)) => match scheme.verify(&incoming, secrets, self.now) {
+                Verdict::Verified { .. } => "verified".into(),
+                Verdict::Missing => "missing".into(),
+                Verdict::Invalid(reason) => format!("invalid: {reason}"),
+            },
+        };
+        let (callback, error) = match self.spec.read_callback(body, self.now) {
+            Ok(callback) => (Some(callback), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let kind = callback.as_ref().map(|callback| match callback.kind {
+            WebhookKind::Ended => "ended",
+            WebhookKind::Progress => "progress",
+            WebhookKind::Ignore => "ignore",
+        });
+        // What nobody signed is not believed, whatever it says.
+        let claim = callback.as_ref().and_then(|callback| callback.claim.as_ref());
+        let claim = claim.filter(|_| signature == "verified");
+        let mut understood = json!({
+            "signature": signature,
+            "kind": kind,
+            "renderJobId": callback.as_ref().and_then(|callback| callback.render_job_id.as_ref()),
+            "jobId": callback.as_ref().and_then(|callback| callback.job_id.as_ref()),
+            "error": error,
+        });
+        add(&mut understood, observed(claim));
+        understood
+    }
+}
+
+impl Mismatch {
+    /// Both sides in one sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let Self { member, expected, got } = self;
+        match got {
+            Some(got) => format!("{member}: expected {expected}, got {got}"),
+            None => format!("{member}: expected {expected}, but there is no such member"),
+        }
+    }
+}
+
+fn mismatches(expect: &Map<String, Value>, understood: &Map<String, Value>) -> Vec<Mismatch> {
+    let wrong = expect.iter().filter(|(member, expected)| {
+        !understood.get(*member).is_some_and(|got| same(expected, got))
+    });
+    wrong
+        .map(|(member, expected)| Mismatch {
+            member: member.clone(),
+            expected: expected.clone(),
+            got: understood.get(member).cloned(),
+        })
+        .collect()
+}
+
+/// `1` and `1.0` are the same number.
+fn same(expected: &Value, got: &Value) -> bool {
+    match (expected.as_f64(), got.as_f64()) {
+        (Some(expected), Some(got)) => (expected - got).abs() < 1e-9,
+        _ => expected == got,
+    }
+}
+
+fn submitted(answer: &SubmitAnswer) -> Value {
+    let (is, id, rejection) = match answer {
+        SubmitAnswer::Accepted(id) => ("accepted", Some(id), None),
+        SubmitAnswer::Rejected(rejection) => ("rejected", None, Some(rejection)),
+        SubmitAnswer::Unclear => ("unclear", None, None),
+    };
+    json!({
+        "is": is,
+        "renderJobId": id,
+        "class": rejection.map(|rejection| class(rejection.class)),
+        "code": rejection.map(|rejection| rejection.failure.code),
+        "message": rejection.map(|rejection| &rejection.failure.message),
+        "retryAfterSeconds": rejection.and_then(|r| r.retry_after).map(|wait| wait.as_secs()),
+    })
+}
+
+fn told(answer: &StatusAnswer) -> Value {
+    let (is, observation, trouble) = match answer {
+        StatusAnswer::Observed(observation) => ("observed", Some(observation), None),
+        StatusAnswer::NotFound => ("notFound", None, None),
+        StatusAnswer::NotTold { class, retry_after } => {
+            ("notTold", None, Some((*class, *retry_after)))
+        }
+    };
+    let mut understood = json!({ "is": is });
+    add(&mut understood, not_told(trouble));
+    add(&mut understood, observed(observation));
+    understood
+}
+
+fn listed(answer: &ListAnswer) -> Value {
+    let (is, id, next, trouble) = match answer {
+        ListAnswer::Found(id) => ("found", Some(id), None, None),
+        ListAnswer::Next(page) => ("next", None, Some(page), None),
+        ListAnswer::Absent => ("absent", None, None, None),
+        ListAnswer::NotTold { class, retry_after } => {
+            ("notTold", None, None, Some((*class, *retry_after)))
+        }
+    };
+    let next = next.map(|page| match page {
+        ListPage::First => Value::Null,
+        ListPage::Token(token) => json!(token),
+        ListPage::Offset(rows) => json!(rows),
+    });
+    let mut understood = json!({ "is": is, "renderJobId": id, "next": next });
+    add(&mut understood, not_told(trouble));
+    understood
+}
+
+fn cancelled(answer: &CancelAnswer) -> Value {
+    let (is, message, trouble) = match answer {
+        CancelAnswer::Accepted => ("accepted", None, None),
+        CancelAnswer::Refused { message } => ("refused", Some(message), None),
+        CancelAnswer::NotTold { class, retry_after } => {
+            ("notTold", None, Some((*class, *retry_after)))
+        }
+    };
+    let mut understood = json!({ "is": is, "message": message });
+    add(&mut understood, not_told(trouble));
+    understood
+}
+
+fn not_told(trouble: Option<(ErrorClass, Option<Duration>)>) -> Value {
+    json!({
+        "class": trouble.map(|(it, _)| class(it)),
+        "retryAfterSeconds": trouble.and_then(|(_, wait)| wait).map(|wait| wait.as_secs()),
+    })
+}
+
+fn observed(observation: Option<&Observation>) -> Value {
+    let status = observation.map(|observation| &observation.status);
+    let state = status.map(|status| match status {
+        RenderStatus::Queued => "queued",
+        RenderStatus::Processing => "processing",
+        RenderStatus::Completed(_) => "completed",
+        RenderStatus::Failed(_) => "failed",
+        RenderStatus::Cancelled => "cancelled",
+        RenderStatus::TimedOut => "timedOut",
+    });
+    let (result, failure) = match status {
+        Some(RenderStatus::Completed(result)) => (Some(result), None),
+        Some(RenderStatus::Failed(failure)) => (None, Some(failure)),
+        _ => (None, None),
+    };
+    json!({
+        "state": state,
+        "providerStatus": observation.map(|observation| &observation.provider_status),
+        "progress": observation.and_then(|observation| observation.progress),
+        "resultUrl": result.and_then(|result| result.url.as_ref()),
+        "resultExpiresAt": result.and_then(|result| result.expires_at).map(time::text),
+        "message": failure.map(|failure| &failure.message),
+        "providerCode": failure.and_then(|failure| failure.provider_code.as_ref()),
+    })
+}
+
+/// The word for a class in specs.
+fn class(class: ErrorClass) -> &'static str {
+    match class {
+        ErrorClass::Auth => "auth",
+        ErrorClass::Invalid => "invalid",
+        ErrorClass::Quota => "quota",
+        ErrorClass::Rate => "rate",
+        ErrorClass::Busy => "busy",
+        ErrorClass::NotFound => "not_found",
+        ErrorClass::Transient => "transient",
+    }
+}
+
+fn add(understood: &mut Value, more: Value) {
+    if let (Value::Object(understood), Value::Object(more)) = (understood, more) {
+        understood.extend(more);
+    }
+}
+
+fn members(document: Value) -> Map<String, Value> {
+    match document {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+#[path = "conversation_tests.rs"]
+mod tests;

@@ -1,0 +1,168 @@
+//! What a provider's callback means. Whether to believe it is decided elsewhere, by its
+//! signature; nothing in here proves its sender.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use url::form_urlencoded;
+
+use super::answer::{observe, render_id};
+use super::pointer::{Pointer, first_text};
+use super::spec::{ProviderSpec, WebhookKind};
+use crate::id::{JobId, RenderJobId};
+use crate::job::Observation;
+
+/// A callback that was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Callback {
+    /// What it is.
+    pub kind: WebhookKind,
+    /// The provider's id of the render, where the body has one.
+    pub render_job_id: Option<RenderJobId>,
+    /// Our id of the job, where the body of an account's callback has it.
+    pub job_id: Option<JobId>,
+    /// What the body says of the render. To be believed only when a signature proves it.
+    pub claim: Option<Observation>,
+}
+
+/// Why a body is not a callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InboundError {
+    /// It is not JSON, nor a form where the provider posts forms.
+    #[error("the body is not JSON")]
+    NotJson,
+    /// The provider does not call back.
+    #[error("this provider has no callbacks")]
+    NoCallbacks,
+}
+
+impl ProviderSpec {
+    /// Reads a callback's body. A body that is no JSON is read as a form where the provider
+    /// may post forms, whatever its content type says: vendors get that header wrong.
+    ///
+    /// # Errors
+    /// When the body cannot be read, or the provider has no callbacks.
+    pub fn read_callback(&self, body: &[u8], now: DateTime<Utc>) -> Result<Callback, InboundError> {
+        let webhook = self.webhook.as_ref().ok_or(InboundError::NoCallbacks)?;
+        let body = match serde_json::from_slice(body) {
+            Ok(body) => body,
+            Err(_) if webhook.form => form(body).ok_or(InboundError::NotJson)?,
+            Err(_) => return Err(InboundError::NotJson),
+        };
+        let rule = webhook.rules.iter().find(|rule| {
+            rule.when.iter().all(|(at, wanted)| {
+                Pointer::parse(at).is_ok_and(|at| at.find(&body).iter().any(|it| same(it, wanted)))
+            })
+        });
+        let kind = rule.map_or(WebhookKind::Ignore, |rule| rule.kind);
+        let id = rule.and_then(|rule| first_text(&rule.id, &body)).and_then(|id| render_id(&id));
+        let mark = webhook.account.as_ref().and_then(|account| first_text(&account.job, &body));
+        let claim = webhook.answer.as_ref().and_then(|answer| observe(answer, &body, now));
+        Ok(Callback {
+            kind,
+            job_id: mark
+                .and_then(|mark| JobId::parse(&mark).ok().or_else(|| JobId::from_uuid(&mark))),
+            claim: claim.map(|claim| Observation { render_job_id: id.clone(), ..claim }),
+            render_job_id: id,
+        })
+    }
+}
+
+/// Whether a member is what a rule wants. Vendors are not of one mind about capitals.
+fn same(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::String(found), Value::String(wanted)) => found.eq_ignore_ascii_case(wanted),
+        (found, wanted) => found == wanted,
+    }
+}
+
+/// A form as an object of texts. A body without a single `name=value` is no form.
+fn form(body: &[u8]) -> Option<Value> {
+    let text = std::str::from_utf8(body).ok()?;
+    if !text.contains('=') {
+        return None;
+    }
+    let pairs = form_urlencoded::parse(body);
+    let members = pairs.map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())));
+    Some(Value::Object(Map::from_iter(members)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixtures::noon;
+    use crate::id::ProviderName;
+    use crate::provider::catalogue::{Adjustments, Catalogue};
+
+    fn spec(provider: &str) -> ProviderSpec {
+        let name = ProviderName::parse(provider).unwrap();
+        let catalogue = Catalogue::load(&Adjustments::default()).unwrap();
+        catalogue.get(&name).unwrap().spec.clone()
+    }
+
+    fn read(provider: &str, body: &Value) -> (WebhookKind, Option<String>) {
+        let callback = spec(provider).read_callback(body.to_string().as_bytes(), noon()).unwrap();
+        (callback.kind, callback.render_job_id.map(String::from))
+    }
+
+    #[test]
+    fn callbacks_name_their_render() {
+        let ended = |id: &str| (WebhookKind::Ended, Some(id.to_owned()));
+        let zvid = json!({"event": "render.completed", "jobId": "z-1", "test": false});
+        assert_eq!(read("zvid", &zvid), ended("z-1"));
+        let shotstack = json!({"type": "edit", "action": "render", "id": "s-1", "status": "done"});
+        assert_eq!(read("shotstack", &shotstack), ended("s-1"));
+    }
+
+    #[test]
+    fn other_events_are_taken_and_change_nothing() {
+        let serve = json!({"type": "serve", "action": "copy", "id": "x", "render": "s-1"});
+        assert_eq!(read("shotstack", &serve).0, WebhookKind::Ignore);
+        let test = json!({"event": "render.completed", "jobId": "z-1", "test": true});
+        assert_eq!(read("zvid", &test).0, WebhookKind::Ignore);
+        for strange in [json!(null), json!([]), json!("text"), json!({"event": 5})] {
+            assert_eq!(read("zvid", &strange), (WebhookKind::Ignore, None), "{strange}");
+        }
+    }
+
+    #[test]
+    fn json2videos_three_shapes_and_its_form_name_the_project() {
+        let ended = (WebhookKind::Ended, Some("WAEE8PohgVwv2teP".to_owned()));
+        for body in [
+            json!({"success": true, "movie": {"project": "WAEE8PohgVwv2teP", "status": "done"}}),
+            json!({"width": "1920", "project": "WAEE8PohgVwv2teP", "id": "your-movie-id"}),
+            json!({"project": "WAEE8PohgVwv2teP", "status": "done"}),
+        ] {
+            assert_eq!(read("json2video", &body), ended);
+        }
+        let form = b"width=1920&project=WAEE8PohgVwv2teP&url=https%3A%2F%2Fa%2Fb.mp4";
+        let callback = spec("json2video").read_callback(form, noon()).unwrap();
+        assert_eq!((callback.kind, callback.render_job_id.map(String::from)), ended);
+    }
+
+    #[test]
+    fn an_accounts_callback_leads_to_our_job() {
+        let job = JobId::from_bytes([7; 16]);
+        let zvid = json!({"event": "render.completed", "jobId": job.as_uuid(),
+            "data": {"status": "completed", "url": "https://cdn/x.mp4"}});
+        let callback = spec("zvid").read_callback(zvid.to_string().as_bytes(), noon()).unwrap();
+        assert_eq!(callback.job_id, Some(job.clone()));
+        let claim = callback.claim.unwrap();
+        assert_eq!(claim.provider_status, "completed");
+
+        let renderio = json!({"data": {"command_id": "c-1", "status": "SUCCESS",
+            "metadata": {"relay_job": job}, "output_files": {}}, "timestamp": 1});
+        let callback =
+            spec("renderio").read_callback(renderio.to_string().as_bytes(), noon()).unwrap();
+        assert_eq!(callback.job_id, Some(job));
+    }
+
+    #[test]
+    fn a_body_that_is_no_json_is_refused() {
+        for body in [&b""[..], b"{", b"\xff\xfe", b"a=b"] {
+            assert_eq!(spec("zvid").read_callback(body, noon()), Err(InboundError::NotJson));
+        }
+        assert_eq!(spec("json2video").read_callback(b"text", noon()), Err(InboundError::NotJson));
+    }
+}

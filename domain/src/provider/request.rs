@@ -1,0 +1,360 @@
+//! Spec and job in, HTTP request out.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, TimeDelta, Utc};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::catalogue::Provider;
+use super::spec::{CancelMethod, CancelSpec, Injection, ListSpec, NextPage, ProviderSpec};
+use crate::id::{JobId, RenderJobId};
+use crate::time;
+
+/// How a provider is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// For status calls.
+    Get,
+    /// For submits, and for cancelling at some providers.
+    Post,
+    /// For cancelling at others.
+    Delete,
+}
+
+/// A request to a provider, ready to send. `Debug` does not show the headers: one of them
+/// is the provider's key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// The method.
+    pub method: Method,
+    /// Always below the provider's base URL.
+    pub url: Url,
+    /// Names and values, the API key among them.
+    pub headers: Vec<(String, String)>,
+    /// JSON, where there is a body.
+    pub body: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for HttpRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = self.body.as_ref().map_or(0, Vec::len);
+        write!(f, "{:?} {} ({size} bytes, headers redacted)", self.method, self.url)
+    }
+}
+
+/// A page of a provider's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListPage {
+    /// The first one.
+    First,
+    /// The one that this token stands for.
+    Token(String),
+    /// The one after so many rows.
+    Offset(usize),
+}
+
+/// How far the provider's clock may be from ours, and how long a submit may take to show.
+const CLOCKS_APART: TimeDelta = TimeDelta::minutes(15);
+
+/// Why a payload cannot be submitted to this provider.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// Our id goes where the caller has put something.
+    #[error("must not have {0}: the relay sets it")]
+    Taken(String),
+    /// Something on the way to where our part goes is of the wrong type.
+    #[error("has no place for {0}: something on the way to it is not an object or array")]
+    NoPlace(String),
+    /// The provider has no callbacks, or the payload names its own.
+    #[error("cannot get the relay's callback: {0}")]
+    NoCallback(&'static str),
+}
+
+/// What a submit is made of.
+#[derive(Clone, Copy)]
+pub struct Submission<'a> {
+    /// What the caller wants rendered, in the provider's own vocabulary.
+    pub payload: &'a Map<String, Value>,
+    /// Our id of the job.
+    pub job_id: &'a JobId,
+    /// Where the provider shall call back, if it shall.
+    pub callback_url: Option<&'a str>,
+    /// The provider's API key.
+    pub api_key: &'a str,
+}
+
+impl Provider {
+    /// The request that asks for a render.
+    ///
+    /// # Errors
+    /// When the payload leaves no place for what we have to add.
+    pub fn submit_request(&self, submission: &Submission<'_>) -> Result<HttpRequest, PayloadError> {
+        let submit = &self.spec.submit;
+        let mut body = Value::Object(self.spec.wrapped(submission.payload));
+        let mut url = below(&self.base_url, &submit.path);
+
+        let uuid = submission.job_id.as_uuid();
+        let mut known = vec![("{jobUuid}", uuid.as_str()), ("{jobId}", submission.job_id.as_str())];
+        for injection in &submit.inject.identity {
+            inject(injection, &known, &mut body, &mut url)?;
+        }
+        if let Some(callback_url) = submission.callback_url {
+            known.push(("{callbackUrl}", callback_url));
+            for injection in &submit.inject.callback {
+                inject(injection, &known, &mut body, &mut url)?;
+            }
+        }
+        let mut headers = self.headers(submission.api_key);
+        headers.push(("content-type".into(), "application/json".into()));
+        let body = Some(body.to_string().into_bytes());
+        Ok(HttpRequest { method: Method::Post, url, headers, body })
+    }
+
+    /// The request that asks how a render stands.
+    #[must_use]
+    pub fn status_request(&self, id: &RenderJobId, api_key: &str) -> HttpRequest {
+        let status = &self.spec.status;
+        let mut url = below(&self.base_url, &status.path.replace("{id}", &escaped(id.as_str())));
+        for (name, value) in &status.query {
+            url.query_pairs_mut().append_pair(name, &value.replace("{id}", id.as_str()));
+        }
+        HttpRequest { method: Method::Get, url, headers: self.headers(api_key), body: None }
+    }
+
+    /// The request that calls a render off.
+    #[must_use]
+    pub fn cancel_request(
+        &self,
+        cancel: &CancelSpec,
+        id: &RenderJobId,
+        api_key: &str,
+    ) -> HttpRequest {
+        let method = match cancel.method {
+            CancelMethod::Post => Method::Post,
+            CancelMethod::Delete => Method::Delete,
+        };
+        let url = below(&self.base_url, &cancel.path.replace("{id}", &escaped(id.as_str())));
+        HttpRequest { method, url, headers: self.headers(api_key), body: None }
+    }
+
+    /// The request for a page of the list in which a render that was submitted at
+    /// `submitted` should be.
+    #[must_use]
+    pub fn list_request(
+        &self,
+        list: &ListSpec,
+        page: &ListPage,
+        submitted: DateTime<Utc>,
+        api_key: &str,
+    ) -> HttpRequest {
+        let since = time::text(submitted - CLOCKS_APART);
+        let until = time::text(submitted + CLOCKS_APART);
+        let known = [("{since}", since.as_str()), ("{until}", until.as_str())];
+        let mut url = below(&self.base_url, &list.path);
+        for (name, value) in &list.query {
+            url.query_pairs_mut().append_pair(name, &filled_text(value, &known));
+        }
+        match (&list.next, page) {
+            (Some(NextPage::Token { parameter, .. }), ListPage::Token(token)) => {
+                url.query_pairs_mut().append_pair(parameter, token);
+            }
+            (Some(NextPage::Offset { offset }), ListPage::Offset(rows)) => {
+                url.query_pairs_mut().append_pair(offset, &rows.to_string());
+            }
+            (Some(_) | None, _) => {}
+        }
+        HttpRequest { method: Method::Get, url, headers: self.headers(api_key), body: None }
+    }
+
+    fn headers(&self, api_key: &str) -> Vec<(String, String)> {
+        let base64 = STANDARD.encode(api_key);
+        let known = [("{apiKeyBase64}", base64.as_str()), ("{apiKey}", api_key)];
+        let headers = self.spec.headers.iter();
+        let filled = headers.map(|(name, value)| (name.clone(), filled_text(value, &known)));
+        filled.chain([("accept".to_owned(), "application/json".to_owned())]).collect()
+    }
+}
+
+impl ProviderSpec {
+    /// Whether a job with this payload is to get our callback: as the caller `asked`, else
+    /// by the spec's default. A payload that names a callback of its own keeps it, and the
+    /// job is polled.
+    ///
+    /// # Errors
+    /// When the caller asked for it and it cannot be had.
+    pub fn wants_callback(
+        &self,
+        payload: &Map<String, Value>,
+        asked: Option<bool>,
+    ) -> Result<bool, PayloadError> {
+        let Some(per_job) = self.webhook.as_ref().and_then(|webhook| webhook.per_job) else {
+            return match asked {
+                Some(true) => {
+                    Err(PayloadError::NoCallback("the provider has none that a job can name"))
+                }
+                Some(false) | None => Ok(false),
+            };
+        };
+        let body = Value::Object(self.wrapped(payload));
+        let taken = self.submit.inject.callback.iter().any(|injection| match injection {
+            Injection::Set { set, .. } => set.find(&body).iter().any(|value| !value.is_null()),
+            Injection::Append { .. } | Injection::Query { .. } => false,
+        });
+        match asked {
+            Some(true) if taken => {
+                Err(PayloadError::NoCallback("the payload names a callback of its own"))
+            }
+            Some(answer) => Ok(answer),
+            None => Ok(per_job.by_default && !taken),
+        }
+    }
+
+    fn wrapped(&self, payload: &Map<String, Value>) -> Map<String, Value> {
+        match &self.submit.wrap {
+            Some(wrap) if !wrap.unless_any.iter().any(|name| payload.contains_key(name)) => {
+                Map::from_iter([(wrap.member.clone(), Value::Object(payload.clone()))])
+            }
+            Some(_) | None => payload.clone(),
+        }
+    }
+}
+
+fn inject(
+    injection: &Injection,
+    known: &[(&str, &str)],
+    body: &mut Value,
+    url: &mut Url,
+) -> Result<(), PayloadError> {
+    match injection {
+        Injection::Set { set, value } => {
+            let place = set.make(body).ok_or_else(|| PayloadError::NoPlace(set.to_string()))?;
+            if !place.is_null() {
+                return Err(PayloadError::Taken(set.to_string()));
+            }
+            *place = filled(value, known);
+        }
+        Injection::Append { append, value } => {
+            let no_place = || PayloadError::NoPlace(append.to_string());
+            let place = append.make(body).ok_or_else(no_place)?;
+            if place.is_null() {
+                *place = Value::Array(Vec::new());
+            }
+            place.as_array_mut().ok_or_else(no_place)?.push(filled(value, known));
+        }
+        Injection::Query { query, value } => {
+            url.query_pairs_mut().append_pair(query, &filled_text(value, known));
+        }
+    }
+    Ok(())
+}
+
+fn filled(template: &Value, known: &[(&str, &str)]) -> Value {
+    match template {
+        Value::String(text) => Value::String(filled_text(text, known)),
+        Value::Array(elements) => elements.iter().map(|element| filled(element, known)).collect(),
+        Value::Object(members) => {
+            let members = members.iter().map(|(name, value)| (name.clone(), filled(value, known)));
+            Value::Object(members.collect())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => template.clone(),
+    }
+}
+
+fn filled_text(template: &str, known: &[(&str, &str)]) -> String {
+    known.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value))
+}
+
+/// What may stand in a path segment as it is (RFC 3986 §2.3, less the dot, which alone or
+/// doubled would change the path).
+const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
+
+/// A text as one segment of a path.
+pub(super) fn escaped(id: &str) -> String {
+    utf8_percent_encode(id, KEPT).to_string()
+}
+
+fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    let joined = format!("{}{path}", base.path().trim_end_matches('/'));
+    url.set_path(&joined);
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixtures::render_id;
+    use crate::provider::catalogue::{Adjustments, Catalogue};
+
+    fn provider(name: &str) -> Provider {
+        let name = crate::id::ProviderName::parse(name).unwrap();
+        Catalogue::load(&Adjustments::default()).unwrap().get(&name).unwrap().clone()
+    }
+
+    fn submit(name: &str, payload: &Value, callback: Option<&str>) -> Result<Value, PayloadError> {
+        let payload = payload.as_object().unwrap().clone();
+        let job_id = JobId::from_bytes([7; 16]);
+        let request = provider(name).submit_request(&Submission {
+            payload: &payload,
+            job_id: &job_id,
+            callback_url: callback,
+            api_key: "k",
+        })?;
+        Ok(serde_json::from_slice(&request.body.unwrap()).unwrap())
+    }
+
+    #[test]
+    fn zvid_takes_wrapped_and_bare_payloads_and_our_id() {
+        let uuid = JobId::from_bytes([7; 16]).as_uuid();
+        let wanted = json!({"payload": {"name": "x"}, "jobId": uuid});
+        assert_eq!(submit("zvid", &json!({"name": "x"}), None).unwrap(), wanted);
+        assert_eq!(submit("zvid", &json!({"payload": {"name": "x"}}), None).unwrap(), wanted);
+
+        let called = submit("zvid", &json!({"template": "tpl_1"}), Some("https://us/cb")).unwrap();
+        assert_eq!(
+            called,
+            json!({"template": "tpl_1", "jobId": uuid, "webhookUrl": "https://us/cb"})
+        );
+    }
+
+    #[test]
+    fn a_payload_that_leaves_no_room_is_refused() {
+        let taken = submit("zvid", &json!({"template": "t", "jobId": "mine"}), None);
+        assert_eq!(taken, Err(PayloadError::Taken("/jobId".into())));
+    }
+
+    #[test]
+    fn a_payload_keeps_a_callback_of_its_own() {
+        let spec = provider("shotstack").spec;
+        let own = json!({"callback": "https://theirs"}).as_object().unwrap().clone();
+        let none = Map::new();
+        assert_eq!(spec.wants_callback(&none, None), Ok(true));
+        assert_eq!(spec.wants_callback(&none, Some(false)), Ok(false));
+        assert_eq!(spec.wants_callback(&own, None), Ok(false));
+        assert!(spec.wants_callback(&own, Some(true)).is_err());
+    }
+
+    #[test]
+    fn the_status_call_stays_below_the_base_url_whatever_the_id() {
+        let shotstack = provider("shotstack");
+        let url = |id| shotstack.status_request(&render_id(id), "k").url.to_string();
+        assert_eq!(url("abc-1"), "https://api.shotstack.io/edit/v1/render/abc-1?data=false");
+        assert_eq!(
+            url("../../serve?x=/#"),
+            "https://api.shotstack.io/edit/v1/render/%2E%2E%2F%2E%2E%2Fserve%3Fx%3D%2F%23?data=false"
+        );
+    }
+
+    #[test]
+    fn the_key_is_a_header_and_never_shown() {
+        let request = provider("zvid").status_request(&render_id("r"), "secret-key");
+        assert!(request.headers.contains(&("x-api-key".into(), "secret-key".into())));
+        assert!(!format!("{request:?}").contains("secret-key"));
+    }
+}

@@ -1,0 +1,621 @@
+//! The vocabulary of a provider spec. Unknown words are refused when a spec is loaded, so a
+//! typo cannot change what a provider is asked.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+use url::Url;
+
+use super::pointer::Pointer;
+use crate::id::ProviderName;
+use crate::polling::PollingLaw;
+use crate::verifier::SignatureScheme;
+use crate::verifier::incoming::HeaderName;
+
+/// One provider.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProviderSpec {
+    /// For editors; no meaning here.
+    #[serde(rename = "$schema", default)]
+    pub schema: Option<String>,
+    /// The name callers use; the same as the file's.
+    pub name: ProviderName,
+    /// The name people read.
+    pub title: String,
+    /// Where the provider documents its API.
+    pub docs: Url,
+    /// Whether this spec was ever run against the provider itself, and not only against
+    /// what its documentation says.
+    pub verified_live: bool,
+    /// The API's base by environment. `default` must be there.
+    pub base_urls: BTreeMap<String, Url>,
+    /// Headers of every request; `{apiKey}` stands for the key, `{apiKeyBase64}` for its
+    /// base64, which HTTP Basic wants of `user:password`.
+    pub headers: BTreeMap<String, String>,
+    /// How a render is asked for.
+    pub submit: SubmitSpec,
+    /// What keeps one job from becoming two renders.
+    pub submit_safety: SubmitSafety,
+    /// How a render's state is asked for and told.
+    pub status: StatusSpec,
+    /// How a render is called off, where it can be.
+    #[serde(default)]
+    pub cancel: Option<CancelSpec>,
+    /// How the provider calls back, where it does.
+    #[serde(default)]
+    pub webhook: Option<WebhookSpec>,
+    /// What its error answers mean, where the HTTP status alone would mislead. The first
+    /// rule that fits decides.
+    #[serde(default)]
+    pub errors: Vec<ErrorRule>,
+    /// How often, how long and how late it may be asked.
+    pub limits: Limits,
+}
+
+/// How a render is asked for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SubmitSpec {
+    /// The path below the base URL; POST.
+    pub path: String,
+    /// Statuses that mean "accepted".
+    pub accepted: Vec<u16>,
+    /// Where the answer carries the provider's id.
+    pub id: Vec<Pointer>,
+    /// Where an error answer carries its message.
+    pub error: Vec<Pointer>,
+    /// A member that callers may leave out: `payload` is put under it unless it has it.
+    #[serde(default)]
+    pub wrap: Option<Wrap>,
+    /// What is added to the caller's payload.
+    #[serde(default)]
+    pub inject: Inject,
+}
+
+/// Lets callers submit both the bare and the wrapped form of a payload.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Wrap {
+    /// The member under which a bare payload goes.
+    pub member: String,
+    /// Members that show that the payload is wrapped already.
+    pub unless_any: Vec<String>,
+}
+
+/// What is added to the caller's payload, by what it is for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Inject {
+    /// Only when the provider is to call back; `{callbackUrl}` stands for our URL.
+    #[serde(default)]
+    pub callback: Vec<Injection>,
+    /// Always: `{jobUuid}` and `{jobId}` stand for our id.
+    #[serde(default)]
+    pub identity: Vec<Injection>,
+}
+
+/// One addition to the body or the URL.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Injection {
+    /// Put `value` at the pointer, making its parents.
+    Set {
+        /// Where.
+        set: Pointer,
+        /// What; texts in it may have placeholders.
+        value: Value,
+    },
+    /// Append `value` to the array at the pointer, making it if absent.
+    Append {
+        /// Where.
+        append: Pointer,
+        /// What; texts in it may have placeholders.
+        value: Value,
+    },
+    /// Add a query parameter.
+    Query {
+        /// Its name.
+        query: String,
+        /// Its value; may have placeholders.
+        value: String,
+    },
+}
+
+/// What keeps one job from becoming two renders when the answer to a submit is lost. A
+/// submit is never repeated; this says how the doubt is resolved.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
+pub enum SubmitSafety {
+    // The braces make serde refuse unknown members; it overlooks them in unit variants.
+    /// We choose the render's id (`{jobUuid}`), so asking for it tells whether it exists.
+    ClientId {},
+    /// A list of renders shows what we put into the submit to know ours by.
+    List(ListSpec),
+    /// Only the per-job callback can tell.
+    Callback {},
+}
+
+/// A list of renders, newest first, in which ours can be recognised.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListSpec {
+    /// The path below the base URL; GET.
+    pub path: String,
+    /// Query parameters. `{since}` and `{until}` stand for RFC 3339 times around the submit.
+    #[serde(default)]
+    pub query: BTreeMap<String, String>,
+    /// Where the rows are, each of them.
+    pub rows: Vec<Pointer>,
+    /// Where a row has our id of the job, or its UUID.
+    pub correlation: Vec<Pointer>,
+    /// Where a row has the provider's id.
+    pub id: Vec<Pointer>,
+    /// How the next page is asked for; only the first is read when absent.
+    #[serde(default)]
+    pub next: Option<NextPage>,
+}
+
+/// How the next page of a list is asked for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum NextPage {
+    /// By a token that the page carries.
+    Token {
+        /// The query parameter.
+        parameter: String,
+        /// Where the page carries it.
+        token: Vec<Pointer>,
+    },
+    /// By the number of rows seen so far.
+    Offset {
+        /// The query parameter.
+        offset: String,
+    },
+}
+
+/// How a render is called off.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CancelSpec {
+    /// The method.
+    pub method: CancelMethod,
+    /// The path below the base URL. `{id}` stands for the provider's id, escaped.
+    pub path: String,
+    /// Statuses that mean "will be cancelled, or was".
+    pub accepted: Vec<u16>,
+}
+
+/// The method of a cancel call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum CancelMethod {
+    /// POST without a body.
+    Post,
+    /// DELETE.
+    Delete,
+}
+
+/// How a render's state is asked for and told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StatusSpec {
+    /// The path below the base URL; GET. `{id}` stands for the provider's id, escaped.
+    pub path: String,
+    /// Query parameters; `{id}` likewise.
+    #[serde(default)]
+    pub query: BTreeMap<String, String>,
+    /// Where the answer repeats the id; an answer about another render is no answer.
+    pub id: Vec<Pointer>,
+    /// How to read the answer.
+    pub answer: Reading,
+}
+
+/// Where an answer says how the render stands, and what else it says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Reading {
+    /// Where the provider's word for the state is.
+    pub status: Vec<Pointer>,
+    /// What its words mean; compared without regard to case. A word not listed means
+    /// "processing": vendors add words, and none of them ends a render by surprise.
+    pub words: Words,
+    /// Where the progress is.
+    #[serde(default)]
+    pub progress: Vec<Progress>,
+    /// Where the video's URL is. Read only when the status says "completed".
+    pub result: Vec<Pointer>,
+    /// What makes a URL of what is there: `https://cdn.example/{result}.mp4`. Absent when it
+    /// is one already.
+    #[serde(default)]
+    pub result_url: Option<String>,
+    /// Whether the video may be stored after the status says "completed". Until it has a URL,
+    /// the render is processing.
+    #[serde(default)]
+    pub result_follows: bool,
+    /// After how long the provider deletes the video.
+    #[serde(default)]
+    pub result_expires_after_seconds: Option<u32>,
+    /// Where a failure's message is.
+    pub error: Vec<Pointer>,
+    /// What separates a code from the text in a failure's message.
+    #[serde(default)]
+    pub error_code_separator: Option<String>,
+}
+
+/// What a provider's words for states mean.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Words {
+    /// Waiting.
+    #[serde(default)]
+    pub queued: Vec<String>,
+    /// At work.
+    #[serde(default)]
+    pub processing: Vec<String>,
+    /// Done.
+    #[serde(default)]
+    pub completed: Vec<String>,
+    /// Broken.
+    #[serde(default)]
+    pub failed: Vec<String>,
+    /// Called off.
+    #[serde(default)]
+    pub cancelled: Vec<String>,
+    /// Given up by the provider, which may still finish.
+    #[serde(default)]
+    pub timed_out: Vec<String>,
+}
+
+/// Where the progress is, and what makes it `0.0..=1.0`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Progress {
+    /// Where.
+    pub pointer: Pointer,
+    /// The factor: 0.01 for percentages.
+    pub scale: f64,
+}
+
+/// How the provider calls back.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WebhookSpec {
+    /// Whether a job can name a URL, and does so unless the request says otherwise. Absent
+    /// when only the account can.
+    #[serde(default)]
+    pub per_job: Option<PerJob>,
+    /// Whether the account can name a URL for all its renders.
+    #[serde(default)]
+    pub account: Option<Account>,
+    /// How bodies are written, besides JSON.
+    #[serde(default)]
+    pub form: bool,
+    /// How the provider signs. A body whose signature holds is believed; every other one is
+    /// a hint to ask the provider with our own key.
+    #[serde(default)]
+    pub signature: Option<SignatureScheme>,
+    /// What to do with a callback to a job's own URL that lacks the signature.
+    #[serde(default)]
+    pub unsigned: Unsigned,
+    /// What callbacks there are. The first rule that fits decides; none means "ignore".
+    pub rules: Vec<WebhookRule>,
+    /// How to read a body that is believed; needed with a signature that proves the body.
+    #[serde(default)]
+    pub answer: Option<Reading>,
+}
+
+/// A job names the URL of its callback.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PerJob {
+    /// Whether jobs do so unless the request says otherwise.
+    pub by_default: bool,
+}
+
+/// The account names one URL for the callbacks of all its renders.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Account {
+    /// Where a body has our id of the job, or its UUID.
+    pub job: Vec<Pointer>,
+}
+
+/// What to do with a callback that lacks the signature.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Unsigned {
+    /// Take it as a hint: the token in its URL is good, and the provider is asked anyway.
+    #[default]
+    Hint,
+    /// Refuse it: this provider signs everything once it has a secret.
+    Refuse,
+}
+
+/// One kind of callback.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WebhookRule {
+    /// Values that the body must have, by pointer. Empty fits every body.
+    #[serde(default)]
+    pub when: BTreeMap<String, Value>,
+    /// What such a callback is.
+    pub kind: WebhookKind,
+    /// Where it carries the render's id.
+    #[serde(default)]
+    pub id: Vec<Pointer>,
+}
+
+/// What a callback is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WebhookKind {
+    /// It tells that the render ended, one way or another.
+    Ended,
+    /// It tells how far the render is. Believed when proved; not worth a question otherwise.
+    Progress,
+    /// It tells of something else; it is taken and changes nothing.
+    Ignore,
+}
+
+/// What an error answer means.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ErrorRule {
+    /// Which request was answered; both when absent.
+    #[serde(default)]
+    pub on: Option<Operation>,
+    /// The HTTP statuses it is about.
+    pub http: Vec<u16>,
+    /// Where in the body the text is that must contain `contains`.
+    #[serde(default)]
+    pub pointer: Option<Pointer>,
+    /// The text, compared without regard to case.
+    #[serde(default)]
+    pub contains: Option<String>,
+    /// What it means.
+    pub means: ErrorClass,
+}
+
+/// Which request was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Operation {
+    /// The submit.
+    Submit,
+    /// The status call, and the list.
+    Status,
+    /// The cancel call.
+    Cancel,
+}
+
+/// What an error answer means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorClass {
+    /// Our key is not accepted.
+    Auth,
+    /// The request is wrong.
+    Invalid,
+    /// Credits or quota are used up.
+    Quota,
+    /// Too many requests.
+    Rate,
+    /// Too much at once; nothing was accepted.
+    Busy,
+    /// There is no such render, or not yet.
+    NotFound,
+    /// Trouble of theirs that passes; for a submit nobody knows whether it was accepted.
+    Transient,
+}
+
+/// How often, how long and how late a provider may be asked. None of it is zero: a law
+/// without a floor and a safety poll would never get past a job's first instant.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Limits {
+    /// The shortest time between two status calls for one render.
+    pub poll_floor_ms: NonZeroU32,
+    /// The age at which the first safety poll of a job with a callback is due.
+    pub safety_poll_seconds: NonZeroU32,
+    /// The age at which we stop asking.
+    pub deadline_seconds: NonZeroU32,
+    /// How long a submit may take.
+    pub submit_timeout_ms: NonZeroU32,
+    /// How long a status call may take.
+    pub status_timeout_ms: NonZeroU32,
+}
+
+/// Why a document is not a provider spec.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// It does not have the shape of one.
+    #[error("{file}: {source}")]
+    Shape {
+        /// The document's name.
+        file: String,
+        /// What serde says, with line and column.
+        source: serde_json::Error,
+    },
+    /// It has the shape and contradicts itself.
+    #[error("{file}: {what}")]
+    Meaning {
+        /// The document's name.
+        file: String,
+        /// What is wrong, as a sentence.
+        what: String,
+    },
+}
+
+impl ProviderSpec {
+    /// Reads and checks a spec. `file` names it in errors.
+    ///
+    /// # Errors
+    /// When the document has not the shape of a spec, or contradicts itself.
+    pub fn parse(file: &str, json: &str) -> Result<Self, SpecError> {
+        let spec: Self = serde_json::from_str(json)
+            .map_err(|source| SpecError::Shape { file: file.to_owned(), source })?;
+        match spec.contradiction() {
+            Some(what) => Err(SpecError::Meaning { file: file.to_owned(), what }),
+            None => Ok(spec),
+        }
+    }
+
+    fn contradiction(&self) -> Option<String> {
+        if !self.base_urls.contains_key("default") {
+            return Some("baseUrls has no `default`".into());
+        }
+        if let Some((name, _)) = self.base_urls.iter().find(|(_, url)| url.scheme() != "https") {
+            return Some(format!("baseUrls.{name} is not https"));
+        }
+        if let Some(what) = self.cannot_be_sent() {
+            return Some(what);
+        }
+        if self.submit.id.is_empty() && !matches!(self.submit_safety, SubmitSafety::ClientId {}) {
+            return Some("submit.id is empty: nothing would name the render".into());
+        }
+        if self.submit.accepted.is_empty() {
+            return Some("submit.accepted is empty: no answer would mean success".into());
+        }
+        if !self.status.path.contains("{id}")
+            && !self.status.query.values().any(|value| value.contains("{id}"))
+        {
+            return Some("neither status.path nor status.query has {id}".into());
+        }
+        let believed = self.webhook.as_ref().and_then(|webhook| webhook.answer.as_ref());
+        let mut readings = [Some(&self.status.answer), believed].into_iter().flatten();
+        if let Some(what) = readings.find_map(Reading::contradiction) {
+            return Some(what);
+        }
+        let per_job = self.webhook.as_ref().and_then(|webhook| webhook.per_job);
+        if per_job.is_some() == self.submit.inject.callback.is_empty() {
+            return Some("webhook.perJob and submit.inject.callback need each other".into());
+        }
+        if matches!(self.submit_safety, SubmitSafety::Callback {}) && per_job.is_none() {
+            return Some("submitSafety is `callback`, but jobs have no callback".into());
+        }
+        if !matches!(self.submit_safety, SubmitSafety::Callback {})
+            && self.submit.inject.identity.is_empty()
+        {
+            return Some(
+                "submitSafety finds a render by submit.inject.identity: it is empty".into(),
+            );
+        }
+        if let Some(what) = self.webhook.as_ref().and_then(WebhookSpec::contradiction) {
+            return Some(what);
+        }
+        if let Some(cancel) = &self.cancel
+            && !cancel.path.contains("{id}")
+        {
+            return Some("cancel.path has no {id}".into());
+        }
+        if self.cancel.as_ref().is_some_and(|cancel| cancel.accepted.is_empty()) {
+            return Some("cancel.accepted is empty: no answer would mean success".into());
+        }
+        let mut statuses = self
+            .submit
+            .accepted
+            .iter()
+            .chain(self.errors.iter().flat_map(|e| &e.http))
+            .chain(self.cancel.iter().flat_map(|cancel| &cancel.accepted));
+        if let Some(status) = statuses.find(|status| !(100..=599).contains(*status)) {
+            return Some(format!("{status} is no HTTP status"));
+        }
+        if self.errors.iter().any(|rule| rule.pointer.is_some() != rule.contains.is_some()) {
+            return Some("a rule of errors needs both pointer and contains, or neither".into());
+        }
+        None
+    }
+
+    /// What no request could have, or would have and mean something else.
+    fn cannot_be_sent(&self) -> Option<String> {
+        if let Some(name) = self.headers.keys().find(|name| HeaderName::parse(name).is_err()) {
+            return Some(format!("headers: `{name}` is not the name of a header"));
+        }
+        let controls = |value: &str| value.chars().any(char::is_control);
+        if let Some((name, _)) = self.headers.iter().find(|(_, value)| controls(value)) {
+            return Some(format!("headers.{name} has a character that no header has"));
+        }
+        let list = match &self.submit_safety {
+            SubmitSafety::List(list) => Some(&list.path),
+            SubmitSafety::ClientId {} | SubmitSafety::Callback {} => None,
+        };
+        let cancel = self.cancel.as_ref().map(|cancel| &cancel.path);
+        let paths = [Some(&self.submit.path), Some(&self.status.path), list, cancel];
+        let wrong = |path: &&String| !path.starts_with('/') || path.contains(['?', '#']);
+        paths.into_iter().flatten().find(wrong).map(|path| {
+            format!("the path `{path}` must begin with `/` and have neither `?` nor `#`")
+        })
+    }
+
+    /// When to ask this provider.
+    #[must_use]
+    pub fn polling_law(&self) -> PollingLaw {
+        PollingLaw {
+            floor: Duration::from_millis(self.limits.poll_floor_ms.get().into()),
+            safety: Duration::from_secs(self.limits.safety_poll_seconds.get().into()),
+            deadline: Duration::from_secs(self.limits.deadline_seconds.get().into()),
+        }
+    }
+}
+
+impl WebhookSpec {
+    /// Whether a body with a good signature is believed, and not only asked after.
+    #[must_use]
+    pub fn believes(&self) -> bool {
+        self.answer.is_some() && self.signature.as_ref().is_some_and(SignatureScheme::proves_body)
+    }
+
+    fn contradiction(&self) -> Option<String> {
+        if self.per_job.is_none() && self.account.is_none() {
+            return Some("webhook has neither perJob nor account: nobody would call".into());
+        }
+        if self.account.is_some() && self.signature.is_none() {
+            return Some("webhook.account needs a signature: its URL is no secret".into());
+        }
+        if self.unsigned == Unsigned::Refuse && self.signature.is_none() {
+            return Some("webhook.unsigned is `refuse`, but nothing is signed".into());
+        }
+        if self.answer.is_some() && !self.believes() {
+            return Some("webhook.answer is read only from a body that a signature proves".into());
+        }
+        let mut pointers = self.rules.iter().flat_map(|rule| rule.when.keys());
+        pointers.find_map(|text| Pointer::parse(text).err()).map(|error| error.to_string())
+    }
+}
+
+impl Reading {
+    fn contradiction(&self) -> Option<String> {
+        if self.words.completed.is_empty() {
+            return Some("words.completed is empty: no render would ever complete".into());
+        }
+        let words = self.words.all();
+        if let Some(twice) = words
+            .iter()
+            .find(|word| words.iter().filter(|other| other.eq_ignore_ascii_case(word)).count() > 1)
+        {
+            return Some(format!("words has `{twice}` twice"));
+        }
+        self.result_url
+            .as_ref()
+            .filter(|url| !url.starts_with("https://") || !url.contains("{result}"))
+            .map(|url| format!("resultUrl `{url}` is not https, or has no {{result}}"))
+    }
+}
+
+impl Words {
+    fn all(&self) -> Vec<&str> {
+        let groups = [
+            &self.queued,
+            &self.processing,
+            &self.completed,
+            &self.failed,
+            &self.cancelled,
+            &self.timed_out,
+        ];
+        groups.into_iter().flatten().map(String::as_str).collect()
+    }
+}

@@ -1,0 +1,296 @@
+//! What a caller posts to have something rendered, checked field by field.
+
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::address::{ReceiverUrl, TargetPolicy};
+use crate::event::{EventName, EventSet};
+use crate::id::{PayloadVersion, ProviderName, SourceRecordId};
+use crate::job::MAX_METADATA_BYTES;
+
+/// The largest request body, in bytes.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// A checked request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobRequest {
+    /// Who shall render. Whether there is such a provider is not checked here.
+    pub provider: ProviderName,
+    /// What, in the provider's own vocabulary.
+    pub payload: Map<String, Value>,
+    /// The customer's id of it.
+    pub source_record_id: SourceRecordId,
+    /// The customer's name for the payload's shape.
+    pub payload_version: Option<PayloadVersion>,
+    /// Where this job's webhooks go instead of the default receiver.
+    pub callback_url: Option<ReceiverUrl>,
+    /// Which events are wanted.
+    pub wanted: EventSet,
+    /// The customer's own data.
+    pub metadata: Map<String, Value>,
+    /// Whether the provider shall call us; none leaves it to the provider's spec.
+    pub provider_webhook: Option<bool>,
+    /// SHA-256 of the request as canonical JSON: the same for a repeat with other spaces or
+    /// another order of members.
+    pub fingerprint: [u8; 32],
+}
+
+/// Why a body is not a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// It is larger than [`MAX_BODY_BYTES`].
+    #[error("the request body is larger than 1 MiB")]
+    TooLarge,
+    /// It is not a JSON object.
+    #[error("the request body is not a JSON object: {0}")]
+    NotAnObject(String),
+    /// A member that must be there is not.
+    #[error("`{field}` is missing")]
+    Missing {
+        /// Its name.
+        field: &'static str,
+    },
+    /// A member is not what it must be.
+    #[error("`{field}` {problem}")]
+    Invalid {
+        /// Its name.
+        field: String,
+        /// What is wrong, to be read after the name.
+        problem: String,
+    },
+    /// The callback URL is one that is never called.
+    #[error("`callbackUrl`: {0}")]
+    CallbackUrl(String),
+}
+
+const FIELDS: [&str; 8] = [
+    "provider",
+    "payload",
+    "sourceRecordId",
+    "payloadVersion",
+    "callbackUrl",
+    "events",
+    "metadata",
+    "providerWebhook",
+];
+
+impl JobRequest {
+    /// Reads and checks a request body.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn parse(body: &[u8], policy: &TargetPolicy) -> Result<Self, RequestError> {
+        if body.len() > MAX_BODY_BYTES {
+            return Err(RequestError::TooLarge);
+        }
+        let document: Value = serde_json::from_slice(body)
+            .map_err(|error| RequestError::NotAnObject(error.to_string()))?;
+        // Members are sorted, so equal documents have equal texts.
+        let fingerprint = Sha256::digest(document.to_string()).into();
+        let Value::Object(mut members) = document else {
+            return Err(RequestError::NotAnObject("it is another JSON value".into()));
+        };
+        if let Some(unknown) = members.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+            let field = unknown.chars().take(64).collect();
+            return Err(invalid(field, "is not a member of a job request"));
+        }
+        // `null` is how many clients leave a member out.
+        members.retain(|_, value| !value.is_null());
+
+        let provider =
+            required(&mut members, "provider", |value| text(value, ProviderName::parse))?;
+        let payload = required(&mut members, "payload", object)?;
+        let source_record_id =
+            required(&mut members, "sourceRecordId", |value| text(value, SourceRecordId::parse))?;
+        let payload_version =
+            optional(&mut members, "payloadVersion", |value| text(value, PayloadVersion::parse))?;
+        let callback_url = optional(&mut members, "callbackUrl", |value| match value {
+            Value::String(url) => Ok(url),
+            _ => Err("must be a string".into()),
+        })?;
+        let callback_url = callback_url
+            .map(|url| ReceiverUrl::parse(&url, policy))
+            .transpose()
+            .map_err(|error| RequestError::CallbackUrl(error.to_string()))?;
+        let wanted = optional(&mut members, "events", events)?.unwrap_or_else(EventSet::ends);
+        let metadata = optional(&mut members, "metadata", metadata)?.unwrap_or_default();
+        let provider_webhook = optional(&mut members, "providerWebhook", |value| {
+            value.as_bool().ok_or_else(|| "must be true or false".into())
+        })?;
+        Ok(Self {
+            provider,
+            payload,
+            source_record_id,
+            payload_version,
+            callback_url,
+            wanted,
+            metadata,
+            provider_webhook,
+            fingerprint,
+        })
+    }
+}
+
+fn required<T>(
+    members: &mut Map<String, Value>,
+    field: &'static str,
+    check: impl FnOnce(Value) -> Result<T, String>,
+) -> Result<T, RequestError> {
+    optional(members, field, check)?.ok_or(RequestError::Missing { field })
+}
+
+fn optional<T>(
+    members: &mut Map<String, Value>,
+    field: &'static str,
+    check: impl FnOnce(Value) -> Result<T, String>,
+) -> Result<Option<T>, RequestError> {
+    let value = members.remove(field);
+    value.map(check).transpose().map_err(|problem| invalid(field.into(), &problem))
+}
+
+fn invalid(field: String, problem: &str) -> RequestError {
+    RequestError::Invalid { field, problem: problem.to_owned() }
+}
+
+fn text<T, E: ToString>(value: Value, parse: fn(&str) -> Result<T, E>) -> Result<T, String> {
+    match value {
+        Value::String(text) => parse(&text).map_err(|error| error.to_string()),
+        _ => Err("must be a string".into()),
+    }
+}
+
+fn object(value: Value) -> Result<Map<String, Value>, String> {
+    match value {
+        Value::Object(members) => Ok(members),
+        _ => Err("must be an object".into()),
+    }
+}
+
+fn events(value: Value) -> Result<EventSet, String> {
+    let all = EventName::ALL.map(EventName::as_str).join(", ");
+    let Value::Array(names) = value else { return Err("must be an array of event names".into()) };
+    let parsed = names.iter().map(|name| name.as_str().and_then(EventName::parse));
+    let wanted: EventSet =
+        parsed.collect::<Option<_>>().ok_or_else(|| format!("may only have {all}"))?;
+    if wanted.is_empty() {
+        return Err("must name at least one event".into());
+    }
+    Ok(wanted)
+}
+
+fn metadata(value: Value) -> Result<Map<String, Value>, String> {
+    let size = value.to_string().len();
+    if size > MAX_METADATA_BYTES {
+        return Err(format!("is {size} bytes of JSON; at most {MAX_METADATA_BYTES} are kept"));
+    }
+    object(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(body: &Value) -> Result<JobRequest, RequestError> {
+        JobRequest::parse(body.to_string().as_bytes(), &TargetPolicy::public())
+    }
+
+    fn whole() -> Value {
+        json!({"provider": "zvid", "payload": {"name": "x"}, "sourceRecordId": "product-123"})
+    }
+
+    fn with(field: &str, value: Value) -> Value {
+        let mut body = whole();
+        body[field] = value;
+        body
+    }
+
+    #[test]
+    fn the_least_request_means_the_defaults() {
+        let request = parse(&whole()).unwrap();
+        assert_eq!(request.wanted, EventSet::ends());
+        assert_eq!((request.provider_webhook, request.callback_url), (None, None));
+        assert_eq!(parse(&with("metadata", Value::Null)).unwrap().metadata, Map::new());
+    }
+
+    #[test]
+    fn every_wrong_member_is_named() {
+        for (field, value, problem) in [
+            ("provider", json!(5), "`provider` must be a string"),
+            (
+                "provider",
+                json!("No Such"),
+                "`provider` must be lower-case letters, digits and hyphens",
+            ),
+            ("payload", json!([1]), "`payload` must be an object"),
+            ("payload", json!("{}"), "`payload` must be an object"),
+            ("sourceRecordId", json!(""), "`sourceRecordId` must not be empty"),
+            ("payloadVersion", json!(4), "`payloadVersion` must be a string"),
+            ("events", json!("all"), "`events` must be an array of event names"),
+            ("events", json!([]), "`events` must name at least one event"),
+            ("metadata", json!([]), "`metadata` must be an object"),
+            ("providerWebhook", json!("yes"), "`providerWebhook` must be true or false"),
+            ("callbackURL", json!("https://x"), "`callbackURL` is not a member of a job request"),
+        ] {
+            assert_eq!(parse(&with(field, value)).unwrap_err().to_string(), problem);
+        }
+        let many = with("metadata", json!({"k": "x".repeat(2048)}));
+        assert!(parse(&many).unwrap_err().to_string().starts_with("`metadata` is 2056 bytes"));
+        let unknown = parse(&with("events", json!(["video.render.done"]))).unwrap_err().to_string();
+        assert!(unknown.contains("video.render.completed"), "{unknown}");
+    }
+
+    #[test]
+    fn what_must_be_there_is_asked_for_by_name() {
+        for field in ["provider", "payload", "sourceRecordId"] {
+            assert_eq!(parse(&with(field, Value::Null)), Err(RequestError::Missing { field }));
+        }
+    }
+
+    #[test]
+    fn a_callback_url_that_is_never_called_is_refused() {
+        for url in ["http://shop.example/hooks", "https://10.0.0.1/", "https://localhost/", "x"] {
+            let error = parse(&with("callbackUrl", json!(url))).unwrap_err();
+            assert!(matches!(error, RequestError::CallbackUrl(_)), "{url}: {error:?}");
+        }
+        assert!(parse(&with("callbackUrl", json!("https://shop.example/hooks"))).is_ok());
+    }
+
+    #[test]
+    fn a_number_arrives_as_it_was_sent() {
+        let sent = r#"{"provider":"zvid","sourceRecordId":"p","payload":{"x":0.10000000000000000555,"y":179.76931348623157}}"#;
+        let request = JobRequest::parse(sent.as_bytes(), &TargetPolicy::public()).unwrap();
+        let again = serde_json::to_string(&request.payload).unwrap();
+        assert_eq!(again, r#"{"x":0.1,"y":179.76931348623157}"#);
+        // The decimals that a quick parser gets wrong in the last digit.
+        for text in ["8.41e21", "9.5e-7", "2.2250738585072011e-308", "67.72363712012786"] {
+            let parsed: f64 = serde_json::from_str(text).unwrap();
+            assert_eq!(Ok(parsed), text.parse(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_no_object_is_refused() {
+        for body in ["", "{", "[]", "null", "\"x\"", "{\"a\":1}}"] {
+            let error = JobRequest::parse(body.as_bytes(), &TargetPolicy::public()).unwrap_err();
+            assert!(matches!(error, RequestError::NotAnObject(_)), "{body}: {error:?}");
+        }
+        let deep = "[".repeat(100_000);
+        assert!(JobRequest::parse(deep.as_bytes(), &TargetPolicy::public()).is_err());
+        let large = vec![b' '; MAX_BODY_BYTES + 1];
+        let error = JobRequest::parse(&large, &TargetPolicy::public()).unwrap_err();
+        assert_eq!(error, RequestError::TooLarge);
+    }
+
+    #[test]
+    fn a_repeat_has_the_same_fingerprint_and_another_request_has_not() {
+        let one = br#"{"provider":"zvid","payload":{"a":1,"b":2},"sourceRecordId":"p"}"#;
+        let same = br#"{ "sourceRecordId": "p", "payload": {"b":2, "a":1}, "provider":"zvid" }"#;
+        let other = br#"{"provider":"zvid","payload":{"a":1,"b":3},"sourceRecordId":"p"}"#;
+        let print =
+            |body: &[u8]| JobRequest::parse(body, &TargetPolicy::public()).unwrap().fingerprint;
+        assert_eq!(print(one), print(same));
+        assert_ne!(print(one), print(other));
+    }
+}

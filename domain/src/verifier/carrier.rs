@@ -1,0 +1,152 @@
+//! Where the signatures stand in a request.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::incoming::{HeaderName, Incoming};
+use super::{NO_SECRET_PROVIDED, Reason, Refusal};
+
+/// More entries than any rotation needs; each costs a pass over the body with ed25519.
+const MOST_ENTRIES: usize = 32;
+
+/// Where a request carries its signatures.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
+pub enum Carrier {
+    /// A header with one signature: `X-Hub-Signature-256: sha256=757107…`.
+    Header {
+        /// Its name.
+        header: HeaderName,
+        /// What stands before the signature; not optional on the wire.
+        #[serde(default)]
+        prefix: String,
+    },
+    /// A header with a list of `key=value`: `Stripe-Signature: t=1,v1=aa,v1=bb`. Keys that
+    /// nobody named are passed over, blanks before a key too.
+    Pairs {
+        /// Its name.
+        header: HeaderName,
+        /// What stands between two pairs.
+        separator: Separator,
+        /// The keys whose values are signatures; each may occur several times.
+        keys: Vec<String>,
+    },
+    /// A header with a list by spaces: `webhook-signature: v1,aa v1,bb v1a,cc`. Entries of
+    /// other versions are passed over.
+    List {
+        /// Its name.
+        header: HeaderName,
+        /// What stands before each signature: the version.
+        prefix: String,
+    },
+    /// A field of a form body: `signature=sha384%3A…&payload=…`.
+    Form {
+        /// Its name.
+        field: String,
+        /// What stands before the signature; not optional on the wire.
+        #[serde(default)]
+        prefix: String,
+    },
+}
+
+/// What stands between two pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Separator {
+    /// `,`
+    #[serde(rename = ",")]
+    Comma,
+    /// `;`
+    #[serde(rename = ";")]
+    Semicolon,
+}
+
+/// What stands where the signatures do.
+pub(super) struct Carried<'a> {
+    /// The signatures, still encoded, without their prefixes. Not empty.
+    pub(super) entries: Vec<Cow<'a, [u8]>>,
+    /// All pairs, where the carrier has pairs.
+    pairs: Vec<(&'a [u8], &'a [u8])>,
+}
+
+impl Carrier {
+    pub(super) fn read<'a>(&self, incoming: &Incoming<'a>) -> Result<Carried<'a>, Refusal> {
+        let carried = match self {
+            Self::Header { header, prefix } => {
+                Carried::one(Cow::Borrowed(incoming.header(header)?), prefix)?
+            }
+            Self::Form { field, prefix } => {
+                Carried::one(Cow::Owned(incoming.form_field(field)?), prefix)?
+            }
+            Self::Pairs { header, separator, keys } => {
+                Carried::pairs(incoming.header(header)?, *separator, keys)?
+            }
+            Self::List { header, prefix } => Carried::list(incoming.header(header)?, prefix)?,
+        };
+        let too_many = carried.entries.len().max(carried.pairs.len()) > MOST_ENTRIES;
+        let nothing = carried.entries.iter().all(|entry| entry.is_empty());
+        if too_many || nothing { Err(Refusal::MALFORMED) } else { Ok(carried) }
+    }
+}
+
+impl<'a> Carried<'a> {
+    fn one(value: Cow<'a, [u8]>, prefix: &str) -> Result<Self, Refusal> {
+        refuse_placeholder(&value)?;
+        let entry = match value {
+            Cow::Borrowed(value) => value.strip_prefix(prefix.as_bytes()).map(Cow::Borrowed),
+            Cow::Owned(value) => {
+                value.strip_prefix(prefix.as_bytes()).map(|entry| Cow::Owned(entry.to_vec()))
+            }
+        };
+        let entry = entry.ok_or(Refusal::MALFORMED)?;
+        Ok(Self { entries: vec![entry], pairs: Vec::new() })
+    }
+
+    fn pairs(value: &'a [u8], separator: Separator, keys: &[String]) -> Result<Self, Refusal> {
+        refuse_placeholder(value)?;
+        let separator = match separator {
+            Separator::Comma => b',',
+            Separator::Semicolon => b';',
+        };
+        let pairs = value.split(|byte| *byte == separator).map(|pair| {
+            let mut halves = pair.splitn(2, |byte| *byte == b'=');
+            let key = halves.next()?.trim_ascii_start();
+            Some((key, halves.next()?))
+        });
+        let pairs = pairs.collect::<Option<Vec<_>>>().ok_or(Refusal::MALFORMED)?;
+        let entries = pairs
+            .iter()
+            .filter(|(key, _)| keys.iter().any(|name| name.as_bytes() == *key))
+            .map(|(_, entry)| Cow::Borrowed(*entry))
+            .collect();
+        Ok(Self { entries, pairs })
+    }
+
+    fn list(value: &'a [u8], prefix: &str) -> Result<Self, Refusal> {
+        refuse_placeholder(value)?;
+        let entries = value
+            .split(|byte| *byte == b' ')
+            .filter_map(|entry| entry.strip_prefix(prefix.as_bytes()))
+            .map(Cow::Borrowed)
+            .collect();
+        Ok(Self { entries, pairs: Vec::new() })
+    }
+
+    /// The value of a key that must be there once.
+    pub(super) fn only(&self, key: &str) -> Result<&'a [u8], Refusal> {
+        let mut values = self.pairs.iter().filter(|(other, _)| *other == key.as_bytes());
+        match (values.next(), values.next()) {
+            (Some((_, value)), None) => Ok(value),
+            _ => Err(Refusal::MALFORMED),
+        }
+    }
+}
+
+/// Anywhere in the value, whatever else stands there: a sender without a secret proves nothing.
+fn refuse_placeholder(value: &[u8]) -> Result<(), Refusal> {
+    let mut windows = value.windows(NO_SECRET_PROVIDED.len());
+    if windows.any(|window| window == NO_SECRET_PROVIDED.as_bytes()) {
+        return Err(Refusal::Invalid(Reason::NoSecretProvided));
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! How a secret and the signed bytes make a signature.
+
+use ed25519_dalek::Signature;
+use hmac::{Hmac, KeyInit, Mac};
+use serde::Deserialize;
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use subtle::{Choice, ConstantTimeEq};
+
+use super::Refusal;
+use super::content::{Content, Parts};
+use super::secrets::{Key, Secrets};
+
+/// How a request proves its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
+pub enum Method {
+    /// HMAC with a shared secret.
+    Hmac {
+        /// Its hash.
+        hash: Hash,
+    },
+    /// A plain hash over content that ends with the shared secret.
+    Digest {
+        /// The hash.
+        hash: Hash,
+    },
+    // The braces make serde refuse unknown members; it overlooks them in unit variants.
+    /// An ed25519 signature; the secrets are public keys.
+    Ed25519 {},
+    /// The shared secret itself. It says nothing about the body.
+    Token {},
+}
+
+/// A hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Hash {
+    /// SHA-1; only because senders still use it.
+    Sha1,
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+/// A [`Method`] that signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signing {
+    Hmac(Hash),
+    Digest(Hash),
+    Ed25519,
+}
+
+impl Signing {
+    /// Whether one of the secrets made one of the signatures. Tries all of them, however
+    /// early one holds.
+    pub(super) fn proved(
+        self,
+        content: &Content,
+        parts: &Parts<'_>,
+        signatures: &[Vec<u8>],
+        secrets: &Secrets,
+    ) -> Result<bool, Refusal> {
+        let mut proved = Choice::from(0);
+        for key in secrets.keys() {
+            proved |= match (self, key) {
+                (Self::Hmac(hash), Key::Shared(secret)) => {
+                    let message = content.fill(parts, secret)?;
+                    any_equal(signatures, &hash.hmac(secret, &message))
+                }
+                (Self::Digest(hash), Key::Shared(secret)) => {
+                    let message = content.fill(parts, secret)?;
+                    any_equal(signatures, &hash.digest(&message))
+                }
+                (Self::Ed25519, Key::Public(key)) => {
+                    let message = content.fill(parts, &[])?;
+                    let holds = |signature: &Vec<u8>| {
+                        Signature::from_slice(signature)
+                            .is_ok_and(|signature| key.verify_strict(&message, &signature).is_ok())
+                    };
+                    let held = signatures.iter().filter(|signature| holds(signature)).count();
+                    Choice::from(u8::from(held > 0))
+                }
+                // Secrets of another scheme.
+                (Self::Hmac(_) | Self::Digest(_), Key::Public(_))
+                | (Self::Ed25519, Key::Shared(_)) => Choice::from(0),
+            };
+        }
+        Ok(proved.into())
+    }
+}
+
+/// Compares with all of them; [`Encoding`](super::secrets::Encoding) lets no empty one through.
+fn any_equal(signatures: &[Vec<u8>], expected: &[u8]) -> Choice {
+    signatures
+        .iter()
+        .fold(Choice::from(0), |found, signature| found | signature.as_slice().ct_eq(expected))
+}
+
+impl Hash {
+    fn hmac(self, key: &[u8], message: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Sha1 => mac::<Hmac<Sha1>>(key, message),
+            Self::Sha256 => mac::<Hmac<Sha256>>(key, message),
+            Self::Sha384 => mac::<Hmac<Sha384>>(key, message),
+            Self::Sha512 => mac::<Hmac<Sha512>>(key, message),
+        }
+    }
+
+    fn digest(self, message: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Sha1 => Sha1::digest(message).to_vec(),
+            Self::Sha256 => Sha256::digest(message).to_vec(),
+            Self::Sha384 => Sha384::digest(message).to_vec(),
+            Self::Sha512 => Sha512::digest(message).to_vec(),
+        }
+    }
+}
+
+fn mac<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> Vec<u8> {
+    // HMAC takes a key of any length, so this cannot fail; no signature equals nothing.
+    let Ok(mac) = <M as KeyInit>::new_from_slice(key) else { return Vec::new() };
+    mac.chain_update(message).finalize().into_bytes().to_vec()
+}

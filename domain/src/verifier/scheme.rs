@@ -1,0 +1,350 @@
+//! One sender's way to sign, as data.
+
+use serde::Deserialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::Refusal;
+use super::carrier::Carrier;
+use super::content::{Content, ContentError, Piece};
+use super::incoming::{HeaderName, Incoming};
+use super::method::{Method, Signing};
+use super::secrets::{Encoding, KeyForm, Secrets, SecretsError};
+use super::timestamp::{Place, TimestampSource};
+use crate::provider::pointer::{Pointer, first_text};
+
+/// The vocabulary of a scheme, as written in a spec. Becomes a [`SignatureScheme`] unless it
+/// contradicts itself.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SchemeSpec {
+    /// How a request proves its sender.
+    pub method: Method,
+    /// Where the signatures stand.
+    pub carrier: Carrier,
+    /// How a signature is written; not for a token, which is compared as it stands.
+    #[serde(default)]
+    pub encoding: Option<Encoding>,
+    /// What a secret's text is.
+    pub key: KeyForm,
+    /// The template of what is signed, see [`Content`]; not for a token, which signs nothing.
+    #[serde(default)]
+    pub content: Option<String>,
+    /// Where the time of signing is; absent when none is signed.
+    #[serde(default)]
+    pub timestamp: Option<TimestampSource>,
+    /// What tells one request from another.
+    #[serde(default)]
+    pub replay_id: ReplayId,
+}
+
+/// What tells one request from another, and a copy of it from a new one.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
+pub enum ReplayId {
+    /// The value of a header, which is `{id}` in the content. A signature must cover it: a
+    /// copy with another id would pass for a new request. A token covers nothing anyway.
+    Header {
+        /// Its name.
+        header: HeaderName,
+    },
+    /// The first text or number that the pointer finds in the signed part of the body; the
+    /// hash when it finds none.
+    Pointer {
+        /// Where.
+        pointer: Pointer,
+    },
+    /// SHA-256 of the signed part of the body, in hexadecimal digits.
+    BodyHash {},
+}
+
+impl Default for ReplayId {
+    fn default() -> Self {
+        Self::BodyHash {}
+    }
+}
+
+/// One sender's way to sign, free of contradictions.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "SchemeSpec")]
+pub struct SignatureScheme {
+    pub(super) carrier: Carrier,
+    pub(super) proof: Proof,
+    pub(super) timestamp: Option<TimestampSource>,
+    pub(super) replay_id: ReplayId,
+    key: KeyForm,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    Token,
+    Signed { method: Signing, encoding: Encoding, content: Content },
+}
+
+/// How a scheme contradicts itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SchemeError {
+    /// The content is no template.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// A token with what only a signature has.
+    #[error("a token signs nothing: it has neither encoding, content nor timestamp")]
+    TokenSigns,
+    /// A token whose secret is not compared as it stands.
+    #[error("a token is compared as it stands: its key has the form `text`")]
+    TokenKey,
+    /// A signature without its encoding or content.
+    #[error("a signature needs both encoding and content")]
+    Unsigned,
+    /// Public keys are bytes.
+    #[error("an ed25519 public key is encoded: its form is not `text`")]
+    PublicKeyText,
+    /// The carrier can never carry anything.
+    #[error("a list of pairs needs keys, each of them once, not empty and without `=`")]
+    Keys,
+    /// The carrier would take every entry for a signature.
+    #[error("a list by spaces needs a prefix, without spaces, that tells its version")]
+    ListPrefix,
+    /// Anybody could change the body, or nobody could tell where it ends.
+    #[error("content must have the body exactly once: whole, hashed or one form field of it")]
+    Body,
+    /// The signature would sign itself.
+    #[error("the signature is in the form that it signs: content must be another field of it")]
+    SelfSigned,
+    /// A hash without a secret is no proof, and with one in front it can be extended.
+    #[error("a plain hash needs the secret in its content, once and at the end")]
+    SecretPlace,
+    /// Only a plain hash has the secret in its content.
+    #[error("only a plain hash has the secret in its content")]
+    SecretSigned,
+    /// The time would be anybody's to choose, or there is none to sign.
+    #[error("content must have {{timestamp}} if and only if there is a timestamp")]
+    Timestamp,
+    /// The key is nowhere.
+    #[error("a timestamp can be a key only in a list of pairs, and not one of the signatures'")]
+    TimestampKey,
+    /// One header cannot be both.
+    #[error("the signature, the timestamp and the id need a header each")]
+    SameHeader,
+    /// Digits could move from the time to the body and back.
+    #[error("nothing parts {{timestamp}} from the body: that needs a maxAgeSeconds")]
+    TimestampTouches,
+    /// Characters could move from the header to its neighbour and back.
+    #[error("{{id}} and {{header:…}} need text between them and their neighbours")]
+    HeaderTouches,
+    /// There is no id to sign.
+    #[error("content has {{id}}, but replayId is not a header")]
+    NoId,
+    /// A copy with another id would pass for a new request.
+    #[error("replayId is a header that content does not sign: a copy could change it")]
+    IdUnsigned,
+}
+
+impl TryFrom<SchemeSpec> for SignatureScheme {
+    type Error = SchemeError;
+
+    fn try_from(spec: SchemeSpec) -> Result<Self, SchemeError> {
+        let signing = match spec.method {
+            Method::Token {} => None,
+            Method::Hmac { hash } => Some(Signing::Hmac(hash)),
+            Method::Digest { hash } => Some(Signing::Digest(hash)),
+            Method::Ed25519 {} => Some(Signing::Ed25519),
+        };
+        let proof = match (signing, spec.encoding, &spec.content) {
+            (None, None, None) if spec.timestamp.is_none() => Proof::Token,
+            (None, _, _) => return Err(SchemeError::TokenSigns),
+            (Some(method), Some(encoding), Some(content)) => {
+                Proof::Signed { method, encoding, content: Content::parse(content)? }
+            }
+            (Some(_), _, _) => return Err(SchemeError::Unsigned),
+        };
+        let scheme = Self {
+            carrier: spec.carrier,
+            proof,
+            timestamp: spec.timestamp,
+            replay_id: spec.replay_id,
+            key: spec.key,
+        };
+        match scheme.contradiction() {
+            Some(error) => Err(error),
+            None => Ok(scheme),
+        }
+    }
+}
+
+impl SignatureScheme {
+    /// Reads the secrets in force for this scheme, separated by commas; blanks around each
+    /// are not part of it. For ed25519 they are public keys.
+    ///
+    /// # Errors
+    /// When there is none, or one has not the form of this scheme's keys.
+    pub fn parse_secrets(&self, text: &str) -> Result<Secrets, SecretsError> {
+        let public = matches!(self.proof, Proof::Signed { method: Signing::Ed25519, .. });
+        Secrets::parse(text, &self.key, public)
+    }
+
+    /// Whether a verified request proves its body, and not only its sender.
+    #[must_use]
+    pub fn proves_body(&self) -> bool {
+        match self.proof {
+            Proof::Token => false,
+            Proof::Signed { .. } => true,
+        }
+    }
+
+    fn contradiction(&self) -> Option<SchemeError> {
+        let carrier = self.carrier_contradiction();
+        let timestamp = || self.timestamp_contradiction();
+        let proof = || match &self.proof {
+            Proof::Token if matches!(self.key, KeyForm::Encoded { .. }) => {
+                Some(SchemeError::TokenKey)
+            }
+            Proof::Token => None,
+            Proof::Signed { method, content, .. } => self
+                .key_contradiction(*method, content)
+                .or_else(|| self.content_contradiction(content)),
+        };
+        carrier.or_else(timestamp).or_else(proof)
+    }
+
+    fn carrier_contradiction(&self) -> Option<SchemeError> {
+        match &self.carrier {
+            Carrier::Header { .. } | Carrier::Form { .. } => None,
+            Carrier::Pairs { keys, .. } => {
+                let sound = |key: &String| {
+                    !key.is_empty()
+                        && !key.contains(['=', ',', ';', ' '])
+                        && keys.iter().filter(|other| *other == key).count() == 1
+                };
+                (keys.is_empty() || !keys.iter().all(sound)).then_some(SchemeError::Keys)
+            }
+            Carrier::List { prefix, .. } => {
+                (prefix.is_empty() || prefix.contains(' ')).then_some(SchemeError::ListPrefix)
+            }
+        }
+    }
+
+    fn timestamp_contradiction(&self) -> Option<SchemeError> {
+        let place = self.timestamp.as_ref().map(|timestamp| &timestamp.place);
+        if let Some(Place::Key { key }) = place {
+            let Carrier::Pairs { keys, .. } = &self.carrier else {
+                return Some(SchemeError::TimestampKey);
+            };
+            if keys.contains(key) {
+                return Some(SchemeError::TimestampKey);
+            }
+        }
+        let signature = match &self.carrier {
+            Carrier::Header { header, .. }
+            | Carrier::Pairs { header, .. }
+            | Carrier::List { header, .. } => Some(header),
+            Carrier::Form { .. } => None,
+        };
+        let timestamp = match place {
+            Some(Place::Header { header }) => Some(header),
+            Some(Place::Key { .. }) | None => None,
+        };
+        let id = self.replay_id.header();
+        let same = |one: Option<&HeaderName>, other| one.is_some() && one == other;
+        (same(signature, timestamp) || same(signature, id) || same(timestamp, id))
+            .then_some(SchemeError::SameHeader)
+    }
+
+    fn key_contradiction(&self, method: Signing, content: &Content) -> Option<SchemeError> {
+        let secrets = content.pieces().iter().filter(|piece| **piece == Piece::Secret).count();
+        match method {
+            Signing::Ed25519 if matches!(self.key, KeyForm::Text {}) => {
+                Some(SchemeError::PublicKeyText)
+            }
+            Signing::Digest(_) => {
+                let last = content.pieces().last() == Some(&Piece::Secret);
+                (secrets != 1 || !last).then_some(SchemeError::SecretPlace)
+            }
+            Signing::Hmac(_) | Signing::Ed25519 => {
+                (secrets > 0).then_some(SchemeError::SecretSigned)
+            }
+        }
+    }
+
+    fn content_contradiction(&self, content: &Content) -> Option<SchemeError> {
+        let pieces = content.pieces();
+        if pieces.iter().filter(|piece| piece.is_body()).count() != 1 {
+            return Some(SchemeError::Body);
+        }
+        if let Carrier::Form { field, .. } = &self.carrier {
+            let other = |piece: &Piece| matches!(piece, Piece::FormField(name) if name != field);
+            if !pieces.iter().any(other) {
+                return Some(SchemeError::SelfSigned);
+            }
+        }
+        if pieces.contains(&Piece::Timestamp) != self.timestamp.is_some() {
+            return Some(SchemeError::Timestamp);
+        }
+        if pieces.contains(&Piece::Id) && self.replay_id.header().is_none() {
+            return Some(SchemeError::NoId);
+        }
+        if let Some(header) = self.replay_id.header() {
+            let signs = |piece: &Piece| match piece {
+                Piece::Id => true,
+                Piece::Header(name) => name == header,
+                _ => false,
+            };
+            if !pieces.iter().any(signs) {
+                return Some(SchemeError::IdUnsigned);
+            }
+        }
+        self.boundary_contradiction(content)
+    }
+
+    /// Whether two values with nothing between them could be cut elsewhere.
+    fn boundary_contradiction(&self, content: &Content) -> Option<SchemeError> {
+        let ageless =
+            self.timestamp.as_ref().is_none_or(|timestamp| timestamp.max_age_seconds.is_none());
+        content.neighbours().find_map(|(before, piece, after)| {
+            let mut beside = before.into_iter().chain(after);
+            match piece {
+                Piece::Timestamp if ageless && beside.any(Piece::is_body) => {
+                    Some(SchemeError::TimestampTouches)
+                }
+                Piece::Id | Piece::Header(_)
+                    if beside.any(|piece| !matches!(piece, Piece::Text(_))) =>
+                {
+                    Some(SchemeError::HeaderTouches)
+                }
+                _ => None,
+            }
+        })
+    }
+}
+
+impl ReplayId {
+    fn header(&self) -> Option<&HeaderName> {
+        match self {
+            Self::Header { header } => Some(header),
+            Self::Pointer { .. } | Self::BodyHash {} => None,
+        }
+    }
+
+    /// The id, when it is a header's value.
+    pub(super) fn in_header<'a>(
+        &self,
+        incoming: &Incoming<'a>,
+    ) -> Result<Option<&'a str>, Refusal> {
+        let Some(header) = self.header() else { return Ok(None) };
+        match std::str::from_utf8(incoming.header(header)?) {
+            Ok(id) if !id.is_empty() => Ok(Some(id)),
+            _ => Err(Refusal::MALFORMED),
+        }
+    }
+
+    /// The id, when it is made from the signed part of the body.
+    pub(super) fn in_body(&self, body: &[u8]) -> String {
+        let found = match self {
+            Self::Pointer { pointer } => serde_json::from_slice::<Value>(body)
+                .ok()
+                .and_then(|body| first_text(std::slice::from_ref(pointer), &body)),
+            Self::Header { .. } | Self::BodyHash {} => None,
+        };
+        found.unwrap_or_else(|| hex::encode(Sha256::digest(body)))
+    }
+}

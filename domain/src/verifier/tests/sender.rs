@@ -1,0 +1,289 @@
+//! A sender for tests. It reads the rows' JSON by itself and makes HMAC from its definition;
+//! its ed25519 is another library's.
+
+use std::sync::LazyLock;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use ed25519_compact::{KeyPair, Seed};
+use serde_json::Value;
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use url::form_urlencoded;
+
+use crate::verifier::{Incoming, Secrets, SignatureScheme, Verdict};
+
+/// Noon of the tests, in seconds.
+pub(super) const NOON: i64 = 1_700_000_000;
+pub(super) const PAYLOAD: &[u8] =
+    br#"{"id":"r-1","status":"done","url":"https://cdn.example/a?b=1&c=2"}"#;
+pub(super) const ID: &str = "msg_1";
+
+pub(super) fn noon() -> DateTime<Utc> {
+    DateTime::from_timestamp(NOON, 0).unwrap()
+}
+
+/// One sender.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) sender: String,
+    pub(super) scheme: SignatureScheme,
+    pub(super) raw: Value,
+}
+
+/// What is sent, before it is written into headers.
+#[derive(Clone, Debug)]
+pub(super) struct Sealed {
+    pub(super) payload: Vec<u8>,
+    pub(super) id: String,
+    pub(super) timestamp: String,
+    pub(super) signatures: Vec<Vec<u8>>,
+}
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub(super) struct Wire {
+    pub(super) headers: Vec<(String, Vec<u8>)>,
+    pub(super) body: Vec<u8>,
+}
+
+pub(super) fn rows() -> Vec<Row> {
+    let rows: Vec<Value> = serde_json::from_str(include_str!("../schemes.json")).unwrap();
+    rows.iter()
+        .map(|row| Row::new(row["sender"].as_str().unwrap(), row["scheme"].clone()))
+        .collect()
+}
+
+pub(super) fn row(sender: &str) -> Row {
+    rows().into_iter().find(|row| row.sender == sender).unwrap()
+}
+
+impl Row {
+    pub(super) fn new(sender: &str, raw: Value) -> Self {
+        let scheme = serde_json::from_value(raw.clone())
+            .unwrap_or_else(|error| panic!("{sender}: {error}\n{raw}"));
+        Self { sender: sender.to_owned(), scheme, raw }
+    }
+
+    pub(super) fn is_token(&self) -> bool {
+        self.raw["method"]["kind"] == "token"
+    }
+
+    /// The header that has the signature; none when a form has it.
+    pub(super) fn signature_header(&self) -> Option<String> {
+        self.raw["carrier"]["header"].as_str().map(str::to_owned)
+    }
+
+    /// Whether several signatures fit into one request.
+    pub(super) fn has_list(&self) -> bool {
+        self.raw["carrier"]["kind"] == "pairs" || self.raw["carrier"]["kind"] == "list"
+    }
+
+    pub(super) fn stamp(&self, seconds: i64) -> String {
+        match self.raw["timestamp"]["unit"].as_str() {
+            Some("milliseconds") => (seconds * 1000).to_string(),
+            _ => seconds.to_string(),
+        }
+    }
+
+    fn key_bytes(number: u8) -> [u8; 32] {
+        Sha256::digest([number]).into()
+    }
+
+    fn signer(number: u8) -> &'static KeyPair {
+        static SIGNERS: LazyLock<Vec<KeyPair>> = LazyLock::new(|| {
+            let seeds = (0..=3).map(|number| Seed::new(Row::key_bytes(number)));
+            seeds.map(KeyPair::from_seed).collect()
+        });
+        &SIGNERS[usize::from(number)]
+    }
+
+    /// The text by which the receiver knows secret `number`.
+    pub(super) fn secret_text(&self, number: u8) -> String {
+        let bytes = match self.raw["method"]["kind"].as_str() {
+            Some("ed25519") => *Self::signer(number).pk,
+            _ => Self::key_bytes(number),
+        };
+        let key = &self.raw["key"];
+        match key["form"].as_str() {
+            Some("text") => format!("whsec_text {number} {}", hex::encode(&bytes[..8])),
+            _ => {
+                let prefix = key["prefix"].as_str().unwrap_or_default();
+                let encoding = key["encoding"].as_str().unwrap();
+                format!("{prefix}{}", encoded(encoding, &bytes))
+            }
+        }
+    }
+
+    pub(super) fn secrets(&self, numbers: &[u8]) -> Secrets {
+        let texts: Vec<String> = numbers.iter().map(|number| self.secret_text(*number)).collect();
+        self.scheme.parse_secrets(&texts.join(",")).unwrap()
+    }
+
+    pub(super) fn seal(&self, numbers: &[u8]) -> Sealed {
+        self.seal_with(PAYLOAD, ID, &self.stamp(NOON), numbers)
+    }
+
+    pub(super) fn seal_with(
+        &self,
+        payload: &[u8],
+        id: &str,
+        timestamp: &str,
+        numbers: &[u8],
+    ) -> Sealed {
+        let signatures = numbers.iter().map(|number| {
+            let text = self.secret_text(*number);
+            let shared = match self.raw["key"]["form"].as_str() {
+                Some("text") => text.into_bytes(),
+                _ => Self::key_bytes(*number).to_vec(),
+            };
+            let message = self.message(payload, id, timestamp, &shared);
+            let hash = self.raw["method"]["hash"].as_str();
+            match self.raw["method"]["kind"].as_str().unwrap() {
+                "token" => shared,
+                "hmac" => hmac(hash.unwrap(), &shared, &message),
+                "digest" => digest(hash.unwrap(), &message),
+                "ed25519" => Self::signer(*number).sk.sign(message, None).to_vec(),
+                other => panic!("{other}"),
+            }
+        });
+        Sealed {
+            payload: payload.to_vec(),
+            id: id.to_owned(),
+            timestamp: timestamp.to_owned(),
+            signatures: signatures.collect(),
+        }
+    }
+
+    fn message(&self, payload: &[u8], id: &str, timestamp: &str, secret: &[u8]) -> Vec<u8> {
+        let Some(template) = self.raw["content"].as_str() else { return Vec::new() };
+        let mut parts = template.split('{');
+        let mut message = parts.next().unwrap().as_bytes().to_vec();
+        for part in parts {
+            let (name, text) = part.split_once('}').unwrap();
+            message.extend(match name {
+                "timestamp" => timestamp.as_bytes().to_vec(),
+                "id" => id.as_bytes().to_vec(),
+                "secret" => secret.to_vec(),
+                "sha256Hex(body)" => hex::encode(Sha256::digest(payload)).into_bytes(),
+                header if header.starts_with("header:") => b"value".to_vec(),
+                _ => payload.to_vec(),
+            });
+            message.extend(text.as_bytes());
+        }
+        message
+    }
+
+    pub(super) fn wire(&self, sealed: &Sealed) -> Wire {
+        let encoding = self.raw["encoding"].as_str().unwrap_or("none");
+        let texts: Vec<String> =
+            sealed.signatures.iter().map(|signature| encoded(encoding, signature)).collect();
+        self.wire_with(sealed, &texts)
+    }
+
+    /// Writes `signatures`, already encoded, in the place of the sealed ones.
+    pub(super) fn wire_with(&self, sealed: &Sealed, signatures: &[String]) -> Wire {
+        let mut headers = vec![("Content-Type".to_owned(), b"application/json".to_vec())];
+        let place = &self.raw["timestamp"]["place"];
+        if let Some(header) = place["header"].as_str() {
+            headers.push((header.to_owned(), sealed.timestamp.clone().into_bytes()));
+        }
+        if let Some(header) = self.raw["replayId"]["header"].as_str() {
+            headers.push((header.to_owned(), sealed.id.clone().into_bytes()));
+        }
+        let content = self.raw["content"].as_str().unwrap_or_default();
+        for part in content.split("{header:").skip(1) {
+            headers.push((part.split_once('}').unwrap().0.to_owned(), b"value".to_vec()));
+        }
+
+        let carrier = &self.raw["carrier"];
+        let prefix = carrier["prefix"].as_str().unwrap_or_default();
+        let value = match carrier["kind"].as_str().unwrap() {
+            "pairs" => {
+                let key = carrier["keys"][0].as_str().unwrap();
+                let mut pairs = vec!["other=1".to_owned()];
+                if let Some(key) = place["key"].as_str() {
+                    pairs.push(format!("{key}={}", sealed.timestamp));
+                }
+                pairs.extend(signatures.iter().map(|signature| format!("{key}={signature}")));
+                pairs.join(carrier["separator"].as_str().unwrap())
+            }
+            "list" => {
+                let entries = signatures.iter().map(|signature| format!("{prefix}{signature}"));
+                let entries: Vec<String> =
+                    ["v9,other".to_owned()].into_iter().chain(entries).collect();
+                entries.join(" ")
+            }
+            _ => format!("{prefix}{}", signatures[0]),
+        };
+        if let Some(header) = carrier["header"].as_str() {
+            headers.push((header.to_uppercase(), value.clone().into_bytes()));
+        }
+
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        if let Some(field) = carrier["field"].as_str() {
+            form.append_pair(field, &value);
+        }
+        let body = match content.split_once("{form:") {
+            None => sealed.payload.clone(),
+            Some((_, rest)) => {
+                let field = rest.split_once('}').unwrap().0;
+                form.append_pair(field, std::str::from_utf8(&sealed.payload).unwrap());
+                form.finish().into_bytes()
+            }
+        };
+        Wire { headers, body }
+    }
+}
+
+impl Wire {
+    pub(super) fn verify(&self, row: &Row, secrets: &Secrets, now: DateTime<Utc>) -> Verdict {
+        let headers: Vec<(&str, &[u8])> =
+            self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+        row.scheme.verify(&Incoming { headers: &headers, body: &self.body }, secrets, now)
+    }
+
+    pub(super) fn without(&self, name: &str) -> Self {
+        let mut wire = self.clone();
+        wire.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+        wire
+    }
+
+    pub(super) fn with(&self, name: &str, value: &[u8]) -> Self {
+        let mut wire = self.without(name);
+        wire.headers.push((name.to_owned(), value.to_vec()));
+        wire
+    }
+}
+
+pub(super) fn encoded(encoding: &str, bytes: &[u8]) -> String {
+    match encoding {
+        "hex" => hex::encode(bytes),
+        "base64" => STANDARD.encode(bytes),
+        "base64Url" => URL_SAFE_NO_PAD.encode(bytes),
+        _ => String::from_utf8(bytes.to_vec()).unwrap(),
+    }
+}
+
+fn digest(hash: &str, message: &[u8]) -> Vec<u8> {
+    match hash {
+        "sha1" => Sha1::digest(message).to_vec(),
+        "sha256" => Sha256::digest(message).to_vec(),
+        "sha384" => Sha384::digest(message).to_vec(),
+        "sha512" => Sha512::digest(message).to_vec(),
+        other => panic!("{other}"),
+    }
+}
+
+/// RFC 2104, from its definition.
+pub(super) fn hmac(hash: &str, key: &[u8], message: &[u8]) -> Vec<u8> {
+    let block = if matches!(hash, "sha1" | "sha256") { 64 } else { 128 };
+    let mut padded = if key.len() > block { digest(hash, key) } else { key.to_vec() };
+    padded.resize(block, 0);
+    let keyed = |pad: u8, text: &[u8]| {
+        let key = padded.iter().map(|byte| byte ^ pad);
+        digest(hash, &key.chain(text.iter().copied()).collect::<Vec<u8>>())
+    };
+    keyed(0x5c, &keyed(0x36, message))
+}

@@ -1,0 +1,52 @@
+//! How a render whose submit was not answered is found again.
+
+use domain::provider::answer::Answer;
+use domain::provider::request::ListPage;
+use domain::provider::spec::{ListSpec, SubmitSafety};
+use domain::provider::{ListAnswer, ProviderSpec};
+
+use crate::facts::Search;
+use crate::matrix::Matrix;
+use crate::requests::KEY;
+use crate::said;
+use crate::subject::{Subject, job_id, noon};
+
+pub(crate) fn search(subject: &Subject, matrix: &mut Matrix) {
+    let Some(list) = list(&subject.provider.spec) else { return };
+    for search in &subject.facts.lists {
+        let case = format!("{} pages, {}", search.pages.len(), search.is);
+        matrix.check(&case, &found(subject, list, search), &search.is);
+    }
+}
+
+/// Reads the pages as long as there is a next one, as the tracker does, and wants each of
+/// them at its own URL.
+fn found(subject: &Subject, list: &ListSpec, search: &Search) -> String {
+    let mut page = ListPage::First;
+    let mut seen = 0;
+    let mut answer = None;
+    for fact in &search.pages {
+        let url = subject.provider.list_request(list, &page, noon(), KEY).url;
+        if url.as_str() != fact.url {
+            return format!("a page at {url} instead of {}", fact.url);
+        }
+        let body = fact.body.to_string();
+        let http = Answer { status: fact.http, retry_after: None, body: body.as_bytes() };
+        let read = subject.provider.spec.read_list(list, &job_id(), seen, &http);
+        if let ListAnswer::Next(next) = &read {
+            if let ListPage::Offset(rows) = next {
+                seen = *rows;
+            }
+            page = next.clone();
+        }
+        answer = Some(read);
+    }
+    answer.map(|answer| said::list(&answer)).unwrap_or_default()
+}
+
+fn list(spec: &ProviderSpec) -> Option<&ListSpec> {
+    match &spec.submit_safety {
+        SubmitSafety::List(list) => Some(list),
+        SubmitSafety::ClientId {} | SubmitSafety::Callback {} => None,
+    }
+}

@@ -1,0 +1,205 @@
+//! Which callbacks are believed to be the provider's.
+
+use chrono::{DateTime, TimeDelta};
+use domain::provider::spec::{Unsigned, WebhookSpec};
+use domain::verifier::{Reason, SignatureScheme, Verdict};
+
+use crate::facts::Signature;
+use crate::matrix::Matrix;
+use crate::signer::{Call, Signed};
+use crate::subject::{Subject, noon};
+
+const VERIFIED: &str = "verified";
+
+pub(crate) fn hold(subject: &Subject, matrix: &mut Matrix) {
+    let Some(facts) = &subject.facts.signature else { return };
+    let Some(webhook) = &subject.provider.spec.webhook else { return };
+    let Some(scheme) = &webhook.signature else { return };
+    let bench = Bench { facts, scheme };
+    let call = Call { secret: &facts.secret, id: "msg_1", at: noon() };
+
+    vectors(&bench, matrix);
+    bodies(&bench, call, matrix);
+    bench.headers_matter(call, matrix);
+    ages(&bench, call, matrix);
+    rotation(&bench, call, matrix);
+    replays(&bench, call, matrix);
+    matrix.check("a signed body is believed", &webhook.believes().to_string(), "true");
+    matrix.check("an unsigned body", policy(webhook), &facts.unsigned);
+}
+
+struct Bench<'a> {
+    facts: &'a Signature,
+    scheme: &'a SignatureScheme,
+}
+
+impl Bench<'_> {
+    fn verdict(&self, signed: &Signed, secrets: &str, seconds_later: i64) -> Verdict {
+        let Ok(secrets) = self.scheme.parse_secrets(secrets) else { return Verdict::Missing };
+        signed.verify(self.scheme, &secrets, noon() + TimeDelta::seconds(seconds_later))
+    }
+
+    fn judged(&self, signed: &Signed) -> String {
+        text(&self.verdict(signed, &self.facts.secret, 0))
+    }
+
+    /// Each header is read, whatever its case, and only if it is there once.
+    fn headers_matter(&self, call: Call<'_>, matrix: &mut Matrix) {
+        let good = self.facts.sign(call);
+        for (index, (name, value)) in good.headers.iter().enumerate() {
+            let mut shouted = good.clone();
+            shouted.headers[index].0 = name.to_uppercase();
+            matrix.check(&format!("{name} in capitals"), &self.judged(&shouted), VERIFIED);
+            let mut without = good.clone();
+            without.headers.remove(index);
+            matrix.check(&format!("without {name}"), &self.judged(&without), "missing");
+            let mut twice = good.clone();
+            twice.headers.push((name.clone(), value.clone()));
+            matrix.check(&format!("{name} twice"), &self.judged(&twice), "malformed");
+        }
+    }
+}
+
+fn vectors(bench: &Bench<'_>, matrix: &mut Matrix) {
+    for vector in &bench.facts.vectors {
+        let headers =
+            vector.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let signed = Signed { headers, body: vector.body.clone().into_bytes() };
+        let Ok(secrets) = bench.scheme.parse_secrets(&vector.secret) else {
+            matrix.check("a vector's secret", "refused", "taken");
+            continue;
+        };
+        let now = DateTime::from_timestamp(vector.at, 0).unwrap();
+        matrix.check("a vector", &text(&signed.verify(bench.scheme, &secrets, now)), VERIFIED);
+        let longer = Signed { body: [&signed.body[..], b" "].concat(), ..signed };
+        let verdict = longer.verify(bench.scheme, &secrets, now);
+        matrix.check("a vector and a blank more", &text(&verdict), "mismatch");
+    }
+}
+
+/// Not a bit of body or signature can change.
+fn bodies(bench: &Bench<'_>, call: Call<'_>, matrix: &mut Matrix) {
+    let good = bench.facts.sign(call);
+    matrix.check("as it was signed", &bench.judged(&good), VERIFIED);
+
+    let changed = each_bit_flipped(&good.body).map(|body| Signed { body, ..good.clone() });
+    matrix.check("any bit of the body", &all(changed.map(|s| bench.judged(&s))), "mismatch");
+
+    let signature = bench.facts.signature(call);
+    let changed = each_bit_flipped(&signature).map(|other| bench.facts.sealed(call, &other));
+    matrix.check("any bit of the signature", &all(changed.map(|s| bench.judged(&s))), "mismatch");
+
+    let half = bench.facts.sealed(call, &signature[..signature.len() / 2]);
+    matrix.check("half a signature", &bench.judged(&half), "mismatch");
+    let none = bench.facts.sealed(call, &[]);
+    let refused = bench.judged(&none) != VERIFIED;
+    matrix.check("an empty signature is refused", &refused.to_string(), "true");
+}
+
+fn ages(bench: &Bench<'_>, call: Call<'_>, matrix: &mut Matrix) {
+    let good = bench.facts.sign(call);
+    let judged = |later| text(&bench.verdict(&good, &bench.facts.secret, later));
+    let day = 86_400;
+    match bench.facts.max_age_seconds {
+        Some(age) => {
+            matrix.check("as old as may be", &judged(age), VERIFIED);
+            matrix.check("stale", &judged(age + 1), "too old");
+        }
+        None => matrix.check("a day old", &judged(day), VERIFIED),
+    }
+    match bench.facts.max_ahead_seconds {
+        Some(ahead) => {
+            matrix.check("as far ahead as may be", &judged(-ahead), VERIFIED);
+            matrix.check("from the future", &judged(-ahead - 1), "too new");
+        }
+        None => matrix.check("a day ahead", &judged(-day), VERIFIED),
+    }
+    if bench.facts.content.contains("{timestamp}") {
+        let later = Call { at: call.at + TimeDelta::seconds(1), ..call };
+        let moved = bench.facts.sealed(later, &bench.facts.signature(call));
+        matrix.check("another time than signed", &bench.judged(&moved), "mismatch");
+    }
+}
+
+/// While secrets are changed both are in force.
+fn rotation(bench: &Bench<'_>, call: Call<'_>, matrix: &mut Matrix) {
+    let Signature { secret, older_secret, strange_secret, .. } = bench.facts;
+    let both = format!("{secret}, {older_secret}");
+    for (case, signer, wanted) in [
+        ("the newer of two secrets", secret, VERIFIED),
+        ("the older of two secrets", older_secret, VERIFIED),
+        ("a secret that is not ours", strange_secret, "mismatch"),
+    ] {
+        let signed = bench.facts.sign(Call { secret: signer, ..call });
+        matrix.check(case, &text(&bench.verdict(&signed, &both, 0)), wanted);
+    }
+    let signed = bench.facts.sign(Call { secret: older_secret, ..call });
+    matrix.check("a secret no longer in force", &bench.judged(&signed), "mismatch");
+}
+
+/// A copy gets the same verdict and the same id, another callback another id.
+fn replays(bench: &Bench<'_>, call: Call<'_>, matrix: &mut Matrix) {
+    let good = bench.facts.sign(call);
+    let first = bench.verdict(&good, &bench.facts.secret, 0);
+    let copy = bench.verdict(&good, &bench.facts.secret, 10);
+    let same = first == copy && !id_of(&first).is_empty();
+    matrix.check("a copy has the same replay id", &same.to_string(), "true");
+
+    if let Some(body) = &bench.facts.copy {
+        let copy = Signature { body: body.clone(), ..bench.facts.clone() };
+        let copy = bench.verdict(&copy.sign(call), &bench.facts.secret, 10);
+        let same = copy == first;
+        matrix.check("a copy with other bytes has it too", &same.to_string(), "true");
+    }
+
+    let mut other = bench.facts.body.clone();
+    other["id"] = "another".into();
+    let other = Signature { body: other, ..bench.facts.clone() };
+    let signed = other.sign(Call { id: "msg_2", ..call });
+    let second = bench.verdict(&signed, &bench.facts.secret, 0);
+    let differs = text(&second) == VERIFIED && id_of(&second) != id_of(&first);
+    matrix.check("another callback has another replay id", &differs.to_string(), "true");
+}
+
+fn each_bit_flipped(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    (0..bytes.len() * 8).map(|bit| {
+        let mut other = bytes.to_vec();
+        other[bit / 8] ^= 1 << (bit % 8);
+        other
+    })
+}
+
+/// The one outcome of all, or all the outcomes there are.
+fn all(outcomes: impl Iterator<Item = String>) -> String {
+    let mut outcomes: Vec<String> = outcomes.collect();
+    outcomes.sort();
+    outcomes.dedup();
+    outcomes.join(", ")
+}
+
+fn text(verdict: &Verdict) -> String {
+    let text = match verdict {
+        Verdict::Verified { .. } => VERIFIED,
+        Verdict::Missing => "missing",
+        Verdict::Invalid(Reason::Malformed) => "malformed",
+        Verdict::Invalid(Reason::Mismatch) => "mismatch",
+        Verdict::Invalid(Reason::TooOld) => "too old",
+        Verdict::Invalid(Reason::TooNew) => "too new",
+        Verdict::Invalid(Reason::NoSecretProvided) => "no secret provided",
+    };
+    text.to_owned()
+}
+
+fn id_of(verdict: &Verdict) -> &str {
+    match verdict {
+        Verdict::Verified { replay_id, .. } => replay_id,
+        Verdict::Missing | Verdict::Invalid(_) => "",
+    }
+}
+
+fn policy(webhook: &WebhookSpec) -> &'static str {
+    match webhook.unsigned {
+        Unsigned::Hint => "hint",
+        Unsigned::Refuse => "refuse",
+    }
+}

@@ -1,0 +1,196 @@
+//! What comes in twice, late, early or not at all, and what the job makes of it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::job::{Report, Step};
+use domain::provider::StatusAnswer;
+use domain::provider::answer::Answer;
+use domain::provider::spec::{WebhookKind, WebhookSpec};
+use serde_json::Value;
+
+use crate::answers::submit_report;
+use crate::facts::{Saying, Story};
+use crate::matrix::Matrix;
+use crate::subject::{Subject, noon};
+
+/// What every provider goes through: title, steps and the states that somebody is told of.
+/// `lost` is a submit whose answer did not arrive, `deadline` the end of our patience. A
+/// step with `~` depends on whether the provider's callbacks prove themselves.
+const COMMON: &[(&str, &[&str], &[&str])] = &[
+    (
+        "everything is said twice, and late news changes nothing",
+        &[
+            "accepted: queued",
+            "accepted: queued again",
+            "working: processing",
+            "working: processing again",
+            "done: completed",
+            "done: completed again",
+            "working: completed again",
+            "failed: completed again",
+            "accepted: completed again",
+            "deadline: completed again",
+        ],
+        &["completed"],
+    ),
+    (
+        "a failure stays one",
+        &["accepted: queued", "failed: failed", "failed: failed again", "done: failed again"],
+        &["failed"],
+    ),
+    (
+        "nobody saw the submit's answer, and a status call finds the render",
+        &["lost: submit_unknown", "done: completed", "accepted: completed again"],
+        &["completed"],
+    ),
+    (
+        "nobody ever hears of a submit",
+        &["lost: submit_unknown", "lost: submit_unknown again", "deadline: failed"],
+        &["failed"],
+    ),
+    (
+        "we give up too early",
+        &["accepted: queued", "deadline: timed_out", "working: timed_out again", "done: completed"],
+        &["timed_out", "completed"],
+    ),
+];
+
+/// What every provider that calls back goes through.
+const WITH_CALLBACKS: &[(&str, &[&str], &[&str])] = &[
+    (
+        "the callback is lost, and comes when nobody needs it any more",
+        &["accepted: queued", "done: completed", "callback: completed again"],
+        &["completed"],
+    ),
+    (
+        "the callback comes, once more, and is confirmed",
+        &[
+            "accepted: queued",
+            "callback: completed ~ queued again",
+            "callback: completed again ~ queued again",
+            "done: completed again ~ completed",
+        ],
+        &["completed"],
+    ),
+    (
+        "the callback beats the submit's answer",
+        &[
+            "callback: completed ~ submitting again",
+            "done: completed again ~ completed",
+            "accepted: completed again",
+        ],
+        &["completed"],
+    ),
+    (
+        "the callback proves a submit that nobody saw answered",
+        &[
+            "lost: submit_unknown",
+            "callback: completed ~ submit_unknown again",
+            "done: completed again ~ completed",
+        ],
+        &["completed"],
+    ),
+];
+
+pub(crate) fn end_well(subject: &Subject, matrix: &mut Matrix) {
+    for (title, steps, told) in COMMON {
+        play(subject, matrix, title, steps, told);
+    }
+    if subject.facts.says.contains_key("callback") {
+        for (title, steps, told) in WITH_CALLBACKS {
+            play(subject, matrix, title, steps, told);
+        }
+    }
+    for Story { title, steps, told } in &subject.facts.stories {
+        let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+        let told: Vec<&str> = told.iter().map(String::as_str).collect();
+        play(subject, matrix, title, &steps, &told);
+    }
+}
+
+fn play(subject: &Subject, matrix: &mut Matrix, title: &str, steps: &[&str], told: &[&str]) {
+    let mut job = subject.job();
+    let (mut found, mut wanted) = (Vec::new(), Vec::new());
+    let mut now = noon();
+    for step in steps {
+        now += TimeDelta::seconds(10);
+        let (saying, state) = step.split_once(": ").unwrap();
+        let report = match report(subject, saying, now) {
+            Ok(report) => report,
+            Err(trouble) => return matrix.check(title, trouble, saying),
+        };
+        let proved = report.is_some();
+        let version = job.version;
+        let step = report.map_or(Step::Unchanged, |report| job.apply(&report, 0, now));
+        let again = match step {
+            Step::Changed(changed) => {
+                job = *changed;
+                ""
+            }
+            Step::Unchanged => " again",
+        };
+        assert!(job.version == version + u64::from(again.is_empty()), "a version per change");
+        found.push(format!("{saying}: {}{again}", job.state.name()));
+        let state = match state.split_once(" ~ ") {
+            None => state,
+            Some((state, _)) if proves(subject, saying, proved) => state,
+            Some((_, state)) => state,
+        };
+        wanted.push(format!("{saying}: {state}"));
+    }
+    matrix.check(title, &found.join(", "), &wanted.join(", "));
+    let notices: Vec<&str> = job.outbox.iter().map(|notice| notice.status.name()).collect();
+    matrix.check(&format!("{title}: told of"), &notices.join(", "), &told.join(", "));
+}
+
+/// Whether what is said counts by itself; after a callback, whether that one did.
+fn proves(subject: &Subject, saying: &str, proved: bool) -> bool {
+    match saying {
+        "callback" => proved,
+        _ => matches!(subject.facts.says["callback"], Saying::SignedCallback(_)),
+    }
+}
+
+/// What the job is told; none when the provider has to be asked first, or the callback is
+/// not worth it.
+///
+/// # Errors
+/// When it is not even understood.
+fn report(
+    subject: &Subject,
+    saying: &str,
+    now: DateTime<Utc>,
+) -> Result<Option<Report>, &'static str> {
+    let spec = &subject.provider.spec;
+    let answer = |status, body| Answer { status, retry_after: None, body };
+    match saying {
+        "lost" => return Ok(Some(Report::SubmitUnclear)),
+        "deadline" => return Ok(Some(Report::DeadlinePassed)),
+        _ => {}
+    }
+    let read = |body: &Value| spec.read_callback(body.to_string().as_bytes(), now).ok();
+    Ok(match subject.facts.says.get(saying).unwrap_or_else(|| panic!("nobody says {saying}")) {
+        Saying::Submit(http, body) => {
+            Some(submit_report(&spec.read_submit(&answer(*http, body.to_string().as_bytes()))))
+        }
+        Saying::Status(http, body) => {
+            let body = body.to_string();
+            match spec.read_status(&subject.render(), &answer(*http, body.as_bytes()), now) {
+                StatusAnswer::Observed(observation) => Some(Report::Observed(observation)),
+                StatusAnswer::NotFound | StatusAnswer::NotTold { .. } => None,
+            }
+        }
+        Saying::SignedCallback(body) => {
+            if !spec.webhook.as_ref().is_some_and(WebhookSpec::believes) {
+                return Err("nobody believes it");
+            }
+            let callback = read(body).filter(|callback| callback.kind != WebhookKind::Ignore);
+            callback.and_then(|callback| callback.claim).map(Report::Observed)
+        }
+        Saying::Callback(body) => match read(body).map(|callback| callback.kind) {
+            Some(WebhookKind::Ended) => None,
+            Some(WebhookKind::Progress | WebhookKind::Ignore) | None => {
+                return Err("it makes nobody ask");
+            }
+        },
+    })
+}
