@@ -1,0 +1,282 @@
+//! How the relay posts to receivers, which are strangers' servers.
+//!
+//! Every limit here stands between one hostile or sick receiver and everybody
+//! else: the address is judged where it is dialled (the `guard` module), redirects are
+//! answers and not instructions, and an attempt ends on time and in constant
+//! memory whatever the other side sends. What went wrong is data
+//! ([`FailureClass`]), never an `Err`.
+//!
+//! Providers are hosts that the operator configured; they are reached by
+//! [`provider`], without the guard.
+
+mod client;
+mod guard;
+pub mod provider;
+#[cfg(test)]
+mod test_server;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use domain::address::{ReceiverUrl, TargetPolicy};
+use http::header::{HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::{Client, Error as ClientError};
+use tokio::time::{Instant, timeout_at};
+
+use client::find;
+use guard::{Carried, DialError, GuardedConnector};
+
+pub use client::{TlsSetupError, web_tls};
+pub use guard::{Resolve, SystemResolver};
+
+/// What an attempt may cost. [`Limits::default`] is what deployed stacks use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The whole attempt: resolving, connecting, sending, reading.
+    pub attempt: Duration,
+    /// Resolving the name.
+    pub dns: Duration,
+    /// Connecting by TCP, all addresses together.
+    pub connect: Duration,
+    /// How long an unused connection is kept for the next attempt.
+    pub idle: Duration,
+    /// Bytes of an answer's body that are read; past them the connection is closed.
+    pub body: usize,
+    /// Bytes of an answer's body that are kept.
+    pub excerpt: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            attempt: Duration::from_secs(15),
+            dns: Duration::from_secs(5),
+            connect: Duration::from_secs(5),
+            idle: Duration::from_secs(30),
+            // More than is kept, because a body read to its end is what lets the
+            // connection be used again.
+            body: 64 * 1024,
+            excerpt: 1024,
+        }
+    }
+}
+
+/// The HTTP client for receivers. Built once per process; clones share its
+/// connections.
+#[derive(Clone)]
+pub struct Receivers {
+    client: Client<HttpsConnector<GuardedConnector>, Full<Bytes>>,
+    policy: Arc<TargetPolicy>,
+    limits: Limits,
+}
+
+/// One POST to make.
+#[derive(Clone, Debug)]
+pub struct Outgoing<'a> {
+    /// Where to.
+    pub url: &'a ReceiverUrl,
+    /// Headers beside `user-agent`, `host` and `content-length`.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The exact bytes to send.
+    pub body: Bytes,
+}
+
+/// What came of a POST, and how long that took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// From before the name was resolved to the last byte that was read.
+    pub duration: Duration,
+}
+
+/// What came of a POST.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The receiver answered, with whatever status.
+    Answer(Answer),
+    /// There was no answer.
+    Failure(FailureClass),
+}
+
+/// A receiver's answer. Its status line is what counts: a body that breaks off
+/// or never ends shortens the excerpt, nothing more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// 200 to 999; redirects are not followed.
+    pub status: StatusCode,
+    /// The `retry-after` header as sent: seconds or a date.
+    pub retry_after: Option<String>,
+    /// The `webhook-delivery` header as sent.
+    pub webhook_delivery: Option<String>,
+    /// The start of the body as text, at most [`Limits::excerpt`] bytes.
+    pub excerpt: String,
+}
+
+/// Why there was no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureClass {
+    /// The host name could not be resolved, or not in time.
+    Dns,
+    /// None of its addresses took a TCP connection in time.
+    Connect,
+    /// No TLS session: the certificate is not trusted, expired or another name's,
+    /// or the server does not speak TLS 1.2 or later.
+    Tls,
+    /// No complete answer head within [`Limits::attempt`].
+    Timeout,
+    /// The connection ended, or turned into something else than HTTP, before an
+    /// answer.
+    Reset,
+    /// The URL or an address behind its name is not allowed by the policy.
+    Blocked,
+    /// The answer's head has more or longer headers than we read.
+    TooLarge,
+}
+
+const WEBHOOK_DELIVERY: HeaderName = HeaderName::from_static("webhook-delivery");
+
+const OUR_USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("render-relay/", env!("CARGO_PKG_VERSION")));
+
+/// Longest header value that is handed on, in bytes.
+const MAX_HINT_BYTES: usize = 256;
+
+impl Receivers {
+    /// A client that trusts the web's certificate authorities and asks the
+    /// system's resolver.
+    pub fn new(policy: TargetPolicy) -> Result<Self, TlsSetupError> {
+        let resolver = Arc::new(SystemResolver);
+        Ok(Self::with_parts(resolver, web_tls()?, policy, Limits::default()))
+    }
+
+    /// A client of these parts.
+    pub fn with_parts(
+        resolver: Arc<dyn Resolve>,
+        tls: rustls::ClientConfig,
+        policy: TargetPolicy,
+        limits: Limits,
+    ) -> Self {
+        let policy = Arc::new(policy);
+        let tcp = GuardedConnector::new(resolver, Arc::clone(&policy), &limits);
+        let client = client::builder(limits.idle).build(HttpsConnector::from((tcp, tls)));
+        Self { client, policy, limits }
+    }
+
+    /// Posts once and reads the answer.
+    pub async fn post(&self, request: Outgoing<'_>) -> Answered {
+        let started = Instant::now();
+        let deadline = started + self.limits.attempt;
+        let outcome = match timeout_at(deadline, self.exchange(&request)).await {
+            Ok(Ok(response)) => Outcome::Answer(self.read(response, deadline).await),
+            Ok(Err(class)) => Outcome::Failure(class),
+            Err(_) => Outcome::Failure(FailureClass::Timeout),
+        };
+        Answered { outcome, duration: started.elapsed() }
+    }
+
+    /// Sends the request and waits for the answer's head.
+    ///
+    /// A frozen Lambda cannot see a kept connection being closed, so the next
+    /// request may be written into one that is dead. That says nothing about the
+    /// receiver, hence it is posted again on another connection; should the first
+    /// have arrived after all, the webhook id tells the receiver. A connection
+    /// made for this very request gets no such second chance.
+    async fn exchange(&self, request: &Outgoing<'_>) -> Result<Response<Incoming>, FailureClass> {
+        // The URL may have been accepted under another policy.
+        if let Err(refusal) = request.url.satisfies(&self.policy) {
+            tracing::debug!("receiver blocked: {refusal}");
+            return Err(FailureClass::Blocked);
+        }
+        let Ok(uri) = Uri::try_from(request.url.as_str()) else {
+            tracing::debug!("receiver blocked: its URL is none for HTTP");
+            return Err(FailureClass::Blocked);
+        };
+        loop {
+            match self.client.request(request.to_http(uri.clone())).await {
+                Ok(response) => {
+                    if let Some(carried) = response.extensions().get::<Carried>() {
+                        carried.note_answer();
+                    }
+                    return Ok(response);
+                }
+                Err(error) => {
+                    let class = classify(&error);
+                    let kept = Carried::by(&error).is_some_and(|carried| carried.an_answer());
+                    // Not the whole URL: its path may be the receiver's secret.
+                    tracing::debug!(
+                        receiver.host = uri.host(),
+                        kept,
+                        error = client::chain(&error),
+                        "receiver gave no answer: {class:?}"
+                    );
+                    if !(kept && class == FailureClass::Reset) {
+                        return Err(class);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn read(&self, response: Response<Incoming>, deadline: Instant) -> Answer {
+        let (head, mut body) = response.into_parts();
+        let mut bytes = BytesMut::new();
+        while bytes.len() < self.limits.body
+            && let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await
+        {
+            if let Some(data) = frame.data_ref() {
+                bytes.extend_from_slice(data);
+            }
+        }
+        Answer {
+            status: head.status,
+            retry_after: hint(&head.headers, &RETRY_AFTER),
+            webhook_delivery: hint(&head.headers, &WEBHOOK_DELIVERY),
+            excerpt: excerpt(&bytes, self.limits.excerpt),
+        }
+    }
+}
+
+impl Outgoing<'_> {
+    fn to_http(&self, uri: Uri) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.extend(self.headers.iter().cloned());
+        headers.insert(USER_AGENT, OUR_USER_AGENT);
+        request
+    }
+}
+
+fn classify(error: &ClientError) -> FailureClass {
+    if error.is_connect() {
+        // The TCP half labels its own errors, so what is left is the TLS half's.
+        return find::<DialError>(error).map_or(FailureClass::Tls, DialError::class);
+    }
+    match find::<hyper::Error>(error) {
+        Some(error) if error.is_parse_too_large() => FailureClass::TooLarge,
+        Some(_) | None => FailureClass::Reset,
+    }
+}
+
+fn hint(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let text = headers.get(name)?.to_str().ok()?;
+    (text.len() <= MAX_HINT_BYTES).then(|| text.to_owned())
+}
+
+/// The first `limit` bytes as text, cut between characters.
+fn excerpt(bytes: &[u8], limit: usize) -> String {
+    // Three bytes more, so that a character across the limit is not half there.
+    let start = bytes.get(..limit + 3).unwrap_or(bytes);
+    let mut text = String::from_utf8_lossy(start).into_owned();
+    text.truncate(text.floor_char_boundary(limit));
+    text
+}

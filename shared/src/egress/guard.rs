@@ -1,0 +1,253 @@
+//! The only way to a receiver: a connector that judges addresses as it dials.
+//!
+//! Checking a name first and connecting afterwards would ask DNS twice, and the
+//! second answer can differ (rebinding). Here the vetted answer is what the TCP
+//! connector gets to dial. It would dial a literal address without asking any
+//! resolver, so those are judged before it sees them. TLS still checks the
+//! certificate against the URL's host.
+
+use std::error::Error;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use domain::address::{AddressError, TargetPolicy};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::{Extensions, Uri};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::Error as ClientError;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tower_service::Service;
+
+use super::client::find;
+use super::{FailureClass, Limits};
+
+/// Knows the addresses behind names.
+pub trait Resolve: Send + Sync {
+    /// All addresses of `name`, best first. A name that ends in a dot is complete:
+    /// no search domain may be tried.
+    fn resolve(&self, name: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
+}
+
+/// The resolver of the machine the relay runs on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemResolver;
+
+impl Resolve for SystemResolver {
+    fn resolve(&self, name: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        async move {
+            let found = tokio::net::lookup_host((name, 0)).await?;
+            Ok(found.map(|address| address.ip()).collect())
+        }
+        .boxed()
+    }
+}
+
+/// Opens TCP connections to vetted addresses only.
+#[derive(Clone)]
+pub(super) struct GuardedConnector {
+    tcp: HttpConnector<VettingResolver>,
+    policy: Arc<TargetPolicy>,
+}
+
+impl GuardedConnector {
+    pub(super) fn new(
+        resolver: Arc<dyn Resolve>,
+        policy: Arc<TargetPolicy>,
+        limits: &Limits,
+    ) -> Self {
+        let budget = limits.dns;
+        let resolver = VettingResolver { resolver, policy: Arc::clone(&policy), budget };
+        let mut tcp = HttpConnector::new_with_resolver(resolver);
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(limits.connect));
+        tcp.set_nodelay(true);
+        Self { tcp, policy }
+    }
+}
+
+impl Service<Uri> for GuardedConnector {
+    type Response = Dialled;
+    type Error = DialError;
+    type Future = BoxFuture<'static, Result<Dialled, DialError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DialError>> {
+        self.tcp.poll_ready(cx).map_err(DialError::new)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        if let Some(literal) = literal_host(&uri)
+            && let Err(error) = self.policy.vet(&[literal])
+        {
+            return async move { Err(DialError::new(LookupError::from(error))) }.boxed();
+        }
+        let connecting = self.tcp.call(uri);
+        async move {
+            let stream = connecting.await.map_err(DialError::new)?;
+            Ok(Dialled { stream, carried: Carried::default() })
+        }
+        .boxed()
+    }
+}
+
+/// Exactly what `HttpConnector` would take for an address.
+pub(super) fn literal_host(uri: &Uri) -> Option<IpAddr> {
+    let host = uri.host()?;
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
+}
+
+/// A resolver that only answers with addresses that may be dialled.
+#[derive(Clone)]
+struct VettingResolver {
+    resolver: Arc<dyn Resolve>,
+    policy: Arc<TargetPolicy>,
+    budget: Duration,
+}
+
+impl Service<Name> for VettingResolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = LookupError;
+    type Future = BoxFuture<'static, Result<Self::Response, LookupError>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let mut name = name.as_str().to_owned();
+        // Otherwise resolv.conf's search domains are tried too.
+        if !self.policy.allows_local_names() && !name.ends_with('.') {
+            name.push('.');
+        }
+        let (answer, policy, budget) =
+            (self.resolver.resolve(name), Arc::clone(&self.policy), self.budget);
+        async move {
+            let answers = timeout(budget, answer).await.map_err(|_| LookupError::Slow)??;
+            let vetted = policy.vet(&answers)?;
+            // The connector puts the URL's port in.
+            let dialable = vetted.as_slice().iter().map(|&ip| SocketAddr::new(ip, 0));
+            Ok(dialable.collect::<Vec<_>>().into_iter())
+        }
+        .boxed()
+    }
+}
+
+/// Why there is nothing to dial.
+#[derive(Debug, thiserror::Error)]
+enum LookupError {
+    #[error("the name cannot be resolved")]
+    Unresolved(#[from] io::Error),
+    #[error("the resolver did not answer in time")]
+    Slow,
+    #[error("the address is refused")]
+    Refused(#[from] AddressError),
+}
+
+impl LookupError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Unresolved(_) | Self::Slow | Self::Refused(AddressError::NoAddress) => {
+                FailureClass::Dns
+            }
+            Self::Refused(AddressError::Forbidden { .. }) => FailureClass::Blocked,
+        }
+    }
+}
+
+/// Why no TCP connection was opened.
+#[derive(Debug, thiserror::Error)]
+#[error("no connection")]
+pub(super) struct DialError(#[source] Box<dyn Error + Send + Sync>);
+
+impl DialError {
+    fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(cause.into())
+    }
+
+    pub(super) fn class(&self) -> FailureClass {
+        find::<LookupError>(&*self.0).map_or(FailureClass::Connect, LookupError::class)
+    }
+}
+
+/// Whether a connection has carried an answer before, so that its sudden end may
+/// only mean that it was kept for too long.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Carried(Arc<AtomicBool>);
+
+impl Carried {
+    /// The mark of the connection that `error` happened on, if there was one.
+    pub(super) fn by(error: &ClientError) -> Option<Self> {
+        let mut extras = Extensions::new();
+        error.connect_info()?.get_extras(&mut extras);
+        extras.remove()
+    }
+
+    pub(super) fn note_answer(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn an_answer(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A TCP connection that hands its [`Carried`] mark to requests and errors.
+pub(super) struct Dialled {
+    stream: TokioIo<TcpStream>,
+    carried: Carried,
+}
+
+impl Connection for Dialled {
+    fn connected(&self) -> Connected {
+        self.stream.connected().extra(self.carried.clone())
+    }
+}
+
+impl Read for Dialled {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Dialled {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+}

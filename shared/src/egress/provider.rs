@@ -1,0 +1,256 @@
+//! HTTP to render providers, at hosts that the operator configured.
+//!
+//! What matters when a request to a provider fails is whether it may have got
+//! there: a submit that never left can be tried again, one that may have arrived
+//! must not be, or there are two renders. [`ProviderHttpError`] says which.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{HeaderName, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
+use hyper_util::client::legacy::{Client, Error as ClientError};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use super::OUR_USER_AGENT;
+use super::client::{self, TlsSetupError, find, web_tls};
+
+/// Longest body of a provider's answer, in bytes.
+const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
+
+/// How long an unused connection is kept.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Longest wait for a TCP connection, all addresses together.
+const CONNECT: Duration = Duration::from_secs(5);
+
+type HttpsClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// The HTTP client for providers. Built once per process; clones share its
+/// connections.
+#[derive(Clone)]
+pub struct ProviderHttp {
+    /// For requests that change nothing and may be made twice.
+    reading: HttpsClient,
+    /// For all others. It keeps no connection, because a request written into one
+    /// that died while Lambda was frozen leaves in doubt whether it arrived.
+    changing: HttpsClient,
+}
+
+/// A provider's answer, whatever its status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderResponse {
+    /// 200 to 999; redirects are not followed.
+    pub status: StatusCode,
+    /// As sent.
+    pub headers: HeaderMap,
+    /// All of it; longer than 2 MiB is [`Trouble::TooLarge`].
+    pub body: Bytes,
+}
+
+/// Why there is no answer, by what that says about the request.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderHttpError {
+    /// It certainly never reached the provider.
+    #[error("the request was not sent to the provider")]
+    NotSent(#[source] Trouble),
+    /// The provider may have received it, and may have acted on it.
+    #[error("the provider may have received the request, but its answer did not arrive")]
+    Unclear(#[source] Trouble),
+}
+
+/// What happened instead of an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// The URL is none that HTTP can ask for.
+    #[error("the URL is not one for HTTP")]
+    Url(#[from] http::uri::InvalidUri),
+    /// A header has a name or value that HTTP does not allow.
+    #[error("a header is none that HTTP allows")]
+    Headers,
+    /// The caller's timeout passed.
+    #[error("no answer in time")]
+    Timeout,
+    /// No connection, or it ended before the answer's head.
+    #[error("no answer")]
+    Http(#[from] ClientError),
+    /// The connection ended within the answer's body.
+    #[error("half an answer")]
+    Body(#[from] hyper::Error),
+    /// The answer's body is longer than 2 MiB.
+    #[error("the answer is longer than {MAX_BODY_BYTES} bytes")]
+    TooLarge,
+}
+
+impl ProviderHttp {
+    /// A client that trusts the web's certificate authorities. It speaks plain
+    /// HTTP where a URL says `http`.
+    pub fn new() -> Result<Self, TlsSetupError> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT));
+        tcp.set_nodelay(true);
+        let connector = HttpsConnector::from((tcp, web_tls()?));
+        Ok(Self {
+            reading: client::builder(IDLE).build(connector.clone()),
+            changing: client::builder(IDLE).pool_max_idle_per_host(0).build(connector),
+        })
+    }
+
+    /// Sends one request and reads the whole answer within `timeout`.
+    pub async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
+        body: Option<Bytes>,
+        timeout: Duration,
+    ) -> Result<ProviderResponse, ProviderHttpError> {
+        let deadline = Instant::now() + timeout;
+        let uri = Uri::try_from(url.as_str())
+            .map_err(|error| ProviderHttpError::NotSent(error.into()))?;
+        let client = if method.is_safe() { &self.reading } else { &self.changing };
+        let mut request = Request::new(Full::new(body.unwrap_or_default()));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        request.headers_mut().insert(USER_AGENT, OUR_USER_AGENT);
+        request.headers_mut().extend(headers);
+
+        // Filled in when a connection, TLS and all, was handed the request.
+        let connection = capture_connection(&mut request);
+        let response = match timeout_at(deadline, client.request(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) if was_not_sent(&error) => {
+                return Err(ProviderHttpError::NotSent(error.into()));
+            }
+            Ok(Err(error)) => return Err(ProviderHttpError::Unclear(error.into())),
+            Err(_) if connection.connection_metadata().is_none() => {
+                return Err(ProviderHttpError::NotSent(Trouble::Timeout));
+            }
+            Err(_) => return Err(ProviderHttpError::Unclear(Trouble::Timeout)),
+        };
+        let (head, body) = response.into_parts();
+        let body = timeout_at(deadline, read(body))
+            .await
+            .unwrap_or(Err(Trouble::Timeout))
+            .map_err(ProviderHttpError::Unclear)?;
+        Ok(ProviderResponse { status: head.status, headers: head.headers, body })
+    }
+}
+
+/// Besides failed connections: hyper cancels a request, and hands it back, only
+/// when it has not begun to write it.
+fn was_not_sent(error: &ClientError) -> bool {
+    error.is_connect() || find::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled)
+}
+
+async fn read(mut body: Incoming) -> Result<Bytes, Trouble> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Some(data) = frame?.data_ref() {
+            if bytes.len() + data.len() > MAX_BODY_BYTES {
+                return Err(Trouble::TooLarge);
+            }
+            bytes.extend_from_slice(data);
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::super::test_server::{Reply, TestServer, no_tls};
+    use super::*;
+
+    async fn ask(method: Method, url: &str) -> Result<ProviderResponse, ProviderHttpError> {
+        let http = ProviderHttp::new().unwrap();
+        send(&http, method, url).await
+    }
+
+    async fn send(
+        http: &ProviderHttp,
+        method: Method,
+        url: &str,
+    ) -> Result<ProviderResponse, ProviderHttpError> {
+        let key = (HeaderName::from_static("x-api-key"), HeaderValue::from_static("k"));
+        let body = (method == Method::POST).then(|| Bytes::from_static(b"{}"));
+        let url = url.parse().unwrap();
+        http.send(method, &url, [key], body, Duration::from_millis(300)).await
+    }
+
+    #[tokio::test]
+    async fn answers_come_back_whole_whatever_their_status() {
+        let server = TestServer::plain(vec![Reply::text(
+            "HTTP/1.1 302 Found\r\nlocation: /second\r\nretry-after: 3\r\ncontent-length: 4\r\n\r\nbody",
+        )])
+        .await;
+        let response = ask(Method::POST, &server.url("/render?a=1")).await.unwrap();
+
+        assert_eq!(response.status, StatusCode::FOUND);
+        assert_eq!(response.headers["retry-after"], "3");
+        assert_eq!(response.body, "body");
+        let seen = server.seen().requests;
+        assert_eq!(seen.len(), 1, "redirects are not followed");
+        assert!(seen[0].starts_with("POST /render?a=1 HTTP/1.1\r\n"), "{}", seen[0]);
+        assert!(seen[0].contains("x-api-key: k\r\n") && seen[0].ends_with("\r\n\r\n{}"));
+    }
+
+    #[tokio::test]
+    async fn what_never_left_is_not_sent() {
+        let refused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let no_tls = no_tls().await;
+        // Accepted by the kernel, answered by nobody: the TLS handshake never ends.
+        let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mute_address = mute.local_addr().unwrap();
+        for url in [
+            format!("http://{refused}/"),
+            format!("https://{no_tls}/"),
+            format!("https://{mute_address}/"),
+        ] {
+            let error = ask(Method::POST, &url).await.unwrap_err();
+            assert!(matches!(error, ProviderHttpError::NotSent(_)), "{url}: {error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_may_have_arrived_is_unclear() {
+        let half = b"HTTP/1.1 201 Created\r\ncontent-length: 100\r\n\r\n{".to_vec();
+        let endless = Reply::Endless {
+            first: "HTTP/1.1 200 OK\r\n\r\n",
+            then: "y".repeat(64 * 1024),
+            pause: Duration::ZERO,
+        };
+        for (reply, trouble) in [
+            (Reply::HangUp, "no answer"),
+            (Reply::Silence, "no answer in time"),
+            (Reply::Last(half), "half an answer"),
+            (endless, "the answer is longer than 2097152 bytes"),
+        ] {
+            let server = TestServer::plain(vec![reply, Reply::ok()]).await;
+            match ask(Method::POST, &server.url("/")).await {
+                Err(ProviderHttpError::Unclear(found)) => assert_eq!(found.to_string(), trouble),
+                other => panic!("{trouble}: {other:?}"),
+            }
+            assert_eq!(server.seen().requests.len(), 1, "{trouble}: never twice");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_reads_use_a_kept_connection() {
+        let server = TestServer::plain(vec![Reply::ok()]).await;
+        let http = ProviderHttp::new().unwrap();
+        for (method, connections) in
+            [(Method::GET, 1), (Method::GET, 1), (Method::POST, 2), (Method::POST, 3)]
+        {
+            send(&http, method, &server.url("/")).await.unwrap();
+            assert_eq!(server.seen().connections, connections);
+        }
+    }
+}

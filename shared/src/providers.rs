@@ -1,0 +1,253 @@
+//! Asking providers: what the specs in `domain` say, done over HTTP with the right key.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use domain::id::{ProviderName, RenderJobId};
+use domain::job::Job;
+use domain::provider::answer::Answer;
+use domain::provider::catalogue::{Adjustments, CatalogueError, OwnSpec, Provider};
+use domain::provider::request::ListPage;
+use domain::provider::spec::{CancelSpec, ListSpec};
+use domain::provider::{
+    CancelAnswer, Catalogue, ErrorClass, HttpRequest, ListAnswer, Method, StatusAnswer,
+    SubmitAnswer,
+};
+use domain::retry::retry_after;
+use http::header::RETRY_AFTER;
+use http::{HeaderName, HeaderValue};
+use tracing::{error, warn};
+use url::Url;
+
+use crate::egress::TlsSetupError;
+use crate::egress::provider::{ProviderHttp, ProviderHttpError, ProviderResponse, Trouble};
+use crate::env::{self, EnvError};
+use crate::secrets::{SecretError, SecretName, Secrets};
+use crate::telemetry::chain;
+
+/// How far a list is read for one job: it is newest first, and the job is young.
+const MOST_LIST_PAGES: usize = 5;
+
+/// The providers of this installation.
+#[derive(Clone)]
+pub struct Providers {
+    catalogue: Arc<Catalogue>,
+    http: ProviderHttp,
+    secrets: Arc<Secrets>,
+}
+
+/// Why the providers could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    /// A spec or an adjustment is wrong.
+    #[error("the provider catalogue is wrong")]
+    Catalogue(#[from] CatalogueError),
+    /// TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsSetupError),
+}
+
+/// What came of sending a submit.
+#[derive(Debug)]
+pub enum Submitted {
+    /// The provider answered, or may have received it.
+    Asked(SubmitAnswer),
+    /// It certainly never left.
+    NotSent(ProviderHttpError),
+}
+
+impl Providers {
+    /// The shipped providers and the installation's own, adjusted by `PROVIDER_BASE_URLS` and
+    /// `PROVIDER_ENVIRONMENTS`. A spec of its own that is wrong is left out, and logged.
+    ///
+    /// # Errors
+    /// When either setting is wrong.
+    pub fn from_env(secrets: Arc<Secrets>, own: &[OwnSpec]) -> Result<Self, SetupError> {
+        let environments = env::pairs("PROVIDER_ENVIRONMENTS", |value| {
+            Ok::<_, std::convert::Infallible>(value.to_owned())
+        })?;
+        let base_urls = env::pairs("PROVIDER_BASE_URLS", Url::parse)?;
+        let adjustments = Adjustments {
+            environments: BTreeMap::from_iter(environments),
+            base_urls: BTreeMap::from_iter(base_urls),
+        };
+        let (catalogue, left_out) = Catalogue::load_with(&adjustments, own)?;
+        for left_out in left_out {
+            error!(
+                provider.name = left_out.name,
+                error = chain(&left_out.reason),
+                "the provider spec {} is left out",
+                left_out.name
+            );
+        }
+        Ok(Self { catalogue: Arc::new(catalogue), http: ProviderHttp::new()?, secrets })
+    }
+
+    /// The providers there are.
+    #[must_use]
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// The API key of a provider.
+    ///
+    /// # Errors
+    /// When it is not stored, or the store does not answer.
+    pub async fn key(&self, provider: &ProviderName) -> Result<String, SecretError> {
+        let parse = |text: &str| match text.trim() {
+            "" => Err("it is empty"),
+            key if HeaderValue::from_str(key).is_err() => Err("it cannot go into a header"),
+            key => Ok(key.to_owned()),
+        };
+        self.secrets.get(&SecretName::ProviderKey(provider.clone()), parse).await
+    }
+
+    /// Sends a submit, once. What its answer means, the spec says.
+    pub async fn submit(
+        &self,
+        provider: &Provider,
+        request: HttpRequest,
+        now: DateTime<Utc>,
+    ) -> Submitted {
+        let timeout = Duration::from_millis(provider.spec.limits.submit_timeout_ms.get().into());
+        match self.send(request, timeout).await {
+            Ok(response) => Submitted::Asked(provider.spec.read_submit(&answer(&response, now))),
+            Err(error @ ProviderHttpError::NotSent(_)) => Submitted::NotSent(error),
+            Err(error @ ProviderHttpError::Unclear(_)) => {
+                warn!(error = chain(&error), "whether {} accepted is unknown", provider.spec.name);
+                Submitted::Asked(SubmitAnswer::Unclear)
+            }
+        }
+    }
+
+    /// Asks how a render stands. Trouble on the way is an answer too: nothing was told.
+    ///
+    /// # Errors
+    /// When our own key cannot be had.
+    pub async fn status(
+        &self,
+        provider: &Provider,
+        id: &RenderJobId,
+        now: DateTime<Utc>,
+    ) -> Result<StatusAnswer, SecretError> {
+        let key = self.key(&provider.spec.name).await?;
+        let timeout = Duration::from_millis(provider.spec.limits.status_timeout_ms.get().into());
+        let response = self.send(provider.status_request(id, &key), timeout).await;
+        let told = match response {
+            Ok(response) => provider.spec.read_status(id, &answer(&response, now), now),
+            Err(error) => {
+                warn!(error = chain(&error), "{} did not answer", provider.spec.name);
+                StatusAnswer::NotTold { class: ErrorClass::Transient, retry_after: None }
+            }
+        };
+        if let StatusAnswer::NotTold { class, .. } = &told {
+            warn!(class = ?class, "{} did not tell how render {id} stands", provider.spec.name);
+        }
+        Ok(told)
+    }
+
+    /// Looks for a job among the provider's renders, newest first. None when it is not
+    /// there, or the provider does not tell; the next look asks again.
+    ///
+    /// # Errors
+    /// When our own key cannot be had.
+    pub async fn find(
+        &self,
+        provider: &Provider,
+        list: &ListSpec,
+        job: &Job,
+        now: DateTime<Utc>,
+    ) -> Result<Option<RenderJobId>, SecretError> {
+        let key = self.key(&provider.spec.name).await?;
+        let timeout = Duration::from_millis(provider.spec.limits.status_timeout_ms.get().into());
+        let mut page = ListPage::First;
+        for _ in 0..MOST_LIST_PAGES {
+            let request = provider.list_request(list, &page, job.created_at, &key);
+            let response = match self.send(request, timeout).await {
+                Ok(response) => response,
+                Err(error) => {
+                    warn!(error = chain(&error), "{} did not list its renders", provider.spec.name);
+                    return Ok(None);
+                }
+            };
+            let seen = match page {
+                ListPage::Offset(rows) => rows,
+                ListPage::First | ListPage::Token(_) => 0,
+            };
+            match provider.spec.read_list(list, &job.id, seen, &answer(&response, now)) {
+                ListAnswer::Found(id) => return Ok(Some(id)),
+                ListAnswer::Next(next) => page = next,
+                ListAnswer::Absent => return Ok(None),
+                ListAnswer::NotTold { class, .. } => {
+                    warn!(class = ?class, "{} did not list its renders", provider.spec.name);
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Asks to call a render off.
+    ///
+    /// # Errors
+    /// When our own key cannot be had.
+    pub async fn cancel(
+        &self,
+        provider: &Provider,
+        cancel: &CancelSpec,
+        id: &RenderJobId,
+        now: DateTime<Utc>,
+    ) -> Result<CancelAnswer, SecretError> {
+        let key = self.key(&provider.spec.name).await?;
+        let timeout = Duration::from_millis(provider.spec.limits.status_timeout_ms.get().into());
+        let response = self.send(provider.cancel_request(cancel, id, &key), timeout).await;
+        Ok(match response {
+            Ok(response) => provider.spec.read_cancel(cancel, &answer(&response, now)),
+            Err(error) => {
+                warn!(error = chain(&error), "{} did not answer", provider.spec.name);
+                CancelAnswer::NotTold { class: ErrorClass::Transient, retry_after: None }
+            }
+        })
+    }
+
+    async fn send(
+        &self,
+        request: HttpRequest,
+        timeout: Duration,
+    ) -> Result<ProviderResponse, ProviderHttpError> {
+        let method = match request.method {
+            Method::Get => http::Method::GET,
+            Method::Post => http::Method::POST,
+            Method::Delete => http::Method::DELETE,
+        };
+        let headers = request.headers.iter().map(|(name, value)| {
+            let name = HeaderName::try_from(name.as_str());
+            let mut value = HeaderValue::try_from(value.as_str());
+            // One of them is the key, and none is worth showing.
+            if let Ok(value) = &mut value {
+                value.set_sensitive(true);
+            }
+            Some((name.ok()?, value.ok()?))
+        });
+        let Some(headers) = headers.collect::<Option<Vec<_>>>() else {
+            return Err(ProviderHttpError::NotSent(Trouble::Headers));
+        };
+        let body = request.body.map(Bytes::from);
+        self.http.send(method, &request.url, headers, body, timeout).await
+    }
+}
+
+fn answer(response: &ProviderResponse, now: DateTime<Utc>) -> Answer<'_> {
+    let wait = response.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    Answer {
+        status: response.status.as_u16(),
+        retry_after: wait.and_then(|text| retry_after(text, now)),
+        body: &response.body,
+    }
+}

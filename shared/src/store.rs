@@ -1,0 +1,593 @@
+//! Where truth lives: one DynamoDB table.
+//!
+//! | item | pk / sk | written |
+//! |---|---|---|
+//! | job | `job#<id>` / `job` | whole, by one conditional put per change |
+//! | submitted payload | `job#<id>` / `payload` | once |
+//! | delivery | `job#<id>` / `delivery#<eventId>` | whole, by one conditional put per change |
+//! | webhook configuration | `config` / `webhook` | by its owner |
+//!
+//! A change and what follows from it (a job's outbox, a delivery's next attempt) are one
+//! item and so one write. Every write is conditional on the version that was read, so two
+//! writers cannot both win, and the loser learns what the winner wrote from the same answer.
+//!
+//! The indexes project keys only, and only keys that never change while an item is in the
+//! index: an item pays for an index when it enters and when it leaves.
+
+mod config;
+mod delivery_item;
+mod job_item;
+mod page;
+mod payload;
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure,
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::delivery::Delivery;
+use domain::id::{EventId, JobId, SourceRecordId};
+use domain::job::{Job, State};
+use domain::time;
+use tracing::error;
+
+use crate::telemetry::chain;
+
+pub use config::WebhookConfig;
+pub use page::Page;
+pub use payload::{MAX_STORED_PAYLOAD, PayloadTooLarge, StoredPayload};
+
+type Item = HashMap<String, AttributeValue>;
+
+/// The table.
+#[derive(Clone, Debug)]
+pub struct Store {
+    client: Client,
+    table: String,
+    retention: TimeDelta,
+}
+
+/// Why the table could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It did not answer, or refused; the same call may work later.
+    #[error("the table could not be asked to {doing}")]
+    Unavailable {
+        /// What was tried.
+        doing: &'static str,
+        /// What the SDK says.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// An item in it is not what we write.
+    #[error("an item in the table is not a {kind}: {problem}")]
+    Corrupt {
+        /// What it should be.
+        kind: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// What came of storing something new.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inserted<T> {
+    /// It is stored.
+    New,
+    /// Something was there already, and still is.
+    Exists(T),
+}
+
+/// What came of storing a change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Committed<T> {
+    /// It is stored.
+    Stored,
+    /// Somebody else changed it first, into this; decide again. None when it is gone.
+    Overtaken(Option<T>),
+}
+
+impl Store {
+    /// The table called `table`; settled jobs are kept for `retention`.
+    #[must_use]
+    pub fn new(client: Client, table: String, retention: TimeDelta) -> Self {
+        Self { client, table, retention }
+    }
+
+    /// Stores a job that must be new.
+    ///
+    /// # Errors
+    /// When the table cannot be written; the job may be stored all the same.
+    pub async fn insert_job(&self, job: &Job) -> Result<Inserted<Job>, StoreError> {
+        let item = job_item::encode(job, self.retention)?;
+        match self.put(item, "attribute_not_exists(pk)", None, "store a job").await? {
+            Put::Stored => Ok(Inserted::New),
+            Put::Refused(Some(item)) => job_item::decode(item).map(Inserted::Exists),
+            Put::Refused(None) => Err(StoreError::Corrupt {
+                kind: "job",
+                problem: "the table says it exists and does not show it".into(),
+            }),
+        }
+    }
+
+    /// Stores a changed job over the version it was made from. A settled one leaves the
+    /// active jobs and is deleted after the retention time.
+    ///
+    /// # Errors
+    /// When the table cannot be written; the change may be stored all the same.
+    pub async fn commit_job(&self, job: &Job) -> Result<Committed<Job>, StoreError> {
+        let item = job_item::encode(job, self.retention)?;
+        let put = self.put(item, "v = :v", Some(job.version), "store a job's change").await?;
+        committed(put, job_item::decode)
+    }
+
+    /// The job, as of now.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn job(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
+        let item = self.get(&job_item::pk(id), job_item::SK, "read a job").await?;
+        item.map(job_item::decode).transpose()
+    }
+
+    /// The jobs of these ids that exist, in no order.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Job>, StoreError> {
+        let doing = "read jobs";
+        let mut jobs = Vec::new();
+        // 100 is the most that BatchGetItem takes.
+        for batch in ids.chunks(100) {
+            let keys = batch.iter().map(|id| key(&job_item::pk(id), job_item::SK)).collect();
+            let wanted = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true);
+            let wanted = wanted.build().map_err(|error| unavailable(doing, error))?;
+            let mut request = HashMap::from([(self.table.clone(), wanted)]);
+            while !request.is_empty() {
+                let output = self
+                    .client
+                    .batch_get_item()
+                    .set_request_items(Some(request))
+                    .send()
+                    .await
+                    .map_err(|error| unavailable(doing, error.into_service_error()))?;
+                let found = output.responses.unwrap_or_default().into_values().flatten();
+                for item in found {
+                    match job_item::decode(item) {
+                        Ok(job) => jobs.push(job),
+                        // Written by another release, perhaps. It must not hide the others.
+                        Err(cause) => error!(error = chain(&cause), "a job cannot be read"),
+                    }
+                }
+                request = output.unprocessed_keys.unwrap_or_default();
+                if !request.is_empty() {
+                    // The table says that it is busy.
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// The ids of all active jobs of a shard, oldest first.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn active(&self, shard: u32) -> Result<Vec<JobId>, StoreError> {
+        let doing = "list active jobs";
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name("active")
+            .key_condition_expression("#shard = :shard")
+            .expression_attribute_names("#shard", "shard")
+            .expression_attribute_values(":shard", number(shard.into()))
+            .into_paginator()
+            .send();
+        let mut ids = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| unavailable(doing, error.into_service_error()))?;
+            for item in page.items() {
+                ids.push(job_item::id_of(item)?);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The jobs of one source record, newest first. `start` is a former page's `next`.
+    ///
+    /// # Errors
+    /// When the table cannot be read, or `start` is no page's `next`.
+    pub async fn jobs_of_source(
+        &self,
+        source: &SourceRecordId,
+        start: Option<&str>,
+        limit: u8,
+    ) -> Result<Page<Job>, StoreError> {
+        let doing = "list the jobs of a source record";
+        let output = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name("by_source")
+            .key_condition_expression("#source = :source")
+            .expression_attribute_names("#source", "source")
+            .expression_attribute_values(":source", AttributeValue::S(source.to_string()))
+            .scan_index_forward(false)
+            .limit(limit.into())
+            .set_exclusive_start_key(start.map(page::decode_cursor).transpose()?)
+            .send()
+            .await
+            .map_err(|error| page::unreadable(doing, start, error.into_service_error()))?;
+        let ids = output.items().iter().map(job_item::id_of).collect::<Result<Vec<_>, _>>()?;
+        let mut items = self.jobs(&ids).await?;
+        items.sort_by_key(|job| std::cmp::Reverse(job.created_at));
+        let next = output.last_evaluated_key.map(|key| page::encode_cursor(&key)).transpose()?;
+        Ok(Page { items, next })
+    }
+
+    /// Jobs in one state, newest first within a page. Reads the whole table a page at a
+    /// time: no index holds the state, because an attribute that changes would double what
+    /// every change costs. A page may have fewer jobs than asked for, or none, and a next
+    /// one all the same.
+    ///
+    /// # Errors
+    /// When the table cannot be read, or `start` is no page's `next`.
+    pub async fn jobs_in_state(
+        &self,
+        state: State,
+        start: Option<&str>,
+        limit: u8,
+    ) -> Result<Page<Job>, StoreError> {
+        let doing = "list the jobs in a state";
+        let mut items = Vec::new();
+        let mut cursor = start.map(page::decode_cursor).transpose()?;
+        for _ in 0..MOST_SCAN_PAGES {
+            let output = self
+                .client
+                .scan()
+                .table_name(&self.table)
+                .filter_expression("sk = :job AND #state = :state")
+                .expression_attribute_names("#state", "state")
+                .expression_attribute_values(":job", AttributeValue::S(job_item::SK.into()))
+                .expression_attribute_values(":state", AttributeValue::S(state.name().into()))
+                .limit(1000)
+                .set_exclusive_start_key(cursor.take())
+                .send()
+                .await
+                .map_err(|error| page::unreadable(doing, start, error.into_service_error()))?;
+            let mut found = output.items.unwrap_or_default();
+            let room = usize::from(limit).saturating_sub(items.len());
+            cursor = page::cut(&mut found, room).or(output.last_evaluated_key);
+            for item in found {
+                items.push(job_item::decode(item)?);
+            }
+            if cursor.is_none() || items.len() >= limit.into() {
+                break;
+            }
+        }
+        items.sort_by_key(|job| std::cmp::Reverse(job.created_at));
+        let next = cursor.map(|key| page::encode_cursor(&key)).transpose()?;
+        Ok(Page { items, next })
+    }
+
+    /// Keeps what a caller submitted; never over something else.
+    ///
+    /// # Errors
+    /// When the table cannot be written; the payload may be stored all the same.
+    pub async fn insert_payload(
+        &self,
+        id: &JobId,
+        payload: &StoredPayload,
+        now: DateTime<Utc>,
+    ) -> Result<Inserted<StoredPayload>, StoreError> {
+        let item = payload::encode(id, payload, (now + self.retention).timestamp())?;
+        match self.put(item, "attribute_not_exists(pk)", None, "store a payload").await? {
+            Put::Stored => Ok(Inserted::New),
+            Put::Refused(item) => payload::decode(&item.unwrap_or_default()).map(Inserted::Exists),
+        }
+    }
+
+    /// Stores a delivery that must be new; answers whether it was.
+    ///
+    /// # Errors
+    /// When the table cannot be written; the delivery may be stored all the same.
+    pub async fn insert_delivery(
+        &self,
+        delivery: &Delivery,
+    ) -> Result<Inserted<Delivery>, StoreError> {
+        let item = delivery_item::encode(delivery, self.retention)?;
+        match self.put(item, "attribute_not_exists(pk)", None, "store a delivery").await? {
+            Put::Stored => Ok(Inserted::New),
+            Put::Refused(item) => {
+                delivery_item::decode(item.unwrap_or_default()).map(Inserted::Exists)
+            }
+        }
+    }
+
+    /// Stores a changed delivery over the version it was made from. One whose next attempt
+    /// is further away than the queue can carry enters the `due` index by the same write.
+    ///
+    /// # Errors
+    /// When the table cannot be written; the change may be stored all the same.
+    pub async fn commit_delivery(
+        &self,
+        delivery: &Delivery,
+        wait: Wait,
+    ) -> Result<Committed<Delivery>, StoreError> {
+        let mut item = delivery_item::encode(delivery, self.retention)?;
+        if let Wait::InIndex { until } = wait {
+            item.insert("due_shard".into(), number(delivery.shard.into()));
+            item.insert("due_at".into(), AttributeValue::N(time::millis(until).to_string()));
+        }
+        let doing = "store a delivery's change";
+        let put = self.put(item, "v = :v", Some(delivery.version), doing).await?;
+        committed(put, delivery_item::decode)
+    }
+
+    /// The delivery of one event, as of now.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn delivery(
+        &self,
+        job: &JobId,
+        event: &EventId,
+    ) -> Result<Option<Delivery>, StoreError> {
+        let sk = delivery_item::sk(event);
+        let item = self.get(&job_item::pk(job), &sk, "read a delivery").await?;
+        item.map(delivery_item::decode).transpose()
+    }
+
+    /// All deliveries of a job, oldest first.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn deliveries(&self, job: &JobId) -> Result<Vec<Delivery>, StoreError> {
+        let doing = "list the deliveries of a job";
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :pk AND begins_with(sk, :sk)")
+            .expression_attribute_values(":pk", AttributeValue::S(job_item::pk(job)))
+            .expression_attribute_values(":sk", AttributeValue::S(delivery_item::SK_PREFIX.into()))
+            .consistent_read(true)
+            .into_paginator()
+            .send();
+        let mut deliveries = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| unavailable(doing, error.into_service_error()))?;
+            for item in page.items.unwrap_or_default() {
+                deliveries.push(delivery_item::decode(item)?);
+            }
+        }
+        deliveries.sort_by_key(|delivery| delivery.created_at);
+        Ok(deliveries)
+    }
+
+    /// The deliveries of a shard whose long wait is over by `until`, soonest first.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn due_deliveries(
+        &self,
+        shard: u32,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<(JobId, EventId)>, StoreError> {
+        let doing = "list due deliveries";
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name("due")
+            .key_condition_expression("due_shard = :shard AND due_at <= :until")
+            .expression_attribute_values(":shard", number(shard.into()))
+            .expression_attribute_values(
+                ":until",
+                AttributeValue::N(time::millis(until).to_string()),
+            )
+            .into_paginator()
+            .send();
+        let mut due = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| unavailable(doing, error.into_service_error()))?;
+            for item in page.items() {
+                due.push((job_item::id_of(item)?, delivery_item::event_of(item)?));
+            }
+        }
+        Ok(due)
+    }
+
+    /// The webhook configuration, if there ever was one.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn webhook_config(&self) -> Result<Option<WebhookConfig>, StoreError> {
+        let item = self.get(config::PK, config::SK, "read the webhook configuration").await?;
+        item.map(config::decode).transpose()
+    }
+
+    /// Replaces the webhook configuration.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub async fn put_webhook_config(&self, config: &WebhookConfig) -> Result<(), StoreError> {
+        let put = self.client.put_item().table_name(&self.table);
+        put.set_item(Some(config::encode(config)?)).send().await.map(drop).map_err(|error| {
+            unavailable("store the webhook configuration", error.into_service_error())
+        })
+    }
+
+    async fn get(
+        &self,
+        pk: &str,
+        sk: &str,
+        doing: &'static str,
+    ) -> Result<Option<Item>, StoreError> {
+        let get = self.client.get_item().table_name(&self.table).set_key(Some(key(pk, sk)));
+        let output = get.consistent_read(true).send().await;
+        Ok(output.map_err(|error| unavailable(doing, error.into_service_error()))?.item)
+    }
+
+    /// Puts an item if `condition` holds; `:v` in it is the version before `version`.
+    ///
+    /// The item carries a mark of this very call. When the answer to a write that was stored
+    /// is lost and the client repeats it, the repeat is refused by our own item; the mark
+    /// tells that from somebody else's.
+    async fn put(
+        &self,
+        mut item: Item,
+        condition: &str,
+        version: Option<u64>,
+        doing: &'static str,
+    ) -> Result<Put, StoreError> {
+        let mark: [u8; 8] = crate::random_bytes().map_err(|error| unavailable(doing, error))?;
+        let mark = AttributeValue::B(Blob::new(mark));
+        item.insert(MARK.into(), mark.clone());
+        let is_key = |name: &str| matches!(name, "pk" | "sk");
+        let place = item.clone().into_iter().filter(|(name, _)| is_key(name)).collect();
+        let mut put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression(condition)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        if let Some(version) = version {
+            put = put.expression_attribute_values(":v", number(version.saturating_sub(1)));
+        }
+        match put.send().await.map_err(aws_sdk_dynamodb::error::SdkError::into_service_error) {
+            Ok(_) => Ok(Put::Stored),
+            Err(PutItemError::ConditionalCheckFailedException(failed)) => {
+                let ours = failed.item.as_ref().is_some_and(|item| item.get(MARK) == Some(&mark));
+                Ok(if ours { Put::Stored } else { Put::Refused(failed.item) })
+            }
+            Err(error) => match self.holds(&place, &mark).await {
+                true => Ok(Put::Stored),
+                false => Err(unavailable(doing, error)),
+            },
+        }
+    }
+
+    /// Whether a write whose every answer was lost is in the table after all.
+    async fn holds(&self, place: &Item, mark: &AttributeValue) -> bool {
+        let get = self.client.get_item().table_name(&self.table).set_key(Some(place.clone()));
+        let found = get.consistent_read(true).send().await.ok().and_then(|output| output.item);
+        found.is_some_and(|item| item.get(MARK) == Some(mark))
+    }
+}
+
+/// Where a delivery waits for its next attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// In the queue, or not at all.
+    InQueue,
+    /// In the `due` index, which the poller drains.
+    InIndex {
+        /// Until when.
+        until: DateTime<Utc>,
+    },
+}
+
+/// How long a table that took only part of a request is left alone.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+
+/// How many pages of the table one listing reads before it answers with what it has.
+const MOST_SCAN_PAGES: usize = 50;
+
+/// The attribute that tells which call wrote an item.
+const MARK: &str = "w";
+
+enum Put {
+    Stored,
+    Refused(Option<Item>),
+}
+
+fn committed<T>(
+    put: Put,
+    decode: impl FnOnce(Item) -> Result<T, StoreError>,
+) -> Result<Committed<T>, StoreError> {
+    match put {
+        Put::Stored => Ok(Committed::Stored),
+        Put::Refused(item) => item.map(decode).transpose().map(Committed::Overtaken),
+    }
+}
+
+fn key(pk: &str, sk: &str) -> Item {
+    HashMap::from([
+        ("pk".to_owned(), AttributeValue::S(pk.to_owned())),
+        ("sk".to_owned(), AttributeValue::S(sk.to_owned())),
+    ])
+}
+
+fn number(value: u64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+fn unavailable(doing: &'static str, error: impl Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Unavailable { doing, source: Box::new(error) }
+}
+
+fn corrupt(kind: &'static str, problem: impl fmt::Display) -> StoreError {
+    StoreError::Corrupt { kind, problem: problem.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::event::EventSet;
+    use domain::id::ProviderName;
+    use domain::job::Intent;
+    use domain::polling::Tracking;
+
+    use super::*;
+    use crate::fake::FakeAws;
+
+    fn job(source: &str) -> Job {
+        let intent = Intent {
+            id: JobId::from_bytes([7; 16]),
+            provider: ProviderName::parse("zvid").unwrap(),
+            source_record_id: SourceRecordId::parse(source).unwrap(),
+            payload_version: None,
+            metadata: serde_json::Map::new(),
+            callback_url: None,
+            wanted: EventSet::ends(),
+            fingerprint: [0; 32],
+            tracking: Tracking::PollOnly,
+            shard: 0,
+        };
+        Job::intend(intent, time::from_millis(1_800_000_000_000).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_write_whose_answer_was_lost_is_ours() {
+        let aws = FakeAws::new(&[]);
+        let store = aws.tracker().unwrap().store;
+        aws.lose_next_answer();
+        assert_eq!(store.insert_job(&job("ours")).await.unwrap(), Inserted::New);
+
+        let changed = job("ours").bumped();
+        aws.lose_next_answer();
+        assert_eq!(store.commit_job(&changed).await.unwrap(), Committed::Stored);
+        assert_eq!(store.job(&changed.id).await.unwrap(), Some(changed));
+    }
+
+    #[tokio::test]
+    async fn a_write_of_somebody_else_is_not() {
+        let aws = FakeAws::new(&[]);
+        let store = aws.tracker().unwrap().store;
+        store.insert_job(&job("theirs")).await.unwrap();
+        let second = store.insert_job(&job("ours")).await.unwrap();
+        assert_eq!(second, Inserted::Exists(job("theirs")));
+        let stale = job("ours").bumped().bumped();
+        let overtaken = store.commit_job(&stale).await.unwrap();
+        assert_eq!(overtaken, Committed::Overtaken(Some(job("theirs"))));
+    }
+}

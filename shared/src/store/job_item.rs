@@ -1,0 +1,258 @@
+//! [`Job`] to item and back. Attribute names are short where the item is written often:
+//! a change is billed for the whole item, by the KiB.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::event::{EventName, EventSet, Notice};
+use domain::failure::Failure;
+use domain::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
+use domain::job::{Job, Milestone, RenderResult, State};
+use domain::polling::Tracking;
+use domain::time;
+use serde::{Deserialize, Serialize};
+use serde_json::Map;
+
+use super::{Item, StoreError, corrupt};
+
+pub(super) const SK: &str = "job";
+const PK_PREFIX: &str = "job#";
+
+#[derive(Serialize, Deserialize)]
+struct JobItem {
+    pk: String,
+    sk: String,
+    /// Keys of the `active` index: there until the job is settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shard: Option<u32>,
+    /// The shard again, which outlives the index entry.
+    home: u32,
+    /// Keys of the `by_source` index.
+    source: SourceRecordId,
+    created_at: i64,
+    v: u64,
+    state: State,
+    provider: ProviderName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    render: Option<RenderJobId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    word: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    progress: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shape: Option<PayloadVersion>,
+    /// JSON text: DynamoDB's numbers and names are narrower than JSON's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    meta: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    callback: Option<String>,
+    wanted: u8,
+    print: String,
+    track: Tracking,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    url_until: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failure: Option<Failure>,
+    line: Vec<(State, i64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checked: Option<i64>,
+    checks: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    outbox: Vec<(EventName, State, i64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settled: Option<i64>,
+    /// When DynamoDB deletes it, in seconds: some time after it was settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<i64>,
+}
+
+pub(super) fn pk(id: &JobId) -> String {
+    format!("{PK_PREFIX}{id}")
+}
+
+pub(super) fn encode(job: &Job, retention: TimeDelta) -> Result<Item, StoreError> {
+    let active = job.settled_at.is_none();
+    let metadata = Some(&job.metadata).filter(|metadata| !metadata.is_empty());
+    let metadata = metadata.map(serde_json::to_string).transpose();
+    let item = JobItem {
+        pk: pk(&job.id),
+        sk: SK.into(),
+        since: active.then_some(time::millis(job.created_at)),
+        shard: active.then_some(job.shard),
+        home: job.shard,
+        source: job.source_record_id.clone(),
+        created_at: time::millis(job.created_at),
+        v: job.version,
+        state: job.state,
+        provider: job.provider.clone(),
+        render: job.render_job_id.clone(),
+        word: job.provider_status.clone(),
+        progress: job.progress,
+        shape: job.payload_version.clone(),
+        meta: metadata.map_err(|error| corrupt("job", error))?,
+        callback: job.callback_url.clone(),
+        wanted: job.wanted.to_bits(),
+        print: URL_SAFE_NO_PAD.encode(job.fingerprint),
+        track: job.tracking,
+        url: job.result.url.clone(),
+        url_until: job.result.expires_at.map(time::millis),
+        failure: job.failure.clone(),
+        line: job.timeline.iter().map(|line| (line.state, time::millis(line.at))).collect(),
+        checked: job.last_checked_at.map(time::millis),
+        checks: job.attempt_count,
+        outbox: job
+            .outbox
+            .iter()
+            .map(|notice| (notice.event, notice.status, time::millis(notice.at)))
+            .collect(),
+        settled: job.settled_at.map(time::millis),
+        expires_at: job.settled_at.map(|at| (at + retention).timestamp()),
+    };
+    serde_dynamo::to_item(item).map_err(|error| corrupt("job", error))
+}
+
+pub(super) fn decode(item: Item) -> Result<Job, StoreError> {
+    let item: JobItem = serde_dynamo::from_item(item).map_err(|error| corrupt("job", error))?;
+    let timeline =
+        item.line.into_iter().map(|(state, at)| Ok(Milestone { state, at: instant(at)? }));
+    let outbox = item
+        .outbox
+        .into_iter()
+        .map(|(event, status, at)| Ok(Notice { event, status, at: instant(at)? }));
+    Ok(Job {
+        id: id(&item.pk)?,
+        provider: item.provider,
+        source_record_id: item.source,
+        payload_version: item.shape,
+        metadata: match item.meta {
+            Some(text) => serde_json::from_str(&text).map_err(|error| corrupt("job", error))?,
+            None => Map::new(),
+        },
+        callback_url: item.callback,
+        wanted: EventSet::from_bits(item.wanted),
+        fingerprint: URL_SAFE_NO_PAD
+            .decode(&item.print)
+            .ok()
+            .and_then(|print| print.try_into().ok())
+            .ok_or_else(|| corrupt("job", "its fingerprint is not 32 bytes"))?,
+        tracking: item.track,
+        shard: item.home,
+        created_at: instant(item.created_at)?,
+        state: item.state,
+        render_job_id: item.render,
+        provider_status: item.word,
+        progress: item.progress,
+        result: RenderResult {
+            url: item.url,
+            expires_at: item.url_until.map(instant).transpose()?,
+        },
+        failure: item.failure,
+        timeline: timeline.collect::<Result<_, StoreError>>()?,
+        last_checked_at: item.checked.map(instant).transpose()?,
+        attempt_count: item.checks,
+        outbox: outbox.collect::<Result<_, StoreError>>()?,
+        settled_at: item.settled.map(instant).transpose()?,
+        version: item.v,
+    })
+}
+
+/// The job's id, from any item below the job.
+pub(super) fn id_of(item: &Item) -> Result<JobId, StoreError> {
+    match item.get("pk") {
+        Some(AttributeValue::S(pk)) => id(pk),
+        _ => Err(corrupt("job", "it has no pk")),
+    }
+}
+
+fn id(pk: &str) -> Result<JobId, StoreError> {
+    let id = pk.strip_prefix(PK_PREFIX).ok_or_else(|| corrupt("job", "its pk is another's"))?;
+    JobId::parse(id).map_err(|error| corrupt("job", error))
+}
+
+pub(super) fn instant(millis: i64) -> Result<DateTime<Utc>, StoreError> {
+    time::from_millis(millis).ok_or_else(|| corrupt("time", millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::failure::FailureCode;
+    use domain::job::Intent;
+    use serde_json::json;
+
+    use super::*;
+
+    fn job() -> Job {
+        let now = time::from_millis(1_800_000_000_123).unwrap();
+        let mut job = Job::intend(
+            Intent {
+                id: JobId::from_bytes([7; 16]),
+                provider: ProviderName::parse("shotstack").unwrap(),
+                source_record_id: SourceRecordId::parse("product-123").unwrap(),
+                payload_version: Some(PayloadVersion::parse("product-promo-v4").unwrap()),
+                metadata: json!({"a": [1, {"b": null}]}).as_object().unwrap().clone(),
+                callback_url: Some("https://shop.example/hooks".into()),
+                wanted: EventSet::ends(),
+                fingerprint: [9; 32],
+                tracking: Tracking::WebhookFirst,
+                shard: 3,
+            },
+            now,
+        );
+        job.state = State::TimedOut;
+        job.render_job_id = Some(RenderJobId::parse("2abd5c11-0f3d").unwrap());
+        job.provider_status = Some("rendering".into());
+        job.progress = Some(0.75);
+        job.result = RenderResult { url: Some("https://cdn/x".into()), expires_at: Some(now) };
+        job.failure = Some(Failure::new(FailureCode::TimedOut, "m").with_provider_code("C"));
+        job.last_checked_at = Some(now);
+        job.attempt_count = 4;
+        job.outbox = vec![Notice { event: EventName::Failed, status: State::TimedOut, at: now }];
+        job
+    }
+
+    const RETENTION: TimeDelta = TimeDelta::days(90);
+
+    #[test]
+    fn nothing_is_lost_on_the_way() {
+        let mut job = job();
+        assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
+        job.settled_at = job.last_checked_at;
+        job.metadata.clear();
+        assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
+    }
+
+    #[test]
+    fn a_settled_job_leaves_the_active_index_and_expires() {
+        let mut job = job();
+        let active = encode(&job, RETENTION).unwrap();
+        assert!(active.contains_key("shard") && active.contains_key("since"));
+        assert!(!active.contains_key("expires_at"), "an active job is never deleted");
+        job.settled_at = job.last_checked_at;
+        let settled = encode(&job, RETENTION).unwrap();
+        assert!(!settled.contains_key("shard") && !settled.contains_key("since"));
+        let in_90_days = AttributeValue::N("1807776000".into());
+        assert_eq!(settled.get("expires_at"), Some(&in_90_days));
+    }
+
+    #[test]
+    fn metadata_may_be_any_json() {
+        let mut job = job();
+        job.metadata = json!({"": 1e300, "n": null}).as_object().unwrap().clone();
+        assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
+        let item = encode(&job, RETENTION).unwrap();
+        assert!(matches!(item.get("meta"), Some(AttributeValue::S(_))));
+    }
+
+    #[test]
+    fn an_item_we_did_not_write_is_an_error_and_no_panic() {
+        assert!(decode(Item::new()).is_err());
+        let mut item = encode(&job(), RETENTION).unwrap();
+        item.insert("state".into(), AttributeValue::S("exploded".into()));
+        assert!(matches!(decode(item), Err(StoreError::Corrupt { kind: "job", .. })));
+    }
+}

@@ -1,0 +1,114 @@
+//! What a caller submitted, compressed. Written once and never again, so "what produced
+//! this video" stays answerable.
+
+use std::io::{self, Read, Write};
+
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue;
+use domain::id::JobId;
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
+
+use super::job_item::pk;
+use super::{Item, StoreError, corrupt, key};
+
+const SK: &str = "payload";
+
+/// The largest compressed payload, in bytes. DynamoDB takes items of up to 400 KiB.
+pub const MAX_STORED_PAYLOAD: usize = 380 * 1024;
+
+/// A request body does not fit, even compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the payload is {size} bytes when compressed; at most {MAX_STORED_PAYLOAD} can be kept")]
+pub struct PayloadTooLarge {
+    /// Its compressed size, in bytes.
+    pub size: usize,
+}
+
+/// A compressed request body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPayload {
+    deflated: Vec<u8>,
+    /// SHA-256 of the canonical request, as in the job.
+    pub fingerprint: [u8; 32],
+}
+
+impl StoredPayload {
+    /// Compresses a request body.
+    ///
+    /// # Errors
+    /// When it does not fit into an item all the same.
+    pub fn compress(body: &[u8], fingerprint: [u8; 32]) -> Result<Self, PayloadTooLarge> {
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+        // Writing to a Vec does not fail; an empty payload would be noticed on reading.
+        let deflated = encoder.write_all(body).and_then(|()| encoder.finish()).unwrap_or_default();
+        if deflated.len() > MAX_STORED_PAYLOAD {
+            return Err(PayloadTooLarge { size: deflated.len() });
+        }
+        Ok(Self { deflated, fingerprint })
+    }
+
+    /// The request body as it was posted.
+    ///
+    /// # Errors
+    /// When what is stored is not what [`StoredPayload::compress`] made.
+    pub fn body(&self) -> io::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        DeflateDecoder::new(self.deflated.as_slice()).read_to_end(&mut body)?;
+        Ok(body)
+    }
+}
+
+pub(super) fn encode(
+    id: &JobId,
+    payload: &StoredPayload,
+    expires_at: i64,
+) -> Result<Item, StoreError> {
+    let mut item = key(&pk(id), SK);
+    item.insert("deflated".into(), AttributeValue::B(Blob::new(payload.deflated.clone())));
+    item.insert("print".into(), AttributeValue::B(Blob::new(payload.fingerprint)));
+    item.insert("expires_at".into(), AttributeValue::N(expires_at.to_string()));
+    Ok(item)
+}
+
+pub(super) fn decode(item: &Item) -> Result<StoredPayload, StoreError> {
+    let bytes = |name: &str| match item.get(name) {
+        Some(AttributeValue::B(blob)) => Ok(blob.as_ref().to_vec()),
+        _ => Err(corrupt("payload", format!("it has no {name}"))),
+    };
+    Ok(StoredPayload {
+        deflated: bytes("deflated")?,
+        fingerprint: bytes("print")?
+            .try_into()
+            .map_err(|_| corrupt("payload", "its fingerprint is not 32 bytes"))?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_comes_back_as_it_was() {
+        let body = br#"{"payload":{"scenes":[1,1,1,1,1,1,1,1]}}"#.repeat(100);
+        let stored = StoredPayload::compress(&body, [1; 32]).unwrap();
+        let item = encode(&JobId::from_bytes([1; 16]), &stored, 5).unwrap();
+        assert_eq!(decode(&item).unwrap(), stored);
+        assert_eq!(stored.body().unwrap(), body);
+        assert!(stored.deflated.len() < body.len() / 10);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_its_size() {
+        let mut noise = 1u64;
+        let body: Vec<u8> = std::iter::repeat_with(|| {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            noise.to_be_bytes()[0]
+        })
+        .take(600_000)
+        .collect();
+        let error = StoredPayload::compress(&body, [1; 32]).unwrap_err();
+        assert!(error.size > MAX_STORED_PAYLOAD);
+    }
+}

@@ -1,0 +1,256 @@
+//! The one path on which a job changes and is told of, whoever brings the news.
+//!
+//! A webhook and a poll both end in [`Tracker::tell`]: what they found is applied to the
+//! job by `domain`'s table and stored by one conditional write, together with what is still
+//! to be told. [`Tracker::settle`] then tells it and clears it:
+//!
+//! 1. the event goes on the bus,
+//! 2. the delivery is stored, if somebody receives webhooks,
+//! 3. its first ticket goes into the queue,
+//! 4. the outbox is cleared, and a job that is over leaves the active ones.
+//!
+//! Each step may be done twice. A crash between any two leaves the job among the active
+//! ones with its outbox filled, where the poller finds it and calls `settle` again.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::delivery::{Delivery, DeliveryState};
+use domain::event::{Event, Notice};
+use domain::id::RenderJobId;
+use domain::job::{Job, Report, State, Step};
+use domain::polling::{PollingLaw, Tracking};
+use domain::provider::StatusAnswer;
+use domain::provider::catalogue::Provider;
+use domain::provider::spec::SubmitSafety;
+use tracing::info;
+
+use crate::bus::{Bus, BusError};
+use crate::providers::Providers;
+use crate::queue::{DeliveryQueue, QueueError, Ticket};
+use crate::secrets::SecretError;
+use crate::store::{Committed, Inserted, Store, StoreError};
+
+/// How often a write is decided anew after somebody else was faster. Writers of one job are
+/// few; more than this is trouble, and whoever called comes back.
+const MOST_RACES: usize = 8;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Changes jobs and tells of it.
+#[derive(Clone)]
+pub struct Tracker {
+    /// The table.
+    pub store: Store,
+    /// The providers.
+    pub providers: Providers,
+    /// The event bus.
+    pub bus: Bus,
+    /// Where tickets for deliveries go.
+    pub deliveries: DeliveryQueue,
+}
+
+/// What came of a report.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// It was news; this is the job now.
+    Changed(Job),
+    /// It was not; this is the job as it was.
+    Unchanged(Job),
+    /// The job is gone: it was settled so long ago that it was deleted.
+    Gone,
+}
+
+/// Why a job could not be changed or told of. The same call later is harmless.
+#[derive(Debug, thiserror::Error)]
+pub enum TrackError {
+    /// The table.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The bus.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The queue.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// Our own secrets.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// An event that has no text.
+    #[error("an event could not be written as JSON")]
+    Event(#[from] serde_json::Error),
+    /// Others were faster again and again.
+    #[error("the job changes faster than it can be written")]
+    Raced,
+}
+
+impl Tracker {
+    /// Applies a report and stores what came of it. `checks` is how often the provider was
+    /// asked about the job so far.
+    ///
+    /// # Errors
+    /// When the table does not answer; the change may be stored all the same.
+    pub async fn tell(
+        &self,
+        mut job: Job,
+        report: &Report,
+        checks: u32,
+        now: DateTime<Utc>,
+    ) -> Result<Told, TrackError> {
+        for _ in 0..MOST_RACES {
+            let Step::Changed(changed) = job.apply(report, checks, now) else {
+                return Ok(Told::Unchanged(job));
+            };
+            // A change that nobody wants to hear of can be the last one.
+            let changed = self.settled(&changed, now).unwrap_or(*changed);
+            match self.store.commit_job(&changed).await? {
+                Committed::Stored => {
+                    info!(
+                        job.id = %changed.id, job.state = changed.state.name(),
+                        job.version = changed.version, "job {} is {}",
+                        changed.id, changed.state.name()
+                    );
+                    return Ok(Told::Changed(changed));
+                }
+                Committed::Overtaken(Some(current)) => job = current,
+                Committed::Overtaken(None) => return Ok(Told::Gone),
+            }
+        }
+        Err(TrackError::Raced)
+    }
+
+    /// Tells whoever wants to hear of the job's changes, and takes the job out of the active
+    /// ones when it is over. Writes nothing for a job that has nothing to tell.
+    ///
+    /// # Errors
+    /// When something could not be told; the job stays as it is and can be settled later.
+    pub async fn settle(&self, mut job: Job, now: DateTime<Utc>) -> Result<Job, TrackError> {
+        let told = job.outbox.clone();
+        for notice in &told {
+            self.announce(&job, notice, now).await?;
+        }
+        for _ in 0..MOST_RACES {
+            let after = job.told(&told);
+            let after = self.settled(&after, now).unwrap_or(after);
+            if after == job {
+                return Ok(job);
+            }
+            let after = after.bumped();
+            match self.store.commit_job(&after).await? {
+                Committed::Stored => return Ok(after),
+                Committed::Overtaken(Some(current)) => job = current,
+                Committed::Overtaken(None) => return Ok(after),
+            }
+        }
+        Err(TrackError::Raced)
+    }
+
+    /// Asks the job's provider how it stands, by the provider's id or one we chose; `hint`
+    /// is an id that an unproved sender named. None when there is nothing to ask by.
+    ///
+    /// # Errors
+    /// When our own key cannot be had.
+    pub async fn ask(
+        &self,
+        job: &Job,
+        hint: Option<&RenderJobId>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<StatusAnswer>, TrackError> {
+        let Some(provider) = self.providers.catalogue().get(&job.provider) else {
+            return Ok(None);
+        };
+        let known = match (&job.render_job_id, hint) {
+            (Some(id), _) => Some(id.clone()),
+            // Elsewhere there is a better way to know than an unproved body.
+            (None, Some(hint)) if only_called_back(provider) => Some(hint.clone()),
+            (None, _) => self.look_up(provider, job, now).await?,
+        };
+        let Some(id) = &known else {
+            return Ok(None);
+        };
+        Ok(Some(self.providers.status(provider, id, now).await?))
+    }
+
+    /// Finds out under which id the provider knows a render whose submit was not answered.
+    async fn look_up(
+        &self,
+        provider: &Provider,
+        job: &Job,
+        now: DateTime<Utc>,
+    ) -> Result<Option<RenderJobId>, TrackError> {
+        match &provider.spec.submit_safety {
+            SubmitSafety::ClientId {} => Ok(RenderJobId::parse(&job.id.as_uuid()).ok()),
+            // A submit that is under way will be answered by itself.
+            SubmitSafety::List(list) if job.state != State::Submitting => {
+                Ok(self.providers.find(provider, list, job, now).await?)
+            }
+            SubmitSafety::List(_) | SubmitSafety::Callback {} => Ok(None),
+        }
+    }
+
+    /// The polling law of the job's provider. One that this installation does not know (a
+    /// release was rolled back, a spec is broken) is never asked, and its jobs wait a day for
+    /// it to come back.
+    #[must_use]
+    pub fn law(&self, job: &Job) -> PollingLaw {
+        match self.providers.catalogue().get(&job.provider) {
+            Some(provider) => provider.spec.polling_law(),
+            None => PollingLaw { floor: HOUR, safety: HOUR, deadline: HOUR * 24 },
+        }
+    }
+
+    async fn announce(
+        &self,
+        job: &Job,
+        notice: &Notice,
+        now: DateTime<Utc>,
+    ) -> Result<(), TrackError> {
+        let event = Event::of(job, notice);
+        self.bus.publish(notice.event.as_str(), &event.to_body()?).await?;
+        let receiver = match &job.callback_url {
+            Some(url) => Some(url.clone()),
+            None => self.store.webhook_config().await?.and_then(|config| config.url),
+        };
+        let Some(url) = receiver else { return Ok(()) };
+        let delivery = Delivery::of(job, &event, &url, now)?;
+        let stored = match self.store.insert_delivery(&delivery).await? {
+            Inserted::New => delivery,
+            Inserted::Exists(delivery) => delivery,
+        };
+        // Sent again after a crash, unless the first ticket evidently arrived.
+        let waiting = matches!(stored.state, DeliveryState::Pending { .. });
+        if waiting && stored.attempts.is_empty() {
+            let ticket = Ticket { job_id: stored.job_id, event_id: stored.event_id, attempt: 0 };
+            self.deliveries.send(&ticket, Duration::ZERO).await?;
+        }
+        Ok(())
+    }
+
+    fn settled(&self, job: &Job, now: DateTime<Utc>) -> Option<Job> {
+        let deadline = TimeDelta::from_std(self.law(job).deadline).unwrap_or(TimeDelta::MAX);
+        job.settle(deadline, now)
+    }
+}
+
+/// How often a job of this age was due to be asked about.
+#[must_use]
+pub fn checks_due(law: &PollingLaw, job: &Job, now: DateTime<Utc>) -> u32 {
+    match job.tracking {
+        Tracking::PollOnly => law.count_until(job.tracking, age(job, now), job.id.spread()),
+        // Its safety polls are few and not to be told from the callbacks' checks.
+        Tracking::WebhookFirst => job.attempt_count.saturating_add(1),
+    }
+}
+
+/// How old the job is; zero when clocks disagree.
+#[must_use]
+pub fn age(job: &Job, now: DateTime<Utc>) -> Duration {
+    (now - job.created_at).to_std().unwrap_or_default()
+}
+
+fn only_called_back(provider: &Provider) -> bool {
+    match provider.spec.submit_safety {
+        SubmitSafety::Callback {} => true,
+        SubmitSafety::List(_) | SubmitSafety::ClientId {} => false,
+    }
+}

@@ -1,0 +1,78 @@
+//! Jobs and deliveries as the HTTP API shows them.
+
+use domain::delivery::{Attempt, Delivery, DeliveryState, Outcome};
+use domain::job::Job;
+use domain::time;
+use serde_json::{Value, json};
+
+/// A job, with its delivery where that was read too. Of several deliveries, the newest.
+#[must_use]
+pub fn job(job: &Job, delivery: Option<&Delivery>) -> Value {
+    let timeline: Vec<Value> = job
+        .timeline
+        .iter()
+        .map(|line| json!({"state": line.state.name(), "at": time::text(line.at)}))
+        .collect();
+    json!({
+        "jobId": job.id,
+        "state": job.state.name(),
+        "provider": job.provider,
+        "renderJobId": job.render_job_id,
+        "providerStatus": job.provider_status,
+        "sourceRecordId": job.source_record_id,
+        "payloadVersion": job.payload_version,
+        "metadata": job.metadata,
+        "progress": job.progress,
+        "resultUrl": job.result.url,
+        "resultExpiresAt": job.result.expires_at.map(time::text),
+        "failure": job.failure,
+        "createdAt": time::text(job.created_at),
+        "settledAt": job.ended_at().map(time::text),
+        "lastCheckedAt": job.last_checked_at.map(time::text),
+        "attemptCount": job.attempt_count,
+        "timeline": timeline,
+        "callbackUrl": job.callback_url,
+        "delivery": delivery.map(|delivery| json!({
+            "eventId": delivery.event_id,
+            "state": delivery.state.name(),
+            "attempts": delivery.attempts.len(),
+            "nextAttemptAt": next_attempt(delivery),
+        })),
+    })
+}
+
+/// A delivery with its exact body and every attempt.
+#[must_use]
+pub fn delivery(delivery: &Delivery) -> Value {
+    json!({
+        "eventId": delivery.event_id,
+        "event": delivery.event,
+        "url": delivery.url,
+        "state": delivery.state.name(),
+        "createdAt": time::text(delivery.created_at),
+        "nextAttemptAt": next_attempt(delivery),
+        "body": delivery.body,
+        "attempts": delivery.attempts.iter().map(attempt).collect::<Vec<_>>(),
+    })
+}
+
+fn attempt(attempt: &Attempt) -> Value {
+    let (status, error) = match attempt.outcome {
+        Outcome::Answered(status) => (Some(status), None),
+        Outcome::Failed(error) => (None, Some(error.name())),
+    };
+    json!({
+        "at": time::text(attempt.at),
+        "durationMs": attempt.duration_ms,
+        "status": status,
+        "error": error,
+        "excerpt": attempt.excerpt,
+    })
+}
+
+fn next_attempt(delivery: &Delivery) -> Option<String> {
+    match delivery.state {
+        DeliveryState::Pending { next_at } => Some(time::text(next_at)),
+        DeliveryState::Delivered | DeliveryState::GivenUp | DeliveryState::Exhausted => None,
+    }
+}

@@ -1,0 +1,18 @@
+//! What we publish about ourselves, held against what we do: the OpenAPI document, the
+//! schema of events and the schema of provider specs.
+
+// `cfg(test)` is always true here; it tells the lints that helpers are tests too.
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod events;
+#[cfg(test)]
+mod openapi;
+#[cfg(test)]
+mod providers;
+#[cfg(test)]
+mod signatures;
+#[cfg(test)]
+mod source;
+#[cfg(test)]
+mod values;

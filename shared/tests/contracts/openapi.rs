@@ -1,0 +1,199 @@
+//! `docs/openapi.yaml` against the template's routes, the code's problem codes and what the
+//! API shows.
+
+use std::collections::BTreeSet;
+
+use domain::address::TargetPolicy;
+use domain::delivery::AttemptError;
+use domain::event::EventName;
+use domain::job::State;
+use domain::submission::JobRequest;
+use serde_json::{Value, json};
+use shared::view;
+
+use crate::contract::Contract;
+use crate::{source, values};
+
+fn document() -> Value {
+    serde_saphyr::from_str(&source::text("docs/openapi.yaml")).unwrap()
+}
+
+fn schema(name: &str) -> Contract {
+    Contract::closed_at(&document(), &format!("/components/schemas/{name}"))
+}
+
+fn named(schema: &str) -> BTreeSet<String> {
+    let document = document();
+    let names = document["components"]["schemas"][schema]["enum"].as_array().unwrap().iter();
+    names.map(|name| name.as_str().unwrap().to_owned()).collect()
+}
+
+fn texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    texts.into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_route_is_documented_and_every_documented_route_is_there() {
+    let template = source::text("template.yaml");
+    let routes = texts(source::between(&template, "RouteKey: ", "\n"));
+    let document = document();
+    let paths = document["paths"].as_object().unwrap().iter();
+    let operations: BTreeSet<String> = paths
+        .flat_map(|(path, item)| {
+            let methods = item.as_object().unwrap().keys().filter(|key| *key != "parameters");
+            methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+        })
+        .collect();
+    assert_eq!(operations, routes);
+}
+
+/// The failure codes, from the one `match` that spells each of them.
+fn failure_codes() -> BTreeSet<String> {
+    texts(source::between(&source::text("domain/src/failure.rs"), "=> \"", "\""))
+}
+
+#[test]
+fn every_problem_code_is_documented_and_no_other() {
+    let folders = ["shared/src", "functions"].map(|folder| source::root().join(folder));
+    let mut codes = BTreeSet::new();
+    for (file, code) in folders.iter().flat_map(|folder| source::rust_below(folder)) {
+        let mut made = source::between(&code, "Problem::new(", ";");
+        if file.ends_with("shared/src/api.rs") {
+            made.extend(source::between(&code, "Self::new(", ";"));
+        }
+        for call in made {
+            match call.split(',').nth(1).unwrap().trim() {
+                literal if literal.starts_with('"') => {
+                    codes.insert(literal.trim_matches('"').to_owned());
+                }
+                // What the provider said to a submit: these codes are failures too.
+                "failure.code.name()" => {
+                    codes
+                        .extend(failure_codes().into_iter().filter(|c| c.starts_with("provider_")));
+                }
+                other => panic!("{}: no code can be read from `{other}`", file.display()),
+            }
+        }
+    }
+    assert_eq!(named("ProblemCode"), codes);
+}
+
+#[test]
+fn every_problem_code_stands_at_an_answer_that_has_it() {
+    let text = source::text("docs/openapi.yaml");
+    let answers = text.split("  schemas:").next().unwrap();
+    for code in named("ProblemCode") {
+        assert!(answers.contains(&format!("`{code}`")), "no answer names `{code}`");
+    }
+}
+
+#[test]
+fn the_names_are_those_of_the_code() {
+    assert_eq!(named("FailureCode"), failure_codes());
+    assert_eq!(named("JobState"), texts(State::ALL.map(State::name)));
+    assert_eq!(named("EventName"), texts(EventName::ALL.map(EventName::as_str)));
+    let document = document();
+    let errors =
+        document["components"]["schemas"]["Attempt"]["properties"]["error"]["enum"].clone();
+    let names = AttemptError::ALL.iter().map(|error| json!(error.name()));
+    assert_eq!(errors, names.chain([Value::Null]).collect::<Value>());
+}
+
+#[test]
+fn a_job_is_shown_as_documented_in_every_state() {
+    let contract = schema("Job");
+    let mut states = BTreeSet::new();
+    for job in values::lives().into_iter().flatten() {
+        states.insert(job.state.name());
+        contract.demand(job.state.name(), &view::job(&job, None));
+        for delivery in values::deliveries() {
+            contract.demand(job.state.name(), &view::job(&job, Some(&delivery)));
+        }
+    }
+    assert_eq!(states, State::ALL.map(State::name).into_iter().collect());
+}
+
+#[test]
+fn a_delivery_is_shown_as_documented_in_every_state() {
+    let contract = schema("Delivery");
+    for delivery in values::deliveries() {
+        contract.demand(delivery.state.name(), &view::delivery(&delivery));
+    }
+}
+
+#[test]
+fn a_request_that_is_taken_fits_and_one_that_does_not_fit_is_refused() {
+    let contract = schema("JobRequest");
+    let least = json!({"provider": "zvid", "payload": {}, "sourceRecordId": "p-1"});
+    let with = |member: &str, value: Value| {
+        let mut request = least.clone();
+        request[member] = value;
+        request
+    };
+    let mut requests =
+        vec![(true, least.clone()), (false, with("callbackURL", json!("https://x")))];
+    for member in ["payloadVersion", "callbackUrl", "events", "metadata", "providerWebhook"] {
+        requests.push((true, with(member, Value::Null)));
+    }
+    for member in ["provider", "payload", "sourceRecordId"] {
+        requests.push((false, with(member, Value::Null)));
+    }
+    for (member, value) in [
+        ("provider", json!("Zvid")),
+        ("payload", json!("{}")),
+        ("sourceRecordId", json!("")),
+        ("sourceRecordId", json!("x".repeat(257))),
+        ("payloadVersion", json!(4)),
+        ("payloadVersion", json!("x".repeat(129))),
+        ("events", json!([])),
+        ("events", json!(["video.render.done"])),
+        ("metadata", json!([])),
+        ("providerWebhook", json!("yes")),
+    ] {
+        requests.push((false, with(member, value)));
+    }
+    for (good, request) in requests {
+        let taken = JobRequest::parse(request.to_string().as_bytes(), &TargetPolicy::public());
+        assert_eq!((contract.accepts(&request), taken.is_ok()), (good, good), "{request}");
+    }
+}
+
+#[test]
+fn the_examples_are_what_they_stand_for() {
+    let document = document();
+    let mut found = Vec::new();
+    examples("", &document, &mut found);
+    assert!(found.len() > 10, "{found:?}");
+    for (schema, example) in found {
+        Contract::closed_at(&document, &schema).demand(&schema, &example);
+    }
+    let submits = &document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"];
+    let submits = submits["application/json"]["examples"].as_object().unwrap();
+    for (name, example) in submits {
+        let body = example["value"].to_string();
+        let taken = JobRequest::parse(body.as_bytes(), &TargetPolicy::public());
+        assert!(taken.is_ok(), "{name}: {taken:?}");
+    }
+}
+
+/// Every example, with the pointer of the schema it stands beside.
+fn examples(at: &str, value: &Value, found: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(members) => {
+            if let Some(beside) = members.get("examples").and_then(Value::as_object) {
+                let values = beside.values().map(|example| example["value"].clone());
+                found.extend(values.map(|value| (format!("{at}/schema"), value)));
+            }
+            for (name, value) in members {
+                let name = name.replace('~', "~0").replace('/', "~1").replace('{', "%7B");
+                examples(&format!("{at}/{}", name.replace('}', "%7D")), value, found);
+            }
+        }
+        Value::Array(elements) => {
+            for (n, value) in elements.iter().enumerate() {
+                examples(&format!("{at}/{n}"), value, found);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}

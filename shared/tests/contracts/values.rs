@@ -1,0 +1,126 @@
+//! Jobs and deliveries as the functions make them.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::delivery::{Attempt, AttemptError, Delivery, DeliveryState, Outcome};
+use domain::event::{Event, EventName, Notice};
+use domain::failure::{Failure, FailureCode};
+use domain::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
+use domain::job::{Intent, Job, Observation, RenderResult, RenderStatus, Report, Step};
+use domain::polling::Tracking;
+use domain::time;
+use serde_json::json;
+
+pub(crate) fn noon() -> DateTime<Utc> {
+    time::from_millis(1_779_624_000_000).unwrap()
+}
+
+/// A job that says as little as a job can.
+pub(crate) fn bare_job() -> Job {
+    intended(None, None, serde_json::Map::new())
+}
+
+/// A job that carries everything a caller may give it.
+pub(crate) fn full_job() -> Job {
+    let metadata = json!({"campaign": {"id": 7}, "tags": ["a", null]});
+    intended(
+        Some(PayloadVersion::parse("product-promo-v4").unwrap()),
+        Some("https://shop.example/hooks".into()),
+        metadata.as_object().unwrap().clone(),
+    )
+}
+
+fn intended(
+    payload_version: Option<PayloadVersion>,
+    callback_url: Option<String>,
+    metadata: serde_json::Map<String, serde_json::Value>,
+) -> Job {
+    let intent = Intent {
+        id: JobId::from_bytes([7; 16]),
+        provider: ProviderName::parse("shotstack").unwrap(),
+        source_record_id: SourceRecordId::parse("product-123").unwrap(),
+        payload_version,
+        metadata,
+        callback_url,
+        wanted: EventName::ALL.into_iter().collect(),
+        fingerprint: [1; 32],
+        tracking: Tracking::PollOnly,
+        shard: 0,
+    };
+    Job::intend(intent, noon())
+}
+
+pub(crate) fn accepted() -> Report {
+    Report::Accepted(RenderJobId::parse("2abd5c11-0f3d").unwrap())
+}
+
+pub(crate) fn rejected() -> Report {
+    Report::Rejected(Failure::new(FailureCode::ProviderRejected, "\"src\" is required"))
+}
+
+pub(crate) fn observed(status: RenderStatus) -> Report {
+    Report::Observed(Observation {
+        render_job_id: None,
+        status,
+        provider_status: "word".into(),
+        progress: Some(0.5),
+    })
+}
+
+pub(crate) fn completed(url: Option<&str>) -> Report {
+    let expires_at = url.map(|_| noon() + TimeDelta::days(1));
+    observed(RenderStatus::Completed(RenderResult { url: url.map(Into::into), expires_at }))
+}
+
+pub(crate) fn failed() -> Report {
+    let failure = Failure::new(FailureCode::RenderFailed, "no such clip").with_provider_code("E42");
+    observed(RenderStatus::Failed(failure))
+}
+
+/// The job after each of the reports, itself first.
+pub(crate) fn life(job: Job, reports: &[Report]) -> Vec<Job> {
+    let mut life = vec![job];
+    for report in reports {
+        let last = life.last().unwrap();
+        let Step::Changed(job) = last.apply(report, last.attempt_count + 1, noon()) else {
+            panic!("{report:?} changes nothing")
+        };
+        life.push(*job);
+    }
+    life
+}
+
+/// Every way that a life can go, as far as its events and views differ.
+pub(crate) fn lives() -> Vec<Vec<Job>> {
+    let (queued, processing) = (observed(RenderStatus::Queued), observed(RenderStatus::Processing));
+    let url = Some("https://cdn.example/product-123.mp4");
+    vec![
+        life(bare_job(), &[accepted(), processing.clone(), completed(url)]),
+        life(full_job(), &[queued, processing, failed()]),
+        life(full_job(), &[completed(None)]),
+        life(bare_job(), &[rejected()]),
+        life(bare_job(), &[Report::SubmitUnclear, Report::DeadlinePassed]),
+        life(full_job(), &[accepted(), observed(RenderStatus::Cancelled)]),
+        life(full_job(), &[accepted(), Report::DeadlinePassed, completed(url)]),
+    ]
+}
+
+/// A delivery in every state, with every outcome among its attempts.
+pub(crate) fn deliveries() -> Vec<Delivery> {
+    let job = full_job();
+    let (status, at) = (domain::job::State::Completed, noon());
+    let event = Event::of(&job, &Notice { event: EventName::Completed, status, at });
+    let fresh = Delivery::of(&job, &event, "https://shop.example/hooks", at).unwrap();
+    let outcomes = AttemptError::ALL.map(Outcome::Failed);
+    let outcomes = outcomes.into_iter().chain([Outcome::Answered(500), Outcome::Answered(204)]);
+    let attempts: Vec<Attempt> = outcomes
+        .map(|outcome| Attempt { at, duration_ms: 12, outcome, excerpt: "words".into() })
+        .collect();
+    let states = [
+        DeliveryState::Pending { next_at: at },
+        DeliveryState::Delivered,
+        DeliveryState::GivenUp,
+        DeliveryState::Exhausted,
+    ];
+    let tried = states.map(|state| Delivery { state, attempts: attempts.clone(), ..fresh.clone() });
+    [fresh].into_iter().chain(tried).collect()
+}
