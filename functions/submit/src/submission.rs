@@ -1,0 +1,362 @@
+//! From a request to a job at its provider.
+//!
+//! The order is the promise: everything that can be refused is refused before anything is
+//! stored; intent is stored before the provider is asked; the provider is asked once, by
+//! the one request whose job was new. Whatever is lost after that, the poller finds the
+//! intent among the active jobs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
+use chrono::{DateTime, Utc};
+use domain::address::TargetPolicy;
+use domain::credential::CallbackSecret;
+use domain::failure::{Failure, FailureCode};
+use domain::id::{IdempotencyKey, JobId};
+use domain::job::{Intent, Job, Report};
+use domain::polling::Tracking;
+use domain::provider::catalogue::Provider;
+use domain::provider::request::Submission;
+use domain::provider::{HttpRequest, Rejection, SubmitAnswer};
+use domain::submission::{JobRequest, MAX_BODY_BYTES, RequestError};
+use shared::api::{self, Problem};
+use shared::providers::Submitted;
+use shared::queue::{WakeQueue, WakeUp};
+use shared::secrets::{SecretError, SecretName, Secrets};
+use shared::store::{Inserted, StoreError, StoredPayload};
+use shared::telemetry::chain;
+use shared::tracker::{Told, Tracker, age};
+use shared::view;
+use tracing::{error, warn};
+
+/// The use case and what it needs.
+pub(crate) struct Submitter {
+    pub(crate) tracker: Tracker,
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) wakes: WakeQueue,
+    pub(crate) public_url: String,
+    pub(crate) shards: u32,
+    pub(crate) policy: TargetPolicy,
+}
+
+/// A job whose every part was checked and whose request to the provider is ready.
+struct Prepared<'a> {
+    job: Job,
+    payload: StoredPayload,
+    provider: &'a Provider,
+    request: HttpRequest,
+}
+
+impl Submitter {
+    /// Answers POST /v1/jobs.
+    ///
+    /// # Errors
+    /// The problem to show. Up to the provider's answer, one means that nothing was stored.
+    pub(crate) async fn submit(
+        &self,
+        request: &ApiGatewayV2httpRequest,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+        api::authorize(request, &self.secrets).await?;
+        let key = idempotency_key(request)?;
+        let body = api::body(request, MAX_BODY_BYTES)?;
+        let wanted = JobRequest::parse(&body, &self.policy).map_err(|error| refused(&error))?;
+        let prepared = self.prepare(wanted, key.as_ref(), &body, now()).await?;
+
+        let stored = self.store(&prepared).await.map_err(|cause| Problem::unavailable(&cause))?;
+        match stored {
+            Stored::Ours => {}
+            Stored::Before(job) => return Ok(answer(&job, None)),
+            Stored::Another => return Err(mismatch()),
+        }
+        let (job, wait) = self.ask_provider(prepared, now).await;
+        self.wake_poller(&job, now()).await;
+        Ok(answer(&job, wait))
+    }
+
+    async fn prepare(
+        &self,
+        wanted: JobRequest,
+        key: Option<&IdempotencyKey>,
+        body: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<Prepared<'_>, Problem> {
+        let catalogue = self.tracker.providers.catalogue();
+        let provider = catalogue.get(&wanted.provider).ok_or_else(|| {
+            let known: Vec<&str> = catalogue.names().map(|name| name.as_str()).collect();
+            Problem::new(
+                422,
+                "unknown_provider",
+                "Unknown provider",
+                format!("There is no provider of this name. Known: {}.", known.join(", ")),
+            )
+            .about("provider")
+        })?;
+        let wants_callback = provider
+            .spec
+            .wants_callback(&wanted.payload, wanted.provider_webhook)
+            .map_err(|error| invalid("providerWebhook", &error.to_string()))?;
+        let payload = StoredPayload::compress(body, wanted.fingerprint).map_err(|error| {
+            Problem::new(413, "payload_too_large", "Payload too large", format!("{error}."))
+                .about("payload")
+        })?;
+        if wanted.callback_url.is_some() {
+            self.demand_webhook_secret().await?;
+        }
+
+        let job_id = match key {
+            Some(key) => JobId::from_key(key),
+            None => JobId::from_bytes(random()?),
+        };
+        let callback_url = match wants_callback {
+            true => Some(self.callback_url(provider, &job_id).await?),
+            false => None,
+        };
+        let api_key =
+            self.tracker.providers.key(&wanted.provider).await.map_err(|cause| no_key(&cause))?;
+        let request = provider
+            .submit_request(&Submission {
+                payload: &wanted.payload,
+                job_id: &job_id,
+                callback_url: callback_url.as_deref(),
+                api_key: &api_key,
+            })
+            .map_err(|error| invalid("payload", &error.to_string()))?;
+        let tracking = match wants_callback {
+            true => Tracking::WebhookFirst,
+            false => Tracking::PollOnly,
+        };
+        let intent = Intent {
+            shard: job_id.shard(self.shards),
+            id: job_id,
+            provider: wanted.provider,
+            source_record_id: wanted.source_record_id,
+            payload_version: wanted.payload_version,
+            metadata: wanted.metadata,
+            callback_url: wanted.callback_url.map(|url| url.as_str().to_owned()),
+            wanted: wanted.wanted,
+            fingerprint: wanted.fingerprint,
+            tracking,
+        };
+        Ok(Prepared { job: Job::intend(intent, now), payload, provider, request })
+    }
+
+    /// A receiver that was never told our secret could not verify what we send it.
+    async fn demand_webhook_secret(&self) -> Result<(), Problem> {
+        let config = self.tracker.store.webhook_config().await;
+        match config.map_err(|cause| Problem::unavailable(&cause))? {
+            Some(_) => Ok(()),
+            None => Err(Problem::new(
+                409,
+                "webhook_not_configured",
+                "Webhooks are not configured",
+                "Call PUT /v1/webhook-config once: it makes the secret that webhooks are signed \
+                 with.",
+            )
+            .about("callbackUrl")),
+        }
+    }
+
+    async fn callback_url(&self, provider: &Provider, job: &JobId) -> Result<String, Problem> {
+        let fresh = random()?;
+        let (secret, _) = self
+            .secrets
+            .get_or_create(
+                &SecretName::CallbackSecret,
+                || CallbackSecret::from_random(fresh).reveal(),
+                CallbackSecret::parse,
+            )
+            .await
+            .map_err(|cause| Problem::unavailable(&cause))?;
+        let name = &provider.spec.name;
+        let token = secret.token(name, job);
+        Ok(format!("{}/v1/webhooks/{name}/{job}/{token}", self.public_url))
+    }
+
+    /// Stores the payload, then the job: a job never lacks what it was made from.
+    async fn store(&self, prepared: &Prepared<'_>) -> Result<Stored, StoreError> {
+        let job = &prepared.job;
+        let store = &self.tracker.store;
+        let payload = store.insert_payload(&job.id, &prepared.payload, job.created_at).await?;
+        if let Inserted::Exists(payload) = payload
+            && payload.fingerprint != job.fingerprint
+        {
+            return Ok(Stored::Another);
+        }
+        Ok(match store.insert_job(job).await? {
+            Inserted::New => Stored::Ours,
+            Inserted::Exists(before) if before.fingerprint == job.fingerprint => {
+                Stored::Before(Box::new(before))
+            }
+            Inserted::Exists(_) => Stored::Another,
+        })
+    }
+
+    /// Asks the provider to render, and stores what came of it. From here on nothing is an
+    /// error to the caller: the job exists, and what could not be stored the poller repairs.
+    /// Beside the job, how long the provider wants to be left alone.
+    async fn ask_provider(
+        &self,
+        prepared: Prepared<'_>,
+        now: fn() -> DateTime<Utc>,
+    ) -> (Job, Option<Duration>) {
+        let Prepared { job, provider, request, .. } = prepared;
+        let mut wait = None;
+        let report = match self.tracker.providers.submit(provider, request, now()).await {
+            Submitted::Asked(SubmitAnswer::Accepted(id)) => Report::Accepted(id),
+            Submitted::Asked(SubmitAnswer::Rejected(Rejection {
+                failure, retry_after, ..
+            })) => {
+                wait = retry_after;
+                Report::Rejected(failure)
+            }
+            Submitted::Asked(SubmitAnswer::Unclear) => Report::SubmitUnclear,
+            Submitted::NotSent(cause) => {
+                warn!(error = chain(&cause), "{} cannot be reached", provider.spec.name);
+                let text = "the provider could not be reached; it was not asked to render";
+                Report::Rejected(Failure::new(FailureCode::ProviderUnreachable, text))
+            }
+        };
+        let told = match self.tracker.tell(job.clone(), &report, 0, now()).await {
+            Ok(Told::Changed(job)) => job,
+            // A callback was faster than the answer; whoever stored it tells of it.
+            Ok(Told::Unchanged(job)) => return (job, wait),
+            Ok(Told::Gone) => return (job, wait),
+            Err(cause) => {
+                error!(job.id = %job.id, error = chain(&cause), "the provider's answer for job {} is not stored; the poller will find out", job.id);
+                return (job, wait);
+            }
+        };
+        let job = match self.tracker.settle(told.clone(), now()).await {
+            Ok(job) => job,
+            Err(cause) => {
+                error!(job.id = %told.id, error = chain(&cause), "job {} is not told of yet; the poller will", told.id);
+                told
+            }
+        };
+        (job, wait)
+    }
+
+    /// Leaves the first wake-up call of a job that nobody will call us about.
+    async fn wake_poller(&self, job: &Job, now: DateTime<Utc>) {
+        if job.tracking == Tracking::WebhookFirst || job.state.has_ended() {
+            return;
+        }
+        let age = age(job, now);
+        let due = self.tracker.law(job).next_after(job.tracking, age, job.id.spread());
+        let call = WakeUp { job_id: job.id.clone() };
+        if let Err(cause) = self.wakes.send(&call, due.saturating_sub(age)).await {
+            warn!(job.id = %job.id, error = chain(&cause), "job {} is not polled before the next tick", job.id);
+        }
+    }
+}
+
+enum Stored {
+    /// This request's job is new.
+    Ours,
+    /// The same request came before; this became of it.
+    Before(Box<Job>),
+    /// Another request came before under the same key.
+    Another,
+}
+
+fn idempotency_key(request: &ApiGatewayV2httpRequest) -> Result<Option<IdempotencyKey>, Problem> {
+    let Some(value) = request.headers.get("idempotency-key") else { return Ok(None) };
+    let problem = |text: &str| {
+        Problem::new(
+            422,
+            "invalid_idempotency_key",
+            "Invalid idempotency key",
+            format!("The header Idempotency-Key {text}."),
+        )
+        .about("Idempotency-Key")
+    };
+    let text = value.to_str().map_err(|_| problem("must be visible ASCII without spaces"))?;
+    IdempotencyKey::parse(text).map(Some).map_err(|error| problem(&error.to_string()))
+}
+
+fn refused(error: &RequestError) -> Problem {
+    let detail = format!("{error}.");
+    match error {
+        RequestError::TooLarge => {
+            Problem::new(413, "payload_too_large", "Payload too large", detail)
+        }
+        RequestError::NotAnObject(_) => {
+            Problem::new(400, "malformed_json", "Malformed JSON", detail)
+        }
+        RequestError::Missing { field } => {
+            Problem::new(422, "missing_field", "Missing field", detail).about(field)
+        }
+        RequestError::Invalid { field, .. } => {
+            Problem::new(422, "invalid_field", "Invalid field", detail).about(field)
+        }
+        RequestError::CallbackUrl(_) => {
+            Problem::new(422, "invalid_callback_url", "Invalid callback URL", detail)
+                .about("callbackUrl")
+        }
+    }
+}
+
+fn invalid(field: &str, problem: &str) -> Problem {
+    Problem::new(422, "invalid_field", "Invalid field", format!("`{field}` {problem}."))
+        .about(field)
+}
+
+fn mismatch() -> Problem {
+    Problem::new(
+        422,
+        "idempotency_mismatch",
+        "Idempotency key used before",
+        "Another request was made with this Idempotency-Key. Repeat it unchanged, or use a new \
+         key.",
+    )
+    .about("Idempotency-Key")
+}
+
+fn no_key(cause: &SecretError) -> Problem {
+    match cause {
+        SecretError::Missing(_) | SecretError::Malformed { .. } => {
+            error!(error = chain(cause), "a provider has no API key");
+            Problem::new(
+                503,
+                "provider_not_configured",
+                "Provider not configured",
+                "The API key of this provider is not stored yet; ask the operator to store it.",
+            )
+            .about("provider")
+        }
+        SecretError::Unavailable { .. } => Problem::unavailable(cause),
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Problem> {
+    shared::random_bytes().map_err(|cause| Problem::unavailable(&cause))
+}
+
+/// The job, or the problem that its provider made at once. A repeat of the request gets the
+/// same answer, only without the provider's wish for a pause.
+fn answer(job: &Job, wait: Option<Duration>) -> ApiGatewayV2httpResponse {
+    let shown = view::job(job, None);
+    let refusal = job.failure.as_ref().and_then(|failure| {
+        let (status, title) = match failure.code {
+            FailureCode::ProviderRejected => (422, "The provider refused the payload"),
+            FailureCode::ProviderAuth => (502, "The provider refused our API key"),
+            FailureCode::ProviderQuota => (402, "The provider's quota is used up"),
+            FailureCode::ProviderBusy => (503, "The provider takes no more requests now"),
+            FailureCode::ProviderUnreachable => (503, "The provider could not be reached"),
+            FailureCode::RenderFailed | FailureCode::SubmitUnknown | FailureCode::TimedOut => {
+                return None;
+            }
+        };
+        let problem = Problem::new(status, failure.code.name(), title, failure.message.clone());
+        Some(problem.with("job", shown.clone()))
+    });
+    match refusal {
+        Some(problem) => match wait {
+            Some(wait) => problem.retry_after(wait.as_secs()).into_response(),
+            None => problem.into_response(),
+        },
+        None => api::json(202, &shown),
+    }
+}

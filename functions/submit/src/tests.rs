@@ -1,0 +1,60 @@
+use std::sync::Arc;
+
+use aws_lambda_events::encodings::Body;
+use domain::address::TargetPolicy;
+use serde_json::Value;
+use shared::fake::FakeAws;
+
+use super::*;
+
+/// SHA-256 of the key in `events/`.
+const KEYS: (&str, &str) =
+    ("api-key-hashes", "3944ff91afd9897e8b4cbd1cf39ffe676e9a7058600d02660748b9947f682ce4");
+const OK: &str = include_str!("../../../events/submit-ok.json");
+const MALFORMED: &str = include_str!("../../../events/submit-malformed.json");
+
+async fn answered(aws: &FakeAws, request: ApiGatewayV2httpRequest) -> (i64, Value) {
+    let submitter = Submitter {
+        tracker: aws.tracker().unwrap(),
+        secrets: Arc::new(aws.secrets()),
+        wakes: aws.wakes(),
+        public_url: "https://api.example.com".into(),
+        shards: 1,
+        policy: TargetPolicy::public(),
+    };
+    let response = handle(&submitter, request).await.unwrap();
+    let Some(Body::Text(body)) = response.body else { panic!("no text") };
+    (response.status_code, serde_json::from_str(&body).unwrap())
+}
+
+#[tokio::test]
+async fn nobody_gets_in_without_a_key() {
+    let aws = FakeAws::new(&[KEYS]);
+    let mut request: ApiGatewayV2httpRequest = serde_json::from_str(OK).unwrap();
+    request.headers.remove("authorization");
+    let (status, problem) = answered(&aws, request).await;
+    assert_eq!((status, &problem["code"]), (401, &"unauthorized".into()));
+}
+
+#[tokio::test]
+async fn a_malformed_body_is_told_as_such() {
+    let aws = FakeAws::new(&[KEYS]);
+    let (status, problem) = answered(&aws, serde_json::from_str(MALFORMED).unwrap()).await;
+    assert_eq!((status, &problem["code"]), (400, &"malformed_json".into()));
+}
+
+#[tokio::test]
+async fn what_cannot_be_submitted_is_refused_before_anything_is_stored() {
+    // The request is good; nobody has stored the provider's key.
+    let aws = FakeAws::new(&[KEYS]);
+    let (status, problem) = answered(&aws, serde_json::from_str(OK).unwrap()).await;
+    assert_eq!((status, &problem["code"]), (503, &"provider_not_configured".into()));
+    assert_eq!(aws.asked(), ["GetParameter", "GetParameter"]);
+}
+
+#[tokio::test]
+async fn without_its_table_it_asks_no_provider() {
+    let aws = FakeAws::without_table(&[KEYS, ("providers/zvid/api-key", "zvid_key")]);
+    let (status, problem) = answered(&aws, serde_json::from_str(OK).unwrap()).await;
+    assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
+}
