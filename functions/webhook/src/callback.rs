@@ -1,0 +1,326 @@
+//! From a provider's callback to a stored fact, in this order: size, token, signature,
+//! meaning, the write, and only then 2xx.
+//!
+//! A body whose signature holds is believed. Every other callback proves no more than that
+//! its sender knows the URL, so it is a hint: the provider is asked with our own key, and
+//! that answer decides. A URL or key is never taken from a body. Whatever goes wrong on the
+//! way is not 2xx, so the provider calls again; and if it does not, the poller asks.
+
+use std::sync::Arc;
+
+use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
+use chrono::{DateTime, Utc};
+use domain::credential::CallbackSecret;
+use domain::id::{JobId, ProviderName};
+use domain::job::{Job, Observation, RenderStatus, Report, State};
+use domain::provider::catalogue::Provider;
+use domain::provider::spec::{Unsigned, WebhookKind, WebhookSpec};
+use domain::provider::{Callback, StatusAnswer};
+use domain::verifier::{Incoming, Verdict};
+use serde_json::json;
+use shared::api::{self, Problem};
+use shared::secrets::{SecretError, SecretName, Secrets};
+use shared::telemetry::chain;
+use shared::tracker::{Told, Tracker, checks_due};
+use tracing::{error, info, warn};
+
+/// The largest callback body, in bytes.
+const MAX_CALLBACK_BYTES: usize = 256 * 1024;
+
+/// The use case and what it needs.
+pub(crate) struct Callbacks {
+    pub(crate) tracker: Tracker,
+    pub(crate) secrets: Arc<Secrets>,
+}
+
+/// What is known of a callback's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    /// The provider signed it.
+    Signed,
+    /// Nobody knows who wrote it.
+    None,
+}
+
+impl Callbacks {
+    /// Answers a provider's POST: to a job's own URL, `/v1/webhooks/{provider}/{jobId}/{token}`,
+    /// or to an account's, `/v1/webhooks/{provider}`.
+    ///
+    /// # Errors
+    /// The problem to show; the provider should call again for a 5xx.
+    pub(crate) async fn receive(
+        &self,
+        request: &ApiGatewayV2httpRequest,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+        let body = api::body(request, MAX_CALLBACK_BYTES)?;
+        if api::path_parameter(request, "token").is_empty() {
+            self.receive_for_account(request, &body, now).await
+        } else {
+            self.receive_for_job(request, &body, now).await
+        }
+    }
+
+    async fn receive_for_job(
+        &self,
+        request: &ApiGatewayV2httpRequest,
+        body: &[u8],
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+        let (provider, job_id) = self.authenticate(request).await?;
+        let catalogue = self.tracker.providers.catalogue();
+        let provider = catalogue.get(&provider).ok_or_else(|| Problem::not_found("provider"))?;
+        let proof = match &provider.spec.webhook {
+            Some(webhook) => self.prove(provider, webhook, request, body, now()).await?,
+            None => Proof::None,
+        };
+        let callback = read(provider, body, now())?;
+        if callback.kind == WebhookKind::Ignore {
+            return Ok(taken("ignored"));
+        }
+        let job = self.tracker.store.job(&job_id).await.map_err(|error| store_down(&error))?;
+        let job = job
+            .filter(|job| job.provider == provider.spec.name)
+            .ok_or_else(|| Problem::not_found("job"))?;
+        self.take(job, callback, proof, now).await
+    }
+
+    /// An account's URL is no secret, so only a signature opens it. What it tells of jobs that
+    /// are not ours is taken and ignored: vendors switch an endpoint off that refuses.
+    async fn receive_for_account(
+        &self,
+        request: &ApiGatewayV2httpRequest,
+        body: &[u8],
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+        let name = ProviderName::parse(api::path_parameter(request, "provider"));
+        let catalogue = self.tracker.providers.catalogue();
+        let provider = name.ok().and_then(|name| catalogue.get(&name));
+        let provider = provider.ok_or_else(|| Problem::not_found("provider"))?;
+        let webhook = provider.spec.webhook.as_ref().filter(|webhook| webhook.account.is_some());
+        let webhook = webhook.ok_or_else(|| Problem::not_found("provider"))?;
+        let proof = self.prove(provider, webhook, request, body, now()).await?;
+        if proof == Proof::None {
+            return Err(wrong_signature());
+        }
+        let callback = read(provider, body, now())?;
+        let Some(job_id) =
+            callback.job_id.as_ref().filter(|_| callback.kind != WebhookKind::Ignore)
+        else {
+            return Ok(taken("ignored"));
+        };
+        let job = self.tracker.store.job(job_id).await.map_err(|error| store_down(&error))?;
+        match job.filter(|job| job.provider == provider.spec.name) {
+            Some(job) => self.take(job, callback, proof, now).await,
+            None => Ok(taken("ignored")),
+        }
+    }
+
+    /// Judges the signature, over the bytes as they came.
+    async fn prove(
+        &self,
+        provider: &Provider,
+        webhook: &WebhookSpec,
+        request: &ApiGatewayV2httpRequest,
+        body: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<Proof, Problem> {
+        let Some(scheme) = &webhook.signature else { return Ok(Proof::None) };
+        let name = SecretName::ProviderWebhookSecrets(provider.spec.name.clone());
+        let secrets = match self.secrets.find(&name, |text| scheme.parse_secrets(text)).await {
+            Ok(Some(secrets)) => secrets,
+            // Without a secret nothing can be proved; the token still keeps strangers out.
+            Ok(None) => return Ok(Proof::None),
+            Err(cause) => return Err(store_down(&cause)),
+        };
+        let headers: Vec<(&str, &[u8])> =
+            request.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        match scheme.verify(&Incoming { headers: &headers, body }, &secrets, now) {
+            Verdict::Verified { .. } => Ok(Proof::Signed),
+            Verdict::Missing => match webhook.unsigned {
+                Unsigned::Hint => Ok(Proof::None),
+                Unsigned::Refuse => {
+                    warn!("an unsigned callback of {} was refused", provider.spec.name);
+                    Err(wrong_signature())
+                }
+            },
+            Verdict::Invalid(reason) => {
+                warn!(reason = %reason, "a callback of {} was refused", provider.spec.name);
+                Err(wrong_signature())
+            }
+        }
+    }
+
+    /// The token is the sender's only proof, so nothing else is looked at before it.
+    async fn authenticate(
+        &self,
+        request: &ApiGatewayV2httpRequest,
+    ) -> Result<(ProviderName, JobId), Problem> {
+        let secret = self.secrets.get(&SecretName::CallbackSecret, CallbackSecret::parse).await;
+        let secret = match secret {
+            Ok(secret) => secret,
+            // Then no job was ever given a callback URL, and this one is not ours.
+            Err(SecretError::Missing(_)) => return Err(wrong_token()),
+            Err(cause) => return Err(Problem::unavailable(&cause)),
+        };
+        let provider = ProviderName::parse(api::path_parameter(request, "provider"));
+        let job = JobId::parse(api::path_parameter(request, "jobId"));
+        if let (Ok(provider), Ok(job)) = (provider, job)
+            && secret.accept(api::path_parameter(request, "token"), &provider, &job)
+        {
+            return Ok((provider, job));
+        }
+        Err(wrong_token())
+    }
+
+    async fn take(
+        &self,
+        job: Job,
+        callback: Callback,
+        proof: Proof,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+        // Copies of a callback come together. Whoever stored the end is telling of it just
+        // now, or has crashed and leaves that to the poller; a second teller would only put
+        // the same event on the bus once more.
+        if !job.may_still_complete() {
+            return Ok(taken("known"));
+        }
+        if let (Proof::Signed, Some(claim)) = (proof, &callback.claim) {
+            // "It ended", without what it ended with: the provider is asked for that.
+            let halfway = matches!(claim.status, RenderStatus::Queued | RenderStatus::Processing);
+            match subject(&job, &callback) {
+                Subject::ThisJob if halfway && callback.kind == WebhookKind::Ended => {}
+                Subject::ThisJob => {
+                    let claim = claim.clone();
+                    self.store(job, claim, now).await?;
+                    return Ok(taken("stored"));
+                }
+                Subject::Another => return Ok(taken("ignored")),
+                Subject::Unknown => {}
+            }
+        }
+        match callback.kind {
+            WebhookKind::Ended => self.confirm(job, &callback, now).await,
+            // How far a render is, unproved: not worth a question.
+            WebhookKind::Progress | WebhookKind::Ignore => Ok(taken("ignored")),
+        }
+    }
+
+    /// Asks the provider whether a hint is true, and stores its answer.
+    async fn confirm(
+        &self,
+        job: Job,
+        callback: &Callback,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+        let job_id = job.id.clone();
+        let answer = self.tracker.ask(&job, callback.render_job_id.as_ref(), now()).await;
+        let answer = answer.map_err(|cause| Problem::unavailable(&cause))?;
+        let observation = match answer {
+            Some(StatusAnswer::Observed(observation)) => observation,
+            Some(StatusAnswer::NotFound | StatusAnswer::NotTold { .. }) => {
+                return Err(unconfirmed(&job_id));
+            }
+            // It came before the provider's answer to our submit, or names no render.
+            None => return Err(unconfirmed(&job_id)),
+        };
+        // Told that it ended, and not seeing it yet: the provider's own copies lag. Refused,
+        // so that it calls again; else the end would wait for a safety poll.
+        match self.store(job, observation, now).await? {
+            State::Completed | State::Failed | State::Cancelled | State::TimedOut => {
+                Ok(taken("stored"))
+            }
+            State::Submitting | State::SubmitUnknown | State::Queued | State::Processing => {
+                Err(unconfirmed(&job_id))
+            }
+        }
+    }
+
+    /// Stores what a render's provider told, and tells of it. Answers the job's state then.
+    async fn store(
+        &self,
+        job: Job,
+        observation: Observation,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<State, Problem> {
+        let checks = checks_due(&self.tracker.law(&job), &job, now());
+        let told = self.tracker.tell(job, &Report::Observed(observation), checks, now()).await;
+        match told.map_err(|error| store_down(&error))? {
+            Told::Changed(job) => {
+                let state = job.state;
+                self.settle(job, now()).await;
+                Ok(state)
+            }
+            Told::Unchanged(job) => Ok(job.state),
+            Told::Gone => Err(Problem::not_found("job")),
+        }
+    }
+
+    /// The fact is stored, so the provider is done whatever happens here: the poller finds a
+    /// job that was not told of.
+    async fn settle(&self, job: Job, now: DateTime<Utc>) {
+        let id = job.id.clone();
+        if let Err(cause) = self.tracker.settle(job, now).await {
+            error!(job.id = %id, error = chain(&cause), "job {id} is not told of yet; the poller will");
+        }
+    }
+}
+
+/// Whom an authentic body tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subject {
+    ThisJob,
+    /// Another job, or a part of this one's render.
+    Another,
+    /// Nobody can say yet: a signature proves the account, and not the job.
+    Unknown,
+}
+
+fn subject(job: &Job, callback: &Callback) -> Subject {
+    let marked = callback.job_id.as_ref().map(|id| *id == job.id);
+    match (&job.render_job_id, &callback.render_job_id, marked) {
+        (_, _, Some(false)) => Subject::Another,
+        (Some(ours), Some(theirs), _) if ours != theirs => Subject::Another,
+        (Some(_), Some(_), _) | (_, _, Some(true)) => Subject::ThisJob,
+        (Some(_), None, None) | (None, _, None) => Subject::Unknown,
+    }
+}
+
+fn read(provider: &Provider, body: &[u8], now: DateTime<Utc>) -> Result<Callback, Problem> {
+    provider.spec.read_callback(body, now).map_err(|error| {
+        let detail = format!("{error}.");
+        Problem::new(400, "malformed_callback", "Malformed callback", detail)
+    })
+}
+
+/// One answer for every reason: the sender must not learn which it was.
+fn wrong_signature() -> Problem {
+    Problem::new(401, "invalid_signature", "Invalid signature", "The signature does not hold.")
+}
+
+fn wrong_token() -> Problem {
+    warn!("a callback with a wrong token was refused");
+    Problem::new(401, "invalid_token", "Invalid token", "This callback URL is not ours.")
+}
+
+fn taken(what: &str) -> ApiGatewayV2httpResponse {
+    api::json(200, &json!({"status": what}))
+}
+
+fn unconfirmed(job: &JobId) -> Problem {
+    info!(job.id = %job, "the provider does not confirm its callback for job {job} yet");
+    Problem::new(
+        503,
+        "not_confirmed",
+        "Not confirmed",
+        "The provider's API does not say yet what this callback says. Call again.",
+    )
+    .retry_after(5)
+}
+
+/// 500, not 503: some providers only call again for it.
+fn store_down(cause: &dyn std::error::Error) -> Problem {
+    error!(error = chain(cause), "a callback could not be stored");
+    Problem::new(500, "not_stored", "Not stored", "The callback could not be stored. Call again.")
+}

@@ -1,0 +1,321 @@
+use std::sync::Arc;
+
+use aws_lambda_events::encodings::Body;
+use domain::event::EventSet;
+use domain::id::{JobId, ProviderName, RenderJobId, SourceRecordId};
+use domain::job::{Intent, Job, Report, State, Step};
+use domain::polling::Tracking;
+use serde_json::{Value, json};
+use shared::fake::FakeAws;
+
+use super::*;
+
+/// The secret that the tokens in `events/` were made with.
+const SECRET: (&str, &str) = ("callback-secret", "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk");
+/// The secrets that the signatures in `events/` were made with, before and after a new one.
+const VIRALSYNC_SECRET: (&str, &str) =
+    ("providers/viralsync/webhook-secrets", "vs_new_secret,vs_secret_example");
+const ZVID_SECRET: (&str, &str) = ("providers/zvid/webhook-secrets", "whsec_example");
+
+const ZVID: &str = include_str!("../../../events/webhook-zvid.json");
+const ZVID_ACCOUNT: &str = include_str!("../../../events/webhook-zvid-account.json");
+const SHOTSTACK: &str = include_str!("../../../events/webhook-shotstack.json");
+const VIRALSYNC: &str = include_str!("../../../events/webhook-viralsync-signed.json");
+const WRONG_TOKEN: &str = include_str!("../../../events/webhook-wrong-token.json");
+
+/// When the callbacks in `events/` come: three seconds after the account's was signed.
+fn arrival() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_779_624_044, 0).unwrap()
+}
+
+fn event(text: &str) -> ApiGatewayV2httpRequest {
+    serde_json::from_str(text).unwrap()
+}
+
+/// The same event, with other text in its body.
+fn tampered(text: &str, from: &str, to: &str) -> ApiGatewayV2httpRequest {
+    let mut event = event(text);
+    let body = event.body.as_mut().unwrap();
+    assert!(body.contains(from), "{body}");
+    *body = body.replace(from, to);
+    event
+}
+
+fn without(text: &str, header: &str) -> ApiGatewayV2httpRequest {
+    let mut event = event(text);
+    assert!(event.headers.remove(header).is_some());
+    event
+}
+
+/// The job of the callbacks in `events/`, before its provider has answered the submit.
+fn unanswered(provider: &str) -> Job {
+    let intent = Intent {
+        id: JobId::from_bytes([7; 16]),
+        provider: ProviderName::parse(provider).unwrap(),
+        source_record_id: SourceRecordId::parse("product-123").unwrap(),
+        payload_version: None,
+        metadata: serde_json::Map::new(),
+        callback_url: None,
+        wanted: EventSet::ends(),
+        fingerprint: [1; 32],
+        tracking: Tracking::WebhookFirst,
+        shard: 0,
+    };
+    Job::intend(intent, DateTime::from_timestamp(1_779_624_000, 0).unwrap())
+}
+
+/// The same, accepted as `render`.
+fn job(provider: &str, render: &str) -> Job {
+    let job = unanswered(provider);
+    let accepted = Report::Accepted(RenderJobId::parse(render).unwrap());
+    match job.apply(&accepted, 0, job.created_at) {
+        Step::Changed(job) => *job,
+        Step::Unchanged => panic!("not accepted"),
+    }
+}
+
+fn viralsync_job() -> Job {
+    job("viralsync", "job_a1b2c3d4e5f6")
+}
+
+fn zvid_job() -> Job {
+    job("zvid", "07070707-0707-8707-8707-070707070707")
+}
+
+async fn with_job(parameters: &[(&str, &str)], job: &Job) -> FakeAws {
+    let aws = FakeAws::new(parameters);
+    aws.tracker().unwrap().store.insert_job(job).await.unwrap();
+    aws
+}
+
+async fn stored(aws: &FakeAws) -> Job {
+    let id = JobId::from_bytes([7; 16]);
+    aws.tracker().unwrap().store.job(&id).await.unwrap().unwrap()
+}
+
+/// Status and body of the answer, and what AWS was asked for it.
+async fn answered_with(
+    aws: &FakeAws,
+    request: ApiGatewayV2httpRequest,
+) -> (i64, Value, Vec<String>) {
+    let callbacks = Callbacks { tracker: aws.tracker().unwrap(), secrets: Arc::new(aws.secrets()) };
+    let before = aws.asked().len();
+    let response = handle(&callbacks, request, arrival).await.unwrap();
+    let Some(Body::Text(body)) = response.body else { panic!("no text") };
+    let asked = aws.asked().split_off(before);
+    (response.status_code, serde_json::from_str(&body).unwrap(), asked)
+}
+
+async fn answered(aws: &FakeAws, event: &str) -> (i64, Value) {
+    let (status, body, _) = answered_with(aws, serde_json::from_str(event).unwrap()).await;
+    (status, body)
+}
+
+/// What is asked for a callback that is believed: nothing of the provider, and its API key
+/// is not even read.
+const STORED_AND_TOLD: [&str; 5] = ["GetItem", "PutItem", "PutEvents", "GetItem", "PutItem"];
+
+#[tokio::test]
+async fn a_wrong_token_is_refused_before_anything_is_read() {
+    let aws = FakeAws::new(&[SECRET]);
+    let (status, problem) = answered(&aws, WRONG_TOKEN).await;
+    assert_eq!((status, &problem["code"]), (401, &"invalid_token".into()));
+    assert_eq!(aws.asked(), ["GetParameter"]);
+}
+
+#[tokio::test]
+async fn each_provider_gets_as_far_as_its_job() {
+    for (callback, parameters) in [(ZVID, 2), (SHOTSTACK, 1), (VIRALSYNC, 2)] {
+        let aws = FakeAws::new(&[SECRET]);
+        let (status, problem) = answered(&aws, callback).await;
+        assert_eq!((status, &problem["code"]), (404, &"not_found".into()));
+        let asked = aws.asked();
+        assert_eq!(asked.iter().filter(|asked| *asked == "GetParameter").count(), parameters);
+        assert_eq!(asked.last().unwrap(), "GetItem");
+    }
+}
+
+#[tokio::test]
+async fn a_callback_that_cannot_be_stored_is_500_so_that_it_is_repeated() {
+    let (status, problem) = answered(&FakeAws::without_table(&[SECRET]), SHOTSTACK).await;
+    assert_eq!((status, &problem["code"]), (500, &"not_stored".into()));
+}
+
+#[tokio::test]
+async fn a_signed_callback_is_believed_and_stored() {
+    let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &viralsync_job()).await;
+    let (status, body, asked) = answered_with(&aws, event(VIRALSYNC)).await;
+    assert_eq!((status, body), (200, json!({"status": "stored"})));
+    let (parameters, rest) = asked.split_at(2);
+    assert_eq!(parameters, ["GetParameter", "GetParameter"]);
+    assert_eq!(rest, STORED_AND_TOLD);
+
+    let job = stored(&aws).await;
+    assert_eq!(job.state, State::Completed);
+    assert_eq!(job.result.url.as_deref(), Some("https://cdn.example/product-123.mp4"));
+    assert_eq!(job.provider_status.as_deref(), Some("done"));
+    assert!(job.outbox.is_empty() && job.settled_at.is_some(), "{job:?}");
+}
+
+#[tokio::test]
+async fn a_copy_of_a_callback_changes_nothing() {
+    let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &viralsync_job()).await;
+    answered_with(&aws, event(VIRALSYNC)).await;
+    let first = stored(&aws).await;
+    let (status, body, asked) = answered_with(&aws, event(VIRALSYNC)).await;
+    assert_eq!((status, body), (200, json!({"status": "known"})));
+    assert_eq!(asked, ["GetParameter", "GetParameter", "GetItem"]);
+    assert_eq!(stored(&aws).await, first);
+}
+
+#[tokio::test]
+async fn one_flipped_bit_is_refused_and_nothing_is_read_or_written() {
+    let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &viralsync_job()).await;
+    // `p` and `q` differ in their last bit.
+    for forged in [
+        tampered(VIRALSYNC, "product-123", "qroduct-123"),
+        tampered(VIRALSYNC, "\"done\"", "\"done\" "),
+    ] {
+        let (status, problem, asked) = answered_with(&aws, forged).await;
+        assert_eq!((status, &problem["code"]), (401, &"invalid_signature".into()));
+        assert_eq!(asked, ["GetParameter", "GetParameter"]);
+    }
+    assert_eq!(stored(&aws).await, viralsync_job());
+}
+
+#[tokio::test]
+async fn a_provider_that_signs_everything_is_refused_unsigned() {
+    let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &viralsync_job()).await;
+    let (status, problem, asked) =
+        answered_with(&aws, without(VIRALSYNC, "x-render-signature")).await;
+    assert_eq!((status, &problem["code"]), (401, &"invalid_signature".into()));
+    assert_eq!(asked, ["GetParameter", "GetParameter"]);
+    assert_eq!(stored(&aws).await, viralsync_job());
+}
+
+#[tokio::test]
+async fn one_that_signs_some_gives_a_hint_unsigned() {
+    let aws = with_job(&[SECRET, ZVID_SECRET], &zvid_job()).await;
+    let (status, problem, asked) = answered_with(&aws, event(ZVID)).await;
+    // Next it would be asked, with an API key that nobody has stored here.
+    assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
+    assert_eq!(asked, ["GetParameter", "GetParameter", "GetItem", "GetParameter"]);
+    assert_eq!(stored(&aws).await, zvid_job());
+}
+
+#[tokio::test]
+async fn without_a_stored_secret_every_callback_is_a_hint() {
+    let aws = with_job(&[SECRET], &viralsync_job()).await;
+    for callback in [event(VIRALSYNC), without(VIRALSYNC, "x-render-signature")] {
+        let (status, problem, asked) = answered_with(&aws, callback).await;
+        assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
+        assert_eq!(asked, ["GetParameter", "GetParameter", "GetItem", "GetParameter"]);
+    }
+    assert_eq!(stored(&aws).await, viralsync_job());
+}
+
+#[tokio::test]
+async fn unproved_progress_is_not_worth_a_question() {
+    let aws = with_job(&[SECRET], &viralsync_job()).await;
+    let progress = tampered(VIRALSYNC, "\"done\"", "\"running\"");
+    let (status, body, asked) = answered_with(&aws, progress).await;
+    assert_eq!((status, body), (200, json!({"status": "ignored"})));
+    assert_eq!(asked, ["GetParameter", "GetParameter", "GetItem"]);
+    assert_eq!(stored(&aws).await, viralsync_job());
+}
+
+#[tokio::test]
+async fn a_signed_callback_of_another_render_is_ignored() {
+    let other = job("viralsync", "job_scene_2");
+    let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &other).await;
+    let (status, body, _) = answered_with(&aws, event(VIRALSYNC)).await;
+    assert_eq!((status, body), (200, json!({"status": "ignored"})));
+    assert_eq!(stored(&aws).await, other);
+}
+
+/// The signature proves the account; whether it is this job's render, nobody knows yet.
+#[tokio::test]
+async fn a_signed_callback_that_comes_before_the_renders_id_is_to_be_repeated() {
+    let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &unanswered("viralsync")).await;
+    let (status, problem, asked) = answered_with(&aws, event(VIRALSYNC)).await;
+    assert_eq!((status, &problem["code"]), (503, &"not_confirmed".into()));
+    assert_eq!(asked, ["GetParameter", "GetParameter", "GetItem"]);
+    assert_eq!(stored(&aws).await, unanswered("viralsync"));
+}
+
+#[tokio::test]
+async fn an_accounts_signed_callback_that_comes_before_the_renders_id_carries_ours() {
+    let aws = with_job(&[ZVID_SECRET], &unanswered("zvid")).await;
+    let (status, body, _) = answered_with(&aws, event(ZVID_ACCOUNT)).await;
+    assert_eq!((status, body), (200, json!({"status": "stored"})));
+    assert_eq!(stored(&aws).await.state, State::Completed);
+}
+
+#[tokio::test]
+async fn an_accounts_signed_callback_finds_our_job() {
+    let aws = with_job(&[ZVID_SECRET], &zvid_job()).await;
+    let (status, body, asked) = answered_with(&aws, event(ZVID_ACCOUNT)).await;
+    assert_eq!((status, body), (200, json!({"status": "stored"})));
+    let (parameters, rest) = asked.split_at(1);
+    assert_eq!(parameters, ["GetParameter"], "there is no token to check");
+    assert_eq!(rest, STORED_AND_TOLD);
+    assert_eq!(stored(&aws).await.state, State::Completed);
+}
+
+#[tokio::test]
+async fn an_accounts_callback_that_is_not_proved_is_refused() {
+    let aws = with_job(&[ZVID_SECRET], &zvid_job()).await;
+    let mut old = event(ZVID_ACCOUNT);
+    old.headers.insert("x-zvid-timestamp", "1779623041".parse().unwrap());
+    for callback in [
+        without(ZVID_ACCOUNT, "x-zvid-signature"),
+        without(ZVID_ACCOUNT, "x-zvid-timestamp"),
+        tampered(ZVID_ACCOUNT, "product-123", "qroduct-123"),
+        old,
+    ] {
+        let (status, problem, asked) = answered_with(&aws, callback).await;
+        assert_eq!((status, &problem["code"]), (401, &"invalid_signature".into()));
+        assert_eq!(asked, ["GetParameter"]);
+    }
+    assert_eq!(stored(&aws).await, zvid_job());
+}
+
+#[tokio::test]
+async fn without_a_stored_secret_an_accounts_callback_proves_nothing() {
+    let aws = with_job(&[], &zvid_job()).await;
+    let (status, problem, asked) = answered_with(&aws, event(ZVID_ACCOUNT)).await;
+    assert_eq!((status, &problem["code"]), (401, &"invalid_signature".into()));
+    assert_eq!(asked, ["GetParameter"]);
+}
+
+#[tokio::test]
+async fn an_accounts_callback_is_not_taken_hours_later() {
+    let aws = with_job(&[ZVID_SECRET], &zvid_job()).await;
+    let callbacks = Callbacks { tracker: aws.tracker().unwrap(), secrets: Arc::new(aws.secrets()) };
+    let late = || DateTime::from_timestamp(1_779_624_041 + 301, 0).unwrap();
+    let response = handle(&callbacks, event(ZVID_ACCOUNT), late).await.unwrap();
+    assert_eq!(response.status_code, 401);
+}
+
+#[tokio::test]
+async fn an_accounts_callback_of_a_render_that_is_not_ours_is_taken_and_ignored() {
+    // Of nobody we know, and of a job that another provider renders.
+    let elsewhere = job("viralsync", "07070707-0707-8707-8707-070707070707");
+    for aws in [FakeAws::new(&[ZVID_SECRET]), with_job(&[ZVID_SECRET], &elsewhere).await] {
+        let (status, body, asked) = answered_with(&aws, event(ZVID_ACCOUNT)).await;
+        assert_eq!((status, body), (200, json!({"status": "ignored"})));
+        assert_eq!(asked, ["GetParameter", "GetItem"]);
+    }
+}
+
+#[tokio::test]
+async fn a_provider_whose_account_has_no_callbacks_has_no_such_url() {
+    for provider in ["shotstack", "viralsync", "nobody", "No Name"] {
+        let aws = FakeAws::new(&[SECRET, VIRALSYNC_SECRET]);
+        let mut callback = event(ZVID_ACCOUNT);
+        callback.path_parameters.insert("provider".into(), provider.into());
+        let (status, problem, asked) = answered_with(&aws, callback).await;
+        assert_eq!((status, &problem["code"]), (404, &"not_found".into()), "{provider}");
+        assert!(asked.is_empty(), "{asked:?}");
+    }
+}
