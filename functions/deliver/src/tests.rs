@@ -1,0 +1,49 @@
+use domain::address::TargetPolicy;
+use domain::retry::DeliverySchedule;
+use shared::egress::Receivers;
+use shared::fake::FakeAws;
+
+use super::*;
+
+fn deliverer(aws: &FakeAws) -> Deliverer {
+    let tracker = aws.tracker().unwrap();
+    Deliverer {
+        store: tracker.store,
+        secrets: aws.secrets(),
+        bus: tracker.bus,
+        queue: tracker.deliveries,
+        receivers: Receivers::new(TargetPolicy::public()).unwrap(),
+        policy: TargetPolicy::public(),
+        schedule: DeliverySchedule::default(),
+    }
+}
+
+fn batch() -> SqsEvent {
+    serde_json::from_str(include_str!("../../../events/deliver-one-malformed.json")).unwrap()
+}
+
+fn back(response: SqsBatchResponse) -> Vec<String> {
+    response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
+}
+
+#[tokio::test]
+async fn a_malformed_ticket_comes_back_alone() {
+    let aws = FakeAws::new(&[]);
+    // The others are about deliveries that were deleted long ago: nothing is left to do.
+    let response = handle(&deliverer(&aws), batch()).await.unwrap();
+    assert_eq!(back(response), ["m-2"]);
+    assert_eq!(aws.asked(), ["GetItem", "GetItem"], "the others were looked at");
+}
+
+#[tokio::test]
+async fn all_tickets_come_back_while_the_table_cannot_be_reached() {
+    let response = handle(&deliverer(&FakeAws::without_table(&[])), batch()).await.unwrap();
+    assert_eq!(back(response), ["m-1", "m-2", "m-3"]);
+}
+
+#[tokio::test]
+async fn a_message_without_an_id_fails_the_batch_rather_than_vanish() {
+    let mut batch = batch();
+    batch.records[1].message_id = None;
+    assert!(handle(&deliverer(&FakeAws::new(&[])), batch).await.is_err());
+}
