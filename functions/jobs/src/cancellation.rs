@@ -1,0 +1,103 @@
+//! Calling a render off, where its provider can.
+
+use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
+use chrono::{DateTime, Utc};
+use domain::id::JobId;
+use domain::job::{Job, Report};
+use domain::provider::{CancelAnswer, ErrorClass, StatusAnswer};
+use shared::api::{self, Problem};
+use shared::telemetry::chain;
+use shared::tracker::{Told, TrackError, checks_due};
+use shared::view;
+use tracing::error;
+
+use crate::Jobs;
+
+impl Jobs {
+    /// POST /v1/jobs/{jobId}/cancel. Answers 202 and the job: a provider that takes the call
+    /// may need a while, and may finish the render all the same.
+    pub(crate) async fn cancel(
+        &self,
+        id: &JobId,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+        let job = self.tracker.store.job(id).await.map_err(|cause| Problem::unavailable(&cause))?;
+        let job = job.ok_or_else(|| Problem::not_found("job"))?;
+        if job.state.has_ended() {
+            let detail = format!("The job is {} already.", job.state.name());
+            return Err(Problem::new(409, "job_ended", "Job ended", detail));
+        }
+        let provider = self.tracker.providers.catalogue().get(&job.provider);
+        let Some((provider, cancel)) =
+            provider.and_then(|provider| Some((provider, provider.spec.cancel.as_ref()?)))
+        else {
+            let detail = format!("{} has no way to cancel a render.", job.provider);
+            return Err(Problem::new(409, "cancel_not_supported", "Cannot be cancelled", detail));
+        };
+        let Some(render) = &job.render_job_id else {
+            return Err(Problem::new(
+                409,
+                "not_accepted_yet",
+                "Not accepted yet",
+                "The provider has not confirmed this job, so there is nothing to cancel yet.",
+            ));
+        };
+        let answer = self.tracker.providers.cancel(provider, cancel, render, now()).await;
+        match answer.map_err(|cause| Problem::unavailable(&cause))? {
+            CancelAnswer::Accepted => {}
+            CancelAnswer::Refused { message } => {
+                let detail = format!("The provider refused: {message}.");
+                return Err(Problem::new(409, "cancel_refused", "Cancel refused", detail));
+            }
+            CancelAnswer::NotTold { class, retry_after } => {
+                return Err(not_told(class, retry_after.map(|wait| wait.as_secs())));
+            }
+        }
+        // Often it can be seen at once; if not, the poller or a callback will see it.
+        let job = match self.see(job.clone(), now).await {
+            Ok(seen) => seen,
+            Err(cause) => {
+                error!(job.id = %id, error = chain(&cause), "job {id} was cancelled; the poller will see it");
+                job
+            }
+        };
+        Ok(api::json(202, &view::job(&job, None)))
+    }
+
+    async fn see(&self, job: Job, now: fn() -> DateTime<Utc>) -> Result<Job, TrackError> {
+        let Some(StatusAnswer::Observed(observation)) = self.tracker.ask(&job, None, now()).await?
+        else {
+            return Ok(job);
+        };
+        let checks = checks_due(&self.tracker.law(&job), &job, now());
+        let report = Report::Observed(observation);
+        match self.tracker.tell(job.clone(), &report, checks, now()).await? {
+            Told::Changed(job) => self.tracker.settle(job, now()).await,
+            Told::Unchanged(job) => Ok(job),
+            Told::Gone => Ok(job),
+        }
+    }
+}
+
+fn not_told(class: ErrorClass, retry_after: Option<u64>) -> Problem {
+    let problem = match class {
+        ErrorClass::Auth => Problem::new(
+            502,
+            "provider_auth",
+            "The provider refused our API key",
+            "Ask the operator to store a valid key for this provider.",
+        ),
+        ErrorClass::Invalid
+        | ErrorClass::Quota
+        | ErrorClass::Rate
+        | ErrorClass::Busy
+        | ErrorClass::NotFound
+        | ErrorClass::Transient => Problem::new(
+            503,
+            "provider_busy",
+            "The provider did not answer",
+            "Whether the render was cancelled is unknown. Try again.",
+        ),
+    };
+    problem.retry_after(retry_after.unwrap_or(5))
+}

@@ -1,0 +1,97 @@
+//! Jobs and deliveries as they stand.
+
+use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
+use domain::id::{JobId, SourceRecordId};
+use domain::job::State;
+use serde_json::{Value, json};
+use shared::api::{self, Problem};
+use shared::store::StoreError;
+use shared::view;
+
+use crate::Jobs;
+
+/// Jobs on a page: by default, and at most.
+const PAGE: u8 = 20;
+const LONGEST_PAGE: u8 = 100;
+
+impl Jobs {
+    /// GET /v1/jobs/{jobId}
+    pub(crate) async fn show(&self, id: &JobId) -> Result<ApiGatewayV2httpResponse, Problem> {
+        let job = self.tracker.store.job(id).await.map_err(|cause| Problem::unavailable(&cause))?;
+        let job = job.ok_or_else(|| Problem::not_found("job"))?;
+        let deliveries = self
+            .tracker
+            .store
+            .deliveries(id)
+            .await
+            .map_err(|cause| Problem::unavailable(&cause))?;
+        Ok(api::json(200, &view::job(&job, deliveries.last())))
+    }
+
+    /// GET /v1/jobs/{jobId}/deliveries
+    pub(crate) async fn deliveries(&self, id: &JobId) -> Result<ApiGatewayV2httpResponse, Problem> {
+        let deliveries = self
+            .tracker
+            .store
+            .deliveries(id)
+            .await
+            .map_err(|cause| Problem::unavailable(&cause))?;
+        if deliveries.is_empty() {
+            let job =
+                self.tracker.store.job(id).await.map_err(|cause| Problem::unavailable(&cause))?;
+            job.ok_or_else(|| Problem::not_found("job"))?;
+        }
+        let shown: Vec<Value> = deliveries.iter().map(view::delivery).collect();
+        Ok(api::json(200, &json!({"deliveries": shown})))
+    }
+
+    /// GET /v1/jobs, by `sourceRecordId` or `state`; `limit` and `cursor` page.
+    pub(crate) async fn list(
+        &self,
+        request: &ApiGatewayV2httpRequest,
+    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+        let parameter = |name: &str| request.query_string_parameters.first(name);
+        let limit = match parameter("limit") {
+            None => PAGE,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|limit| (1..=LONGEST_PAGE).contains(limit))
+                .ok_or_else(|| wrong("limit", "must be a number from 1 to 100"))?,
+        };
+        let cursor = parameter("cursor");
+        let page = match (parameter("sourceRecordId"), parameter("state")) {
+            (Some(source), None) => {
+                let source = SourceRecordId::parse(source)
+                    .map_err(|error| wrong("sourceRecordId", &error.to_string()))?;
+                self.tracker.store.jobs_of_source(&source, cursor, limit).await
+            }
+            (None, Some(state)) => {
+                let state = State::from_name(state).ok_or_else(|| {
+                    let all = State::ALL.map(State::name).join(", ");
+                    wrong("state", &format!("must be one of {all}"))
+                })?;
+                self.tracker.store.jobs_in_state(state, cursor, limit).await
+            }
+            (Some(_), Some(_)) | (None, None) => {
+                return Err(wrong("sourceRecordId", "or `state` must be given, and not both"));
+            }
+        };
+        let page = page.map_err(|cause| match cause {
+            // The only item that comes from outside is the cursor.
+            StoreError::Corrupt { kind: "page", .. } => {
+                wrong("cursor", "is not the `next` of a former page")
+            }
+            StoreError::Corrupt { .. } | StoreError::Unavailable { .. } => {
+                Problem::unavailable(&cause)
+            }
+        })?;
+        let jobs: Vec<Value> = page.items.iter().map(|job| view::job(job, None)).collect();
+        Ok(api::json(200, &json!({"jobs": jobs, "next": page.next})))
+    }
+}
+
+fn wrong(parameter: &str, problem: &str) -> Problem {
+    let detail = format!("`{parameter}` {problem}.");
+    Problem::new(422, "invalid_parameter", "Invalid parameter", detail).about(parameter)
+}
