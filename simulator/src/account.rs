@@ -1,0 +1,100 @@
+//! What belongs to an account at a provider and not to one render: the secret
+//! that callbacks are signed with, and the URLs that hear of every render.
+//!
+//! Like a scenario it is read once, at submit: what changes later leaves the
+//! renders that exist alone.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use crate::provider::Destination;
+use crate::signature::Secret;
+
+/// A URL that hears of every render of the account.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct AccountWebhook {
+    /// `None` takes the webhook away.
+    pub(crate) url: Option<String>,
+    /// `None`: the account's.
+    pub(crate) secret: Option<Secret>,
+    /// Only renders whose submitted body contains this text; no vendor has that,
+    /// but it keeps tests that share one simulator apart.
+    #[serde(default)]
+    pub(crate) mark: String,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) secret: Option<Secret>,
+    webhooks: Vec<AccountWebhook>,
+}
+
+impl Account {
+    /// Adds the webhook, in place of the one with the same mark.
+    pub(crate) fn put_webhook(&mut self, webhook: AccountWebhook) {
+        self.webhooks.retain(|it| it.mark != webhook.mark);
+        self.webhooks.push(webhook);
+    }
+
+    /// Where renders made of `body` are told of, the newest last.
+    pub(crate) fn destinations(&self, body: &str) -> Vec<Destination> {
+        let meant = self.webhooks.iter().filter(|it| body.contains(&it.mark));
+        let destination = |webhook: &AccountWebhook| {
+            let url = webhook.url.clone()?;
+            let secret = webhook.secret.clone().or_else(|| self.secret.clone());
+            Some(Destination { url, secret })
+        };
+        meant.filter_map(destination).collect()
+    }
+}
+
+/// The accounts at all providers. Each has exactly one.
+#[derive(Debug, Default)]
+pub(crate) struct Accounts {
+    by_provider: HashMap<&'static str, Account>,
+}
+
+impl Accounts {
+    pub(crate) fn at(&mut self, provider: &'static str) -> &mut Account {
+        self.by_provider.entry(provider).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn webhook(json: &str) -> AccountWebhook {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn told(account: &Account, body: &str) -> Vec<String> {
+        account.destinations(body).into_iter().map(|it| it.url).collect()
+    }
+
+    #[test]
+    fn a_webhook_replaces_the_one_with_its_mark() {
+        let mut account = Account::default();
+        account.put_webhook(webhook(r#"{"url":"http://all"}"#));
+        account.put_webhook(webhook(r#"{"url":"http://m-1","mark":"m-1"}"#));
+        assert_eq!(told(&account, "with m-1"), ["http://all", "http://m-1"]);
+        assert_eq!(told(&account, "without"), ["http://all"]);
+
+        account.put_webhook(webhook(r#"{"url":null}"#));
+        assert_eq!(told(&account, "with m-1"), ["http://m-1"]);
+    }
+
+    #[test]
+    fn a_webhook_has_its_own_secret_or_the_accounts() {
+        let secret = |text: &str| Secret::try_from(text.to_owned()).unwrap();
+        let mut account = Account { secret: Some(secret("ours")), ..Account::default() };
+        account.put_webhook(webhook(r#"{"url":"http://a"}"#));
+        account.put_webhook(webhook(r#"{"url":"http://b","secret":"its","mark":"b"}"#));
+
+        let secrets: Vec<_> =
+            account.destinations("b").into_iter().filter_map(|it| it.secret).collect();
+        assert_eq!(secrets, [secret("ours"), secret("its")]);
+    }
+}

@@ -1,0 +1,231 @@
+//! The front door of every provider: key, route, scenario, record. What is said
+//! in which words is the provider's own affair ([`crate::provider`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use http::{HeaderMap, Method, StatusCode, header};
+
+use crate::callback;
+use crate::provider::{self, Answer, ApiCall, Departure, Provider, Refusal, Route};
+use crate::render::{Render, RenderId};
+use crate::simulation::{Simulation, World};
+
+/// The only `x-api-key` that the providers take.
+pub const API_KEY: &str = "sim-key";
+
+/// One call of a provider's API, whatever came of it.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiRecord {
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) provider: &'static str,
+    pub(crate) method: Method,
+    /// With the query.
+    pub(crate) path: String,
+    pub(crate) status: StatusCode,
+    /// The body that was sent; for a status call the one its render was made
+    /// of, so that marks find it. Empty when there is neither.
+    pub(crate) about: Arc<str>,
+}
+
+/// What a call comes to.
+struct Outcome {
+    answer: Answer,
+    about: Arc<str>,
+    /// How long the answer is held back.
+    wait: Duration,
+    /// The callbacks that the call causes, and the render they are about.
+    callbacks: Option<(RenderId, Vec<Departure>)>,
+}
+
+impl Outcome {
+    fn just(answer: Answer) -> Self {
+        Self { answer, about: "".into(), wait: Duration::ZERO, callbacks: None }
+    }
+}
+
+/// Handles every request below `/{provider}`.
+pub(crate) async fn call(
+    State(simulation): State<Arc<Simulation>>,
+    Path((name, path)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let Some(provider) = provider::named(&name) else {
+        return (StatusCode::NOT_FOUND, format!("no provider is called {name}\n")).into_response();
+    };
+    let now = Utc::now();
+    let path = format!("/{path}");
+    let query = query.unwrap_or_default();
+    let call = ApiCall { method: &method, path: &path, query: &query };
+
+    let outcome = match headers.get("x-api-key") {
+        None => Outcome::just(provider.refuse(Refusal::NoKey)),
+        Some(key) if key != API_KEY => Outcome::just(provider.refuse(Refusal::WrongKey)),
+        Some(_) => {
+            let mut world = simulation.world();
+            match provider.route(&call) {
+                Route::Nowhere => Outcome::just(provider.refuse(Refusal::NoSuchPath)),
+                Route::Status(id) => status(&mut world, provider, &call, id, now),
+                Route::Submit => submit(&mut world, provider, &body, now),
+                Route::List => list(&world, provider, &call, now),
+                Route::Cancel(id) => cancel(&mut world, provider, id, now),
+                Route::Delete(id) => delete(&mut world, provider, id, now),
+            }
+        }
+    };
+
+    let path = if query.is_empty() { path } else { format!("{path}?{query}") };
+    let record = ApiRecord {
+        at: now,
+        provider: provider.name(),
+        method,
+        path,
+        status: outcome.answer.status,
+        about: outcome.about,
+    };
+    let bytes = record.about.len();
+    simulation.world().api_calls.push(record, bytes);
+    if let Some((id, departures)) = outcome.callbacks {
+        callback::schedule(&simulation, provider, &id, &departures);
+    }
+    if !outcome.wait.is_zero() {
+        tokio::time::sleep(outcome.wait).await;
+    }
+    outcome.answer.into_response()
+}
+
+fn submit(
+    world: &mut World,
+    provider: &'static dyn Provider,
+    body: &[u8],
+    now: DateTime<Utc>,
+) -> Outcome {
+    let about: Arc<str> = String::from_utf8_lossy(body).into();
+    let plan = world.scenarios.plan(provider.name(), &about);
+    let scenario = plan.scenario;
+    let wait = Duration::from_millis(scenario.submit_delay_ms.into());
+
+    if let Some(status) = plan.refusal {
+        let mut answer = provider.refuse(Refusal::Forced(status));
+        if let Some(body) = &scenario.submit_body {
+            answer.body = body.clone();
+        }
+        if let Some(text) = &scenario.retry_after {
+            answer = answer.with_header(header::RETRY_AFTER, text.get().clone());
+        }
+        return Outcome { answer, about, wait, callbacks: None };
+    }
+
+    let submission = match serde_json::from_slice(body) {
+        Ok(document) => provider.read_submit(&document),
+        Err(_) => Err(provider.refuse(Refusal::NotJson)),
+    };
+    let submission = match submission {
+        Ok(submission) => submission,
+        Err(answer) => return Outcome { answer, about, wait, callbacks: None },
+    };
+    let mut random = [0; 16];
+    if getrandom::fill(&mut random).is_err() {
+        let answer = provider.refuse(Refusal::Forced(StatusCode::INTERNAL_SERVER_ERROR));
+        return Outcome { answer, about, wait, callbacks: None };
+    }
+    let id = submission.id.unwrap_or_else(|| provider.new_id(random));
+    if let Some(earlier) = world.renders.get(&(provider.name(), id.clone())) {
+        let answer = provider.accepted(earlier, now);
+        return Outcome { answer, about, wait, callbacks: None };
+    }
+    let account = world.accounts.at(provider.name());
+    let destinations = provider.destinations(submission.callback_urls, account, &about);
+    let render = Render {
+        provider: provider.name(),
+        id: id.clone(),
+        body: Arc::clone(&about),
+        submitted_at: now,
+        cancelled_at: None,
+        deleted_at: None,
+        destinations,
+        scenario,
+        polls: 0,
+        callbacks: Vec::new(),
+    };
+    let answer = provider.accepted(&render, now);
+    let departures = provider.departures(&render);
+    world.renders.add(render);
+    Outcome { answer, about, wait, callbacks: Some((id, departures)) }
+}
+
+fn status(
+    world: &mut World,
+    provider: &'static dyn Provider,
+    call: &ApiCall<'_>,
+    id: RenderId,
+    now: DateTime<Utc>,
+) -> Outcome {
+    let Some(render) = world.renders.get_mut(&(provider.name(), id)) else {
+        return Outcome::just(provider.refuse(Refusal::UnknownRender));
+    };
+    let about = Arc::clone(&render.body);
+    let scenario = Arc::clone(&render.scenario);
+    let used_up = scenario.status_code_times.is_some_and(|times| render.polls >= times);
+    render.polls += 1;
+
+    let answer = match scenario.status_code.filter(|_| !used_up) {
+        None => provider.status(render, call, now),
+        Some(status) => {
+            let answer = provider.refuse(Refusal::Forced(status.get()));
+            match &scenario.retry_after {
+                Some(text) => answer.with_header(header::RETRY_AFTER, text.get().clone()),
+                None => answer,
+            }
+        }
+    };
+    Outcome { about, ..Outcome::just(answer) }
+}
+
+fn list(
+    world: &World,
+    provider: &'static dyn Provider,
+    call: &ApiCall<'_>,
+    now: DateTime<Utc>,
+) -> Outcome {
+    let all = world.renders.iter().filter(|render| render.provider == provider.name());
+    let mut renders: Vec<&Render> = all.collect();
+    renders.reverse();
+    Outcome::just(provider.list(&renders, call, now))
+}
+
+fn cancel(
+    world: &mut World,
+    provider: &'static dyn Provider,
+    id: RenderId,
+    now: DateTime<Utc>,
+) -> Outcome {
+    let Some(render) = world.renders.get_mut(&(provider.name(), id.clone())) else {
+        return Outcome::just(provider.refuse(Refusal::UnknownRender));
+    };
+    let was_cancelled = render.cancelled_at.is_some();
+    let answer = provider.cancel(render, now);
+    let is_news = render.cancelled_at.is_some() && !was_cancelled;
+    let callbacks = is_news.then(|| (id, render.departures_at_cancel()));
+    Outcome { about: Arc::clone(&render.body), callbacks, ..Outcome::just(answer) }
+}
+
+fn delete(
+    world: &mut World,
+    provider: &'static dyn Provider,
+    id: RenderId,
+    now: DateTime<Utc>,
+) -> Outcome {
+    let Some(render) = world.renders.get_mut(&(provider.name(), id)) else {
+        return Outcome::just(provider.refuse(Refusal::UnknownRender));
+    };
+    let answer = provider.delete(render, now);
+    Outcome { about: Arc::clone(&render.body), ..Outcome::just(answer) }
+}

@@ -1,0 +1,205 @@
+//! The control API below `/_control`: how a test or a demo sets the stage, and
+//! what it may look at afterwards.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, put};
+use axum::{Json, Router};
+use chrono::Utc;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::account::AccountWebhook;
+use crate::provider::{self, AccountWebhooks};
+use crate::receiver::Behaviour;
+use crate::scenario::{SPECIAL_KNOBS, Scenario};
+use crate::signature::Secret;
+use crate::simulation::Simulation;
+
+pub(crate) fn router() -> Router<Arc<Simulation>> {
+    Router::new()
+        .route("/scenarios/{provider}/{mark}", put(put_scenario))
+        .route("/secrets/{provider}", put(put_secret))
+        .route("/account-webhooks/{provider}", put(put_account_webhook))
+        .route("/renders", get(renders))
+        .route("/requests", get(requests))
+        .route("/receivers/{name}", put(put_receiver).get(receiver))
+        .route("/aws", get(aws))
+}
+
+async fn put_scenario(
+    State(simulation): State<Arc<Simulation>>,
+    Path((name, mark)): Path<(String, String)>,
+    Json(knobs): Json<Map<String, Value>>,
+) -> Response {
+    let Some(provider) = provider::named(&name) else { return unknown_provider(&name) };
+    let foreign = SPECIAL_KNOBS
+        .into_iter()
+        .find(|knob| knobs.contains_key(*knob) && !provider.special_knobs().contains(knob));
+    if let Some(knob) = foreign {
+        return unprocessable(&format!("{name} has no knob {knob}"));
+    }
+    let scenario: Scenario = match serde_json::from_value(Value::Object(knobs)) {
+        Ok(scenario) => scenario,
+        Err(error) => return unprocessable(&error.to_string()),
+    };
+    simulation.world().scenarios.put(provider.name(), mark, scenario);
+    StatusCode::NO_CONTENT.into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AccountSecret {
+    /// `None` takes the secret away.
+    secret: Option<Secret>,
+}
+
+/// Sets what a provider signs its callbacks with from now on.
+async fn put_secret(
+    State(simulation): State<Arc<Simulation>>,
+    Path(name): Path<String>,
+    Json(account): Json<AccountSecret>,
+) -> Response {
+    let Some(provider) = provider::named(&name) else { return unknown_provider(&name) };
+    if !provider.has_account_secret() {
+        return refusal(&format!("accounts at {name} have no secret"));
+    }
+    simulation.world().accounts.at(provider.name()).secret = account.secret;
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// Adds, replaces or takes away a URL that hears of every render from now on.
+async fn put_account_webhook(
+    State(simulation): State<Arc<Simulation>>,
+    Path(name): Path<String>,
+    Json(webhook): Json<AccountWebhook>,
+) -> Response {
+    let Some(provider) = provider::named(&name) else { return unknown_provider(&name) };
+    match provider.account_webhooks() {
+        AccountWebhooks::None => {
+            return refusal(&format!("accounts at {name} have no webhooks"));
+        }
+        AccountWebhooks::AlwaysSigned if webhook.url.is_some() && webhook.secret.is_none() => {
+            return refusal(&format!("{name} signs for every account webhook: it needs a secret"));
+        }
+        AccountWebhooks::AlwaysSigned | AccountWebhooks::SignedWithSecret => {}
+    }
+    simulation.world().accounts.at(provider.name()).put_webhook(webhook);
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// Which provider calls to show; all when empty.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Selection {
+    provider: Option<String>,
+    /// Text in the submitted body.
+    mark: Option<String>,
+}
+
+impl Selection {
+    fn takes(&self, provider: &str, body: &str) -> bool {
+        self.provider.as_deref().is_none_or(|wanted| wanted == provider)
+            && self.mark.as_deref().is_none_or(|mark| body.contains(mark))
+    }
+}
+
+/// Every render that a submit made, oldest first.
+async fn renders(
+    State(simulation): State<Arc<Simulation>>,
+    Query(selection): Query<Selection>,
+) -> Json<Vec<Value>> {
+    let now = Utc::now();
+    let world = simulation.world();
+    let selected = world.renders.iter().filter(|it| selection.takes(it.provider, &it.body));
+    let views = selected.map(|render| {
+        let state = provider::named(render.provider).map(|it| it.state(render, now));
+        json!({
+            "provider": render.provider,
+            "id": render.id,
+            "body": render.submitted(),
+            "submittedAt": render.submitted_at.timestamp_millis(),
+            "state": state,
+            "polls": render.polls,
+            "callbacks": render.callbacks,
+        })
+    });
+    Json(views.collect())
+}
+
+/// Every call of a provider's API, refused ones too, oldest first.
+async fn requests(
+    State(simulation): State<Arc<Simulation>>,
+    Query(selection): Query<Selection>,
+) -> Json<Vec<Value>> {
+    let world = simulation.world();
+    let selected = world.api_calls.iter().filter(|it| selection.takes(it.provider, &it.about));
+    let views = selected.map(|call| {
+        json!({
+            "at": call.at.timestamp_millis(),
+            "provider": call.provider,
+            "method": call.method.as_str(),
+            "path": call.path,
+            "status": call.status.as_u16(),
+        })
+    });
+    Json(views.collect())
+}
+
+async fn put_receiver(
+    State(simulation): State<Arc<Simulation>>,
+    Path(name): Path<String>,
+    Json(behaviour): Json<Behaviour>,
+) -> Response {
+    match simulation.world().receivers.put(&name, behaviour) {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => refusal(&error.to_string()),
+    }
+}
+
+async fn receiver(
+    State(simulation): State<Arc<Simulation>>,
+    Path(name): Path<String>,
+) -> Json<Value> {
+    Json(json!({"received": simulation.world().receivers.received(&name)}))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LedgerPage {
+    /// Only what was answered after this `seq`.
+    #[serde(default)]
+    since: u64,
+    /// Only requests with this text in their body.
+    contains: Option<String>,
+}
+
+async fn aws(
+    State(simulation): State<Arc<Simulation>>,
+    Query(page): Query<LedgerPage>,
+) -> Json<Value> {
+    let world = simulation.world();
+    let requests: Vec<_> = world
+        .ledger
+        .records
+        .iter()
+        .filter(|record| record.seq > page.since)
+        .filter(|record| page.contains.as_deref().is_none_or(|text| record.mentions(text)))
+        .collect();
+    Json(json!({"seq": world.ledger.seq, "requests": requests}))
+}
+
+fn refusal(message: &str) -> Response {
+    (StatusCode::BAD_REQUEST, Json(json!({"error": message}))).into_response()
+}
+
+fn unknown_provider(name: &str) -> Response {
+    refusal(&format!("no provider is called {name}"))
+}
+
+fn unprocessable(message: &str) -> Response {
+    (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({"error": message}))).into_response()
+}

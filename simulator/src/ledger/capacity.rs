@@ -1,0 +1,151 @@
+//! What DynamoDB says a call consumed.
+//!
+//! A conditional write that was refused is an error answer and says nothing, so
+//! it counts as zero here, although DynamoDB charges for it as for a write of
+//! the item that was there.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+const WRITES: [&str; 5] =
+    ["BatchWriteItem", "DeleteItem", "PutItem", "TransactWriteItems", "UpdateItem"];
+const READS: [&str; 5] = ["BatchGetItem", "GetItem", "Query", "Scan", "TransactGetItems"];
+
+/// Capacity units of one call; zero for calls that have none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(super) struct Units {
+    /// Whether the answer said what it consumed. Where a read or a write of DynamoDB
+    /// did not, zero means unknown.
+    metered: bool,
+    /// Table and indexes.
+    write_units: f64,
+    /// Table and indexes.
+    read_units: f64,
+    /// The table's share of the above.
+    table_units: f64,
+    /// Each index's share; those without one are left out.
+    index_units: BTreeMap<String, f64>,
+}
+
+pub(super) fn has_capacity(operation: &str) -> bool {
+    WRITES.contains(&operation) || READS.contains(&operation)
+}
+
+/// The request, with the wish to know. `None` when it already has a wish of its
+/// own, or is not an object.
+pub(super) fn ask(request: &[u8]) -> Option<Bytes> {
+    const WISH: &str = "ReturnConsumedCapacity";
+
+    let mut fields: Map<String, Value> = serde_json::from_slice(request).ok()?;
+    if fields.contains_key(WISH) {
+        return None;
+    }
+    fields.insert(WISH.to_owned(), "INDEXES".into());
+    serde_json::to_vec(&fields).ok().map(Bytes::from)
+}
+
+/// Reads the answer. `ConsumedCapacity` is an object, or in batches and
+/// transactions an array with one object for each table.
+pub(super) fn consumed(operation: &str, answer: &Value) -> Units {
+    let metered = answer.get("ConsumedCapacity").is_some();
+    let mut units = Units { metered, ..Units::default() };
+    let mut total = 0.0;
+    let tables = match answer.get("ConsumedCapacity") {
+        Some(Value::Array(tables)) => tables.as_slice(),
+        Some(table) => std::slice::from_ref(table),
+        None => &[],
+    };
+    for table in tables {
+        let of_all = capacity_units(table);
+        let mut of_indexes = 0.0;
+        for kind in ["GlobalSecondaryIndexes", "LocalSecondaryIndexes"] {
+            let indexes = table.get(kind).and_then(Value::as_object);
+            for (name, index) in indexes.into_iter().flatten() {
+                let of_index = capacity_units(index);
+                of_indexes += of_index;
+                *units.index_units.entry(name.clone()).or_default() += of_index;
+            }
+        }
+        // Transactions name no share of the table's own; it is what remains.
+        units.table_units += table.get("Table").map_or(of_all - of_indexes, capacity_units);
+        total += of_all;
+    }
+    if WRITES.contains(&operation) {
+        units.write_units = total;
+    } else {
+        units.read_units = total;
+    }
+    units
+}
+
+fn capacity_units(of: &Value) -> f64 {
+    of.get("CapacityUnits").and_then(Value::as_f64).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_wish_is_added_once() {
+        let asked = ask(br#"{"TableName":"t"}"#).unwrap();
+        let asked: Value = serde_json::from_slice(&asked).unwrap();
+        assert_eq!(asked, json!({"TableName": "t", "ReturnConsumedCapacity": "INDEXES"}));
+
+        assert_eq!(ask(br#"{"ReturnConsumedCapacity":"NONE"}"#), None);
+        assert_eq!(ask(b"[]"), None);
+        assert_eq!(ask(b""), None);
+    }
+
+    #[test]
+    fn a_write_with_its_indexes() {
+        let answer = json!({"ConsumedCapacity": {
+            "TableName": "t",
+            "CapacityUnits": 4.0,
+            "Table": {"CapacityUnits": 1.0},
+            "GlobalSecondaryIndexes": {"active": {"CapacityUnits": 2.0}},
+            "LocalSecondaryIndexes": {"other": {"CapacityUnits": 1.0}},
+        }});
+        let expected = Units {
+            metered: true,
+            write_units: 4.0,
+            read_units: 0.0,
+            table_units: 1.0,
+            index_units: [("active".to_owned(), 2.0), ("other".to_owned(), 1.0)].into(),
+        };
+        assert_eq!(consumed("UpdateItem", &answer), expected);
+    }
+
+    #[test]
+    fn a_batch_of_two_tables() {
+        let answer = json!({"ConsumedCapacity": [
+            {"TableName": "a", "CapacityUnits": 0.5},
+            {"TableName": "b", "CapacityUnits": 1.5, "Table": {"CapacityUnits": 1.5}},
+        ]});
+        let expected =
+            Units { metered: true, read_units: 2.0, table_units: 2.0, ..Units::default() };
+        assert_eq!(consumed("BatchGetItem", &answer), expected);
+    }
+
+    #[test]
+    fn a_transaction_leaves_the_rest_to_the_table() {
+        let answer = json!({"ConsumedCapacity": [{
+            "TableName": "t",
+            "CapacityUnits": 5.0,
+            "GlobalSecondaryIndexes": {"active": {"CapacityUnits": 1.0}},
+        }]});
+        let units = consumed("TransactWriteItems", &answer);
+        assert_eq!((units.write_units, units.table_units), (5.0, 4.0));
+    }
+
+    #[test]
+    fn a_refused_write_says_nothing() {
+        let answer = json!({"__type": "x#ConditionalCheckFailedException"});
+        assert_eq!(consumed("PutItem", &answer), Units::default());
+    }
+}

@@ -1,0 +1,52 @@
+//! `simulator`: prints where it listens, as one line of JSON, and serves until
+//! its standard input ends, so that it never outlives whoever started it.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use clap::Parser;
+use http::Uri;
+use serde_json::json;
+use simulator::{AwsLedger, Settings, Simulator};
+use tokio::sync::oneshot;
+
+/// The providers' APIs, a webhook receiver and a ledger of AWS requests.
+#[derive(Parser)]
+struct Flags {
+    /// Where providers, receivers and the control API listen.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+
+    /// The AWS endpoint behind the ledger; without it there is no ledger.
+    #[arg(long)]
+    aws_upstream: Option<Uri>,
+
+    /// Where the ledger listens.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    aws_listen: SocketAddr,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let flags = Flags::parse();
+    let aws = flags.aws_upstream.map(|upstream| AwsLedger { listen: flags.aws_listen, upstream });
+    let simulator = Simulator::start(Settings { listen: flags.listen, aws }).await?;
+
+    let ready = json!({"url": simulator.url(), "aws": simulator.aws_url()});
+    writeln!(io::stdout(), "{ready}").context("cannot print the addresses")?;
+    end_of_input().await;
+    Ok(())
+}
+
+/// A thread, because reading standard input cannot be cancelled: the runtime
+/// would wait for it when the process wants to end for another reason.
+async fn end_of_input() {
+    let (ended, end) = oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        // An unreadable input is as good as none.
+        drop(io::copy(&mut io::stdin(), &mut io::sink()));
+        drop(ended);
+    });
+    drop(end.await);
+}

@@ -1,0 +1,297 @@
+//! JSON2Video: `https://api.json2video.com/v2`.
+//!
+//! Its HTTP statuses mislead, and that is documented: a bad key and an unknown
+//! project are 400, a used-up quota is 401. Not documented, and so a choice: a
+//! success is told in the one of three callback shapes that has no status; a
+//! callback is tried once; the callback of a failure in that shape has one; a
+//! form spells nested members `outer[inner]`; a deleted movie stays `done` and
+//! keeps its dead URL; a wrong list parameter is 400.
+
+mod callback;
+mod list;
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::wire::merged;
+use super::{
+    Answer, ApiCall, Callback, Courier, Provider, Refusal, Route, Submission, Trip, iso,
+    reported_status,
+};
+use crate::render::{Phase, Render, RenderId};
+
+pub(crate) struct Json2Video;
+
+/// Of every video, in pixels, seconds and bytes.
+const WIDTH: u32 = 1_920;
+const HEIGHT: u32 = 1_080;
+const DURATION: f64 = 10.5;
+const SIZE: u32 = 4_567_890;
+
+impl Provider for Json2Video {
+    fn name(&self) -> &'static str {
+        "json2video"
+    }
+
+    fn special_knobs(&self) -> &'static [&'static str] {
+        &["timeoutAfterMs", "callbackShape", "callbackContentType"]
+    }
+
+    fn route(&self, call: &ApiCall<'_>) -> Route {
+        let project = || {
+            let project = call.parameter("project").or_else(|| call.parameter("id"));
+            project.map(|project| RenderId::asked_for(&project))
+        };
+        match (call.method, call.path) {
+            (&Method::POST, "/movies") => Route::Submit,
+            (&Method::GET, "/movies") => project().map_or(Route::List, Route::Status),
+            (&Method::DELETE, "/movies") => project().map_or(Route::Nowhere, Route::Delete),
+            _ => Route::Nowhere,
+        }
+    }
+
+    /// Accepts much that cannot be rendered, as the vendor does.
+    fn read_submit(&self, body: &Value) -> Result<Submission, Answer> {
+        let Some(movie) = body.as_object() else {
+            return Err(failure(StatusCode::BAD_REQUEST, "No valid movie JSON received"));
+        };
+        let has_scenes = movie.get("scenes").is_some_and(Value::is_array);
+        if !has_scenes && !movie.get("template").is_some_and(Value::is_string) {
+            // The vendor's validation has another shape than its other errors.
+            let body = json!({"code": "E1002", "message": "Movie: scenes is required"});
+            return Err(Answer::new(StatusCode::BAD_REQUEST, body));
+        }
+        let exports = movie.get("exports").and_then(Value::as_array).into_iter().flatten();
+        let destinations = exports
+            .filter_map(|export| export.get("destinations").and_then(Value::as_array))
+            .flatten();
+        let endpoints = destinations
+            .filter(|destination| destination.get("type").is_some_and(|it| it == "webhook"))
+            .filter_map(|destination| destination.get("endpoint").and_then(Value::as_str));
+        Ok(Submission { id: None, callback_urls: endpoints.map(str::to_owned).collect() })
+    }
+
+    fn new_id(&self, random: [u8; 16]) -> RenderId {
+        RenderId::alphanumeric(random)
+    }
+
+    fn accepted(&self, render: &Render, now: DateTime<Utc>) -> Answer {
+        let body = json!({"success": true, "project": render.id, "timestamp": iso(now)});
+        Answer::new(StatusCode::OK, body)
+    }
+
+    fn status(&self, render: &Render, call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer {
+        let movie = match call.parameter("format").as_deref() {
+            Some("simple") => self.movie(render, now),
+            _ => self.movie_and_json(render, now),
+        };
+        let quota = json!({"movies": 0, "drafts": 0, "time": 1_807});
+        let body = json!({"success": true, "movie": movie, "remaining_quota": quota});
+        Answer::new(StatusCode::OK, body)
+    }
+
+    fn list(&self, renders: &[&Render], call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer {
+        list::answer(self, renders, call, now)
+    }
+
+    /// The movie goes on being listed, and deleting it again changes nothing.
+    fn delete(&self, render: &mut Render, now: DateTime<Utc>) -> Answer {
+        let deleted_at = *render.deleted_at.get_or_insert(now);
+        let body = json!({
+            "success": true,
+            "project": render.id,
+            "deleted_at": iso(deleted_at),
+            "timestamp": iso(now),
+        });
+        Answer::new(StatusCode::OK, body)
+    }
+
+    fn word(&self, phase: Phase) -> &'static str {
+        match phase {
+            Phase::Queued => "pending",
+            Phase::Working(_) => "running",
+            Phase::Completed => "done",
+            Phase::Failed => "error",
+        }
+    }
+
+    fn state(&self, render: &Render, at: DateTime<Utc>) -> &'static str {
+        let phase = render.phase(at);
+        let is_overdue = render
+            .scenario
+            .timeout_after_ms
+            .is_some_and(|after| at - render.submitted_at >= TimeDelta::milliseconds(after.into()));
+        match phase {
+            Phase::Working(_) if is_overdue => "timeout",
+            _ => self.word(phase),
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Answer {
+        let (status, message) = match refusal {
+            Refusal::NoKey => (StatusCode::BAD_REQUEST, "Error: API Key not provided"),
+            Refusal::WrongKey => (StatusCode::BAD_REQUEST, "Error: Invalid API Key"),
+            Refusal::NoSuchPath => (StatusCode::NOT_FOUND, "Not Found"),
+            Refusal::NotJson => {
+                (StatusCode::BAD_REQUEST, "Error parsing movie JSON or the movie was empty")
+            }
+            Refusal::UnknownRender => (
+                StatusCode::BAD_REQUEST,
+                "TypeError: Cannot read properties of null (reading 'success')",
+            ),
+            Refusal::Forced(StatusCode::BAD_REQUEST) => {
+                (StatusCode::BAD_REQUEST, "Error: Insufficient credits")
+            }
+            Refusal::Forced(StatusCode::UNAUTHORIZED) => (
+                StatusCode::UNAUTHORIZED,
+                "You exceeded the quota of movies in your plan. \
+                 Please upgrade your plan to continue.",
+            ),
+            Refusal::Forced(StatusCode::NOT_FOUND) => (StatusCode::NOT_FOUND, "Template not found"),
+            // The third shape that errors have.
+            Refusal::Forced(status) if status.is_server_error() => {
+                let reason = status.canonical_reason().unwrap_or("Internal Server Error");
+                return Answer::new(status, json!({"error": reason}));
+            }
+            Refusal::Forced(status) => (status, status.canonical_reason().unwrap_or("Error")),
+        };
+        failure(status, message)
+    }
+
+    fn callback(&self, render: &Render, _trip: &Trip<'_>) -> Callback {
+        callback::told(render, reported_status(self, render))
+    }
+
+    fn courier(&self) -> Courier {
+        Courier { waits: &[], answer_within: Duration::from_secs(5), takes_redirects: false }
+    }
+}
+
+impl Json2Video {
+    /// What the provider says of `render`, without the submitted JSON.
+    fn movie(&self, render: &Render, now: DateTime<Utc>) -> Value {
+        let phase = render.phase(now);
+        let status = self.state(render, now);
+        let always = json!({
+            "success": phase != Phase::Failed,
+            "status": status,
+            "message": "",
+            "project": render.id,
+            "created_at": iso(render.submitted_at),
+            "client-data": client_data(render),
+        });
+        let more = match phase {
+            Phase::Queued => Value::Null,
+            Phase::Working(_) if status == "timeout" => json!({"message": "The movie timed out"}),
+            Phase::Working(percent) => json!({"progress": percent.get()}),
+            Phase::Failed => json!({
+                "message": render.scenario.fail_with,
+                "ended_at": iso(render.finished_at()),
+            }),
+            Phase::Completed => json!({
+                "url": result_url(render),
+                "ass": asset_url(render, "ass"),
+                "ended_at": iso(render.finished_at()),
+                "duration": DURATION,
+                "size": SIZE,
+                "width": WIDTH,
+                "height": HEIGHT,
+                "rendering_time": render.scenario.duration_ms / 1_000,
+                "consumed_credits": [],
+            }),
+        };
+        merged([always, own_id(render), more])
+    }
+
+    fn movie_and_json(&self, render: &Render, now: DateTime<Utc>) -> Value {
+        merged([self.movie(render, now), json!({"json": render.submitted()})])
+    }
+}
+
+fn failure(status: StatusCode, message: &str) -> Answer {
+    Answer::new(status, json!({"success": false, "message": message}))
+}
+
+/// What the caller attached for itself.
+fn client_data(render: &Render) -> Value {
+    render.submitted().get("client-data").cloned().unwrap_or_else(|| json!({}))
+}
+
+/// The caller's own name for the movie, which is not the project, as a member;
+/// nothing when it has none.
+fn own_id(render: &Render) -> Value {
+    render.submitted().get("id").map_or(Value::Null, |id| json!({"id": id}))
+}
+
+fn result_url(render: &Render) -> String {
+    render.scenario.result_url.clone().unwrap_or_else(|| asset_url(render, "mp4"))
+}
+
+fn asset_url(render: &Render, extension: &str) -> String {
+    format!("https://assets.json2video.com/clients/simulated/renders/{}.{extension}", render.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{render, statuses, verdicts};
+    use super::*;
+
+    #[test]
+    fn the_life_of_a_movie() {
+        let body = r#"{"id":"my-movie","client-data":{"order_id":"A-1042"},"scenes":[]}"#;
+        let render = render(&Json2Video, body, r#"{"queuedMs":500,"durationMs":3000}"#);
+        insta::assert_snapshot!(
+            statuses(&Json2Video, &render, "format=simple", &[0, 1750, 3000]), @r#"
+        200 {"movie":{"client-data":{"order_id":"A-1042"},"created_at":"2026-05-24T06:00:00.000Z","id":"my-movie","message":"","project":"11111111-1111-4111-9111-111111111111","status":"pending","success":true},"remaining_quota":{"drafts":0,"movies":0,"time":1807},"success":true}
+        200 {"movie":{"client-data":{"order_id":"A-1042"},"created_at":"2026-05-24T06:00:00.000Z","id":"my-movie","message":"","progress":50,"project":"11111111-1111-4111-9111-111111111111","status":"running","success":true},"remaining_quota":{"drafts":0,"movies":0,"time":1807},"success":true}
+        200 {"movie":{"ass":"https://assets.json2video.com/clients/simulated/renders/11111111-1111-4111-9111-111111111111.ass","client-data":{"order_id":"A-1042"},"consumed_credits":[],"created_at":"2026-05-24T06:00:00.000Z","duration":10.5,"ended_at":"2026-05-24T06:00:03.000Z","height":1080,"id":"my-movie","message":"","project":"11111111-1111-4111-9111-111111111111","rendering_time":3,"size":4567890,"status":"done","success":true,"url":"https://assets.json2video.com/clients/simulated/renders/11111111-1111-4111-9111-111111111111.mp4","width":1920},"remaining_quota":{"drafts":0,"movies":0,"time":1807},"success":true}
+        "#);
+    }
+
+    #[test]
+    fn a_failure_has_its_text_in_message() {
+        let text = "Scene #1, element #1: Failed to download 'x' (404)";
+        let render = render(&Json2Video, "{}", &json!({"failWith": text}).to_string());
+        insta::assert_snapshot!(statuses(&Json2Video, &render, "format=simple", &[3000]), @r#"200 {"movie":{"client-data":{},"created_at":"2026-05-24T06:00:00.000Z","ended_at":"2026-05-24T06:00:03.000Z","message":"Scene #1, element #1: Failed to download 'x' (404)","project":"11111111-1111-4111-9111-111111111111","status":"error","success":false},"remaining_quota":{"drafts":0,"movies":0,"time":1807},"success":true}"#);
+    }
+
+    #[test]
+    fn a_timeout_passes() {
+        let knobs = r#"{"queuedMs":0,"durationMs":3000,"timeoutAfterMs":1000}"#;
+        let render = render(&Json2Video, "{}", knobs);
+        let words = |ms| Json2Video.state(&render, super::super::fixtures::noon_and(ms));
+        assert_eq!(
+            [0, 999, 1000, 2999, 3000].map(words),
+            ["running", "running", "timeout", "timeout", "done"]
+        );
+        insta::assert_snapshot!(statuses(&Json2Video, &render, "format=simple", &[1000]), @r#"200 {"movie":{"client-data":{},"created_at":"2026-05-24T06:00:00.000Z","message":"The movie timed out","project":"11111111-1111-4111-9111-111111111111","status":"timeout","success":true},"remaining_quota":{"drafts":0,"movies":0,"time":1807},"success":true}"#);
+    }
+
+    #[test]
+    fn the_submitted_json_comes_back_unless_declined() {
+        let render = render(&Json2Video, r#"{"scenes":[]}"#, "{}");
+        for (query, expected) in [("", true), ("format=full", true), ("format=simple", false)] {
+            let said = statuses(&Json2Video, &render, query, &[0]);
+            assert_eq!(said.contains("scenes"), expected, "{query}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_a_submit_must_be() {
+        let bodies = [
+            r#"{"scenes":[{"elements":[{"type":"video"}]}]}"#,
+            r#"{"template":"0123456789abcdefghij","exports":[{"destinations":[{"type":"email","endpoint":"http://no"},{"type":"webhook","endpoint":"http://a"}]},{"destinations":[{"type":"webhook","endpoint":"http://a"}]},{}]}"#,
+            r#"{"scenes":{}}"#,
+            r#"[]"#,
+        ];
+        insta::assert_snapshot!(verdicts(&Json2Video, &bodies), @r#"
+        {"scenes":[{"elements":[{"type":"video"}]}]} -> []
+        {"template":"0123456789abcdefghij","exports":[{"destinations":[{"type":"email","endpoint":"http://no"},{"type":"webhook","endpoint":"http://a"}]},{"destinations":[{"type":"webhook","endpoint":"http://a"}]},{}]} -> ["http://a", "http://a"]
+        {"scenes":{}} -> 400 {"code":"E1002","message":"Movie: scenes is required"}
+        [] -> 400 {"message":"No valid movie JSON received","success":false}
+        "#);
+    }
+}

@@ -1,0 +1,356 @@
+//! RenderIO: `https://renderio.dev`.
+//!
+//! Documented in two ways, and so a knob or a choice: a submit is accepted with
+//! 200 or 202 (`acceptedStatus`); a submit that is JSON but wrong is 422, all
+//! else 400. Not documented, and so a choice: the errors' shape other than 422
+//! is the one of a vendor mock, `{"error": …}`; callbacks to the URL of one
+//! command are signed like the account's (`callbackSigned`); redirects are not
+//! taken; a failed command lists its files without a URL.
+
+mod command;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use http::{HeaderValue, Method, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::{
+    AccountWebhooks, Answer, ApiCall, Callback, Courier, Destination, Provider, Refusal, Route,
+    Submission, Trip, reported_status,
+};
+use crate::account::Account;
+use crate::render::{Phase, Render};
+
+pub(crate) struct RenderIo;
+
+const MAX_METADATA_KEYS: usize = 10;
+
+impl Provider for RenderIo {
+    fn name(&self) -> &'static str {
+        "renderio"
+    }
+
+    fn special_knobs(&self) -> &'static [&'static str] {
+        &["acceptedStatus", "storageDelayMs", "callbackSigned"]
+    }
+
+    fn has_account_secret(&self) -> bool {
+        true
+    }
+
+    fn account_webhooks(&self) -> AccountWebhooks {
+        AccountWebhooks::SignedWithSecret
+    }
+
+    fn route(&self, call: &ApiCall<'_>) -> Route {
+        match (call.method, call.path) {
+            (&Method::POST, "/api/v1/run-ffmpeg-command") => Route::Submit,
+            (&Method::GET, "/api/v1/commands") => Route::List,
+            (&Method::GET, _) => {
+                call.id_between("/api/v1/commands/", "").map_or(Route::Nowhere, Route::Status)
+            }
+            _ => Route::Nowhere,
+        }
+    }
+
+    fn read_submit(&self, body: &Value) -> Result<Submission, Answer> {
+        let complaints = complaints(body);
+        if !complaints.is_empty() {
+            let detail: Vec<Value> = complaints
+                .iter()
+                .map(|(field, text)| json!({"loc": [field], "msg": text, "type": "value_error"}))
+                .collect();
+            let body = json!({"detail": detail});
+            return Err(Answer::new(StatusCode::UNPROCESSABLE_ENTITY, body));
+        }
+        let url = body.get("webhook_url").and_then(Value::as_str).map(str::to_owned);
+        Ok(Submission { id: None, callback_urls: url.into_iter().collect() })
+    }
+
+    /// A URL of the command's own overrides the account's.
+    fn destinations(
+        &self,
+        callback_urls: Vec<String>,
+        account: &Account,
+        body: &str,
+    ) -> Vec<Destination> {
+        let own = callback_urls.into_iter().next();
+        let own = own.map(|url| Destination { url, secret: account.secret.clone() });
+        own.or_else(|| account.destinations(body).pop()).into_iter().collect()
+    }
+
+    fn accepted(&self, render: &Render, _now: DateTime<Utc>) -> Answer {
+        Answer::new(render.scenario.accepted_status.get(), json!({"command_id": render.id}))
+    }
+
+    fn status(&self, render: &Render, _call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer {
+        Answer::new(StatusCode::OK, command::view(render, self.state(render, now), now))
+    }
+
+    fn list(&self, renders: &[&Render], call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer {
+        let limit = call.number("limit", 50, 1..=100);
+        let (Some(limit), Some(offset)) = (limit, call.number("offset", 0, 0..=usize::MAX)) else {
+            return error(StatusCode::BAD_REQUEST, "INVALID_REQUEST");
+        };
+        let mut meant = renders.to_vec();
+        if let Some(status) = call.parameter("status") {
+            if !["QUEUED", "PROCESSING", "SUCCESS", "FAILED"].contains(&status.as_str()) {
+                return error(StatusCode::BAD_REQUEST, "INVALID_REQUEST");
+            }
+            meant.retain(|render| self.state(render, now) == status);
+        }
+        let page = meant.into_iter().skip(offset).take(limit);
+        let commands: Vec<Value> =
+            page.map(|render| command::view(render, self.state(render, now), now)).collect();
+        let body = json!({"commands": commands, "limit": limit, "offset": offset});
+        Answer::new(StatusCode::OK, body)
+    }
+
+    fn word(&self, phase: Phase) -> &'static str {
+        match phase {
+            Phase::Queued => "QUEUED",
+            Phase::Working(_) => "PROCESSING",
+            Phase::Completed => "SUCCESS",
+            Phase::Failed => "FAILED",
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Answer {
+        match refusal {
+            Refusal::NoKey | Refusal::WrongKey => error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
+            Refusal::NoSuchPath | Refusal::UnknownRender => {
+                error(StatusCode::NOT_FOUND, "Not found")
+            }
+            Refusal::NotJson => error(StatusCode::BAD_REQUEST, "INVALID_REQUEST"),
+            Refusal::Forced(status) => match status {
+                StatusCode::BAD_REQUEST => error(status, "INVALID_REQUEST"),
+                StatusCode::UNAUTHORIZED => error(status, "UNAUTHORIZED"),
+                StatusCode::NOT_FOUND => error(status, "Not found"),
+                StatusCode::TOO_MANY_REQUESTS => error(status, "RATE_LIMITED")
+                    .with_header(header::RETRY_AFTER, HeaderValue::from_static("30")),
+                StatusCode::UNPROCESSABLE_ENTITY => {
+                    let complaint =
+                        json!({"loc": ["ffmpeg_command"], "msg": "invalid", "type": "value_error"});
+                    Answer::new(status, json!({"detail": [complaint]}))
+                }
+                _ => error(status, "INTERNAL_ERROR"),
+            },
+        }
+    }
+
+    fn callback(&self, render: &Render, trip: &Trip<'_>) -> Callback {
+        let ended_at = render.finished_at();
+        let body = json!({
+            "data": command::view(render, reported_status(self, render), ended_at),
+            "timestamp": ended_at.timestamp_millis(),
+        });
+        let body = body.to_string();
+        let mut headers = vec![("user-agent", "RenderIO-Webhook/1.0".to_owned())];
+        if let Some(secret) = trip.secret.filter(|_| render.scenario.callback_signed) {
+            headers.push(("x-webhook-signature", secret.sign(&[body.as_bytes()])));
+        }
+        Callback { headers, content_type: "application/json", body }
+    }
+
+    fn courier(&self) -> Courier {
+        Courier {
+            waits: &[5, 300, 1_800, 7_200, 18_000, 36_000, 36_000],
+            answer_within: Duration::from_secs(15),
+            takes_redirects: false,
+        }
+    }
+}
+
+/// The fields of a submit that are wrong, and why.
+fn complaints(body: &Value) -> Vec<(&'static str, String)> {
+    let mut complaints = Vec::new();
+    let command = body.get("ffmpeg_command").and_then(Value::as_str);
+    if command.is_none_or(str::is_empty) {
+        complaints.push(("ffmpeg_command", "field required".to_owned()));
+    }
+    let inputs = body.get("input_files");
+    if inputs.is_some_and(|files| !are_files(files, "in_")) {
+        complaints.push(("input_files", "keys must start with in_".to_owned()));
+    }
+    match body.get("output_files") {
+        None => complaints.push(("output_files", "field required".to_owned())),
+        Some(files) if !are_files(files, "out_") => {
+            complaints.push(("output_files", "keys must start with out_".to_owned()));
+        }
+        Some(_) => {}
+    }
+    match body.get("metadata").map(Value::as_object) {
+        None => {}
+        Some(Some(metadata))
+            if metadata.len() <= MAX_METADATA_KEYS
+                && !metadata.values().any(|it| it.is_object() || it.is_array()) => {}
+        Some(_) => {
+            let text = format!("at most {MAX_METADATA_KEYS} keys with scalar values");
+            complaints.push(("metadata", text));
+        }
+    }
+    if body.get("webhook_url").is_some_and(|url| !url.is_string()) {
+        complaints.push(("webhook_url", "str type expected".to_owned()));
+    }
+    complaints
+}
+
+fn are_files(files: &Value, prefix: &str) -> bool {
+    files.as_object().is_some_and(|files| {
+        files.iter().all(|(alias, file)| alias.starts_with(prefix) && file.is_string())
+    })
+}
+
+fn error(status: StatusCode, text: &str) -> Answer {
+    Answer::new(status, json!({"error": text}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{first_trip, noon_and, render, said, secret, statuses, verdicts};
+    use super::*;
+
+    const BODY: &str = r#"{"input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"},"ffmpeg_command":"-i {{in_video}} {{out_video}}","metadata":{"order":7}}"#;
+
+    #[test]
+    fn the_life_of_a_command() {
+        let render = render(&RenderIo, BODY, r#"{"queuedMs":500,"durationMs":3000}"#);
+        insta::assert_snapshot!(statuses(&RenderIo, &render, "", &[0, 500, 3000]), @r#"
+        200 {"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":null,"error_status":null,"ffmpeg_command_run_seconds":null,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":null,"status":"PROCESSING","storage_url":null}},"status":"QUEUED","total_processing_seconds":null}
+        200 {"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":null,"error_status":null,"ffmpeg_command_run_seconds":null,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":null,"status":"PROCESSING","storage_url":null}},"status":"PROCESSING","total_processing_seconds":null}
+        200 {"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":null,"error_status":null,"ffmpeg_command_run_seconds":3.0,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":1.24,"status":"STORED","storage_url":"https://storage.renderio.dev/files/e3d0ed4d-c24e-49f5-8bed-95d8357db3e5"}},"status":"SUCCESS","total_processing_seconds":3.0}
+        "#);
+    }
+
+    #[test]
+    fn a_failure() {
+        let knobs = r#"{"failWith":"Input file could not be reached"}"#;
+        let render = render(&RenderIo, BODY, knobs);
+        insta::assert_snapshot!(statuses(&RenderIo, &render, "", &[3000]), @r#"200 {"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":"Input file could not be reached","error_status":"FFMPEG_COMMAND_FAILED","ffmpeg_command_run_seconds":3.0,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":null,"status":"FAILED","storage_url":null}},"status":"FAILED","total_processing_seconds":3.0}"#);
+    }
+
+    #[test]
+    fn a_result_may_have_no_url_for_a_while() {
+        let knobs = r#"{"durationMs":1000,"storageDelayMs":500,"resultUrl":"https://r/v"}"#;
+        let render = render(&RenderIo, BODY, knobs);
+        let file = |ms| {
+            let answer = command::view(&render, "SUCCESS", noon_and(ms));
+            let file = &answer["output_files"]["out_video"];
+            format!("{} {}", file["status"], file["storage_url"])
+        };
+        assert_eq!(
+            [1_000, 1_499, 1_500].map(file),
+            [r#""PROCESSING" null"#, r#""PROCESSING" null"#, r#""STORED" "https://r/v""#]
+        );
+    }
+
+    #[test]
+    fn callbacks() {
+        let secret = secret("whsec_test");
+        let callback = |scenario, secret| {
+            let trip = Trip { secret, ..first_trip() };
+            let callback = RenderIo.callback(&render(&RenderIo, BODY, scenario), &trip);
+            format!("{:?} {}", callback.headers, callback.body)
+        };
+        insta::assert_snapshot!(
+            [
+                callback("{}", None),
+                callback(r#"{"failWith":"no codec"}"#, None),
+                callback(r#"{"callback":{"statusOverride":"PROCESSING"}}"#, None),
+            ]
+            .join("\n"), @r#"
+        [("user-agent", "RenderIO-Webhook/1.0")] {"data":{"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":null,"error_status":null,"ffmpeg_command_run_seconds":3.0,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":1.24,"status":"STORED","storage_url":"https://storage.renderio.dev/files/e3d0ed4d-c24e-49f5-8bed-95d8357db3e5"}},"status":"SUCCESS","total_processing_seconds":3.0},"timestamp":1779602403000}
+        [("user-agent", "RenderIO-Webhook/1.0")] {"data":{"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":"no codec","error_status":"FFMPEG_COMMAND_FAILED","ffmpeg_command_run_seconds":3.0,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":null,"status":"FAILED","storage_url":null}},"status":"FAILED","total_processing_seconds":3.0},"timestamp":1779602403000}
+        [("user-agent", "RenderIO-Webhook/1.0")] {"data":{"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":null,"error_status":null,"ffmpeg_command_run_seconds":3.0,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":1.24,"status":"STORED","storage_url":"https://storage.renderio.dev/files/e3d0ed4d-c24e-49f5-8bed-95d8357db3e5"}},"status":"PROCESSING","total_processing_seconds":3.0},"timestamp":1779602403000}
+        "#);
+
+        let signed = RenderIo.callback(
+            &render(&RenderIo, BODY, "{}"),
+            &Trip { secret: Some(&secret), ..first_trip() },
+        );
+        let signature = secret.sign(&[signed.body.as_bytes()]);
+        assert_eq!(signed.headers.last(), Some(&("x-webhook-signature", signature)));
+        let unsigned = r#"{"callbackSigned":false}"#;
+        assert_eq!(callback(unsigned, Some(&secret)), callback("{}", None));
+    }
+
+    #[test]
+    fn its_own_url_overrides_the_accounts() {
+        let mut account = Account::default();
+        account.secret = Some(secret("s"));
+        let told = |account: &Account, own: &[&str]| -> Vec<Destination> {
+            RenderIo.destinations(own.iter().map(|url| (*url).to_owned()).collect(), account, "b")
+        };
+        let to = |url: &str| Destination { url: url.to_owned(), secret: Some(secret("s")) };
+
+        assert_eq!(told(&account, &[]), []);
+        account.put_webhook(serde_json::from_str(r#"{"url":"http://all"}"#).unwrap());
+        account.put_webhook(serde_json::from_str(r#"{"url":"http://b","mark":"b"}"#).unwrap());
+        assert_eq!(told(&account, &[]), [to("http://b")]);
+        assert_eq!(told(&account, &["http://own"]), [to("http://own")]);
+    }
+
+    #[test]
+    fn what_a_submit_must_be() {
+        let many: String = (0..11).map(|n| format!(r#""k{n}":{n},"#)).collect();
+        let many = format!(
+            r#"{{"ffmpeg_command":"x","output_files":{{"out_v":"v"}},"metadata":{{{}}}}}"#,
+            many.trim_end_matches(',')
+        );
+        let bodies = [
+            BODY,
+            r#"{"ffmpeg_command":"x","output_files":{"out_v":"v"},"webhook_url":"http://h/x"}"#,
+            r#"{}"#,
+            r#"{"ffmpeg_command":"x","output_files":{"v":"v"},"input_files":{"v":"v"}}"#,
+            r#"{"ffmpeg_command":"x","output_files":{"out_v":"v"},"metadata":{"a":[]}}"#,
+            many.as_str(),
+            r#"{"ffmpeg_command":"x","output_files":{"out_v":"v"},"webhook_url":7}"#,
+        ];
+        insta::assert_snapshot!(verdicts(&RenderIo, &bodies), @r#"
+        {"input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"},"ffmpeg_command":"-i {{in_video}} {{out_video}}","metadata":{"order":7}} -> []
+        {"ffmpeg_command":"x","output_files":{"out_v":"v"},"webhook_url":"http://h/x"} -> ["http://h/x"]
+        {} -> 422 {"detail":[{"loc":["ffmpeg_command"],"msg":"field required","type":"value_error"},{"loc":["output_files"],"msg":"field required","type":"value_error"}]}
+        {"ffmpeg_command":"x","output_files":{"v":"v"},"input_files":{"v":"v"}} -> 422 {"detail":[{"loc":["input_files"],"msg":"keys must start with in_","type":"value_error"},{"loc":["output_files"],"msg":"keys must start with out_","type":"value_error"}]}
+        {"ffmpeg_command":"x","output_files":{"out_v":"v"},"metadata":{"a":[]}} -> 422 {"detail":[{"loc":["metadata"],"msg":"at most 10 keys with scalar values","type":"value_error"}]}
+        {"ffmpeg_command":"x","output_files":{"out_v":"v"},"metadata":{"k0":0,"k1":1,"k2":2,"k3":3,"k4":4,"k5":5,"k6":6,"k7":7,"k8":8,"k9":9,"k10":10}} -> 422 {"detail":[{"loc":["metadata"],"msg":"at most 10 keys with scalar values","type":"value_error"}]}
+        {"ffmpeg_command":"x","output_files":{"out_v":"v"},"webhook_url":7} -> 422 {"detail":[{"loc":["webhook_url"],"msg":"str type expected","type":"value_error"}]}
+        "#);
+    }
+
+    #[test]
+    fn lists() {
+        let renders = [0, 1, 2].map(|_| render(&RenderIo, BODY, r#"{"durationMs":0}"#));
+        let renders: Vec<&Render> = renders.iter().collect();
+        let list = |query: &str| {
+            let call = ApiCall { method: &Method::GET, path: "/api/v1/commands", query };
+            let answer = RenderIo.list(&renders, &call, noon_and(0));
+            match answer.body["commands"].as_array() {
+                None => format!("{query} -> {}", said(&answer)),
+                Some(commands) => format!("{query} -> {}", commands.len()),
+            }
+        };
+        let queries = [
+            "",
+            "limit=2",
+            "limit=2&offset=2",
+            "offset=9",
+            "status=SUCCESS",
+            "status=FAILED",
+            "status=done",
+            "limit=101",
+            "offset=x",
+        ];
+        insta::assert_snapshot!(queries.map(list).join("\n"), @r#"
+         -> 3
+        limit=2 -> 2
+        limit=2&offset=2 -> 1
+        offset=9 -> 0
+        status=SUCCESS -> 3
+        status=FAILED -> 0
+        status=done -> 400 {"error":"INVALID_REQUEST"}
+        limit=101 -> 400 {"error":"INVALID_REQUEST"}
+        offset=x -> 400 {"error":"INVALID_REQUEST"}
+        "#);
+    }
+}

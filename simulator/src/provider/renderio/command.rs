@@ -1,0 +1,70 @@
+//! What RenderIO says of a command: when asked, in its list, and in the callback
+//! about its end.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::super::wire::merged;
+use crate::render::{Phase, Render, RenderId};
+
+/// The command as it is `now`, said to be `status`.
+pub(super) fn view(render: &Render, status: &str, now: DateTime<Utc>) -> Value {
+    let phase = render.phase(now);
+    let submitted = render.submitted();
+    let seconds = f64::from(render.scenario.duration_ms) / 1_000.0;
+    let seconds = matches!(phase, Phase::Completed | Phase::Failed).then_some(seconds);
+    let failure = render.scenario.fail_with.as_deref().filter(|_| phase == Phase::Failed);
+    let always = json!({
+        "command_id": render.id,
+        "status": status,
+        "command_type": "FFMPEG_COMMAND",
+        "total_processing_seconds": seconds,
+        "ffmpeg_command_run_seconds": seconds,
+        "error_status": failure.map(|_| "FFMPEG_COMMAND_FAILED"),
+        "error_message": failure,
+        "original_request": {
+            "input_files": submitted.get("input_files"),
+            "output_files": submitted.get("output_files"),
+            "ffmpeg_command": submitted.get("ffmpeg_command"),
+        },
+        "output_files": output_files(render, &submitted, now),
+    });
+    let metadata = submitted.get("metadata").map(|metadata| json!({"metadata": metadata}));
+    merged([always, metadata.unwrap_or_default()])
+}
+
+/// By alias. The knob `resultUrl` is the URL of each.
+fn output_files(render: &Render, submitted: &Value, now: DateTime<Utc>) -> Value {
+    let stored_at =
+        render.finished_at() + TimeDelta::milliseconds(render.scenario.storage_delay_ms.into());
+    let status = match render.phase(now) {
+        Phase::Failed => "FAILED",
+        Phase::Completed if now >= stored_at => "STORED",
+        Phase::Completed | Phase::Queued | Phase::Working(_) => "PROCESSING",
+    };
+    let is_stored = status == "STORED";
+    let names = submitted.get("output_files").and_then(Value::as_object);
+    let files = names.into_iter().flatten().map(|(alias, name)| {
+        let id = file_id(render, alias);
+        let url = || match &render.scenario.result_url {
+            Some(url) => url.clone(),
+            None => format!("https://storage.renderio.dev/files/{id}"),
+        };
+        let file = json!({
+            "file_id": id,
+            "storage_url": is_stored.then(url),
+            "status": status,
+            "filename": name,
+            "size_mbytes": is_stored.then_some(1.24),
+        });
+        (alias.clone(), file)
+    });
+    Value::Object(files.collect::<Map<_, _>>())
+}
+
+/// The same whenever it is asked for.
+fn file_id(render: &Render, alias: &str) -> RenderId {
+    let digest = Sha256::digest(format!("{}/{alias}", render.id));
+    RenderId::uuid(std::array::from_fn(|index| digest.get(index).copied().unwrap_or_default()))
+}

@@ -1,0 +1,76 @@
+//! What a submit to ViralSync must be.
+
+use serde_json::Value;
+
+use super::Submission;
+
+/// # Errors
+/// With the first thing that is wrong.
+pub(super) fn read(body: &Value) -> Result<Submission, &'static str> {
+    if let Some(complaint) = complaint(body) {
+        return Err(complaint);
+    }
+    let url = body.get("callbackUrl").and_then(Value::as_str).map(str::to_owned);
+    Ok(Submission { id: None, callback_urls: url.into_iter().collect() })
+}
+
+/// What is wrong with a submit.
+fn complaint(body: &Value) -> Option<&'static str> {
+    if body.get("kind").is_none_or(|kind| kind != "movie") {
+        return Some("kind must be \"movie\"");
+    }
+    let project = body.get("projectId").and_then(Value::as_str);
+    if project.is_none_or(str::is_empty) {
+        return Some("projectId is required");
+    }
+    let scenes = body.pointer("/movie/scenes").and_then(Value::as_array);
+    if scenes.is_none_or(Vec::is_empty) {
+        return Some("movie.scenes must have at least one scene");
+    }
+    if body.get("callbackUrl").is_some_and(|url| !url.is_string()) {
+        return Some("callbackUrl must be a string");
+    }
+    let preset = body.pointer("/renderOptions/qualityPreset");
+    let presets = ["stable", "balanced", "fast", "turbo"];
+    if preset.is_some_and(|preset| !presets.iter().any(|known| preset == known)) {
+        return Some("renderOptions.qualityPreset must be stable, balanced, fast or turbo");
+    }
+    let concurrency = body.pointer("/renderOptions/requestedConcurrency");
+    let is_allowed = |wanted: &Value| wanted.as_u64().is_some_and(|it| (1..=32).contains(&it));
+    if concurrency.is_some_and(|wanted| !is_allowed(wanted)) {
+        return Some("renderOptions.requestedConcurrency must be between 1 and 32");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::fixtures::verdicts;
+    use super::super::ViralSync;
+
+    #[test]
+    fn what_a_submit_must_be() {
+        let bodies = [
+            r#"{"kind":"movie","projectId":"p","movie":{"scenes":[{},{},{}]}}"#,
+            r#"{"kind":"movie","projectId":"p","callbackUrl":"http://h/x","movie":{"scenes":[{}]},"renderOptions":{"qualityPreset":"turbo","requestedConcurrency":32}}"#,
+            r#"{"projectId":"p","movie":{"scenes":[{}]}}"#,
+            r#"{"kind":"movie","movie":{"scenes":[{}]}}"#,
+            r#"{"kind":"movie","projectId":"p","movie":{"scenes":[]}}"#,
+            r#"{"kind":"movie","projectId":"p","movie":{"scenes":[{}]},"callbackUrl":7}"#,
+            r#"{"kind":"movie","projectId":"p","movie":{"scenes":[{}]},"renderOptions":{"qualityPreset":"best"}}"#,
+            r#"{"kind":"movie","projectId":"p","movie":{"scenes":[{}]},"renderOptions":{"requestedConcurrency":33}}"#,
+            r#"[]"#,
+        ];
+        insta::assert_snapshot!(verdicts(&ViralSync, &bodies), @r#"
+        {"kind":"movie","projectId":"p","movie":{"scenes":[{},{},{}]}} -> []
+        {"kind":"movie","projectId":"p","callbackUrl":"http://h/x","movie":{"scenes":[{}]},"renderOptions":{"qualityPreset":"turbo","requestedConcurrency":32}} -> ["http://h/x"]
+        {"projectId":"p","movie":{"scenes":[{}]}} -> 400 {"code":"INVALID_REQUEST","error":"kind must be \"movie\""}
+        {"kind":"movie","movie":{"scenes":[{}]}} -> 400 {"code":"INVALID_REQUEST","error":"projectId is required"}
+        {"kind":"movie","projectId":"p","movie":{"scenes":[]}} -> 400 {"code":"INVALID_REQUEST","error":"movie.scenes must have at least one scene"}
+        {"kind":"movie","projectId":"p","movie":{"scenes":[{}]},"callbackUrl":7} -> 400 {"code":"INVALID_REQUEST","error":"callbackUrl must be a string"}
+        {"kind":"movie","projectId":"p","movie":{"scenes":[{}]},"renderOptions":{"qualityPreset":"best"}} -> 400 {"code":"INVALID_REQUEST","error":"renderOptions.qualityPreset must be stable, balanced, fast or turbo"}
+        {"kind":"movie","projectId":"p","movie":{"scenes":[{}]},"renderOptions":{"requestedConcurrency":33}} -> 400 {"code":"INVALID_REQUEST","error":"renderOptions.requestedConcurrency must be between 1 and 32"}
+        [] -> 400 {"code":"INVALID_REQUEST","error":"kind must be \"movie\""}
+        "#);
+    }
+}

@@ -1,0 +1,176 @@
+//! Requests to a provider's API and its answers, in no provider's words.
+
+use std::ops::RangeInclusive;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use serde_json::Value;
+use url::form_urlencoded;
+
+use crate::render::{Render, RenderId};
+
+/// One request to a provider's API.
+#[derive(Debug)]
+pub(crate) struct ApiCall<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) path: &'a str,
+    /// Without the question mark; empty when there is none.
+    pub(crate) query: &'a str,
+}
+
+impl ApiCall<'_> {
+    /// The first query parameter of that name, unescaped; `None` also when it is
+    /// empty.
+    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
+        let mut pairs = form_urlencoded::parse(self.query.as_bytes());
+        let (_, value) = pairs.find(|(key, _)| key == name)?;
+        Some(value.into_owned()).filter(|value| !value.is_empty())
+    }
+
+    /// The number that a query parameter gives, or `default` when there is none;
+    /// `None` when it is not a number within `range`.
+    pub(crate) fn number(
+        &self,
+        name: &str,
+        default: usize,
+        range: RangeInclusive<usize>,
+    ) -> Option<usize> {
+        match self.parameter(name) {
+            None => Some(default),
+            Some(text) => text.parse().ok().filter(|number| range.contains(number)),
+        }
+    }
+
+    /// What the path names after `prefix` and before `suffix`.
+    pub(super) fn id_between(&self, prefix: &str, suffix: &str) -> Option<RenderId> {
+        let id = self.path.strip_prefix(prefix)?.strip_suffix(suffix)?;
+        (!id.is_empty() && !id.contains('/')).then(|| RenderId::asked_for(id))
+    }
+}
+
+/// What an [`ApiCall`] asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    Submit,
+    Status(RenderId),
+    List,
+    Cancel(RenderId),
+    Delete(RenderId),
+    Nowhere,
+}
+
+/// Why a provider says no.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refusal {
+    NoKey,
+    WrongKey,
+    NoSuchPath,
+    NotJson,
+    UnknownRender,
+    /// The scenario wants this status.
+    Forced(StatusCode),
+}
+
+/// An answer of a provider's API.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    pub(crate) fn new(status: StatusCode, body: Value) -> Self {
+        Self { status, headers: Vec::new(), body }
+    }
+
+    /// Replaces a header of the same name.
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.retain(|(present, _)| *present != name);
+        self.headers.push((name, value));
+        self
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        (self.status, HeaderMap::from_iter(self.headers), Json(self.body)).into_response()
+    }
+}
+
+/// One object with the members of all `parts`; what is no object adds nothing.
+pub(super) fn merged(parts: impl IntoIterator<Item = Value>) -> Value {
+    let members = parts.into_iter().filter_map(|part| match part {
+        Value::Object(members) => Some(members),
+        _ => None,
+    });
+    Value::Object(members.flatten().collect())
+}
+
+/// A page of a list that is walked with cursors.
+pub(super) struct Page<'a> {
+    pub(super) renders: Vec<&'a Render>,
+    /// Asks for the next page; `None` on the last.
+    pub(super) next: Option<String>,
+}
+
+impl<'a> Page<'a> {
+    /// The page that `cursor` asks for, the first without one; `None` when no
+    /// page ever gave that cursor. What is added meanwhile moves nothing.
+    pub(super) fn of(renders: &[&'a Render], cursor: Option<&str>, limit: usize) -> Option<Self> {
+        let begin = match cursor {
+            None => 0,
+            Some(cursor) => 1 + renders.iter().position(|it| cursor_after(it) == cursor)?,
+        };
+        let rest = renders.iter().skip(begin);
+        let page: Vec<_> = rest.clone().take(limit).copied().collect();
+        let more = rest.count() > page.len();
+        let next = page.last().filter(|_| more).map(|last| cursor_after(last));
+        Some(Self { renders: page, next })
+    }
+}
+
+/// Whoever does not escape a cursor shall notice.
+fn cursor_after(render: &Render) -> String {
+    format!("after={}&v=1", render.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(query: &str) -> ApiCall<'_> {
+        ApiCall { method: &Method::GET, path: "/jobs/7/cancel", query }
+    }
+
+    #[test]
+    fn parameters_are_unescaped() {
+        let call = call("cursor=after%3Dx%26v%3D1&limit=&limit=7&page=2");
+        assert_eq!(call.parameter("cursor").as_deref(), Some("after=x&v=1"));
+        assert_eq!(call.parameter("limit"), None);
+        assert_eq!(call.parameter("offset"), None);
+        assert_eq!(call.number("page", 1, 1..=10), Some(2));
+        assert_eq!(call.number("page", 1, 3..=10), None);
+        assert_eq!(call.number("cursor", 1, 1..=10), None);
+        assert_eq!(call.number("offset", 5, 1..=10), Some(5));
+    }
+
+    #[test]
+    fn ids_are_whole_path_segments() {
+        let call = call("");
+        let id = |prefix, suffix| call.id_between(prefix, suffix).map(|id| id.to_string());
+        assert_eq!(id("/jobs/", "/cancel").as_deref(), Some("7"));
+        assert_eq!(id("/jobs/", ""), None);
+        assert_eq!(id("/jobs/7", "/cancel"), None);
+    }
+
+    #[test]
+    fn a_later_header_replaces_an_earlier_one() {
+        let name = http::header::RETRY_AFTER;
+        let answer = Answer::new(StatusCode::OK, Value::Null)
+            .with_header(name.clone(), HeaderValue::from_static("14"))
+            .with_header(name.clone(), HeaderValue::from_static("1"));
+        assert_eq!(answer.headers, [(name, HeaderValue::from_static("1"))]);
+    }
+}

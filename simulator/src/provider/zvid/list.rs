@@ -1,0 +1,112 @@
+//! `GET /api/jobs`: the jobs, page by page. Its rows have other names than the
+//! answer to a status call.
+
+use chrono::{DateTime, Utc};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{
+    Answer, ApiCall, Phase, Provider, Render, Zvid, invalid, iso, result_url, thumbnail_url,
+};
+
+/// Of every job here.
+const TYPE: &str = "video";
+
+pub(super) fn answer(
+    zvid: &Zvid,
+    renders: &[&Render],
+    call: &ApiCall<'_>,
+    now: DateTime<Utc>,
+) -> Answer {
+    let Some(limit) = call.number("limit", 10, 1..=100) else {
+        return invalid(&[("limit", "\"limit\" must be between 1 and 100".to_owned())]);
+    };
+    let Some(page) = call.number("page", 1, 1..=1_000_000) else {
+        return invalid(&[("page", "\"page\" must be a positive number".to_owned())]);
+    };
+    let mut meant = renders.to_vec();
+    if call.parameter("type").is_some_and(|kind| kind != TYPE) {
+        meant.clear();
+    }
+    let pages = meant.len().div_ceil(limit);
+    let total = meant.len();
+    let rows = meant.into_iter().skip((page - 1) * limit).take(limit);
+    let body = json!({
+        "jobs": rows.map(|render| row(zvid, render, now)).collect::<Vec<Value>>(),
+        "pagination": {
+            "page": page,
+            "limit": limit,
+            "total": total,
+            "totalPages": pages,
+            "hasNext": page < pages,
+        },
+    });
+    Answer::new(StatusCode::OK, body)
+}
+
+fn row(zvid: &Zvid, render: &Render, now: DateTime<Utc>) -> Value {
+    let phase = render.phase(now);
+    let is_done = phase == Phase::Completed;
+    let has_ended = is_done || phase == Phase::Failed;
+    json!({
+        "id": render.id,
+        "status": zvid.word(phase),
+        "type": TYPE,
+        "name": render.submitted().pointer("/payload/name"),
+        "outputUrl": is_done.then(|| result_url(render)),
+        "thumbnailUrl": is_done.then(|| thumbnail_url(render)),
+        "errorMessage": render.scenario.fail_with.as_deref().filter(|_| phase == Phase::Failed),
+        "creditsConsumed": if is_done { 15 } else { 0 },
+        "createdAt": iso(render.submitted_at),
+        "completedAt": has_ended.then(|| iso(render.finished_at())),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::super::super::fixtures::{noon_and, render, said};
+    use super::*;
+
+    fn call(query: &str) -> ApiCall<'_> {
+        ApiCall { method: &Method::GET, path: "/api/jobs", query }
+    }
+
+    #[test]
+    fn rows() {
+        let body = r#"{"payload":{"name":"Example"}}"#;
+        let done = render(&Zvid, body, "{}");
+        let failed = render(&Zvid, "{}", r#"{"failWith":"no codec"}"#);
+        let said =
+            [0, 3_000].map(|ms| said(&answer(&Zvid, &[&done, &failed], &call(""), noon_and(ms))));
+        insta::assert_snapshot!(said.join("\n"), @r#"
+        200 {"jobs":[{"completedAt":null,"createdAt":"2026-05-24T06:00:00.000Z","creditsConsumed":0,"errorMessage":null,"id":"11111111-1111-4111-9111-111111111111","name":"Example","outputUrl":null,"status":"queued","thumbnailUrl":null,"type":"video"},{"completedAt":null,"createdAt":"2026-05-24T06:00:00.000Z","creditsConsumed":0,"errorMessage":null,"id":"11111111-1111-4111-9111-111111111111","name":null,"outputUrl":null,"status":"queued","thumbnailUrl":null,"type":"video"}],"pagination":{"hasNext":false,"limit":10,"page":1,"total":2,"totalPages":1}}
+        200 {"jobs":[{"completedAt":"2026-05-24T06:00:03.000Z","createdAt":"2026-05-24T06:00:00.000Z","creditsConsumed":15,"errorMessage":null,"id":"11111111-1111-4111-9111-111111111111","name":"Example","outputUrl":"https://cdn.zvid.io/11111111-1111-4111-9111-111111111111.mp4","status":"completed","thumbnailUrl":"https://cdn.zvid.io/11111111-1111-4111-9111-111111111111.jpg","type":"video"},{"completedAt":"2026-05-24T06:00:03.000Z","createdAt":"2026-05-24T06:00:00.000Z","creditsConsumed":0,"errorMessage":"no codec","id":"11111111-1111-4111-9111-111111111111","name":null,"outputUrl":null,"status":"failed","thumbnailUrl":null,"type":"video"}],"pagination":{"hasNext":false,"limit":10,"page":1,"total":2,"totalPages":1}}
+        "#);
+    }
+
+    #[test]
+    fn pages() {
+        let renders: Vec<Render> = (0..3).map(|_| render(&Zvid, "{}", "{}")).collect();
+        let renders: Vec<&Render> = renders.iter().collect();
+        let list = |query: &str| {
+            let answer = answer(&Zvid, &renders, &call(query), noon_and(0));
+            match answer.body["jobs"].as_array() {
+                None => format!("{query} -> {}", said(&answer)),
+                Some(jobs) => format!("{query} -> {} {}", jobs.len(), answer.body["pagination"]),
+            }
+        };
+        let queries =
+            ["", "limit=2", "limit=2&page=2", "page=9", "type=image", "limit=0", "page=x"];
+        insta::assert_snapshot!(queries.map(list).join("\n"), @r#"
+         -> 3 {"hasNext":false,"limit":10,"page":1,"total":3,"totalPages":1}
+        limit=2 -> 2 {"hasNext":true,"limit":2,"page":1,"total":3,"totalPages":2}
+        limit=2&page=2 -> 1 {"hasNext":false,"limit":2,"page":2,"total":3,"totalPages":2}
+        page=9 -> 0 {"hasNext":false,"limit":10,"page":9,"total":3,"totalPages":1}
+        type=image -> 0 {"hasNext":false,"limit":10,"page":1,"total":0,"totalPages":0}
+        limit=0 -> 400 {"details":[{"field":"limit","message":"\"limit\" must be between 1 and 100"}],"error":"Validation failed","message":"Please check your input and try again"}
+        page=x -> 400 {"details":[{"field":"page","message":"\"page\" must be a positive number"}],"error":"Validation failed","message":"Please check your input and try again"}
+        "#);
+    }
+}

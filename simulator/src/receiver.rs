@@ -1,0 +1,186 @@
+//! A customer's webhook receiver: it verifies what arrives with the
+//! `standardwebhooks` crate, which is not ours, and answers as it was told.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use chrono::Utc;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+use standardwebhooks::{Webhook, WebhookError};
+
+use crate::recent::{Limit, Recent};
+use crate::scenario::Status;
+use crate::simulation::Simulation;
+
+/// How many receivers are kept; the one that was made first goes first.
+const MAX_RECEIVERS: usize = 1_000;
+const KEPT_PER_RECEIVER: Limit = Limit { entries: 20_000, bytes: 16 * 1024 * 1024 };
+
+/// How a receiver is to behave from now on.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct Behaviour {
+    /// `whsec_…`. `None`: nothing is verified.
+    pub(crate) secret: Option<String>,
+    /// Used up in order; afterwards everything is answered 200.
+    pub(crate) answers: VecDeque<PlannedAnswer>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct PlannedAnswer {
+    status: Status,
+    delay_ms: u32,
+    headers: HeaderLines,
+    body: String,
+}
+
+impl Default for PlannedAnswer {
+    fn default() -> Self {
+        Self {
+            status: Status::OK,
+            delay_ms: 0,
+            headers: HeaderLines::default(),
+            body: String::new(),
+        }
+    }
+}
+
+/// Headers that can be sent as they are.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(try_from = "BTreeMap<String, String>")]
+struct HeaderLines(HeaderMap);
+
+impl TryFrom<BTreeMap<String, String>> for HeaderLines {
+    type Error = http::Error;
+
+    fn try_from(lines: BTreeMap<String, String>) -> Result<Self, Self::Error> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
+        }
+        Ok(Self(headers))
+    }
+}
+
+/// One webhook that arrived.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Received {
+    /// Unix milliseconds.
+    at: i64,
+    /// Repeated headers are joined with a comma.
+    headers: BTreeMap<String, String>,
+    body: String,
+    /// `None` when the receiver has no secret.
+    verified: Option<bool>,
+    verify_error: Option<String>,
+    /// The status it was, or is about to be, answered with.
+    answered: u16,
+}
+
+struct Receiver {
+    name: String,
+    webhook: Option<Webhook>,
+    answers: VecDeque<PlannedAnswer>,
+    received: Recent<Received>,
+}
+
+/// All receivers. One that nobody set up exists as soon as something arrives.
+#[derive(Default)]
+pub(crate) struct Receivers {
+    named: VecDeque<Receiver>,
+}
+
+impl std::fmt::Debug for Receivers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.named.iter().map(|receiver| &receiver.name)).finish()
+    }
+}
+
+impl Receivers {
+    /// Changes how `name` behaves; what it received stays.
+    ///
+    /// # Errors
+    /// When the secret is not one.
+    pub(crate) fn put(&mut self, name: &str, behaviour: Behaviour) -> Result<(), WebhookError> {
+        let webhook = behaviour.secret.as_deref().map(Webhook::new).transpose()?;
+        if let Some(receiver) = self.named(name) {
+            receiver.webhook = webhook;
+            receiver.answers = behaviour.answers;
+        }
+        Ok(())
+    }
+
+    /// Oldest first; empty for a receiver that does not exist.
+    pub(crate) fn received(&self, name: &str) -> Vec<Received> {
+        let receiver = self.named.iter().find(|receiver| receiver.name == name);
+        receiver.map(|found| found.received.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    fn receive(&mut self, name: &str, headers: &HeaderMap, body: &[u8]) -> PlannedAnswer {
+        let Some(receiver) = self.named(name) else { return PlannedAnswer::default() };
+        let answer = receiver.answers.pop_front().unwrap_or_default();
+        let verdict = receiver.webhook.as_ref().map(|webhook| webhook.verify(body, headers));
+        let received = Received {
+            at: Utc::now().timestamp_millis(),
+            headers: joined(headers),
+            body: String::from_utf8_lossy(body).into_owned(),
+            verified: verdict.as_ref().map(Result::is_ok),
+            verify_error: verdict.and_then(Result::err).map(|error| error.to_string()),
+            answered: answer.status.get().as_u16(),
+        };
+        receiver.received.push(received, body.len());
+        answer
+    }
+
+    /// Finds or makes; always `Some`.
+    fn named(&mut self, name: &str) -> Option<&mut Receiver> {
+        if !self.named.iter().any(|receiver| receiver.name == name) {
+            if self.named.len() >= MAX_RECEIVERS {
+                self.named.pop_front();
+            }
+            self.named.push_back(Receiver {
+                name: name.to_owned(),
+                webhook: None,
+                answers: VecDeque::new(),
+                received: Recent::new(KEPT_PER_RECEIVER),
+            });
+        }
+        self.named.iter_mut().rev().find(|receiver| receiver.name == name)
+    }
+}
+
+/// Handles `POST /receiver/{name}`.
+pub(crate) async fn receive(
+    State(simulation): State<Arc<Simulation>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let answer = simulation.world().receivers.receive(&name, &headers, &body);
+    if answer.delay_ms > 0 {
+        tokio::time::sleep(Duration::from_millis(answer.delay_ms.into())).await;
+    }
+    (answer.status.get(), answer.headers.0, answer.body).into_response()
+}
+
+fn joined(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let mut lines = BTreeMap::<String, String>::new();
+    for (name, value) in headers {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        lines
+            .entry(name.to_string())
+            .and_modify(|line| {
+                line.push_str(", ");
+                line.push_str(&value);
+            })
+            .or_insert_with(|| value.to_string());
+    }
+    lines
+}

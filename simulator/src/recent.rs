@@ -1,0 +1,81 @@
+//! A log that forgets: it keeps the newest entries, within a bound on their
+//! number and on their size, so a simulator left running never fills the memory.
+
+use std::collections::VecDeque;
+
+/// What a [`Recent`] may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    pub(crate) entries: usize,
+    /// The sum of the sizes that were named when pushing.
+    pub(crate) bytes: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Recent<T> {
+    entries: VecDeque<(T, usize)>,
+    bytes: usize,
+    limit: Limit,
+}
+
+impl<T> Recent<T> {
+    pub(crate) fn new(limit: Limit) -> Self {
+        Self { entries: VecDeque::new(), bytes: 0, limit }
+    }
+
+    /// Appends `entry`, which weighs `bytes`, and answers what had to go for it:
+    /// the oldest first, never `entry` itself.
+    pub(crate) fn push(&mut self, entry: T, bytes: usize) -> Vec<T> {
+        self.entries.push_back((entry, bytes));
+        self.bytes += bytes;
+        let mut dropped = Vec::new();
+        while self.entries.len() > 1
+            && (self.entries.len() > self.limit.entries || self.bytes > self.limit.bytes)
+        {
+            if let Some((oldest, bytes)) = self.entries.pop_front() {
+                self.bytes -= bytes;
+                dropped.push(oldest);
+            }
+        }
+        dropped
+    }
+
+    /// Oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().map(|(entry, _)| entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(recent: &Recent<u32>) -> Vec<u32> {
+        recent.iter().copied().collect()
+    }
+
+    #[test]
+    fn the_oldest_goes_when_there_are_too_many() {
+        let mut recent = Recent::new(Limit { entries: 2, bytes: 100 });
+        assert!(recent.push(1, 1).is_empty());
+        assert!(recent.push(2, 1).is_empty());
+        assert_eq!(recent.push(3, 1), [1]);
+        assert_eq!(kept(&recent), [2, 3]);
+    }
+
+    #[test]
+    fn the_oldest_go_when_they_weigh_too_much() {
+        let mut recent = Recent::new(Limit { entries: 10, bytes: 10 });
+        recent.push(1, 4);
+        recent.push(2, 4);
+        assert_eq!(recent.push(3, 9), [1, 2]);
+        assert_eq!(kept(&recent), [3]);
+    }
+
+    #[test]
+    fn the_newest_stays_however_heavy() {
+        let mut recent = Recent::new(Limit { entries: 10, bytes: 10 });
+        assert!(recent.push(1, 11).is_empty());
+        assert_eq!(kept(&recent), [1]);
+    }
+}

@@ -1,0 +1,274 @@
+//! What a test or a demo may ask of a render: how long it takes, how it ends,
+//! and what goes wrong on the way.
+//!
+//! A scenario belongs to a mark, and applies to every render whose submitted
+//! body contains that mark. So tests that share one simulator never meet, as
+//! long as their marks differ. It is read once, at submit: changing it later
+//! leaves the renders that exist alone.
+
+mod knob;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::Value;
+
+pub(crate) use knob::{
+    AcceptedStatus, CallbackContentType, CallbackShape, HeaderText, Percent, ResultShape, Status,
+};
+
+/// How many scenarios are kept; the oldest goes first.
+const MAX_SCENARIOS: usize = 2_000;
+
+/// The knobs that not every provider has; each says which are its own.
+pub(crate) const SPECIAL_KNOBS: [&str; 9] = [
+    "resultShape",
+    "callbackShape",
+    "callbackContentType",
+    "timeoutAfterMs",
+    "progressCallbacks",
+    "lateProgressMs",
+    "acceptedStatus",
+    "storageDelayMs",
+    "callbackSigned",
+];
+
+/// The knobs. All are optional in JSON; unknown ones are refused, so that a
+/// misspelt knob fails the test that set it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct Scenario {
+    /// From submit to the end, the queue included.
+    pub(crate) duration_ms: u32,
+    /// From submit to the first sign of work.
+    pub(crate) queued_ms: u32,
+    /// The provider's words for the failure. `None`: the render succeeds.
+    pub(crate) fail_with: Option<String>,
+    /// The render stops here: it goes on working and never ends.
+    pub(crate) freeze_progress: Option<Percent>,
+    pub(crate) result_url: Option<String>,
+    /// Zvid only: it is known to send either.
+    pub(crate) result_shape: ResultShape,
+    /// JSON2Video only: the age at which it takes the render for timed out. The
+    /// render does not care, and ends as it would have.
+    pub(crate) timeout_after_ms: Option<u32>,
+    /// RenderIO only: how long after the end the result has no URL yet.
+    pub(crate) storage_delay_ms: u32,
+
+    /// RenderIO only: the status of the answer to a good submit.
+    pub(crate) accepted_status: AcceptedStatus,
+
+    /// Answers submits with this status, and makes no render.
+    pub(crate) submit_status: Option<Status>,
+    /// Only the first so many submits. `None`: all of them.
+    pub(crate) submit_status_times: Option<u32>,
+    /// Goes with `submit_status`. `None`: the provider's own words for it.
+    pub(crate) submit_body: Option<Value>,
+    /// Holds back the answer to a submit, whose render is there meanwhile.
+    pub(crate) submit_delay_ms: u32,
+
+    /// Answers status calls with this status.
+    pub(crate) status_code: Option<Status>,
+    /// Only the first so many calls for each render. `None`: all of them.
+    pub(crate) status_code_times: Option<u32>,
+    /// `Retry-After` of the answers that `submit_status` and `status_code` make.
+    pub(crate) retry_after: Option<HeaderText>,
+
+    pub(crate) callback: CallbackPlan,
+    /// The wait before the first repeat of a callback that was not answered
+    /// well. The vendor's own waits are scaled so that theirs becomes this.
+    pub(crate) callback_retry_ms: u32,
+    /// JSON2Video only: it documents three.
+    pub(crate) callback_shape: CallbackShape,
+    /// JSON2Video only.
+    pub(crate) callback_content_type: CallbackContentType,
+    /// ViralSync only: how many callbacks tell of progress, spread over the work.
+    pub(crate) progress_callbacks: u32,
+    /// ViralSync only: one more callback that tells of half the work done, this
+    /// much after the one about the end.
+    pub(crate) late_progress_ms: Option<u32>,
+    /// RenderIO only: `false` sends callbacks unsigned in spite of a secret;
+    /// whether it signs those to a URL of one render is not known.
+    pub(crate) callback_signed: bool,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            duration_ms: 3_000,
+            queued_ms: 500,
+            fail_with: None,
+            freeze_progress: None,
+            result_url: None,
+            result_shape: ResultShape::Url,
+            timeout_after_ms: None,
+            storage_delay_ms: 0,
+            accepted_status: AcceptedStatus::OK,
+            submit_status: None,
+            submit_status_times: None,
+            submit_body: None,
+            submit_delay_ms: 0,
+            status_code: None,
+            status_code_times: None,
+            retry_after: None,
+            callback: CallbackPlan::default(),
+            callback_retry_ms: 500,
+            callback_shape: CallbackShape::FlatStrings,
+            callback_content_type: CallbackContentType::Json,
+            progress_callbacks: 2,
+            late_progress_ms: None,
+            callback_signed: true,
+        }
+    }
+}
+
+/// Which callbacks a finished render sends.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct CallbackPlan {
+    /// Copies that set out together.
+    pub(crate) times: u32,
+    /// Between the end of the render and its callback.
+    pub(crate) delay_ms: u32,
+    /// The callback is lost.
+    pub(crate) skip: bool,
+    /// One more copy, this much after the others.
+    pub(crate) late_ms: Option<u32>,
+    /// What the callback says in place of the true status.
+    pub(crate) status_override: Option<String>,
+}
+
+impl Default for CallbackPlan {
+    fn default() -> Self {
+        Self { times: 1, delay_ms: 0, skip: false, late_ms: None, status_override: None }
+    }
+}
+
+impl CallbackPlan {
+    /// How long after its cause each copy of a callback sets out. Empty when it
+    /// is to be lost.
+    pub(crate) fn copies(&self) -> Vec<Duration> {
+        /// Enough for any test of duplicates, too few to be a mistake that hurts.
+        const MAX_COPIES: u32 = 100;
+
+        if self.skip {
+            return Vec::new();
+        }
+        let first = Duration::from_millis(self.delay_ms.into());
+        let late = self.late_ms.map(|ms| first + Duration::from_millis(ms.into()));
+        (0..self.times.min(MAX_COPIES)).map(|_| first).chain(late).collect()
+    }
+}
+
+/// What to do with one submit.
+pub(crate) struct Plan {
+    pub(crate) scenario: Arc<Scenario>,
+    /// The status to refuse it with.
+    pub(crate) refusal: Option<StatusCode>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    provider: &'static str,
+    mark: String,
+    scenario: Arc<Scenario>,
+    refusals: u32,
+}
+
+/// All scenarios, the newest last.
+#[derive(Debug, Default)]
+pub(crate) struct Scenarios {
+    entries: VecDeque<Entry>,
+}
+
+impl Scenarios {
+    /// Sets or replaces the scenario of `mark`, and starts its counts anew.
+    pub(crate) fn put(&mut self, provider: &'static str, mark: String, scenario: Scenario) {
+        self.entries.retain(|entry| entry.provider != provider || entry.mark != mark);
+        if self.entries.len() >= MAX_SCENARIOS {
+            self.entries.pop_front();
+        }
+        let scenario = Arc::new(scenario);
+        self.entries.push_back(Entry { provider, mark, scenario, refusals: 0 });
+    }
+
+    /// What holds for a submit of `body`: the newest scenario whose mark is in
+    /// it, or the defaults. Counts the refusal that it plans.
+    pub(crate) fn plan(&mut self, provider: &str, body: &str) -> Plan {
+        let found = self
+            .entries
+            .iter_mut()
+            .rev()
+            .find(|entry| entry.provider == provider && body.contains(&entry.mark));
+        let Some(entry) = found else {
+            return Plan { scenario: Arc::default(), refusal: None };
+        };
+        let scenario = Arc::clone(&entry.scenario);
+        let used_up = scenario.submit_status_times.is_some_and(|times| entry.refusals >= times);
+        let refusal = scenario.submit_status.filter(|_| !used_up).map(Status::get);
+        if refusal.is_some() {
+            entry.refusals += 1;
+        }
+        Plan { scenario, refusal }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(json: &str) -> Scenario {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn a_misspelt_knob_is_refused() {
+        for wrong in [
+            r#"{"durationMS":1}"#,
+            r#"{"callback":{"time":1}}"#,
+            r#"{"freezeProgress":1.1}"#,
+            r#"{"statusCode":100}"#,
+            r#"{"retryAfter":"1\n"}"#,
+        ] {
+            assert!(serde_json::from_str::<Scenario>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_newest_mark_in_the_body_decides() {
+        let mut scenarios = Scenarios::default();
+        scenarios.put("zvid", "product".to_owned(), scenario(r#"{"durationMs":1}"#));
+        scenarios.put("zvid", "product-7".to_owned(), scenario(r#"{"durationMs":2}"#));
+        scenarios.put("shotstack", "product-7".to_owned(), scenario(r#"{"durationMs":3}"#));
+
+        let mut duration = |provider, body| scenarios.plan(provider, body).scenario.duration_ms;
+        assert_eq!(duration("zvid", r#"{"name":"product-7"}"#), 2);
+        assert_eq!(duration("zvid", r#"{"name":"product-8"}"#), 1);
+        assert_eq!(duration("shotstack", r#"{"name":"product-7"}"#), 3);
+        assert_eq!(duration("shotstack", r#"{"name":"product-8"}"#), 3_000);
+    }
+
+    #[test]
+    fn refusals_run_out() {
+        let mut scenarios = Scenarios::default();
+        let twice = scenario(r#"{"submitStatus":503,"submitStatusTimes":2}"#);
+        scenarios.put("zvid", "m".to_owned(), twice);
+        let refusals: Vec<_> =
+            (0..3).map(|_| scenarios.plan("zvid", "m").refusal.map(|s| s.as_u16())).collect();
+        assert_eq!(refusals, [Some(503), Some(503), None]);
+    }
+
+    #[test]
+    fn callbacks_leave_when_the_plan_says() {
+        let leave = |json| -> Vec<u128> {
+            scenario(json).callback.copies().iter().map(Duration::as_millis).collect()
+        };
+        assert_eq!(leave(r#"{}"#), [0]);
+        assert_eq!(leave(r#"{"callback":{"times":2,"delayMs":5}}"#), [5, 5]);
+        assert_eq!(leave(r#"{"callback":{"delayMs":3,"lateMs":7}}"#), [3, 10]);
+        assert_eq!(leave(r#"{"callback":{"skip":true,"lateMs":7}}"#), [0u128; 0]);
+    }
+}

@@ -1,0 +1,309 @@
+//! What all providers have in common, shown with Zvid and Shotstack: submit,
+//! poll, refusals, callbacks.
+
+use std::time::Instant;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::polling::{assert_in_order, poll};
+use crate::world::{World, until};
+
+const ZVID_SUBMIT: &str = "/zvid/api/render/api-key";
+const SHOTSTACK_SUBMIT: &str = "/shotstack/render";
+
+/// Submits a good body with `mark` in it, and answers the path to poll.
+async fn zvid(world: &World, mark: &str, webhook_url: Option<&str>) -> String {
+    let mut body = json!({"payload": {"name": mark}});
+    if let Some(url) = webhook_url {
+        body["webhookUrl"] = url.into();
+    }
+    let answer = world.call(Method::POST, ZVID_SUBMIT, &body.to_string()).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    format!("/zvid/api/jobs/{}", answer.json()["jobId"].as_str().unwrap())
+}
+
+async fn shotstack(world: &World, mark: &str, callback: Option<&str>) -> String {
+    let body = json!({"timeline": {"mark": mark}, "output": {}, "callback": callback});
+    let answer = world.call(Method::POST, SHOTSTACK_SUBMIT, &body.to_string()).await;
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    format!("/shotstack/render/{}?data=false", answer.json()["response"]["id"].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn a_zvid_render_from_submit_to_result() {
+    let world = World::start().await;
+    world.set("/_control/scenarios/zvid/z-1", r#"{"queuedMs":200,"durationMs":600}"#).await;
+
+    let path = zvid(&world, "z-1", None).await;
+    let (seen, answer) = poll(&world, &path, "/state", "completed").await;
+
+    assert_in_order(&seen, &["queued", "active", "completed"]);
+    let id = path.rsplit('/').next().unwrap();
+    assert_eq!(answer["id"], id);
+    assert_eq!(answer["result"], format!("https://cdn.zvid.io/{id}.mp4"));
+}
+
+#[tokio::test]
+async fn a_shotstack_render_from_submit_to_result() {
+    let world = World::start().await;
+    let knobs = r#"{"queuedMs":200,"durationMs":1000,"resultUrl":"https://r.example/v.mp4"}"#;
+    world.set("/_control/scenarios/shotstack/s-1", knobs).await;
+
+    let path = shotstack(&world, "s-1", None).await;
+    let (seen, answer) = poll(&world, &path, "/response/status", "done").await;
+
+    assert_in_order(&seen, &["queued", "fetching", "rendering", "saving", "done"]);
+    assert_eq!(answer["response"]["url"], "https://r.example/v.mp4");
+}
+
+#[tokio::test]
+async fn renders_fail_when_told_to() {
+    let world = World::start().await;
+    let knobs = r#"{"durationMs":0,"failWith":"Failed to download image"}"#;
+    for provider in ["zvid", "shotstack"] {
+        world.set(&format!("/_control/scenarios/{provider}/f-1"), knobs).await;
+    }
+
+    let path = zvid(&world, "f-1", None).await;
+    let (_, answer) = poll(&world, &path, "/state", "failed").await;
+    assert_eq!(answer["failedReason"], "Failed to download image");
+    assert_eq!(answer["result"], Value::Null);
+
+    let path = shotstack(&world, "f-1", None).await;
+    let (_, answer) = poll(&world, &path, "/response/status", "failed").await;
+    assert_eq!(answer["response"]["error"], "Failed to download image");
+}
+
+#[tokio::test]
+async fn refusals_are_worded_as_the_provider_words_them() {
+    let world = World::start().await;
+    let wrong_key = [("x-api-key", "other")];
+    let mut answers = Vec::new();
+    for (method, path, headers, body) in [
+        (Method::POST, ZVID_SUBMIT, &wrong_key[..], "{}"),
+        (Method::GET, "/zvid/api/jobs/1", &[], ""),
+        (Method::POST, SHOTSTACK_SUBMIT, &wrong_key[..], "{}"),
+        (Method::GET, "/shotstack/render/1", &[], ""),
+    ] {
+        let answer = world.send(method, &world.url(path), headers, body).await;
+        answers.push(format!("{} {}", answer.status, answer.text));
+    }
+    for (method, path, body) in [
+        (Method::GET, "/zvid/api/jobs/7", ""),
+        (Method::POST, ZVID_SUBMIT, "{"),
+        (Method::DELETE, "/zvid/api/jobs/7", ""),
+        (Method::GET, "/shotstack/render/7", ""),
+        (Method::POST, SHOTSTACK_SUBMIT, "{"),
+        (Method::DELETE, "/shotstack/render/7", ""),
+    ] {
+        let answer = world.call(method, path, body).await;
+        answers.push(format!("{} {}", answer.status, answer.text));
+    }
+    insta::assert_snapshot!(answers.join("\n"), @r#"
+    401 {"error":"Unauthorized","message":"Invalid API key"}
+    401 {"error":"Unauthorized","message":"Invalid API key"}
+    403 {"message":"Forbidden"}
+    403 {"message":"Forbidden"}
+    404 {"error":"Not found","message":"Job not found"}
+    400 {"details":[{"field":"body","message":"must be valid JSON"}],"error":"Validation failed","message":"Please check your input and try again"}
+    404 {"error":"Not found","message":"Route not found"}
+    400 {"message":"Bad Request","response":"Render not found","success":false}
+    400 {"message":"Bad Request","response":"Invalid JSON","success":false}
+    403 {"message":"Missing Authentication Token"}
+    "#);
+    assert_eq!(world.look("/_control/renders").await, json!([]));
+}
+
+#[tokio::test]
+async fn the_same_zvid_job_id_is_the_same_render() {
+    let world = World::start().await;
+    let id = "550e8400-e29b-41d4-a716-446655440000";
+    let body = json!({"payload": {}, "jobId": id}).to_string();
+
+    for _ in 0..2 {
+        let answer = world.call(Method::POST, ZVID_SUBMIT, &body).await;
+        assert_eq!((answer.status, &answer.json()["jobId"]), (202, &json!(id)));
+    }
+
+    let renders = world.look("/_control/renders").await;
+    assert_eq!(renders.as_array().unwrap().len(), 1);
+    let requests = world.look(&format!("/_control/requests?mark={id}&provider=zvid")).await;
+    assert_eq!(requests.as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn submits_are_refused_as_often_as_told() {
+    let world = World::start().await;
+    let knobs = r#"{"submitStatus":429,"submitStatusTimes":1,"retryAfter":"1"}"#;
+    world.set("/_control/scenarios/shotstack/r-1", knobs).await;
+    let body = r#"{"timeline":{"mark":"r-1"},"output":{}}"#;
+
+    let refused = world.call(Method::POST, SHOTSTACK_SUBMIT, body).await;
+    assert_eq!((refused.status, refused.headers["retry-after"].as_bytes()), (429, &b"1"[..]));
+    assert_eq!(refused.text, r#"{"message":"Too Many Requests"}"#);
+    assert_eq!(world.look("/_control/renders?mark=r-1").await, json!([]));
+
+    assert_eq!(world.call(Method::POST, SHOTSTACK_SUBMIT, body).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_submit_is_refused_with_the_body_it_was_given() {
+    let world = World::start().await;
+    let knobs = r#"{"submitStatus":402,"submitBody":{"error":"no credits"}}"#;
+    world.set("/_control/scenarios/zvid/r-2", knobs).await;
+
+    let refused = world.call(Method::POST, ZVID_SUBMIT, r#"{"payload":{"name":"r-2"}}"#).await;
+    assert_eq!((refused.status, refused.text.as_str()), (402, r#"{"error":"no credits"}"#));
+}
+
+#[tokio::test]
+async fn a_delayed_answer_belongs_to_a_render_that_is_there() {
+    let world = World::start().await;
+    world.set("/_control/scenarios/zvid/d-1", r#"{"submitDelayMs":600000}"#).await;
+
+    let submit = world.call(Method::POST, ZVID_SUBMIT, r#"{"payload":{"name":"d-1"}}"#);
+    tokio::select! {
+        answer = submit => panic!("answered {}", answer.status),
+        _ = world.wait_for("/_control/renders?mark=d-1", |it| it[0]["state"] == "queued") => {}
+    }
+}
+
+#[tokio::test]
+async fn status_calls_fail_as_often_as_told() {
+    let world = World::start().await;
+    let knobs = r#"{"durationMs":0,"statusCode":503,"statusCodeTimes":2,"retryAfter":"7"}"#;
+    world.set("/_control/scenarios/zvid/p-1", knobs).await;
+    let path = zvid(&world, "p-1", None).await;
+
+    for expected in [503, 503, 200] {
+        let answer = world.call(Method::GET, &path, "").await;
+        let retry_after = answer.headers.get("retry-after").map(|value| value.as_bytes());
+        assert_eq!((answer.status, retry_after.is_some()), (expected, expected == 503));
+    }
+    let renders = world.look("/_control/renders?mark=p-1").await;
+    assert_eq!((&renders[0]["polls"], &renders[0]["state"]), (&json!(3), &json!("completed")));
+}
+
+#[tokio::test]
+async fn frozen_renders_stay_where_they_are() {
+    let world = World::start().await;
+    let knobs = r#"{"queuedMs":0,"durationMs":1,"freezeProgress":0.4}"#;
+    world.set("/_control/scenarios/zvid/h-1", knobs).await;
+    let path = zvid(&world, "h-1", None).await;
+
+    let answer = until("40 %", async || {
+        let answer = world.call(Method::GET, &path, "").await.json();
+        (answer["progress"]["percentage"] == 40).then_some(answer)
+    })
+    .await;
+    assert_eq!(answer["state"], "active");
+}
+
+#[tokio::test]
+async fn a_callback_is_repeated_until_it_is_taken() {
+    let world = World::start().await;
+    let knobs = r#"{"durationMs":50,"callbackRetryMs":10}"#;
+    world.set("/_control/scenarios/shotstack/c-1", knobs).await;
+    world.set("/_control/receivers/c-1", r#"{"answers":[{"status":500},{"status":404}]}"#).await;
+    shotstack(&world, "c-1", Some(&world.url("/receiver/c-1"))).await;
+
+    let path = "/_control/renders?mark=c-1";
+    let renders = world.wait_for(path, |it| it[0]["callbacks"][2]["status"] == 200).await;
+    let attempts = renders[0]["callbacks"].as_array().unwrap();
+    let statuses: Vec<_> = attempts.iter().map(|it| it["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [500, 404, 200]);
+
+    let received = world.look("/_control/receivers/c-1").await;
+    let received = received["received"].as_array().unwrap();
+    for (number, webhook) in (1..).zip(received) {
+        let headers = &webhook["headers"];
+        assert_eq!(headers["user-agent"], "Shotstack-Webhook/1.0");
+        assert_eq!(headers["x-shotstack-event-type"], "edit");
+        assert_eq!(headers["x-shotstack-attempt"], format!("{number}"));
+        assert_eq!(webhook["body"], attempts[0]["body"]);
+    }
+    let body: Value = serde_json::from_str(received[0]["body"].as_str().unwrap()).unwrap();
+    assert_eq!((&body["status"], &body["id"]), (&json!("done"), &renders[0]["id"]));
+}
+
+#[tokio::test]
+async fn a_redirect_is_an_answer_and_not_followed() {
+    let world = World::start().await;
+    // The late copy comes long after a repeat of the first would have.
+    let knobs = r#"{"durationMs":0,"callbackRetryMs":1,"callback":{"lateMs":200}}"#;
+    world.set("/_control/scenarios/zvid/c-2", knobs).await;
+    let moved = json!({"answers": [
+        {"status": 302, "headers": {"location": world.url("/receiver/elsewhere")}},
+    ]});
+    world.set("/_control/receivers/c-2", &moved.to_string()).await;
+    zvid(&world, "c-2", Some(&world.url("/receiver/c-2"))).await;
+
+    let path = "/_control/renders?mark=c-2";
+    let renders = world.wait_for(path, |it| it[0]["callbacks"][1].is_object()).await;
+    let attempts = renders[0]["callbacks"].as_array().unwrap();
+    assert_eq!((&attempts[0]["status"], &attempts[1]["status"]), (&json!(302), &json!(200)));
+    let submitted_at = renders[0]["submittedAt"].as_i64().unwrap();
+    assert!(attempts[1]["at"].as_i64().unwrap() - submitted_at >= 200);
+    assert_eq!(world.look("/_control/receivers/elsewhere").await["received"], json!([]));
+}
+
+#[tokio::test]
+async fn callbacks_come_twice_and_late_when_told_to() {
+    let world = World::start().await;
+    let knobs = r#"{"durationMs":20,"callback":{"times":2,"delayMs":30,"lateMs":100}}"#;
+    world.set("/_control/scenarios/zvid/c-3", knobs).await;
+    let begun = Instant::now();
+    zvid(&world, "c-3", Some(&world.url("/receiver/c-3"))).await;
+
+    let path = "/_control/receivers/c-3";
+    let received = world.wait_for(path, |it| it["received"][2].is_object()).await;
+    assert!(begun.elapsed().as_millis() >= 150, "the late one came early");
+    let received = received["received"].as_array().unwrap();
+    let deliveries: std::collections::HashSet<_> =
+        received.iter().map(|it| it["headers"]["x-zvid-delivery-id"].as_str().unwrap()).collect();
+    assert_eq!(deliveries.len(), 3);
+    assert!(received.iter().all(|it| it["headers"]["x-zvid-event"] == "render.completed"));
+    assert!(received.iter().all(|it| it["body"] == received[0]["body"]));
+}
+
+#[tokio::test]
+async fn a_callback_that_reaches_nobody_is_recorded_as_such() {
+    let world = World::start().await;
+    world.set("/_control/scenarios/zvid/c-4", r#"{"durationMs":0,"callbackRetryMs":1}"#).await;
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}/", listener.local_addr().unwrap())
+    };
+    zvid(&world, "c-4", Some(&nobody)).await;
+
+    let path = "/_control/renders?mark=c-4";
+    let renders = world.wait_for(path, |it| it[0]["callbacks"][3].is_object()).await;
+    for attempt in renders[0]["callbacks"].as_array().unwrap() {
+        assert_eq!((&attempt["status"], attempt["error"].is_string()), (&Value::Null, true));
+    }
+}
+
+#[tokio::test]
+async fn wrong_control_calls_are_refused() {
+    let world = World::start().await;
+    for (path, body, status) in [
+        ("/_control/scenarios/nobody/m", "{}", 400),
+        ("/_control/scenarios/zvid/m", r#"{"duration":1}"#, 422),
+        ("/_control/scenarios/zvid/m", r#"{"callbackShape":"flat"}"#, 422),
+        ("/_control/scenarios/shotstack/m", r#"{"resultShape":"url"}"#, 422),
+        ("/_control/secrets/nobody", r#"{"secret":"s"}"#, 400),
+        ("/_control/secrets/json2video", r#"{"secret":"s"}"#, 400),
+        ("/_control/secrets/viralsync", r#"{"secret":""}"#, 422),
+        ("/_control/account-webhooks/nobody", r#"{"url":"http://h/"}"#, 400),
+        ("/_control/account-webhooks/viralsync", r#"{"url":"http://h/"}"#, 400),
+        ("/_control/account-webhooks/zvid", r#"{"url":"http://h/"}"#, 400),
+        ("/_control/account-webhooks/renderio", r#"{"uri":"http://h/"}"#, 422),
+        ("/_control/receivers/r", r#"{"secret":"whsec_?"}"#, 400),
+        ("/_control/receivers/r", r#"{"answers":[{"status":99}]}"#, 422),
+        ("/_control/receivers/r", r#"{"answers":[{"headers":{"a b":"c"}}]}"#, 422),
+    ] {
+        assert_eq!(world.set(path, body).await, status, "{path} {body}");
+    }
+    assert_eq!(world.call(Method::GET, "/nobody/x", "").await.status, 404);
+}

@@ -1,0 +1,90 @@
+//! The webhook receiver: what it verifies, records and answers.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::Method;
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+
+use crate::world::{Answer, World};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap()
+}
+
+/// Posts `body`, signed at `timestamp` as if it were `signed_body`.
+async fn post(world: &World, name: &str, timestamp: i64, signed_body: &str, body: &str) -> Answer {
+    let signature =
+        Webhook::new(SECRET).unwrap().sign("msg_1", timestamp, signed_body.as_bytes()).unwrap();
+    let timestamp = timestamp.to_string();
+    let headers = [
+        ("webhook-id", "msg_1"),
+        ("webhook-timestamp", timestamp.as_str()),
+        ("webhook-signature", signature.as_str()),
+    ];
+    world.send(Method::POST, &world.url(&format!("/receiver/{name}")), &headers, body).await
+}
+
+async fn verdicts(world: &World, name: &str) -> Vec<(Value, Value)> {
+    let seen = world.look(&format!("/_control/receivers/{name}")).await;
+    let received = seen["received"].as_array().unwrap();
+    received.iter().map(|it| (it["verified"].clone(), it["verifyError"].clone())).collect()
+}
+
+#[tokio::test]
+async fn signatures_are_verified() {
+    let world = World::start().await;
+    let secret = json!({"secret": SECRET}).to_string();
+    assert_eq!(world.set("/_control/receivers/signed", &secret).await, 204);
+
+    post(&world, "signed", now(), "{}", "{}").await;
+    post(&world, "signed", now(), "{}", "{ }").await;
+    post(&world, "signed", now() - 3_600, "{}", "{}").await;
+    world.send(Method::POST, &world.url("/receiver/signed"), &[], "{}").await;
+
+    assert_eq!(
+        verdicts(&world, "signed").await,
+        [
+            (json!(true), Value::Null),
+            (json!(false), json!("signature invalid")),
+            (json!(false), json!("signature timestamp too old")),
+            (json!(false), json!("missing header id")),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn without_a_secret_nothing_is_verified() {
+    let world = World::start().await;
+    assert_eq!(post(&world, "plain", now(), "{}", "{}").await.status, 200);
+    assert_eq!(verdicts(&world, "plain").await, [(Value::Null, Value::Null)]);
+}
+
+#[tokio::test]
+async fn answers_are_used_up_in_order() {
+    let world = World::start().await;
+    let answers = r#"{"answers":[
+        {"status":503,"headers":{"retry-after":"2"},"body":"busy"},
+        {"status":410,"delayMs":10}
+    ]}"#;
+    world.set("/_control/receivers/moody", answers).await;
+
+    let first = post(&world, "moody", now(), "{}", "one").await;
+    assert_eq!((first.status, first.text.as_str()), (503, "busy"));
+    assert_eq!(first.headers["retry-after"], "2");
+    assert_eq!(post(&world, "moody", now(), "{}", "two").await.status, 410);
+    assert_eq!(post(&world, "moody", now(), "{}", "three").await.status, 200);
+
+    // New behaviour, old memory.
+    world.set("/_control/receivers/moody", "{}").await;
+    let seen = world.look("/_control/receivers/moody").await;
+    let seen: Vec<_> = seen["received"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| format!("{} {}", it["body"].as_str().unwrap(), it["answered"]))
+        .collect();
+    assert_eq!(seen, ["one 503", "two 410", "three 200"]);
+}

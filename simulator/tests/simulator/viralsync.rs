@@ -1,0 +1,219 @@
+//! ViralSync over HTTP.
+
+use hmac::{Hmac, KeyInit, Mac};
+use http::Method;
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use crate::polling::{assert_in_order, forced_refusals, key_refusals, poll, refusals};
+use crate::world::World;
+
+const SUBMIT: &str = "/viralsync/v1/render/jobs";
+const JOBS: &str = "/viralsync/v1/jobs";
+
+/// Submits a good movie with `mark` in it, and answers the path to poll.
+async fn submit(world: &World, mark: &str, callback_url: Option<&str>) -> String {
+    let mut body =
+        json!({"kind": "movie", "projectId": "p", "movie": {"title": mark, "scenes": [{}, {}]}});
+    if let Some(url) = callback_url {
+        body["callbackUrl"] = url.into();
+    }
+    let answer = world.call(Method::POST, SUBMIT, &body.to_string()).await;
+    assert_eq!((answer.status, &answer.json()["status"]), (202, &json!("queued")));
+    format!("{JOBS}/{}", answer.json()["jobId"].as_str().unwrap())
+}
+
+async fn set(world: &World, mark: &str, knobs: &Value) {
+    let path = format!("/_control/scenarios/viralsync/{mark}");
+    assert_eq!(world.set(&path, &knobs.to_string()).await, 204);
+}
+
+/// Each webhook's body, after its signature with `secret` has been verified.
+fn verified(received: &Value, secret: &str) -> Vec<Value> {
+    let webhooks = received["received"].as_array().unwrap().iter();
+    let body = |webhook: &Value| {
+        let body = webhook["body"].as_str().unwrap();
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+        mac.update(body.as_bytes());
+        let expected = hex::encode(mac.finalize().into_bytes());
+        assert_eq!(webhook["headers"]["x-render-signature"], expected);
+        serde_json::from_str(body).unwrap()
+    };
+    webhooks.map(body).collect()
+}
+
+#[tokio::test]
+async fn a_job_from_submit_to_result() {
+    let world = World::start().await;
+    set(&world, "v-1", &json!({"queuedMs": 200, "durationMs": 1_000})).await;
+
+    let path = submit(&world, "v-1", None).await;
+    let (seen, answer) = poll(&world, &path, "/status", "done").await;
+
+    assert_in_order(&seen, &["queued", "running", "waiting", "running", "done"]);
+    let id = path.rsplit('/').next().unwrap();
+    assert_eq!(answer["outputUrl"], format!("https://r2.viralsync.io/outputs/{id}/output.mp4"));
+    assert_eq!((&answer["progress"], &answer["type"]), (&json!(1.0), &json!("render")));
+    assert_eq!(answer["payload"]["movie"]["title"], "v-1");
+}
+
+#[tokio::test]
+async fn a_job_that_fails() {
+    let world = World::start().await;
+    set(&world, "v-2", &json!({"durationMs": 0, "failWith": "SCENE_RENDER_FAILED: x"})).await;
+    let path = submit(&world, "v-2", None).await;
+    let (_, answer) = poll(&world, &path, "/status", "failed").await;
+    assert_eq!(answer["error"], "SCENE_RENDER_FAILED: x");
+}
+
+#[tokio::test]
+async fn refusals_are_worded_as_the_provider_words_them() {
+    let world = World::start().await;
+    insta::assert_snapshot!(key_refusals(&world, JOBS).await, @r#"
+    401 {"code":"UNAUTHORIZED","error":"Invalid or missing API key."}
+    401 {"code":"UNAUTHORIZED","error":"Invalid or missing API key."}
+    "#);
+    let calls = [
+        (Method::GET, "/viralsync/v1/jobs/nobody", ""),
+        (Method::POST, "/viralsync/v1/jobs/nobody/cancel", ""),
+        (Method::DELETE, "/viralsync/v1/jobs/nobody", ""),
+        (Method::POST, SUBMIT, "{"),
+        (Method::POST, SUBMIT, "{}"),
+        (Method::GET, "/viralsync/v1/jobs?limit=0", ""),
+        (Method::GET, "/viralsync/v1/jobs?cursor=x", ""),
+    ];
+    insta::assert_snapshot!(refusals(&world, &calls).await, @r#"
+    404 {"code":"NOT_FOUND","error":"Job not found."}
+    404 {"code":"NOT_FOUND","error":"Job not found."}
+    404 {"code":"NOT_FOUND","error":"Not found."}
+    400 {"code":"INVALID_REQUEST","error":"Request body is not valid JSON."}
+    400 {"code":"INVALID_REQUEST","error":"kind must be \"movie\""}
+    400 {"code":"INVALID_REQUEST","error":"limit must be between 1 and 100"}
+    400 {"code":"INVALID_REQUEST","error":"cursor is not valid"}
+    "#);
+    let body = r#"{"kind":"movie","projectId":"refused","movie":{"scenes":[{}]}}"#;
+    let statuses = [400, 401, 402, 403, 404, 409, 429, 500, 503];
+    insta::assert_snapshot!(
+        forced_refusals(&world, "viralsync", SUBMIT, body, &statuses).await, @r#"
+    400 {"code":"INVALID_REQUEST","error":"Invalid request."}
+    401 {"code":"API_KEY_REVOKED","error":"This API key has been revoked."}
+    402 {"code":"RENDER_QUOTA_EXCEEDED","error":"Monthly render quota exceeded."}
+    403 {"code":"FORBIDDEN","error":"Forbidden."}
+    404 {"code":"NOT_FOUND","error":"Job not found."}
+    409 {"code":"CONCURRENCY_LIMIT_EXCEEDED","error":"Concurrent render limit exceeded."}
+    429 (14) {"code":"RATE_LIMITED","error":"Rate limit exceeded."}
+    500 {"code":"INTERNAL_ERROR","error":"Internal error."}
+    503 {"code":"SERVICE_UNAVAILABLE","error":"Service unavailable."}
+    "#);
+}
+
+#[tokio::test]
+async fn callbacks_are_signed_and_tell_of_progress() {
+    let world = World::start().await;
+    world.set("/_control/secrets/viralsync", r#"{"secret":"whsec_viral"}"#).await;
+    let knobs = json!({"queuedMs": 0, "durationMs": 300, "lateProgressMs": 100});
+    set(&world, "v-3", &knobs).await;
+    submit(&world, "v-3", Some(&world.url("/receiver/v-3"))).await;
+
+    let path = "/_control/receivers/v-3";
+    let received = world.wait_for(path, |it| it["received"][3].is_object()).await;
+    let bodies = verified(&received, "whsec_viral");
+    let mut told: Vec<String> = bodies
+        .iter()
+        .map(|body| format!("{} {} {}", body["status"], body["phase"], body["progress"]))
+        .collect();
+    // A busy machine may send them in another order than they were due in.
+    told.sort_unstable();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    "done" null 1.0
+    "running" "rendering" 0.5
+    "running" "rendering" 0.66
+    "waiting" "waiting" 0.33
+    "#);
+
+    let held_up = bodies.iter().position(|body| body["progress"] == 0.5).unwrap();
+    let renders = world.look("/_control/renders?mark=v-3").await;
+    let ended_at = renders[0]["submittedAt"].as_i64().unwrap() + 300;
+    assert!(received["received"][held_up]["at"].as_i64().unwrap() >= ended_at + 100);
+}
+
+#[tokio::test]
+async fn without_a_secret_callbacks_are_unsigned() {
+    let world = World::start().await;
+    world.set("/_control/secrets/viralsync", r#"{"secret":"s"}"#).await;
+    world.set("/_control/secrets/viralsync", r#"{"secret":null}"#).await;
+    set(&world, "v-4", &json!({"durationMs": 0, "progressCallbacks": 0})).await;
+    submit(&world, "v-4", Some(&world.url("/receiver/v-4"))).await;
+    let path = "/_control/receivers/v-4";
+    let received = world.wait_for(path, |it| it["received"][0].is_object()).await;
+    assert_eq!(received["received"][0]["headers"]["x-render-signature"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_redirect_is_no_good_answer() {
+    let world = World::start().await;
+    let knobs = json!({"durationMs": 0, "progressCallbacks": 0, "callbackRetryMs": 1});
+    set(&world, "v-5", &knobs).await;
+    world.set("/_control/receivers/v-5", r#"{"answers":[{"status":302}]}"#).await;
+    submit(&world, "v-5", Some(&world.url("/receiver/v-5"))).await;
+    let path = "/_control/renders?mark=v-5";
+    let renders = world.wait_for(path, |it| it[0]["callbacks"][1]["status"].is_u64()).await;
+    let callbacks = &renders[0]["callbacks"];
+    assert_eq!((&callbacks[0]["status"], &callbacks[1]["status"]), (&json!(302), &json!(200)));
+    assert_eq!(callbacks[0]["body"], callbacks[1]["body"]);
+}
+
+#[tokio::test]
+async fn a_cancelled_job_tells_of_that_and_of_nothing_else() {
+    let world = World::start().await;
+    world.set("/_control/secrets/viralsync", r#"{"secret":"s"}"#).await;
+    let knobs = json!({"queuedMs": 0, "durationMs": 1_500, "progressCallbacks": 1,
+        "callback": {"lateMs": 2_000}});
+    set(&world, "v-6", &knobs).await;
+    let path = submit(&world, "v-6", Some(&world.url("/receiver/v-6"))).await;
+
+    let cancel = format!("{path}/cancel");
+    let first = world.call(Method::POST, &cancel, "").await;
+    let second = world.call(Method::POST, &cancel, "").await;
+    assert_eq!((first.status, first.text.as_str(), second.status), (202, "{}", 409));
+    assert_eq!(second.json()["code"], "INVALID_STATUS_TRANSITION");
+    assert_eq!(world.call(Method::GET, &path, "").await.json()["status"], "cancelled");
+
+    // The late copy leaves after everything else would have.
+    let at = "/_control/receivers/v-6";
+    let received = world.wait_for(at, |it| it["received"][1].is_object()).await;
+    let bodies = verified(&received, "s");
+    assert_eq!(bodies.len(), 2);
+    assert!(bodies.iter().all(|body| body["status"] == "cancelled" && *body == bodies[0]));
+    let renders = world.look("/_control/renders?mark=v-6").await;
+    assert_eq!(renders[0]["state"], "cancelled");
+}
+
+#[tokio::test]
+async fn jobs_are_listed_newest_first() {
+    let world = World::start().await;
+    set(&world, "l-", &json!({"durationMs": 600_000})).await;
+    set(&world, "l-2", &json!({"durationMs": 0})).await;
+    let mut ids = Vec::new();
+    for mark in ["l-1", "l-2", "l-3"] {
+        let path = submit(&world, mark, None).await;
+        ids.push(path.rsplit('/').next().unwrap().to_owned());
+    }
+    let list = async |query: &str| {
+        let page = world.call(Method::GET, &format!("{JOBS}?{query}"), "").await.json();
+        let jobs = page["jobs"].as_array().unwrap();
+        let ids: Vec<String> =
+            jobs.iter().map(|job| job["jobId"].as_str().unwrap().to_owned()).collect();
+        (ids, page["nextCursor"].as_str().map(str::to_owned))
+    };
+
+    let (first, cursor) = list("limit=2").await;
+    assert_eq!(first, [ids[2].clone(), ids[1].clone()]);
+    let cursor = cursor.unwrap();
+    let cursor: String = url::form_urlencoded::byte_serialize(cursor.as_bytes()).collect();
+    // What is new meanwhile moves nothing.
+    submit(&world, "l-4", None).await;
+    assert_eq!(list(&format!("limit=2&cursor={cursor}")).await, (vec![ids[0].clone()], None));
+    assert_eq!(list("status=done").await, (vec![ids[1].clone()], None));
+    assert_eq!(list("type=transcription").await, (Vec::new(), None));
+}
