@@ -1,0 +1,82 @@
+//! The HTTP API, from outside.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use ureq::Agent;
+use ureq::http::Response;
+
+/// One stack's API.
+pub(crate) struct Api {
+    agent: Agent,
+    url: String,
+    key: String,
+}
+
+impl Api {
+    pub(crate) fn new(url: &str, key: &str) -> Self {
+        let config = Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(35)))
+            // The key goes to the stack's own host and nowhere else.
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .build();
+        Self {
+            agent: config.into(),
+            url: url.trim_end_matches('/').to_owned(),
+            key: key.to_owned(),
+        }
+    }
+
+    pub(crate) fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value> {
+        let request = self.agent.get(self.at(path)).header("authorization", self.bearer());
+        let request =
+            query.iter().fold(request, |request, (name, value)| request.query(name, value));
+        read(request.call())
+    }
+
+    pub(crate) fn put(&self, path: &[&str], body: &Value) -> Result<Value> {
+        let request = self.agent.put(self.at(path)).header("authorization", self.bearer());
+        read(request.send_json(body))
+    }
+
+    pub(crate) fn post(&self, path: &[&str]) -> Result<Value> {
+        let request = self.agent.post(self.at(path)).header("authorization", self.bearer());
+        read(request.send_empty())
+    }
+
+    pub(crate) fn submit(&self, body: &Value, key: Option<&str>) -> Result<Value> {
+        let request = self.agent.post(self.at(&["v1", "jobs"]));
+        let request = request.header("authorization", self.bearer());
+        let request = match key {
+            Some(key) => request.header("idempotency-key", key),
+            None => request,
+        };
+        read(request.send_json(body))
+    }
+
+    fn at(&self, path: &[&str]) -> String {
+        format!("{}/{}", self.url, path.join("/"))
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.key)
+    }
+}
+
+/// The answer's JSON; a problem document becomes an error that says what it says.
+fn read(response: Result<Response<ureq::Body>, ureq::Error>) -> Result<Value> {
+    let mut response = response.context("the stack does not answer")?;
+    let status = response.status();
+    let text = response.body_mut().read_to_string().context("the answer broke off")?;
+    let body: Value = serde_json::from_str(&text)
+        .with_context(|| format!("the answer ({status}) is not JSON; is the URL right?"))?;
+    if status.is_success() {
+        return Ok(body);
+    }
+    let word = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or("?").to_owned();
+    let field = body.get("field").and_then(Value::as_str);
+    let field = field.map(|field| format!(" (field {field})")).unwrap_or_default();
+    bail!("{status}, {}{field}: {}", word("code"), word("detail"))
+}

@@ -1,0 +1,265 @@
+//! `relay`: what an operator or developer types.
+//!
+//! It speaks the public HTTP API, so whatever it shows, a program can have too. Provider specs
+//! it checks by itself, with the code that the functions run.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+
+mod api;
+mod provider;
+mod show;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use chrono::Utc;
+use clap::{Args, Parser, Subcommand};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::api::Api;
+
+/// Submit render jobs, see what became of them, send webhooks again.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which stack to talk to.
+#[derive(Args)]
+struct Target {
+    /// Base URL of the stack's HTTP API (its output `ApiUrl`).
+    #[arg(long, env = "RELAY_URL", global = true)]
+    url: Option<String>,
+    /// One of the stack's API keys.
+    #[arg(long, env = "RELAY_API_KEY", global = true, hide_env_values = true)]
+    api_key: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make an API key, and say how to let it in.
+    NewKey {
+        /// The stack's name.
+        #[arg(long)]
+        stack: String,
+    },
+    /// Submit a payload to a provider.
+    Submit(Submit),
+    /// Show one job.
+    Show {
+        /// The job's id.
+        job: String,
+    },
+    /// Follow one job until it is delivered or over.
+    Watch {
+        /// The job's id.
+        job: String,
+        /// Give up after so many seconds.
+        #[arg(long, default_value_t = 3600)]
+        timeout: u64,
+    },
+    /// List jobs, newest first.
+    List {
+        /// Only those of this source record.
+        #[arg(long, conflicts_with = "state", required_unless_present = "state")]
+        source: Option<String>,
+        /// Only those in this state.
+        #[arg(long)]
+        state: Option<String>,
+    },
+    /// Show a job's deliveries with every attempt.
+    Deliveries {
+        /// The job's id.
+        job: String,
+    },
+    /// Send a job's last event again.
+    Redeliver {
+        /// The job's id.
+        job: String,
+    },
+    /// Work on a spec of a provider of your own.
+    #[command(subcommand)]
+    Provider(Provider),
+    /// Set the default receiver; prints the signing secret the first time.
+    SetReceiver {
+        /// Its URL.
+        receiver: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum Provider {
+    /// Check a spec, say what it means, and try it on what the provider said. Asks nobody.
+    Check {
+        /// The spec.
+        file: PathBuf,
+        /// A recorded conversation with the provider, and what should be understood of it.
+        #[arg(long)]
+        conversation: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+struct Submit {
+    /// A file with the provider's own payload, as JSON.
+    payload: PathBuf,
+    /// Who renders, such as `zvid`.
+    #[arg(long)]
+    provider: String,
+    /// Your id of what is rendered.
+    #[arg(long)]
+    source: String,
+    /// Your name for the payload's shape.
+    #[arg(long)]
+    payload_version: Option<String>,
+    /// Where this job's webhooks go instead of the default receiver.
+    #[arg(long)]
+    callback_url: Option<String>,
+    /// Makes repeating this command harmless.
+    #[arg(long)]
+    idempotency_key: Option<String>,
+    /// Your own data, echoed in events.
+    #[arg(long, value_name = "NAME=VALUE")]
+    metadata: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("relay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let api = || {
+        let url = cli.target.url.as_deref().context("give --url or set RELAY_URL")?;
+        let key = cli.target.api_key.as_deref().context("give --api-key or set RELAY_API_KEY")?;
+        Ok::<_, anyhow::Error>(Api::new(url, key))
+    };
+    match &cli.command {
+        Command::NewKey { stack } => new_key(stack),
+        Command::Submit(submit) => {
+            let job = api()?.submit(&body(submit)?, submit.idempotency_key.as_deref())?;
+            println!("{}", show::job(&job));
+            Ok(())
+        }
+        Command::Show { job } => {
+            println!("{}", show::job(&api()?.get(&["v1", "jobs", job], &[])?));
+            Ok(())
+        }
+        Command::Watch { job, timeout } => watch(&api()?, job, Duration::from_secs(*timeout)),
+        Command::List { source, state } => {
+            let filters = [("sourceRecordId", source), ("state", state)];
+            let filters: Vec<_> = filters
+                .iter()
+                .filter_map(|(name, value)| Some((*name, value.as_deref()?)))
+                .collect();
+            println!("{}", show::jobs(&api()?.get(&["v1", "jobs"], &filters)?));
+            Ok(())
+        }
+        Command::Deliveries { job } => {
+            let deliveries = api()?.get(&["v1", "jobs", job, "deliveries"], &[])?;
+            println!("{}", show::deliveries(&deliveries));
+            Ok(())
+        }
+        Command::Redeliver { job } => {
+            let delivery = api()?.post(&["v1", "jobs", job, "redeliver"])?;
+            println!("{}", show::deliveries(&json!({"deliveries": [delivery]})));
+            Ok(())
+        }
+        Command::Provider(Provider::Check { file, conversation }) => {
+            check(file, conversation.as_deref())
+        }
+        Command::SetReceiver { receiver } => {
+            let config = api()?.put(&["v1", "webhook-config"], &json!({"url": receiver}))?;
+            println!("{}", show::receiver(&config));
+            Ok(())
+        }
+    }
+}
+
+fn new_key(stack: &str) -> Result<()> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).context("this system has no random numbers")?;
+    let key = format!("rr_{}", hex::encode(bytes));
+    let hash = hex::encode(Sha256::digest(&key));
+    println!("{}", show::new_key(&key, &hash, stack));
+    Ok(())
+}
+
+/// Prints everything before it fails for what is wrong.
+fn check(file: &Path, conversation: Option<&Path>) -> Result<()> {
+    let spec = provider::Checked::parse(&file.display().to_string(), &read(file)?)?;
+    println!("{}", spec.meaning());
+    let Some(conversation) = conversation else { return Ok(()) };
+    let name = conversation.display().to_string();
+    let replay = spec.replay(&name, &read(conversation)?, Utc::now())?;
+    println!("\n{}", replay.text);
+    match replay.mismatches {
+        0 => Ok(()),
+        1 => bail!("{name}: 1 expectation is not met"),
+        many => bail!("{name}: {many} expectations are not met"),
+    }
+}
+
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+fn body(submit: &Submit) -> Result<Value> {
+    let file = submit.payload.display();
+    let text = read(&submit.payload)?;
+    let payload: Value =
+        serde_json::from_str(&text).with_context(|| format!("{file} is not JSON"))?;
+    let mut metadata = Map::new();
+    for pair in &submit.metadata {
+        let (name, value) =
+            pair.split_once('=').with_context(|| format!("`{pair}` is not NAME=VALUE"))?;
+        metadata.insert(name.to_owned(), value.into());
+    }
+    Ok(json!({
+        "provider": submit.provider,
+        "payload": payload,
+        "sourceRecordId": submit.source,
+        "payloadVersion": submit.payload_version,
+        "callbackUrl": submit.callback_url,
+        "metadata": metadata,
+    }))
+}
+
+/// Prints a line whenever something changed, until nothing more will.
+fn watch(api: &Api, id: &str, timeout: Duration) -> Result<()> {
+    let started = std::time::Instant::now();
+    let mut last = String::new();
+    loop {
+        let job = api.get(&["v1", "jobs", id], &[])?;
+        let line = show::line(&job);
+        if line != last {
+            println!("{:>6.1} s  {line}", started.elapsed().as_secs_f64());
+            last = line;
+        }
+        if show::is_over(&job) {
+            println!("\n{}", show::job(&job));
+            return Ok(());
+        }
+        if started.elapsed() > timeout {
+            bail!("job {id} is still {last} after {} s", timeout.as_secs());
+        }
+        wait_a_second();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a command line that follows a job has to wait")]
+fn wait_a_second() {
+    std::thread::sleep(Duration::from_secs(1));
+}

@@ -1,0 +1,241 @@
+//! Answers of the API as text for people. Pure: JSON in, text out.
+
+use serde_json::Value;
+
+/// One job: facts, then its history.
+pub(crate) fn job(job: &Value) -> String {
+    let mut rows = vec![
+        ("job", text(job, "jobId")),
+        ("state", state(job)),
+        ("provider", provider(job)),
+        ("source", text(job, "sourceRecordId")),
+        ("shape", text(job, "payloadVersion")),
+        ("result", text(job, "resultUrl")),
+        ("expires", text(job, "resultExpiresAt")),
+        ("checked", checked(job)),
+        ("delivery", delivery(job)),
+    ];
+    if let Some(failure) = job.get("failure").filter(|failure| !failure.is_null()) {
+        rows.push(("failure", format!("{}: {}", text(failure, "code"), text(failure, "message"))));
+    }
+    let facts = rows.into_iter().filter(|(_, value)| !value.is_empty());
+    let facts = facts.map(|(name, value)| format!("{name:<10}{value}"));
+    let history = list(job, "timeline")
+        .iter()
+        .map(|line| format!("{:<10}{}  {}", "", text(line, "at"), text(line, "state")));
+    facts.chain(history).collect::<Vec<_>>().join("\n")
+}
+
+/// One job on one line, for following it.
+pub(crate) fn line(job: &Value) -> String {
+    let delivery = delivery(job);
+    let delivery =
+        if delivery.is_empty() { String::new() } else { format!(", webhook {delivery}") };
+    format!("{}{delivery}", state(job))
+}
+
+/// Whether nothing more will happen to a job by itself.
+pub(crate) fn is_over(job: &Value) -> bool {
+    let ended = !job.get("settledAt").is_none_or(Value::is_null);
+    let delivery = job.get("delivery").filter(|delivery| !delivery.is_null());
+    ended && delivery.is_none_or(|delivery| text(delivery, "state") != "pending")
+}
+
+/// A page of jobs.
+pub(crate) fn jobs(page: &Value) -> String {
+    let mut rows = vec![["job", "created", "provider", "source", "state"].map(str::to_owned)];
+    rows.extend(list(page, "jobs").iter().map(|job| {
+        ["jobId", "createdAt", "provider", "sourceRecordId", "state"].map(|name| text(job, name))
+    }));
+    let mut table = aligned(&rows);
+    if rows.len() == 1 {
+        table.push_str("\n(none)");
+    }
+    if !page.get("next").is_none_or(Value::is_null) {
+        table.push_str("\n(more; the API pages with `cursor`)");
+    }
+    table
+}
+
+/// A job's deliveries, each with its attempts.
+pub(crate) fn deliveries(page: &Value) -> String {
+    let blocks = list(page, "deliveries").iter().map(|delivery| {
+        let head = format!(
+            "{}  {}  {}\n{:<10}{}",
+            text(delivery, "eventId"),
+            text(delivery, "event"),
+            text(delivery, "state"),
+            "to",
+            text(delivery, "url"),
+        );
+        let mut rows = vec![["attempt", "at", "took", "answer"].map(str::to_owned)];
+        rows.extend(list(delivery, "attempts").iter().enumerate().map(|(number, attempt)| {
+            let took = format!("{} ms", text(attempt, "durationMs"));
+            let answer = format!("{}{}", text(attempt, "status"), text(attempt, "error"));
+            [(number + 1).to_string(), text(attempt, "at"), took, answer]
+        }));
+        let next = text(delivery, "nextAttemptAt");
+        let next = if next.is_empty() { next } else { format!("\n{:<10}{next}", "next") };
+        format!("{head}\n{}{next}", aligned(&rows))
+    });
+    let blocks: Vec<String> = blocks.collect();
+    if blocks.is_empty() { "(no deliveries)".into() } else { blocks.join("\n\n") }
+}
+
+/// The receiver that was set.
+pub(crate) fn receiver(config: &Value) -> String {
+    let secret = text(config, "secret");
+    let secret = match secret.is_empty() {
+        true => "unchanged (it is shown only when it is made)".to_owned(),
+        false => format!("{secret}\n{:<10}keep it: it is not shown again", ""),
+    };
+    format!("{:<10}{}\n{:<10}{secret}", "receiver", text(config, "url"), "secret")
+}
+
+/// A new API key and how to let it in.
+pub(crate) fn new_key(key: &str, hash: &str, stack: &str) -> String {
+    format!(
+        "API key (shown once; keep it):\n  {key}\n\nLet it in (several hashes may stand there, \
+         separated by commas):\n  aws ssm put-parameter --overwrite --type String \\\n    --name \
+         /render-relay/{stack}/api-key-hashes \\\n    --value {hash}"
+    )
+}
+
+fn state(job: &Value) -> String {
+    let state = text(job, "state");
+    match job.get("progress").and_then(Value::as_f64) {
+        Some(progress) if state == "processing" => format!("{state} {:.0} %", progress * 100.0),
+        Some(_) | None => state,
+    }
+}
+
+fn provider(job: &Value) -> String {
+    let render = text(job, "renderJobId");
+    let render = if render.is_empty() { render } else { format!(", render {render}") };
+    format!("{}{render}", text(job, "provider"))
+}
+
+fn checked(job: &Value) -> String {
+    match text(job, "lastCheckedAt") {
+        at if at.is_empty() => at,
+        at => format!("{at}, {} times", text(job, "attemptCount")),
+    }
+}
+
+fn delivery(job: &Value) -> String {
+    let Some(delivery) = job.get("delivery").filter(|delivery| !delivery.is_null()) else {
+        return String::new();
+    };
+    let attempts = text(delivery, "attempts");
+    format!("{} after {attempts} attempt(s)", text(delivery, "state"))
+}
+
+fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let lines = rows.iter().map(|row| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// A member as text; empty when it is absent or null.
+fn text(value: &Value, name: &str) -> String {
+    match value.get(name) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None => String::new(),
+        Some(other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn finished() -> Value {
+        json!({
+            "jobId": "job_1", "state": "completed", "provider": "zvid", "renderJobId": "r-1",
+            "sourceRecordId": "product-123", "payloadVersion": null, "progress": 1.0,
+            "resultUrl": "https://cdn/x.mp4", "resultExpiresAt": null, "failure": null,
+            "settledAt": "2026-05-24T12:00:09.000Z", "lastCheckedAt": "2026-05-24T12:00:09.000Z",
+            "attemptCount": 4, "delivery": {"state": "delivered", "attempts": 1},
+            "timeline": [
+                {"state": "submitting", "at": "2026-05-24T12:00:00.000Z"},
+                {"state": "completed", "at": "2026-05-24T12:00:09.000Z"},
+            ],
+        })
+    }
+
+    #[test]
+    fn a_job_reads_top_down() {
+        insta::assert_snapshot!(job(&finished()), @r"
+        job       job_1
+        state     completed
+        provider  zvid, render r-1
+        source    product-123
+        result    https://cdn/x.mp4
+        checked   2026-05-24T12:00:09.000Z, 4 times
+        delivery  delivered after 1 attempt(s)
+                  2026-05-24T12:00:00.000Z  submitting
+                  2026-05-24T12:00:09.000Z  completed
+        ");
+    }
+
+    #[test]
+    fn a_job_is_over_when_its_webhook_is_too() {
+        let mut job = finished();
+        assert!(is_over(&job));
+        job["delivery"]["state"] = json!("pending");
+        assert!(!is_over(&job));
+        job["delivery"] = json!(null);
+        assert!(is_over(&job), "nobody receives webhooks");
+        job["settledAt"] = json!(null);
+        job["state"] = json!("processing");
+        job["progress"] = json!(0.5);
+        assert!(!is_over(&job));
+        assert_eq!(line(&job), "processing 50 %");
+    }
+
+    #[test]
+    fn attempts_stand_in_columns() {
+        let page = json!({"deliveries": [{
+            "eventId": "evt_1", "event": "video.render.completed", "state": "pending",
+            "url": "https://shop.example/hooks", "nextAttemptAt": "2026-05-24T12:05:00.000Z",
+            "attempts": [
+                {"at": "2026-05-24T12:00:00.000Z", "durationMs": 12, "status": 500, "error": null},
+                {"at": "2026-05-24T12:00:05.000Z", "durationMs": 15000, "status": null,
+                 "error": "timeout"},
+            ],
+        }]});
+        insta::assert_snapshot!(deliveries(&page), @r"
+        evt_1  video.render.completed  pending
+        to        https://shop.example/hooks
+        attempt  at                        took      answer
+        1        2026-05-24T12:00:00.000Z  12 ms     500
+        2        2026-05-24T12:00:05.000Z  15000 ms  timeout
+        next      2026-05-24T12:05:00.000Z
+        ");
+        assert_eq!(deliveries(&json!({"deliveries": []})), "(no deliveries)");
+    }
+
+    #[test]
+    fn a_list_is_a_table() {
+        let page = json!({"jobs": [finished()], "next": "x"});
+        insta::assert_snapshot!(jobs(&page), @r"
+        job    created  provider  source       state
+        job_1           zvid      product-123  completed
+        (more; the API pages with `cursor`)
+        ");
+    }
+}
