@@ -1,0 +1,102 @@
+//! The reference library and Svix's, on input that all editions read alike: ids without
+//! `.`, canonical numbers, bodies of text. They must take what we sign, and our verifier must
+//! say of every request what they say.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use chrono::DateTime;
+use domain::signature::{SigningSecrets, WebhookSecret};
+use domain::verifier::{Incoming, SignatureScheme, Verdict};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use proptest::prelude::*;
+
+fn scheme() -> SignatureScheme {
+    serde_json::from_str(
+        r#"{
+            "method": {"kind": "hmac", "hash": "sha256"},
+            "carrier": {"kind": "list", "header": "webhook-signature", "prefix": "v1,"},
+            "encoding": "base64",
+            "key": {"form": "encoded", "encoding": "base64", "prefix": "whsec_"},
+            "content": "{id}.{timestamp}.{body}",
+            "timestamp": {
+                "place": {"kind": "header", "header": "webhook-timestamp"},
+                "unit": "seconds", "maxAgeSeconds": 300, "maxAheadSeconds": 300
+            },
+            "replayId": {"kind": "header", "header": "webhook-id"}
+        }"#,
+    )
+    .unwrap()
+}
+
+fn secret(seed: u8) -> String {
+    WebhookSecret::from_random([seed; 32]).reveal()
+}
+
+/// The oracles ask the clock themselves, so their tests have to.
+fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+}
+
+/// What we, the reference library and Svix's say of a request.
+fn verdicts(id: &str, timestamp: &str, signature: &str, body: &[u8]) -> [bool; 3] {
+    let values =
+        [("webhook-id", id), ("webhook-timestamp", timestamp), ("webhook-signature", signature)];
+    let mut headers = HeaderMap::new();
+    for (name, value) in values {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+    }
+    let scheme = scheme();
+    let ours: Vec<(&str, &[u8])> = values.map(|(name, value)| (name, value.as_bytes())).to_vec();
+    let incoming = Incoming { headers: &ours, body };
+    let secrets = scheme.parse_secrets(&secret(1)).unwrap();
+    let at = DateTime::from_timestamp(now(), 0).unwrap();
+    let reference = standardwebhooks::Webhook::new(&secret(1)).unwrap();
+    let svix = svix::webhooks::Webhook::new(&secret(1)).unwrap();
+    [
+        matches!(scheme.verify(&incoming, &secrets, at), Verdict::Verified { .. }),
+        reference.verify(body, &headers).is_ok(),
+        svix.verify(body, &headers).is_ok(),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn what_we_sign_everybody_verifies(id in "evt_[0-9a-f]{32}", body in "\\PC{0,200}") {
+        let at = now();
+        let rotating = SigningSecrets::parse(&format!("{},{}", secret(2), secret(1))).unwrap();
+        let signature = rotating.sign(&id, at, body.as_bytes());
+        let said = verdicts(&id, &at.to_string(), &signature, body.as_bytes());
+        prop_assert_eq!(said, [true; 3]);
+    }
+
+    /// Ages stop short of the tolerance by more than a test may take.
+    #[test]
+    fn we_say_of_every_request_what_they_say(
+        id in "[a-zA-Z0-9_]{1,30}",
+        age in prop_oneof![-290i64..=290, 310i64..=100_000, -100_000i64..=-310],
+        body in "\\PC{0,120}",
+        signature in prop_oneof![
+            6 => Just("{good}".to_owned()),
+            1 => Just("v1,AAAA {good}".to_owned()),
+            1 => Just("{good} v1a,AAAA v2,BBBB".to_owned()),
+            1 => Just("v1a,AAAA".to_owned()),
+            1 => Just("v1,!!! {good}".to_owned()),
+            1 => Just("{good},x".to_owned()),
+            1 => Just("v1,abc".to_owned()),
+            1 => Just("garbage".to_owned()),
+            1 => "[ -~]{0,80}",
+        ],
+        tampered in prop::bool::weighted(0.2),
+    ) {
+        let at = now() - age;
+        let svix = svix::webhooks::Webhook::new(&secret(1)).unwrap();
+        let good = svix.sign(&id, at, body.as_bytes()).unwrap();
+        let body = if tampered { format!("{body} ") } else { body };
+        let signature = signature.replace("{good}", &good);
+        let [ours, reference, svix] =
+            verdicts(&id, &at.to_string(), &signature, body.as_bytes());
+        prop_assert_eq!((ours, ours), (reference, svix), "{} {}", signature, at);
+    }
+}

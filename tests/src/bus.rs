@@ -1,0 +1,81 @@
+//! A subscriber of the event bus: a queue and a rule, as a downstream application
+//! would have them.
+
+use anyhow::{Context, Result};
+use aws_sdk_eventbridge::types::Target;
+use aws_sdk_sqs::types::QueueAttributeName;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+/// An event as a subscriber gets it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct BusEvent {
+    /// Who put it there.
+    pub source: String,
+    /// The event's name.
+    #[serde(rename = "detail-type")]
+    pub detail_type: String,
+    /// What it says.
+    pub detail: Value,
+}
+
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    sqs: aws_sdk_sqs::Client,
+    queue_url: String,
+    heard: Mutex<Vec<BusEvent>>,
+}
+
+impl Subscription {
+    /// Subscribes to the renders whose source record begins with `mark`. It ends with
+    /// the stack: a rule more costs it nothing.
+    pub(crate) async fn start(
+        sqs: aws_sdk_sqs::Client,
+        events: &aws_sdk_eventbridge::Client,
+        bus: &str,
+        mark: &str,
+    ) -> Result<Self> {
+        let queue_url = sqs.create_queue().queue_name(mark).send().await?;
+        let queue_url = queue_url.queue_url.context("a queue has a URL")?;
+        let arn = QueueAttributeName::QueueArn;
+        let attributes =
+            sqs.get_queue_attributes().queue_url(&queue_url).attribute_names(arn.clone());
+        let attributes = attributes.send().await?.attributes.unwrap_or_default();
+        let arn = attributes.get(&arn).context("a queue has an ARN")?;
+
+        // A delivery's own events do not name the source record; whose they are is
+        // told by their job.
+        let pattern = json!({
+            "source": ["render-relay"],
+            "detail": {"$or": [
+                {"sourceRecordId": [{"prefix": mark}]},
+                {"event": [{"prefix": "webhook."}]},
+            ]},
+        });
+        let rule = events.put_rule().name(mark).event_bus_name(bus);
+        rule.event_pattern(pattern.to_string()).send().await?;
+        let target = Target::builder().id("queue").arn(arn).build()?;
+        events.put_targets().rule(mark).event_bus_name(bus).targets(target).send().await?;
+        Ok(Self { sqs, queue_url, heard: Mutex::default() })
+    }
+
+    /// All events of a job so far, oldest first.
+    pub(crate) async fn events_of(&self, job: &str) -> Result<Vec<BusEvent>> {
+        let mut heard = self.heard.lock().await;
+        loop {
+            let receive = self.sqs.receive_message().queue_url(&self.queue_url);
+            let received = receive.max_number_of_messages(10).send().await?;
+            if received.messages().is_empty() {
+                break;
+            }
+            for message in received.messages() {
+                heard.push(serde_json::from_str(message.body().unwrap_or_default())?);
+                let delete = self.sqs.delete_message().queue_url(&self.queue_url);
+                delete.set_receipt_handle(message.receipt_handle.clone()).send().await?;
+            }
+        }
+        let of_job = |event: &&BusEvent| event.detail.get("jobId").is_some_and(|id| id == job);
+        Ok(heard.iter().filter(of_job).cloned().collect())
+    }
+}

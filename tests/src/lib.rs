@@ -1,0 +1,30 @@
+//! What the end-to-end tests share: a [`World`] for each, on the stack that
+//! `cargo xtask test` (or `up`) has running.
+//!
+//! All tests run at the same time on one stack. They never meet, because whatever
+//! a world makes carries its mark: idempotency keys, and so job ids; source
+//! records; renders at the simulator; receivers; its subscription to the bus.
+//!
+//! Nothing here sleeps to let something happen. A test waits for what it can see
+//! ([`eventually`]), and counts only after something that comes later than
+//! whatever it counts.
+
+mod bus;
+mod http;
+mod order;
+mod patience;
+mod relay;
+mod simulator;
+mod stack;
+mod table;
+mod world;
+
+pub use crate::bus::BusEvent;
+pub use crate::http::Answer;
+pub use crate::order::{Order, Provider};
+pub use crate::patience::eventually;
+pub use crate::relay::{AttemptView, DeliverySummary, DeliveryView, JobView, Milestone};
+pub use crate::simulator::{ApiCall, CallbackAttempt, LedgerEntry, Render, Webhook};
+pub use crate::stack::Stack;
+pub use crate::table::Item;
+pub use crate::world::World;

@@ -1,0 +1,152 @@
+//! A job as a customer's backend asks for it.
+
+use anyhow::Result;
+use domain::id::{EventId, IdempotencyKey, JobId};
+use serde_json::{Value, json};
+
+use crate::relay::JobView;
+
+/// Who shall render.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// Polled, unless a job asks for its webhook.
+    Zvid,
+    /// Calls back, unless a job declines.
+    Shotstack,
+    /// Calls back in several shapes, unless a job declines.
+    Json2Video,
+    /// Calls back, signed, unless a job declines.
+    ViralSync,
+    /// Calls back, signed, unless a job declines.
+    RenderIo,
+}
+
+impl Provider {
+    /// Its name in our API and at the simulator.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zvid => "zvid",
+            Self::Shotstack => "shotstack",
+            Self::Json2Video => "json2video",
+            Self::ViralSync => "viralsync",
+            Self::RenderIo => "renderio",
+        }
+    }
+
+    /// A small render of its kind, with `mark` in it.
+    fn payload(self, mark: &str) -> Value {
+        match self {
+            Self::Zvid => json!({
+                "name": mark,
+                "width": 1920,
+                "height": 1080,
+                "duration": 10,
+                "visuals": [{"type": "TEXT", "text": "Hello", "x": 960, "y": 540}],
+            }),
+            Self::Shotstack => json!({
+                "timeline": {"tracks": [{"clips": [{
+                    "asset": {"type": "rich-text", "text": mark},
+                    "start": 0,
+                    "length": 4,
+                }]}]},
+                "output": {"format": "mp4", "resolution": "hd"},
+            }),
+            Self::Json2Video => json!({
+                "resolution": "full-hd",
+                "scenes": [{
+                    "duration": 5,
+                    "elements": [{"type": "text", "text": mark, "style": "001"}],
+                }],
+                "client-data": {"order_id": "A-1042"},
+            }),
+            Self::ViralSync => json!({
+                "kind": "movie",
+                "projectId": "proj_abc123",
+                "movie": {
+                    "title": mark,
+                    "width": 1920,
+                    "height": 1080,
+                    "fps": 30,
+                    "scenes": [{"duration": 5}, {"duration": 3}],
+                },
+            }),
+            Self::RenderIo => json!({
+                "input_files": {"in_video": format!("https://media.example/{mark}.mp4")},
+                "output_files": {"out_video": "result.webm"},
+                "ffmpeg_command": "-i {{in_video}} -c:v libvpx-vp9 {{out_video}}",
+                "metadata": {"upload": 9},
+            }),
+        }
+    }
+}
+
+/// A request for one job. Its mark is its source record's id, its idempotency key,
+/// its receiver's name, and part of its payload.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// What tells it from all other orders.
+    pub mark: String,
+    /// Who shall render.
+    pub provider: Provider,
+    /// What is posted.
+    pub body: Value,
+    job_id: JobId,
+}
+
+impl Order {
+    pub(crate) fn new(provider: Provider, mark: String, receiver: &str) -> Result<Self> {
+        let body = json!({
+            "provider": provider.name(),
+            "payload": provider.payload(&mark),
+            "sourceRecordId": mark,
+            "payloadVersion": "product-promo-v4",
+            "metadata": {"shop": "berlin", "rank": [1, 2]},
+            "callbackUrl": receiver,
+        });
+        let job_id = JobId::from_key(&IdempotencyKey::parse(&mark)?);
+        Ok(Self { mark, provider, body, job_id })
+    }
+
+    /// The same order with one member more, or another value for it.
+    #[must_use]
+    pub fn with(mut self, member: &str, value: Value) -> Self {
+        if let Some(members) = self.body.as_object_mut() {
+            members.insert(member.to_owned(), value);
+        }
+        self
+    }
+
+    /// The job that it makes: its idempotency key decides.
+    #[must_use]
+    pub fn job_id(&self) -> &JobId {
+        &self.job_id
+    }
+
+    /// The id of one of the job's events.
+    #[must_use]
+    pub fn event_id(&self, event: &str) -> String {
+        EventId::of(&self.job_id, event).to_string()
+    }
+
+    /// The event that has to tell how the job ended, every member of it.
+    #[must_use]
+    pub fn event_of_the_end(&self, job: &JobView) -> Value {
+        let event = format!("video.render.{}", job.state);
+        json!({
+            "event": event,
+            "eventId": self.event_id(&event),
+            "jobId": self.job_id,
+            "renderJobId": job.render_job_id,
+            "provider": self.provider.name(),
+            "sourceRecordId": self.mark,
+            "payloadVersion": "product-promo-v4",
+            "status": job.state,
+            "resultUrl": job.result_url,
+            "resultExpiresAt": job.result_expires_at,
+            "failure": job.failure,
+            "metadata": {"shop": "berlin", "rank": [1, 2]},
+            "occurredAt": job.settled_at,
+        })
+    }
+}

@@ -1,0 +1,47 @@
+//! The table, read past our API: what is really stored.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
+use domain::id::JobId;
+
+/// An item, every attribute of it.
+pub type Item = HashMap<String, AttributeValue>;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    pub(crate) client: Client,
+    pub(crate) name: String,
+}
+
+impl Table {
+    /// Everything that is stored of a job: itself, its payload, its deliveries.
+    pub(crate) async fn items_of(&self, job: &JobId) -> Result<Vec<Item>> {
+        let query = self.client.query().table_name(&self.name).consistent_read(true);
+        let output = query
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", AttributeValue::S(format!("job#{job}")))
+            .send()
+            .await?;
+        Ok(output.items.unwrap_or_default())
+    }
+
+    /// How many jobs there are of a source record.
+    pub(crate) async fn jobs_of_source(&self, source: &str) -> Result<usize> {
+        let query = self.client.query().table_name(&self.name).index_name("by_source");
+        let output = query
+            .key_condition_expression("#source = :source")
+            .expression_attribute_names("#source", "source")
+            .expression_attribute_values(":source", AttributeValue::S(source.to_owned()))
+            .send()
+            .await?;
+        Ok(output.items().len())
+    }
+}
+
+/// An attribute that is text; empty when it is not there, or is none.
+pub(crate) fn text<'a>(item: &'a Item, attribute: &str) -> &'a str {
+    item.get(attribute).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
+}

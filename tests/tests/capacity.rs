@@ -1,0 +1,99 @@
+//! What one job costs, asked of the ledger: every write request unit of the cheapest
+//! kind of job, so that a change that makes it dearer fails.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{Write as _, stdout};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tests::{LedgerEntry, Provider, World, eventually};
+
+/// A put of payload (1), job (1 and an entry in each of two indexes), delivery (1); the
+/// job's changes to queued (1), to completed (1) and out of the active index (2); the
+/// delivery's lease (1) and outcome (1).
+const MOST_WRITE_UNITS: f64 = 11.0;
+
+/// The item that a request is about: the sort key, which says its kind.
+fn item_of(request: &LedgerEntry) -> String {
+    let body: Value = serde_json::from_str(&request.request).unwrap_or_default();
+    let key = body.pointer("/Item/sk/S").or_else(|| body.pointer("/Key/sk/S"));
+    let kind = |sk: &str| sk.split('#').next().unwrap_or_default().to_owned();
+    key.and_then(Value::as_str).map(kind).unwrap_or_default()
+}
+
+fn indexes_of(request: &LedgerEntry) -> String {
+    let shares = request.index_units.iter().filter(|(_, units)| **units > 0.0);
+    shares.map(|(index, units)| format!("{index} {units}")).collect::<Vec<_>>().join(", ")
+}
+
+fn table_of(requests: &[LedgerEntry]) -> Result<String> {
+    let mut table = String::new();
+    writeln!(
+        table,
+        "{:<10} {:<14} {:<10} {:>6} {:>6}  indexes",
+        "service", "operation", "item", "writes", "reads"
+    )?;
+    for request in requests {
+        let LedgerEntry { service, operation, write_units, read_units, .. } = request;
+        let (item, indexes) = (item_of(request), indexes_of(request));
+        let line = format!(
+            "{service:<10} {operation:<14} {item:<10} {write_units:>6.1} {read_units:>6.1}  {indexes}"
+        );
+        writeln!(table, "{}", line.trim_end())?;
+    }
+    let [writes, reads] = [
+        requests.iter().map(|it| it.write_units).sum::<f64>(),
+        requests.iter().map(|it| it.read_units).sum::<f64>(),
+    ];
+    writeln!(table, "{:<36} {writes:>6.1} {reads:>6.1}", "total")?;
+    let mut by_service = BTreeMap::<&str, usize>::new();
+    for request in requests {
+        *by_service.entry(&request.service).or_default() += 1;
+    }
+    let counts = by_service.iter().map(|(service, count)| format!("{service} {count}"));
+    writeln!(table, "requests: {}", counts.collect::<Vec<_>>().join(", "))?;
+    Ok(table)
+}
+
+#[tokio::test]
+async fn a_job_of_a_calling_provider_costs_eleven_write_units() -> Result<()> {
+    let world = World::open("capacity").await?;
+    let order = world.order(Provider::Shotstack).await?;
+    world.scenario(&order, &json!({"durationMs": 500})).await?;
+    ensure!(order.body.to_string().len() < 1_024, "the payload is no small one");
+    let since = world.ledger_now().await?;
+
+    world.submit(&order).await?;
+    world.until_settled(&order).await?;
+    // The ledger may lag behind the table by an answer on its way.
+    let requests = eventually("the last writes in the ledger", async || {
+        let requests = world.ledger(since, order.job_id().as_str()).await?;
+        let last_of = |item: &str, sign: &str| {
+            let puts = requests.iter().filter(|it| it.is_write() && item_of(it) == item);
+            puts.clone().any(|it| it.request.contains(sign))
+        };
+        ensure!(last_of("job", "expires_at"), "the job is not settled");
+        ensure!(last_of("delivery", "\"delivered\""), "the delivery is not delivered");
+        Ok(requests)
+    })
+    .await?;
+
+    let table = table_of(&requests)?;
+    // Straight to the stream: the test runner hides what `println!` says when all is well.
+    write!(
+        stdout(),
+        "\nAWS requests of one webhook-first job, delivered at the first attempt\n\n{table}\n"
+    )?;
+    for request in requests.iter().filter(|request| request.is_write()) {
+        ensure!(request.status == 200, "a refused write has a price of its own: {request:?}");
+        ensure!(request.metered, "the price is unknown: {request:?}");
+    }
+    let writes: f64 = requests.iter().map(|request| request.write_units).sum();
+    assert!(writes <= MOST_WRITE_UNITS, "{writes} write units:\n{table}");
+    let published = requests.iter().filter(|it| it.operation == "PutEvents").count();
+    let tickets = requests.iter().filter(|it| it.operation == "SendMessage").count();
+    assert_eq!((published, tickets), (1, 1), "{table}");
+    world.render(&order).await.context("rendered once")?;
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! Requests that are refused: with a problem document that names what is wrong, and
+//! without a trace in the table or at a provider.
+
+use anyhow::Result;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use serde_json::{Map, Value, json};
+use tests::{Order, Provider, World};
+
+/// A request that has something wrong with it, and what has to be said of it.
+struct Bad {
+    order: Order,
+    headers: Vec<(&'static str, String)>,
+    body: String,
+    status: u16,
+    code: &'static str,
+    /// What is wrong, where that has a name.
+    field: Option<&'static str>,
+}
+
+impl Bad {
+    fn new(world: &World, order: Order, status: u16, code: &'static str) -> Self {
+        let headers = vec![
+            ("content-type", "application/json".to_owned()),
+            ("authorization", world.bearer()),
+            ("idempotency-key", order.mark.clone()),
+        ];
+        let body = order.body.to_string();
+        Self { order, headers, body, status, code, field: None }
+    }
+
+    fn about(self, field: &'static str) -> Self {
+        Self { field: Some(field), ..self }
+    }
+
+    /// With another value for a header, or without it.
+    fn sending(mut self, name: &'static str, value: Option<&str>) -> Self {
+        self.headers.retain(|(known, _)| *known != name);
+        self.headers.extend(value.map(|value| (name, value.to_owned())));
+        self
+    }
+
+    /// For the message of a test that fails: what was sent, as far as one wants to read it.
+    fn shown(&self) -> String {
+        format!("{:?} {}", self.headers, self.body.chars().take(400).collect::<String>())
+    }
+}
+
+/// Some more than there are processors: the functions wait more than they work.
+const AT_ONCE: usize = 6;
+
+#[tokio::test]
+async fn a_bad_request_is_explained_and_leaves_no_trace() -> Result<()> {
+    let world = World::open("bad").await?;
+    let before = world.ledger_now().await?;
+    let mut all = wrong_members(&world).await?;
+    all.extend(wrong_bodies(&world).await?);
+    all.extend(wrong_headers(&world).await?);
+
+    stream::iter(&all)
+        .map(Ok)
+        .try_for_each_concurrent(AT_ONCE, |bad| assert_explained(&world, bad))
+        .await?;
+
+    for bad in &all {
+        assert_eq!(world.items(&bad.order).await?, [], "{}", bad.shown());
+        assert_eq!(world.jobs_of_source(&bad.order).await?, 0, "{}", bad.shown());
+        assert_eq!(world.provider_calls(&bad.order).await?.len(), 0, "{}", bad.shown());
+        // Past what is stored now: nothing was ever written, put on the bus or queued.
+        for trace in [&bad.order.mark, bad.order.job_id().as_str()] {
+            let requests = world.ledger(before, trace).await?;
+            assert!(requests.is_empty(), "{}: {requests:#?}", bad.shown());
+        }
+    }
+    Ok(())
+}
+
+async fn assert_explained(world: &World, bad: &Bad) -> Result<()> {
+    let headers: Vec<_> = bad.headers.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let answer = world.post_raw(&headers, bad.body.clone()).await?;
+
+    assert_eq!(answer.status, bad.status, "{}: {answer}", bad.shown());
+    assert_eq!(answer.header("content-type"), "application/problem+json", "{}", bad.shown());
+    let mut problem: Map<String, Value> = answer.json()?;
+    for text in ["title", "detail"] {
+        let text = problem.remove(text);
+        let text = text.as_ref().and_then(Value::as_str).unwrap_or_default();
+        assert!(!text.is_empty(), "{}: {answer}", bad.shown());
+    }
+    let mut expected = json!({
+        "type": format!("urn:render-relay:problem:{}", bad.code),
+        "status": bad.status,
+        "code": bad.code,
+    });
+    if let Some(field) = bad.field {
+        expected["field"] = json!(field);
+    }
+    assert_eq!(Value::Object(problem), expected, "{}", bad.shown());
+    if bad.status == 401 {
+        assert_eq!(answer.header("www-authenticate"), "Bearer", "{}", bad.shown());
+    }
+    Ok(())
+}
+
+async fn wrong_members(world: &World) -> Result<Vec<Bad>> {
+    let too_long = |most: usize| json!("x".repeat(most + 1));
+    let mut all = Vec::new();
+    for (code, member, values) in [
+        ("missing_field", "provider", vec![Value::Null]),
+        ("missing_field", "payload", vec![Value::Null]),
+        ("missing_field", "sourceRecordId", vec![Value::Null]),
+        ("unknown_provider", "provider", vec![json!("nobody"), json!("zvid2")]),
+        ("invalid_field", "provider", vec![json!(5), json!("../zvid"), json!("")]),
+        // An id that is ours to choose is the payload's fault too.
+        (
+            "invalid_field",
+            "payload",
+            vec![json!([]), json!("{}"), json!({"payload": {}, "jobId": "x"})],
+        ),
+        (
+            "invalid_field",
+            "sourceRecordId",
+            vec![json!(123), json!(""), json!("a\nb"), too_long(256)],
+        ),
+        ("invalid_field", "payloadVersion", vec![json!(4), json!(""), too_long(128)]),
+        ("invalid_field", "events", vec![json!("all"), json!([]), json!(["video.render.done"])]),
+        ("invalid_field", "metadata", vec![json!([]), json!({"k": too_long(2_048)})]),
+        ("invalid_field", "providerWebhook", vec![json!("yes"), json!(1)]),
+        ("invalid_field", "callbackUrl", vec![json!(1)]),
+        (
+            "invalid_callback_url",
+            "callbackUrl",
+            vec![json!("/hooks"), json!("ftp://a.example/"), json!("https://u:p@a.example/")],
+        ),
+        ("invalid_field", "callbackURL", vec![json!("https://a.example/")]),
+    ] {
+        for value in values {
+            let order = world.order(Provider::Zvid).await?.with(member, value);
+            all.push(Bad::new(world, order, 422, code).about(member));
+        }
+    }
+
+    let mut both = world.order(Provider::Shotstack).await?.with("providerWebhook", json!(true));
+    both.body["payload"]["callback"] = json!("https://theirs.example/");
+    all.push(Bad::new(world, both, 422, "invalid_field").about("providerWebhook"));
+    Ok(all)
+}
+
+async fn wrong_bodies(world: &World) -> Result<Vec<Bad>> {
+    let good = world.order(Provider::Zvid).await?.body.to_string();
+    let deep = format!("{{\"payload\":{}{}}}", "[".repeat(500), "]".repeat(500));
+    let mut all = Vec::new();
+    for body in [
+        String::new(),
+        good[..good.len() - 1].to_owned(),
+        format!("{good}{good}"),
+        format!("[{good}]"),
+        json!(good).to_string(),
+        "null".to_owned(),
+        deep,
+    ] {
+        let order = world.order(Provider::Zvid).await?;
+        all.push(Bad { body, ..Bad::new(world, order, 400, "malformed_json") });
+    }
+
+    let mut large = Bad::new(world, world.order(Provider::Zvid).await?, 413, "payload_too_large");
+    large.body += &" ".repeat(1024 * 1024 + 1 - large.body.len());
+    all.push(large);
+    let mut dense = world.order(Provider::Zvid).await?;
+    dense.body["payload"]["name"] = json!(format!("{}{}", dense.mark, noise(800_000)));
+    all.push(Bad::new(world, dense, 413, "payload_too_large").about("payload"));
+    Ok(all)
+}
+
+async fn wrong_headers(world: &World) -> Result<Vec<Bad>> {
+    let known = world.bearer();
+    let (key, basic) = (known.replace("Bearer ", ""), known.replace("Bearer", "Basic"));
+    let mut all = Vec::new();
+    for wrong in [None, Some(""), Some("Bearer"), Some("Bearer rr_no"), Some(&key), Some(&basic)] {
+        let bad = Bad::new(world, world.order(Provider::Zvid).await?, 401, "unauthorized");
+        all.push(bad.sending("authorization", wrong));
+    }
+    for wrong in ["", "two words", &"k".repeat(256), "schlüssel"] {
+        let order = world.order(Provider::Zvid).await?;
+        let bad = Bad::new(world, order, 422, "invalid_idempotency_key");
+        all.push(bad.sending("idempotency-key", Some(wrong)).about("Idempotency-Key"));
+    }
+    Ok(all)
+}
+
+/// Text that does not compress to less than three quarters.
+fn noise(length: usize) -> String {
+    let mut state = 1u64;
+    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-";
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(letters[usize::from(state.to_be_bytes()[0] & 63)])
+    })
+    .take(length)
+    .collect()
+}

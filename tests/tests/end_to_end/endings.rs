@@ -1,0 +1,72 @@
+//! What holds for every job that has ended and whose receiver took the webhook at
+//! once, however it got there.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tests::{BusEvent, DeliverySummary, JobView, Order, World};
+
+/// One event on the bus and one signed webhook tell the same, byte for byte what the
+/// API says was sent, and nothing more is to be done for the job.
+pub(crate) async fn assert_told_once(world: &World, order: &Order, job: &JobView) -> Result<()> {
+    assert_eq!(world.events(order).await?, [on_the_bus(order, job)]);
+    assert_delivered_once(world, order, job).await
+}
+
+/// As [`assert_told_once`], for a job that the poller's tick looked after. The schedule
+/// ticks too, and may have told of it at the same moment; so the bus can have the event
+/// twice. A subscriber knows it by its id, and a receiver gets one webhook all the same.
+pub(crate) async fn assert_told_by_a_tick(
+    world: &World,
+    order: &Order,
+    job: &JobView,
+) -> Result<()> {
+    let mut events = world.events(order).await?;
+    events.dedup();
+    assert_eq!(events, [on_the_bus(order, job)]);
+    assert_delivered_once(world, order, job).await
+}
+
+fn on_the_bus(order: &Order, job: &JobView) -> BusEvent {
+    let detail_type = format!("video.render.{}", job.state);
+    let detail = order.event_of_the_end(job);
+    BusEvent { source: "render-relay".into(), detail_type, detail }
+}
+
+async fn assert_delivered_once(world: &World, order: &Order, job: &JobView) -> Result<()> {
+    let told = order.event_of_the_end(job);
+    let event_id = order.event_id(&format!("video.render.{}", job.state));
+
+    let webhooks = world.webhooks(order).await?;
+    assert_eq!(webhooks.len(), 1, "{webhooks:#?}");
+    assert_eq!(webhooks[0].verified, Some(true));
+    assert_eq!(webhooks[0].header("webhook-id"), event_id);
+    assert_eq!(webhooks[0].header("content-type"), "application/json");
+    assert_eq!(serde_json::from_str::<Value>(&webhooks[0].body)?, told);
+
+    let deliveries = world.deliveries(order).await?;
+    assert_eq!(deliveries.len(), 1, "{deliveries:#?}");
+    assert_eq!(deliveries[0].body, webhooks[0].body);
+    assert_eq!(deliveries[0].event_id, event_id);
+    assert_eq!(json!(deliveries[0].url), order.body["callbackUrl"]);
+    assert_eq!(deliveries[0].statuses(), [Some(200)]);
+    let summary =
+        DeliverySummary { event_id, state: "delivered".into(), attempts: 1, next_attempt_at: None };
+    assert_eq!(job.delivery, Some(summary));
+
+    assert_ordered(job);
+    let item = world.job_item(order).await?;
+    for key_of_the_active in ["shard", "since", "outbox"] {
+        assert!(!item.contains_key(key_of_the_active), "{key_of_the_active}: {item:#?}");
+    }
+    assert!(item.contains_key("expires_at"), "{item:#?}");
+    Ok(())
+}
+
+/// The timeline runs forward, from the creation to the end.
+fn assert_ordered(job: &JobView) {
+    let times: Vec<&str> = job.timeline.iter().map(|line| line.at.as_str()).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    assert_eq!(times.first().copied(), Some(job.created_at.as_str()));
+    assert_eq!(times.last().copied(), job.settled_at.as_deref());
+    assert_eq!(job.states().last().copied(), Some(job.state.as_str()));
+}

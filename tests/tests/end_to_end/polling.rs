@@ -1,0 +1,120 @@
+//! Asking providers: what it costs when there is nothing new, and what happens when
+//! they do not tell.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use tests::{Order, Provider, World, eventually};
+
+use crate::endings::assert_told_once;
+
+#[tokio::test]
+async fn a_poll_that_finds_nothing_new_writes_nothing() -> Result<()> {
+    let world = World::open("nothing-new").await?;
+    let order = world.order(Provider::Zvid).await?;
+    world.scenario(&order, &json!({"durationMs": 1, "queuedMs": 0, "freezeProgress": 0.4})).await?;
+    world.submit(&order).await?;
+    world.until_state(&order, "processing").await?;
+    let since = world.ledger_now().await?;
+    let (item, polls) = (world.job_item(&order).await?, world.render(&order).await?.polls);
+
+    // The third look is over when the fourth begins.
+    eventually("four more polls", async || {
+        let now = world.render(&order).await?.polls;
+        ensure!(now >= polls + 4, "{} more", now - polls);
+        Ok(())
+    })
+    .await?;
+
+    let requests = world.ledger(since, order.job_id().as_str()).await?;
+    let reads = requests.iter().filter(|it| it.operation == "GetItem").count();
+    assert!(reads >= 3, "the ledger does not see the polls: {requests:#?}");
+    let writes: Vec<_> = requests.iter().filter(|it| it.is_write()).collect();
+    assert!(writes.is_empty(), "{writes:#?}");
+    let leases = world.ledger(since, "lease#").await?;
+    assert!(leases.is_empty(), "{leases:#?}");
+    assert_eq!(world.job_item(&order).await?, item);
+    Ok(())
+}
+
+/// A polled render is over in no time, but its provider has these troubles telling so.
+async fn polled_through(world: &World, trouble: &Value) -> Result<Order> {
+    let order = world.order(Provider::Zvid).await?;
+    let mut knobs = json!({"durationMs": 1});
+    for (name, value) in trouble.as_object().into_iter().flatten() {
+        knobs[name] = value.clone();
+    }
+    world.scenario(&order, &knobs).await?;
+    world.submit(&order).await?;
+    let job = world.settled(&order).await?;
+    assert_eq!(job.states(), ["submitting", "queued", "completed"], "{trouble}");
+    assert_eq!(world.submits(&order).await?, 1);
+    assert_told_once(world, &order, &job).await?;
+    Ok(order)
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_for_a_while_delays_the_news_and_loses_none() -> Result<()> {
+    let world = World::open("down").await?;
+    let order = polled_through(&world, &json!({"statusCode": 503, "statusCodeTimes": 2})).await?;
+    assert_eq!(world.render(&order).await?.polls, 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_render_that_its_provider_does_not_know_yet_is_asked_about_again() -> Result<()> {
+    let world = World::open("not-yet").await?;
+    let order = polled_through(&world, &json!({"statusCode": 404, "statusCodeTimes": 1})).await?;
+    assert_eq!(world.render(&order).await?.polls, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_provider_is_left_alone_for_as_long_as_it_asks() -> Result<()> {
+    let world = World::open("left-alone").await?;
+    // Polls would be due at 2 and 4 s.
+    let busy = json!({"statusCode": 429, "statusCodeTimes": 1, "retryAfter": "5"});
+    let order = polled_through(&world, &busy).await?;
+
+    let render = world.render(&order).await?;
+    let calls = world.status_calls(&render.id).await?;
+    let statuses: Vec<u16> = calls.iter().map(|call| call.status).collect();
+    assert_eq!(statuses, [429, 200]);
+    let waited = calls[1].at - calls[0].at;
+    assert!(waited >= 5_000, "{waited} ms");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_callback_that_outruns_the_providers_own_reads_comes_again() -> Result<()> {
+    let world = World::open("outruns").await?;
+    let order = world.order(Provider::Shotstack).await?;
+    // Shotstack's word for a render that it does not find.
+    let lag = json!({"durationMs": 500, "statusCode": 400, "statusCodeTimes": 1});
+    world.scenario(&order, &lag).await?;
+
+    world.submit(&order).await?;
+    let job = world.settled(&order).await?;
+
+    let render = world.render(&order).await?;
+    assert_eq!(render.callback_statuses(), [Some(503), Some(200)]);
+    assert_eq!(render.polls, 2);
+    assert_eq!(job.states(), ["submitting", "queued", "completed"]);
+    assert_told_once(&world, &order, &job).await
+}
+
+#[tokio::test]
+async fn a_result_that_has_no_url_yet_is_waited_for() -> Result<()> {
+    let world = World::open("stored-later").await?;
+    let order = world.order(Provider::RenderIo).await?.with("providerWebhook", json!(false));
+    // Polls begin after a second, and find the render done and its file on the way.
+    let knobs = json!({"durationMs": 100, "storageDelayMs": 3_500});
+    world.scenario(&order, &knobs).await?;
+
+    world.submit(&order).await?;
+    let job = world.settled(&order).await?;
+
+    assert_eq!(job.states(), ["submitting", "queued", "processing", "completed"]);
+    assert!(job.result_url.is_some(), "{job:?}");
+    assert!(world.render(&order).await?.polls >= 2);
+    assert_told_once(&world, &order, &job).await
+}

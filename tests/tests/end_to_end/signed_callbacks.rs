@@ -1,0 +1,218 @@
+//! Callbacks that their provider signs: believed when the signature holds, refused when
+//! it does not.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tests::{Order, Provider, Render, World, eventually};
+
+use crate::endings::assert_told_once;
+
+const VIDEO: &str = "https://cdn.example/product-123.mp4";
+
+/// Places the order, and sees it to its end without a question to the provider.
+async fn believed(world: &World, order: &Order) -> Result<Render> {
+    world.submit(order).await?;
+    let job = world.settled(order).await?;
+
+    let render = world.render(order).await?;
+    assert_eq!(world.status_calls(&render.id).await?.len(), 0, "the provider was asked");
+    assert_eq!(job.state, "completed");
+    assert_eq!(job.render_job_id.as_ref(), Some(&render.id));
+    assert_eq!(job.result_url.as_deref(), Some(VIDEO));
+    assert_told_once(world, order, &job).await?;
+    Ok(render)
+}
+
+/// A render that goes on for ever, and whose provider never calls.
+async fn endless(world: &World, provider: Provider) -> Result<(Order, Render)> {
+    let order = world.order(provider).await?;
+    let knobs = json!({
+        "durationMs": 1,
+        "queuedMs": 0,
+        "freezeProgress": 0.1,
+        "callback": {"skip": true},
+    });
+    world.scenario(&order, &knobs).await?;
+    world.submit(&order).await?;
+    let render = world.render(&order).await?;
+    Ok((order, render))
+}
+
+#[tokio::test]
+async fn a_signed_callback_of_viralsync_is_believed() -> Result<()> {
+    let world = World::open("viralsync-signs").await?;
+    let order = world.order(Provider::ViralSync).await?;
+    let knobs = json!({"durationMs": 1_500, "progressCallbacks": 0, "resultUrl": VIDEO});
+    world.scenario(&order, &knobs).await?;
+
+    let render = believed(&world, &order).await?;
+
+    let mut submitted = order.body["payload"].clone();
+    submitted["movie"]["id"] = json!(order.job_id());
+    submitted["callbackUrl"] = json!(world.callback_url(order.provider, order.job_id()).await?);
+    assert_eq!(render.body, submitted);
+    assert_eq!(render.callback_statuses(), [Some(200)]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn signed_progress_moves_a_job_until_it_has_ended() -> Result<()> {
+    let world = World::open("viralsync-moves").await?;
+    let order = world.order(Provider::ViralSync).await?;
+    let knobs = json!({
+        "durationMs": 6_000,
+        "queuedMs": 0,
+        "progressCallbacks": 2,
+        "lateProgressMs": 2_500,
+        "resultUrl": VIDEO,
+    });
+    world.scenario(&order, &knobs).await?;
+
+    let submitted = world.submit(&order).await?;
+    assert_eq!(submitted.progress, None);
+    // A third and two thirds of the way, as far as quarters can tell.
+    for progress in [0.25, 0.5] {
+        eventually("progress", async || {
+            let job = world.job(&order).await?;
+            ensure!(job.progress >= Some(progress), "{:?}", job.progress);
+            Ok(())
+        })
+        .await?;
+    }
+    let job = world.settled(&order).await?;
+    assert_eq!(job.states(), ["submitting", "queued", "processing", "completed"]);
+    assert_eq!(job.progress, Some(1.0));
+    let before = world.items(&order).await?;
+
+    let render = eventually("the late callback answered", async || {
+        let render = world.render(&order).await?;
+        ensure!(render.callbacks.len() >= 4, "{:?}", render.callback_statuses());
+        Ok(render)
+    })
+    .await?;
+    assert_eq!(render.callback_statuses(), [Some(200); 4]);
+    assert_eq!(world.items(&order).await?, before, "the late one changed something");
+    assert_eq!(world.status_calls(&render.id).await?.len(), 0);
+    assert_told_once(&world, &order, &job).await
+}
+
+#[tokio::test]
+async fn viralsyncs_callbacks_are_nothing_without_their_signature() -> Result<()> {
+    let world = World::open("viralsync-forged").await?;
+    let (order, render) = endless(&world, Provider::ViralSync).await?;
+    let url = render.callback_url().context("ViralSync gets a callback URL")?;
+    let evil = json!({
+        "jobId": render.id,
+        "status": "done",
+        "progress": 1.0,
+        "outputUrl": "https://evil.example/video.mp4",
+        "timestamp": "2026-04-02T10:00:52.000Z",
+    });
+    let running = json!({"jobId": render.id, "status": "running", "progress": 0.1}).to_string();
+    let before = world.items(&order).await?;
+
+    let evil = evil.to_string();
+    let (header, anothers) = world.signature(order.provider, &running)?;
+    let unsigned = world.call_back(url, evil.clone()).await?;
+    let tampered = world.call_back_signed(url, &(header, anothers.clone()), &evil).await?;
+    let cut = world.call_back_signed(url, &(header, anothers[..62].to_owned()), &running).await?;
+    let empty = world.call_back_signed(url, &(header, String::new()), &running).await?;
+
+    for answer in [unsigned, tampered, cut, empty] {
+        let answer = answer.expect(401)?;
+        assert_eq!(answer.json::<Value>()?["code"], "invalid_signature");
+    }
+    assert_eq!(world.items(&order).await?, before);
+    assert_eq!(world.status_calls(&render.id).await?.len(), 0);
+    assert_eq!(world.events(&order).await?, []);
+
+    // The signature is what was missing, and nothing else.
+    let (_, right) = world.signature(order.provider, &evil)?;
+    world.call_back_signed(url, &(header, right), &evil).await?.expect(200)?;
+    assert_eq!(world.settled(&order).await?.state, "completed");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_signed_callback_about_another_render_is_ignored() -> Result<()> {
+    let world = World::open("viralsync-child").await?;
+    let (order, render) = endless(&world, Provider::ViralSync).await?;
+    let url = render.callback_url().context("ViralSync gets a callback URL")?;
+    let before = world.items(&order).await?;
+
+    let childs = json!({
+        "jobId": "job_00000000child",
+        "status": "done",
+        "progress": 1.0,
+        "outputUrl": "https://r2.viralsync.io/outputs/child/scene.mp4",
+    });
+    let childs = childs.to_string();
+    let signature = world.signature(order.provider, &childs)?;
+    let answer = world.call_back_signed(url, &signature, &childs).await?.expect(200)?;
+
+    assert_eq!(answer.json::<Value>()?, json!({"status": "ignored"}));
+    assert_eq!(world.items(&order).await?, before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_signed_callback_of_renderio_is_believed() -> Result<()> {
+    let world = World::open("renderio-signs").await?;
+    let order = world.order(Provider::RenderIo).await?;
+    let knobs = json!({"durationMs": 1_500, "acceptedStatus": 202, "resultUrl": VIDEO});
+    world.scenario(&order, &knobs).await?;
+
+    let render = believed(&world, &order).await?;
+
+    let mut submitted = order.body["payload"].clone();
+    submitted["metadata"]["relay_job"] = json!(order.job_id());
+    submitted["webhook_url"] = json!(world.callback_url(order.provider, order.job_id()).await?);
+    assert_eq!(render.body, submitted);
+    assert_eq!(render.callback_statuses(), [Some(200)]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unsigned_callback_of_renderio_is_a_hint_to_ask() -> Result<()> {
+    let world = World::open("renderio-hints").await?;
+    let order = world.order(Provider::RenderIo).await?;
+    let knobs = json!({"durationMs": 1_500, "callbackSigned": false, "resultUrl": VIDEO});
+    world.scenario(&order, &knobs).await?;
+
+    world.submit(&order).await?;
+    let job = world.settled(&order).await?;
+
+    let render = world.render(&order).await?;
+    assert_eq!(render.callback_statuses(), [Some(200)]);
+    assert_eq!(render.polls, 1);
+    assert_eq!(job.states(), ["submitting", "queued", "completed"]);
+    assert_eq!(job.result_url.as_deref(), Some(VIDEO));
+    assert_told_once(&world, &order, &job).await
+}
+
+#[tokio::test]
+async fn the_first_output_that_has_a_url_is_the_result() -> Result<()> {
+    let world = World::open("renderio-outputs").await?;
+    let (order, render) = endless(&world, Provider::RenderIo).await?;
+    let url = render.callback_url().context("RenderIO gets a callback URL")?;
+
+    let body = json!({
+        "data": {
+            "command_id": render.id,
+            "status": "SUCCESS",
+            "command_type": "FFMPEG_COMMAND",
+            "output_files": {
+                "out_a": {"file_id": "f-1", "storage_url": null, "status": "PROCESSING"},
+                "out_b": {"file_id": "f-2", "storage_url": VIDEO, "status": "STORED"},
+            },
+        },
+        "timestamp": 1_779_602_403_000_u64,
+    });
+    let body = body.to_string();
+    let signature = world.signature(order.provider, &body)?;
+    world.call_back_signed(url, &signature, &body).await?.expect(200)?;
+
+    let job = world.settled(&order).await?;
+    assert_eq!(job.result_url.as_deref(), Some(VIDEO));
+    assert_told_once(&world, &order, &job).await
+}

@@ -1,0 +1,120 @@
+//! Submits whose answer is lost: perhaps there is a render, and there must never be two.
+
+use anyhow::{Result, ensure};
+use futures_util::future::try_join_all;
+use serde_json::json;
+use tests::{Provider, World, eventually};
+
+use crate::endings::{assert_told_by_a_tick, assert_told_once};
+
+/// Longer than we wait for a provider's answer, which is 15 s.
+const TOO_LATE_MS: u32 = 17_000;
+
+#[tokio::test]
+async fn a_render_that_was_accepted_too_late_is_found_by_the_id_we_chose() -> Result<()> {
+    let world = World::open("late-zvid").await?;
+    let order = world.order(Provider::Zvid).await?;
+    let slow = json!({"durationMs": 1_000, "submitDelayMs": TOO_LATE_MS});
+    world.scenario(&order, &slow).await?;
+
+    let accepted = world.submit(&order).await?;
+    assert_eq!(accepted.state, "submit_unknown");
+    assert_eq!((accepted.render_job_id, accepted.failure), (None, None));
+    let again = world.submit(&order).await?;
+    assert_eq!(again.job_id, accepted.job_id);
+    let job = world.settled(&order).await?;
+
+    assert_eq!(job.states(), ["submitting", "submit_unknown", "completed"]);
+    assert_eq!(job.render_job_id, Some(order.job_id().as_uuid()));
+    world.render(&order).await?;
+    assert_eq!(world.submits(&order).await?, 1);
+    assert_told_once(&world, &order, &job).await
+}
+
+#[tokio::test]
+async fn a_render_that_was_accepted_too_late_is_found_by_its_callback() -> Result<()> {
+    let world = World::open("late-shotstack").await?;
+    let order = world.order(Provider::Shotstack).await?;
+    let slow = json!({"durationMs": TOO_LATE_MS, "submitDelayMs": TOO_LATE_MS});
+    world.scenario(&order, &slow).await?;
+
+    assert_eq!(world.submit(&order).await?.state, "submit_unknown");
+    let job = world.settled(&order).await?;
+
+    assert_eq!(job.states(), ["submitting", "submit_unknown", "completed"]);
+    assert_eq!(job.render_job_id, Some(world.render(&order).await?.id));
+    assert_eq!(world.submits(&order).await?, 1);
+    assert_told_once(&world, &order, &job).await
+}
+
+#[tokio::test]
+async fn a_render_that_was_accepted_too_late_is_found_in_its_providers_list() -> Result<()> {
+    let world = World::open("late-listed").await?;
+    let all = [Provider::Json2Video, Provider::ViralSync, Provider::RenderIo];
+    try_join_all(all.map(|provider| found_in_list(&world, provider))).await?;
+    Ok(())
+}
+
+/// A render that nobody told us the id of: neither an answer nor a callback.
+async fn found_in_list(world: &World, provider: Provider) -> Result<()> {
+    let order = world.order(provider).await?;
+    let silent = json!({
+        "durationMs": 1_000,
+        "submitDelayMs": TOO_LATE_MS,
+        "callback": {"skip": true},
+    });
+    world.scenario(&order, &silent).await?;
+
+    let accepted = world.submit(&order).await?;
+    assert_eq!((accepted.state.as_str(), accepted.render_job_id), ("submit_unknown", None));
+    let again = world.submit(&order).await?;
+    assert_eq!(again.job_id, accepted.job_id);
+    world.tick().await?;
+    let job = world.settled(&order).await?;
+
+    let name = provider.name();
+    assert_eq!(job.states(), ["submitting", "submit_unknown", "completed"], "{name}");
+    let render = world.render(&order).await?;
+    assert!(render.callbacks.is_empty(), "{name}: {render:?}");
+    assert_eq!(job.render_job_id, Some(render.id), "{name}");
+    assert_eq!(world.submits(&order).await?, 1, "{name}");
+    assert_told_by_a_tick(world, &order, &job).await
+}
+
+#[tokio::test]
+async fn a_callback_may_beat_the_answer_to_the_submit() -> Result<()> {
+    let world = World::open("beaten").await?;
+    let order = world.order(Provider::Shotstack).await?;
+    world.scenario(&order, &json!({"durationMs": 500, "submitDelayMs": 4_000})).await?;
+
+    let accepted = world.submit(&order).await?;
+    let job = world.settled(&order).await?;
+
+    assert_eq!(accepted.state, "completed", "the answer comes after the end, and says so");
+    assert_eq!(job.states(), ["submitting", "completed"]);
+    assert_eq!(job.render_job_id, Some(world.render(&order).await?.id));
+    assert_eq!(world.submits(&order).await?, 1);
+    assert_told_once(&world, &order, &job).await
+}
+
+#[tokio::test]
+async fn a_provider_that_breaks_while_it_accepts_is_not_asked_to_render_again() -> Result<()> {
+    let world = World::open("breaks").await?;
+    let order = world.order(Provider::Zvid).await?;
+    world.scenario(&order, &json!({"submitStatus": 500})).await?;
+
+    assert_eq!(world.submit(&order).await?.state, "submit_unknown");
+    assert_eq!(world.submit(&order).await?.state, "submit_unknown");
+    eventually("the provider asked whether there is a render", async || {
+        let asked = world.status_calls(&order.job_id().as_uuid()).await?.len();
+        ensure!(asked >= 2, "{asked} times");
+        Ok(())
+    })
+    .await?;
+
+    // It has none, says the provider; that may still change, so nothing is told yet.
+    assert_eq!(world.job(&order).await?.states(), ["submitting", "submit_unknown"]);
+    assert_eq!(world.submits(&order).await?, 1);
+    assert_eq!(world.events(&order).await?, []);
+    Ok(())
+}
