@@ -1,0 +1,211 @@
+//! `cargo xtask test`: everything that must hold before a change is merged, the
+//! quick checks first. CI runs just this.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::artefacts::{self, For};
+use crate::demo;
+use crate::process::{self, Interrupt};
+use crate::stack::{Policies, Stack};
+use crate::venv::Venv;
+use crate::workspace::Workspace;
+
+/// The package whose tests need a stack.
+const END_TO_END: &str = "tests";
+
+/// The test that prints what is proved of each provider; its output is shown.
+const CONFORMANCE: &str = "conformance";
+
+/// What `domain` must not depend on, by the beginning of its name: it decides,
+/// and reaches nothing.
+const IMPURE: [&str; 5] = ["aws-", "hyper", "reqwest", "tokio", "ureq"];
+
+/// Runs every step until one fails, then says how far it came.
+pub(crate) fn run(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
+    let mut report = Report { steps: Vec::new() };
+    let outcome = steps(workspace, interrupt, &mut report);
+    report.print();
+    outcome
+}
+
+fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> Result<()> {
+    let cargo = |arguments: &[&str]| process::run(workspace.cargo().args(arguments), interrupt);
+    report.step("format", || cargo(&["fmt", "--all", "--check"]))?;
+    report.step("clippy", || {
+        cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])
+    })?;
+    report.step("domain is pure", || domain_is_pure(workspace, interrupt))?;
+    let venv = report.step("python", || Venv::ensure(workspace, interrupt))?;
+    report.step("template", || {
+        let mut lint = venv.program("cfn-lint");
+        process::run(lint.arg(workspace.path("template.yaml")), interrupt)
+    })?;
+    // All packages in each call, and targets chosen instead: cargo unites the
+    // features of the packages it is given, so a smaller set of packages would
+    // compile most dependencies once more.
+    let tests = integration_tests(workspace, interrupt)?;
+    report.step("unit tests", || {
+        let alone =
+            tests.iter().filter(|test| test.package != END_TO_END && test.name != CONFORMANCE);
+        process::run(
+            workspace
+                .cargo()
+                .args(["test", "--workspace", "--locked", "--lib", "--bins", "--examples"])
+                .args(alone.flat_map(|test| ["--test", &test.name])),
+            interrupt,
+        )
+    })?;
+    report.step("conformance", || {
+        cargo(&["test", "--workspace", "--locked", "--test", CONFORMANCE, "--", "--nocapture"])
+    })?;
+    report.step("oracles", || {
+        cargo(&[
+            "test",
+            "--locked",
+            "--manifest-path",
+            "tests/oracles/Cargo.toml",
+            "--target-dir",
+            "target/oracles",
+        ])
+    })?;
+    report.step("doc tests", || cargo(&["test", "--workspace", "--locked", "--doc"]))?;
+    let binaries = report.step("build", || artefacts::build(workspace, For::Testing, interrupt))?;
+    report.step("demo", || demo::play(workspace, &venv, &binaries, interrupt))?;
+    let stack = report.step("stack up", || {
+        Stack::start(workspace, &venv, &binaries, Policies::Recorded, interrupt)
+    })?;
+    report.step("end to end", || {
+        let on_stack = tests.iter().filter(|test| test.package == END_TO_END);
+        process::run(
+            workspace
+                .cargo()
+                .args(["test", "--workspace", "--locked"])
+                .args(on_stack.flat_map(|test| ["--test", &test.name]))
+                .env("RELAY_STACK", stack.file())
+                // They wait for the stack, and hardly use a processor themselves.
+                .env("RUST_TEST_THREADS", "16"),
+            interrupt,
+        )
+    })?;
+    report.step("stack down", || {
+        drop(stack);
+        Ok(())
+    })
+}
+
+/// A file or folder below some package's `tests/`.
+struct IntegrationTest {
+    package: String,
+    name: String,
+}
+
+fn integration_tests(workspace: &Workspace, interrupt: &Interrupt) -> Result<Vec<IntegrationTest>> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        packages: Vec<Package>,
+    }
+    #[derive(Deserialize)]
+    struct Package {
+        name: String,
+        targets: Vec<Target>,
+    }
+    #[derive(Deserialize)]
+    struct Target {
+        name: String,
+        kind: Vec<String>,
+    }
+    let told = process::run_for_output(
+        workspace.cargo().args(["metadata", "--locked", "--no-deps", "--format-version", "1"]),
+        None,
+        interrupt,
+    )?;
+    let metadata: Metadata = serde_json::from_str(&told)?;
+    let mut tests = Vec::new();
+    for package in metadata.packages {
+        for target in package.targets {
+            if target.kind.iter().any(|kind| kind == "test") {
+                tests.push(IntegrationTest { package: package.name.clone(), name: target.name });
+            }
+        }
+    }
+    Ok(tests)
+}
+
+/// Fails when `domain` could reach the outside: a runtime or a client among its
+/// dependencies, or a chrono that can be asked for the time.
+fn domain_is_pure(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
+    let tree = process::run_for_output(
+        workspace
+            .cargo()
+            .args(["tree", "--locked", "--package", "domain"])
+            .args(["--edges", "normal", "--prefix", "none", "--format", "{p}"]),
+        None,
+        interrupt,
+    )?;
+    if let Some(found) = tree.lines().find(|line| IMPURE.iter().any(|name| line.starts_with(name)))
+    {
+        bail!("domain depends on {found}");
+    }
+
+    // Cargo unites features over a workspace, so `domain` could use a clock that
+    // another package asked for. A workspace of its own, in which chrono has
+    // only the features that `domain` gives it, shows what `domain` can do.
+    let manifest = workspace.local("purity/Cargo.toml")?;
+    let source = workspace.local("purity/src/lib.rs")?;
+    let domain = workspace.path("domain");
+    fs::write(
+        &manifest,
+        format!(
+            "[workspace]\n\
+             [package]\nname = \"purity\"\nedition = \"2024\"\n\
+             [dependencies]\ndomain.path = {domain:?}\n\
+             chrono = {{ version = \"*\", default-features = false }}\n"
+        ),
+    )?;
+    fs::write(&source, "pub fn now() -> chrono::DateTime<chrono::Utc> { chrono::Utc::now() }\n")?;
+    // The same versions as everywhere, all of them downloaded already.
+    fs::copy(workspace.path("Cargo.lock"), workspace.local("purity/Cargo.lock")?)?;
+    let probe = workspace
+        .cargo()
+        .args(["check", "--quiet", "--offline", "--manifest-path"])
+        .arg(&manifest)
+        .arg("--target-dir")
+        .arg(workspace.path("target/purity"))
+        .output()
+        .context("cannot run cargo")?;
+    let complaint = String::from_utf8_lossy(&probe.stderr);
+    if probe.status.success() {
+        bail!("domain can ask chrono for the time: a dependency of it switches chrono's clock on");
+    }
+    // For this reason and no other, else the probe itself is broken.
+    if complaint.contains("error[E0599]") && complaint.contains("`now`") {
+        return Ok(());
+    }
+    bail!("cannot tell whether domain is pure:\n{complaint}")
+}
+
+struct Report {
+    steps: Vec<(&'static str, Duration, bool)>,
+}
+
+impl Report {
+    fn step<T>(&mut self, name: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        println!("\n== {name}");
+        let started = Instant::now();
+        let outcome = work();
+        self.steps.push((name, started.elapsed(), outcome.is_ok()));
+        outcome.context(name)
+    }
+
+    fn print(&self) {
+        println!("\n{:<16} {:>8}", "step", "seconds");
+        for (name, took, ok) in &self.steps {
+            let outcome = if *ok { "ok" } else { "FAILED" };
+            println!("{name:<16} {:>8.1}  {outcome}", took.as_secs_f64());
+        }
+    }
+}

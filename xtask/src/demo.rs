@@ -1,0 +1,361 @@
+//! `cargo xtask demo`: renders from submit to signed webhook, live.
+//!
+//! Two of them, unless a provider is chosen: one whose provider is only polled, and
+//! one whose provider calls back, unsigned, so that its word is a hint that a
+//! re-fetch confirms. Providers that sign are believed. Every step is read from
+//! where a customer would see it: the API, the bus, the receiver.
+
+mod scene;
+mod timeline;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use serde_json::json;
+
+pub(crate) use self::scene::Provider;
+use self::scene::{Scene, both_kinds};
+use self::timeline::{Step, Style};
+use self::view::{
+    BusEvent, Event, Job, ReceiverLog, SimulatedCallback, SimulatedRender, WebhookConfig,
+};
+use crate::artefacts::{self, Binaries, For};
+use crate::http::{Api, Http};
+use crate::process::Interrupt;
+use crate::stack::{Address, Policies, Stack};
+use crate::venv::Venv;
+use crate::workspace::Workspace;
+
+/// Every render is over in a quarter of it; what has not happened by then will not.
+const DEADLINE: Duration = Duration::from_secs(45);
+
+/// How often we look for news.
+const LOOK: Duration = Duration::from_millis(150);
+
+/// The webhook receiver's name at the simulator.
+const RECEIVER: &str = "demo";
+
+/// `cargo xtask demo`: builds, deploys, shows, and takes everything down again.
+pub(crate) fn run(
+    workspace: &Workspace,
+    provider: Option<Provider>,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let venv = Venv::ensure(workspace, interrupt)?;
+    let binaries = artefacts::build(workspace, For::Running, interrupt)?;
+    match provider {
+        None => play(workspace, &venv, &binaries, interrupt)?,
+        Some(provider) => {
+            let title = format!("Render Relay: {provider}, from submit to signed webhook");
+            perform(workspace, &venv, &binaries, &title, vec![provider.scene()], interrupt)?;
+        }
+    }
+    println!(
+        "
+Next:
+  cargo xtask demo --provider json2video    one render; also renderio, viralsync
+  cargo xtask up      the same stack, left running, with URLs to call
+  cargo xtask test    every check, with duplicates and failures end to end
+  sam build && sam deploy --guided    the same template on AWS"
+    );
+    Ok(())
+}
+
+/// Shows a render of each kind on a stack that refuses what no policy allows. Fails
+/// when a step did not happen in time, and says which.
+pub(crate) fn play(
+    workspace: &Workspace,
+    venv: &Venv,
+    binaries: &Binaries,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let title = "Render Relay: two renders, from submit to signed webhook";
+    perform(workspace, venv, binaries, title, both_kinds(), interrupt)
+}
+
+fn perform(
+    workspace: &Workspace,
+    venv: &Venv,
+    binaries: &Binaries,
+    title: &str,
+    scenes: Vec<Scene>,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let screen = Screen::new();
+    let started = Instant::now();
+    println!("{}", screen.style.bold(title));
+    let stack = Stack::start(workspace, venv, binaries, Policies::Enforced, interrupt)?;
+    println!(
+        "{}  template.yaml deployed into a local AWS, IAM policies enforced\n",
+        timeline::seconds(started.elapsed())
+    );
+
+    let mut show = Show::open(&stack.address, scenes, screen, started)?;
+    let outcome = show.watch(interrupt);
+    show.screen.clear();
+    outcome?;
+    show.close()
+}
+
+/// The renders under way, and what has been seen of each.
+struct Show<'a> {
+    address: &'a Address,
+    http: Http,
+    started: Instant,
+    screen: Screen,
+    renders: Vec<Render>,
+}
+
+struct Render {
+    scene: Scene,
+    job_id: String,
+    seen: BTreeSet<Step>,
+    progress: Option<f64>,
+}
+
+/// A step that follows from a job's state, and shows elsewhere.
+struct Effect {
+    index: usize,
+    step: Step,
+    detail: String,
+}
+
+impl<'a> Show<'a> {
+    /// Sets the stage and submits the jobs.
+    fn open(
+        address: &'a Address,
+        scenes: Vec<Scene>,
+        screen: Screen,
+        started: Instant,
+    ) -> Result<Self> {
+        let mut show = Self { address, http: Http::new(), started, screen, renders: Vec::new() };
+        let simulator = &address.simulator_url;
+        let receiver = format!("{simulator}/receiver/{RECEIVER}");
+        let config: WebhookConfig =
+            show.api().put("/v1/webhook-config", &json!({"url": receiver}))?;
+        show.http.put(
+            &format!("{simulator}/_control/receivers/{RECEIVER}"),
+            &json!({"secret": config.secret, "answers": []}),
+        )?;
+        for scene in scenes {
+            let Scene { provider, mark, .. } = scene;
+            let scenario = format!("{simulator}/_control/scenarios/{provider}/{mark}");
+            show.http.put(&scenario, &scene.scenario)?;
+            let job: Job = show.api().post("/v1/jobs", &scene.submission)?;
+            let detail = job.job_id.clone();
+            let render =
+                Render { scene, job_id: job.job_id, seen: BTreeSet::new(), progress: None };
+            show.renders.push(render);
+            show.saw(show.renders.len() - 1, Step::Submitted, &detail);
+        }
+        Ok(show)
+    }
+
+    fn api(&self) -> Api<'_> {
+        Api { http: &self.http, url: &self.address.api_url, key: &self.address.api_key }
+    }
+
+    /// Follows the renders until every expected step was seen, or the deadline.
+    fn watch(&mut self, interrupt: &Interrupt) -> Result<()> {
+        let deadline = Instant::now() + DEADLINE;
+        while !self.missing().is_empty() && Instant::now() < deadline {
+            // What follows from a job's state is looked up before the job and
+            // told after it, so that no effect appears before its cause.
+            let mut effects = self.answered_callbacks()?;
+            effects.extend(self.events_on_bus()?);
+            effects.extend(self.delivered_webhooks()?);
+            for index in 0..self.renders.len() {
+                self.look_at_job(index)?;
+            }
+            for Effect { index, step, detail } in effects {
+                self.saw(index, step, &detail);
+            }
+            self.draw_progress();
+            interrupt.wait(LOOK)?;
+        }
+        Ok(())
+    }
+
+    fn look_at_job(&mut self, index: usize) -> Result<()> {
+        let Some(render) = self.renders.get(index) else { return Ok(()) };
+        let job: Job = self.api().get(&format!("/v1/jobs/{}", render.job_id))?;
+        for entry in &job.timeline {
+            let detail = match (entry.state.as_str(), &job.render_job_id, &job.result_url) {
+                ("queued", Some(id), _) => format!("the provider calls it {id}"),
+                ("completed", _, Some(url)) => url.clone(),
+                _ => String::new(),
+            };
+            match entry.state.as_str() {
+                "queued" => self.saw(index, Step::Queued, &detail),
+                "processing" => self.saw(index, Step::Processing, &detail),
+                "completed" => self.saw(index, Step::Completed, &detail),
+                "failed" | "cancelled" | "timed_out" => {
+                    bail!("job {} has {}: {:?}", job.job_id, entry.state, job.failure)
+                }
+                // `submitting` and `submit_unknown` lead to one of the others.
+                _ => {}
+            }
+        }
+        if let Some(render) = self.renders.get_mut(index) {
+            render.progress = job.progress.filter(|_| job.state == "processing");
+        }
+        Ok(())
+    }
+
+    /// A callback counts when we answered it 2xx. Whether it was believed or confirmed
+    /// shows at the provider: it was not asked before, or it was.
+    fn answered_callbacks(&self) -> Result<Vec<Effect>> {
+        let mut effects = Vec::new();
+        for (index, render) in self.renders.iter().enumerate() {
+            let Scene { provider, mark, .. } = render.scene;
+            let simulator = &self.address.simulator_url;
+            let url = format!("{simulator}/_control/renders?provider={provider}&mark={mark}");
+            let known: Vec<SimulatedRender> = self.http.get(&url)?;
+            for render in known {
+                let answered = |call: &SimulatedCallback| matches!(call.status, Some(200..=299));
+                if !render.callbacks.iter().any(answered) {
+                    continue;
+                }
+                let (step, detail) = match render.polls {
+                    0 => (Step::Believed, "its signature holds, so nobody was asked"),
+                    _ => (Step::Confirmed, "it was unsigned, so the provider was asked"),
+                };
+                effects.push(Effect { index, step, detail: detail.to_owned() });
+            }
+        }
+        Ok(effects)
+    }
+
+    fn events_on_bus(&self) -> Result<Vec<Effect>> {
+        let Address { aws_endpoint, demo_queue_url, .. } = self.address;
+        let mut effects = Vec::new();
+        for message in self.http.peek_queue(aws_endpoint, demo_queue_url)? {
+            let BusEvent { detail_type, detail: event } = serde_json::from_str(&message)?;
+            if let Some(index) = self.index_of(&event.job_id) {
+                let detail = format!("{detail_type} {}", event.event_id);
+                effects.push(Effect { index, step: Step::OnBus, detail });
+            }
+        }
+        Ok(effects)
+    }
+
+    fn delivered_webhooks(&self) -> Result<Vec<Effect>> {
+        let simulator = &self.address.simulator_url;
+        let url = format!("{simulator}/_control/receivers/{RECEIVER}");
+        let log: ReceiverLog = self.http.get(&url)?;
+        let mut effects = Vec::new();
+        for post in log.received {
+            let event: Event = serde_json::from_str(&post.body)?;
+            let Some(index) = self.index_of(&event.job_id) else { continue };
+            if post.verified != Some(true) {
+                bail!("the receiver could not verify a webhook: {:?}", post.verify_error);
+            }
+            let detail = "signature verified".to_owned();
+            effects.push(Effect { index, step: Step::Delivered, detail });
+        }
+        Ok(effects)
+    }
+
+    fn index_of(&self, job_id: &str) -> Option<usize> {
+        self.renders.iter().position(|render| render.job_id == job_id)
+    }
+
+    /// Prints a step the first time that it is seen.
+    fn saw(&mut self, index: usize, step: Step, detail: &str) {
+        let Some(render) = self.renders.get_mut(index) else { return };
+        if !render.seen.insert(step) {
+            return;
+        }
+        let after = self.started.elapsed();
+        self.screen.clear();
+        println!(
+            "{}",
+            timeline::line(self.screen.style, after, render.scene.provider, step, detail)
+        );
+    }
+
+    fn draw_progress(&mut self) {
+        let bars: Vec<_> = self
+            .renders
+            .iter()
+            .filter_map(|render| Some(timeline::progress(render.scene.provider, render.progress?)))
+            .collect();
+        if !bars.is_empty() {
+            self.screen.draw(&timeline::seconds(self.started.elapsed()), &bars.join("   "));
+        }
+    }
+
+    /// The expected steps that were not seen, by provider.
+    fn missing(&self) -> BTreeMap<&'static str, Vec<Step>> {
+        self.renders
+            .iter()
+            .map(|render| {
+                let unseen = |step: &&Step| !render.seen.contains(step);
+                (
+                    render.scene.provider,
+                    render.scene.expected.iter().filter(unseen).copied().collect(),
+                )
+            })
+            .filter(|(_, unseen): &(_, Vec<_>)| !unseen.is_empty())
+            .collect()
+    }
+
+    fn close(&self) -> Result<()> {
+        let style = self.screen.style;
+        let missing = self.missing();
+        println!();
+        if missing.is_empty() {
+            let done = match self.renders.len() {
+                1 => "render done and delivered".to_owned(),
+                count => format!("{count} renders done and delivered"),
+            };
+            let after = timeline::seconds(self.started.elapsed());
+            println!("{} in {}", style.green(&done), after.trim());
+            return Ok(());
+        }
+        for (provider, steps) in missing {
+            println!("{}", style.red(&format!("missing  {}", timeline::missing(provider, &steps))));
+        }
+        bail!("not every step happened within {} s; see .local/log/", DEADLINE.as_secs())
+    }
+}
+
+/// Standard output. A terminal gets a last line that is redrawn in place; a file
+/// or a pipe gets that line again whenever it says something new.
+struct Screen {
+    terminal: bool,
+    style: Style,
+    drawn: bool,
+    said: String,
+}
+
+impl Screen {
+    fn new() -> Self {
+        let terminal = std::io::stdout().is_terminal();
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let style = if terminal && wanted { Style::Coloured } else { Style::Plain };
+        Self { terminal, style, drawn: false, said: String::new() }
+    }
+
+    fn draw(&mut self, after: &str, news: &str) {
+        if self.terminal {
+            self.clear();
+            print!("{after}  {news}");
+            // A terminal that is gone is noticed by the next `println!`.
+            drop(std::io::stdout().flush());
+            self.drawn = true;
+        } else if self.said != news {
+            println!("{after}  {news}");
+            news.clone_into(&mut self.said);
+        }
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.drawn) {
+            print!("\r\x1b[2K");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What the demo renders: real payloads, and simulated providers to render them.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use super::timeline::Step;
+
+/// Who can render in a demo: whoever the simulator speaks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Provider {
+    Json2video,
+    Renderio,
+    Shotstack,
+    Viralsync,
+    Zvid,
+}
+
+impl fmt::Display for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Json2video => "JSON2Video",
+            Self::Renderio => "RenderIO",
+            Self::Shotstack => "Shotstack",
+            Self::Viralsync => "ViralSync",
+            Self::Zvid => "Zvid",
+        })
+    }
+}
+
+/// One render of the demo.
+pub(super) struct Scene {
+    pub(super) provider: &'static str,
+    /// Text of the payload, by which the simulator knows this render.
+    pub(super) mark: &'static str,
+    /// How the simulated provider behaves.
+    pub(super) scenario: Value,
+    /// What is posted to `/v1/jobs`.
+    pub(super) submission: Value,
+    /// Without these the demo has failed.
+    pub(super) expected: &'static [Step],
+}
+
+/// A poll-only render, long enough to be asked about more than once, and one
+/// whose provider calls back.
+pub(super) fn both_kinds() -> Vec<Scene> {
+    vec![Provider::Zvid.scene(), Provider::Shotstack.scene()]
+}
+
+/// What every unsigned callback leads to.
+const CONFIRMED: &[Step] = &[
+    Step::Submitted,
+    Step::Queued,
+    Step::Confirmed,
+    Step::Completed,
+    Step::OnBus,
+    Step::Delivered,
+];
+
+impl Provider {
+    /// A render as this provider's customers send it.
+    pub(super) fn scene(self) -> Scene {
+        match self {
+            Self::Json2video => json2video(),
+            Self::Renderio => renderio(),
+            Self::Shotstack => shotstack(),
+            Self::Viralsync => viralsync(),
+            Self::Zvid => zvid(),
+        }
+    }
+}
+
+fn json2video() -> Scene {
+    Scene {
+        provider: "json2video",
+        mark: "JSON2Video",
+        scenario: json!({"durationMs": 4_000}),
+        submission: json!({
+            "provider": "json2video",
+            "sourceRecordId": "order-A-1042",
+            "payload": {
+                "resolution": "full-hd",
+                "quality": "high",
+                "scenes": [{
+                    "duration": 5,
+                    "elements": [{"type": "text", "text": "Hello, JSON2Video!", "style": "001"}],
+                }],
+                "client-data": {"order_id": "A-1042"},
+            },
+        }),
+        expected: CONFIRMED,
+    }
+}
+
+fn renderio() -> Scene {
+    Scene {
+        provider: "renderio",
+        mark: "hello-renderio",
+        scenario: json!({"durationMs": 3_000}),
+        submission: json!({
+            "provider": "renderio",
+            "sourceRecordId": "upload-9",
+            "payload": {
+                "input_files": {"in_video": "https://media.example/hello-renderio.mp4"},
+                "output_files": {"out_video": "hello-renderio.webm"},
+                "ffmpeg_command": "-i {{in_video}} -c:v libvpx-vp9 {{out_video}}",
+                "metadata": {"upload": 9},
+            },
+        }),
+        expected: &[
+            Step::Submitted,
+            Step::Queued,
+            Step::Believed,
+            Step::Completed,
+            Step::OnBus,
+            Step::Delivered,
+        ],
+    }
+}
+
+fn shotstack() -> Scene {
+    Scene {
+        provider: "shotstack",
+        mark: "Hello",
+        scenario: json!({"durationMs": 4_000}),
+        submission: json!({
+            "provider": "shotstack",
+            "sourceRecordId": "listing-77",
+            "payload": {
+                "timeline": {"tracks": [{"clips": [{
+                    "asset": {"type": "rich-text", "text": "Hello"},
+                    "start": 0,
+                    "length": 4,
+                }]}]},
+                "output": {"format": "mp4", "size": {"width": 1080, "height": 1920}},
+            },
+        }),
+        expected: CONFIRMED,
+    }
+}
+
+/// Its callbacks tell of progress too, so it is seen at work without being asked.
+fn viralsync() -> Scene {
+    Scene {
+        provider: "viralsync",
+        mark: "ViralSync",
+        scenario: json!({"durationMs": 5_000, "progressCallbacks": 4}),
+        submission: json!({
+            "provider": "viralsync",
+            "sourceRecordId": "clip-12",
+            "payload": {
+                "kind": "movie",
+                "projectId": "proj_abc123",
+                "movie": {
+                    "title": "Hello, ViralSync!",
+                    "width": 1080,
+                    "height": 1920,
+                    "fps": 30,
+                    "scenes": [{"duration": 5}, {"duration": 3}],
+                },
+                "renderOptions": {"qualityPreset": "balanced", "requestedConcurrency": 4},
+            },
+        }),
+        expected: &[
+            Step::Submitted,
+            Step::Queued,
+            Step::Processing,
+            Step::Believed,
+            Step::Completed,
+            Step::OnBus,
+            Step::Delivered,
+        ],
+    }
+}
+
+fn zvid() -> Scene {
+    Scene {
+        provider: "zvid",
+        mark: "hello-zvid",
+        scenario: json!({"durationMs": 7_500, "queuedMs": 1_000}),
+        submission: json!({
+            "provider": "zvid",
+            "sourceRecordId": "product-123",
+            "payloadVersion": "product-promo-v4",
+            "payload": {
+                "name": "hello-zvid",
+                "width": 1920,
+                "height": 1080,
+                "duration": 10,
+                "frameRate": 30,
+                "backgroundColor": "#000000",
+                "visuals": [{
+                    "type": "TEXT",
+                    "text": "Hello, Zvid!",
+                    "x": 960,
+                    "y": 540,
+                    "anchor": "center-center",
+                    "style": {"fontSize": 72, "color": "#ffffff", "fontFamily": "Arial"},
+                }],
+            },
+        }),
+        expected: &[
+            Step::Submitted,
+            Step::Queued,
+            Step::Processing,
+            Step::Completed,
+            Step::OnBus,
+            Step::Delivered,
+        ],
+    }
+}

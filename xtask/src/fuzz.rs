@@ -1,0 +1,37 @@
+//! `cargo xtask fuzz`: the fuzz targets of `domain`, optimised and for as long as wanted. As
+//! ordinary tests they run too, and shorter.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::process::{self, Interrupt};
+use crate::workspace::Workspace;
+
+/// What to run, and how long.
+#[derive(Args)]
+pub(crate) struct Fuzz {
+    /// Only this target, such as `verifier`.
+    #[arg(long)]
+    target: Option<String>,
+    /// Executions per target.
+    #[arg(long, default_value_t = 1_000_000)]
+    executions: u64,
+    /// The seed of the first execution; each one after it has the next number.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+/// Runs until every target is through, or one fails and names its seed.
+pub(crate) fn run(fuzz: &Fuzz, workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
+    let mut cargo = workspace.cargo();
+    // A profile of its own: optimised, with all assertions and overflow checks.
+    cargo.args(["test", "--locked", "--profile", "fuzz", "--package", "domain", "--test", "fuzz"]);
+    cargo.args(["--", "--nocapture", "--test-threads", "1"]);
+    if let Some(target) = &fuzz.target {
+        // Targets are the last part of a test's path.
+        cargo.arg(format!("::{target}"));
+    }
+    cargo.env("FUZZ_EXECUTIONS", fuzz.executions.to_string());
+    cargo.env("FUZZ_SEED", fuzz.seed.to_string());
+    process::run(&mut cargo, interrupt)
+}

@@ -1,0 +1,124 @@
+//! JSON over HTTP to the local stack: our API, the simulator, the emulator.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use ureq::Agent;
+use ureq::http::Response;
+
+/// A client that gives up after ten seconds and takes no status for an error.
+#[derive(Clone)]
+pub(crate) struct Http {
+    agent: Agent,
+}
+
+impl Http {
+    pub(crate) fn new() -> Self {
+        let config = Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(10)))
+            .http_status_as_error(false)
+            .build();
+        Self { agent: config.into() }
+    }
+
+    /// Whether anything answers 200 there.
+    pub(crate) fn answers(&self, url: &str) -> bool {
+        self.agent.get(url).call().is_ok_and(|response| response.status() == 200)
+    }
+
+    /// GETs the simulator's view of something.
+    pub(crate) fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T> {
+        read(self.agent.get(url).call(), "GET", url)
+    }
+
+    /// PUTs a setting that is answered without a body.
+    pub(crate) fn put(&self, url: &str, body: &Value) -> Result<()> {
+        accept(self.agent.put(url).send_json(body), "PUT", url).map(drop)
+    }
+
+    /// The bodies of up to ten messages that wait in a queue of the emulator.
+    /// They stay there, and come again after the queue's visibility timeout.
+    pub(crate) fn peek_queue(&self, endpoint: &str, queue_url: &str) -> Result<Vec<String>> {
+        let request = json!({"QueueUrl": queue_url, "MaxNumberOfMessages": 10});
+        let response = self
+            .agent
+            .post(endpoint)
+            .header("x-amz-target", "AmazonSQS.ReceiveMessage")
+            .content_type("application/x-amz-json-1.0")
+            // The emulator reads the service from it and verifies nothing.
+            .header(
+                "authorization",
+                "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/sqs/aws4_request, \
+                 SignedHeaders=host, Signature=0",
+            )
+            .send(request.to_string());
+        let received: Received = read(response, "POST", endpoint)?;
+        Ok(received.messages.into_iter().map(|message| message.body).collect())
+    }
+}
+
+/// Render Relay's own API, called as a customer's backend does.
+pub(crate) struct Api<'a> {
+    pub(crate) http: &'a Http,
+    pub(crate) url: &'a str,
+    pub(crate) key: &'a str,
+}
+
+impl Api<'_> {
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let url = format!("{}{path}", self.url);
+        let request = self.http.agent.get(&url).header("authorization", self.bearer());
+        read(request.call(), "GET", path)
+    }
+
+    pub(crate) fn put<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
+        let url = format!("{}{path}", self.url);
+        let request = self.http.agent.put(&url).header("authorization", self.bearer());
+        read(request.send_json(body), "PUT", path)
+    }
+
+    pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
+        let url = format!("{}{path}", self.url);
+        let request = self.http.agent.post(&url).header("authorization", self.bearer());
+        read(request.send_json(body), "POST", path)
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.key)
+    }
+}
+
+/// SQS leaves `Messages` out when there are none.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Received {
+    #[serde(default)]
+    messages: Vec<Message>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Message {
+    body: String,
+}
+
+type Answer = Result<Response<ureq::Body>, ureq::Error>;
+
+fn read<T: DeserializeOwned>(answer: Answer, method: &str, target: &str) -> Result<T> {
+    let body = accept(answer, method, target)?;
+    serde_json::from_str(&body).with_context(|| format!("{method} {target} answered {body}"))
+}
+
+/// The body of a 2xx answer; anything else is an error that shows the answer.
+fn accept(answer: Answer, method: &str, target: &str) -> Result<String> {
+    let mut response = answer.with_context(|| format!("{method} {target} got no answer"))?;
+    let status = response.status();
+    let body = response.body_mut().read_to_string()?;
+    if status.is_success() {
+        return Ok(body);
+    }
+    bail!("{method} {target} answered {status}: {body}")
+}

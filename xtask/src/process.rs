@@ -1,0 +1,250 @@
+//! Children that end when we do.
+//!
+//! Two kinds. A *tethered* child serves in the background and holds the other
+//! end of a pipe as its stdin; when we exit, panic or are killed, the kernel
+//! closes our end and the child, seeing its stdin end, leaves. A *foreground*
+//! child does a finite job that we wait for. Both get a process group of their
+//! own, so that Ctrl-C reaches us alone and we take things down in order.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// How often we look whether a child has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How long a tethered child may take to leave before it is killed.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Ctrl-C, SIGTERM and SIGHUP, as something to wait for.
+pub(crate) struct Interrupt {
+    signals: Receiver<()>,
+    seen: Cell<bool>,
+}
+
+/// The user, or the system, wants us to stop.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(crate) struct Interrupted;
+
+impl Interrupt {
+    pub(crate) fn install() -> Result<Self> {
+        let (sender, signals) = mpsc::channel();
+        ctrlc::set_handler(move || {
+            // Fails only when nobody listens any more, which is at our end.
+            let _ = sender.send(());
+        })?;
+        Ok(Self { signals, seen: Cell::new(false) })
+    }
+
+    /// Waits this long, or shorter when there is reason to stop.
+    pub(crate) fn wait(&self, pause: Duration) -> Result<(), Interrupted> {
+        if !self.seen.get() && self.signals.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+            return Ok(());
+        }
+        self.seen.set(true);
+        Err(Interrupted)
+    }
+}
+
+/// A background child that cannot outlive us.
+pub(crate) struct Tethered {
+    name: &'static str,
+    child: Child,
+    /// Dropped to let the child go.
+    tether: Option<ChildStdin>,
+}
+
+impl Tethered {
+    /// Starts `command`, which must end when its stdin does.
+    pub(crate) fn spawn(name: &'static str, command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start the {name}"))?;
+        let tether = child.stdin.take();
+        Ok(Self { name, child, tether })
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Fails when the child has ended: it serves until we let it go.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("the {} has ended by itself ({status})", self.name),
+        }
+    }
+
+    /// The first line that the child prints, waited for until `deadline`.
+    pub(crate) fn first_line(
+        &mut self,
+        deadline: Instant,
+        interrupt: &Interrupt,
+    ) -> Result<String> {
+        let stdout = self.child.stdout.take().context("stdout was not piped")?;
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            // Read to the end, so that the child never blocks on a full pipe.
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                drop(sender.send(line));
+            }
+        });
+        loop {
+            if let Ok(line) = lines.try_recv() {
+                return Ok(line);
+            }
+            self.check()?;
+            if Instant::now() > deadline {
+                bail!("the {} said nothing", self.name);
+            }
+            interrupt.wait(LOOK)?;
+        }
+    }
+}
+
+impl Drop for Tethered {
+    fn drop(&mut self) {
+        self.tether = None;
+        let deadline = Instant::now() + FAREWELL;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                kill_group(self.child.id(), "KILL");
+                drop(self.child.wait());
+                return;
+            }
+            thread::park_timeout(LOOK);
+        }
+    }
+}
+
+/// Runs a command to its end, its output shown as it comes.
+pub(crate) fn run(command: &mut Command, interrupt: &Interrupt) -> Result<()> {
+    let status = wait(command.stdin(Stdio::null()).process_group(0), None, interrupt)?.0;
+    if status.success() {
+        return Ok(());
+    }
+    bail!("{} ended with {status}", name_of(command))
+}
+
+/// Runs a command to its end and answers what it printed; its stderr is shown.
+pub(crate) fn run_for_output(
+    command: &mut Command,
+    input: Option<&str>,
+    interrupt: &Interrupt,
+) -> Result<String> {
+    let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
+    let (status, output) =
+        wait(command.stdin(stdin).stdout(Stdio::piped()).process_group(0), input, interrupt)?;
+    if status.success() {
+        return Ok(output);
+    }
+    bail!("{} ended with {status}", name_of(command))
+}
+
+fn wait(
+    command: &mut Command,
+    input: Option<&str>,
+    interrupt: &Interrupt,
+) -> Result<(ExitStatus, String)> {
+    let mut child =
+        command.spawn().with_context(|| format!("cannot start {}", name_of(command)))?;
+    let reader =
+        child.stdout.take().map(|stdout| thread::spawn(|| std::io::read_to_string(stdout)));
+    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+        stdin.write_all(input.as_bytes())?;
+    }
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if let Err(interrupted) = interrupt.wait(LOOK) {
+            kill_group(child.id(), "TERM");
+            child.wait()?;
+            return Err(interrupted.into());
+        }
+    };
+    let output = match reader.map(thread::JoinHandle::join) {
+        None => String::new(),
+        Some(Ok(output)) => output?,
+        Some(Err(_)) => bail!("the reader of {} broke", name_of(command)),
+    };
+    Ok((status, output))
+}
+
+fn name_of(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args().take(2));
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    format!("`{}`", words.join(" "))
+}
+
+/// Ends a whole process group. The standard library can only end one process.
+pub(crate) fn kill_group(leader: u32, signal: &str) {
+    let killed = Command::new("kill")
+        .args([&format!("-{signal}"), "--", &format!("-{leader}")])
+        .stderr(Stdio::null())
+        .status();
+    // A group that is gone already is what we want.
+    drop(killed);
+}
+
+/// A log file as both outputs of a child.
+pub(crate) fn log_to(command: &mut Command, log: &File) -> Result<()> {
+    command.stdout(log.try_clone()?).stderr(log.try_clone()?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn a_tethered_child_leaves_when_it_is_dropped() {
+        let mut cat = Tethered::spawn("cat", &mut Command::new("cat")).unwrap();
+        cat.check().unwrap();
+        let id = cat.id().to_string();
+        let dropping = Instant::now();
+        drop(cat);
+        assert!(dropping.elapsed() < FAREWELL, "it had to be killed");
+        let found = Command::new("ps").args(["-p", &id]).stdout(Stdio::null()).status().unwrap();
+        assert!(!found.success());
+    }
+
+    #[test]
+    fn a_child_that_ended_by_itself_is_reported() {
+        let mut none = Tethered::spawn("door", &mut Command::new("true")).unwrap();
+        none.child.wait().unwrap();
+        let error = none.check().unwrap_err().to_string();
+        assert!(error.starts_with("the door has ended by itself"), "{error}");
+    }
+
+    #[test]
+    fn killing_a_group_reaches_grandchildren() {
+        let mut parent = Command::new("sh")
+            .args(["-c", "sleep 600 & echo started; wait"])
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut output = parent.stdout.take().unwrap();
+        output.read_exact(&mut [0; 8]).unwrap();
+
+        kill_group(parent.id(), "KILL");
+
+        parent.wait().unwrap();
+        // It ends only when nobody holds the other end: the grandchild is gone too.
+        assert_eq!(output.read(&mut [0; 1]).unwrap(), 0);
+    }
+}

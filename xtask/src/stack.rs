@@ -1,0 +1,331 @@
+//! The local stack: simulator, emulator, and the real template deployed into it.
+//!
+//! ```text
+//! functions ──> ledger (simulator) ──> emulator ──> functions
+//!     └──────> providers, receivers (simulator) ──> API (emulator)
+//! ```
+//!
+//! The ledger is where tests count AWS requests; [`Policies`] says when it is
+//! left out.
+//!
+//! One at a time per checkout: a file lock that the system drops with us says
+//! whose turn it is, so whoever holds it may clear away what a crash left.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::artefacts::{self, Binaries, For};
+use crate::http::Http;
+use crate::process::{self, Interrupt, Tethered};
+use crate::venv::Venv;
+use crate::workspace::Workspace;
+
+/// Both servers are up in well under a second; this allows for a busy machine.
+const START: Duration = Duration::from_secs(30);
+
+/// Short waits, so that a receiver that fails twice is still part of a quick test.
+const DELIVERY_SCHEDULE: &str = "0,1,1,2,2";
+
+/// What the simulator speaks; each provider's base URL ends with its name.
+const PROVIDERS: [&str; 5] = ["json2video", "renderio", "shotstack", "viralsync", "zvid"];
+
+/// What providers that sign their callbacks sign them with, where one secret is for
+/// all of an account's.
+const ACCOUNT_SECRETS: [(&str, &str); 2] =
+    [("renderio", "local-renderio-secret"), ("viralsync", "local-viralsync-secret")];
+
+/// What Zvid signs with: it gives a secret to each webhook that an account registers,
+/// and who registers one here chooses this.
+const ZVID_SECRET: &str = "whsec_local-zvid-secret";
+
+/// What the emulator does about the functions' IAM policies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Policies {
+    /// Refuses whatever a function's role does not allow. It verifies signatures
+    /// to know the role, so there is no ledger: that changes requests.
+    Enforced,
+    /// Lets everything through, and the ledger records it.
+    Recorded,
+}
+
+/// A running stack. Dropping it takes everything down.
+pub(crate) struct Stack {
+    pub(crate) address: Address,
+    /// Dropped in this order: the children, what they wrote, our turn.
+    emulator: Tethered,
+    simulator: Tethered,
+    traces: Traces,
+    _turn: File,
+}
+
+/// Where everything of the stack is: what `.local/stack.json` holds.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Address {
+    pub(crate) api_url: String,
+    pub(crate) api_key: String,
+    /// The emulator itself; the functions go through the ledger.
+    pub(crate) aws_endpoint: String,
+    pub(crate) ledger_endpoint: String,
+    pub(crate) simulator_url: String,
+    pub(crate) demo_queue_url: String,
+    /// Names and URLs that only the tests use.
+    #[serde(flatten)]
+    pub(crate) rest: serde_json::Map<String, Value>,
+}
+
+/// `cargo xtask up`: a stack to play with until Ctrl-C.
+pub(crate) fn up(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
+    let venv = Venv::ensure(workspace, interrupt)?;
+    let binaries = artefacts::build(workspace, For::Running, interrupt)?;
+    let mut stack = Stack::start(workspace, &venv, &binaries, Policies::Recorded, interrupt)?;
+    stack.introduce();
+    loop {
+        if interrupt.wait(Duration::from_millis(500)).is_err() {
+            println!("\nTaking the stack down.");
+            return Ok(());
+        }
+        stack.check()?;
+    }
+}
+
+impl Stack {
+    pub(crate) fn start(
+        workspace: &Workspace,
+        venv: &Venv,
+        binaries: &Binaries,
+        policies: Policies,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
+        let turn = take_turn(workspace)?;
+        let traces = Traces {
+            address: workspace.local("stack.json")?,
+            children: workspace.local("children")?,
+            state: workspace.local("emulator")?,
+        };
+        traces.end_children()?;
+        traces.remove();
+        fs::create_dir_all(&traces.state)?;
+        let script = workspace.path("xtask/python/local_stack.py");
+        let deadline = Instant::now() + START;
+
+        let port = free_port()?;
+        let aws_endpoint = format!("http://127.0.0.1:{port}");
+        let binary = binaries.get("simulator").context("the simulator was not built")?;
+        let mut simulator = Tethered::spawn(
+            "simulator",
+            Command::new(binary)
+                .args(["--listen", "127.0.0.1:0", "--aws-listen", "127.0.0.1:0"])
+                .args(["--aws-upstream", &aws_endpoint])
+                .stdout(Stdio::piped())
+                .stderr(File::create(workspace.local("log/simulator.log")?)?),
+        )?;
+        traces.note(simulator.id(), binary)?;
+        let said =
+            simulator.first_line(deadline, interrupt).context("see .local/log/simulator.log")?;
+        let urls: SimulatorUrls = serde_json::from_str(&said)?;
+
+        let mut command = emulator(venv, &script, &traces.state, port);
+        match policies {
+            Policies::Enforced => {
+                command.env("AUTH", "true").env("AWS_ENDPOINT_URL", &aws_endpoint)
+            }
+            Policies::Recorded => command.env("AWS_ENDPOINT_URL", &urls.aws),
+        };
+        let log = workspace.local("log/emulator.log")?;
+        process::log_to(&mut command, &File::create(&log)?)?;
+        let mut emulator = Tethered::spawn("emulator", &mut command)?;
+        traces.note(emulator.id(), &script)?;
+        let http = Http::new();
+        for (provider, secret) in ACCOUNT_SECRETS {
+            let url = format!("{}/_control/secrets/{provider}", urls.url);
+            http.put(&url, &json!({"secret": secret}))?;
+        }
+        while !http.answers(&format!("{aws_endpoint}/_ministack/health")) {
+            emulator.check().with_context(|| format!("see {}", log.display()))?;
+            if Instant::now() > deadline {
+                bail!("the emulator does not answer; see {}", log.display());
+            }
+            interrupt.wait(Duration::from_millis(20))?;
+        }
+
+        let mut described =
+            deploy(workspace, venv, &script, binaries, &aws_endpoint, &urls.url, interrupt)?;
+        described.insert("awsEndpoint".into(), aws_endpoint.into());
+        described.insert("ledgerEndpoint".into(), urls.aws.into());
+        described.insert("simulatorUrl".into(), urls.url.into());
+        described.insert("providerSecrets".into(), webhook_secrets());
+        fs::write(&traces.address, serde_json::to_vec_pretty(&described)?)?;
+        let address = serde_json::from_value(described.into())?;
+        Ok(Self { address, emulator, simulator, traces, _turn: turn })
+    }
+
+    /// The file that describes the stack while it is up.
+    pub(crate) fn file(&self) -> &Path {
+        &self.traces.address
+    }
+
+    /// Fails when the emulator or the simulator has ended.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        self.emulator.check()?;
+        self.simulator.check()
+    }
+
+    fn introduce(&self) {
+        let Address { api_url, api_key, aws_endpoint, simulator_url, .. } = &self.address;
+        println!(
+            "\
+The stack is up; Ctrl-C takes it down.
+
+  API        {api_url}
+  API key    {api_key}
+  AWS        {aws_endpoint}
+  simulator  {simulator_url}
+  logs       .local/log/   all addresses: .local/stack.json
+
+Try:
+  curl -s '{api_url}/v1/jobs' \\
+    -H 'authorization: Bearer {api_key}' \\
+    -d '{{\"provider\":\"zvid\",\"sourceRecordId\":\"product-123\",\"payload\":{{\"name\":\"hello\",\"duration\":10,\"visuals\":[]}}}}'
+  curl -s '{api_url}/v1/jobs?sourceRecordId=product-123' \\
+    -H 'authorization: Bearer {api_key}'
+  RELAY_STACK={} cargo test -p tests",
+            self.traces.address.display()
+        );
+    }
+}
+
+#[derive(Deserialize)]
+struct SimulatorUrls {
+    url: String,
+    aws: String,
+}
+
+/// The emulator, with nothing of our environment: every function inherits its
+/// environment, so a variable that the template forgets would go unnoticed. The
+/// caller adds `AWS_ENDPOINT_URL`, which every function takes for AWS.
+fn emulator(venv: &Venv, script: &Path, state: &Path, port: u16) -> Command {
+    let mut command = venv.python();
+    command
+        .arg(script)
+        .arg("serve")
+        .env_clear()
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+        .env("HOME", state)
+        .env("TMPDIR", state)
+        .env("BIND_HOST", "127.0.0.1")
+        .env("MINISTACK_HOST", "127.0.0.1")
+        .env("GATEWAY_PORT", port.to_string())
+        .env("IOT_MTLS_ENABLED", "0")
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test");
+    command
+}
+
+/// Deploys the template; answers its names and URLs, as in `.local/stack.json`.
+fn deploy(
+    workspace: &Workspace,
+    venv: &Venv,
+    script: &Path,
+    binaries: &Binaries,
+    aws_endpoint: &str,
+    simulator_url: &str,
+    interrupt: &Interrupt,
+) -> Result<serde_json::Map<String, Value>> {
+    let request = json!({
+        "endpoint": aws_endpoint,
+        "template": workspace.path("template.yaml"),
+        "binaries": binaries,
+        "parameters": {
+            "Architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" },
+            "LocalEndpoint": aws_endpoint,
+            "DeliverySchedule": DELIVERY_SCHEDULE,
+            "ProviderBaseUrls":
+                PROVIDERS.map(|name| format!("{name}={simulator_url}/{name}")).join(","),
+            "AllowInsecureTargets": "true",
+        },
+        "webhookSecrets": webhook_secrets(),
+    });
+    let described = process::run_for_output(
+        venv.python().arg(script).arg("deploy"),
+        Some(&request.to_string()),
+        interrupt,
+    )
+    .context("cannot deploy template.yaml; see .local/log/emulator.log")?;
+    Ok(serde_json::from_str(&described)?)
+}
+
+/// What our functions verify callbacks with, by provider.
+fn webhook_secrets() -> Value {
+    let all = ACCOUNT_SECRETS.into_iter().chain([("zvid", ZVID_SECRET)]);
+    all.map(|(provider, secret)| (provider.to_owned(), Value::from(secret))).collect()
+}
+
+fn take_turn(workspace: &Workspace) -> Result<File> {
+    let lock = File::create(workspace.local("lock")?)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => {
+            bail!("another `cargo xtask` has a stack up in this checkout; end it first")
+        }
+        Err(fs::TryLockError::Error(error)) => Err(error).context("cannot lock .local/lock"),
+    }
+}
+
+/// A port that nobody listens on now. Somebody else could take it before the
+/// emulator does; then its start fails and says so.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// What a stack leaves in `.local/`, and what the next one finds there when this
+/// one was not taken down.
+struct Traces {
+    /// `stack.json`.
+    address: PathBuf,
+    /// A line per child: its process group, and its program, by which a process
+    /// id that was given out again is told from ours.
+    children: PathBuf,
+    /// The emulator's home: unzipped functions.
+    state: PathBuf,
+}
+
+impl Traces {
+    fn note(&self, leader: u32, program: &Path) -> Result<()> {
+        let noted = fs::read_to_string(&self.children).unwrap_or_default();
+        fs::write(&self.children, format!("{noted}{leader} {}\n", program.display()))?;
+        Ok(())
+    }
+
+    fn end_children(&self) -> Result<()> {
+        let Ok(noted) = fs::read_to_string(&self.children) else { return Ok(()) };
+        for (leader, program) in noted.lines().filter_map(|line| line.split_once(' ')) {
+            let shown = Command::new("ps").args(["-o", "args=", "-p", leader]).output()?;
+            if String::from_utf8_lossy(&shown.stdout).contains(program) {
+                process::kill_group(leader.parse()?, "KILL");
+            }
+        }
+        Ok(())
+    }
+
+    /// Most of it is not there most of the time, and nothing depends on it.
+    fn remove(&self) {
+        drop(fs::remove_file(&self.address));
+        drop(fs::remove_file(&self.children));
+        drop(fs::remove_dir_all(&self.state));
+    }
+}
+
+impl Drop for Traces {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}

@@ -1,0 +1,48 @@
+//! Where things are, and cargo run on them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+/// The checkout that this binary was built from.
+pub(crate) struct Workspace {
+    root: PathBuf,
+}
+
+impl Workspace {
+    pub(crate) fn here() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent")?;
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// A file or folder of the checkout, by its path in it.
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// A file of `.local/`, whose folder exists after this call.
+    pub(crate) fn local(&self, relative: &str) -> Result<PathBuf> {
+        let path = self.path(".local").join(relative);
+        let folder = path.parent().context("a file of .local/ has a folder")?;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(path)
+    }
+
+    /// The cargo that runs us, in the workspace's root.
+    pub(crate) fn cargo(&self) -> Command {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(&self.root);
+        // What `cargo run` tells us about ourselves. Some build scripts watch
+        // these, and would compile again because the caller's differ.
+        for (name, _) in std::env::vars_os() {
+            let told = name.to_string_lossy();
+            if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+                cargo.env_remove(&name);
+            }
+        }
+        cargo
+    }
+}
