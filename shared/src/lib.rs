@@ -15,6 +15,7 @@ pub mod fake;
 pub mod providers;
 pub mod queue;
 pub mod secrets;
+pub mod setup;
 pub mod store;
 pub mod telemetry;
 pub mod tracker;

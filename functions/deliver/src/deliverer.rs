@@ -25,14 +25,21 @@ use shared::store::{Committed, Store, StoreError, Wait};
 use tracing::{info, warn};
 
 /// The use case and what it needs.
-pub(crate) struct Deliverer {
-    pub(crate) store: Store,
-    pub(crate) secrets: Secrets,
-    pub(crate) bus: Bus,
-    pub(crate) queue: DeliveryQueue,
-    pub(crate) receivers: Receivers,
-    pub(crate) policy: TargetPolicy,
-    pub(crate) schedule: DeliverySchedule,
+pub struct Deliverer {
+    /// The table.
+    pub store: Store,
+    /// The stack's secrets.
+    pub secrets: Secrets,
+    /// The event bus.
+    pub bus: Bus,
+    /// Where the next tickets go.
+    pub queue: DeliveryQueue,
+    /// The way to receivers.
+    pub receivers: Receivers,
+    /// Which receivers may be posted to.
+    pub policy: TargetPolicy,
+    /// When to try again.
+    pub schedule: DeliverySchedule,
 }
 
 /// Why a ticket has to come back: *we* failed. A receiver that fails is no error; it is

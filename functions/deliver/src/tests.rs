@@ -30,14 +30,15 @@ fn back(response: SqsBatchResponse) -> Vec<String> {
 async fn a_malformed_ticket_comes_back_alone() {
     let aws = FakeAws::new(&[]);
     // The others are about deliveries that were deleted long ago: nothing is left to do.
-    let response = handle(&deliverer(&aws), batch()).await.unwrap();
+    let response = handle(&deliverer(&aws), batch(), Utc::now).await.unwrap();
     assert_eq!(back(response), ["m-2"]);
     assert_eq!(aws.asked(), ["GetItem", "GetItem"], "the others were looked at");
 }
 
 #[tokio::test]
 async fn all_tickets_come_back_while_the_table_cannot_be_reached() {
-    let response = handle(&deliverer(&FakeAws::without_table(&[])), batch()).await.unwrap();
+    let response =
+        handle(&deliverer(&FakeAws::without_table(&[])), batch(), Utc::now).await.unwrap();
     assert_eq!(back(response), ["m-1", "m-2", "m-3"]);
 }
 
@@ -45,5 +46,5 @@ async fn all_tickets_come_back_while_the_table_cannot_be_reached() {
 async fn a_message_without_an_id_fails_the_batch_rather_than_vanish() {
     let mut batch = batch();
     batch.records[1].message_id = None;
-    assert!(handle(&deliverer(&FakeAws::new(&[])), batch).await.is_err());
+    assert!(handle(&deliverer(&FakeAws::new(&[])), batch, Utc::now).await.is_err());
 }

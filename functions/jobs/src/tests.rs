@@ -21,7 +21,7 @@ async fn answered(aws: &FakeAws, event: &str) -> (i64, Value) {
         secrets: Arc::new(aws.secrets()),
         policy: TargetPolicy::public(),
     };
-    let response = handle(&jobs, serde_json::from_str(event).unwrap()).await.unwrap();
+    let response = handle(&jobs, serde_json::from_str(event).unwrap(), Utc::now).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
     (response.status_code, serde_json::from_str(&body).unwrap())
 }

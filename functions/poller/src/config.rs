@@ -2,15 +2,8 @@
 
 use std::sync::Arc;
 
-use chrono::TimeDelta;
 use lambda_runtime::Error;
-use shared::bus::Bus;
-use shared::providers::Providers;
-use shared::queue::{DeliveryQueue, WakeQueue};
-use shared::secrets::Secrets;
-use shared::store::Store;
-use shared::tracker::Tracker;
-use shared::{aws, env, user_specs};
+use shared::setup::Setup;
 
 use crate::visit::Poller;
 
@@ -18,24 +11,8 @@ use crate::visit::Poller;
 ///
 /// # Errors
 /// When a setting is missing or wrong, which the error names, or the specs cannot be read.
-pub(crate) async fn poller() -> Result<Poller, Error> {
-    let table = env::required("TABLE_NAME")?;
-    let bus = env::required("BUS_NAME")?;
-    let deliveries = env::required("DELIVERY_QUEUE_URL")?;
-    let wakes = env::required("WAKE_QUEUE_URL")?;
-    let prefix = env::required("PARAMETER_PREFIX")?;
-    let retention = TimeDelta::days(env::parsed("RETENTION_DAYS", 90, str::parse::<u16>)?.into());
-
-    let aws = aws::config().await;
-    let ssm = aws_sdk_ssm::Client::new(&aws);
-    let own = user_specs::load(&ssm, &prefix).await?;
-    let secrets = Arc::new(Secrets::new(ssm, &prefix));
-    let sqs = aws_sdk_sqs::Client::new(&aws);
-    let tracker = Tracker {
-        store: Store::new(aws_sdk_dynamodb::Client::new(&aws), table, retention),
-        providers: Providers::from_env(secrets, &own)?,
-        bus: Bus::new(aws_sdk_eventbridge::Client::new(&aws), bus),
-        deliveries: DeliveryQueue::new(sqs.clone(), deliveries),
-    };
-    Ok(Poller { tracker, wakes: WakeQueue::new(sqs, wakes) })
+pub async fn poller() -> Result<Poller, Error> {
+    let setup = Setup::from_env().await?;
+    let secrets = Arc::new(setup.secrets());
+    Ok(Poller { tracker: setup.tracker(secrets).await?, wakes: setup.wakes()? })
 }

@@ -31,9 +31,11 @@ const LATE_LOOK: Duration = Duration::from_secs(60);
 const TELLING: TimeDelta = TimeDelta::seconds(15);
 
 /// Looks after active jobs.
-pub(crate) struct Poller {
-    pub(crate) tracker: Tracker,
-    pub(crate) wakes: WakeQueue,
+pub struct Poller {
+    /// Jobs, providers, and what changes jobs.
+    pub tracker: Tracker,
+    /// Where the next wake-up calls go.
+    pub wakes: WakeQueue,
 }
 
 /// What a look found about the next one.

@@ -2,16 +2,9 @@
 
 use std::sync::Arc;
 
-use chrono::TimeDelta;
-use domain::address::TargetPolicy;
 use lambda_runtime::Error;
-use shared::bus::Bus;
-use shared::providers::Providers;
-use shared::queue::{DeliveryQueue, WakeQueue};
-use shared::secrets::Secrets;
-use shared::store::Store;
-use shared::tracker::Tracker;
-use shared::{aws, env, user_specs};
+use shared::env;
+use shared::setup::{self, Setup};
 
 use crate::submission::Submitter;
 
@@ -19,35 +12,16 @@ use crate::submission::Submitter;
 ///
 /// # Errors
 /// When a setting is missing or wrong, which the error names, or the specs cannot be read.
-pub(crate) async fn submitter() -> Result<Submitter, Error> {
-    let table = env::required("TABLE_NAME")?;
-    let bus = env::required("BUS_NAME")?;
-    let deliveries = env::required("DELIVERY_QUEUE_URL")?;
-    let wakes = env::required("WAKE_QUEUE_URL")?;
-    let prefix = env::required("PARAMETER_PREFIX")?;
+pub async fn submitter() -> Result<Submitter, Error> {
     let public_url = env::required("PUBLIC_URL")?;
     let shards = env::parsed("POLLER_SHARDS", 1, str::parse)?;
-    let retention = TimeDelta::days(env::parsed("RETENTION_DAYS", 90, str::parse::<u16>)?.into());
-    let policy = match env::flag("ALLOW_INSECURE_TARGETS")? {
-        true => TargetPolicy::local_use(),
-        false => TargetPolicy::public(),
-    };
-
-    let aws = aws::config().await;
-    let ssm = aws_sdk_ssm::Client::new(&aws);
-    let own = user_specs::load(&ssm, &prefix).await?;
-    let secrets = Arc::new(Secrets::new(ssm, &prefix));
-    let sqs = aws_sdk_sqs::Client::new(&aws);
-    let tracker = Tracker {
-        store: Store::new(aws_sdk_dynamodb::Client::new(&aws), table, retention),
-        providers: Providers::from_env(secrets.clone(), &own)?,
-        bus: Bus::new(aws_sdk_eventbridge::Client::new(&aws), bus),
-        deliveries: DeliveryQueue::new(sqs.clone(), deliveries),
-    };
+    let policy = setup::target_policy()?;
+    let setup = Setup::from_env().await?;
+    let secrets = Arc::new(setup.secrets());
     Ok(Submitter {
-        tracker,
+        tracker: setup.tracker(secrets.clone()).await?,
         secrets,
-        wakes: WakeQueue::new(sqs, wakes),
+        wakes: setup.wakes()?,
         public_url: public_url.trim_end_matches('/').to_owned(),
         shards,
         policy,

@@ -31,13 +31,19 @@ use shared::view;
 use tracing::{error, warn};
 
 /// The use case and what it needs.
-pub(crate) struct Submitter {
-    pub(crate) tracker: Tracker,
-    pub(crate) secrets: Arc<Secrets>,
-    pub(crate) wakes: WakeQueue,
-    pub(crate) public_url: String,
-    pub(crate) shards: u32,
-    pub(crate) policy: TargetPolicy,
+pub struct Submitter {
+    /// Jobs, providers, and what changes jobs.
+    pub tracker: Tracker,
+    /// The stack's secrets.
+    pub secrets: Arc<Secrets>,
+    /// Where the first wake-up call of a poll-only job goes.
+    pub wakes: WakeQueue,
+    /// The API's own URL, without a trailing slash: where providers call back.
+    pub public_url: String,
+    /// How many shares the active jobs are in.
+    pub shards: u32,
+    /// Which receivers may be named.
+    pub policy: TargetPolicy,
 }
 
 /// A job whose every part was checked and whose request to the provider is ready.

@@ -22,7 +22,7 @@ async fn answered(aws: &FakeAws, request: ApiGatewayV2httpRequest) -> (i64, Valu
         shards: 1,
         policy: TargetPolicy::public(),
     };
-    let response = handle(&submitter, request).await.unwrap();
+    let response = handle(&submitter, request, Utc::now).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
     (response.status_code, serde_json::from_str(&body).unwrap())
 }

@@ -28,9 +28,11 @@ use tracing::{error, info, warn};
 const MAX_CALLBACK_BYTES: usize = 256 * 1024;
 
 /// The use case and what it needs.
-pub(crate) struct Callbacks {
-    pub(crate) tracker: Tracker,
-    pub(crate) secrets: Arc<Secrets>,
+pub struct Callbacks {
+    /// Jobs, providers, and what changes jobs.
+    pub tracker: Tracker,
+    /// The stack's secrets.
+    pub secrets: Arc<Secrets>,
 }
 
 /// What is known of a callback's body.

@@ -1,0 +1,57 @@
+//! `deliver`: posts signed webhooks to receivers, one queue message per attempt.
+//!
+//! `domain::delivery` decides what to send, when to try again and when to give
+//! up; [`deliverer`] makes the attempt and writes it down.
+
+pub mod config;
+mod deliverer;
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use chrono::{DateTime, Utc};
+use lambda_runtime::Error;
+use shared::batch::{self, Handled};
+use shared::queue::Ticket;
+use shared::telemetry::chain;
+use tracing::error;
+
+pub use crate::deliverer::Deliverer;
+
+/// Follows a batch of tickets, and answers which of them have to come back; `now` is the
+/// clock.
+///
+/// # Errors
+/// When the queue sent a message without an id.
+pub async fn handle(
+    deliverer: &Deliverer,
+    batch: SqsEvent,
+    now: fn() -> DateTime<Utc>,
+) -> Result<SqsBatchResponse, Error> {
+    Ok(batch::answer(batch, async |message| attempt(deliverer, message, now).await).await?)
+}
+
+/// Follows a ticket. One that cannot be read comes back like one that we failed, until the
+/// queue moves it to the dead letters, where somebody looks.
+async fn attempt(
+    deliverer: &Deliverer,
+    message: &SqsMessage,
+    now: fn() -> DateTime<Utc>,
+) -> Handled {
+    let body = message.body.as_deref().unwrap_or_default();
+    let ticket: Ticket = match serde_json::from_str(body) {
+        Ok(ticket) => ticket,
+        Err(cause) => {
+            error!(error = chain(&cause), "a ticket is malformed");
+            return Handled::ComesBack;
+        }
+    };
+    match deliverer.follow(&ticket, now).await {
+        Ok(()) => Handled::Done,
+        Err(cause) => {
+            error!(job.id = %ticket.job_id, event.id = ticket.event_id.as_str(), error = chain(&cause), "a ticket of job {} goes back to the queue", ticket.job_id);
+            Handled::ComesBack
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

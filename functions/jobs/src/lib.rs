@@ -1,0 +1,72 @@
+//! `jobs`: what operators and backends ask about jobs and deliveries, sending again, and
+//! the webhook configuration.
+//!
+//! Routes only.
+
+mod cancellation;
+pub mod config;
+mod reading;
+mod redelivery;
+mod webhook_config;
+
+use std::sync::Arc;
+
+use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
+use chrono::{DateTime, Utc};
+use domain::address::TargetPolicy;
+use domain::id::JobId;
+use lambda_runtime::Error;
+use shared::api::{self, Problem};
+use shared::secrets::Secrets;
+use shared::tracker::Tracker;
+
+/// What the routes need.
+pub struct Jobs {
+    /// Jobs, deliveries, and what changes them.
+    pub tracker: Tracker,
+    /// The stack's secrets.
+    pub secrets: Arc<Secrets>,
+    /// Which receivers may be configured.
+    pub policy: TargetPolicy,
+}
+
+/// Answers a request; `now` is the clock.
+///
+/// # Errors
+/// None: what goes wrong is a problem document.
+pub async fn handle(
+    jobs: &Jobs,
+    request: ApiGatewayV2httpRequest,
+    now: fn() -> DateTime<Utc>,
+) -> Result<ApiGatewayV2httpResponse, Error> {
+    Ok(jobs.answer(&request, now).await.unwrap_or_else(Problem::into_response))
+}
+
+impl Jobs {
+    async fn answer(
+        &self,
+        request: &ApiGatewayV2httpRequest,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+        api::authorize(request, &self.secrets).await?;
+        match request.route_key.as_deref().unwrap_or_default() {
+            "GET /v1/jobs" => self.list(request).await,
+            "GET /v1/jobs/{jobId}" => self.show(&job_id(request)?).await,
+            "GET /v1/jobs/{jobId}/deliveries" => self.deliveries(&job_id(request)?).await,
+            "POST /v1/jobs/{jobId}/redeliver" => self.redeliver(&job_id(request)?, now()).await,
+            "POST /v1/jobs/{jobId}/cancel" => self.cancel(&job_id(request)?, now).await,
+            "GET /v1/webhook-config" => self.show_webhook_config().await,
+            "PUT /v1/webhook-config" => self.put_webhook_config(request, now()).await,
+            "DELETE /v1/webhook-config" => self.delete_webhook_config(now()).await,
+            _ => Err(Problem::not_found("resource")),
+        }
+    }
+}
+
+/// A malformed id names no job.
+fn job_id(request: &ApiGatewayV2httpRequest) -> Result<JobId, Problem> {
+    JobId::parse(api::path_parameter(request, "jobId")).map_err(|_| Problem::not_found("job"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,29 @@
+//! `webhook`: what providers post to the callback URLs we gave them.
+//!
+//! [`callback`] is the use case.
+
+mod callback;
+pub mod config;
+
+use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
+use chrono::{DateTime, Utc};
+use lambda_runtime::Error;
+use shared::api::Problem;
+
+pub use crate::callback::Callbacks;
+
+/// Answers a provider; `now` is the clock.
+///
+/// # Errors
+/// None: what goes wrong is a problem document.
+pub async fn handle(
+    callbacks: &Callbacks,
+    request: ApiGatewayV2httpRequest,
+    now: fn() -> DateTime<Utc>,
+) -> Result<ApiGatewayV2httpResponse, Error> {
+    let answer = callbacks.receive(&request, now).await;
+    Ok(answer.unwrap_or_else(Problem::into_response))
+}
+
+#[cfg(test)]
+mod tests;

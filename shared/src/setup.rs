@@ -1,0 +1,104 @@
+//! What a function is set up with, from its environment, once per cold start.
+
+use std::sync::Arc;
+
+use aws_config::SdkConfig;
+use chrono::TimeDelta;
+use domain::address::TargetPolicy;
+use lambda_runtime::Error;
+
+use crate::bus::Bus;
+use crate::env::{self, EnvError};
+use crate::providers::Providers;
+use crate::queue::{DeliveryQueue, WakeQueue};
+use crate::secrets::Secrets;
+use crate::store::Store;
+use crate::tracker::Tracker;
+use crate::{aws, user_specs};
+
+/// The clients of one process. All of them share one connector.
+pub struct Setup {
+    aws: SdkConfig,
+    prefix: String,
+}
+
+impl Setup {
+    /// Reads where AWS is.
+    ///
+    /// # Errors
+    /// When a setting is missing; the error names it.
+    pub async fn from_env() -> Result<Self, EnvError> {
+        let prefix = env::required("PARAMETER_PREFIX")?;
+        Ok(Self { aws: aws::config().await, prefix })
+    }
+
+    /// The table.
+    ///
+    /// # Errors
+    /// When a setting is missing or wrong; the error names it.
+    pub fn store(&self) -> Result<Store, EnvError> {
+        let table = env::required("TABLE_NAME")?;
+        let days = env::parsed("RETENTION_DAYS", 90, str::parse::<u16>)?;
+        let client = aws_sdk_dynamodb::Client::new(&self.aws);
+        Ok(Store::new(client, table, TimeDelta::days(days.into())))
+    }
+
+    /// The event bus.
+    ///
+    /// # Errors
+    /// When a setting is missing; the error names it.
+    pub fn bus(&self) -> Result<Bus, EnvError> {
+        let name = env::required("BUS_NAME")?;
+        Ok(Bus::new(aws_sdk_eventbridge::Client::new(&self.aws), name))
+    }
+
+    /// The delivery queue.
+    ///
+    /// # Errors
+    /// When a setting is missing; the error names it.
+    pub fn deliveries(&self) -> Result<DeliveryQueue, EnvError> {
+        let url = env::required("DELIVERY_QUEUE_URL")?;
+        Ok(DeliveryQueue::new(aws_sdk_sqs::Client::new(&self.aws), url))
+    }
+
+    /// The wake queue.
+    ///
+    /// # Errors
+    /// When a setting is missing; the error names it.
+    pub fn wakes(&self) -> Result<WakeQueue, EnvError> {
+        let url = env::required("WAKE_QUEUE_URL")?;
+        Ok(WakeQueue::new(aws_sdk_sqs::Client::new(&self.aws), url))
+    }
+
+    /// The stack's secrets. Each call makes a cache of its own.
+    #[must_use]
+    pub fn secrets(&self) -> Secrets {
+        Secrets::new(aws_sdk_ssm::Client::new(&self.aws), &self.prefix)
+    }
+
+    /// What changes jobs, with the installation's own provider specs among the providers.
+    ///
+    /// # Errors
+    /// When a setting is missing or wrong, which the error names, or the specs cannot be
+    /// read.
+    pub async fn tracker(&self, secrets: Arc<Secrets>) -> Result<Tracker, Error> {
+        let own = user_specs::load(&aws_sdk_ssm::Client::new(&self.aws), &self.prefix).await?;
+        Ok(Tracker {
+            store: self.store()?,
+            providers: Providers::from_env(secrets, &own)?,
+            bus: self.bus()?,
+            deliveries: self.deliveries()?,
+        })
+    }
+}
+
+/// Which receivers this stack may post to.
+///
+/// # Errors
+/// When the setting is wrong; the error names it.
+pub fn target_policy() -> Result<TargetPolicy, EnvError> {
+    Ok(match env::flag("ALLOW_INSECURE_TARGETS")? {
+        true => TargetPolicy::local_use(),
+        false => TargetPolicy::public(),
+    })
+}
