@@ -25,14 +25,14 @@ const OPERATION: Duration = Duration::from_secs(9);
 pub async fn config() -> SdkConfig {
     aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http_client_fn(|settings, _| connector(settings)))
-        .timeout_config(
-            TimeoutConfig::builder()
-                .operation_attempt_timeout(ATTEMPT)
-                .operation_timeout(OPERATION)
-                .build(),
-        )
+        .timeout_config(timeouts())
         .load()
         .await
+}
+
+/// How long a call may take.
+pub(crate) fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT).operation_timeout(OPERATION).build()
 }
 
 /// The first caller's settings win, which is fine while all clients share one config.

@@ -1,15 +1,23 @@
-//! AWS without AWS, for the tests of the functions: the real clients, whose requests never
-//! leave the process. It knows the parameters it was given and the items that were put into
-//! its table; everything else is empty.
+//! AWS without AWS, for tests: the real clients, whose requests never leave the process. A
+//! table, two queues, a bus and a parameter store that behave ([`table`], [`queue`], [`bus`]),
+//! on tokio's clock ([`clock`]), so that a test with a paused clock lives through days at
+//! once. What becomes of a call can be decided call by call ([`fate`]).
 
-mod table;
+pub mod bus;
+pub mod clock;
+pub mod fate;
+mod parameters;
+pub mod queue;
+pub mod random;
+pub mod table;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig};
 use aws_sdk_ssm::config::{Credentials, SharedCredentialsProvider};
+use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
 };
@@ -19,6 +27,7 @@ use chrono::TimeDelta;
 use domain::provider::catalogue::OwnSpec;
 use serde_json::{Value, json};
 
+use crate::aws;
 use crate::bus::Bus;
 use crate::providers::{Providers, SetupError};
 use crate::queue::{DeliveryQueue, WakeQueue};
@@ -27,19 +36,45 @@ use crate::store::Store;
 use crate::tracker::Tracker;
 use crate::user_specs::{self, UserSpecsError};
 
+use self::bus::BusEvent;
+use self::fate::{Call, Calm, Fate, Happens};
+use self::parameters::Parameters;
+use self::queue::{Queue, Settings};
 use self::table::Table;
 
 const PREFIX: &str = "/render-relay/test";
 
+/// How long settled jobs are kept.
+const RETENTION: TimeDelta = TimeDelta::days(1);
+
+/// The queues of `template.yaml`.
+const DELIVERIES: Settings = Settings {
+    visibility: Duration::from_secs(180),
+    most_receives: 5,
+    retention: Duration::from_secs(345_600),
+};
+const WAKES: Settings = Settings {
+    visibility: Duration::from_secs(90),
+    most_receives: 3,
+    retention: Duration::from_secs(3600),
+};
+
 /// AWS as a test sets it up. Clones are the same AWS.
 #[derive(Clone, Debug)]
-pub struct FakeAws(Arc<State>);
+pub struct FakeAws {
+    state: Arc<State>,
+    fate: Arc<dyn Fate>,
+    retries: RetryConfig,
+}
 
 #[derive(Debug)]
 struct State {
-    parameters: BTreeMap<String, String>,
-    /// None when it cannot be reached.
-    table: Option<Table>,
+    parameters: Parameters,
+    table: Table,
+    deliveries: Queue,
+    wakes: Queue,
+    bus: bus::Bus,
+    has_table: bool,
     has_parameters: bool,
     asked: Mutex<Vec<String>>,
     loses_answer: AtomicBool,
@@ -68,22 +103,71 @@ impl FakeAws {
         let parameters = parameters.iter();
         let parameters =
             parameters.map(|(name, value)| (format!("{PREFIX}/{name}"), (*value).to_owned()));
-        let asked = Mutex::default();
-        let parameters = parameters.collect();
-        let table = has_table.then(Table::default);
-        let loses_answer = AtomicBool::new(false);
-        Self(Arc::new(State { parameters, table, has_parameters, asked, loses_answer }))
+        let state = State {
+            parameters: Parameters::new(parameters.collect()),
+            table: Table::default(),
+            deliveries: Queue::new(DELIVERIES),
+            wakes: Queue::new(WAKES),
+            bus: bus::Bus::default(),
+            has_table,
+            has_parameters,
+            asked: Mutex::default(),
+            loses_answer: AtomicBool::new(false),
+        };
+        Self { state: Arc::new(state), fate: Arc::new(Calm), retries: RetryConfig::disabled() }
+    }
+
+    /// The same AWS as one process sees it, whose clients repeat calls as those of a deployed
+    /// function do.
+    #[must_use]
+    pub fn seen_by(&self, fate: Arc<dyn Fate>) -> Self {
+        Self { state: Arc::clone(&self.state), fate, retries: RetryConfig::standard() }
     }
 
     /// Loses the next answer of the table: what was asked is done, and nobody hears of it.
     pub fn lose_next_answer(&self) {
-        self.0.loses_answer.store(true, Ordering::SeqCst);
+        self.state.loses_answer.store(true, Ordering::SeqCst);
     }
 
     /// What was asked so far, oldest first: `GetParameter`, `PutItem` and so on.
     #[must_use]
     pub fn asked(&self) -> Vec<String> {
-        self.0.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is in the table.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.state.table
+    }
+
+    /// What is in the delivery queue.
+    #[must_use]
+    pub fn delivery_queue(&self) -> &Queue {
+        &self.state.deliveries
+    }
+
+    /// What is in the wake queue.
+    #[must_use]
+    pub fn wake_queue(&self) -> &Queue {
+        &self.state.wakes
+    }
+
+    /// Every event that was put on the bus, oldest first.
+    #[must_use]
+    pub fn events(&self) -> Vec<BusEvent> {
+        self.state.bus.events()
+    }
+
+    /// The value of a parameter.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        self.state.parameters.all().remove(&format!("{PREFIX}/{name}"))
+    }
+
+    /// Stores a parameter, as an operator does.
+    pub fn set_parameter(&self, name: &str, value: &str) {
+        self.state.parameters.set(&format!("{PREFIX}/{name}"), value);
     }
 
     /// The parameters.
@@ -100,7 +184,26 @@ impl FakeAws {
         user_specs::load(&aws_sdk_ssm::Client::new(&self.config()), PREFIX).await
     }
 
-    /// The wake queue.
+    /// The table as the functions see it.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        Store::new(aws_sdk_dynamodb::Client::new(&self.config()), "table".into(), RETENTION)
+    }
+
+    /// The bus as the functions see it.
+    #[must_use]
+    pub fn bus(&self) -> Bus {
+        Bus::new(aws_sdk_eventbridge::Client::new(&self.config()), "bus".into())
+    }
+
+    /// The delivery queue as the functions see it.
+    #[must_use]
+    pub fn deliveries(&self) -> DeliveryQueue {
+        let queue = "https://sqs/deliveries".into();
+        DeliveryQueue::new(aws_sdk_sqs::Client::new(&self.config()), queue)
+    }
+
+    /// The wake queue as the functions see it.
     #[must_use]
     pub fn wakes(&self) -> WakeQueue {
         WakeQueue::new(aws_sdk_sqs::Client::new(&self.config()), "https://sqs/wakes".into())
@@ -120,89 +223,93 @@ impl FakeAws {
     /// # Errors
     /// When the environment of the test adjusts the providers, and wrongly.
     pub fn tracker_with(&self, own: &[OwnSpec]) -> Result<Tracker, SetupError> {
-        let aws = self.config();
-        let queue = "https://sqs/deliveries".into();
         Ok(Tracker {
-            store: Store::new(
-                aws_sdk_dynamodb::Client::new(&aws),
-                "table".into(),
-                TimeDelta::days(1),
-            ),
+            store: self.store(),
             providers: Providers::from_env(Arc::new(self.secrets()), own)?,
-            bus: Bus::new(aws_sdk_eventbridge::Client::new(&aws), "bus".into()),
-            deliveries: DeliveryQueue::new(aws_sdk_sqs::Client::new(&aws), queue),
+            bus: self.bus(),
+            deliveries: self.deliveries(),
         })
     }
 
-    fn config(&self) -> SdkConfig {
+    /// The configuration of any other client.
+    #[must_use]
+    pub fn config(&self) -> SdkConfig {
         let connector = SharedHttpConnector::new(self.clone());
         let credentials = Credentials::new("test", "test", None, None, "test");
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new("us-east-1"))
             .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .retry_config(RetryConfig::disabled())
+            .retry_config(self.retries.clone())
+            .timeout_config(aws::timeouts())
+            .sleep_impl(TokioSleep::new())
+            .time_source(clock::Clock)
             .http_client(http_client_fn(move |_, _| connector.clone()))
             .build()
     }
 
-    fn answer(&self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    async fn call(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         // `AmazonSSM.GetParameter`, `DynamoDB_20120810.PutItem`, …
         let target = request.headers().get("x-amz-target").unwrap_or_default();
         let (service, operation) = target.split_once('.').unwrap_or_default();
-        self.0.asked.lock().unwrap_or_else(PoisonError::into_inner).push(operation.to_owned());
-        let is_table = service.starts_with("DynamoDB");
-        if is_table && self.0.table.is_none() {
-            return Err(ConnectorError::io("the table cannot be reached".into()));
-        }
-        if service.starts_with("AmazonSSM") && !self.0.has_parameters {
-            return Err(ConnectorError::io("the parameters cannot be reached".into()));
-        }
-        let asked = request.body().bytes().unwrap_or_default();
-        let asked: Value = serde_json::from_slice(asked).unwrap_or_default();
-        let (status, body) = match (&self.0.table, operation) {
-            (Some(table), _) if is_table => table.answer(operation, &asked),
-            (_, "GetParameter") => self.parameter(&asked),
-            (_, "GetParametersByPath") => (200, self.parameters_by_path(&asked)),
-            _ => (200, json!({})),
+        let to = match service {
+            "DynamoDB_20120810" => "dynamodb",
+            "AmazonSQS" => "sqs",
+            "AWSEvents" => "events",
+            "AmazonSSM" => "ssm",
+            other => other,
         };
-        if is_table && self.0.loses_answer.swap(false, Ordering::SeqCst) {
-            return Err(ConnectorError::io("the answer was lost".into()));
-        }
+        let body = request.body().bytes().unwrap_or_default();
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let call = Call { to, what: operation, body: &body };
+        let broken = || Err(ConnectorError::io("the connection broke".into()));
+        let (status, answer) = match self.fate.before(&call).await {
+            Happens::Answered => self.state.answer(&call)?,
+            Happens::Twice => {
+                self.state.answer(&call)?;
+                self.state.answer(&call)?
+            }
+            Happens::Unanswered => {
+                self.state.answer(&call)?;
+                return broken();
+            }
+            Happens::Lost => return broken(),
+            Happens::Refused(status, answer) => (status, answer),
+        };
+        self.fate.after(&call).await;
         let status = status.try_into();
         let status = status.map_err(|error| ConnectorError::other(Box::new(error), None))?;
-        Ok(HttpResponse::new(status, body.to_string().into()))
+        Ok(HttpResponse::new(status, answer.to_string().into()))
     }
+}
 
-    fn parameter(&self, request: &Value) -> (u16, Value) {
-        let name = request.get("Name").and_then(Value::as_str).unwrap_or_default();
-        match self.0.parameters.get(name) {
-            Some(value) => (200, json!({"Parameter": {"Name": name, "Value": value}})),
-            None => (400, json!({"__type": "ParameterNotFound"})),
+impl State {
+    fn answer(&self, call: &Call<'_>) -> Result<(u16, Value), ConnectorError> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.push(call.what.to_owned());
+        drop(asked);
+        let answer = match call.to {
+            "dynamodb" if self.has_table => self.table.answer(call.what, call.body),
+            "dynamodb" => return Err(ConnectorError::io("the table cannot be reached".into())),
+            "ssm" if self.has_parameters => self.parameters.answer(call.what, call.body),
+            "ssm" => return Err(ConnectorError::io("the parameters cannot be reached".into())),
+            "events" => self.bus.answer(call.what, call.body),
+            "sqs" => match call.body.get("QueueUrl").and_then(Value::as_str) {
+                Some("https://sqs/deliveries") => self.deliveries.answer(call.what, call.body),
+                Some("https://sqs/wakes") => self.wakes.answer(call.what, call.body),
+                Some(_) | None => (400, json!({"__type": "com.amazonaws.sqs#QueueDoesNotExist"})),
+            },
+            other => (400, json!({"__type": "UnknownService", "message": other})),
+        };
+        if call.to == "dynamodb" && self.loses_answer.swap(false, Ordering::SeqCst) {
+            return Err(ConnectorError::io("the answer was lost".into()));
         }
-    }
-
-    /// Two a page; the token of the next page is how many came before it.
-    fn parameters_by_path(&self, request: &Value) -> Value {
-        let word = |name: &str| request.get(name).and_then(Value::as_str);
-        let path = format!("{}/", word("Path").unwrap_or_default());
-        let below =
-            self.0.parameters.iter().filter(|(name, _)| {
-                name.strip_prefix(&path).is_some_and(|rest| !rest.contains('/'))
-            });
-        let before: usize = word("NextToken").and_then(|token| token.parse().ok()).unwrap_or(0);
-        let mut left =
-            below.skip(before).map(|(name, value)| json!({"Name": name, "Value": value}));
-        let page: Vec<Value> = left.by_ref().take(2).collect();
-        match left.next() {
-            Some(_) => json!({"Parameters": page, "NextToken": (before + 2).to_string()}),
-            None => json!({"Parameters": page}),
-        }
+        Ok(answer)
     }
 }
 
 impl HttpConnector for FakeAws {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        HttpConnectorFuture::ready(self.answer(&request))
+        HttpConnectorFuture::new(self.clone().call(request))
     }
 }

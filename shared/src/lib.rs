@@ -14,6 +14,7 @@ pub mod env;
 pub mod fake;
 pub mod providers;
 pub mod queue;
+mod random;
 pub mod secrets;
 pub mod setup;
 pub mod store;
@@ -22,20 +23,4 @@ pub mod tracker;
 pub mod user_specs;
 pub mod view;
 
-/// Bytes from the operating system's random source.
-///
-/// # Errors
-/// When it has none, which no supported system does.
-pub fn random_bytes<const N: usize>() -> Result<[u8; N], getrandom::Error> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// A random number in `0.0..1.0`, for jitter.
-#[must_use]
-pub fn luck() -> f64 {
-    // Without randomness there is no jitter, and everything else still works.
-    let bytes: [u8; 4] = random_bytes().unwrap_or_default();
-    f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
-}
+pub use random::{luck, random_bytes};

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::types::ParameterType;
 use domain::id::ProviderName;
+use tokio::time::Instant;
 
 /// How long a value that was read is good for.
 const KEPT: Duration = Duration::from_secs(600);

@@ -1,56 +1,537 @@
-//! A table in memory: what was put is got, and the conditions of a put are kept.
+//! A table in memory that behaves as DynamoDB does: conditions are evaluated, sparse indexes
+//! follow the items (late, when wanted), pages end, and every call costs its units.
+//!
+//! What the store does not use is not here, and is refused: a test must not rest on an
+//! operation or a parameter that nobody looked at.
 
+mod expression;
+mod index;
+mod size;
+
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-/// Items by `pk` and `sk`, in DynamoDB's JSON. Queries and scans find nothing.
-#[derive(Debug, Default)]
-pub(super) struct Table(Mutex<BTreeMap<[String; 2], Value>>);
+use self::expression::{Condition, Item, Placeholders, Update};
+use self::index::Index;
+
+/// An item's keys.
+type Key = [String; 2];
+
+const KEYS: [&str; 2] = ["pk", "sk"];
+
+/// The most that one page reads, in bytes.
+const PAGE_BYTES: usize = 1024 * 1024;
+
+/// Items by `pk` and `sk`, in DynamoDB's JSON, with the indexes of `template.yaml`.
+#[derive(Debug)]
+pub struct Table(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    items: BTreeMap<Key, Item>,
+    indexes: Vec<Index>,
+    lag: Duration,
+    consumed: Consumed,
+}
+
+/// What a table's calls have cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Consumed {
+    /// Write units, those of the indexes included.
+    pub write_units: f64,
+    /// Read units.
+    pub read_units: f64,
+    /// Calls that wrote.
+    pub writes: u32,
+    /// Calls that read.
+    pub reads: u32,
+}
+
+/// An answer: HTTP status and body.
+type Answer = (u16, Value);
+
+/// Why a request is refused.
+enum Refusal {
+    /// A condition does not hold; the item that was there, if it is wanted.
+    Condition(Option<Item>),
+    /// The request makes no sense, or none that is known here.
+    Validation(String),
+}
+
+impl From<String> for Refusal {
+    fn from(problem: String) -> Self {
+        Self::Validation(problem)
+    }
+}
+
+impl Refusal {
+    fn into_answer(self) -> Answer {
+        match self {
+            Self::Condition(item) => {
+                let mut body = json!({
+                    "__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException",
+                    "message": "The conditional request failed",
+                });
+                if let (Some(item), Some(body)) = (item, body.as_object_mut()) {
+                    body.insert("Item".into(), Value::Object(item));
+                }
+                (400, body)
+            }
+            Self::Validation(problem) => {
+                (400, json!({"__type": "ValidationException", "message": problem}))
+            }
+        }
+    }
+}
+
+/// What a page is taken from: items in their order, and by which attributes they are sorted.
+struct Candidates {
+    items: Vec<Item>,
+    names: Vec<&'static str>,
+    /// How a place compares with those before it.
+    order: Ordering,
+}
+
+/// What a call read or wrote, in units.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    table: f64,
+    indexes: f64,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        let indexes = [
+            Index::new("active", ["shard", "since"]),
+            Index::new("due", ["due_shard", "due_at"]),
+            Index::new("by_source", ["source", "created_at"]),
+        ];
+        Self(Mutex::new(State {
+            items: BTreeMap::new(),
+            indexes: indexes.into(),
+            lag: Duration::ZERO,
+            consumed: Consumed::default(),
+        }))
+    }
+}
 
 impl Table {
+    /// All items, by their keys.
+    #[must_use]
+    pub fn items(&self) -> Vec<Value> {
+        self.state().items.values().cloned().map(Value::Object).collect()
+    }
+
+    /// One item.
+    #[must_use]
+    pub fn item(&self, pk: &str, sk: &str) -> Option<Value> {
+        let key = [pk.to_owned(), sk.to_owned()];
+        self.state().items.get(&key).cloned().map(Value::Object)
+    }
+
+    /// The keys of what an index will show when it has caught up.
+    #[must_use]
+    pub fn indexed(&self, index: &str) -> Vec<Value> {
+        let state = self.state();
+        let keys = state.indexes.iter().find(|known| known.name == index);
+        keys.map(Index::settled).unwrap_or_default()
+    }
+
+    /// From now on the indexes show a change so much later.
+    pub fn delay_indexes(&self, lag: Duration) {
+        self.state().lag = lag;
+    }
+
+    /// What all calls so far have cost.
+    #[must_use]
+    pub fn consumed(&self) -> Consumed {
+        self.state().consumed
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// HTTP status and body, as DynamoDB answers.
-    pub(super) fn answer(&self, operation: &str, request: &Value) -> (u16, Value) {
-        match operation {
-            "GetItem" => self.get(request.get("Key").unwrap_or(&Value::Null)),
-            "PutItem" => self.put(request),
-            _ => (200, json!({})),
-        }
-    }
-
-    fn get(&self, wanted: &Value) -> (u16, Value) {
-        let items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match items.get(&key(wanted)) {
-            Some(item) => (200, json!({"Item": item})),
-            None => (200, json!({})),
-        }
-    }
-
-    fn put(&self, request: &Value) -> (u16, Value) {
-        let mut items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let item = request.get("Item").unwrap_or(&Value::Null);
-        let old = items.get(&key(item));
-        let holds = match request.get("ConditionExpression").and_then(Value::as_str) {
-            None => true,
-            Some("attribute_not_exists(pk)") => old.is_none(),
-            Some("v = :v") => {
-                let wanted = request.pointer("/ExpressionAttributeValues/:v");
-                old.is_some_and(|old| old.get("v") == wanted)
-            }
-            // A test must not rest on a condition that nobody looked at.
-            Some(_) => return (400, json!({"__type": "ValidationException"})),
+    pub(super) fn answer(&self, operation: &str, request: &Value) -> Answer {
+        let mut state = self.state();
+        let answer = match operation {
+            "GetItem" => state.get(request),
+            "BatchGetItem" => state.batch_get(request),
+            "PutItem" => state.put(request),
+            "UpdateItem" => state.update(request),
+            "DeleteItem" => state.delete(request),
+            "Query" => state.query(request),
+            "Scan" => state.scan(request),
+            other => Err(format!("the fake table knows no {other}").into()),
         };
-        if !holds {
-            let refused = json!({"__type": "ConditionalCheckFailedException", "Item": old});
-            return (400, refused);
+        match answer {
+            Ok(body) => (200, body),
+            Err(refusal) => refusal.into_answer(),
         }
-        items.insert(key(item), item.clone());
-        (200, json!({}))
     }
 }
 
-fn key(item: &Value) -> [String; 2] {
-    ["/pk/S", "/sk/S"]
-        .map(|at| item.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned())
+/// What every request may carry.
+const COMMON: [&str; 2] = ["TableName", "ReturnConsumedCapacity"];
+
+/// Refuses parameters that are not looked at.
+fn only(request: &Value, known: &[&str]) -> Result<(), Refusal> {
+    let names = request.as_object().into_iter().flat_map(Map::keys);
+    match names.into_iter().find(|name| !known.contains(&&***name) && !COMMON.contains(&&***name)) {
+        Some(unknown) => Err(format!("the fake table does not look at {unknown}").into()),
+        None => Ok(()),
+    }
 }
+
+fn object(request: &Value, name: &str) -> Result<Item, Refusal> {
+    let found = request.get(name).and_then(Value::as_object);
+    found.cloned().ok_or_else(|| format!("{name} is missing").into())
+}
+
+fn text<'a>(request: &'a Value, name: &str) -> Option<&'a str> {
+    request.get(name).and_then(Value::as_str)
+}
+
+fn flag(request: &Value, name: &str, fallback: bool) -> bool {
+    request.get(name).and_then(Value::as_bool).unwrap_or(fallback)
+}
+
+fn key_of(item: &Item) -> Result<Key, Refusal> {
+    let part = |name: &str| item.get(name).and_then(|value| value.get("S")).and_then(Value::as_str);
+    match KEYS.map(part) {
+        [Some(pk), Some(sk)] if !pk.is_empty() && !sk.is_empty() => Ok([pk.into(), sk.into()]),
+        _ => Err("the keys pk and sk are texts".to_owned().into()),
+    }
+}
+
+/// The key of a request that names nothing but a key.
+fn exact_key(request: &Value) -> Result<Key, Refusal> {
+    let key = object(request, "Key")?;
+    match key.len() == KEYS.len() {
+        true => key_of(&key),
+        false => Err("Key holds the keys and nothing else".to_owned().into()),
+    }
+}
+
+impl State {
+    fn get(&mut self, request: &Value) -> Result<Value, Refusal> {
+        only(request, &["Key", "ConsistentRead"])?;
+        let item = self.items.get(&exact_key(request)?).cloned();
+        let bytes = item.as_ref().map_or(0, size::of_item);
+        let consistent = flag(request, "ConsistentRead", false);
+        let mut answer = Map::new();
+        self.charge_read(request, &mut answer, size::read_units(bytes, consistent));
+        answer.extend(item.map(|item| ("Item".to_owned(), Value::Object(item))));
+        Ok(Value::Object(answer))
+    }
+
+    fn batch_get(&mut self, request: &Value) -> Result<Value, Refusal> {
+        only(request, &["RequestItems"])?;
+        let mut responses = Map::new();
+        let mut units = 0.0;
+        for (table, wanted) in object(request, "RequestItems")? {
+            only(&wanted, &["Keys", "ConsistentRead"])?;
+            let consistent = flag(&wanted, "ConsistentRead", false);
+            let keys = wanted.get("Keys").and_then(Value::as_array).cloned().unwrap_or_default();
+            if keys.is_empty() || keys.len() > 100 {
+                return Err("BatchGetItem takes 1 to 100 keys".to_owned().into());
+            }
+            let mut found: BTreeMap<Key, Value> = BTreeMap::new();
+            for key in &keys {
+                let key = exact_key(&json!({"Key": key}))?;
+                let item = self.items.get(&key).cloned();
+                units += size::read_units(item.as_ref().map_or(0, size::of_item), consistent);
+                if found.insert(key, item.map_or(Value::Null, Value::Object)).is_some() {
+                    return Err("BatchGetItem takes no key twice".to_owned().into());
+                }
+            }
+            let found: Vec<Value> = found.into_values().filter(|item| !item.is_null()).collect();
+            responses.insert(table, found.into());
+        }
+        let mut answer = Map::new();
+        self.charge_read(request, &mut answer, units);
+        answer.insert("Responses".into(), Value::Object(responses));
+        answer.insert("UnprocessedKeys".into(), json!({}));
+        Ok(Value::Object(answer))
+    }
+
+    fn put(&mut self, request: &Value) -> Result<Value, Refusal> {
+        only(
+            request,
+            &[
+                "Item",
+                "ConditionExpression",
+                "ExpressionAttributeNames",
+                "ExpressionAttributeValues",
+                "ReturnValuesOnConditionCheckFailure",
+            ],
+        )?;
+        let item = object(request, "Item")?;
+        let key = key_of(&item)?;
+        let mut placeholders = Placeholders::of(request);
+        self.demand(request, &key, &mut placeholders)?;
+        placeholders.all_used()?;
+        self.store(request, &key, Some(&item))
+    }
+
+    fn update(&mut self, request: &Value) -> Result<Value, Refusal> {
+        only(
+            request,
+            &[
+                "Key",
+                "UpdateExpression",
+                "ConditionExpression",
+                "ExpressionAttributeNames",
+                "ExpressionAttributeValues",
+                "ReturnValues",
+                "ReturnValuesOnConditionCheckFailure",
+            ],
+        )?;
+        let key = exact_key(request)?;
+        let mut placeholders = Placeholders::of(request);
+        self.demand(request, &key, &mut placeholders)?;
+        let expression = text(request, "UpdateExpression").unwrap_or_default();
+        let update = Update::parse(expression, &mut placeholders)?;
+        placeholders.all_used()?;
+        let before = self.items.get(&key).cloned();
+        let after = update.apply(&before.clone().unwrap_or_default())?;
+        let mut stored = object(request, "Key")?;
+        stored.extend(after);
+        if key_of(&stored)? != key {
+            return Err("an update cannot change a key".to_owned().into());
+        }
+        let attributes = match text(request, "ReturnValues") {
+            None | Some("NONE") => None,
+            Some("ALL_OLD") => before,
+            Some("ALL_NEW") => Some(stored.clone()),
+            Some(other) => return Err(format!("the fake table returns no {other}").into()),
+        };
+        let mut answer = self.store(request, &key, Some(&stored))?;
+        if let (Some(attributes), Some(answer)) = (attributes, answer.as_object_mut()) {
+            answer.insert("Attributes".into(), Value::Object(attributes));
+        }
+        Ok(answer)
+    }
+
+    fn delete(&mut self, request: &Value) -> Result<Value, Refusal> {
+        only(
+            request,
+            &[
+                "Key",
+                "ConditionExpression",
+                "ExpressionAttributeNames",
+                "ExpressionAttributeValues",
+                "ReturnValuesOnConditionCheckFailure",
+            ],
+        )?;
+        let key = exact_key(request)?;
+        let mut placeholders = Placeholders::of(request);
+        self.demand(request, &key, &mut placeholders)?;
+        placeholders.all_used()?;
+        self.store(request, &key, None)
+    }
+
+    /// Checks the condition of a write. A refused write costs what writing the item that is
+    /// there would.
+    fn demand(
+        &mut self,
+        request: &Value,
+        key: &Key,
+        placeholders: &mut Placeholders<'_>,
+    ) -> Result<(), Refusal> {
+        let Some(text_of_it) = text(request, "ConditionExpression") else { return Ok(()) };
+        let condition = Condition::parse(text_of_it, placeholders)?;
+        let nothing = Item::new();
+        let item = self.items.get(key);
+        if condition.holds(item.unwrap_or(&nothing)) {
+            return Ok(());
+        }
+        let shown = match text(request, "ReturnValuesOnConditionCheckFailure") {
+            Some("ALL_OLD") => item.cloned(),
+            Some(_) | None => None,
+        };
+        let units = size::write_units(item.map_or(0, size::of_item));
+        self.consumed.write_units += units;
+        self.consumed.writes += 1;
+        Err(Refusal::Condition(shown))
+    }
+
+    /// Stores or deletes, and lets the indexes follow.
+    fn store(&mut self, request: &Value, key: &Key, item: Option<&Item>) -> Result<Value, Refusal> {
+        let before = match item {
+            Some(item) => self.items.insert(key.clone(), item.clone()),
+            None => self.items.remove(key),
+        };
+        let bytes = [before.as_ref(), item].into_iter().flatten().map(size::of_item);
+        let table = size::write_units(bytes.max().unwrap_or(0));
+        let mut cost = Cost { table, indexes: 0.0 };
+        for index in &mut self.indexes {
+            cost.indexes += index.follow(before.as_ref(), item, self.lag);
+        }
+        self.consumed.write_units += cost.table + cost.indexes;
+        self.consumed.writes += 1;
+        let mut answer = Map::new();
+        tell_cost(request, &mut answer, cost);
+        Ok(Value::Object(answer))
+    }
+
+    fn query(&mut self, request: &Value) -> Result<Value, Refusal> {
+        only(
+            request,
+            &[
+                "IndexName",
+                "KeyConditionExpression",
+                "FilterExpression",
+                "ExpressionAttributeNames",
+                "ExpressionAttributeValues",
+                "ScanIndexForward",
+                "ConsistentRead",
+                "Limit",
+                "ExclusiveStartKey",
+                "Select",
+            ],
+        )?;
+        let consistent = flag(request, "ConsistentRead", false);
+        let mut placeholders = Placeholders::of(request);
+        let expression = text(request, "KeyConditionExpression").unwrap_or_default();
+        let wanted = Condition::parse(expression, &mut placeholders)?;
+        let (hash, names, mut candidates) = match text(request, "IndexName") {
+            None => {
+                let pk = wanted.demanded("pk").and_then(|value| value.get("S"));
+                let pk = pk.and_then(Value::as_str).ok_or_else(|| "pk must be named".to_owned())?;
+                let from = Bound::Included([pk.to_owned(), String::new()]);
+                let of_pk = self.items.range((from, Bound::Unbounded));
+                let of_pk =
+                    of_pk.take_while(|(key, _)| key.first().is_some_and(|found| found == pk));
+                ("pk", KEYS.to_vec(), of_pk.map(|(_, item)| item.clone()).collect::<Vec<_>>())
+            }
+            Some(_) if consistent => {
+                return Err("an index cannot be read consistently".to_owned().into());
+            }
+            Some(name) => {
+                let index = self.indexes.iter_mut().find(|index| index.name == name);
+                let index = index.ok_or_else(|| format!("there is no index {name}"))?;
+                (index.keys[0], index.names(), index.visible())
+            }
+        };
+        if wanted.demanded(hash).is_none() {
+            return Err(format!("{hash} must be named").into());
+        }
+        candidates.retain(|item| wanted.holds(item));
+        let order = match flag(request, "ScanIndexForward", true) {
+            true => Ordering::Greater,
+            false => {
+                candidates.reverse();
+                Ordering::Less
+            }
+        };
+        self.page(request, Candidates { items: candidates, names, order }, placeholders)
+    }
+
+    fn scan(&mut self, request: &Value) -> Result<Value, Refusal> {
+        only(
+            request,
+            &[
+                "FilterExpression",
+                "ExpressionAttributeNames",
+                "ExpressionAttributeValues",
+                "ConsistentRead",
+                "Limit",
+                "ExclusiveStartKey",
+            ],
+        )?;
+        let items = self.items.values().cloned().collect();
+        let all = Candidates { items, names: KEYS.to_vec(), order: Ordering::Greater };
+        self.page(request, all, Placeholders::of(request))
+    }
+
+    /// The page of `candidates` that a request asks for. Its limits count what is read, and
+    /// only then the filter looks.
+    fn page(
+        &mut self,
+        request: &Value,
+        candidates: Candidates,
+        mut placeholders: Placeholders<'_>,
+    ) -> Result<Value, Refusal> {
+        let filter = text(request, "FilterExpression");
+        let filter = filter.map(|text| Condition::parse(text, &mut placeholders)).transpose()?;
+        placeholders.all_used()?;
+        let limit = match request.get("Limit").map(Value::as_u64) {
+            None => usize::MAX,
+            Some(Some(limit @ 1..)) => usize::try_from(limit).unwrap_or(usize::MAX),
+            Some(_) => return Err("Limit is at least 1".to_owned().into()),
+        };
+        let Candidates { items, names, order } = candidates;
+        let start = match request.get("ExclusiveStartKey") {
+            None => None,
+            Some(key) => {
+                let key = key.as_object().filter(|key| key.len() == names.len());
+                let key = key.and_then(|key| index::place(key, &names));
+                Some(key.ok_or_else(|| "ExclusiveStartKey is none of this".to_owned())?)
+            }
+        };
+        // By its place, because the item that a page ended with may be gone by now.
+        let lies_ahead = |item: &Item| {
+            let place = index::place(item, &names);
+            start.as_ref().is_none_or(|start| place.map(|place| place.cmp(start)) == Some(order))
+        };
+        let mut rest = items.into_iter().skip_while(|item| !lies_ahead(item)).peekable();
+        let mut read = Vec::new();
+        let mut bytes = 0;
+        while read.len() < limit
+            && bytes < PAGE_BYTES
+            && let Some(item) = rest.next()
+        {
+            bytes += size::of_item(&item);
+            read.push(item);
+        }
+        let mut answer = Map::new();
+        if rest.peek().is_some()
+            && let Some(last) = read.last()
+        {
+            let last = names.iter().filter_map(|name| last.get_key_value(*name));
+            let last = last.map(|(name, value)| (name.clone(), value.clone())).collect();
+            answer.insert("LastEvaluatedKey".into(), Value::Object(last));
+        }
+        let scanned = read.len();
+        read.retain(|item| filter.as_ref().is_none_or(|filter| filter.holds(item)));
+        let consistent = flag(request, "ConsistentRead", false);
+        self.charge_read(request, &mut answer, size::read_units(bytes, consistent));
+        answer.insert("Count".into(), read.len().into());
+        answer.insert("ScannedCount".into(), scanned.into());
+        match text(request, "Select") {
+            Some("COUNT") => {}
+            Some(_) | None => {
+                let items: Vec<Value> = read.into_iter().map(Value::Object).collect();
+                answer.insert("Items".into(), items.into());
+            }
+        }
+        Ok(Value::Object(answer))
+    }
+
+    fn charge_read(&mut self, request: &Value, answer: &mut Item, units: f64) {
+        self.consumed.read_units += units;
+        self.consumed.reads += 1;
+        tell_cost(request, answer, Cost { table: units, indexes: 0.0 });
+    }
+}
+
+fn tell_cost(request: &Value, answer: &mut Item, cost: Cost) {
+    if matches!(text(request, "ReturnConsumedCapacity"), Some("TOTAL" | "INDEXES")) {
+        let consumed = json!({
+            "TableName": text(request, "TableName"),
+            "CapacityUnits": cost.table + cost.indexes,
+            "Table": {"CapacityUnits": cost.table},
+        });
+        answer.insert("ConsumedCapacity".into(), consumed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+//! What becomes of the calls that leave a process.
+
+use std::fmt::Debug;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+
+/// A call that is about to leave a process.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The AWS service (`dynamodb`, `sqs`, `events`, `ssm`) or the host.
+    pub to: &'a str,
+    /// The operation, or method and path.
+    pub what: &'a str,
+    /// The body, where it is JSON; else null.
+    pub body: &'a Value,
+}
+
+/// What happens to a call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Happens {
+    /// It is made and answered.
+    #[default]
+    Answered,
+    /// It never arrives. The caller sees a connection that broke.
+    Lost,
+    /// It is made, and the caller sees a connection that broke.
+    Unanswered,
+    /// It is made twice, as by a client that repeats it; the second answer is seen.
+    Twice,
+    /// It is answered with this HTTP status and body instead of being made.
+    Refused(u16, Value),
+}
+
+/// Decides what becomes of the calls of one process. A process that is to die waits here for
+/// ever, and is dropped; one that is to be overtaken waits here for as long as it takes.
+pub trait Fate: Debug + Send + Sync {
+    /// Before a call is made.
+    fn before<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Happens>;
+
+    /// After it was made and before its answer is seen.
+    fn after<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, ()>;
+}
+
+/// All calls are made and answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Calm;
+
+impl Fate for Calm {
+    fn before<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Happens> {
+        std::future::ready(Happens::Answered).boxed()
+    }
+
+    fn after<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, ()> {
+        std::future::ready(()).boxed()
+    }
+}

@@ -1,0 +1,80 @@
+//! A parameter store in memory.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::{Value, json};
+
+/// Parameters by their full names.
+#[derive(Debug)]
+pub(super) struct Parameters(Mutex<BTreeMap<String, String>>);
+
+impl Parameters {
+    pub(super) fn new(parameters: BTreeMap<String, String>) -> Self {
+        Self(Mutex::new(parameters))
+    }
+
+    pub(super) fn all(&self) -> BTreeMap<String, String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set(&self, name: &str, value: &str) {
+        let mut parameters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        parameters.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// HTTP status and body, as SSM answers.
+    pub(super) fn answer(&self, operation: &str, request: &Value) -> (u16, Value) {
+        match operation {
+            "GetParameter" => self.get(request),
+            "GetParametersByPath" => (200, self.below(request)),
+            "PutParameter" => self.put(request),
+            other => {
+                let problem = format!("the fake parameter store knows no {other}");
+                (400, json!({"__type": "ValidationException", "message": problem}))
+            }
+        }
+    }
+
+    fn get(&self, request: &Value) -> (u16, Value) {
+        let name = word(request, "Name");
+        match self.all().get(name) {
+            Some(value) => (200, json!({"Parameter": {"Name": name, "Value": value}})),
+            None => (400, json!({"__type": "ParameterNotFound"})),
+        }
+    }
+
+    fn put(&self, request: &Value) -> (u16, Value) {
+        let (name, value) = (word(request, "Name"), word(request, "Value"));
+        if name.is_empty() || value.is_empty() {
+            return (400, json!({"__type": "ValidationException", "message": "empty"}));
+        }
+        let overwrite = request.get("Overwrite").and_then(Value::as_bool).unwrap_or(false);
+        if !overwrite && self.all().contains_key(name) {
+            return (400, json!({"__type": "ParameterAlreadyExists"}));
+        }
+        self.set(name, value);
+        (200, json!({"Version": 1, "Tier": "Standard"}))
+    }
+
+    /// Two a page; the token of the next page is how many came before it.
+    fn below(&self, request: &Value) -> Value {
+        let path = format!("{}/", word(request, "Path"));
+        let all = self.all();
+        let below = all
+            .iter()
+            .filter(|(name, _)| name.strip_prefix(&path).is_some_and(|rest| !rest.contains('/')));
+        let before: usize = word(request, "NextToken").parse().unwrap_or(0);
+        let mut left =
+            below.skip(before).map(|(name, value)| json!({"Name": name, "Value": value}));
+        let page: Vec<Value> = left.by_ref().take(2).collect();
+        match left.next() {
+            Some(_) => json!({"Parameters": page, "NextToken": (before + 2).to_string()}),
+            None => json!({"Parameters": page}),
+        }
+    }
+}
+
+fn word<'a>(request: &'a Value, name: &str) -> &'a str {
+    request.get(name).and_then(Value::as_str).unwrap_or_default()
+}

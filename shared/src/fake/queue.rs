@@ -1,0 +1,342 @@
+//! SQS queues in memory: delays, visibility timeouts, receive counts, dead letters. Messages
+//! are taken as Lambda takes them, by whoever plays the event source mapping.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The longest delay SQS takes, in seconds.
+const LONGEST_DELAY_S: u64 = 900;
+/// The most messages a receive or a batch has.
+const MOST_AT_ONCE: usize = 10;
+/// The longest message, in bytes.
+const LONGEST_BODY: usize = 1024 * 1024;
+
+/// What `template.yaml` says of a queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    /// How long a message that was taken stays away.
+    pub(super) visibility: Duration,
+    /// How often a message is taken before it is a dead letter.
+    pub(super) most_receives: u32,
+    /// How long a message is kept.
+    pub(super) retention: Duration,
+}
+
+/// A queue and its dead letters.
+#[derive(Debug)]
+pub struct Queue {
+    settings: Settings,
+    state: Mutex<State>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    messages: VecDeque<Message>,
+    dead: Vec<String>,
+    /// Bodies and delays of everything that was sent.
+    sent: Vec<Sent>,
+    ids: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Message {
+    id: u64,
+    body: String,
+    visible_at: Instant,
+    expires_at: Instant,
+    receives: u32,
+}
+
+/// What was sent to a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The message.
+    pub body: String,
+    /// How long it was to wait.
+    pub delay: Duration,
+}
+
+impl Queue {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self { settings, state: Mutex::default(), arrived: Notify::new() }
+    }
+
+    /// Takes up to ten messages that may be seen now, as an event for a function; they come
+    /// back after the visibility timeout unless they are deleted. `pick` chooses the next
+    /// one among so many: real queues keep no order. None when there is nothing to see.
+    pub fn take(&self, mut pick: impl FnMut(usize) -> usize) -> Option<SqsEvent> {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.bury(now, &self.settings);
+        let mut seen: Vec<u64> =
+            state.messages.iter().filter(|it| it.visible_at <= now).map(|it| it.id).collect();
+        let mut event = SqsEvent::default();
+        while !seen.is_empty() && event.records.len() < MOST_AT_ONCE {
+            let id = seen.remove(pick(seen.len()).min(seen.len() - 1));
+            let Some(message) = state.messages.iter_mut().find(|it| it.id == id) else { continue };
+            message.receives += 1;
+            message.visible_at = now + self.settings.visibility;
+            let mut record = SqsMessage::default();
+            record.message_id = Some(format!("m-{id}"));
+            record.body = Some(message.body.clone());
+            event.records.push(record);
+        }
+        (!event.records.is_empty()).then_some(event)
+    }
+
+    /// The same, oldest first.
+    pub fn take_in_order(&self) -> Option<SqsEvent> {
+        self.take(|_| 0)
+    }
+
+    /// Forgets a message, by the id it was taken with.
+    pub fn delete(&self, message_id: &str) {
+        self.state().messages.retain(|it| format!("m-{}", it.id) != message_id);
+    }
+
+    /// Makes a second copy of a message that was taken, to be seen after `delay`: SQS
+    /// delivers at least once.
+    pub fn deliver_again(&self, message_id: &str, delay: Duration) {
+        let mut state = self.state();
+        let found = state.messages.iter().find(|it| format!("m-{}", it.id) == message_id);
+        if let Some(mut copy) = found.cloned() {
+            state.ids += 1;
+            copy.id = state.ids;
+            copy.visible_at = Instant::now() + delay;
+            state.messages.push_back(copy);
+        }
+        drop(state);
+        self.arrived.notify_waiters();
+    }
+
+    /// Waits until there may be something to take.
+    pub async fn ready(&self) {
+        loop {
+            let arrived = self.arrived.notified();
+            let next = self.next_at();
+            match next {
+                Some(at) if at <= Instant::now() => return,
+                Some(at) => {
+                    // Whichever is first; a message that comes may be seen sooner.
+                    let _ = tokio::time::timeout_at(at, arrived).await;
+                }
+                None => arrived.await,
+            }
+        }
+    }
+
+    /// When the next message may be seen; none when there is none.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Instant> {
+        let mut state = self.state();
+        state.bury(Instant::now(), &self.settings);
+        state.messages.iter().map(|it| it.visible_at).min()
+    }
+
+    /// How many messages there are, seen or not.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.state().messages.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The messages that were taken too often.
+    #[must_use]
+    pub fn dead_letters(&self) -> Vec<String> {
+        self.state().dead.clone()
+    }
+
+    /// Moves the dead letters back, as an operator does when the cause is gone.
+    pub fn redrive(&self) {
+        let mut state = self.state();
+        let now = Instant::now();
+        for body in std::mem::take(&mut state.dead) {
+            state.add(body, now, &self.settings);
+        }
+        drop(state);
+        self.arrived.notify_waiters();
+    }
+
+    /// Everything that was ever sent, oldest first.
+    #[must_use]
+    pub fn sent(&self) -> Vec<Sent> {
+        self.state().sent.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// HTTP status and body, as SQS answers.
+    pub(super) fn answer(&self, operation: &str, request: &Value) -> (u16, Value) {
+        let sent = match operation {
+            "SendMessage" => self.send(request),
+            "SendMessageBatch" => self.send_batch(request),
+            other => Err(format!("the fake queue knows no {other}")),
+        };
+        match sent {
+            Ok(answer) => (200, answer),
+            Err(problem) => {
+                let kind = "com.amazonaws.sqs#InvalidParameterValue";
+                (400, json!({"__type": kind, "message": problem}))
+            }
+        }
+    }
+
+    fn send(&self, request: &Value) -> Result<Value, String> {
+        let body = request.get("MessageBody").and_then(Value::as_str).unwrap_or_default();
+        if body.is_empty() || body.len() > LONGEST_BODY {
+            return Err("a message has 1 byte to 1 MiB".into());
+        }
+        let delay = match request.get("DelaySeconds").map(Value::as_u64) {
+            None => 0,
+            Some(Some(delay @ 0..=LONGEST_DELAY_S)) => delay,
+            Some(_) => return Err("DelaySeconds is 0 to 900".into()),
+        };
+        let delay = Duration::from_secs(delay);
+        let mut state = self.state();
+        state.sent.push(Sent { body: body.to_owned(), delay });
+        let id = state.add(body.to_owned(), Instant::now() + delay, &self.settings);
+        drop(state);
+        self.arrived.notify_waiters();
+        Ok(json!({"MessageId": format!("m-{id}")}))
+    }
+
+    fn send_batch(&self, request: &Value) -> Result<Value, String> {
+        let entries = request.get("Entries").and_then(Value::as_array);
+        let entries = entries.map(Vec::as_slice).unwrap_or_default();
+        if entries.is_empty() || entries.len() > MOST_AT_ONCE {
+            return Err("a batch has 1 to 10 entries".into());
+        }
+        let mut successful = Vec::new();
+        let mut failed = Vec::new();
+        for entry in entries {
+            let id = entry.get("Id").cloned().unwrap_or_default();
+            match self.send(entry) {
+                Ok(sent) => successful.push(json!({"Id": id, "MessageId": sent.get("MessageId")})),
+                Err(problem) => failed.push(
+                    json!({"Id": id, "SenderFault": true, "Code": "Invalid", "Message": problem}),
+                ),
+            }
+        }
+        Ok(json!({"Successful": successful, "Failed": failed}))
+    }
+}
+
+impl State {
+    fn add(&mut self, body: String, visible_at: Instant, settings: &Settings) -> u64 {
+        self.ids += 1;
+        let expires_at = Instant::now() + settings.retention;
+        self.messages.push_back(Message {
+            id: self.ids,
+            body,
+            visible_at,
+            expires_at,
+            receives: 0,
+        });
+        self.ids
+    }
+
+    /// Drops what is too old, and moves what comes back once too often to the dead letters.
+    fn bury(&mut self, now: Instant, settings: &Settings) {
+        self.messages.retain(|it| it.expires_at > now);
+        let is_dead = |it: &Message| it.visible_at <= now && it.receives >= settings.most_receives;
+        let dead: BTreeMap<u64, String> = self
+            .messages
+            .iter()
+            .filter(|it| is_dead(it))
+            .map(|it| (it.id, it.body.clone()))
+            .collect();
+        self.messages.retain(|it| !dead.contains_key(&it.id));
+        self.dead.extend(dead.into_values());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue() -> Queue {
+        Queue::new(Settings {
+            visibility: Duration::from_secs(30),
+            most_receives: 2,
+            retention: Duration::from_secs(3600),
+        })
+    }
+
+    fn send(queue: &Queue, body: &str, delay: u64) -> u16 {
+        queue.answer("SendMessage", &json!({"MessageBody": body, "DelaySeconds": delay})).0
+    }
+
+    fn bodies(event: Option<SqsEvent>) -> Vec<String> {
+        event.into_iter().flat_map(|it| it.records).filter_map(|it| it.body).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_is_seen_after_its_delay_and_again_unless_it_is_deleted() {
+        let queue = queue();
+        assert_eq!(send(&queue, "a", 5), 200);
+        assert!(queue.take_in_order().is_none());
+        queue.ready().await;
+        let event = queue.take_in_order().unwrap();
+        assert!(queue.take_in_order().is_none(), "somebody is at it");
+        queue.ready().await;
+        assert_eq!(bodies(queue.take_in_order()), ["a"], "it came back");
+        queue.delete(event.records[0].message_id.as_deref().unwrap());
+        assert!(queue.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_comes_back_too_often_is_a_dead_letter() {
+        let queue = queue();
+        send(&queue, "a", 0);
+        for _ in 0..2 {
+            queue.ready().await;
+            assert_eq!(bodies(queue.take_in_order()), ["a"]);
+        }
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert!(queue.take_in_order().is_none());
+        assert_eq!(queue.dead_letters(), ["a"]);
+        queue.redrive();
+        assert_eq!(bodies(queue.take_in_order()), ["a"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn order_and_copies_are_the_callers_choice() {
+        let queue = queue();
+        for body in ["a", "b", "c"] {
+            send(&queue, body, 0);
+        }
+        let event = queue.take(|left| left - 1);
+        assert_eq!(bodies(event), ["c", "b", "a"]);
+        queue.deliver_again("m-2", Duration::from_secs(1));
+        queue.ready().await;
+        assert_eq!(bodies(queue.take_in_order()), ["b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_sqs_refuses_is_refused() {
+        let queue = queue();
+        assert_eq!(send(&queue, "a", 901), 400);
+        assert_eq!(send(&queue, "", 0), 400);
+        assert_eq!(queue.answer("PurgeQueue", &json!({})).0, 400);
+        let batch = json!({"Entries": [
+            {"Id": "1", "MessageBody": "a"}, {"Id": "2", "MessageBody": "b", "DelaySeconds": 901},
+        ]});
+        let (status, answer) = queue.answer("SendMessageBatch", &batch);
+        assert_eq!((status, answer["Failed"][0]["Id"].as_str()), (200, Some("2")));
+        assert_eq!(queue.sent(), [Sent { body: "a".into(), delay: Duration::ZERO }]);
+    }
+}

@@ -1,0 +1,126 @@
+//! A sparse index that projects keys only, and may lag behind its table.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::expression::Item;
+use super::{KEYS, size};
+
+/// Where an item stands among others: by some of its attributes, in their order.
+pub(super) type Place = Vec<Rank>;
+
+/// A key: numbers before texts, in their own orders.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    Number(i128),
+    Text(String),
+}
+
+/// The place of an item by the attributes of these names; none when it lacks one.
+pub(super) fn place(item: &Item, names: &[&str]) -> Option<Place> {
+    names.iter().map(|name| item.get(*name).and_then(rank)).collect()
+}
+
+#[derive(Debug)]
+pub(super) struct Index {
+    pub(super) name: &'static str,
+    /// Its hash and range key.
+    pub(super) keys: [&'static str; 2],
+    shown: BTreeMap<Place, Item>,
+    /// Changes that are not to be seen yet, in their order.
+    coming: VecDeque<(Instant, Change)>,
+}
+
+#[derive(Debug)]
+enum Change {
+    Enter(Place, Item),
+    Leave(Place),
+}
+
+impl Index {
+    pub(super) fn new(name: &'static str, keys: [&'static str; 2]) -> Self {
+        Self { name, keys, shown: BTreeMap::new(), coming: VecDeque::new() }
+    }
+
+    /// Takes notice of a change of the table; answers the write units that it costs. An
+    /// entry is paid for when it comes and when it goes; nothing else is projected that
+    /// could change.
+    pub(super) fn follow(
+        &mut self,
+        before: Option<&Item>,
+        after: Option<&Item>,
+        lag: Duration,
+    ) -> f64 {
+        let before = before.and_then(|item| self.entry(item));
+        let after = after.and_then(|item| self.entry(item));
+        if before.as_ref().map(|(place, _)| place) == after.as_ref().map(|(place, _)| place) {
+            return 0.0;
+        }
+        let at = Instant::now() + lag;
+        let mut units = 0.0;
+        if let Some((place, entry)) = before {
+            units += size::write_units(size::of_item(&entry));
+            self.coming.push_back((at, Change::Leave(place)));
+        }
+        if let Some((place, entry)) = after {
+            units += size::write_units(size::of_item(&entry));
+            self.coming.push_back((at, Change::Enter(place, entry)));
+        }
+        units
+    }
+
+    /// What a query sees now, in the index's order.
+    pub(super) fn visible(&mut self) -> Vec<Item> {
+        let now = Instant::now();
+        while self.coming.front().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, change)) = self.coming.pop_front() {
+                show(&mut self.shown, &change);
+            }
+        }
+        self.shown.values().cloned().collect()
+    }
+
+    /// What it will show when it has caught up.
+    pub(super) fn settled(&self) -> Vec<Value> {
+        let mut shown = self.shown.clone();
+        for (_, change) in &self.coming {
+            show(&mut shown, change);
+        }
+        shown.into_values().map(Value::Object).collect()
+    }
+
+    /// The item's entry, if it has both keys.
+    fn entry(&self, item: &Item) -> Option<(Place, Item)> {
+        let names = self.names();
+        let entry = names.iter().map(|name| Some(((*name).to_owned(), item.get(*name)?.clone())));
+        let entry: Item = entry.collect::<Option<_>>()?;
+        Some((place(&entry, &names)?, entry))
+    }
+
+    /// What its entries hold, and are sorted by.
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        self.keys.into_iter().chain(KEYS).collect()
+    }
+}
+
+fn show(shown: &mut BTreeMap<Place, Item>, change: &Change) {
+    match change {
+        Change::Enter(place, entry) => {
+            shown.insert(place.clone(), entry.clone());
+        }
+        Change::Leave(place) => {
+            shown.remove(place);
+        }
+    }
+}
+
+fn rank(value: &Value) -> Option<Rank> {
+    match (value.get("N"), value.get("S")) {
+        (Some(number), _) => number.as_str()?.parse().ok().map(Rank::Number),
+        (None, Some(text)) => text.as_str().map(|text| Rank::Text(text.to_owned())),
+        (None, None) => None,
+    }
+}

@@ -1,0 +1,144 @@
+use super::*;
+
+fn table() -> Table {
+    Table::default()
+}
+
+fn put(table: &Table, item: &Value) -> f64 {
+    let before = table.consumed().write_units;
+    let (status, body) = table.answer("PutItem", &json!({"TableName": "t", "Item": item}));
+    assert_eq!(status, 200, "{body}");
+    table.consumed().write_units - before
+}
+
+fn job(id: u32, since: Option<u32>) -> Value {
+    let mut item = json!({
+        "pk": {"S": format!("job#{id}")}, "sk": {"S": "job"},
+        "source": {"S": "product"}, "created_at": {"N": id.to_string()},
+    });
+    if let Some(since) = since {
+        item["shard"] = json!({"N": "0"});
+        item["since"] = json!({"N": since.to_string()});
+    }
+    item
+}
+
+fn ids(answer: &Value) -> Vec<&str> {
+    let items = answer["Items"].as_array().unwrap();
+    items.iter().map(|item| item["pk"]["S"].as_str().unwrap()).collect()
+}
+
+fn active(table: &Table, extra: &Value) -> Value {
+    let mut request = json!({
+        "IndexName": "active",
+        "KeyConditionExpression": "#shard = :shard",
+        "ExpressionAttributeNames": {"#shard": "shard"},
+        "ExpressionAttributeValues": {":shard": {"N": "0"}},
+    });
+    request.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    let (status, body) = table.answer("Query", &request);
+    assert_eq!(status, 200, "{body}");
+    body
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_pays_for_an_index_when_it_enters_and_when_it_leaves() {
+    let table = table();
+    assert_eq!(put(&table, &job(1, Some(5))), 3.0, "the job, active and by_source");
+    assert_eq!(put(&table, &job(1, Some(5))), 1.0, "no key of an index changed");
+    assert_eq!(put(&table, &job(1, Some(6))), 3.0, "out and in again");
+    assert_eq!(put(&table, &job(1, None)), 2.0);
+    assert_eq!(ids(&active(&table, &json!({}))), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_index_shows_keys_in_their_order_and_pages() {
+    let table = table();
+    for (id, since) in [(1, 30), (2, 4), (3, 200)] {
+        put(&table, &job(id, Some(since)));
+    }
+    let all = active(&table, &json!({}));
+    assert_eq!(ids(&all), ["job#2", "job#1", "job#3"]);
+    assert_eq!(all["Items"][0].as_object().unwrap().len(), 4, "keys only");
+    assert_eq!(
+        ids(&active(&table, &json!({"ScanIndexForward": false}))),
+        ["job#3", "job#1", "job#2"]
+    );
+
+    let first = active(&table, &json!({"Limit": 2}));
+    assert_eq!(ids(&first), ["job#2", "job#1"]);
+    let next = json!({"ExclusiveStartKey": first["LastEvaluatedKey"].clone()});
+    let second = active(&table, &next);
+    assert_eq!((ids(&second), second.get("LastEvaluatedKey")), (vec!["job#3"], None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_index_may_lag_behind_its_table() {
+    let table = table();
+    table.delay_indexes(Duration::from_secs(2));
+    put(&table, &job(1, Some(1)));
+    assert_eq!(ids(&active(&table, &json!({}))), [""; 0]);
+    assert_eq!(table.indexed("active").len(), 1);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(ids(&active(&table, &json!({}))), ["job#1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_write_shows_what_is_there_and_costs_as_much() {
+    let table = table();
+    put(&table, &job(1, None));
+    let before = table.consumed().write_units;
+    let request = json!({
+        "Item": job(1, None),
+        "ConditionExpression": "attribute_not_exists(pk)",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    });
+    let (status, body) = table.answer("PutItem", &request);
+    assert_eq!(status, 400);
+    assert_eq!(body["Item"], job(1, None));
+    assert_eq!(table.consumed().write_units - before, 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_looks_at_what_a_page_has_read() {
+    let table = table();
+    for id in 1..=3 {
+        put(&table, &job(id, (id == 3).then_some(1)));
+    }
+    let mut request = json!({"FilterExpression": "attribute_exists(since)", "Limit": 2});
+    let (_, first) = table.answer("Scan", &request);
+    assert_eq!((ids(&first), &first["ScannedCount"]), (vec![], &json!(2)));
+    request["ExclusiveStartKey"] = first["LastEvaluatedKey"].clone();
+    assert_eq!(ids(&table.answer("Scan", &request).1), ["job#3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_keeps_what_it_does_not_name() {
+    let table = table();
+    put(&table, &job(1, None));
+    let request = json!({
+        "Key": {"pk": {"S": "job#1"}, "sk": {"S": "job"}},
+        "UpdateExpression": "SET epoch = if_not_exists(epoch, :one) + :one",
+        "ExpressionAttributeValues": {":one": {"N": "1"}},
+        "ReturnValues": "ALL_NEW",
+    });
+    let (_, updated) = table.answer("UpdateItem", &request);
+    assert_eq!(updated["Attributes"]["epoch"], json!({"N": "2"}));
+    assert_eq!(updated["Attributes"]["source"], json!({"S": "product"}));
+}
+
+#[test]
+fn what_is_not_looked_at_is_refused() {
+    let table = table();
+    for (operation, request) in [
+        ("TransactWriteItems", json!({})),
+        ("PutItem", json!({"Item": job(1, None), "Expected": {}})),
+        ("GetItem", json!({"Key": {"pk": {"S": "a"}}})),
+        (
+            "Query",
+            json!({"KeyConditionExpression": "sk = :s", "ExpressionAttributeValues": {":s": {"S": "a"}}}),
+        ),
+    ] {
+        assert_eq!(table.answer(operation, &request).0, 400, "{operation}");
+    }
+}
