@@ -10,6 +10,7 @@
 //! [`provider`], without the guard.
 
 mod client;
+mod dial;
 mod guard;
 pub mod provider;
 #[cfg(test)]
@@ -31,9 +32,11 @@ use hyper_util::client::legacy::{Client, Error as ClientError};
 use tokio::time::{Instant, timeout_at};
 
 use client::find;
-use guard::{Carried, DialError, GuardedConnector};
+use dial::Carried;
+use guard::{DialError, GuardedConnector};
 
 pub use client::{TlsSetupError, web_tls};
+pub use dial::{Dial, Dialling, Stream};
 pub use guard::{Resolve, SystemResolver};
 
 /// What an attempt may cost. [`Limits::default`] is what deployed stacks use.
@@ -166,7 +169,27 @@ impl Receivers {
     ) -> Self {
         let policy = Arc::new(policy);
         let tcp = GuardedConnector::new(resolver, Arc::clone(&policy), &limits);
-        let client = client::builder(limits.idle).build(HttpsConnector::from((tcp, tls)));
+        Self::connected_by(tcp, tls, policy, limits)
+    }
+
+    /// A client on another network than the machine's, which knows its own names.
+    pub fn through(
+        network: Arc<dyn Dial>,
+        policy: TargetPolicy,
+        limits: Limits,
+    ) -> Result<Self, TlsSetupError> {
+        let policy = Arc::new(policy);
+        let connector = GuardedConnector::through(network, Arc::clone(&policy));
+        Ok(Self::connected_by(connector, web_tls()?, policy, limits))
+    }
+
+    fn connected_by(
+        connector: GuardedConnector,
+        tls: rustls::ClientConfig,
+        policy: Arc<TargetPolicy>,
+        limits: Limits,
+    ) -> Self {
+        let client = client::builder(limits.idle).build(HttpsConnector::from((connector, tls)));
         Self { client, policy, limits }
     }
 

@@ -86,7 +86,13 @@ impl Providers {
                 left_out.name
             );
         }
-        Ok(Self { catalogue: Arc::new(catalogue), http: ProviderHttp::new()?, secrets })
+        Ok(Self::new(catalogue, ProviderHttp::new()?, secrets))
+    }
+
+    /// These providers, asked by `http`.
+    #[must_use]
+    pub fn new(catalogue: Catalogue, http: ProviderHttp, secrets: Arc<Secrets>) -> Self {
+        Self { catalogue: Arc::new(catalogue), http, secrets }
     }
 
     /// The providers there are.

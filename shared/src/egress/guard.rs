@@ -7,28 +7,23 @@
 //! certificate against the URL's host.
 
 use std::error::Error;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use domain::address::{AddressError, TargetPolicy};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::{Extensions, Uri};
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::Error as ClientError;
+use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
 use super::client::find;
+use super::dial::{Dial, Dialled, Dialler};
 use super::{FailureClass, Limits};
 
 /// Knows the addresses behind names.
@@ -52,10 +47,10 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// Opens TCP connections to vetted addresses only.
+/// Opens connections to vetted addresses only.
 #[derive(Clone)]
 pub(super) struct GuardedConnector {
-    tcp: HttpConnector<VettingResolver>,
+    dialler: Dialler,
     policy: Arc<TargetPolicy>,
 }
 
@@ -71,7 +66,12 @@ impl GuardedConnector {
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(limits.connect));
         tcp.set_nodelay(true);
-        Self { tcp, policy }
+        Self::through(Arc::new(tcp), policy)
+    }
+
+    /// Dials addresses by `dial`, which vets those behind names.
+    pub(super) fn through(dial: Arc<dyn Dial>, policy: Arc<TargetPolicy>) -> Self {
+        Self { dialler: Dialler(dial), policy }
     }
 }
 
@@ -81,21 +81,17 @@ impl Service<Uri> for GuardedConnector {
     type Future = BoxFuture<'static, Result<Dialled, DialError>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DialError>> {
-        self.tcp.poll_ready(cx).map_err(DialError::new)
+        self.dialler.poll_ready(cx).map_err(DialError)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         if let Some(literal) = literal_host(&uri)
             && let Err(error) = self.policy.vet(&[literal])
         {
-            return async move { Err(DialError::new(LookupError::from(error))) }.boxed();
+            return async move { Err(DialError(LookupError::from(error).into())) }.boxed();
         }
-        let connecting = self.tcp.call(uri);
-        async move {
-            let stream = connecting.await.map_err(DialError::new)?;
-            Ok(Dialled { stream, carried: Carried::default() })
-        }
-        .boxed()
+        let dialling = self.dialler.call(uri);
+        async move { dialling.await.map_err(DialError) }.boxed()
     }
 }
 
@@ -169,85 +165,7 @@ impl LookupError {
 pub(super) struct DialError(#[source] Box<dyn Error + Send + Sync>);
 
 impl DialError {
-    fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(cause.into())
-    }
-
     pub(super) fn class(&self) -> FailureClass {
         find::<LookupError>(&*self.0).map_or(FailureClass::Connect, LookupError::class)
-    }
-}
-
-/// Whether a connection has carried an answer before, so that its sudden end may
-/// only mean that it was kept for too long.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Carried(Arc<AtomicBool>);
-
-impl Carried {
-    /// The mark of the connection that `error` happened on, if there was one.
-    pub(super) fn by(error: &ClientError) -> Option<Self> {
-        let mut extras = Extensions::new();
-        error.connect_info()?.get_extras(&mut extras);
-        extras.remove()
-    }
-
-    pub(super) fn note_answer(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn an_answer(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// A TCP connection that hands its [`Carried`] mark to requests and errors.
-pub(super) struct Dialled {
-    stream: TokioIo<TcpStream>,
-    carried: Carried,
-}
-
-impl Connection for Dialled {
-    fn connected(&self) -> Connected {
-        self.stream.connected().extra(self.carried.clone())
-    }
-}
-
-impl Read for Dialled {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl Write for Dialled {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 }

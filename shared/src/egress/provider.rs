@@ -4,6 +4,7 @@
 //! there: a submit that never left can be tried again, one that may have arrived
 //! must not be, or there are two renders. [`ProviderHttpError`] says which.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,6 +20,7 @@ use url::Url;
 
 use super::OUR_USER_AGENT;
 use super::client::{self, TlsSetupError, find, web_tls};
+use super::dial::{Dial, Dialler};
 
 /// Longest body of a provider's answer, in bytes.
 const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
@@ -29,7 +31,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Longest wait for a TCP connection, all addresses together.
 const CONNECT: Duration = Duration::from_secs(5);
 
-type HttpsClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type HttpsClient = Client<HttpsConnector<Dialler>, Full<Bytes>>;
 
 /// The HTTP client for providers. Built once per process; clones share its
 /// connections.
@@ -95,7 +97,12 @@ impl ProviderHttp {
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT));
         tcp.set_nodelay(true);
-        let connector = HttpsConnector::from((tcp, web_tls()?));
+        Self::through(Arc::new(tcp))
+    }
+
+    /// A client on another network than the machine's, which knows its own names.
+    pub fn through(network: Arc<dyn Dial>) -> Result<Self, TlsSetupError> {
+        let connector = HttpsConnector::from((Dialler(network), web_tls()?));
         Ok(Self {
             reading: client::builder(IDLE).build(connector.clone()),
             changing: client::builder(IDLE).pool_max_idle_per_host(0).build(connector),
