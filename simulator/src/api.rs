@@ -60,7 +60,7 @@ pub(crate) async fn call(
     let Some(provider) = provider::named(&name) else {
         return (StatusCode::NOT_FOUND, format!("no provider is called {name}\n")).into_response();
     };
-    let now = Utc::now();
+    let now = simulation.around.now();
     let path = format!("/{path}");
     let query = query.unwrap_or_default();
     let call = ApiCall { method: &method, path: &path, query: &query };
@@ -73,7 +73,9 @@ pub(crate) async fn call(
             match provider.route(&call) {
                 Route::Nowhere => Outcome::just(provider.refuse(Refusal::NoSuchPath)),
                 Route::Status(id) => status(&mut world, provider, &call, id, now),
-                Route::Submit => submit(&mut world, provider, &body, now),
+                Route::Submit => {
+                    submit(&mut world, provider, &body, simulation.around.random(), now)
+                }
                 Route::List => list(&world, provider, &call, now),
                 Route::Cancel(id) => cancel(&mut world, provider, id, now),
                 Route::Delete(id) => delete(&mut world, provider, id, now),
@@ -105,6 +107,7 @@ fn submit(
     world: &mut World,
     provider: &'static dyn Provider,
     body: &[u8],
+    random: Option<[u8; 16]>,
     now: DateTime<Utc>,
 ) -> Outcome {
     let about: Arc<str> = String::from_utf8_lossy(body).into();
@@ -131,11 +134,10 @@ fn submit(
         Ok(submission) => submission,
         Err(answer) => return Outcome { answer, about, wait, callbacks: None },
     };
-    let mut random = [0; 16];
-    if getrandom::fill(&mut random).is_err() {
+    let Some(random) = random else {
         let answer = provider.refuse(Refusal::Forced(StatusCode::INTERNAL_SERVER_ERROR));
         return Outcome { answer, about, wait, callbacks: None };
-    }
+    };
     let id = submission.id.unwrap_or_else(|| provider.new_id(random));
     if let Some(earlier) = world.renders.get(&(provider.name(), id.clone())) {
         let answer = provider.accepted(earlier, now);

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::Utc;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::Full;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::provider::{Departure, Destination, Occasion, Provider, Trip};
@@ -63,10 +61,7 @@ struct CallbackCopy {
 
 impl CallbackCopy {
     async fn deliver(self) {
-        let mut random = [0; 16];
-        if getrandom::fill(&mut random).is_err() {
-            return;
-        }
+        let Some(random) = self.simulation.around.random() else { return };
         let delivery_id = RenderId::uuid(random);
         let Some(first_wait_ms) = self.first_wait_ms() else { return };
         let courier = self.provider.courier();
@@ -79,7 +74,7 @@ impl CallbackCopy {
                 secret: self.destination.secret.as_ref(),
                 delivery_id: delivery_id.clone(),
                 attempt: retries + 1,
-                at: Utc::now(),
+                at: self.simulation.around.now(),
             };
             match self.attempt(&trip, courier.answer_within).await {
                 Some(status) if courier.is_done_after(status) => return,
@@ -110,15 +105,11 @@ impl CallbackCopy {
         for (name, value) in callback.headers {
             request = request.header(name, value);
         }
-        let answer = match request.body(Full::new(Bytes::from(callback.body.clone()))) {
+        let answer = match request.body(Bytes::from(callback.body.clone())) {
             Err(error) => Err(error.to_string()),
-            Ok(request) => {
-                match timeout(answer_within, self.simulation.client.request(request)).await {
-                    Err(_) => Err("timeout".to_owned()),
-                    Ok(Err(error)) => Err(error.to_string()),
-                    Ok(Ok(response)) => Ok(response.status()),
-                }
-            }
+            Ok(request) => timeout(answer_within, self.simulation.around.post(request))
+                .await
+                .unwrap_or_else(|_| Err("timeout".to_owned())),
         };
         let attempt = CallbackAttempt {
             at: trip.at.timestamp_millis(),

@@ -7,7 +7,6 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
-use chrono::Utc;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -112,7 +111,7 @@ async fn renders(
     State(simulation): State<Arc<Simulation>>,
     Query(selection): Query<Selection>,
 ) -> Json<Vec<Value>> {
-    let now = Utc::now();
+    let now = simulation.around.now();
     let world = simulation.world();
     let selected = world.renders.iter().filter(|it| selection.takes(it.provider, &it.body));
     let views = selected.map(|render| {

@@ -23,6 +23,7 @@ use serde_json::Value;
 use crate::ledger::capacity::Units;
 use crate::recent::{Limit, Recent};
 use crate::simulation::Simulation;
+use crate::surroundings::HttpClient;
 
 /// A function's code, as base64 in JSON, is the largest thing that passes.
 const MAX_BODY_BYTES: usize = 128 * 1024 * 1024;
@@ -82,6 +83,7 @@ impl Ledger {
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) simulation: Arc<Simulation>,
+    pub(crate) client: HttpClient,
     pub(crate) upstream: Authority,
 }
 
@@ -153,7 +155,7 @@ impl Proxy {
         // Changed, perhaps, and the client counts for itself.
         request.headers_mut().remove(header::CONTENT_LENGTH);
 
-        let (head, body) = self.simulation.client.request(request).await?.into_parts();
+        let (head, body) = self.client.request(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
         Ok((head.status, end_to_end(head.headers), body))
     }

@@ -25,6 +25,7 @@ mod render;
 mod scenario;
 mod signature;
 mod simulation;
+mod surroundings;
 
 use std::io;
 use std::net::SocketAddr;
@@ -42,6 +43,8 @@ use tokio::task::JoinSet;
 pub use crate::api::API_KEY;
 use crate::ledger::Proxy;
 use crate::simulation::Simulation;
+use crate::surroundings::{Machine, http_client};
+pub use crate::surroundings::{Posting, Surroundings};
 
 /// Larger than any provider takes, small enough to keep many.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
@@ -79,21 +82,23 @@ impl Simulator {
     /// # Errors
     /// When an address cannot be listened on, or the upstream names no host.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
-        let simulation = Arc::new(Simulation::new());
+        let client = http_client();
+        let simulation = Arc::new(Simulation::new(Arc::new(Machine::new(client.clone()))));
         let mut servers = JoinSet::new();
 
         let address = serve(&mut servers, settings.listen, router(Arc::clone(&simulation))).await?;
-        let aws_address = match settings.aws {
-            None => None,
-            Some(AwsLedger { listen, upstream }) => {
-                let upstream =
-                    upstream.authority().cloned().context("the AWS upstream names no host")?;
-                let proxy = Router::new()
-                    .fallback(ledger::forward)
-                    .with_state(Arc::new(Proxy { simulation, upstream }));
-                Some(serve(&mut servers, listen, proxy).await?)
-            }
-        };
+        let aws_address =
+            match settings.aws {
+                None => None,
+                Some(AwsLedger { listen, upstream }) => {
+                    let upstream =
+                        upstream.authority().cloned().context("the AWS upstream names no host")?;
+                    let proxy = Router::new()
+                        .fallback(ledger::forward)
+                        .with_state(Arc::new(Proxy { simulation, client, upstream }));
+                    Some(serve(&mut servers, listen, proxy).await?)
+                }
+            };
         Ok(Self { address, aws_address, _servers: servers })
     }
 
@@ -108,6 +113,12 @@ impl Simulator {
     pub fn aws_url(&self) -> Option<String> {
         self.aws_address.map(|address| format!("http://{address}"))
     }
+}
+
+/// A simulator without listeners: providers, receivers and control as one service, for a test
+/// that has a network and a clock of its own.
+pub fn without_sockets(around: Arc<dyn Surroundings>) -> Router {
+    router(Arc::new(Simulation::new(around)))
 }
 
 fn router(simulation: Arc<Simulation>) -> Router {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use standardwebhooks::{Webhook, WebhookError};
@@ -123,12 +123,18 @@ impl Receivers {
         receiver.map(|found| found.received.iter().cloned().collect()).unwrap_or_default()
     }
 
-    fn receive(&mut self, name: &str, headers: &HeaderMap, body: &[u8]) -> PlannedAnswer {
+    fn receive(
+        &mut self,
+        name: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: DateTime<Utc>,
+    ) -> PlannedAnswer {
         let Some(receiver) = self.named(name) else { return PlannedAnswer::default() };
         let answer = receiver.answers.pop_front().unwrap_or_default();
         let verdict = receiver.webhook.as_ref().map(|webhook| webhook.verify(body, headers));
         let received = Received {
-            at: Utc::now().timestamp_millis(),
+            at: now.timestamp_millis(),
             headers: joined(headers),
             body: String::from_utf8_lossy(body).into_owned(),
             verified: verdict.as_ref().map(Result::is_ok),
@@ -163,7 +169,8 @@ pub(crate) async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let answer = simulation.world().receivers.receive(&name, &headers, &body);
+    let now = simulation.around.now();
+    let answer = simulation.world().receivers.receive(&name, &headers, &body, now);
     if answer.delay_ms > 0 {
         tokio::time::sleep(Duration::from_millis(answer.delay_ms.into())).await;
     }

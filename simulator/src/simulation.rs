@@ -1,12 +1,6 @@
 //! What all the parts share: one world behind one lock, and a way out.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::account::Accounts;
 use crate::api::ApiRecord;
@@ -15,9 +9,7 @@ use crate::receiver::Receivers;
 use crate::recent::{Limit, Recent};
 use crate::render::Renders;
 use crate::scenario::Scenarios;
-
-/// Speaks plain HTTP, and follows no redirects.
-pub(crate) type HttpClient = Client<HttpConnector, Full<Bytes>>;
+use crate::surroundings::Surroundings;
 
 /// Everything that was asked of the simulator and everything it saw.
 #[derive(Debug)]
@@ -33,18 +25,11 @@ pub(crate) struct World {
 #[derive(Debug)]
 pub(crate) struct Simulation {
     world: Mutex<World>,
-    pub(crate) client: HttpClient,
+    pub(crate) around: Arc<dyn Surroundings>,
 }
 
 impl Simulation {
-    pub(crate) fn new() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        // Shorter than the patience of any server: a connection that the other
-        // side is just closing would look like a failure of the request.
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(std::time::Duration::from_secs(2))
-            .build(connector);
+    pub(crate) fn new(around: Arc<dyn Surroundings>) -> Self {
         let world = World {
             scenarios: Scenarios::default(),
             accounts: Accounts::default(),
@@ -53,7 +38,7 @@ impl Simulation {
             receivers: Receivers::default(),
             ledger: Ledger::default(),
         };
-        Self { world: Mutex::new(world), client }
+        Self { world: Mutex::new(world), around }
     }
 
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
