@@ -6,11 +6,13 @@
 pub mod bus;
 pub mod clock;
 pub mod fate;
+pub mod network;
 mod parameters;
 pub mod queue;
 pub mod random;
 pub mod table;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,11 +26,15 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use chrono::TimeDelta;
-use domain::provider::catalogue::OwnSpec;
+use domain::provider::Catalogue;
+use domain::provider::catalogue::{Adjustments, OwnSpec};
 use serde_json::{Value, json};
+use url::Url;
 
 use crate::aws;
 use crate::bus::Bus;
+use crate::egress::Dial;
+use crate::egress::provider::ProviderHttp;
 use crate::providers::{Providers, SetupError};
 use crate::queue::{DeliveryQueue, WakeQueue};
 use crate::secrets::Secrets;
@@ -223,12 +229,29 @@ impl FakeAws {
     /// # Errors
     /// When the environment of the test adjusts the providers, and wrongly.
     pub fn tracker_with(&self, own: &[OwnSpec]) -> Result<Tracker, SetupError> {
-        Ok(Tracker {
-            store: self.store(),
-            providers: Providers::from_env(Arc::new(self.secrets()), own)?,
-            bus: self.bus(),
-            deliveries: self.deliveries(),
-        })
+        let providers = Providers::from_env(Arc::new(self.secrets()), own)?;
+        Ok(self.tracker_of(providers))
+    }
+
+    /// The same, with the shipped providers on a network of the test's, at these base URLs.
+    ///
+    /// # Errors
+    /// When a base URL is none, or that of no provider.
+    pub fn tracker_on(
+        &self,
+        network: Arc<dyn Dial>,
+        base_urls: BTreeMap<String, Url>,
+    ) -> Result<Tracker, SetupError> {
+        let adjustments = Adjustments { base_urls, ..Adjustments::default() };
+        let catalogue = Catalogue::load(&adjustments)?;
+        let secrets = Arc::new(self.secrets());
+        let http = ProviderHttp::through(network)?;
+        Ok(self.tracker_of(Providers::new(catalogue, http, secrets)))
+    }
+
+    fn tracker_of(&self, providers: Providers) -> Tracker {
+        let (store, bus, deliveries) = (self.store(), self.bus(), self.deliveries());
+        Tracker { store, providers, bus, deliveries }
     }
 
     /// The configuration of any other client.

@@ -41,6 +41,11 @@ pub trait Fate: Debug + Send + Sync {
 
     /// After it was made and before its answer is seen.
     fn after<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, ()>;
+
+    /// Whether the process can connect to a host of the network.
+    fn connects(&self, _host: &str) -> bool {
+        true
+    }
 }
 
 /// All calls are made and answered.
