@@ -43,7 +43,7 @@ use crate::tracker::Tracker;
 use crate::user_specs::{self, UserSpecsError};
 
 use self::bus::BusEvent;
-use self::fate::{Call, Calm, Fate, Happens};
+use self::fate::{Call, Calm, Fate, Fated, Happens};
 use self::parameters::Parameters;
 use self::queue::{Queue, Settings};
 use self::table::Table;
@@ -286,7 +286,8 @@ impl FakeAws {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let call = Call { to, what: operation, body: &body };
         let broken = || Err(ConnectorError::io("the connection broke".into()));
-        let (status, answer) = match self.fate.before(&call).await {
+        let Fated { happens, then } = self.fate.of(&call).await;
+        let (status, answer) = match happens {
             Happens::Answered => self.state.answer(&call)?,
             Happens::Twice => {
                 self.state.answer(&call)?;
@@ -299,7 +300,7 @@ impl FakeAws {
             Happens::Lost => return broken(),
             Happens::Refused(status, answer) => (status, answer),
         };
-        self.fate.after(&call).await;
+        then.await;
         let status = status.try_into();
         let status = status.map_err(|error| ConnectorError::other(Box::new(error), None))?;
         Ok(HttpResponse::new(status, answer.to_string().into()))

@@ -33,14 +33,25 @@ pub enum Happens {
     Refused(u16, Value),
 }
 
+/// What becomes of a call, and what its answer waits for once it was made.
+pub struct Fated {
+    /// What happens to it.
+    pub happens: Happens,
+    /// Between the making and the answer.
+    pub then: BoxFuture<'static, ()>,
+}
+
+impl From<Happens> for Fated {
+    fn from(happens: Happens) -> Self {
+        Self { happens, then: std::future::ready(()).boxed() }
+    }
+}
+
 /// Decides what becomes of the calls of one process. A process that is to die waits here for
 /// ever, and is dropped; one that is to be overtaken waits here for as long as it takes.
 pub trait Fate: Debug + Send + Sync {
     /// Before a call is made.
-    fn before<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Happens>;
-
-    /// After it was made and before its answer is seen.
-    fn after<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, ()>;
+    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated>;
 
     /// Whether the process can connect to a host of the network.
     fn connects(&self, _host: &str) -> bool {
@@ -53,11 +64,7 @@ pub trait Fate: Debug + Send + Sync {
 pub struct Calm;
 
 impl Fate for Calm {
-    fn before<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Happens> {
-        std::future::ready(Happens::Answered).boxed()
-    }
-
-    fn after<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, ()> {
-        std::future::ready(()).boxed()
+    fn of<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+        std::future::ready(Happens::Answered.into()).boxed()
     }
 }

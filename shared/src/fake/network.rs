@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::egress::{Dial, Dialling, Stream};
 
-use super::fate::{Call, Fate, Happens};
+use super::fate::{Call, Fate, Fated, Happens};
 
 /// How much of a request or an answer is on its way at once, in bytes.
 const PIPE: usize = 64 * 1024;
@@ -117,7 +117,8 @@ async fn answer(
     let document: Value = serde_json::from_slice(&body).unwrap_or_default();
     let request = Request::from_parts(head, body);
     let call = Call { to: name, what: &what, body: &document };
-    let answer = match fate.before(&call).await {
+    let Fated { happens, then } = fate.of(&call).await;
+    let answer = match happens {
         Happens::Answered => made(&host, request).await?,
         Happens::Twice => {
             made(&host, request.clone()).await?;
@@ -130,7 +131,7 @@ async fn answer(
         Happens::Lost => return Err(Breaks),
         Happens::Refused(status, body) => refused(status, &body),
     };
-    fate.after(&call).await;
+    then.await;
     Ok(answer.map(Full::new))
 }
 
@@ -168,12 +169,8 @@ mod tests {
     struct Always(Happens);
 
     impl Fate for Always {
-        fn before<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Happens> {
-            std::future::ready(self.0.clone()).boxed()
-        }
-
-        fn after<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, ()> {
-            std::future::ready(()).boxed()
+        fn of<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+            std::future::ready(self.0.clone().into()).boxed()
         }
     }
 

@@ -10,6 +10,7 @@ mod size;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -31,12 +32,21 @@ const PAGE_BYTES: usize = 1024 * 1024;
 #[derive(Debug)]
 pub struct Table(Mutex<State>);
 
-#[derive(Debug)]
 struct State {
+    watcher: Option<Watcher>,
     items: BTreeMap<Key, Item>,
     indexes: Vec<Index>,
     lag: Duration,
     consumed: Consumed,
+}
+
+/// Is shown every change: the item before and after it.
+type Watcher = Box<dyn FnMut(Option<&Value>, Option<&Value>) + Send>;
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(&self.items).finish()
+    }
 }
 
 /// What a table's calls have cost.
@@ -112,6 +122,7 @@ impl Default for Table {
             Index::new("by_source", ["source", "created_at"]),
         ];
         Self(Mutex::new(State {
+            watcher: None,
             items: BTreeMap::new(),
             indexes: indexes.into(),
             lag: Duration::ZERO,
@@ -140,6 +151,11 @@ impl Table {
         let state = self.state();
         let keys = state.indexes.iter().find(|known| known.name == index);
         keys.map(Index::settled).unwrap_or_default()
+    }
+
+    /// Shows every change from now on to `watcher`: the item before and after it.
+    pub fn watch(&self, watcher: impl FnMut(Option<&Value>, Option<&Value>) + Send + 'static) {
+        self.state().watcher = Some(Box::new(watcher));
     }
 
     /// From now on the indexes show a change so much later.
@@ -373,6 +389,10 @@ impl State {
         let mut cost = Cost { table, indexes: 0.0 };
         for index in &mut self.indexes {
             cost.indexes += index.follow(before.as_ref(), item, self.lag);
+        }
+        if let Some(watcher) = &mut self.watcher {
+            let [before, after] = [before, item.cloned()].map(|item| item.map(Value::Object));
+            watcher(before.as_ref(), after.as_ref());
         }
         self.consumed.write_units += cost.table + cost.indexes;
         self.consumed.writes += 1;
