@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
 
 mod artefacts;
+mod bench;
 mod check;
 mod demo;
 mod fuzz;
@@ -46,6 +47,8 @@ enum Command {
     Package,
     /// Throw mutated input at everything that reads strangers' bytes.
     Fuzz(fuzz::Fuzz),
+    /// Measure speed, memory and isolation of what is deployed.
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -69,5 +72,6 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Test => check::run(&workspace, &interrupt),
         Command::Package => artefacts::package(&workspace, &interrupt),
         Command::Fuzz(fuzz) => fuzz::run(fuzz, &workspace, &interrupt),
+        Command::Bench(bench) => bench::run(bench, &workspace, &interrupt),
     }
 }

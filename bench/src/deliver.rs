@@ -1,0 +1,118 @@
+//! `cargo xtask bench deliver`: what a delivery costs, beside the floor.
+//!
+//! Three ways to make the same POST, measured in turns in one process:
+//!
+//! - *floor*: hyper and rustls with nothing around them, the connections held by hand and
+//!   the signature given. What any sender in Rust has to pay.
+//! - *core*: what `deliver` does between reading a delivery and writing it down: judge the
+//!   URL, sign, post through the guard, read the answer, decide what follows.
+//! - *handler*: a whole invocation with ten messages, reads, writes and log included. AWS is
+//!   answered within the process; what the answering itself costs is taken off and shown.
+
+mod core;
+mod floor;
+mod handler;
+pub(crate) mod sender;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::child::Role;
+use crate::receiver::{HELD, Listening};
+use crate::report::{Aims, Table, median, quantile};
+
+use self::sender::{Measured, Memory, Scene, Way};
+
+/// Times the floor's processor time that the core may cost.
+const MOST_CPU: f64 = 1.3;
+
+/// The most memory of a process with [`HELD`] deliveries in flight, in megabytes.
+const MOST_MEMORY: f64 = 40.0;
+
+/// How long to measure.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// How often each way has its turn in each scene.
+    #[arg(long, default_value_t = 15)]
+    rounds: usize,
+}
+
+/// Measures, prints, and fails when an aim is missed.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut receiver = Role::start("receiver", &[])?;
+    let listening: Listening = receiver.hear()?;
+
+    println!(
+        "CPU per delivery: median of {} rounds, ten deliveries at a time; ratios are those of each round",
+        options.rounds
+    );
+    let rounds = ["--rounds".to_owned(), options.rounds.to_string()];
+    let mut aims = Aims::default();
+    let mut table = Table::new([
+        "connections, body",
+        "floor µs",
+        "core µs",
+        "handler µs",
+        "fake AWS µs",
+        "core/floor",
+        "min",
+        "max",
+        "handler/floor",
+        "floor/s",
+        "core/s",
+        "handler/s",
+    ]);
+    let mut verdicts = Vec::new();
+    let mut sender = sender::start("cpu", &listening, &rounds)?;
+    for scene in Scene::ALL {
+        let measured: Vec<Measured> = sender.hear()?;
+        let of = |way: Way| measured.iter().filter(move |one| one.way == way);
+        let cpu = |way: Way| of(way).map(Measured::cpu_us);
+        let rate = |way: Way| format!("{:.0}", median(of(way).map(Measured::per_second)));
+        let ratio = |way: Way| -> Vec<f64> {
+            cpu(way).zip(cpu(Way::Floor)).map(|(one, floor)| one / floor).collect()
+        };
+        let core = ratio(Way::Core);
+        table.row([
+            scene.to_string(),
+            format!("{:.1}", median(cpu(Way::Floor))),
+            format!("{:.1}", median(cpu(Way::Core))),
+            format!("{:.1}", median(cpu(Way::Handler))),
+            format!("{:.1}", median(of(Way::Handler).map(Measured::fake_us))),
+            format!("{:.2}", median(core.clone())),
+            format!("{:.2}", quantile(core.clone(), 0.0)),
+            format!("{:.2}", quantile(core.clone(), 1.0)),
+            format!("{:.2}", median(ratio(Way::Handler))),
+            rate(Way::Floor),
+            rate(Way::Core),
+            rate(Way::Handler),
+        ]);
+        verdicts.push((format!("core's CPU by the floor's, {scene}"), median(core)));
+    }
+    drop(sender);
+    println!("{table}");
+
+    println!("Peak memory of a process with {HELD} deliveries in flight, 20 KiB each");
+    let mut table = Table::new(["way", "before MB", "peak MB"]);
+    for way in Way::ALL {
+        let memory: Memory =
+            sender::start("memory", &listening, &["--way".to_owned(), way.to_string()])?.hear()?;
+        let (before, peak) = (megabytes(memory.before), megabytes(memory.peak));
+        table.row([way.to_string(), format!("{before:.1}"), format!("{peak:.1}")]);
+        if way != Way::Floor {
+            verdicts.push((format!("peak memory in MB, {way}"), peak));
+        }
+    }
+    println!("{table}");
+
+    for (what, measured) in verdicts {
+        let limit = if what.starts_with("peak") { MOST_MEMORY } else { MOST_CPU };
+        aims.at_most(&what, measured, limit);
+    }
+    aims.conclude()
+}
+
+#[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1_000_000.0
+}

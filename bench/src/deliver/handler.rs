@@ -1,0 +1,91 @@
+//! The handler: invocations of `deliver` with ten messages each, AWS answered in the process.
+
+use anyhow::{Result, ensure};
+use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
+use chrono::{TimeDelta, Utc};
+use deliver::Deliverer;
+use domain::delivery::Delivery;
+use domain::retry::DeliverySchedule;
+use futures_util::future::try_join_all;
+use rustls::ClientConfig;
+use shared::bus::Bus;
+use shared::fake::FakeAws;
+use shared::queue::{DeliveryQueue, Ticket};
+use shared::store::Store;
+
+use crate::aws::TimedAws;
+
+use super::core;
+
+/// How many messages an invocation takes, as in the template.
+const BATCH: usize = 10;
+
+/// A warm function.
+pub(super) struct Handler {
+    pub(super) aws: TimedAws,
+    deliverer: Deliverer,
+}
+
+impl Handler {
+    pub(super) fn new(port: u16, tls: ClientConfig, secret: &str) -> Self {
+        let fake = FakeAws::new(&[("webhook-secrets", secret)]);
+        // Read once, and then out of a cache.
+        let secrets = fake.secrets();
+        let aws = TimedAws::new(fake);
+        let config = aws.config();
+        let policy = core::policy(port);
+        let deliverer = Deliverer {
+            store: Store::new(
+                aws_sdk_dynamodb::Client::new(&config),
+                "table".to_owned(),
+                TimeDelta::days(90),
+            ),
+            secrets,
+            bus: Bus::new(aws_sdk_eventbridge::Client::new(&config), "bus".to_owned()),
+            queue: DeliveryQueue::new(
+                aws_sdk_sqs::Client::new(&config),
+                "https://sqs/deliveries".to_owned(),
+            ),
+            receivers: core::receivers(tls, policy.clone()),
+            policy,
+            schedule: DeliverySchedule::default(),
+        };
+        Self { aws, deliverer }
+    }
+
+    /// Stores these deliveries and answers the invocations that will make them.
+    pub(super) async fn prepare(&self, deliveries: &[Delivery]) -> Result<Vec<SqsEvent>> {
+        let mut invocations = Vec::new();
+        for batch in deliveries.chunks(BATCH) {
+            let mut event = SqsEvent::default();
+            for delivery in batch {
+                self.deliverer.store.insert_delivery(delivery).await?;
+                event.records.push(message(delivery)?);
+            }
+            invocations.push(event);
+        }
+        Ok(invocations)
+    }
+
+    /// Makes these invocations at once and waits for all of them.
+    pub(super) async fn invoke(&self, invocations: Vec<SqsEvent>) -> Result<()> {
+        try_join_all(invocations.into_iter().map(|one| self.one(one))).await?;
+        Ok(())
+    }
+
+    async fn one(&self, invocation: SqsEvent) -> Result<()> {
+        let answer = deliver::handle(&self.deliverer, invocation, Utc::now).await;
+        let back = answer.map_err(anyhow::Error::from_boxed)?.batch_item_failures;
+        ensure!(back.is_empty(), "{} messages came back", back.len());
+        Ok(())
+    }
+}
+
+fn message(delivery: &Delivery) -> Result<SqsMessage> {
+    let ticket =
+        Ticket { job_id: delivery.job_id.clone(), event_id: delivery.event_id.clone(), attempt: 0 };
+    let mut message = SqsMessage::default();
+    message.message_id = Some(delivery.event_id.as_str().to_owned());
+    message.body = Some(serde_json::to_string(&ticket)?);
+    Ok(message)
+}

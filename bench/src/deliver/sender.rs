@@ -1,0 +1,336 @@
+//! The measured process: makes deliveries in each way, and says what they cost.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use chrono::Utc;
+use clap::{Args, Subcommand, ValueEnum};
+use domain::delivery::{Delivery, DeliveryState};
+use domain::event::EventName;
+use domain::id::{EventId, JobId};
+use domain::signature::{SigningSecrets, WebhookSecret};
+use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Uri};
+use serde::{Deserialize, Serialize};
+use shared::telemetry;
+
+use crate::child::{self, Role};
+use crate::cost::{self, Cost, Stopwatch};
+use crate::receiver::{CLOSE, HELD, HOLD, KEEP, Listening};
+use crate::tls::{self, Certificate, DOMAIN};
+
+use super::core::Core;
+use super::floor::Floor;
+use super::handler::Handler;
+
+/// How many deliveries are under way at once: a batch.
+const AT_ONCE: usize = 10;
+
+/// What to measure, and where the receiver is.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[arg(long)]
+    port: u16,
+    #[arg(long)]
+    certificate: Certificate,
+    #[command(subcommand)]
+    measure: Measure,
+}
+
+#[derive(Subcommand)]
+enum Measure {
+    Cpu {
+        #[arg(long)]
+        rounds: usize,
+    },
+    Memory {
+        #[arg(long)]
+        way: Way,
+    },
+}
+
+/// A way to deliver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+pub(super) enum Way {
+    Floor,
+    Core,
+    Handler,
+}
+
+impl Way {
+    pub(super) const ALL: [Self; 3] = [Self::Floor, Self::Core, Self::Handler];
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Floor => "floor",
+            Self::Core => "core",
+            Self::Handler => "handler",
+        })
+    }
+}
+
+/// What is delivered, and over which connections.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scene {
+    connections: Connections,
+    body: usize,
+    /// Deliveries in a turn: enough to measure, few enough to take many turns.
+    deliveries: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Connections {
+    Kept,
+    Fresh,
+}
+
+impl Scene {
+    pub(super) const ALL: [Self; 4] = [
+        Self { connections: Connections::Kept, body: 1024, deliveries: 1000 },
+        Self { connections: Connections::Kept, body: 20 * 1024, deliveries: 1000 },
+        Self { connections: Connections::Fresh, body: 1024, deliveries: 200 },
+        Self { connections: Connections::Fresh, body: 20 * 1024, deliveries: 200 },
+    ];
+
+    fn path(self) -> &'static str {
+        match self.connections {
+            Connections::Kept => KEEP,
+            Connections::Fresh => CLOSE,
+        }
+    }
+}
+
+impl fmt::Display for Scene {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let connections = match self.connections {
+            Connections::Kept => "kept",
+            Connections::Fresh => "fresh",
+        };
+        write!(f, "{connections}, {} KiB", self.body / 1024)
+    }
+}
+
+/// One way's turn.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Measured {
+    pub(super) way: Way,
+    deliveries: u32,
+    cost: Cost,
+    /// What the fake AWS took of it.
+    fake: Duration,
+}
+
+impl Measured {
+    /// Processor time per delivery without the fake's, in microseconds.
+    pub(super) fn cpu_us(&self) -> f64 {
+        self.each(self.cost.cpu.saturating_sub(self.fake)) * 1e6
+    }
+
+    /// Processor time of the fake per delivery, in microseconds.
+    pub(super) fn fake_us(&self) -> f64 {
+        self.each(self.fake) * 1e6
+    }
+
+    pub(super) fn per_second(&self) -> f64 {
+        1.0 / self.each(self.cost.wall)
+    }
+
+    fn each(&self, time: Duration) -> f64 {
+        time.as_secs_f64() / f64::from(self.deliveries)
+    }
+}
+
+/// A process's memory, in bytes.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Memory {
+    /// At most, before anything was delivered.
+    pub(super) before: u64,
+    /// At most, ever.
+    pub(super) peak: u64,
+}
+
+/// A request as the floor sends it.
+#[derive(Clone, Debug)]
+pub(super) struct Post {
+    pub(super) path: Uri,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// Starts a process that measures this.
+pub(super) fn start(measure: &str, receiver: &Listening, more: &[String]) -> Result<Role> {
+    let mut arguments = vec![
+        "--port".to_owned(),
+        receiver.port.to_string(),
+        "--certificate".to_owned(),
+        receiver.certificate.to_string(),
+        measure.to_owned(),
+    ];
+    arguments.extend_from_slice(more);
+    Role::start("sender", &arguments)
+}
+
+/// Measures what it is told to, and tells the parent.
+pub(crate) async fn run(options: &Options) -> Result<()> {
+    child::leave_with_parent();
+    // Writing its log is part of what a function costs.
+    telemetry::init();
+    match options.measure {
+        Measure::Cpu { rounds } => {
+            for scene in Scene::ALL {
+                child::tell(&cpu(options, scene, rounds).await?)?;
+            }
+            Ok(())
+        }
+        Measure::Memory { way } => child::tell(&memory(options, way).await?),
+    }
+}
+
+/// All turns of a scene, in the order in which they were taken.
+async fn cpu(options: &Options, scene: Scene, rounds: usize) -> Result<Vec<Measured>> {
+    let mut senders = Senders::new(options, AT_ONCE)?;
+    // Connections, caches and branch predictors warm up first.
+    for way in Way::ALL {
+        senders.turn(way, scene.path(), scene.body, scene.deliveries / 4).await?;
+    }
+    let mut measured = Vec::new();
+    for round in 0..rounds {
+        for turn in 0..Way::ALL.len() {
+            // Another one first in each round.
+            let Some(&way) = Way::ALL.get((round + turn) % Way::ALL.len()) else { continue };
+            measured.push(senders.turn(way, scene.path(), scene.body, scene.deliveries).await?);
+        }
+    }
+    Ok(measured)
+}
+
+/// With [`HELD`] deliveries in flight, which the receiver sees to.
+async fn memory(options: &Options, way: Way) -> Result<Memory> {
+    let mut senders = Senders::new(options, HELD)?;
+    let before = cost::peak_memory()?;
+    senders.turn(way, HOLD, 20 * 1024, HELD).await?;
+    Ok(Memory { before, peak: cost::peak_memory()? })
+}
+
+/// Every way, each with connections of its own.
+struct Senders {
+    floor: Floor,
+    core: Core,
+    handler: Handler,
+    port: u16,
+    at_once: usize,
+    made: u64,
+}
+
+impl Senders {
+    fn new(options: &Options, at_once: usize) -> Result<Self> {
+        let secret = WebhookSecret::from_random([7; 32]).reveal();
+        let client = tls::client(&options.certificate)?;
+        Ok(Self {
+            floor: Floor::new(options.port, client.clone(), at_once),
+            core: Core::new(options.port, client.clone(), SigningSecrets::parse(&secret)?),
+            handler: Handler::new(options.port, client, &secret),
+            port: options.port,
+            at_once,
+            made: 0,
+        })
+    }
+
+    /// Makes this many deliveries, a batch at a time. Only the deliveries are measured, not
+    /// how they came to be.
+    async fn turn(&mut self, way: Way, path: &str, body: usize, count: usize) -> Result<Measured> {
+        let deliveries = (0..count)
+            .map(|_| {
+                self.made += 1;
+                delivery(self.made, &format!("https://{DOMAIN}:{}{path}", self.port), body)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let cost = match way {
+            Way::Floor => {
+                let posts: Vec<Post> = deliveries
+                    .iter()
+                    .map(|delivery| post(delivery, path))
+                    .collect::<Result<_>>()?;
+                let watch = Stopwatch::start()?;
+                for batch in posts.chunks(self.at_once) {
+                    self.floor.post(batch).await?;
+                }
+                watch.stop()?
+            }
+            Way::Core => {
+                let watch = Stopwatch::start()?;
+                for batch in deliveries.chunks(self.at_once) {
+                    self.core.deliver(batch).await?;
+                }
+                watch.stop()?
+            }
+            Way::Handler => {
+                let mut left = self.handler.prepare(&deliveries).await?.into_iter();
+                self.handler.aws.take_cost();
+                let watch = Stopwatch::start()?;
+                loop {
+                    let together: Vec<_> = left.by_ref().take(self.at_once / AT_ONCE).collect();
+                    if together.is_empty() {
+                        break;
+                    }
+                    self.handler.invoke(together).await?;
+                }
+                watch.stop()?
+            }
+        };
+        Ok(Measured {
+            way,
+            deliveries: u32::try_from(count)?,
+            cost,
+            fake: self.handler.aws.take_cost(),
+        })
+    }
+}
+
+/// A delivery due now, with a body of exactly this many bytes.
+fn delivery(number: u64, url: &str, body: usize) -> Result<Delivery> {
+    let head = r#"{"event":"video.render.completed","metadata":{"text":""#;
+    let tail = r#""}}"#;
+    let filling = body.checked_sub(head.len() + tail.len()).context("too short a body")?;
+    let now = Utc::now();
+    Ok(Delivery {
+        job_id: JobId::from_bytes(u128::from(number).to_be_bytes()),
+        event_id: EventId::parse(&format!("evt_{number:032x}"))?,
+        event: EventName::Completed,
+        url: url.to_owned(),
+        body: format!("{head}{}{tail}", "x".repeat(filling)),
+        shard: 0,
+        created_at: now,
+        state: DeliveryState::Pending { next_at: now },
+        attempts: Vec::new(),
+        round_start: 0,
+        leased_until: None,
+        version: 1,
+    })
+}
+
+/// The same request, with a signature of the right length.
+fn post(delivery: &Delivery, path: &str) -> Result<Post> {
+    let signature = format!("v1,{}=", "s".repeat(43));
+    let host = delivery.url.strip_prefix("https://").and_then(|rest| rest.strip_suffix(path));
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (HeaderName::from_static("webhook-id"), HeaderValue::from_str(delivery.event_id.as_str())?),
+        (
+            HeaderName::from_static("webhook-timestamp"),
+            HeaderValue::from(delivery.created_at.timestamp()),
+        ),
+        (HeaderName::from_static("webhook-signature"), HeaderValue::from_str(&signature)?),
+        (USER_AGENT, HeaderValue::from_static("render-relay/0.0.0")),
+        (HOST, HeaderValue::from_str(host.context("no host")?)?),
+    ];
+    Ok(Post {
+        path: path.parse()?,
+        headers: headers.into_iter().collect(),
+        body: Bytes::from(delivery.body.clone()),
+    })
+}

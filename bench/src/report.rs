@@ -1,0 +1,123 @@
+//! How results are shown: tables whose columns align, and a line per aim.
+
+use std::fmt;
+
+use anyhow::{Result, bail};
+
+/// Rows of text under a head; the first column is text, the others are numbers.
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new<const N: usize>(head: [&str; N]) -> Self {
+        Self { rows: vec![head.map(str::to_owned).to_vec()] }
+    }
+
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.into());
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for row in &self.rows {
+            let cells = row.iter().zip(&widths).enumerate();
+            let cells: Vec<String> = cells
+                .map(|(column, (cell, &width))| match column {
+                    0 => format!("{cell:<width$}"),
+                    _ => format!("{cell:>width$}"),
+                })
+                .collect();
+            writeln!(f, "{}", cells.join("  ").trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// What was aimed at, and how much of it was missed.
+#[derive(Default)]
+pub(crate) struct Aims {
+    missed: usize,
+}
+
+impl Aims {
+    /// Says whether `measured` is at most `limit`.
+    pub(crate) fn at_most(&mut self, what: &str, measured: f64, limit: f64) {
+        // Written so that a NaN misses.
+        let met = measured <= limit;
+        self.missed += usize::from(!met);
+        let verdict = if met { "met   " } else { "MISSED" };
+        println!("{verdict}  {what}: {measured:.2}, aim: at most {limit:.2}");
+    }
+
+    /// Fails when an aim was missed.
+    pub(crate) fn conclude(self) -> Result<()> {
+        match self.missed {
+            0 => Ok(()),
+            missed => bail!("{missed} of the aims missed"),
+        }
+    }
+}
+
+/// The value in the middle; the lower of two. NaN of nothing.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    quantile(values, 0.5)
+}
+
+/// The smallest value that this share of the values does not exceed. NaN of nothing.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a rank within a list"
+)]
+pub(crate) fn quantile(values: impl IntoIterator<Item = f64>, share: f64) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let rank = (values.len() as f64 * share).ceil() as usize;
+    values.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_align() {
+        let mut table = Table::new(["what", "n"]);
+        table.row(["a long name".into(), "1".into()]);
+        table.row(["b".into(), "1000".into()]);
+        insta::assert_snapshot!(table, @r"
+        what            n
+        a long name     1
+        b            1000
+        ");
+    }
+
+    #[test]
+    fn quantiles_are_values_that_were_measured() {
+        let hundred = || (1..=100).map(f64::from);
+        assert_eq!(median(hundred()), 50.0);
+        assert_eq!(quantile(hundred(), 0.99), 99.0);
+        assert_eq!(quantile(hundred(), 1.0), 100.0);
+        assert_eq!(median([3.0]), 3.0);
+        assert!(median([]).is_nan());
+    }
+
+    #[test]
+    fn an_aim_is_missed_above_its_limit_only() {
+        let mut aims = Aims::default();
+        aims.at_most("equal", 1.3, 1.3);
+        assert_eq!(aims.missed, 0);
+        aims.at_most("above", 1.31, 1.3);
+        aims.at_most("unknown", f64::NAN, 1.3);
+        assert!(aims.conclude().is_err());
+    }
+}

@@ -1,0 +1,62 @@
+//! TLS between a receiver of ours and its clients, with a certificate made for the run.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::Result;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::server::NoServerSessionStorage;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use serde::{Deserialize, Serialize};
+
+/// The domain that the certificate is for, names directly below it included.
+pub(crate) const DOMAIN: &str = "receivers.example";
+
+/// A certificate in base64, as it is handed to another process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Certificate(String);
+
+impl FromStr for Certificate {
+    type Err = Infallible;
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A server's half, and the certificate its clients have to trust.
+pub(crate) fn server() -> Result<(ServerConfig, Certificate)> {
+    let made = rcgen::generate_simple_self_signed([DOMAIN.to_owned(), format!("*.{DOMAIN}")])?;
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())?;
+    // No resumption: a fresh connection shall cost what the first one to a receiver costs.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok((config, Certificate(STANDARD.encode(made.cert.der()))))
+}
+
+/// A client's half that trusts this certificate and nothing else.
+pub(crate) fn client(certificate: &Certificate) -> Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(STANDARD.decode(&certificate.0)?))?;
+    Ok(ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+fn provider() -> rustls::crypto::CryptoProvider {
+    rustls::crypto::ring::default_provider()
+}
