@@ -4,11 +4,12 @@
 //! `n`. A ticket that arrives twice, late or out of order finds that its attempt was made
 //! and makes no other; see [`Delivery::admit`].
 
+use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::event::{Event, EventName};
+use crate::event::{Event, EventName, TestEvent};
 use crate::id::{EventId, JobId};
 use crate::job::Job;
 use crate::retry::{DeliverySchedule, later, with_jitter};
@@ -27,12 +28,10 @@ pub const EXCERPTS_KEPT: usize = 10;
 /// One event on its way to one receiver.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
-    /// The job it tells of.
-    pub job_id: JobId,
+    /// What it tells of.
+    pub subject: Subject,
     /// The event; also the `webhook-id` that receivers see.
     pub event_id: EventId,
-    /// The event's name.
-    pub event: EventName,
     /// Where it goes. A text here: it is judged again when it is used.
     pub url: String,
     /// The exact body. Every attempt sends these bytes.
@@ -51,6 +50,50 @@ pub struct Delivery {
     pub leased_until: Option<DateTime<Utc>>,
     /// Counts changes; a store writes only over the version it read.
     pub version: u64,
+}
+
+/// What a delivery tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A change of a job.
+    Render {
+        /// The job.
+        job_id: JobId,
+        /// The change.
+        event: EventName,
+    },
+    /// Nothing: its owner wanted to see one arrive.
+    Test,
+}
+
+impl Subject {
+    /// The wire name of the event.
+    #[must_use]
+    pub fn event_name(&self) -> &'static str {
+        match self {
+            Self::Render { event, .. } => event.as_str(),
+            Self::Test => TestEvent::NAME,
+        }
+    }
+
+    /// The job, if it is about one.
+    #[must_use]
+    pub fn job_id(&self) -> Option<&JobId> {
+        match self {
+            Self::Render { job_id, .. } => Some(job_id),
+            Self::Test => None,
+        }
+    }
+}
+
+/// As logs name it.
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Render { job_id, .. } => write!(f, "job {job_id}"),
+            Self::Test => f.write_str("a test"),
+        }
+    }
 }
 
 /// Where a delivery stands.
@@ -200,20 +243,44 @@ impl Delivery {
         url: &str,
         now: DateTime<Utc>,
     ) -> Result<Self, serde_json::Error> {
-        Ok(Self {
-            job_id: job.id.clone(),
-            event_id: event.event_id.clone(),
-            event: event.event,
+        let subject = Subject::Render { job_id: job.id.clone(), event: event.event };
+        Ok(Self::fresh(subject, &event.event_id, event.to_body()?, url, job.shard, now))
+    }
+
+    /// The delivery of a test event to `url`, due at once.
+    ///
+    /// # Errors
+    /// As [`TestEvent::to_body`].
+    pub fn of_test(
+        event: &TestEvent,
+        url: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Self, serde_json::Error> {
+        // The first poller is always there.
+        Ok(Self::fresh(Subject::Test, &event.event_id, event.to_body()?, url, 0, now))
+    }
+
+    fn fresh(
+        subject: Subject,
+        event_id: &EventId,
+        body: String,
+        url: &str,
+        shard: u32,
+        now: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            subject,
+            event_id: event_id.clone(),
             url: url.to_owned(),
-            body: event.to_body()?,
-            shard: job.shard,
+            body,
+            shard,
             created_at: now,
             state: DeliveryState::Pending { next_at: now },
             attempts: Vec::new(),
             round_start: 0,
             leased_until: None,
             version: 1,
-        })
+        }
     }
 
     /// What to do with the ticket for attempt number `ticket`.

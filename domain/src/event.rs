@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Subject};
 use crate::failure::Failure;
 use crate::id::EventId;
 use crate::job::{Job, State};
@@ -201,24 +201,60 @@ impl DeliveryExhausted {
     pub const NAME: &str = "webhook.delivery.exhausted";
 
     /// What is said of a delivery that was just given up. A delivery that is sent again and
-    /// given up again has another event; the same end said twice has the same.
+    /// given up again has another event; the same end said twice has the same. None of a
+    /// test: whoever asked for it looks by themselves, and subscribers have lost nothing.
     #[must_use]
-    pub fn of(delivery: &Delivery) -> Self {
+    pub fn of(delivery: &Delivery) -> Option<Self> {
+        let (job_id, event) = match &delivery.subject {
+            Subject::Render { job_id, event } => (job_id, *event),
+            Subject::Test => return None,
+        };
         let last = delivery.attempts.last().map_or(delivery.created_at, |attempt| attempt.at);
         let round =
             format!("{}/{}/{}", Self::NAME, delivery.event_id.as_str(), delivery.round_start);
-        Self {
+        Some(Self {
             event: Self::NAME,
-            event_id: EventId::of(&delivery.job_id, &round),
-            job_id: delivery.job_id.to_string(),
+            event_id: EventId::of(job_id, &round),
+            job_id: job_id.to_string(),
             delivery_event_id: delivery.event_id.clone(),
-            delivery_event: delivery.event,
+            delivery_event: event,
             attempts: delivery.attempts.len(),
             occurred_at: time::text(last),
-        }
+        })
     }
 
     /// The body to publish: JSON.
+    ///
+    /// # Errors
+    /// Never; the type cannot say so.
+    pub fn to_body(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(self)
+    }
+}
+
+/// What its owner sends to a receiver to see whether it arrives. Tells of nothing, and never
+/// goes on the bus.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TestEvent {
+    event: &'static str,
+    /// One per test.
+    pub event_id: EventId,
+    occurred_at: String,
+}
+
+impl TestEvent {
+    /// The body's `event`.
+    pub const NAME: &str = "webhook.test";
+
+    /// A test that was asked for at `now`; its id is made of 16 random bytes.
+    #[must_use]
+    pub fn new(random: [u8; 16], now: DateTime<Utc>) -> Self {
+        let event_id = EventId::from_bytes(random);
+        Self { event: Self::NAME, event_id, occurred_at: time::text(now) }
+    }
+
+    /// The body to sign and send: JSON, no spaces.
     ///
     /// # Errors
     /// Never; the type cannot say so.
@@ -237,6 +273,16 @@ mod tests {
         let job = completed_job();
         let event = Event::of(&job, &job.outbox[0]).to_body().unwrap();
         insta::assert_snapshot!(event, @r#"{"event":"video.render.completed","eventId":"evt_b3600f226f75d7828459edfa7092f94c","jobId":"job_07070707070787078707070707070707","renderJobId":"r-1","provider":"zvid","sourceRecordId":"product-123","payloadVersion":"product-promo-v4","status":"completed","resultUrl":"https://cdn.example/video.mp4","resultExpiresAt":null,"failure":null,"metadata":{},"occurredAt":"2026-05-24T12:00:00.000Z"}"#);
+    }
+
+    #[test]
+    fn a_test_says_that_it_is_one_and_nothing_of_it_goes_on_the_bus() {
+        let event = TestEvent::new([7; 16], noon());
+        let body = event.to_body().unwrap();
+        insta::assert_snapshot!(body, @r#"{"event":"webhook.test","eventId":"evt_07070707070707070707070707070707","occurredAt":"2026-05-24T12:00:00.000Z"}"#);
+        let delivery = Delivery::of_test(&event, "https://shop.example/hooks", noon()).unwrap();
+        assert_eq!((delivery.subject.event_name(), &delivery.body), (TestEvent::NAME, &body));
+        assert_eq!(DeliveryExhausted::of(&delivery), None);
     }
 
     #[test]

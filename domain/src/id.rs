@@ -190,6 +190,12 @@ impl EventId {
     #[must_use]
     pub fn of(job: &JobId, event: &str) -> Self {
         let bytes = first_16(&["render-relay/event/", job.as_str(), "/", event]);
+        Self::from_bytes(bytes)
+    }
+
+    /// An id from 16 random bytes, for an event of no job.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(format!("evt_{}", hex::encode(bytes)))
     }
 

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::credential::ApiKeyHashes;
 use http::HeaderValue;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::error;
@@ -108,6 +108,16 @@ pub fn json(status: u16, body: &impl Serialize) -> ApiGatewayV2httpResponse {
         Ok(body) => answer(status, "application/json", &body),
         Err(cause) => Problem::unavailable(&cause).into_response(),
     }
+}
+
+/// An answer 202: it is being done, and `path` is where to look.
+#[must_use]
+pub fn accepted(path: &str, body: &impl Serialize) -> ApiGatewayV2httpResponse {
+    let mut response = json(202, body);
+    if let Ok(path) = HeaderValue::from_str(path) {
+        response.headers.insert(LOCATION, path);
+    }
+    response
 }
 
 /// The request's body as bytes. API Gateway passes what is not text as base64.

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
+use domain::delivery::Delivery;
 use domain::id::{EventId, JobId};
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +23,9 @@ pub struct QueueError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ticket {
-    /// The job.
-    pub job_id: JobId,
+    /// The job; none for a test.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<JobId>,
     /// The event that is delivered.
     pub event_id: EventId,
     /// The attempt's number, from 0.
@@ -51,6 +53,18 @@ struct Queue {
     client: Client,
     url: String,
     name: &'static str,
+}
+
+impl Ticket {
+    /// The ticket of the delivery's next attempt.
+    #[must_use]
+    pub fn next(delivery: &Delivery) -> Self {
+        Self {
+            job_id: delivery.subject.job_id().cloned(),
+            event_id: delivery.event_id.clone(),
+            attempt: delivery.attempts.len(),
+        }
+    }
 }
 
 impl DeliveryQueue {

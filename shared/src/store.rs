@@ -5,6 +5,7 @@
 //! | job | `job#<id>` / `job` | whole, by one conditional put per change |
 //! | submitted payload | `job#<id>` / `payload` | once |
 //! | delivery | `job#<id>` / `delivery#<eventId>` | whole, by one conditional put per change |
+//! | delivery of a test | `test` / `delivery#<eventId>` | the same |
 //! | webhook configuration | `config` / `webhook` | by its owner |
 //!
 //! A change and what follows from it (a job's outbox, a delivery's next attempt) are one
@@ -302,8 +303,9 @@ impl Store {
     pub async fn insert_delivery(
         &self,
         delivery: &Delivery,
+        wait: Wait,
     ) -> Result<Inserted<Delivery>, StoreError> {
-        let item = delivery_item::encode(delivery, self.retention)?;
+        let item = self.waiting(delivery, wait)?;
         match self.put(item, "attribute_not_exists(pk)", None, "store a delivery").await? {
             Put::Stored => Ok(Inserted::New),
             Put::Refused(item) => {
@@ -322,27 +324,32 @@ impl Store {
         delivery: &Delivery,
         wait: Wait,
     ) -> Result<Committed<Delivery>, StoreError> {
-        let mut item = delivery_item::encode(delivery, self.retention)?;
-        if let Wait::InIndex { until } = wait {
-            item.insert("due_shard".into(), number(delivery.shard.into()));
-            item.insert("due_at".into(), AttributeValue::N(time::millis(until).to_string()));
-        }
+        let item = self.waiting(delivery, wait)?;
         let doing = "store a delivery's change";
         let put = self.put(item, "v = :v", Some(delivery.version), doing).await?;
         committed(put, delivery_item::decode)
     }
 
-    /// The delivery of one event, as of now.
+    fn waiting(&self, delivery: &Delivery, wait: Wait) -> Result<Item, StoreError> {
+        let mut item = delivery_item::encode(delivery, self.retention)?;
+        if let Wait::InIndex { until } = wait {
+            item.insert("due_shard".into(), number(delivery.shard.into()));
+            item.insert("due_at".into(), AttributeValue::N(time::millis(until).to_string()));
+        }
+        Ok(item)
+    }
+
+    /// The delivery of one event of a job, or of a test, as of now.
     ///
     /// # Errors
     /// When the table cannot be read.
     pub async fn delivery(
         &self,
-        job: &JobId,
+        job: Option<&JobId>,
         event: &EventId,
     ) -> Result<Option<Delivery>, StoreError> {
         let sk = delivery_item::sk(event);
-        let item = self.get(&job_item::pk(job), &sk, "read a delivery").await?;
+        let item = self.get(&delivery_item::pk(job), &sk, "read a delivery").await?;
         item.map(delivery_item::decode).transpose()
     }
 
@@ -373,7 +380,8 @@ impl Store {
         Ok(deliveries)
     }
 
-    /// The deliveries of a shard whose long wait is over by `until`, soonest first.
+    /// The deliveries of a shard whose long wait is over by `until`, soonest first: their job,
+    /// none for a test, and their event.
     ///
     /// # Errors
     /// When the table cannot be read.
@@ -381,7 +389,7 @@ impl Store {
         &self,
         shard: u32,
         until: DateTime<Utc>,
-    ) -> Result<Vec<(JobId, EventId)>, StoreError> {
+    ) -> Result<Vec<(Option<JobId>, EventId)>, StoreError> {
         let doing = "list due deliveries";
         let mut pages = self
             .client
@@ -400,7 +408,7 @@ impl Store {
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| unavailable(doing, error.into_service_error()))?;
             for item in page.items() {
-                due.push((job_item::id_of(item)?, delivery_item::event_of(item)?));
+                due.push((delivery_item::job_of(item)?, delivery_item::event_of(item)?));
             }
         }
         Ok(due)

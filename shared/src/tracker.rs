@@ -29,7 +29,7 @@ use crate::bus::{Bus, BusError};
 use crate::providers::Providers;
 use crate::queue::{DeliveryQueue, QueueError, Ticket};
 use crate::secrets::SecretError;
-use crate::store::{Committed, Inserted, Store, StoreError};
+use crate::store::{Committed, Inserted, Store, StoreError, Wait};
 
 /// How often a write is decided anew after somebody else was faster. Writers of one job are
 /// few; more than this is trouble, and whoever called comes back.
@@ -213,15 +213,14 @@ impl Tracker {
         };
         let Some(url) = receiver else { return Ok(()) };
         let delivery = Delivery::of(job, &event, &url, now)?;
-        let stored = match self.store.insert_delivery(&delivery).await? {
+        let stored = match self.store.insert_delivery(&delivery, Wait::InQueue).await? {
             Inserted::New => delivery,
             Inserted::Exists(delivery) => delivery,
         };
         // Sent again after a crash, unless the first ticket evidently arrived.
         let waiting = matches!(stored.state, DeliveryState::Pending { .. });
         if waiting && stored.attempts.is_empty() {
-            let ticket = Ticket { job_id: stored.job_id, event_id: stored.event_id, attempt: 0 };
-            self.deliveries.send(&ticket, Duration::ZERO).await?;
+            self.deliveries.send(&Ticket::next(&stored), Duration::ZERO).await?;
         }
         Ok(())
     }

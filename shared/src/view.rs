@@ -46,7 +46,7 @@ pub fn job(job: &Job, delivery: Option<&Delivery>) -> Value {
 pub fn delivery(delivery: &Delivery) -> Value {
     json!({
         "eventId": delivery.event_id,
-        "event": delivery.event,
+        "event": delivery.subject.event_name(),
         "url": delivery.url,
         "state": delivery.state.name(),
         "createdAt": time::text(delivery.created_at),

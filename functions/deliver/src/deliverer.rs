@@ -14,6 +14,7 @@ use domain::delivery::{
     Admission, Attempt, AttemptError, Consequence, Delivery, DeliveryState, Outcome,
 };
 use domain::event::DeliveryExhausted;
+use domain::id::JobId;
 use domain::retry::{DeliverySchedule, retry_after};
 use domain::signature::SigningSecrets;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderValue};
@@ -74,9 +75,12 @@ impl Deliverer {
         ticket: &Ticket,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), DeliverError> {
-        let delivery = self.store.delivery(&ticket.job_id, &ticket.event_id).await?;
+        let delivery = self.store.delivery(ticket.job_id.as_ref(), &ticket.event_id).await?;
         let Some(delivery) = delivery else {
-            warn!(job.id = %ticket.job_id, "a ticket of job {} has no delivery any more", ticket.job_id);
+            warn!(
+                event.id = ticket.event_id.as_str(),
+                "there is no delivery of event {} any more", ticket.event_id
+            );
             return Ok(());
         };
         match delivery.admit(ticket.attempt, now()) {
@@ -116,10 +120,11 @@ impl Deliverer {
             return Err(DeliverError::Overtaken);
         }
         info!(
-            job.id = %delivery.job_id, event.id = delivery.event_id.as_str(),
+            job.id = delivery.subject.job_id().map(JobId::as_str),
+            event.id = delivery.event_id.as_str(),
             delivery.state = delivery.state.name(), attempt = delivery.attempts.len(),
-            outcome = ?outcome, "attempt {} for job {}: {}",
-            delivery.attempts.len(), delivery.job_id, delivery.state.name()
+            outcome = ?outcome, "attempt {} for {}: {}",
+            delivery.attempts.len(), delivery.subject, delivery.state.name()
         );
         match consequence {
             Consequence::Delivered => Ok(()),
@@ -178,21 +183,17 @@ impl Deliverer {
         if !fits_queue(at, now) {
             return Ok(());
         }
-        let ticket = Ticket {
-            job_id: delivery.job_id.clone(),
-            event_id: delivery.event_id.clone(),
-            attempt: delivery.attempts.len(),
-        };
         let delay = (at - now).to_std().unwrap_or_default();
-        Ok(self.queue.send(&ticket, delay).await?)
+        Ok(self.queue.send(&Ticket::next(delivery), delay).await?)
     }
 
     /// Says on the bus that the delivery was given up, then writes down that it was said. A
     /// crash in between says it twice, under the same id.
     async fn announce(&self, delivery: &Delivery) -> Result<(), DeliverError> {
         debug_assert_eq!(delivery.state, DeliveryState::GivenUp);
-        let event = DeliveryExhausted::of(delivery).to_body()?;
-        self.bus.publish(DeliveryExhausted::NAME, &event).await?;
+        if let Some(event) = DeliveryExhausted::of(delivery) {
+            self.bus.publish(DeliveryExhausted::NAME, &event.to_body()?).await?;
+        }
         match self.store.commit_delivery(&delivery.announced(), Wait::InQueue).await? {
             // Overtaken: somebody else said it, or sends it again.
             Committed::Stored | Committed::Overtaken(_) => Ok(()),

@@ -8,6 +8,7 @@ mod deliverer;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use chrono::{DateTime, Utc};
+use domain::id::JobId;
 use lambda_runtime::Error;
 use shared::batch::{self, Handled};
 use shared::queue::Ticket;
@@ -47,7 +48,13 @@ async fn attempt(
     match deliverer.follow(&ticket, now).await {
         Ok(()) => Handled::Done,
         Err(cause) => {
-            error!(job.id = %ticket.job_id, event.id = ticket.event_id.as_str(), error = chain(&cause), "a ticket of job {} goes back to the queue", ticket.job_id);
+            error!(
+                job.id = ticket.job_id.as_ref().map(JobId::as_str),
+                event.id = ticket.event_id.as_str(),
+                error = chain(&cause),
+                "the ticket of event {} goes back to the queue",
+                ticket.event_id
+            );
             Handled::ComesBack
         }
     }

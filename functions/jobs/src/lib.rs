@@ -8,13 +8,14 @@ pub mod config;
 mod reading;
 mod redelivery;
 mod webhook_config;
+mod webhook_test;
 
 use std::sync::Arc;
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use chrono::{DateTime, Utc};
 use domain::address::TargetPolicy;
-use domain::id::JobId;
+use domain::id::{EventId, JobId};
 use lambda_runtime::Error;
 use shared::api::{self, Problem};
 use shared::secrets::Secrets;
@@ -58,6 +59,10 @@ impl Jobs {
             "GET /v1/webhook-config" => self.show_webhook_config().await,
             "PUT /v1/webhook-config" => self.put_webhook_config(request, now()).await,
             "DELETE /v1/webhook-config" => self.delete_webhook_config(now()).await,
+            "POST /v1/webhook-config/test" => self.test_webhook(now()).await,
+            "GET /v1/webhook-config/test/{eventId}" => {
+                self.show_webhook_test(&event_id(request)?).await
+            }
             _ => Err(Problem::not_found("resource")),
         }
     }
@@ -66,6 +71,11 @@ impl Jobs {
 /// A malformed id names no job.
 fn job_id(request: &ApiGatewayV2httpRequest) -> Result<JobId, Problem> {
     JobId::parse(api::path_parameter(request, "jobId")).map_err(|_| Problem::not_found("job"))
+}
+
+/// The same for an event.
+fn event_id(request: &ApiGatewayV2httpRequest) -> Result<EventId, Problem> {
+    EventId::parse(api::path_parameter(request, "eventId")).map_err(|_| Problem::not_found("event"))
 }
 
 #[cfg(test)]

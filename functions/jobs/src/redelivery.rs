@@ -58,14 +58,9 @@ impl Jobs {
                 ));
             }
         }
-        let ticket = Ticket {
-            job_id: id.clone(),
-            event_id: again.event_id.clone(),
-            attempt: again.attempts.len(),
-        };
         self.tracker
             .deliveries
-            .send(&ticket, Duration::ZERO)
+            .send(&Ticket::next(&again), Duration::ZERO)
             .await
             .map_err(|cause| Problem::unavailable(&cause))?;
         Ok(api::json(202, &view::delivery(&again)))

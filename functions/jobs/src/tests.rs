@@ -4,8 +4,9 @@ use domain::failure::{Failure, FailureCode};
 use domain::id::{ProviderName, RenderJobId, SourceRecordId};
 use domain::job::{Intent, Job, Report, Step};
 use domain::polling::Tracking;
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::fake::FakeAws;
+use shared::store::WebhookConfig;
 
 use super::*;
 
@@ -14,6 +15,7 @@ const KEYS: (&str, &str) =
     ("api-key-hashes", "3944ff91afd9897e8b4cbd1cf39ffe676e9a7058600d02660748b9947f682ce4");
 const GET: &str = include_str!("../../../events/jobs-get.json");
 const CANCEL: &str = include_str!("../../../events/jobs-cancel.json");
+const TEST_WEBHOOK: &str = include_str!("../../../events/jobs-test-webhook.json");
 
 async fn answered(aws: &FakeAws, event: &str) -> (i64, Value) {
     let jobs = Jobs {
@@ -125,4 +127,51 @@ async fn a_provider_whose_key_is_missing_cannot_be_told_to_cancel() {
     let (status, problem) = answered(&aws, CANCEL).await;
     assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
     assert_eq!(aws.asked(), ["PutItem", "GetParameter", "GetItem", "GetParameter"]);
+}
+
+async fn with_receiver(aws: &FakeAws) {
+    let config = WebhookConfig {
+        url: Some("https://shop.example/hooks".into()),
+        updated_at: DateTime::UNIX_EPOCH,
+    };
+    aws.tracker().unwrap().store.put_webhook_config(&config).await.unwrap();
+}
+
+/// The request for what became of a test.
+fn about(test: &Value) -> String {
+    let mut event: Value = serde_json::from_str(GET).unwrap();
+    event["routeKey"] = "GET /v1/webhook-config/test/{eventId}".into();
+    event["pathParameters"] = json!({"eventId": test["eventId"]});
+    event.to_string()
+}
+
+#[tokio::test]
+async fn a_test_is_on_its_way_and_can_be_looked_at() {
+    let aws = FakeAws::new(&[KEYS]);
+    with_receiver(&aws).await;
+    let (status, sent) = answered(&aws, TEST_WEBHOOK).await;
+    assert_eq!((status, &sent["event"]), (202, &"webhook.test".into()), "{sent}");
+    assert_eq!((&sent["state"], &sent["attempts"]), (&"pending".into(), &json!([])));
+    assert_eq!(sent["url"], "https://shop.example/hooks");
+    assert_eq!(answered(&aws, &about(&sent)).await, (200, sent.clone()));
+    let asked = aws.asked();
+    let writes: Vec<_> = asked
+        .iter()
+        .filter(|it| it.as_str() != "GetItem" && it.as_str() != "GetParameter")
+        .collect();
+    assert_eq!(writes, ["PutItem", "PutItem", "SendMessage"], "nothing went on the bus");
+    let (_, another) = answered(&aws, TEST_WEBHOOK).await;
+    assert_ne!(another["eventId"], sent["eventId"]);
+}
+
+#[tokio::test]
+async fn a_test_needs_a_receiver() {
+    let aws = FakeAws::new(&[KEYS]);
+    let (status, problem) = answered(&aws, TEST_WEBHOOK).await;
+    assert_eq!((status, &problem["code"]), (409, &"webhook_not_configured".into()));
+    let (status, problem) =
+        answered(&aws, &about(&json!({"eventId": "evt_0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a"}))).await;
+    assert_eq!((status, &problem["code"]), (404, &"not_found".into()));
+    let (status, _) = answered(&aws, &about(&json!({"eventId": "evt_?"}))).await;
+    assert_eq!(status, 404);
 }

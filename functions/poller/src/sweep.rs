@@ -39,8 +39,13 @@ impl Poller {
         let deliveries = self.tracker.store.due_deliveries(shard, soon).await?;
         stream::iter(deliveries)
             .for_each_concurrent(AT_ONCE, |(job, event)| async move {
-                if let Err(cause) = self.release(&job, &event, now()).await {
-                    error!(job.id = %job, event.id = event.as_str(), error = chain(&cause), "a delivery of job {job} stays in its wait");
+                if let Err(cause) = self.release(job.as_ref(), &event, now()).await {
+                    error!(
+                        job.id = job.as_ref().map(JobId::as_str),
+                        event.id = event.as_str(),
+                        error = chain(&cause),
+                        "the delivery of event {event} stays in its wait"
+                    );
                 }
             })
             .await;
@@ -68,7 +73,7 @@ impl Poller {
     /// in between makes a second one, which makes no second attempt.
     async fn release(
         &self,
-        job: &JobId,
+        job: Option<&JobId>,
         event: &EventId,
         now: DateTime<Utc>,
     ) -> Result<(), TrackError> {
@@ -84,9 +89,7 @@ impl Poller {
             if wait > LONGEST_DELAY {
                 return Ok(());
             }
-            let attempt = delivery.attempts.len();
-            let ticket = Ticket { job_id: job.clone(), event_id: event.clone(), attempt };
-            self.tracker.deliveries.send(&ticket, wait).await?;
+            self.tracker.deliveries.send(&Ticket::next(&delivery), wait).await?;
         }
         delivery.version = delivery.version.saturating_add(1);
         match self.tracker.store.commit_delivery(&delivery, Wait::InQueue).await? {

@@ -2,23 +2,26 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::TimeDelta;
-use domain::delivery::{Attempt, AttemptError, Delivery, DeliveryState, Outcome};
-use domain::event::EventName;
+use domain::delivery::{Attempt, AttemptError, Delivery, DeliveryState, Outcome, Subject};
+use domain::event::{EventName, TestEvent};
 use domain::id::{EventId, JobId};
 use domain::time;
 use serde::{Deserialize, Serialize};
 
-use super::job_item::{id_of, instant, pk};
+use super::job_item::{self, instant};
 use super::{Item, StoreError, corrupt};
 
 pub(super) const SK_PREFIX: &str = "delivery#";
+
+/// The `pk` of all tests.
+const TEST_PK: &str = "test";
 
 #[derive(Serialize, Deserialize)]
 struct DeliveryItem {
     pk: String,
     sk: String,
     v: u64,
-    event: EventName,
+    event: String,
     url: String,
     body: String,
     shard_home: u32,
@@ -56,8 +59,18 @@ struct AttemptItem {
     words: String,
 }
 
+pub(super) fn pk(job: Option<&JobId>) -> String {
+    job.map_or_else(|| TEST_PK.to_owned(), job_item::pk)
+}
+
 pub(super) fn sk(event: &EventId) -> String {
     format!("{SK_PREFIX}{}", event.as_str())
+}
+
+/// The delivery's job, from its keys; none for a test.
+pub(super) fn job_of(item: &Item) -> Result<Option<JobId>, StoreError> {
+    let test = AttributeValue::S(TEST_PK.into());
+    if item.get("pk") == Some(&test) { Ok(None) } else { job_item::id_of(item).map(Some) }
 }
 
 /// The delivery's event, from its keys.
@@ -85,10 +98,10 @@ pub(super) fn encode(delivery: &Delivery, retention: TimeDelta) -> Result<Item, 
     let over = matches!(delivery.state, DeliveryState::Delivered | DeliveryState::Exhausted);
     let last = delivery.attempts.last().map_or(delivery.created_at, |attempt| attempt.at);
     let item = DeliveryItem {
-        pk: pk(&delivery.job_id),
+        pk: pk(delivery.subject.job_id()),
         sk: sk(&delivery.event_id),
         v: delivery.version,
-        event: delivery.event,
+        event: delivery.subject.event_name().to_owned(),
         url: delivery.url.clone(),
         body: delivery.body.clone(),
         shard_home: delivery.shard,
@@ -104,7 +117,7 @@ pub(super) fn encode(delivery: &Delivery, retention: TimeDelta) -> Result<Item, 
 }
 
 pub(super) fn decode(item: Item) -> Result<Delivery, StoreError> {
-    let job_id: JobId = id_of(&item)?;
+    let job_id = job_of(&item)?;
     let item: DeliveryItem =
         serde_dynamo::from_item(item).map_err(|error| corrupt("delivery", error))?;
     let state = match (item.state, item.next_at) {
@@ -116,10 +129,16 @@ pub(super) fn decode(item: Item) -> Result<Delivery, StoreError> {
         (StateItem::GivenUp, _) => DeliveryState::GivenUp,
         (StateItem::Exhausted, _) => DeliveryState::Exhausted,
     };
+    let subject = match (job_id, EventName::parse(&item.event)) {
+        (Some(job_id), Some(event)) => Subject::Render { job_id, event },
+        (None, None) if item.event == TestEvent::NAME => Subject::Test,
+        (Some(_) | None, _) => {
+            return Err(corrupt("delivery", format!("`{}` is no event of it", item.event)));
+        }
+    };
     Ok(Delivery {
-        job_id,
+        subject,
         event_id: event(&item.sk)?,
-        event: item.event,
         url: item.url,
         body: item.body,
         shard: item.shard_home,
@@ -163,6 +182,8 @@ fn attempt(item: AttemptItem) -> Result<Attempt, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
+
     use super::*;
 
     #[test]
@@ -177,16 +198,19 @@ mod tests {
         let attempts: Vec<Attempt> = outcomes
             .map(|outcome| Attempt { at: now, duration_ms: 12, outcome, excerpt: "ok".into() })
             .collect();
-        for state in [
+        let states = [
             DeliveryState::Pending { next_at: now },
             DeliveryState::Delivered,
             DeliveryState::GivenUp,
             DeliveryState::Exhausted,
-        ] {
+        ];
+        let subjects = [Subject::Render { job_id, event: EventName::Completed }, Subject::Test];
+        for (state, subject) in
+            states.iter().flat_map(|state| subjects.each_ref().map(|it| (*state, it)))
+        {
             let delivery = Delivery {
-                job_id: job_id.clone(),
+                subject: subject.clone(),
                 event_id: event_id.clone(),
-                event: EventName::Completed,
                 url: "https://shop.example/hooks".into(),
                 body: "{\"a\":1}".into(),
                 shard: 2,
@@ -203,5 +227,18 @@ mod tests {
             assert_eq!(decode(item).unwrap(), delivery);
         }
         assert!(decode(Item::new()).is_err());
+    }
+
+    #[test]
+    fn a_test_is_not_a_jobs_and_a_job_has_no_tests() {
+        let event = TestEvent::new([7; 16], time::from_millis(1_800_000_000_000).unwrap());
+        let delivery =
+            Delivery::of_test(&event, "https://shop.example/hooks", DateTime::UNIX_EPOCH).unwrap();
+        let mut item = encode(&delivery, TimeDelta::days(90)).unwrap();
+        item.insert("event".into(), AttributeValue::S(EventName::Completed.as_str().into()));
+        assert!(decode(item.clone()).is_err());
+        item.insert("event".into(), AttributeValue::S(TestEvent::NAME.into()));
+        item.insert("pk".into(), AttributeValue::S(job_item::pk(&JobId::from_bytes([7; 16]))));
+        assert!(decode(item).is_err());
     }
 }

@@ -1,0 +1,64 @@
+//! Test events: a delivery to the default receiver that tells of nothing, on the way that all
+//! others take.
+
+use std::time::Duration;
+
+use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
+use chrono::{DateTime, Utc};
+use domain::delivery::Delivery;
+use domain::event::TestEvent;
+use domain::id::EventId;
+use shared::api::{self, Problem};
+use shared::queue::Ticket;
+use shared::store::Wait;
+use shared::view;
+
+use crate::Jobs;
+
+impl Jobs {
+    /// POST /v1/webhook-config/test
+    pub(crate) async fn test_webhook(
+        &self,
+        now: DateTime<Utc>,
+    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+        let config = self.tracker.store.webhook_config().await;
+        let config = config.map_err(|cause| Problem::unavailable(&cause))?;
+        let Some(url) = config.and_then(|config| config.url) else {
+            return Err(Problem::new(
+                409,
+                "webhook_not_configured",
+                "Webhooks are not configured",
+                "There is no default receiver to send a test to; call PUT /v1/webhook-config \
+                 first.",
+            ));
+        };
+        let random = shared::random_bytes().map_err(|cause| Problem::unavailable(&cause))?;
+        let event = TestEvent::new(random, now);
+        let delivery = Delivery::of_test(&event, &url, now);
+        let delivery = delivery.map_err(|cause| Problem::unavailable(&cause))?;
+        // In the index from the first: if the ticket is lost, the poller sends another.
+        self.tracker
+            .store
+            .insert_delivery(&delivery, Wait::InIndex { until: now })
+            .await
+            .map_err(|cause| Problem::unavailable(&cause))?;
+        self.tracker
+            .deliveries
+            .send(&Ticket::next(&delivery), Duration::ZERO)
+            .await
+            .map_err(|cause| Problem::unavailable(&cause))?;
+        let path = format!("/v1/webhook-config/test/{}", delivery.event_id);
+        Ok(api::accepted(&path, &view::delivery(&delivery)))
+    }
+
+    /// GET /v1/webhook-config/test/{eventId}
+    pub(crate) async fn show_webhook_test(
+        &self,
+        event: &EventId,
+    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+        let delivery = self.tracker.store.delivery(None, event).await;
+        let delivery = delivery.map_err(|cause| Problem::unavailable(&cause))?;
+        let delivery = delivery.ok_or_else(|| Problem::not_found("event"))?;
+        Ok(api::json(200, &view::delivery(&delivery)))
+    }
+}
