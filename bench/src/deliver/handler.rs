@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 use shared::bus::Bus;
 use shared::fake::FakeAws;
 use shared::queue::{DeliveryQueue, Ticket};
-use shared::store::Store;
+use shared::store::{Store, Wait};
 
 use crate::aws::TimedAws;
 
@@ -59,7 +59,7 @@ impl Handler {
         for batch in deliveries.chunks(BATCH) {
             let mut event = SqsEvent::default();
             for delivery in batch {
-                self.deliverer.store.insert_delivery(delivery).await?;
+                self.deliverer.store.insert_delivery(delivery, Wait::InQueue).await?;
                 event.records.push(message(delivery)?);
             }
             invocations.push(event);
@@ -82,10 +82,8 @@ impl Handler {
 }
 
 fn message(delivery: &Delivery) -> Result<SqsMessage> {
-    let ticket =
-        Ticket { job_id: delivery.job_id.clone(), event_id: delivery.event_id.clone(), attempt: 0 };
     let mut message = SqsMessage::default();
     message.message_id = Some(delivery.event_id.as_str().to_owned());
-    message.body = Some(serde_json::to_string(&ticket)?);
+    message.body = Some(serde_json::to_string(&Ticket::next(delivery))?);
     Ok(message)
 }

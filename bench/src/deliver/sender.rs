@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use chrono::Utc;
 use clap::{Args, Subcommand, ValueEnum};
-use domain::delivery::{Delivery, DeliveryState};
+use domain::delivery::{Delivery, DeliveryState, Subject};
 use domain::event::EventName;
 use domain::id::{EventId, JobId};
 use domain::signature::{SigningSecrets, WebhookSecret};
@@ -298,9 +298,11 @@ fn delivery(number: u64, url: &str, body: usize) -> Result<Delivery> {
     let filling = body.checked_sub(head.len() + tail.len()).context("too short a body")?;
     let now = Utc::now();
     Ok(Delivery {
-        job_id: JobId::from_bytes(u128::from(number).to_be_bytes()),
+        subject: Subject::Render {
+            job_id: JobId::from_bytes(u128::from(number).to_be_bytes()),
+            event: EventName::Completed,
+        },
         event_id: EventId::parse(&format!("evt_{number:032x}"))?,
-        event: EventName::Completed,
         url: url.to_owned(),
         body: format!("{head}{}{tail}", "x".repeat(filling)),
         shard: 0,
