@@ -1,33 +1,50 @@
 //! One configuration, and one TLS connector, for all AWS clients of a process.
 //!
-//! The SDK would build a connector per client and one more for a hidden STS client, and
-//! parsing the root certificates for each was most of a cold start.
+//! The SDK's default chain would build a connector per client and one more for a hidden STS
+//! client; parsing the root certificates for each was most of a cold start. It would also
+//! link every way to get credentials into every function, where Lambda knows one: the
+//! environment.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
-use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_ssm::config::SharedCredentialsProvider;
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::{
     HttpConnectorSettings, SharedHttpConnector, http_client_fn,
 };
 
+use crate::env::{self, EnvError};
+
 /// A healthy call takes milliseconds. Without a limit, one hung connection would hold a
 /// function until Lambda ends it, and its whole batch with it.
 const ATTEMPT: Duration = Duration::from_secs(3);
 const OPERATION: Duration = Duration::from_secs(9);
 
-/// Reads region, credentials and endpoint the way every AWS SDK does; `AWS_ENDPOINT_URL`
-/// points all clients at an emulator.
-pub async fn config() -> SdkConfig {
-    aws_config::defaults(BehaviorVersion::v2026_01_12())
+/// Reads region, credentials and endpoint from the environment, by the names that every AWS
+/// SDK knows; `AWS_ENDPOINT_URL` points all clients at an emulator.
+///
+/// # Errors
+/// When there is no region; the error names the variable.
+pub fn config() -> Result<SdkConfig, EnvError> {
+    let region = env::required("AWS_REGION")?;
+    let credentials = EnvironmentVariableCredentialsProvider::new();
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::new(region))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
         .http_client(http_client_fn(|settings, _| connector(settings)))
-        .timeout_config(timeouts())
-        .load()
-        .await
+        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+        .retry_config(RetryConfig::standard())
+        .timeout_config(timeouts());
+    config.set_endpoint_url(env::optional("AWS_ENDPOINT_URL"));
+    Ok(config.build())
 }
 
 /// How long a call may take.

@@ -27,9 +27,9 @@ impl Setup {
     ///
     /// # Errors
     /// When a setting is missing; the error names it.
-    pub async fn from_env() -> Result<Self, EnvError> {
+    pub fn from_env() -> Result<Self, EnvError> {
         let prefix = env::required("PARAMETER_PREFIX")?;
-        Ok(Self { aws: aws::config().await, prefix })
+        Ok(Self { aws: aws::config()?, prefix })
     }
 
     /// The table.

@@ -12,11 +12,11 @@ use crate::deliverer::Deliverer;
 ///
 /// # Errors
 /// When a setting is missing or wrong; the error names it.
-pub async fn deliverer() -> Result<Deliverer, Error> {
+pub fn deliverer() -> Result<Deliverer, Error> {
     let fallback = DeliverySchedule::default();
     let schedule = env::parsed("DELIVERY_SCHEDULE", fallback, DeliverySchedule::parse)?;
     let policy = setup::target_policy()?;
-    let setup = Setup::from_env().await?;
+    let setup = Setup::from_env()?;
     Ok(Deliverer {
         store: setup.store()?,
         secrets: setup.secrets(),

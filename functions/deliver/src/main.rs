@@ -8,7 +8,7 @@ use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
     // Once per cold start: a bad setting fails the rollout, not a delivery.
-    let deliverer = deliver::config::deliverer().await?;
+    let deliverer = deliver::config::deliverer()?;
     run(service_fn(|event: LambdaEvent<SqsEvent>| {
         deliver::handle(&deliverer, event.payload, Utc::now)
     }))

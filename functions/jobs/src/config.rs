@@ -13,7 +13,7 @@ use crate::Jobs;
 /// When a setting is missing or wrong, which the error names, or the specs cannot be read.
 pub async fn jobs() -> Result<Jobs, Error> {
     let policy = setup::target_policy()?;
-    let setup = Setup::from_env().await?;
+    let setup = Setup::from_env()?;
     let secrets = Arc::new(setup.secrets());
     Ok(Jobs { tracker: setup.tracker(secrets.clone()).await?, secrets, policy })
 }

@@ -12,7 +12,7 @@ use crate::visit::Poller;
 /// # Errors
 /// When a setting is missing or wrong, which the error names, or the specs cannot be read.
 pub async fn poller() -> Result<Poller, Error> {
-    let setup = Setup::from_env().await?;
+    let setup = Setup::from_env()?;
     let secrets = Arc::new(setup.secrets());
     Ok(Poller { tracker: setup.tracker(secrets).await?, wakes: setup.wakes()? })
 }

@@ -16,7 +16,7 @@ pub async fn submitter() -> Result<Submitter, Error> {
     let public_url = env::required("PUBLIC_URL")?;
     let shards = env::parsed("POLLER_SHARDS", 1, str::parse)?;
     let policy = setup::target_policy()?;
-    let setup = Setup::from_env().await?;
+    let setup = Setup::from_env()?;
     let secrets = Arc::new(setup.secrets());
     Ok(Submitter {
         tracker: setup.tracker(secrets.clone()).await?,

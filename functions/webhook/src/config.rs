@@ -12,7 +12,7 @@ use crate::callback::Callbacks;
 /// # Errors
 /// When a setting is missing or wrong, which the error names, or the specs cannot be read.
 pub async fn callbacks() -> Result<Callbacks, Error> {
-    let setup = Setup::from_env().await?;
+    let setup = Setup::from_env()?;
     let secrets = Arc::new(setup.secrets());
     Ok(Callbacks { tracker: setup.tracker(secrets.clone()).await?, secrets })
 }
