@@ -167,7 +167,7 @@ impl Checked {
 
     fn polls(&self, tracking: Tracking) -> String {
         let law = self.spec.polling_law();
-        let next = |age: &Duration| Some(law.next_after(tracking, *age, 0.0));
+        let next = |age: &Duration| Some(law.next_after(tracking, *age, 0.5));
         let ages = std::iter::successors(next(&Duration::ZERO), next);
         let ages = ages.take_while(|age| *age < law.deadline).take(FIRST_POLLS);
         let ages: Vec<_> = ages.map(seconds).collect();

@@ -22,6 +22,7 @@ pub(crate) fn intent() -> Intent {
         wanted: EventSet::ends(),
         fingerprint: [1; 32],
         tracking: Tracking::PollOnly,
+        durations: None,
         shard: 0,
     }
 }

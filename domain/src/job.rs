@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use crate::event::{EventName, EventSet, Notice};
 use crate::failure::{Failure, FailureCode};
 use crate::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
-use crate::polling::Tracking;
+use crate::polling::{Durations, Tracking};
 
 /// Where a job stands. The wire names are the snake-case ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -182,6 +182,9 @@ pub struct Job {
     pub fingerprint: [u8; 32],
     /// Whether the provider will call us, or we have to ask.
     pub tracking: Tracking,
+    /// How long such renders took, as far as was known when it was made. Kept, because its
+    /// polls follow from it.
+    pub durations: Option<Durations>,
     /// Which poller looks after it. Kept, because how many there are may change.
     pub shard: u32,
     /// When intent was stored. The job's age counts from here.
@@ -242,6 +245,8 @@ pub struct Intent {
     pub fingerprint: [u8; 32],
     /// Whether the provider will call us.
     pub tracking: Tracking,
+    /// How long such renders took so far, where that is known.
+    pub durations: Option<Durations>,
     /// Which poller looks after it.
     pub shard: u32,
 }
@@ -406,6 +411,7 @@ impl Job {
             wanted: intent.wanted,
             fingerprint: intent.fingerprint,
             tracking: intent.tracking,
+            durations: intent.durations,
             shard: intent.shard,
             created_at: now,
             state: State::Submitting,

@@ -1,14 +1,25 @@
 //! When to ask a provider next. A pure function of the job's age, so nothing is stored
 //! between polls and a restart forgets nothing.
 //!
-//! Without renders to learn from, the law is the closed form for a broad prior (a
-//! lognormal with median 30 s and sigma 1.2): the square root of the hazard sets the
-//! density of polls. That gives 2, 4 and 7.5 s, then intervals of
-//! `max(6 s, 1.9 × ∛age)`, clamped between the provider's floor and a minute.
+//! A poll is worth [`DELAY_PRICE`] seconds of delay. For durations with hazard `h` the
+//! schedule that costs least has the density `√(h / 2R)` (Keller's square-root law), so a
+//! render is asked about most when it is most likely to end. How long a provider's renders
+//! take is learnt ([`Statistics`]) and kept in the job when it is made ([`Durations`]): a law
+//! that moved under a job would make its polls come twice or not at all.
+//!
+//! Without renders to learn from, the law is the closed form for a broad prior (a lognormal
+//! with median 30 s and sigma 1.2): 2, 4 and 7.5 s, then intervals of
+//! `max(6 s, 1.9 × ∛age)`.
+
+mod durations;
+mod statistics;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use durations::Durations;
+pub use statistics::Statistics;
 
 /// Who brings the news of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,25 +31,56 @@ pub enum Tracking {
     WebhookFirst,
 }
 
-/// What a provider's spec says about being asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// When one job's provider is asked about it.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PollingLaw {
     /// Never ask more often than this.
     pub floor: Duration,
-    /// The age at which the first safety poll of a webhook-first job is due.
+    /// The age at which the first safety poll of a webhook-first job is due, as long as
+    /// nothing better is known.
     pub safety: Duration,
     /// The age at which we stop asking.
     pub deadline: Duration,
+    /// How long such renders take, where enough of them were seen.
+    pub durations: Option<Durations>,
+    /// How much longer every interval is than the law says.
+    pub slowdown: Slowdown,
 }
 
-const FIRST: [f64; 3] = [2.0, 4.0, 7.5];
+/// How much polls are thinned out to keep within a provider's budget: every interval is longer
+/// by the same factor, which spends what there is where an end is likely (each job's share
+/// goes with the square root of its hazard). In steps of √2, so that small changes of the
+/// demand do not move schedules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slowdown(u8);
+
+/// Seconds of delay that saving one poll is worth.
+const DELAY_PRICE: f64 = 0.5;
+
+/// The first intervals without a learnt law, then the bounds of the others.
+const FIRST_S: [f64; 3] = [2.0, 2.0, 3.5];
 const SHORTEST_S: f64 = 6.0;
-const LONGEST_S: f64 = 60.0;
 const CUBE_ROOT_FACTOR: f64 = 1.9;
-/// Safety polls thin out by this factor, up to [`LONGEST_S`] × 5.
+const LONGEST_S: f64 = 60.0;
+
+/// A learnt law may be wrong. It is believed only within this: no first poll before a second
+/// has passed, and then no interval longer than the age, so that a wrong law costs a bounded
+/// part of the duration.
+const FIRST_LEARNT_S: f64 = 1.0;
+
+/// Safety polls thin out by this factor of the age, up to five minutes.
 const SAFETY_GROWTH: f64 = 1.5;
-/// Spread of jobs over time, only ever later, so that no floor is undercut.
+const LONGEST_SAFETY_S: f64 = 300.0;
+/// No learnt safety poll comes sooner: a callback may need a few attempts.
+const SHORTEST_SAFETY_S: f64 = 10.0;
+
+/// How far ages are stretched, both ways: jobs submitted together are not asked about
+/// together. Floors and caps hold after it.
 const JITTER: f64 = 0.1;
+
+/// Panels of the integration, as a part of the age and at least so many seconds.
+const PANEL: f64 = 0.02;
+const SHORTEST_PANEL_S: f64 = 0.02;
 
 impl PollingLaw {
     /// The first age after `age` at which the job is due. `spread` in `0.0..1.0` comes from
@@ -55,93 +97,128 @@ impl PollingLaw {
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
+    /// How long a render took that was found ended at `age`. A polled one ended some time
+    /// between the last two polls: the middle.
+    #[must_use]
+    pub fn duration_of(&self, tracking: Tracking, age: Duration, spread: f64) -> Duration {
+        match tracking {
+            Tracking::WebhookFirst => age,
+            Tracking::PollOnly => {
+                // The poll that found it came at its time or a little later.
+                let due = self.due_ages(tracking, spread).take_while(|due| *due <= age);
+                let (mut before, mut last) = (Duration::ZERO, Duration::ZERO);
+                for due in due {
+                    (before, last) = (last, due);
+                }
+                (before + age.max(before)) / 2
+            }
+        }
+    }
+
+    /// How many polls a second a job of this age asks for, before any slowdown.
+    #[must_use]
+    pub fn wanted_rate(&self, tracking: Tracking, age: Duration) -> f64 {
+        let unslowed = Self { slowdown: Slowdown::NONE, ..*self };
+        let age = age.as_secs_f64();
+        match tracking {
+            Tracking::WebhookFirst if age < unslowed.first_safety_s() => 0.0,
+            Tracking::PollOnly | Tracking::WebhookFirst if age >= self.deadline.as_secs_f64() => {
+                0.0
+            }
+            Tracking::PollOnly | Tracking::WebhookFirst => {
+                1.0 / unslowed.interval_s(tracking, age, usize::MAX, 1.0)
+            }
+        }
+    }
+
     fn due_ages(&self, tracking: Tracking, spread: f64) -> impl Iterator<Item = Duration> {
-        let stretch = 1.0 + JITTER * spread.clamp(0.0, 1.0);
-        let floor = self.floor.as_secs_f64();
-        let safety = self.safety.as_secs_f64();
+        let stretch = 1.0 + JITTER * (2.0 * spread.clamp(0.0, 1.0) - 1.0);
+        let law = *self;
         let step = move |(count, age): (usize, f64)| {
-            let interval = match tracking {
-                Tracking::PollOnly => match FIRST.get(count) {
-                    Some(early) => early - age,
-                    None => (CUBE_ROOT_FACTOR * age.cbrt()).clamp(SHORTEST_S, LONGEST_S),
-                },
-                Tracking::WebhookFirst if count == 0 => safety,
-                Tracking::WebhookFirst => (age * (SAFETY_GROWTH - 1.0)).min(LONGEST_S * 5.0),
-            };
-            // The very first poll may come before the floor: nothing preceded it.
-            let interval = if count == 0 { interval } else { interval.max(floor) };
-            Some((count + 1, age + interval))
+            Some((count + 1, age + law.interval_s(tracking, age, count, stretch)))
         };
         let deadline = self.deadline;
         std::iter::successors(step((0, 0.0)), move |state| step(*state))
             .map(move |(_, age)| Duration::from_secs_f64(age * stretch))
             .take_while(move |age| *age < deadline)
     }
+
+    /// From the poll at `age`, the `count`th, to the next, before everything is stretched.
+    fn interval_s(&self, tracking: Tracking, age: f64, count: usize, stretch: f64) -> f64 {
+        let slow = self.slowdown.factor();
+        let floor = self.floor.as_secs_f64() / stretch;
+        let interval = match tracking {
+            Tracking::PollOnly => match (self.durations, FIRST_S.get(count)) {
+                (Some(durations), _) => {
+                    return learnt_interval_s(durations, age, slow, floor, LONGEST_S / stretch);
+                }
+                (None, Some(early)) => slow * early,
+                (None, None) => {
+                    let longest = LONGEST_S / stretch;
+                    slow * (CUBE_ROOT_FACTOR * age.cbrt()).clamp(SHORTEST_S, longest)
+                }
+            },
+            Tracking::WebhookFirst if count == 0 => slow * self.first_safety_s(),
+            Tracking::WebhookFirst => {
+                slow * (age * (SAFETY_GROWTH - 1.0)).min(LONGEST_SAFETY_S / stretch)
+            }
+        };
+        // The very first poll may come before the floor: nothing preceded it.
+        if count == 0 { interval } else { interval.max(floor) }
+    }
+
+    fn first_safety_s(&self) -> f64 {
+        match self.durations {
+            Some(durations) => {
+                let learnt = durations.percentile_95().as_secs_f64();
+                learnt.max(SHORTEST_SAFETY_S).min(self.deadline.as_secs_f64())
+            }
+            None => self.safety.as_secs_f64(),
+        }
+    }
+}
+
+/// From a poll at `age` until the hazard has piled up to one poll more; not before `floor`,
+/// and within the guard and `longest`.
+fn learnt_interval_s(durations: Durations, age: f64, slow: f64, floor: f64, longest: f64) -> f64 {
+    let first = age <= 0.0;
+    let floor = if first { FIRST_LEARNT_S } else { floor };
+    let guard = if first { durations.percentile_1().as_secs_f64() } else { age };
+    let limit = slow * longest.min(guard.max(floor)).max(floor);
+    let density = |age: f64| (durations.hazard(age) / (2.0 * DELAY_PRICE)).sqrt() / slow;
+    let (mut at, end) = (age, age + limit);
+    let mut polls = 0.0;
+    while at < end {
+        let panel = (PANEL * at).max(SHORTEST_PANEL_S).min(end - at);
+        let here = density(at + panel / 2.0);
+        if polls + here * panel >= 1.0 {
+            return (at + (1.0 - polls) / here - age).max(floor);
+        }
+        polls += here * panel;
+        at += panel;
+    }
+    limit
+}
+
+impl Slowdown {
+    /// As the law says.
+    pub const NONE: Self = Self(0);
+
+    /// The least slowdown under which `wanted` polls a second become at most `budget`.
+    #[must_use]
+    pub fn to_fit(wanted: f64, budget: f64) -> Self {
+        let steps = (2.0 * (wanted / budget).log2()).ceil();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+        let steps = if steps.is_nan() { 0 } else { steps.clamp(0.0, 60.0) as u8 };
+        Self(steps)
+    }
+
+    /// What every interval is multiplied by.
+    #[must_use]
+    pub fn factor(self) -> f64 {
+        (f64::from(self.0) / 2.0).exp2()
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LAW: PollingLaw = PollingLaw {
-        floor: Duration::from_secs(1),
-        safety: Duration::from_secs(120),
-        deadline: Duration::from_secs(1800),
-    };
-
-    fn ages(law: PollingLaw, tracking: Tracking, spread: f64, count: usize) -> Vec<f64> {
-        let mut age = Duration::ZERO;
-        let mut all = Vec::new();
-        for _ in 0..count {
-            age = law.next_after(tracking, age, spread);
-            all.push((age.as_secs_f64() * 10.0).round() / 10.0);
-        }
-        all
-    }
-
-    #[test]
-    fn a_poll_only_job_is_first_asked_about_two_seconds_after_submit() {
-        assert_eq!(
-            ages(LAW, Tracking::PollOnly, 0.0, 8),
-            [2.0, 4.0, 7.5, 13.5, 19.5, 25.5, 31.5, 37.5]
-        );
-    }
-
-    #[test]
-    fn intervals_grow_with_the_cube_root_of_age() {
-        let long = PollingLaw { deadline: Duration::from_secs(100_000), ..LAW };
-        let age = Duration::from_secs(1000);
-        let first = long.next_after(Tracking::PollOnly, age, 0.0);
-        let second = long.next_after(Tracking::PollOnly, first, 0.0);
-        let interval = (second - first).as_secs_f64();
-        assert!((interval - 1.9 * first.as_secs_f64().cbrt()).abs() < 0.01, "{interval}");
-    }
-
-    #[test]
-    fn no_floor_is_undercut_and_jitter_only_adds() {
-        let slow = PollingLaw { floor: Duration::from_secs(5), ..LAW };
-        for spread in [0.0, 0.5, 0.99] {
-            let ages = ages(slow, Tracking::PollOnly, spread, 20);
-            assert!(ages.windows(2).all(|w| w[1] - w[0] >= 4.9), "{ages:?}");
-            assert!(ages[0] >= 2.0);
-        }
-    }
-
-    #[test]
-    fn a_webhook_first_job_is_asked_about_late_and_rarely() {
-        assert_eq!(ages(LAW, Tracking::WebhookFirst, 0.0, 4), [120.0, 180.0, 270.0, 405.0]);
-    }
-
-    #[test]
-    fn the_deadline_ends_it() {
-        let last = LAW.next_after(Tracking::PollOnly, Duration::from_secs(1799), 0.0);
-        assert_eq!(last, LAW.deadline);
-    }
-
-    #[test]
-    fn the_count_is_that_of_the_due_polls() {
-        let count =
-            |seconds| LAW.count_until(Tracking::PollOnly, Duration::from_secs(seconds), 0.0);
-        assert_eq!([count(0), count(2), count(5), count(20)], [0, 1, 2, 5]);
-    }
-}
+mod tests;

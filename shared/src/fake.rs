@@ -35,6 +35,7 @@ use crate::aws;
 use crate::bus::Bus;
 use crate::egress::Dial;
 use crate::egress::provider::ProviderHttp;
+use crate::laws::Laws;
 use crate::providers::{Providers, SetupError};
 use crate::queue::{DeliveryQueue, WakeQueue};
 use crate::secrets::Secrets;
@@ -251,7 +252,8 @@ impl FakeAws {
 
     fn tracker_of(&self, providers: Providers) -> Tracker {
         let (store, bus, deliveries) = (self.store(), self.bus(), self.deliveries());
-        Tracker { store, providers, bus, deliveries }
+        let laws = Laws::new(self.store());
+        Tracker { store, providers, bus, deliveries, laws }
     }
 
     /// The configuration of any other client.

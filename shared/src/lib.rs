@@ -12,6 +12,7 @@ pub mod egress;
 pub mod env;
 #[cfg(any(test, feature = "fake-aws"))]
 pub mod fake;
+pub mod laws;
 pub mod providers;
 pub mod queue;
 mod random;

@@ -9,6 +9,7 @@ use lambda_runtime::Error;
 
 use crate::bus::Bus;
 use crate::env::{self, EnvError};
+use crate::laws::Laws;
 use crate::providers::Providers;
 use crate::queue::{DeliveryQueue, WakeQueue};
 use crate::secrets::Secrets;
@@ -83,8 +84,10 @@ impl Setup {
     /// read.
     pub async fn tracker(&self, secrets: Arc<Secrets>) -> Result<Tracker, Error> {
         let own = user_specs::load(&aws_sdk_ssm::Client::new(&self.aws), &self.prefix).await?;
+        let store = self.store()?;
         Ok(Tracker {
-            store: self.store()?,
+            laws: Laws::new(store.clone()),
+            store,
             providers: Providers::from_env(secrets, &own)?,
             bus: self.bus()?,
             deliveries: self.deliveries()?,

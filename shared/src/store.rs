@@ -7,6 +7,7 @@
 //! | delivery | `job#<id>` / `delivery#<eventId>` | whole, by one conditional put per change |
 //! | delivery of a test | `test` / `delivery#<eventId>` | the same |
 //! | webhook configuration | `config` / `webhook` | by its owner |
+//! | how long renders take | `law#<provider>` / `law` | at most once a minute and process |
 //!
 //! A change and what follows from it (a job's outbox, a delivery's next attempt) are one
 //! item and so one write. Every write is conditional on the version that was read, so two
@@ -18,6 +19,7 @@
 mod config;
 mod delivery_item;
 mod job_item;
+mod law_item;
 mod page;
 mod payload;
 
@@ -34,7 +36,7 @@ use aws_sdk_dynamodb::types::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::delivery::Delivery;
-use domain::id::{EventId, JobId, SourceRecordId};
+use domain::id::{EventId, JobId, ProviderName, SourceRecordId};
 use domain::job::{Job, State};
 use domain::time;
 use tracing::error;
@@ -42,6 +44,7 @@ use tracing::error;
 use crate::telemetry::chain;
 
 pub use config::WebhookConfig;
+pub use law_item::Learnt;
 pub use page::Page;
 pub use payload::{MAX_STORED_PAYLOAD, PayloadTooLarge, StoredPayload};
 
@@ -434,6 +437,30 @@ impl Store {
         })
     }
 
+    /// What was seen of how long a provider's renders take.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn learnt(&self, provider: &ProviderName) -> Result<Option<Learnt>, StoreError> {
+        let pk = law_item::pk(provider);
+        let item = self.get(&pk, law_item::SK, "read how long renders take").await?;
+        item.map(law_item::decode).transpose()
+    }
+
+    /// Stores what was seen of a provider's renders over the version it was made from.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub async fn put_learnt(
+        &self,
+        provider: &ProviderName,
+        learnt: &Learnt,
+    ) -> Result<Committed<Learnt>, StoreError> {
+        let item = law_item::encode(provider, learnt)?;
+        let put = self.put_version(item, learnt.version, "store how long renders take").await?;
+        committed(put, law_item::decode)
+    }
+
     async fn get(
         &self,
         pk: &str,
@@ -443,6 +470,20 @@ impl Store {
         let get = self.client.get_item().table_name(&self.table).set_key(Some(key(pk, sk)));
         let output = get.consistent_read(true).send().await;
         Ok(output.map_err(|error| unavailable(doing, error.into_service_error()))?.item)
+    }
+
+    /// Puts the version of an item that follows the one in the table; the first, 1, follows
+    /// none.
+    async fn put_version(
+        &self,
+        item: Item,
+        version: u64,
+        doing: &'static str,
+    ) -> Result<Put, StoreError> {
+        match version {
+            0 | 1 => self.put(item, "attribute_not_exists(pk)", None, doing).await,
+            _ => self.put(item, "v = :v", Some(version), doing).await,
+        }
     }
 
     /// Puts an item if `condition` holds; `:v` in it is the version before `version`.
@@ -569,6 +610,7 @@ mod tests {
             wanted: EventSet::ends(),
             fingerprint: [0; 32],
             tracking: Tracking::PollOnly,
+            durations: None,
             shard: 0,
         };
         Job::intend(intent, time::from_millis(1_800_000_000_000).unwrap())

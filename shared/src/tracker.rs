@@ -19,13 +19,14 @@ use domain::delivery::{Delivery, DeliveryState};
 use domain::event::{Event, Notice};
 use domain::id::RenderJobId;
 use domain::job::{Job, Report, State, Step};
-use domain::polling::{PollingLaw, Tracking};
+use domain::polling::{PollingLaw, Slowdown, Tracking};
 use domain::provider::StatusAnswer;
 use domain::provider::catalogue::Provider;
 use domain::provider::spec::SubmitSafety;
 use tracing::info;
 
 use crate::bus::{Bus, BusError};
+use crate::laws::Laws;
 use crate::providers::Providers;
 use crate::queue::{DeliveryQueue, QueueError, Ticket};
 use crate::secrets::SecretError;
@@ -48,6 +49,8 @@ pub struct Tracker {
     pub bus: Bus,
     /// Where tickets for deliveries go.
     pub deliveries: DeliveryQueue,
+    /// How long renders take.
+    pub laws: Laws,
 }
 
 /// What came of a report.
@@ -105,6 +108,7 @@ impl Tracker {
             let changed = self.settled(&changed, now).unwrap_or(*changed);
             match self.store.commit_job(&changed).await? {
                 Committed::Stored => {
+                    self.learn_from(&job, &changed, now);
                     info!(
                         job.id = %changed.id, job.state = changed.state.name(),
                         job.version = changed.version, "job {} is {}",
@@ -188,14 +192,31 @@ impl Tracker {
         }
     }
 
-    /// The polling law of the job's provider. One that this installation does not know (a
+    /// Remembers how long a render took that has just turned out to be done.
+    fn learn_from(&self, before: &Job, job: &Job, now: DateTime<Utc>) {
+        if job.state == State::Completed && before.state != State::Completed {
+            let law = self.law(job);
+            let took = law.duration_of(job.tracking, age(job, now), job.id.spread());
+            self.laws.saw(&job.provider, took);
+        }
+    }
+
+    /// The polling law of a job. A provider that this installation does not know (a
     /// release was rolled back, a spec is broken) is never asked, and its jobs wait a day for
     /// it to come back.
     #[must_use]
     pub fn law(&self, job: &Job) -> PollingLaw {
         match self.providers.catalogue().get(&job.provider) {
-            Some(provider) => provider.spec.polling_law(),
-            None => PollingLaw { floor: HOUR, safety: HOUR, deadline: HOUR * 24 },
+            Some(provider) => {
+                PollingLaw { durations: job.durations, ..provider.spec.polling_law() }
+            }
+            None => PollingLaw {
+                floor: HOUR,
+                safety: HOUR,
+                deadline: HOUR * 24,
+                durations: None,
+                slowdown: Slowdown::NONE,
+            },
         }
     }
 

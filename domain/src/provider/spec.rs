@@ -11,7 +11,7 @@ use url::Url;
 
 use super::pointer::Pointer;
 use crate::id::ProviderName;
-use crate::polling::PollingLaw;
+use crate::polling::{PollingLaw, Slowdown};
 use crate::verifier::SignatureScheme;
 use crate::verifier::incoming::HeaderName;
 
@@ -551,13 +551,15 @@ impl ProviderSpec {
         })
     }
 
-    /// When to ask this provider.
+    /// When to ask this provider, as long as nothing was learnt.
     #[must_use]
     pub fn polling_law(&self) -> PollingLaw {
         PollingLaw {
             floor: Duration::from_millis(self.limits.poll_floor_ms.get().into()),
             safety: Duration::from_secs(self.limits.safety_poll_seconds.get().into()),
             deadline: Duration::from_secs(self.limits.deadline_seconds.get().into()),
+            durations: None,
+            slowdown: Slowdown::NONE,
         }
     }
 }

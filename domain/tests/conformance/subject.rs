@@ -53,6 +53,7 @@ impl Subject {
             wanted: EventSet::ends(),
             fingerprint: [1; 32],
             tracking: Tracking::PollOnly,
+            durations: None,
             shard: 0,
         };
         Job::intend(intent, noon())

@@ -40,6 +40,7 @@ fn job(provider: &str) -> Job {
         wanted: EventSet::ends(),
         fingerprint: [1; 32],
         tracking: Tracking::PollOnly,
+        durations: None,
         shard: 0,
     };
     Job::intend(intent, Utc::now())

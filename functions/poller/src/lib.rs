@@ -47,16 +47,18 @@ pub async fn handle(
     call: Call,
     now: fn() -> DateTime<Utc>,
 ) -> Result<Value, Error> {
-    match call {
+    let answer = match call {
         Call::WakeUps(batch) => {
             let answer = batch::answer(batch, async |message| wake_up(poller, message, now).await);
-            Ok(serde_json::to_value(answer.await?)?)
+            serde_json::to_value(answer.await?)?
         }
         Call::Tick(Tick { shard }) => {
             poller.sweep(shard, now).await?;
-            Ok(Value::Null)
+            Value::Null
         }
-    }
+    };
+    poller.tracker.laws.write_down().await;
+    Ok(answer)
 }
 
 /// Looks at the job. A message that cannot be read would never be read: it is dropped, and

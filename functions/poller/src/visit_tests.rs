@@ -2,7 +2,7 @@ use chrono::TimeDelta;
 use domain::event::EventSet;
 use domain::id::{ProviderName, RenderJobId, SourceRecordId};
 use domain::job::{Intent, Step};
-use domain::polling::PollingLaw;
+use domain::polling::{PollingLaw, Slowdown};
 
 use super::*;
 
@@ -10,6 +10,8 @@ const LAW: PollingLaw = PollingLaw {
     floor: Duration::from_secs(1),
     safety: Duration::from_secs(120),
     deadline: Duration::from_secs(1800),
+    durations: None,
+    slowdown: Slowdown::NONE,
 };
 
 fn start() -> DateTime<Utc> {
@@ -27,6 +29,7 @@ fn job(tracking: Tracking) -> Job {
         wanted: EventSet::ends(),
         fingerprint: [0; 32],
         tracking,
+        durations: None,
         shard: 0,
     };
     Job::intend(intent, start())
@@ -57,7 +60,7 @@ fn an_unanswered_submit_is_given_up_when_nobody_can_wait_for_it_any_more() {
 fn a_webhook_first_job_is_left_alone_until_its_safety_poll() {
     let job = accepted(&job(Tracking::WebhookFirst));
     let looked: Vec<i64> = (0..9).map(|n| n * 60).filter(|age| ticked(&job, *age)).collect();
-    assert_eq!(looked, [180, 240, 300, 420]);
+    assert_eq!(looked, [120, 180, 300, 420]);
 }
 
 #[test]

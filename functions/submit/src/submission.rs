@@ -133,6 +133,7 @@ impl Submitter {
             true => Tracking::WebhookFirst,
             false => Tracking::PollOnly,
         };
+        let durations = self.tracker.laws.durations(&wanted.provider).await;
         let intent = Intent {
             shard: job_id.shard(self.shards),
             id: job_id,
@@ -144,6 +145,7 @@ impl Submitter {
             wanted: wanted.wanted,
             fingerprint: wanted.fingerprint,
             tracking,
+            durations,
         };
         Ok(Prepared { job: Job::intend(intent, now), payload, provider, request })
     }

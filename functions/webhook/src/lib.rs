@@ -22,6 +22,7 @@ pub async fn handle(
     now: fn() -> DateTime<Utc>,
 ) -> Result<ApiGatewayV2httpResponse, Error> {
     let answer = callbacks.receive(&request, now).await;
+    callbacks.tracker.laws.write_down().await;
     Ok(answer.unwrap_or_else(Problem::into_response))
 }
 

@@ -59,6 +59,7 @@ fn unanswered(provider: &str) -> Job {
         wanted: EventSet::ends(),
         fingerprint: [1; 32],
         tracking: Tracking::WebhookFirst,
+        durations: None,
         shard: 0,
     };
     Job::intend(intent, DateTime::from_timestamp(1_779_624_000, 0).unwrap())

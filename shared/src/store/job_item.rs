@@ -9,7 +9,7 @@ use domain::event::{EventName, EventSet, Notice};
 use domain::failure::Failure;
 use domain::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
 use domain::job::{Job, Milestone, RenderResult, State};
-use domain::polling::Tracking;
+use domain::polling::{Durations, Tracking};
 use domain::time;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
@@ -52,6 +52,8 @@ struct JobItem {
     wanted: u8,
     print: String,
     track: Tracking,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    law: Option<Durations>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     url: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,6 +101,7 @@ pub(super) fn encode(job: &Job, retention: TimeDelta) -> Result<Item, StoreError
         wanted: job.wanted.to_bits(),
         print: URL_SAFE_NO_PAD.encode(job.fingerprint),
         track: job.tracking,
+        law: job.durations,
         url: job.result.url.clone(),
         url_until: job.result.expires_at.map(time::millis),
         failure: job.failure.clone(),
@@ -141,6 +144,7 @@ pub(super) fn decode(item: Item) -> Result<Job, StoreError> {
             .and_then(|print| print.try_into().ok())
             .ok_or_else(|| corrupt("job", "its fingerprint is not 32 bytes"))?,
         tracking: item.track,
+        durations: item.law,
         shard: item.home,
         created_at: instant(item.created_at)?,
         state: item.state,
@@ -199,6 +203,7 @@ mod tests {
                 wanted: EventSet::ends(),
                 fingerprint: [9; 32],
                 tracking: Tracking::WebhookFirst,
+                durations: Some(Durations::lognormal(3.0, 0.5)),
                 shard: 3,
             },
             now,

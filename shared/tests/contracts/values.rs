@@ -44,6 +44,7 @@ fn intended(
         wanted: EventName::ALL.into_iter().collect(),
         fingerprint: [1; 32],
         tracking: Tracking::PollOnly,
+        durations: None,
         shard: 0,
     };
     Job::intend(intent, noon())

@@ -28,6 +28,7 @@ fn completed_and_untold(order: &Order) -> Result<Job> {
             wanted: EventSet::ends(),
             fingerprint: [7; 32],
             tracking: Tracking::WebhookFirst,
+            durations: None,
             shard: 0,
         },
         then,

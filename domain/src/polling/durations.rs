@@ -1,0 +1,157 @@
+//! How long renders of one kind take: a lognormal law, in steps so coarse that a job keeps
+//! it in a few bytes and so fine that no schedule notices.
+
+use std::f64::consts::{PI, SQRT_2};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Steps of the median's logarithm in one unit: 2 % of the median.
+const MEDIAN_STEPS: f64 = 50.0;
+/// Steps of sigma in one unit.
+const SIGMA_STEPS: f64 = 100.0;
+/// Below, the law would bet everything on one instant; above, it says nothing.
+const SIGMA: (f64, f64) = (0.05, 3.0);
+/// A tenth of a second and 28 hours, as logarithms.
+const LOG_MEDIAN: (f64, f64) = (-2.3, 11.5);
+
+/// The 95 % quantile of the standard normal law.
+const Z_95: f64 = 1.644_853_6;
+/// The 1 % quantile.
+const Z_1: f64 = -2.326_347_9;
+/// Past so many sigmas the tail's leading term is exact to a quarter of a percent, and
+/// `erfc` soon has no digits left.
+const FAR_TAIL: f64 = 20.0;
+
+/// A lognormal law of durations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "(i16, u16)", into = "(i16, u16)")]
+pub struct Durations {
+    log_median: i16,
+    sigma: u16,
+}
+
+impl Durations {
+    /// The law with this mean and standard deviation of the duration's natural logarithm, in
+    /// seconds; the nearest one that makes sense.
+    #[must_use]
+    pub fn lognormal(log_median: f64, sigma: f64) -> Self {
+        Self {
+            log_median: steps(log_median, LOG_MEDIAN, MEDIAN_STEPS),
+            sigma: steps(sigma, SIGMA, SIGMA_STEPS).unsigned_abs(),
+        }
+    }
+
+    /// The duration that 1 % of all renders are shorter than.
+    #[must_use]
+    pub fn percentile_1(self) -> Duration {
+        self.quantile(Z_1)
+    }
+
+    /// The duration that 95 % of all renders are shorter than.
+    #[must_use]
+    pub fn percentile_95(self) -> Duration {
+        self.quantile(Z_95)
+    }
+
+    /// How likely a render of this age is to end in the next second, given that it has not
+    /// ended yet: the hazard, per second.
+    #[must_use]
+    pub fn hazard(self, age_s: f64) -> f64 {
+        if age_s <= 0.0 {
+            return 0.0;
+        }
+        let sigma = self.sigma();
+        let z = (age_s.ln() - self.log_median()) / sigma;
+        if z > FAR_TAIL {
+            return z / (sigma * age_s);
+        }
+        let density = (-z * z / 2.0).exp() / (2.0 * PI).sqrt();
+        let survival = 0.5 * libm::erfc(z / SQRT_2);
+        density / (sigma * age_s * survival)
+    }
+
+    fn quantile(self, z: f64) -> Duration {
+        Duration::from_secs_f64((self.log_median() + z * self.sigma()).exp())
+    }
+
+    fn log_median(self) -> f64 {
+        f64::from(self.log_median) / MEDIAN_STEPS
+    }
+
+    fn sigma(self) -> f64 {
+        f64::from(self.sigma) / SIGMA_STEPS
+    }
+}
+
+/// What a job keeps. Out-of-range numbers are those of another release: the nearest ones.
+impl From<(i16, u16)> for Durations {
+    fn from((log_median, sigma): (i16, u16)) -> Self {
+        Self::lognormal(f64::from(log_median) / MEDIAN_STEPS, f64::from(sigma) / SIGMA_STEPS)
+    }
+}
+
+impl From<Durations> for (i16, u16) {
+    fn from(law: Durations) -> Self {
+        (law.log_median, law.sigma)
+    }
+}
+
+/// The nearest whole step within the range; its middle for what is no number.
+fn steps(value: f64, (least, most): (f64, f64), steps: f64) -> i16 {
+    let value = if value.is_nan() { f64::midpoint(least, most) } else { value };
+    #[expect(clippy::cast_possible_truncation, reason = "the ranges are far inside of i16's")]
+    let whole = (value.clamp(least, most) * steps).round() as i16;
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(value: f64, expected: f64) -> bool {
+        (value / expected - 1.0).abs() < 0.01
+    }
+
+    /// Against numbers of an independent implementation (Python's `math.erfc`).
+    #[test]
+    fn the_hazard_is_the_lognormal_one() {
+        let law = Durations::lognormal(77.4_f64.ln(), 0.55);
+        let median = law.quantile(0.0).as_secs_f64();
+        assert!(near(median, 77.4), "{median}");
+        for (age, hazard) in
+            [(20.0, 0.001_769_9), (77.4, 0.018_743), (200.0, 0.019_390), (2_000.0, 0.005_521_1)]
+        {
+            let found = law.hazard(age);
+            assert!((found / hazard - 1.0).abs() < 0.05, "{age}: {found}");
+        }
+        assert_eq!(law.hazard(0.0), 0.0);
+    }
+
+    #[test]
+    fn the_far_tail_goes_on_where_the_digits_end() {
+        let narrow = Durations::lognormal(0.0, 0.05);
+        let [before, after] = [19.9, 20.1].map(|z: f64| narrow.hazard((0.05 * z).exp()));
+        assert!((after / before - 1.0).abs() < 0.02, "{before} {after}");
+        assert!(narrow.hazard(1e9).is_finite());
+    }
+
+    #[test]
+    fn quantiles_are_those_of_the_law() {
+        let law = Durations::lognormal(0.0, 1.0);
+        assert!(near(law.percentile_95().as_secs_f64(), 5.180));
+        assert!(near(law.percentile_1().as_secs_f64(), 0.0977));
+    }
+
+    #[test]
+    fn nonsense_becomes_the_nearest_law() {
+        for (log_median, sigma) in [(f64::NAN, f64::NAN), (f64::INFINITY, -1.0), (-1e9, 1e9)] {
+            let law = Durations::lognormal(log_median, sigma);
+            assert!(law.hazard(10.0).is_finite());
+            let kept = serde_json::to_string(&law).unwrap();
+            assert_eq!(serde_json::from_str::<Durations>(&kept).unwrap(), law, "{kept}");
+        }
+        let wild: Durations = serde_json::from_str("[32767, 65535]").unwrap();
+        assert_eq!(wild, Durations::lognormal(11.5, 3.0));
+    }
+}

@@ -1,0 +1,184 @@
+//! How long each provider's renders take: seen by whoever learns of an end, kept in the
+//! table, read by whoever makes a job.
+//!
+//! What a process has seen it writes down at most once a minute, and not in its first
+//! minute: a lone render must not pay for it. What it has not written when it ends is lost,
+//! which does no harm; nothing that was written is, because every write is made from what
+//! was read.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use domain::id::ProviderName;
+use domain::polling::{Durations, Statistics};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::store::{Committed, Learnt, Store, StoreError};
+use crate::telemetry::chain;
+
+/// How long what was read is used, and the least time between two writes.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How often a write is made anew after another process was faster.
+const MOST_RACES: usize = 4;
+
+/// What this process has seen, and what it knows. Clones share both.
+#[derive(Clone, Debug)]
+pub struct Laws {
+    store: Store,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Seen, and not written yet.
+    seen: HashMap<ProviderName, Statistics>,
+    written_at: Instant,
+    known: HashMap<ProviderName, (Instant, Option<Durations>)>,
+}
+
+impl Laws {
+    /// Laws kept in `store`.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        let state =
+            State { seen: HashMap::new(), written_at: Instant::now(), known: HashMap::new() };
+        Self { store, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// A render of this provider took so long.
+    pub fn saw(&self, provider: &ProviderName, duration: Duration) {
+        let seen = &mut self.state().seen;
+        let before = seen.get(provider).copied().unwrap_or_default();
+        seen.insert(provider.clone(), before.and(Statistics::of(duration)));
+    }
+
+    /// How long this provider's renders take, as of a minute ago. None when too few were
+    /// seen, or the table does not tell: nothing depends on it but how often is asked.
+    pub async fn durations(&self, provider: &ProviderName) -> Option<Durations> {
+        if let Some((read, durations)) = self.state().known.get(provider).copied()
+            && read.elapsed() < MINUTE
+        {
+            return durations;
+        }
+        let durations = match self.store.learnt(provider).await {
+            Ok(learnt) => learnt.and_then(|learnt| learnt.statistics.law()),
+            Err(cause) => {
+                warn!(error = chain(&cause), "how long renders of {provider} take is not known");
+                None
+            }
+        };
+        self.state().known.insert(provider.clone(), (Instant::now(), durations));
+        durations
+    }
+
+    /// Writes down what was seen, once it is time to. Trouble is logged, and what could not
+    /// be written is tried again with the next.
+    pub async fn write_down(&self) {
+        let seen = {
+            let mut state = self.state();
+            if state.seen.is_empty() || state.written_at.elapsed() < MINUTE {
+                return;
+            }
+            state.written_at = Instant::now();
+            std::mem::take(&mut state.seen)
+        };
+        for (provider, seen) in seen {
+            if let Err(cause) = self.add(&provider, seen).await {
+                warn!(error = chain(&cause), "how long renders of {provider} took is not stored");
+                let mut state = self.state();
+                let newer = state.seen.remove(&provider).unwrap_or_default();
+                state.seen.insert(provider, seen.and(newer));
+            }
+        }
+    }
+
+    async fn add(&self, provider: &ProviderName, seen: Statistics) -> Result<(), StoreError> {
+        let mut before = self.store.learnt(provider).await?;
+        for _ in 0..MOST_RACES {
+            let learnt = Learnt {
+                statistics: before.map_or(seen, |before| before.statistics.and(seen)),
+                version: before.map_or(1, |before| before.version.saturating_add(1)),
+            };
+            match self.store.put_learnt(provider, &learnt).await? {
+                Committed::Stored => return Ok(()),
+                Committed::Overtaken(now) => before = now,
+            }
+        }
+        // So many write at once that these few do not matter.
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::FakeAws;
+
+    fn zvid() -> ProviderName {
+        ProviderName::parse("zvid").unwrap()
+    }
+
+    fn laws(aws: &FakeAws) -> Laws {
+        aws.tracker().unwrap().laws
+    }
+
+    async fn minutes(count: u32) {
+        tokio::time::advance(MINUTE * count).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_two_processes_see_adds_up() {
+        let aws = FakeAws::new(&[]);
+        let [left, right, reader] = [(); 3].map(|()| laws(&aws));
+        for process in [&left, &right] {
+            for _ in 0..10 {
+                process.saw(&zvid(), Duration::from_secs(10));
+            }
+        }
+        minutes(1).await;
+        left.write_down().await;
+        assert_eq!(reader.durations(&zvid()).await, None, "ten are too few");
+        right.write_down().await;
+        assert_eq!(reader.durations(&zvid()).await, None, "read a moment ago");
+        minutes(1).await;
+        let durations = reader.durations(&zvid()).await.expect("twenty are enough");
+        assert!(durations.percentile_95() < Duration::from_secs(40));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_writes_at_most_once_a_minute_and_not_in_its_first() {
+        let aws = FakeAws::new(&[]);
+        let laws = laws(&aws);
+        let writes = || aws.asked().iter().filter(|it| *it == "PutItem").count();
+        laws.saw(&zvid(), Duration::from_secs(10));
+        laws.write_down().await;
+        assert_eq!(writes(), 0);
+        minutes(1).await;
+        laws.write_down().await;
+        assert_eq!(writes(), 1);
+        laws.saw(&zvid(), Duration::from_secs(10));
+        laws.write_down().await;
+        minutes(3).await;
+        assert_eq!(writes(), 1);
+        laws.write_down().await;
+        laws.write_down().await;
+        assert_eq!(writes(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_the_table_nothing_is_known_and_nothing_fails() {
+        let laws = laws(&FakeAws::without_table(&[]));
+        laws.saw(&zvid(), Duration::from_secs(10));
+        minutes(1).await;
+        laws.write_down().await;
+        assert_eq!(laws.durations(&zvid()).await, None);
+        assert_eq!(laws.state().seen.get(&zvid()).map(Statistics::count), Some(1), "kept");
+    }
+}

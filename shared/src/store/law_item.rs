@@ -1,0 +1,59 @@
+//! What was seen of how long a provider's renders take.
+
+use domain::id::ProviderName;
+use domain::polling::Statistics;
+use serde::{Deserialize, Serialize};
+
+use super::{Item, StoreError, corrupt};
+
+pub(super) const SK: &str = "law";
+
+/// What was seen of a provider's renders, and how often it was written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Learnt {
+    /// What was seen.
+    pub statistics: Statistics,
+    /// Counts writes, from 1.
+    pub version: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LawItem {
+    pk: String,
+    sk: String,
+    v: u64,
+    #[serde(flatten)]
+    seen: Statistics,
+}
+
+pub(super) fn pk(provider: &ProviderName) -> String {
+    format!("law#{provider}")
+}
+
+pub(super) fn encode(provider: &ProviderName, learnt: &Learnt) -> Result<Item, StoreError> {
+    let item =
+        LawItem { pk: pk(provider), sk: SK.into(), v: learnt.version, seen: learnt.statistics };
+    serde_dynamo::to_item(item).map_err(|error| corrupt("law", error))
+}
+
+pub(super) fn decode(item: Item) -> Result<Learnt, StoreError> {
+    let item: LawItem = serde_dynamo::from_item(item).map_err(|error| corrupt("law", error))?;
+    Ok(Learnt { statistics: item.seen, version: item.v })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_on_the_way() {
+        let statistics = Statistics::of(Duration::from_millis(7_321))
+            .and(Statistics::of(Duration::from_millis(60_001)));
+        let learnt = Learnt { statistics, version: 3 };
+        let item = encode(&ProviderName::parse("zvid").unwrap(), &learnt).unwrap();
+        assert_eq!(decode(item).unwrap(), learnt);
+        assert!(decode(Item::new()).is_err());
+    }
+}
