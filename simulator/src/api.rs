@@ -12,8 +12,12 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::callback;
 use crate::provider::{self, Answer, ApiCall, Departure, Provider, Refusal, Route};
-use crate::render::{Render, RenderId};
+use crate::render::{Render, RenderId, RenderKey};
+use crate::scenario::SubmitAnswer;
 use crate::simulation::{Simulation, World};
+
+/// Between two looks at something that is waited for.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The only `x-api-key` that the providers take.
 pub const API_KEY: &str = "sim-key";
@@ -36,7 +40,8 @@ pub(crate) struct ApiRecord {
 struct Outcome {
     answer: Answer,
     about: Arc<str>,
-    /// How long the answer is held back.
+    /// When the answer is given, and how much later.
+    when: SubmitAnswer,
     wait: Duration,
     /// The callbacks that the call causes, and the render they are about.
     callbacks: Option<(RenderId, Vec<Departure>)>,
@@ -44,7 +49,8 @@ struct Outcome {
 
 impl Outcome {
     fn just(answer: Answer) -> Self {
-        Self { answer, about: "".into(), wait: Duration::ZERO, callbacks: None }
+        let (when, wait) = (SubmitAnswer::AtOnce, Duration::ZERO);
+        Self { answer, about: "".into(), when, wait, callbacks: None }
     }
 }
 
@@ -94,13 +100,33 @@ pub(crate) async fn call(
     };
     let bytes = record.about.len();
     simulation.world().api_calls.push(record, bytes);
+    let about = outcome.callbacks.as_ref().map(|(id, _)| (provider.name(), id.clone()));
     if let Some((id, departures)) = outcome.callbacks {
         callback::schedule(&simulation, provider, &id, &departures);
+    }
+    match (outcome.when, about) {
+        (SubmitAnswer::AfterCallback, Some(render)) => {
+            callback_answered(&simulation, &render).await;
+        }
+        (SubmitAnswer::AtOnce | SubmitAnswer::AfterCallback, _) => {}
+        (SubmitAnswer::Never, _) => std::future::pending().await,
     }
     if !outcome.wait.is_zero() {
         tokio::time::sleep(outcome.wait).await;
     }
     outcome.answer.into_response()
+}
+
+/// Waits until somebody has answered a callback about the render.
+async fn callback_answered(simulation: &Simulation, render: &RenderKey) {
+    let answered = || {
+        let world = simulation.world();
+        let attempts = world.renders.get(render).map(|it| it.callbacks.as_slice());
+        attempts.unwrap_or_default().iter().any(|attempt| attempt.status.is_some())
+    };
+    while !answered() {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 fn submit(
@@ -113,6 +139,7 @@ fn submit(
     let about: Arc<str> = String::from_utf8_lossy(body).into();
     let plan = world.scenarios.plan(provider.name(), &about);
     let scenario = plan.scenario;
+    let when = scenario.submit_answer;
     let wait = Duration::from_millis(scenario.submit_delay_ms.into());
 
     if let Some(status) = plan.refusal {
@@ -123,7 +150,7 @@ fn submit(
         if let Some(text) = &scenario.retry_after {
             answer = answer.with_header(header::RETRY_AFTER, text.get().clone());
         }
-        return Outcome { answer, about, wait, callbacks: None };
+        return Outcome { about, when, wait, ..Outcome::just(answer) };
     }
 
     let submission = match serde_json::from_slice(body) {
@@ -132,16 +159,16 @@ fn submit(
     };
     let submission = match submission {
         Ok(submission) => submission,
-        Err(answer) => return Outcome { answer, about, wait, callbacks: None },
+        Err(answer) => return Outcome { about, when, wait, ..Outcome::just(answer) },
     };
     let Some(random) = random else {
         let answer = provider.refuse(Refusal::Forced(StatusCode::INTERNAL_SERVER_ERROR));
-        return Outcome { answer, about, wait, callbacks: None };
+        return Outcome { about, when, wait, ..Outcome::just(answer) };
     };
     let id = submission.id.unwrap_or_else(|| provider.new_id(random));
     if let Some(earlier) = world.renders.get(&(provider.name(), id.clone())) {
         let answer = provider.accepted(earlier, now);
-        return Outcome { answer, about, wait, callbacks: None };
+        return Outcome { about, when, wait, ..Outcome::just(answer) };
     }
     let account = world.accounts.at(provider.name());
     let destinations = provider.destinations(submission.callback_urls, account, &about);
@@ -151,6 +178,7 @@ fn submit(
         body: Arc::clone(&about),
         submitted_at: now,
         cancelled_at: None,
+        told_to_end_at: None,
         deleted_at: None,
         destinations,
         scenario,
@@ -160,7 +188,7 @@ fn submit(
     let answer = provider.accepted(&render, now);
     let departures = provider.departures(&render);
     world.renders.add(render);
-    Outcome { answer, about, wait, callbacks: Some((id, departures)) }
+    Outcome { answer, about, when, wait, callbacks: Some((id, departures)) }
 }
 
 fn status(
@@ -170,7 +198,7 @@ fn status(
     id: RenderId,
     now: DateTime<Utc>,
 ) -> Outcome {
-    let Some(render) = world.renders.get_mut(&(provider.name(), id)) else {
+    let Some(render) = world.renders.get_mut(&(provider.name(), id.clone())) else {
         return Outcome::just(provider.refuse(Refusal::UnknownRender));
     };
     let about = Arc::clone(&render.body);
@@ -188,7 +216,10 @@ fn status(
             }
         }
     };
-    Outcome { about, ..Outcome::just(answer) }
+    let is_enough = scenario.ends_after_polls.is_some_and(|enough| render.polls >= enough);
+    let departures = is_enough.then(|| render.end(now)).flatten();
+    let callbacks = departures.map(|departures| (id, departures));
+    Outcome { about, callbacks, ..Outcome::just(answer) }
 }
 
 fn list(

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use http::{Method, Request, StatusCode, header};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::provider::{Departure, Destination, Occasion, Provider, Trip};
+use crate::provider::{Callback, Departure, Destination, Occasion, Provider, Trip};
 use crate::render::{CallbackAttempt, RenderId, RenderKey};
+use crate::scenario::Scenario;
 use crate::simulation::Simulation;
 
 /// Attempts after the first. The vendors' schedules go on for up to an hour;
@@ -63,9 +65,12 @@ impl CallbackCopy {
     async fn deliver(self) {
         let Some(random) = self.simulation.around.random() else { return };
         let delivery_id = RenderId::uuid(random);
-        let Some(first_wait_ms) = self.first_wait_ms() else { return };
+        let Some(scenario) = self.scenario() else { return };
         let courier = self.provider.courier();
-        let waits = scaled(courier.waits, first_wait_ms);
+        let own = scenario.callback_answer_within_ms;
+        let answer_within =
+            own.map_or(courier.answer_within, |ms| Duration::from_millis(ms.into()));
+        let waits = scaled(courier.waits, scenario.callback_retry_ms);
         let waits = std::iter::once(Duration::ZERO).chain(waits.take(MAX_RETRIES));
         for (retries, wait) in waits.enumerate() {
             sleep(wait).await;
@@ -76,28 +81,35 @@ impl CallbackCopy {
                 attempt: retries + 1,
                 at: self.simulation.around.now(),
             };
-            match self.attempt(&trip, courier.answer_within).await {
+            let Some(callback) = self.callback(&trip) else { return };
+            match self.attempt(callback, trip.at, answer_within).await {
                 Some(status) if courier.is_done_after(status) => return,
                 _ => {}
             }
         }
     }
 
+    /// `None` when the render has been forgotten.
+    fn scenario(&self) -> Option<Arc<Scenario>> {
+        Some(Arc::clone(&self.simulation.world().renders.get(&self.key)?.scenario))
+    }
+
     /// `None` when there is nothing to tell any more: the render has been
     /// forgotten, or was cancelled while this waited to tell something else.
-    fn first_wait_ms(&self) -> Option<u32> {
+    fn callback(&self, trip: &Trip<'_>) -> Option<Callback> {
         let world = self.simulation.world();
         let render = world.renders.get(&self.key)?;
         let is_news = render.cancelled_at.is_some() == (self.occasion == Occasion::Cancelled);
-        is_news.then_some(render.scenario.callback_retry_ms)
+        is_news.then(|| self.provider.callback(render, trip))
     }
 
     /// Sends once, records it, and says what came back.
-    async fn attempt(&self, trip: &Trip<'_>, answer_within: Duration) -> Option<StatusCode> {
-        let callback = {
-            let world = self.simulation.world();
-            self.provider.callback(world.renders.get(&self.key)?, trip)
-        };
+    async fn attempt(
+        &self,
+        callback: Callback,
+        at: DateTime<Utc>,
+        answer_within: Duration,
+    ) -> Option<StatusCode> {
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(&self.destination.url)
@@ -112,7 +124,7 @@ impl CallbackCopy {
                 .unwrap_or_else(|_| Err("timeout".to_owned())),
         };
         let attempt = CallbackAttempt {
-            at: trip.at.timestamp_millis(),
+            at: at.timestamp_millis(),
             url: self.destination.url.clone(),
             status: answer.as_ref().ok().map(StatusCode::as_u16),
             error: answer.as_ref().err().cloned(),

@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::account::AccountWebhook;
-use crate::provider::{self, AccountWebhooks};
+use crate::callback;
+use crate::provider::{self, AccountWebhooks, Departure};
 use crate::receiver::Behaviour;
+use crate::render::{Render, RenderKey};
 use crate::scenario::{SPECIAL_KNOBS, Scenario};
 use crate::signature::Secret;
 use crate::simulation::Simulation;
@@ -24,6 +27,8 @@ pub(crate) fn router() -> Router<Arc<Simulation>> {
         .route("/secrets/{provider}", put(put_secret))
         .route("/account-webhooks/{provider}", put(put_account_webhook))
         .route("/renders", get(renders))
+        .route("/renders/{provider}/{mark}/end", post(end))
+        .route("/renders/{provider}/{mark}/progress", post(progress))
         .route("/requests", get(requests))
         .route("/receivers/{name}", put(put_receiver).get(receiver))
         .route("/aws", get(aws))
@@ -127,6 +132,59 @@ async fn renders(
         })
     });
     Json(views.collect())
+}
+
+/// Ends the renders with that mark which stand still; their callbacks leave.
+async fn end(
+    State(simulation): State<Arc<Simulation>>,
+    Path((name, mark)): Path<(String, String)>,
+) -> Response {
+    send_off(&simulation, &name, &mark, Render::end)
+}
+
+/// Has the renders with that mark tell how far they are, or were last before their end.
+async fn progress(
+    State(simulation): State<Arc<Simulation>>,
+    Path((name, mark)): Path<(String, String)>,
+) -> Response {
+    let tells = provider::named(&name)
+        .is_some_and(|provider| provider.special_knobs().contains(&"progressCallbacks"));
+    if !tells {
+        return refusal(&format!("{name} does not tell of progress"));
+    }
+    send_off(&simulation, &name, &mark, |render, now| Some(render.departures_at_work(now)))
+}
+
+/// Sends the callbacks that `cause` answers for each render with the mark on their way;
+/// 409 when it answers none for any.
+fn send_off(
+    simulation: &Arc<Simulation>,
+    name: &str,
+    mark: &str,
+    cause: impl Fn(&mut Render, DateTime<Utc>) -> Option<Vec<Departure>>,
+) -> Response {
+    let Some(provider) = provider::named(name) else { return unknown_provider(name) };
+    let now = simulation.around.now();
+    let mut world = simulation.world();
+    let marked = world
+        .renders
+        .iter()
+        .filter(|render| render.provider == provider.name() && render.body.contains(mark));
+    let keys: Vec<RenderKey> = marked.map(|it| (it.provider, it.id.clone())).collect();
+    let mut leaving = Vec::new();
+    for key in keys {
+        let departures = world.renders.get_mut(&key).and_then(|render| cause(render, now));
+        leaving.extend(departures.map(|departures| (key.1, departures)));
+    }
+    drop(world);
+    if leaving.is_empty() {
+        let error = json!({"error": format!("no render of {mark} is at that point")});
+        return (StatusCode::CONFLICT, Json(error)).into_response();
+    }
+    for (id, departures) in leaving {
+        callback::schedule(simulation, provider, &id, &departures);
+    }
+    StatusCode::NO_CONTENT.into_response()
 }
 
 /// Every call of a provider's API, refused ones too, oldest first.

@@ -42,6 +42,8 @@ pub(crate) struct Record {
     service: String,
     /// `PutItem`, …; method and path where the protocol has no operation names.
     operation: String,
+    /// The same for all attempts of one call of an AWS SDK.
+    invocation: Option<String>,
     /// The body as text, cut off at 64 KiB.
     request: String,
     status: u16,
@@ -105,6 +107,8 @@ impl Proxy {
             return (StatusCode::PAYLOAD_TOO_LARGE, "request body unreadable").into_response();
         };
         let (service, operation) = name_of(&head, &body);
+        let invocation = head.headers.get("amz-sdk-invocation-id");
+        let invocation = invocation.and_then(|id| id.to_str().ok()).map(str::to_owned);
         let metered = service == "dynamodb" && capacity::has_capacity(&operation);
         let request =
             String::from_utf8_lossy(body.get(..MAX_KEPT_BODY_BYTES).unwrap_or(&body)).into_owned();
@@ -129,6 +133,7 @@ impl Proxy {
             at,
             service,
             operation,
+            invocation,
             request,
             status: status.as_u16(),
             error: error_type(status, &document),

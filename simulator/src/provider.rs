@@ -180,6 +180,7 @@ mod fixtures {
             body: body.into(),
             submitted_at: noon_and(0),
             cancelled_at: None,
+            told_to_end_at: None,
             deleted_at: None,
             destinations: Vec::new(),
             scenario: Arc::new(serde_json::from_str(scenario).unwrap()),

@@ -12,6 +12,8 @@ use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use standardwebhooks::{Webhook, WebhookError};
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use crate::recent::{Limit, Recent};
 use crate::scenario::Status;
@@ -36,6 +38,8 @@ pub(crate) struct Behaviour {
 pub(crate) struct PlannedAnswer {
     status: Status,
     delay_ms: u32,
+    /// Not before the receiver is told anew how to behave.
+    held: bool,
     headers: HeaderLines,
     body: String,
 }
@@ -45,6 +49,7 @@ impl Default for PlannedAnswer {
         Self {
             status: Status::OK,
             delay_ms: 0,
+            held: false,
             headers: HeaderLines::default(),
             body: String::new(),
         }
@@ -89,6 +94,8 @@ struct Receiver {
     webhook: Option<Webhook>,
     answers: VecDeque<PlannedAnswer>,
     received: Recent<Received>,
+    /// Rung whenever it is told how to behave.
+    told: Arc<Notify>,
 }
 
 /// All receivers. One that nobody set up exists as soon as something arrives.
@@ -113,6 +120,7 @@ impl Receivers {
         if let Some(receiver) = self.named(name) {
             receiver.webhook = webhook;
             receiver.answers = behaviour.answers;
+            receiver.told.notify_waiters();
         }
         Ok(())
     }
@@ -123,14 +131,15 @@ impl Receivers {
         receiver.map(|found| found.received.iter().cloned().collect()).unwrap_or_default()
     }
 
+    /// Records the webhook; answers what to answer, and what a held answer waits for.
     fn receive(
         &mut self,
         name: &str,
         headers: &HeaderMap,
         body: &[u8],
         now: DateTime<Utc>,
-    ) -> PlannedAnswer {
-        let Some(receiver) = self.named(name) else { return PlannedAnswer::default() };
+    ) -> (PlannedAnswer, Option<OwnedNotified>) {
+        let Some(receiver) = self.named(name) else { return (PlannedAnswer::default(), None) };
         let answer = receiver.answers.pop_front().unwrap_or_default();
         let verdict = receiver.webhook.as_ref().map(|webhook| webhook.verify(body, headers));
         let received = Received {
@@ -142,7 +151,8 @@ impl Receivers {
             answered: answer.status.get().as_u16(),
         };
         receiver.received.push(received, body.len());
-        answer
+        let release = answer.held.then(|| Arc::clone(&receiver.told).notified_owned());
+        (answer, release)
     }
 
     /// Finds or makes; always `Some`.
@@ -156,6 +166,7 @@ impl Receivers {
                 webhook: None,
                 answers: VecDeque::new(),
                 received: Recent::new(KEPT_PER_RECEIVER),
+                told: Arc::default(),
             });
         }
         self.named.iter_mut().rev().find(|receiver| receiver.name == name)
@@ -170,7 +181,10 @@ pub(crate) async fn receive(
     body: Bytes,
 ) -> Response {
     let now = simulation.around.now();
-    let answer = simulation.world().receivers.receive(&name, &headers, &body, now);
+    let (answer, release) = simulation.world().receivers.receive(&name, &headers, &body, now);
+    if let Some(release) = release {
+        release.await;
+    }
     if answer.delay_ms > 0 {
         tokio::time::sleep(Duration::from_millis(answer.delay_ms.into())).await;
     }

@@ -3,7 +3,8 @@
 //! Nothing moves a render along: where it is follows from when it was
 //! submitted, its scenario and the time ([`Scenario::phase_after`]). So it
 //! cannot get stuck, and every question about the same instant has one answer.
-//! For a cancelled render the time stands still.
+//! For a cancelled render the time stands still. One whose progress is frozen
+//! ends when it is told to: by the control API, or by being asked often enough.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -88,13 +89,17 @@ impl Scenario {
         let (queued, end) = (u64::from(self.queued_ms), u64::from(self.duration_ms));
 
         if elapsed >= end && self.freeze_progress.is_none() {
-            return if self.fail_with.is_some() { Phase::Failed } else { Phase::Completed };
+            return self.last_phase();
         }
         if elapsed < queued {
             return Phase::Queued;
         }
         let done = Percent::of(elapsed - queued, end.saturating_sub(queued));
         Phase::Working(self.freeze_progress.map_or(done, |frozen| done.min(frozen)))
+    }
+
+    fn last_phase(&self) -> Phase {
+        if self.fail_with.is_some() { Phase::Failed } else { Phase::Completed }
     }
 }
 
@@ -106,6 +111,8 @@ pub(crate) struct Render {
     pub(crate) body: Arc<str>,
     pub(crate) submitted_at: DateTime<Utc>,
     pub(crate) cancelled_at: Option<DateTime<Utc>>,
+    /// When one that stood still was told to end.
+    pub(crate) told_to_end_at: Option<DateTime<Utc>>,
     /// When its result was deleted.
     pub(crate) deleted_at: Option<DateTime<Utc>>,
     pub(crate) destinations: Vec<Destination>,
@@ -118,7 +125,11 @@ pub(crate) struct Render {
 impl Render {
     /// Of a cancelled render: the one it was in when that happened.
     pub(crate) fn phase(&self, now: DateTime<Utc>) -> Phase {
-        self.scenario.phase_after(self.clock(now) - self.submitted_at)
+        let now = self.clock(now);
+        match self.told_to_end_at {
+            Some(end) if now >= end => self.scenario.last_phase(),
+            Some(_) | None => self.scenario.phase_after(now - self.submitted_at),
+        }
     }
 
     /// When work begins, or began.
@@ -129,7 +140,28 @@ impl Render {
     /// When it ends, or ended; meaningless while progress is frozen.
     pub(crate) fn finished_at(&self) -> DateTime<Utc> {
         let end = self.submitted_at + TimeDelta::milliseconds(self.scenario.duration_ms.into());
-        self.cancelled_at.unwrap_or(end)
+        self.cancelled_at.or(self.told_to_end_at).unwrap_or(end)
+    }
+
+    /// Ends a render that stands still, and answers which callbacks leave now. None when
+    /// it does not stand still.
+    pub(crate) fn end(&mut self, now: DateTime<Utc>) -> Option<Vec<Departure>> {
+        let stands_still = self.scenario.freeze_progress.is_some()
+            && self.cancelled_at.is_none()
+            && self.told_to_end_at.is_none();
+        if !stands_still {
+            return None;
+        }
+        self.told_to_end_at = Some(now);
+        Some(self.departures_about(Occasion::Ended))
+    }
+
+    /// The copies of a callback that tells how far it is, or was last before its end,
+    /// counted from now.
+    pub(crate) fn departures_at_work(&self, now: DateTime<Utc>) -> Vec<Departure> {
+        let last = self.told_to_end_at.map(|end| end - TimeDelta::milliseconds(1));
+        let at = last.map_or(now, |last| last.min(now));
+        self.departures_about(Occasion::Progress(at))
     }
 
     /// The last time anything changed.
@@ -153,8 +185,12 @@ impl Render {
 
     /// The copies of the callback about its cancellation, counted from that.
     pub(crate) fn departures_at_cancel(&self) -> Vec<Departure> {
+        self.departures_about(Occasion::Cancelled)
+    }
+
+    fn departures_about(&self, occasion: Occasion) -> Vec<Departure> {
         let copies = self.scenario.callback.copies().into_iter();
-        copies.map(|after| Departure { after, occasion: Occasion::Cancelled }).collect()
+        copies.map(|after| Departure { after, occasion }).collect()
     }
 
     fn clock(&self, now: DateTime<Utc>) -> DateTime<Utc> {

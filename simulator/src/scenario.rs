@@ -18,6 +18,7 @@ use serde_json::Value;
 
 pub(crate) use knob::{
     AcceptedStatus, CallbackContentType, CallbackShape, HeaderText, Percent, ResultShape, Status,
+    SubmitAnswer,
 };
 
 /// How many scenarios are kept; the oldest goes first.
@@ -32,7 +33,7 @@ pub(crate) const SPECIAL_KNOBS: [&str; 9] = [
     "progressCallbacks",
     "lateProgressMs",
     "acceptedStatus",
-    "storageDelayMs",
+    "storedAfterPolls",
     "callbackSigned",
 ];
 
@@ -47,16 +48,18 @@ pub(crate) struct Scenario {
     pub(crate) queued_ms: u32,
     /// The provider's words for the failure. `None`: the render succeeds.
     pub(crate) fail_with: Option<String>,
-    /// The render stops here: it goes on working and never ends.
+    /// The render stands still here: it goes on working until it is told to end.
     pub(crate) freeze_progress: Option<Percent>,
+    /// Ends a render that stands still as soon as so many status calls were answered.
+    pub(crate) ends_after_polls: Option<u32>,
     pub(crate) result_url: Option<String>,
     /// Zvid only: it is known to send either.
     pub(crate) result_shape: ResultShape,
     /// JSON2Video only: the age at which it takes the render for timed out. The
     /// render does not care, and ends as it would have.
     pub(crate) timeout_after_ms: Option<u32>,
-    /// RenderIO only: how long after the end the result has no URL yet.
-    pub(crate) storage_delay_ms: u32,
+    /// RenderIO only: how many status calls are answered before the result has a URL.
+    pub(crate) stored_after_polls: u32,
 
     /// RenderIO only: the status of the answer to a good submit.
     pub(crate) accepted_status: AcceptedStatus,
@@ -67,7 +70,9 @@ pub(crate) struct Scenario {
     pub(crate) submit_status_times: Option<u32>,
     /// Goes with `submit_status`. `None`: the provider's own words for it.
     pub(crate) submit_body: Option<Value>,
-    /// Holds back the answer to a submit, whose render is there meanwhile.
+    /// When a submit is answered; its render is there meanwhile.
+    pub(crate) submit_answer: SubmitAnswer,
+    /// And so much later.
     pub(crate) submit_delay_ms: u32,
 
     /// Answers status calls with this status.
@@ -81,6 +86,9 @@ pub(crate) struct Scenario {
     /// The wait before the first repeat of a callback that was not answered
     /// well. The vendor's own waits are scaled so that theirs becomes this.
     pub(crate) callback_retry_ms: u32,
+    /// How long the provider waits for the answer to a callback. `None`: as long as the
+    /// vendor does, which a busy machine may not keep up with.
+    pub(crate) callback_answer_within_ms: Option<u32>,
     /// JSON2Video only: it documents three.
     pub(crate) callback_shape: CallbackShape,
     /// JSON2Video only.
@@ -102,20 +110,23 @@ impl Default for Scenario {
             queued_ms: 500,
             fail_with: None,
             freeze_progress: None,
+            ends_after_polls: None,
             result_url: None,
             result_shape: ResultShape::Url,
             timeout_after_ms: None,
-            storage_delay_ms: 0,
+            stored_after_polls: 0,
             accepted_status: AcceptedStatus::OK,
             submit_status: None,
             submit_status_times: None,
             submit_body: None,
+            submit_answer: SubmitAnswer::AtOnce,
             submit_delay_ms: 0,
             status_code: None,
             status_code_times: None,
             retry_after: None,
             callback: CallbackPlan::default(),
             callback_retry_ms: 500,
+            callback_answer_within_ms: None,
             callback_shape: CallbackShape::FlatStrings,
             callback_content_type: CallbackContentType::Json,
             progress_callbacks: 2,

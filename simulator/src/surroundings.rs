@@ -33,11 +33,9 @@ pub(crate) type HttpClient = Client<HttpConnector, Full<Bytes>>;
 pub(crate) fn http_client() -> HttpClient {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
-    // Shorter than the patience of any server: a connection that the other
-    // side is just closing would look like a failure of the request.
-    Client::builder(TokioExecutor::new())
-        .pool_idle_timeout(std::time::Duration::from_secs(2))
-        .build(connector)
+    // No connection is kept: one that the other side is just closing would look
+    // like a failure of the request.
+    Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector)
 }
 
 /// The machine that the simulator runs on.

@@ -32,7 +32,7 @@ impl Provider for RenderIo {
     }
 
     fn special_knobs(&self) -> &'static [&'static str] {
-        &["acceptedStatus", "storageDelayMs", "callbackSigned"]
+        &["acceptedStatus", "storedAfterPolls", "callbackSigned"]
     }
 
     fn has_account_secret(&self) -> bool {
@@ -142,7 +142,7 @@ impl Provider for RenderIo {
     fn callback(&self, render: &Render, trip: &Trip<'_>) -> Callback {
         let ended_at = render.finished_at();
         let body = json!({
-            "data": command::view(render, reported_status(self, render), ended_at),
+            "data": command::told(render, reported_status(self, render)),
             "timestamp": ended_at.timestamp_millis(),
         });
         let body = body.to_string();
@@ -232,17 +232,20 @@ mod tests {
 
     #[test]
     fn a_result_may_have_no_url_for_a_while() {
-        let knobs = r#"{"durationMs":1000,"storageDelayMs":500,"resultUrl":"https://r/v"}"#;
+        let knobs = r#"{"durationMs":0,"storedAfterPolls":2,"resultUrl":"https://r/v"}"#;
         let render = render(&RenderIo, BODY, knobs);
-        let file = |ms| {
-            let answer = command::view(&render, "SUCCESS", noon_and(ms));
+        let file = |answer: Value| {
             let file = &answer["output_files"]["out_video"];
             format!("{} {}", file["status"], file["storage_url"])
         };
-        assert_eq!(
-            [1_000, 1_499, 1_500].map(file),
-            [r#""PROCESSING" null"#, r#""PROCESSING" null"#, r#""STORED" "https://r/v""#]
-        );
+        let asked = |polls| {
+            let render = Render { polls, ..render.clone() };
+            file(command::view(&render, "SUCCESS", noon_and(0)))
+        };
+        let (none, url) = (r#""PROCESSING" null"#, r#""STORED" "https://r/v""#);
+        assert_eq!([1, 2, 3].map(asked), [none, none, url]);
+        let late = Render { polls: 3, ..render.clone() };
+        assert_eq!(file(command::told(&late, "SUCCESS")), none, "repeats have the same bytes");
     }
 
     #[test]

@@ -13,6 +13,17 @@ pub(crate) enum ResultShape {
     Object,
 }
 
+/// When a provider answers a submit that it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum SubmitAnswer {
+    AtOnce,
+    /// When a callback about the render was answered.
+    AfterCallback,
+    /// Not at all: the caller waits for as long as it likes.
+    Never,
+}
+
 /// How JSON2Video words a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -63,8 +63,8 @@ async fn a_webhook_can_be_taken_away() {
     world.set("/_control/account-webhooks/zvid", r#"{"url":null}"#).await;
 
     submit(&world, "b-1", Some(&world.url("/receiver/own"))).await;
-    received(&world, "own").await;
-    let renders = world.look("/_control/renders?mark=b-1").await;
+    let path = "/_control/renders?mark=b-1";
+    let renders = world.wait_for(path, |it| it[0]["callbacks"][0].is_object()).await;
     assert_eq!(renders[0]["callbacks"].as_array().unwrap().len(), 1);
 }
 

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::world::{Answer, World};
+use crate::world::{Answer, World, nobody};
 
 /// Answers every call with what arrived, as DynamoDB would word the capacity.
 /// Refuses bodies that contain `refuse`.
@@ -71,13 +71,13 @@ async fn a_dynamodb_call_is_asked_for_its_capacity() {
         ledger,
         json!({"seq": 2, "requests": [
             {
-                "seq": 1, "service": "dynamodb", "operation": "PutItem",
+                "seq": 1, "service": "dynamodb", "operation": "PutItem", "invocation": null,
                 "request": r#"{"TableName":"t"}"#, "status": 200, "error": null,
                 "metered": true, "write_units": 3.0, "read_units": 0.0, "table_units": 1.0,
                 "index_units": {"active": 2.0},
             },
             {
-                "seq": 2, "service": "dynamodb", "operation": "Query",
+                "seq": 2, "service": "dynamodb", "operation": "Query", "invocation": null,
                 "request": r#"{"TableName":"other"}"#, "status": 200, "error": null,
                 "metered": true, "write_units": 0.0, "read_units": 3.0, "table_units": 1.0,
                 "index_units": {"active": 2.0},
@@ -126,10 +126,7 @@ async fn a_refused_write_is_recorded_with_its_reason() {
 
 #[tokio::test]
 async fn an_endpoint_that_is_away_is_a_bad_gateway() {
-    let nobody = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        format!("http://{}", listener.local_addr().unwrap())
-    };
+    let (_port, nobody) = nobody();
     let world = World::start_before(Some(nobody)).await;
     assert_eq!(call(&world, "AmazonSSM.GetParameter", "{}").await.status, 502);
     let ledger = world.look("/_control/aws").await;

@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::polling::{assert_in_order, poll};
-use crate::world::{World, until};
+use crate::world::{World, nobody, until};
 
 const ZVID_SUBMIT: &str = "/zvid/api/render/api-key";
 const SHOTSTACK_SUBMIT: &str = "/shotstack/render";
@@ -158,15 +158,43 @@ async fn a_submit_is_refused_with_the_body_it_was_given() {
 }
 
 #[tokio::test]
-async fn a_delayed_answer_belongs_to_a_render_that_is_there() {
+async fn an_answer_that_does_not_come_belongs_to_a_render_that_is_there() {
     let world = World::start().await;
-    world.set("/_control/scenarios/zvid/d-1", r#"{"submitDelayMs":600000}"#).await;
+    for (mark, late) in [("d-1", r#""submitAnswer":"never""#), ("d-0", r#""submitDelayMs":600000"#)]
+    {
+        let knobs = format!(r#"{{{late},"freezeProgress":0,"queuedMs":0}}"#);
+        world.set(&format!("/_control/scenarios/zvid/{mark}"), &knobs).await;
 
-    let submit = world.call(Method::POST, ZVID_SUBMIT, r#"{"payload":{"name":"d-1"}}"#);
-    tokio::select! {
-        answer = submit => panic!("answered {}", answer.status),
-        _ = world.wait_for("/_control/renders?mark=d-1", |it| it[0]["state"] == "queued") => {}
+        let body = json!({"payload": {"name": mark}}).to_string();
+        let path = format!("/_control/renders?mark={mark}");
+        tokio::select! {
+            answer = world.call(Method::POST, ZVID_SUBMIT, &body) => panic!("{}", answer.status),
+            _ = world.wait_for(&path, |it| it[0]["state"] == "active") => {}
+        }
     }
+}
+
+#[tokio::test]
+async fn an_answer_can_come_after_the_callback() {
+    let world = World::start().await;
+    let knobs = r#"{"submitAnswer":"afterCallback","freezeProgress":0,"callbackRetryMs":1}"#;
+    world.set("/_control/scenarios/shotstack/d-2", knobs).await;
+    world.set("/_control/receivers/d-2", r#"{"answers":[{"status":500},{"held":true}]}"#).await;
+    let callback = world.url("/receiver/d-2");
+    let body = json!({"timeline": {"mark": "d-2"}, "output": {}, "callback": callback});
+
+    let submit = async {
+        let answer = world.call(Method::POST, SHOTSTACK_SUBMIT, &body.to_string()).await;
+        (answer.status, world.look("/_control/renders?mark=d-2").await)
+    };
+    let end = async {
+        world.wait_for("/_control/renders?mark=d-2", |it| it[0].is_object()).await;
+        world.tell("/_control/renders/shotstack/d-2/end").await
+    };
+    let ((status, renders), ended) = tokio::join!(submit, end);
+
+    assert_eq!((status, ended), (201, 204));
+    assert_eq!(renders[0]["callbacks"][0]["status"], 500, "any answer will do");
 }
 
 #[tokio::test]
@@ -198,6 +226,27 @@ async fn frozen_renders_stay_where_they_are() {
     })
     .await;
     assert_eq!(answer["state"], "active");
+    assert_eq!(world.tell("/_control/renders/zvid/h-/end").await, 204);
+    let (_, answer) = poll(&world, &path, "/state", "completed").await;
+    assert_eq!(answer["progress"]["percentage"], 100);
+    assert_eq!(world.tell("/_control/renders/zvid/h-1/end").await, 409, "it is over");
+}
+
+#[tokio::test]
+async fn frozen_renders_end_when_they_were_asked_about_often_enough() {
+    let world = World::start().await;
+    let knobs = r#"{"queuedMs":0,"freezeProgress":0,"endsAfterPolls":2,"failWith":"no codec"}"#;
+    world.set("/_control/scenarios/zvid/h-2", knobs).await;
+    let path = zvid(&world, "h-2", Some(&world.url("/receiver/h-2"))).await;
+
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        seen.push(world.call(Method::GET, &path, "").await.json()["state"].clone());
+    }
+    assert_eq!(seen, ["active", "active", "failed"]);
+    let received = "/_control/receivers/h-2";
+    let received = world.wait_for(received, |it| it["received"][0].is_object()).await;
+    assert_eq!(received["received"][0]["headers"]["x-zvid-event"], "render.failed");
 }
 
 #[tokio::test]
@@ -241,10 +290,15 @@ async fn a_redirect_is_an_answer_and_not_followed() {
 
     let path = "/_control/renders?mark=c-2";
     let renders = world.wait_for(path, |it| it[0]["callbacks"][1].is_object()).await;
-    let attempts = renders[0]["callbacks"].as_array().unwrap();
-    assert_eq!((&attempts[0]["status"], &attempts[1]["status"]), (&json!(302), &json!(200)));
     let submitted_at = renders[0]["submittedAt"].as_i64().unwrap();
-    assert!(attempts[1]["at"].as_i64().unwrap() - submitted_at >= 200);
+    let attempts = renders[0]["callbacks"].as_array().unwrap().iter();
+    let mut attempts: Vec<_> = attempts
+        .map(|it| (it["at"].as_i64().unwrap() - submitted_at, it["status"].clone()))
+        .collect();
+    attempts.sort_by_key(|(after, _)| *after);
+    let statuses: Vec<&Value> = attempts.iter().map(|(_, status)| status).collect();
+    assert_eq!(statuses, [302, 200]);
+    assert!(attempts[1].0 >= 200, "{attempts:?}");
     assert_eq!(world.look("/_control/receivers/elsewhere").await["received"], json!([]));
 }
 
@@ -271,10 +325,7 @@ async fn callbacks_come_twice_and_late_when_told_to() {
 async fn a_callback_that_reaches_nobody_is_recorded_as_such() {
     let world = World::start().await;
     world.set("/_control/scenarios/zvid/c-4", r#"{"durationMs":0,"callbackRetryMs":1}"#).await;
-    let nobody = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        format!("http://{}/", listener.local_addr().unwrap())
-    };
+    let (_port, nobody) = nobody();
     zvid(&world, "c-4", Some(&nobody)).await;
 
     let path = "/_control/renders?mark=c-4";

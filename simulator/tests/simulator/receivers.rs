@@ -77,6 +77,16 @@ async fn answers_are_used_up_in_order() {
     assert_eq!(post(&world, "moody", now(), "{}", "two").await.status, 410);
     assert_eq!(post(&world, "moody", now(), "{}", "three").await.status, 200);
 
+    // An answer that is held comes with the next instructions.
+    world.set("/_control/receivers/moody", r#"{"answers":[{"status":500,"held":true}]}"#).await;
+    let release = async {
+        let path = "/_control/receivers/moody";
+        world.wait_for(path, |it| it["received"][3].is_object()).await;
+        world.set(path, r#"{"answers":[]}"#).await
+    };
+    let (held, released) = tokio::join!(post(&world, "moody", now(), "{}", "four"), release);
+    assert_eq!((held.status, released), (500, 204));
+
     // New behaviour, old memory.
     world.set("/_control/receivers/moody", "{}").await;
     let seen = world.look("/_control/receivers/moody").await;
@@ -86,5 +96,5 @@ async fn answers_are_used_up_in_order() {
         .iter()
         .map(|it| format!("{} {}", it["body"].as_str().unwrap(), it["answered"]))
         .collect();
-    assert_eq!(seen, ["one 503", "two 410", "three 200"]);
+    assert_eq!(seen, ["one 503", "two 410", "three 200", "four 500"]);
 }

@@ -71,11 +71,14 @@ async fn a_command_that_fails() {
 #[tokio::test]
 async fn a_success_may_have_no_url() {
     let world = World::start().await;
-    set(&world, "r-3", &json!({"durationMs": 0, "storageDelayMs": 600_000})).await;
+    set(&world, "r-3", &json!({"durationMs": 0, "storedAfterPolls": 2})).await;
     let path = submit(&world, "r-3", None).await;
-    let (_, answer) = poll(&world, &path, "/status", "SUCCESS").await;
-    let file = &answer["output_files"]["out_video"];
-    assert_eq!((&file["status"], &file["storage_url"]), (&json!("PROCESSING"), &Value::Null));
+    for (status, is_there) in [("PROCESSING", false), ("PROCESSING", false), ("STORED", true)] {
+        let answer = world.call(Method::GET, &path, "").await.json();
+        assert_eq!(answer["status"], "SUCCESS");
+        let file = &answer["output_files"]["out_video"];
+        assert_eq!((&file["status"], file["storage_url"].is_string()), (&json!(status), is_there));
+    }
 }
 
 #[tokio::test]

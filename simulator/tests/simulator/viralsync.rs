@@ -138,6 +138,27 @@ async fn callbacks_are_signed_and_tell_of_progress() {
 }
 
 #[tokio::test]
+async fn progress_is_told_on_demand_and_stays_what_it_was_before_the_end() {
+    let world = World::start().await;
+    let knobs =
+        json!({"queuedMs": 0, "durationMs": 0, "freezeProgress": 0.4, "progressCallbacks": 0});
+    set(&world, "v-7", &knobs).await;
+    submit(&world, "v-7", Some(&world.url("/receiver/v-7"))).await;
+
+    let mut told = Vec::new();
+    for (number, what) in ["progress", "end", "progress"].into_iter().enumerate() {
+        assert_eq!(world.tell(&format!("/_control/renders/viralsync/v-7/{what}")).await, 204);
+        let path = "/_control/receivers/v-7";
+        let received = world.wait_for(path, |it| it["received"][number].is_object()).await;
+        let body = received["received"][number]["body"].as_str().unwrap();
+        let body: Value = serde_json::from_str(body).unwrap();
+        told.push(format!("{} {}", body["status"], body["progress"]));
+    }
+    assert_eq!(told, [r#""running" 0.4"#, r#""done" 1.0"#, r#""running" 0.4"#]);
+    assert_eq!(world.tell("/_control/renders/zvid/v-7/progress").await, 400, "it has no word");
+}
+
+#[tokio::test]
 async fn without_a_secret_callbacks_are_unsigned() {
     let world = World::start().await;
     world.set("/_control/secrets/viralsync", r#"{"secret":"s"}"#).await;
@@ -167,10 +188,11 @@ async fn a_redirect_is_no_good_answer() {
 async fn a_cancelled_job_tells_of_that_and_of_nothing_else() {
     let world = World::start().await;
     world.set("/_control/secrets/viralsync", r#"{"secret":"s"}"#).await;
-    let knobs = json!({"queuedMs": 0, "durationMs": 1_500, "progressCallbacks": 1,
-        "callback": {"lateMs": 2_000}});
+    let knobs = json!({"queuedMs": 0, "durationMs": 0, "freezeProgress": 0.4,
+        "progressCallbacks": 0, "callback": {"delayMs": 200, "lateMs": 200}});
     set(&world, "v-6", &knobs).await;
     let path = submit(&world, "v-6", Some(&world.url("/receiver/v-6"))).await;
+    assert_eq!(world.tell("/_control/renders/viralsync/v-6/progress").await, 204);
 
     let cancel = format!("{path}/cancel");
     let first = world.call(Method::POST, &cancel, "").await;
@@ -179,14 +201,28 @@ async fn a_cancelled_job_tells_of_that_and_of_nothing_else() {
     assert_eq!(second.json()["code"], "INVALID_STATUS_TRANSITION");
     assert_eq!(world.call(Method::GET, &path, "").await.json()["status"], "cancelled");
 
-    // The late copy leaves after everything else would have.
-    let at = "/_control/receivers/v-6";
-    let received = world.wait_for(at, |it| it["received"][1].is_object()).await;
-    let bodies = verified(&received, "s");
-    assert_eq!(bodies.len(), 2);
-    assert!(bodies.iter().all(|body| body["status"] == "cancelled" && *body == bodies[0]));
-    let renders = world.look("/_control/renders?mark=v-6").await;
+    // The copies about the cancellation leave after those about progress would have.
+    let is_of = |attempt: &Value| -> Value {
+        serde_json::from_str(attempt["body"].as_str().unwrap()).unwrap()
+    };
+    let cancellations = |renders: &Value| {
+        let attempts = renders[0]["callbacks"].as_array().unwrap().iter().map(is_of);
+        attempts.filter(|body| body["status"] == "cancelled").collect::<Vec<_>>()
+    };
+    let at = "/_control/renders?mark=v-6";
+    let renders = world.wait_for(at, |it| cancellations(it).len() == 2).await;
     assert_eq!(renders[0]["state"], "cancelled");
+    let told = cancellations(&renders);
+    assert_eq!(told[0], told[1]);
+    let cancelled_at = told[0]["timestamp"].as_str().unwrap();
+    let cancelled_at = chrono::DateTime::parse_from_rfc3339(cancelled_at).unwrap();
+    for attempt in renders[0]["callbacks"].as_array().unwrap() {
+        // Only a machine that needs so long to cancel sends any.
+        let in_time = attempt["at"].as_i64().unwrap() <= cancelled_at.timestamp_millis();
+        assert!(is_of(attempt)["status"] == "cancelled" || in_time, "{attempt}");
+    }
+    let received = world.wait_for("/_control/receivers/v-6", |it| it["received"][1].is_object());
+    verified(&received.await, "s");
 }
 
 #[tokio::test]

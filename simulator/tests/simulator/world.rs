@@ -10,9 +10,10 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use simulator::{API_KEY, AwsLedger, Settings, Simulator};
+use tokio::net::TcpSocket;
 
 /// How long anything may take before a test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct World {
     simulator: Simulator,
@@ -95,10 +96,23 @@ impl World {
         self.send(Method::PUT, &self.url(path), &json, body).await.status
     }
 
+    /// Tells the control API to do something.
+    pub(crate) async fn tell(&self, path: &str) -> u16 {
+        self.send(Method::POST, &self.url(path), &[], "").await.status
+    }
+
     /// The first sight of the control API's `path` that `is_right`.
     pub(crate) async fn wait_for(&self, path: &str, is_right: impl Fn(&Value) -> bool) -> Value {
         until(path, async || Some(self.look(path).await).filter(&is_right)).await
     }
+}
+
+/// A URL that nobody serves, for as long as the socket lives: its port is taken.
+pub(crate) fn nobody() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
+    (socket, url)
 }
 
 /// What `attempt` answers as soon as it answers; `what` names it if it never does.

@@ -1,7 +1,7 @@
 //! What RenderIO says of a command: when asked, in its list, and in the callback
 //! about its end.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -10,6 +10,18 @@ use crate::render::{Phase, Render, RenderId};
 
 /// The command as it is `now`, said to be `status`.
 pub(super) fn view(render: &Render, status: &str, now: DateTime<Utc>) -> Value {
+    let too_early = render.scenario.stored_after_polls;
+    let is_stored = too_early == 0 || render.polls > too_early;
+    described(render, status, now, is_stored)
+}
+
+/// The command as its callback tells of it: how often anybody asked is nothing to it.
+pub(super) fn told(render: &Render, status: &str) -> Value {
+    let is_stored = render.scenario.stored_after_polls == 0;
+    described(render, status, render.finished_at(), is_stored)
+}
+
+fn described(render: &Render, status: &str, now: DateTime<Utc>, is_stored: bool) -> Value {
     let phase = render.phase(now);
     let submitted = render.submitted();
     let seconds = f64::from(render.scenario.duration_ms) / 1_000.0;
@@ -28,19 +40,17 @@ pub(super) fn view(render: &Render, status: &str, now: DateTime<Utc>) -> Value {
             "output_files": submitted.get("output_files"),
             "ffmpeg_command": submitted.get("ffmpeg_command"),
         },
-        "output_files": output_files(render, &submitted, now),
+        "output_files": output_files(render, &submitted, now, is_stored),
     });
     let metadata = submitted.get("metadata").map(|metadata| json!({"metadata": metadata}));
     merged([always, metadata.unwrap_or_default()])
 }
 
 /// By alias. The knob `resultUrl` is the URL of each.
-fn output_files(render: &Render, submitted: &Value, now: DateTime<Utc>) -> Value {
-    let stored_at =
-        render.finished_at() + TimeDelta::milliseconds(render.scenario.storage_delay_ms.into());
+fn output_files(render: &Render, submitted: &Value, now: DateTime<Utc>, is_stored: bool) -> Value {
     let status = match render.phase(now) {
         Phase::Failed => "FAILED",
-        Phase::Completed if now >= stored_at => "STORED",
+        Phase::Completed if is_stored => "STORED",
         Phase::Completed | Phase::Queued | Phase::Working(_) => "PROCESSING",
     };
     let is_stored = status == "STORED";
