@@ -173,23 +173,34 @@ async fn read(mut body: Incoming) -> Result<Bytes, Trouble> {
 mod tests {
     use tokio::net::TcpListener;
 
-    use super::super::test_server::{Reply, TestServer, no_tls};
+    use super::super::test_server::{Reply, TestServer, no_tls, nobody, settle};
     use super::*;
 
-    async fn ask(method: Method, url: &str) -> Result<ProviderResponse, ProviderHttpError> {
+    /// More than the busiest machine's loopback takes.
+    const PATIENT: Duration = Duration::from_secs(120);
+
+    /// For what would take for ever.
+    const IMPATIENT: Duration = Duration::from_millis(300);
+
+    async fn ask(
+        method: Method,
+        url: &str,
+        timeout: Duration,
+    ) -> Result<ProviderResponse, ProviderHttpError> {
         let http = ProviderHttp::new().unwrap();
-        send(&http, method, url).await
+        send(&http, method, url, timeout).await
     }
 
     async fn send(
         http: &ProviderHttp,
         method: Method,
         url: &str,
+        timeout: Duration,
     ) -> Result<ProviderResponse, ProviderHttpError> {
         let key = (HeaderName::from_static("x-api-key"), HeaderValue::from_static("k"));
         let body = (method == Method::POST).then(|| Bytes::from_static(b"{}"));
         let url = url.parse().unwrap();
-        http.send(method, &url, [key], body, Duration::from_millis(300)).await
+        http.send(method, &url, [key], body, timeout).await
     }
 
     #[tokio::test]
@@ -198,7 +209,7 @@ mod tests {
             "HTTP/1.1 302 Found\r\nlocation: /second\r\nretry-after: 3\r\ncontent-length: 4\r\n\r\nbody",
         )])
         .await;
-        let response = ask(Method::POST, &server.url("/render?a=1")).await.unwrap();
+        let response = ask(Method::POST, &server.url("/render?a=1"), PATIENT).await.unwrap();
 
         assert_eq!(response.status, StatusCode::FOUND);
         assert_eq!(response.headers["retry-after"], "3");
@@ -211,17 +222,17 @@ mod tests {
 
     #[tokio::test]
     async fn what_never_left_is_not_sent() {
-        let refused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let (_port, refused) = nobody();
         let no_tls = no_tls().await;
         // Accepted by the kernel, answered by nobody: the TLS handshake never ends.
         let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mute_address = mute.local_addr().unwrap();
-        for url in [
-            format!("http://{refused}/"),
-            format!("https://{no_tls}/"),
-            format!("https://{mute_address}/"),
+        for (url, timeout) in [
+            (format!("http://{refused}/"), PATIENT),
+            (format!("https://{no_tls}/"), PATIENT),
+            (format!("https://{mute_address}/"), IMPATIENT),
         ] {
-            let error = ask(Method::POST, &url).await.unwrap_err();
+            let error = ask(Method::POST, &url, timeout).await.unwrap_err();
             assert!(matches!(error, ProviderHttpError::NotSent(_)), "{url}: {error:?}");
         }
     }
@@ -236,17 +247,33 @@ mod tests {
         };
         for (reply, trouble) in [
             (Reply::HangUp, "no answer"),
-            (Reply::Silence, "no answer in time"),
             (Reply::Last(half), "half an answer"),
             (endless, "the answer is longer than 2097152 bytes"),
         ] {
             let server = TestServer::plain(vec![reply, Reply::ok()]).await;
-            match ask(Method::POST, &server.url("/")).await {
+            match ask(Method::POST, &server.url("/"), PATIENT).await {
                 Err(ProviderHttpError::Unclear(found)) => assert_eq!(found.to_string(), trouble),
                 other => panic!("{trouble}: {other:?}"),
             }
             assert_eq!(server.seen().requests.len(), 1, "{trouble}: never twice");
         }
+    }
+
+    #[tokio::test]
+    async fn silence_is_unclear_once_the_request_is_there() {
+        // A busy machine may need longer to get it there.
+        for timeout in [IMPATIENT, IMPATIENT * 10, IMPATIENT * 100] {
+            let server = TestServer::plain(vec![Reply::Silence]).await;
+            let outcome = ask(Method::POST, &server.url("/"), timeout).await;
+            if server.seen().requests.is_empty() {
+                continue;
+            }
+            match outcome {
+                Err(ProviderHttpError::Unclear(Trouble::Timeout)) => return,
+                other => panic!("{other:?}"),
+            }
+        }
+        panic!("no request arrived");
     }
 
     #[tokio::test]
@@ -256,8 +283,9 @@ mod tests {
         for (method, connections) in
             [(Method::GET, 1), (Method::GET, 1), (Method::POST, 2), (Method::POST, 3)]
         {
-            send(&http, method, &server.url("/")).await.unwrap();
+            send(&http, method, &server.url("/"), PATIENT).await.unwrap();
             assert_eq!(server.seen().connections, connections);
+            settle().await;
         }
     }
 }

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
@@ -112,6 +112,22 @@ impl TestServer {
             }
             sleep(Duration::from_millis(5)).await;
         }
+    }
+}
+
+/// An address that nobody listens on, for as long as the socket lives: its port is taken.
+pub(super) fn nobody() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// Lets clients and servers do whatever they can do without waiting: give a connection
+/// back to its pool, notice that one was closed. All of them run on the test's own thread.
+pub(super) async fn settle() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
     }
 }
 

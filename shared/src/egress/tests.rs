@@ -2,25 +2,34 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use tokio::net::TcpListener;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::test_server::{Answers, Certificate, NAME, Reply, ScriptedResolver, TestServer, no_tls};
+use super::test_server::{
+    Answers, Certificate, NAME, Reply, ScriptedResolver, TestServer, no_tls, nobody, settle,
+};
 use super::*;
 
-/// Short enough to wait for, long enough for a busy machine's loopback.
-fn impatient() -> Limits {
-    Limits {
-        attempt: Duration::from_millis(700),
-        dns: Duration::from_millis(200),
-        connect: Duration::from_millis(500),
-        ..Limits::default()
-    }
+/// More than the busiest machine's loopback takes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// For what would take for ever.
+const LIMIT: Duration = Duration::from_millis(300);
+
+/// As if time were no matter; each test that waits for a limit to pass says which.
+fn patient() -> Limits {
+    Limits { attempt: PATIENCE, dns: PATIENCE, connect: PATIENCE, ..Limits::default() }
 }
 
 /// Posts anywhere, as on a developer's machine.
 fn local_receivers() -> Receivers {
+    receivers_within(PATIENCE)
+}
+
+/// The same, with that long for an attempt.
+fn receivers_within(attempt: Duration) -> Receivers {
+    let limits = Limits { attempt, ..patient() };
     let resolver = Arc::new(SystemResolver);
-    Receivers::with_parts(resolver, web_tls().unwrap(), TargetPolicy::local_use(), impatient())
+    Receivers::with_parts(resolver, web_tls().unwrap(), TargetPolicy::local_use(), limits)
 }
 
 /// Posts by TLS to public addresses, of which 127.0.0.1 is made one.
@@ -33,6 +42,10 @@ struct Guarded {
 
 impl Guarded {
     async fn new(resolver: ScriptedResolver, replies: Vec<Reply>) -> Self {
+        Self::within(patient(), resolver, replies).await
+    }
+
+    async fn within(limits: Limits, resolver: ScriptedResolver, replies: Vec<Reply>) -> Self {
         let certificate = Certificate::new();
         let server = TestServer::tls(replies, &certificate).await;
         let policy = TargetPolicy::public()
@@ -42,7 +55,7 @@ impl Guarded {
             Arc::new(resolver.clone()),
             certificate.client.clone(),
             policy.clone(),
-            impatient(),
+            limits,
         );
         Self { receivers, resolver, server, policy }
     }
@@ -63,7 +76,7 @@ fn outgoing(url: &ReceiverUrl) -> Outgoing<'_> {
 
 async fn post_to(receivers: &Receivers, url: &str) -> Answered {
     let url = ReceiverUrl::parse(url, &TargetPolicy::local_use()).unwrap();
-    timeout(Duration::from_secs(5), receivers.post(outgoing(&url))).await.expect("ends by itself")
+    timeout(PATIENCE * 2, receivers.post(outgoing(&url))).await.expect("ends by itself")
 }
 
 /// Posts to a plain server that gives these replies.
@@ -122,40 +135,55 @@ async fn a_redirect_is_an_answer_and_goes_nowhere() {
 
 #[tokio::test]
 async fn a_dripping_body_ends_in_time_with_the_status_it_had() {
-    let (outcome, server) = post_and_get(vec![Reply::Endless {
+    let dripping = Reply::Endless {
         first: "HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n",
         then: "x".to_owned(),
         pause: Duration::from_millis(20),
-    }])
-    .await;
+    };
+    // A busy machine may need longer until the first drops are there.
+    for limit in [500, 5_000, 50_000].map(Duration::from_millis) {
+        let server = TestServer::plain(vec![dripping.clone()]).await;
+        let answered = post_to(&receivers_within(limit), &server.url("/hook")).await;
 
-    let answer = answer(outcome);
-    assert_eq!(answer.status, StatusCode::OK);
-    assert!(answer.excerpt.starts_with("xx"), "{:?}", answer.excerpt);
-    server.cut_short().await;
+        assert!(answered.duration >= limit, "{:?}", answered.duration);
+        match answered.outcome {
+            Outcome::Answer(answer) if !answer.excerpt.is_empty() => {
+                assert_eq!(answer.status, StatusCode::OK);
+                server.cut_short().await;
+                return;
+            }
+            Outcome::Answer(_) | Outcome::Failure(FailureClass::Timeout) => {}
+            Outcome::Failure(class) => panic!("{class:?}"),
+        }
+    }
+    panic!("no drop arrived");
 }
 
 #[tokio::test]
 async fn a_dripping_head_is_a_timeout() {
-    let (outcome, server) = post_and_get(vec![Reply::Endless {
+    let server = TestServer::plain(vec![Reply::Endless {
         first: "HTTP/1.1 200 OK\r\nx-slow: ",
         then: "x".to_owned(),
         pause: Duration::from_millis(20),
     }])
     .await;
+    let answered = post_to(&receivers_within(LIMIT), &server.url("/hook")).await;
 
-    assert_eq!(outcome, failed(FailureClass::Timeout));
-    server.cut_short().await;
+    assert_eq!(answered.outcome, failed(FailureClass::Timeout));
+    // A busy machine may not even get the request there.
+    if !server.seen().requests.is_empty() {
+        server.cut_short().await;
+    }
 }
 
 #[tokio::test]
-async fn the_attempt_takes_as_long_as_it_may_and_no_longer() {
+async fn the_attempt_ends_when_its_time_is_over() {
     let server = TestServer::plain(vec![Reply::Silence]).await;
-    let answered = post_to(&local_receivers(), &server.url("/")).await;
+    let answered = post_to(&receivers_within(LIMIT), &server.url("/")).await;
 
     assert_eq!(answered.outcome, failed(FailureClass::Timeout));
-    let limit = impatient().attempt;
-    assert!((limit..limit * 2).contains(&answered.duration), "{:?}", answered.duration);
+    // How much later depends on the machine; `post_to` knows when it is never.
+    assert!(answered.duration >= LIMIT, "{:?}", answered.duration);
 }
 
 #[tokio::test]
@@ -204,7 +232,7 @@ async fn a_hundred_headers_are_enough() {
 
 #[tokio::test]
 async fn connections_that_fail_say_how() {
-    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (_port, unused) = nobody();
     let refused = post_to(&local_receivers(), &format!("http://{unused}/")).await;
     assert_eq!(refused.outcome, failed(FailureClass::Connect));
 
@@ -240,7 +268,7 @@ async fn connections_are_kept_and_may_die() {
         let answered = post_to(&receivers, &server.url("/")).await;
         assert_eq!(answer(answered.outcome).status, StatusCode::OK);
         assert_eq!(server.seen().connections, connections);
-        sleep(Duration::from_millis(20)).await;
+        settle().await;
     }
     assert_eq!(server.seen().requests.len(), 6, "one was written twice");
 }
@@ -255,7 +283,7 @@ async fn trusts_known_certificates_only() {
         Arc::new(guarded.resolver.clone()),
         web_tls().unwrap(),
         guarded.policy.clone(),
-        impatient(),
+        patient(),
     );
     let url = ReceiverUrl::parse(&guarded.server.named_url("/"), &guarded.policy).unwrap();
     let untrusted = stranger.post(outgoing(&url)).await.outcome;
@@ -300,8 +328,12 @@ async fn a_name_that_rebinds_is_never_followed() {
 
 #[tokio::test]
 async fn names_without_addresses_are_a_dns_failure() {
-    for answers in [Answers::Unknown, Answers::Never, Answers::of(&[])] {
-        let guarded = Guarded::new(ScriptedResolver::new([answers]), vec![Reply::ok()]).await;
+    for (answers, dns) in
+        [(Answers::Unknown, PATIENCE), (Answers::Never, LIMIT), (Answers::of(&[]), PATIENCE)]
+    {
+        let limits = Limits { dns, ..patient() };
+        let resolver = ScriptedResolver::new([answers]);
+        let guarded = Guarded::within(limits, resolver, vec![Reply::ok()]).await;
         assert_eq!(guarded.post().await, failed(FailureClass::Dns));
     }
 }
@@ -330,7 +362,7 @@ async fn literal_addresses_are_judged_where_they_are_dialled() {
     let mut connector = GuardedConnector::new(
         Arc::new(ScriptedResolver::fixed(&["1.1.1.1"])),
         Arc::new(TargetPolicy::public()),
-        &impatient(),
+        &patient(),
     );
     for host in ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]"] {
         let uri = format!("http://{host}:{}/", server.address.port());
