@@ -25,15 +25,20 @@ use crate::env::{self, EnvError};
 /// A healthy call takes milliseconds. Without a limit, one hung connection would hold a
 /// function until Lambda ends it, and its whole batch with it.
 const ATTEMPT: Duration = Duration::from_secs(3);
-const OPERATION: Duration = Duration::from_secs(9);
+
+/// A call may be made so often.
+const ATTEMPTS: u32 = 3;
 
 /// Reads region, credentials and endpoint from the environment, by the names that every AWS
-/// SDK knows; `AWS_ENDPOINT_URL` points all clients at an emulator.
+/// SDK knows; `AWS_ENDPOINT_URL` points all clients at an emulator, whose answers
+/// `AWS_ATTEMPT_SECONDS` gives more time.
 ///
 /// # Errors
-/// When there is no region; the error names the variable.
+/// When there is no region, or a wrong number; the error names the variable.
 pub fn config() -> Result<SdkConfig, EnvError> {
     let region = env::required("AWS_REGION")?;
+    let seconds = |text: &str| text.parse().map(Duration::from_secs);
+    let attempt = env::parsed("AWS_ATTEMPT_SECONDS", ATTEMPT, seconds)?;
     let credentials = EnvironmentVariableCredentialsProvider::new();
     let mut config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
@@ -42,14 +47,21 @@ pub fn config() -> Result<SdkConfig, EnvError> {
         .http_client(http_client_fn(|settings, _| connector(settings)))
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
         .retry_config(RetryConfig::standard())
-        .timeout_config(timeouts());
+        .timeout_config(timeouts_within(attempt));
     config.set_endpoint_url(env::optional("AWS_ENDPOINT_URL"));
     Ok(config.build())
 }
 
 /// How long a call may take.
 pub(crate) fn timeouts() -> TimeoutConfig {
-    TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT).operation_timeout(OPERATION).build()
+    timeouts_within(ATTEMPT)
+}
+
+fn timeouts_within(attempt: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .operation_attempt_timeout(attempt)
+        .operation_timeout(attempt.saturating_mul(ATTEMPTS))
+        .build()
 }
 
 /// The first caller's settings win, which is fine while all clients share one config.

@@ -27,7 +27,7 @@ impl Setup {
     /// Reads where AWS is.
     ///
     /// # Errors
-    /// When a setting is missing; the error names it.
+    /// When a setting is missing or wrong; the error names it.
     pub fn from_env() -> Result<Self, EnvError> {
         let prefix = env::required("PARAMETER_PREFIX")?;
         Ok(Self { aws: aws::config()?, prefix })
