@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
 
-/// Longer than API Gateway waits for a function.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// Much longer than API Gateway waits for a function.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An answer, whatever its status.
 #[derive(Clone, Debug)]

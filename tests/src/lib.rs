@@ -5,9 +5,12 @@
 //! a world makes carries its mark: idempotency keys, and so job ids; source
 //! records; renders at the simulator; receivers; its subscription to the bus.
 //!
-//! Nothing here sleeps to let something happen. A test waits for what it can see
-//! ([`eventually`]), and counts only after something that comes later than
-//! whatever it counts.
+//! Nothing here depends on how quick the machine is. No test sleeps to let something
+//! happen: it waits for what it can see ([`eventually`]), and counts only after
+//! something that comes later than whatever it counts. What has to happen in between
+//! two things is not timed but told: a render goes on until it is ended
+//! ([`World::end`]) or was asked about often enough (`endsAfterPolls`), a receiver
+//! holds its answer until it is told otherwise. Of a wait, only the least is checked.
 
 mod bus;
 mod http;

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 /// How long anything may take before a test gives up on it. Generous: a stack
 /// that is merely slow, on a machine that is busy, is no failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Between two looks. Everything shares one emulator, so looking is not free.
 const PAUSE: Duration = Duration::from_millis(150);
@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(150);
 /// What `look` answers as soon as it succeeds. `what` names it if it never does.
 ///
 /// # Errors
-/// The last reason that `look` gave, when a minute has passed.
+/// The last reason that `look` gave, when five minutes have passed.
 pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {

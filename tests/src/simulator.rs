@@ -33,10 +33,11 @@ impl Render {
         places.iter().find_map(|place| self.body.pointer(place)).and_then(Value::as_str)
     }
 
-    /// What our API answered to the callbacks; none where it did not.
+    /// What our API answered to the callbacks. Of an answer that was too late for the
+    /// provider nothing is known, and the callback came again.
     #[must_use]
-    pub fn callback_statuses(&self) -> Vec<Option<u16>> {
-        self.callbacks.iter().map(|attempt| attempt.status).collect()
+    pub fn callback_statuses(&self) -> Vec<u16> {
+        self.callbacks.iter().filter_map(|attempt| attempt.status).collect()
     }
 }
 
@@ -94,6 +95,8 @@ pub struct LedgerEntry {
     pub service: String,
     /// Such as `PutItem`.
     pub operation: String,
+    /// The same for all attempts of one call: a client repeats one whose answer is late.
+    pub invocation: Option<String>,
     /// The request's body, the first 64 KiB of it.
     pub request: String,
     /// The HTTP status of the answer.

@@ -3,6 +3,7 @@
 mod account;
 mod repair;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::http::Method;
@@ -84,16 +85,51 @@ impl World {
 
     // ---------------------------------------------------------- the simulator
 
-    /// Says how the provider treats this order; see the simulator for the knobs.
+    /// Says how the provider treats this order; see the simulator for the knobs. It waits
+    /// long for the answer to a callback: no slow machine is to look like a lost one.
     ///
     /// # Errors
     /// When there is no such knob.
     pub async fn scenario(&self, order: &Order, knobs: &Value) -> Result<()> {
+        let patient = json!({"callbackAnswerWithinMs": 120_000});
         let path = format!("/scenarios/{}/{}", order.provider.name(), order.mark);
-        self.http.put(&self.control(&path), knobs).await?.expect(204).map(drop)
+        let knobs = with_all_of(&patient, knobs);
+        self.http.put(&self.control(&path), &knobs).await?.expect(204).map(drop)
     }
 
-    /// Says what the order's receiver answers, webhook by webhook; afterwards 200.
+    /// Has the order's render go on until [`World::end`], apart from what `knobs` say.
+    ///
+    /// # Errors
+    /// When there is no such knob.
+    pub async fn endless(&self, order: &Order, knobs: &Value) -> Result<()> {
+        let endless = json!({"durationMs": 1, "queuedMs": 0, "freezeProgress": 0.4});
+        self.scenario(order, &with_all_of(&endless, knobs)).await
+    }
+
+    /// Ends the order's endless render; its callbacks leave.
+    ///
+    /// # Errors
+    /// When there is none, or it has ended.
+    pub async fn end(&self, order: &Order) -> Result<()> {
+        self.tell_render(order, "end").await
+    }
+
+    /// Has the order's provider tell how far the render is, or was before its end.
+    ///
+    /// # Errors
+    /// When the provider does not tell of progress.
+    pub async fn tell_progress(&self, order: &Order) -> Result<()> {
+        self.tell_render(order, "progress").await
+    }
+
+    async fn tell_render(&self, order: &Order, what: &str) -> Result<()> {
+        let path = format!("/renders/{}/{}/{what}", order.provider.name(), order.mark);
+        let url = self.control(&path);
+        self.http.send(Method::POST, &url, &[], Bytes::new()).await?.expect(204).map(drop)
+    }
+
+    /// Says what the order's receiver answers, webhook by webhook; afterwards 200. An
+    /// answer that is held back until now is given.
     ///
     /// # Errors
     /// When an answer is none.
@@ -137,6 +173,20 @@ impl World {
     pub async fn submits(&self, order: &Order) -> Result<usize> {
         let calls = self.provider_calls(order).await?;
         Ok(calls.iter().filter(|call| call.method == "POST").count())
+    }
+
+    /// Waits until the provider was asked about the order's render so many times more.
+    ///
+    /// # Errors
+    /// When it is not in time, or there is no render.
+    pub async fn until_asked(&self, order: &Order, more: u32) -> Result<()> {
+        let before = self.render(order).await?.polls;
+        eventually(&format!("{} asked about {more} times", order.mark), async || {
+            let polls = self.render(order).await?.polls;
+            ensure!(polls >= before + more, "{} times", polls - before);
+            Ok(())
+        })
+        .await
     }
 
     /// All status calls for a render of this id, there or not.
@@ -324,12 +374,32 @@ impl World {
         self.table.jobs_of_source(&order.mark).await
     }
 
-    /// The events of the order's job that a subscriber of the bus got so far.
+    /// How often somebody put an event on the bus: more than once when several tell of
+    /// the same. A call whose answer was late, so that the client repeated it, is one.
+    ///
+    /// # Errors
+    /// When the simulator does not answer.
+    pub async fn published(&self, event_id: &str) -> Result<usize> {
+        let requests = self.ledger(0, event_id).await?;
+        let puts = requests.into_iter().filter(|it| it.operation == "PutEvents");
+        let calls: Result<BTreeSet<_>> =
+            puts.map(|it| it.invocation.context("a call without a name")).collect();
+        Ok(calls?.len())
+    }
+
+    /// The events of the order's job that a subscriber of the bus got so far. One that came
+    /// twice is one: a subscriber knows it by its id.
     ///
     /// # Errors
     /// When the subscription does not answer.
     pub async fn events(&self, order: &Order) -> Result<Vec<BusEvent>> {
-        self.subscription.events_of(order.job_id().as_str()).await
+        let mut events: Vec<BusEvent> = Vec::new();
+        for event in self.subscription.events_of(order.job_id().as_str()).await? {
+            if !events.contains(&event) {
+                events.push(event);
+            }
+        }
+        Ok(events)
     }
 
     /// Waits until the job has entered a state; it may have left it since.
@@ -378,6 +448,12 @@ impl World {
         self.until_settled(order).await?;
         self.job(order).await
     }
+}
+
+/// `knobs` over those of `base`.
+fn with_all_of(base: &Value, knobs: &Value) -> Value {
+    let members = [base, knobs].into_iter().filter_map(Value::as_object).flatten();
+    members.map(|(knob, value)| (knob.clone(), value.clone())).collect()
 }
 
 #[derive(Deserialize)]

@@ -1,7 +1,7 @@
 //! What one job costs, asked of the ledger: every write request unit of the cheapest
 //! kind of job, so that a change that makes it dearer fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{Write as _, stdout};
 
@@ -59,15 +59,31 @@ fn table_of(requests: &[LedgerEntry]) -> Result<String> {
 #[tokio::test]
 async fn a_job_of_a_calling_provider_costs_eleven_write_units() -> Result<()> {
     let world = World::open("capacity").await?;
+    for tries_left in (0..3).rev() {
+        let requests = requests_of_a_job(&world).await?;
+        // A request whose answer was late was made twice: the price of a busy machine.
+        let mut calls = BTreeSet::new();
+        if tries_left > 0 && !requests.iter().all(|it| calls.insert(&it.invocation)) {
+            continue;
+        }
+        return assert_price(&requests);
+    }
+    Ok(())
+}
+
+/// What the functions ask of AWS for a job, from its submit to its delivery.
+async fn requests_of_a_job(world: &World) -> Result<Vec<LedgerEntry>> {
     let order = world.order(Provider::Shotstack).await?;
-    world.scenario(&order, &json!({"durationMs": 500})).await?;
+    world.endless(&order, &json!({})).await?;
     ensure!(order.body.to_string().len() < 1_024, "the payload is no small one");
     let since = world.ledger_now().await?;
 
     world.submit(&order).await?;
+    world.end(&order).await?;
     world.until_settled(&order).await?;
+    world.render(&order).await.context("rendered once")?;
     // The ledger may lag behind the table by an answer on its way.
-    let requests = eventually("the last writes in the ledger", async || {
+    eventually("the last writes in the ledger", async || {
         let requests = world.ledger(since, order.job_id().as_str()).await?;
         let last_of = |item: &str, sign: &str| {
             let puts = requests.iter().filter(|it| it.is_write() && item_of(it) == item);
@@ -77,9 +93,11 @@ async fn a_job_of_a_calling_provider_costs_eleven_write_units() -> Result<()> {
         ensure!(last_of("delivery", "\"delivered\""), "the delivery is not delivered");
         Ok(requests)
     })
-    .await?;
+    .await
+}
 
-    let table = table_of(&requests)?;
+fn assert_price(requests: &[LedgerEntry]) -> Result<()> {
+    let table = table_of(requests)?;
     // Straight to the stream: the test runner hides what `println!` says when all is well.
     write!(
         stdout(),
@@ -94,6 +112,5 @@ async fn a_job_of_a_calling_provider_costs_eleven_write_units() -> Result<()> {
     let published = requests.iter().filter(|it| it.operation == "PutEvents").count();
     let tickets = requests.iter().filter(|it| it.operation == "SendMessage").count();
     assert_eq!((published, tickets), (1, 1), "{table}");
-    world.render(&order).await.context("rendered once")?;
     Ok(())
 }

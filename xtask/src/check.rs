@@ -87,7 +87,7 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
                 .args(on_stack.flat_map(|test| ["--test", &test.name]))
                 .env("RELAY_STACK", stack.file())
                 // They wait for the stack, and hardly use a processor themselves.
-                .env("RUST_TEST_THREADS", "16"),
+                .env("RUST_TEST_THREADS", "8"),
             interrupt,
         )
     })?;

@@ -14,16 +14,16 @@ async fn an_accounts_webhook_finds_the_job_that_it_is_about() -> Result<()> {
     for provider in [Provider::Zvid, Provider::RenderIo] {
         let order = world.order(provider).await?.with("providerWebhook", json!(false));
         // The provider's API is down, so only the webhook can tell.
-        let knobs = json!({"durationMs": 1_500, "statusCode": 503, "resultUrl": VIDEO});
-        world.scenario(&order, &knobs).await?;
+        world.endless(&order, &json!({"statusCode": 503, "resultUrl": VIDEO})).await?;
         world.register_account_webhook(&order).await?;
 
         world.submit(&order).await?;
+        world.end(&order).await?;
         let job = world.settled(&order).await?;
 
         let render = world.render(&order).await?;
         assert_eq!(render.callback_url(), None);
-        assert_eq!(render.callback_statuses(), [Some(200)]);
+        assert_eq!(render.callback_statuses(), [200]);
         assert_eq!(job.states(), ["submitting", "queued", "completed"]);
         assert_eq!(job.result_url.as_deref(), Some(VIDEO));
         assert_eq!(job.render_job_id, Some(render.id));
@@ -36,11 +36,12 @@ async fn an_accounts_webhook_finds_the_job_that_it_is_about() -> Result<()> {
 async fn a_render_and_its_account_that_both_call_are_told_of_once() -> Result<()> {
     let world = World::open("both-call").await?;
     let order = world.order(Provider::Zvid).await?.with("providerWebhook", json!(true));
-    let knobs = json!({"durationMs": 1_500, "callback": {"lateMs": 1_000}, "resultUrl": VIDEO});
-    world.scenario(&order, &knobs).await?;
+    let knobs = json!({"callback": {"lateMs": 1_000}, "resultUrl": VIDEO});
+    world.endless(&order, &knobs).await?;
     world.register_account_webhook(&order).await?;
 
     world.submit(&order).await?;
+    world.end(&order).await?;
     let job = world.settled(&order).await?;
     // Both at the end, and each once more a second later.
     let render = eventually("all callbacks answered", async || {
@@ -50,7 +51,7 @@ async fn a_render_and_its_account_that_both_call_are_told_of_once() -> Result<()
     })
     .await?;
 
-    assert_eq!(render.callback_statuses(), [Some(200); 4]);
+    assert_eq!(render.callback_statuses(), [200; 4]);
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
     assert_told_once(&world, &order, &job).await
 }
@@ -59,13 +60,7 @@ async fn a_render_and_its_account_that_both_call_are_told_of_once() -> Result<()
 async fn an_accounts_webhook_is_opened_by_a_signature_only() -> Result<()> {
     let world = World::open("account-doors").await?;
     let order = world.order(Provider::RenderIo).await?;
-    let knobs = json!({
-        "durationMs": 1,
-        "queuedMs": 0,
-        "freezeProgress": 0.1,
-        "callback": {"skip": true},
-    });
-    world.scenario(&order, &knobs).await?;
+    world.endless(&order, &json!({})).await?;
     world.submit(&order).await?;
     let render = world.render(&order).await?;
     let url = world.account_url(order.provider);

@@ -8,7 +8,7 @@ use tests::{Order, Provider, Render, World};
 /// A render that goes on for ever, and whose provider never calls.
 async fn endless(world: &World) -> Result<(Order, Render)> {
     let order = world.order(Provider::Shotstack).await?;
-    world.scenario(&order, &json!({"durationMs": 1, "queuedMs": 0, "freezeProgress": 0.4})).await?;
+    world.endless(&order, &json!({})).await?;
     world.submit(&order).await?;
     let render = world.render(&order).await?;
     Ok((order, render))

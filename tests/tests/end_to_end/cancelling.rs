@@ -9,8 +9,7 @@ use crate::endings::assert_told_once;
 /// A render that goes on until somebody stops it.
 async fn endless(world: &World, provider: Provider) -> Result<Order> {
     let order = world.order(provider).await?;
-    let knobs = json!({"durationMs": 1, "queuedMs": 0, "freezeProgress": 0.1});
-    world.scenario(&order, &knobs).await?;
+    world.endless(&order, &json!({})).await?;
     world.submit(&order).await?;
     Ok(order)
 }

@@ -1,9 +1,9 @@
 //! Asking providers: what it costs when there is nothing new, and what happens when
 //! they do not tell.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde_json::{Value, json};
-use tests::{Order, Provider, World, eventually};
+use tests::{Order, Provider, World};
 
 use crate::endings::assert_told_once;
 
@@ -11,19 +11,16 @@ use crate::endings::assert_told_once;
 async fn a_poll_that_finds_nothing_new_writes_nothing() -> Result<()> {
     let world = World::open("nothing-new").await?;
     let order = world.order(Provider::Zvid).await?;
-    world.scenario(&order, &json!({"durationMs": 1, "queuedMs": 0, "freezeProgress": 0.4})).await?;
+    world.endless(&order, &json!({})).await?;
     world.submit(&order).await?;
     world.until_state(&order, "processing").await?;
+    // Whoever stored that is through with it when the next poll comes.
+    world.until_asked(&order, 1).await?;
     let since = world.ledger_now().await?;
-    let (item, polls) = (world.job_item(&order).await?, world.render(&order).await?.polls);
+    let item = world.job_item(&order).await?;
 
     // The third look is over when the fourth begins.
-    eventually("four more polls", async || {
-        let now = world.render(&order).await?.polls;
-        ensure!(now >= polls + 4, "{} more", now - polls);
-        Ok(())
-    })
-    .await?;
+    world.until_asked(&order, 4).await?;
 
     let requests = world.ledger(since, order.job_id().as_str()).await?;
     let reads = requests.iter().filter(|it| it.operation == "GetItem").count();
@@ -52,11 +49,17 @@ async fn polled_through(world: &World, trouble: &Value) -> Result<Order> {
     Ok(order)
 }
 
+/// What the order's provider answered when it was asked, oldest first.
+async fn statuses(world: &World, order: &Order) -> Result<Vec<u16>> {
+    let render = world.render(order).await?;
+    Ok(world.status_calls(&render.id).await?.iter().map(|call| call.status).collect())
+}
+
 #[tokio::test]
 async fn a_provider_that_is_down_for_a_while_delays_the_news_and_loses_none() -> Result<()> {
     let world = World::open("down").await?;
     let order = polled_through(&world, &json!({"statusCode": 503, "statusCodeTimes": 2})).await?;
-    assert_eq!(world.render(&order).await?.polls, 3);
+    assert_eq!(statuses(&world, &order).await?[..3], [503, 503, 200]);
     Ok(())
 }
 
@@ -64,7 +67,7 @@ async fn a_provider_that_is_down_for_a_while_delays_the_news_and_loses_none() ->
 async fn a_render_that_its_provider_does_not_know_yet_is_asked_about_again() -> Result<()> {
     let world = World::open("not-yet").await?;
     let order = polled_through(&world, &json!({"statusCode": 404, "statusCodeTimes": 1})).await?;
-    assert_eq!(world.render(&order).await?.polls, 2);
+    assert_eq!(statuses(&world, &order).await?[..2], [404, 200]);
     Ok(())
 }
 
@@ -78,7 +81,7 @@ async fn a_provider_is_left_alone_for_as_long_as_it_asks() -> Result<()> {
     let render = world.render(&order).await?;
     let calls = world.status_calls(&render.id).await?;
     let statuses: Vec<u16> = calls.iter().map(|call| call.status).collect();
-    assert_eq!(statuses, [429, 200]);
+    assert_eq!(statuses[..2], [429, 200]);
     let waited = calls[1].at - calls[0].at;
     assert!(waited >= 5_000, "{waited} ms");
     Ok(())
@@ -89,14 +92,14 @@ async fn a_callback_that_outruns_the_providers_own_reads_comes_again() -> Result
     let world = World::open("outruns").await?;
     let order = world.order(Provider::Shotstack).await?;
     // Shotstack's word for a render that it does not find.
-    let lag = json!({"durationMs": 500, "statusCode": 400, "statusCodeTimes": 1});
-    world.scenario(&order, &lag).await?;
+    world.endless(&order, &json!({"statusCode": 400, "statusCodeTimes": 1})).await?;
 
     world.submit(&order).await?;
+    world.end(&order).await?;
     let job = world.settled(&order).await?;
 
     let render = world.render(&order).await?;
-    assert_eq!(render.callback_statuses(), [Some(503), Some(200)]);
+    assert_eq!(render.callback_statuses(), [503, 200]);
     assert_eq!(render.polls, 2);
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
     assert_told_once(&world, &order, &job).await
@@ -106,9 +109,8 @@ async fn a_callback_that_outruns_the_providers_own_reads_comes_again() -> Result
 async fn a_result_that_has_no_url_yet_is_waited_for() -> Result<()> {
     let world = World::open("stored-later").await?;
     let order = world.order(Provider::RenderIo).await?.with("providerWebhook", json!(false));
-    // Polls begin after a second, and find the render done and its file on the way.
-    let knobs = json!({"durationMs": 100, "storageDelayMs": 3_500});
-    world.scenario(&order, &knobs).await?;
+    // The first poll finds the render done and its file on the way.
+    world.scenario(&order, &json!({"durationMs": 1, "storedAfterPolls": 1})).await?;
 
     world.submit(&order).await?;
     let job = world.settled(&order).await?;

@@ -9,9 +9,14 @@ use crate::endings::assert_told_once;
 
 const VIDEO: &str = "https://cdn.example/product-123.mp4";
 
-/// Places the order and follows it to its end; answers the job and its only render.
-async fn follow(world: &World, order: &Order) -> Result<(JobView, Render)> {
+/// Places the order and follows it to its end; answers the job and its only render, which
+/// ends when it was accepted, unless it does by itself.
+async fn follow(world: &World, order: &Order, ends: Ends) -> Result<(JobView, Render)> {
     assert_eq!(world.submit(order).await?.state, "queued");
+    match ends {
+        Ends::ByItself => {}
+        Ends::OnceAccepted => world.end(order).await?,
+    }
     let job = world.settled(order).await?;
 
     let render = world.render(order).await?;
@@ -21,15 +26,20 @@ async fn follow(world: &World, order: &Order) -> Result<(JobView, Render)> {
     Ok((job, render))
 }
 
+#[derive(Clone, Copy)]
+enum Ends {
+    ByItself,
+    OnceAccepted,
+}
+
 #[tokio::test]
 async fn a_polled_render_becomes_one_event_and_one_signed_webhook() -> Result<()> {
     let world = World::open("polled").await?;
     let order = world.order(Provider::Zvid).await?;
-    // Polls are due after 2, 4 and 7.5 s: some see it at work, however late they are.
-    let knobs = json!({"durationMs": 7_000, "queuedMs": 100, "resultUrl": VIDEO});
-    world.scenario(&order, &knobs).await?;
+    // The first poll sees it at work, and a later one its end.
+    world.endless(&order, &json!({"endsAfterPolls": 1, "resultUrl": VIDEO})).await?;
 
-    let (job, render) = follow(&world, &order).await?;
+    let (job, render) = follow(&world, &order, Ends::ByItself).await?;
 
     assert_eq!(job.states(), ["submitting", "queued", "processing", "completed"]);
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
@@ -47,15 +57,19 @@ async fn a_polled_render_becomes_one_event_and_one_signed_webhook() -> Result<()
 async fn a_render_whose_provider_is_asked_to_call_back_is_not_polled() -> Result<()> {
     let world = World::open("zvid-calls").await?;
     let order = world.order(Provider::Zvid).await?.with("providerWebhook", json!(true));
-    world.scenario(&order, &json!({"durationMs": 3_000, "resultUrl": VIDEO})).await?;
+    world.endless(&order, &json!({"resultUrl": VIDEO})).await?;
+    let since = world.ledger_now().await?;
 
-    let (job, render) = follow(&world, &order).await?;
+    let (job, render) = follow(&world, &order, Ends::OnceAccepted).await?;
 
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
-    assert_eq!(render.callback_statuses(), [Some(200)]);
-    // Once, to confirm the callback. A poll would have come after two seconds.
+    assert_eq!(render.callback_statuses(), [200]);
+    // Once, to confirm the callback. A poll would need somebody to be woken.
     assert_eq!(render.polls, 1);
+    let requests = world.ledger(since, order.job_id().as_str()).await?;
+    let sent: Vec<_> = requests.iter().filter(|it| it.operation == "SendMessage").collect();
+    assert_eq!(sent.len(), 1, "more than the delivery's ticket: {sent:#?}");
     Ok(())
 }
 
@@ -63,9 +77,9 @@ async fn a_render_whose_provider_is_asked_to_call_back_is_not_polled() -> Result
 async fn a_callback_is_confirmed_and_becomes_one_event_and_one_signed_webhook() -> Result<()> {
     let world = World::open("shotstack-calls").await?;
     let order = world.order(Provider::Shotstack).await?;
-    world.scenario(&order, &json!({"durationMs": 3_000, "resultUrl": VIDEO})).await?;
+    world.endless(&order, &json!({"resultUrl": VIDEO})).await?;
 
-    let (job, render) = follow(&world, &order).await?;
+    let (job, render) = follow(&world, &order, Ends::OnceAccepted).await?;
 
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
@@ -76,7 +90,7 @@ async fn a_callback_is_confirmed_and_becomes_one_event_and_one_signed_webhook() 
     let mut submitted = order.body["payload"].clone();
     submitted["callback"] = json!(world.callback_url(order.provider, order.job_id()).await?);
     assert_eq!(render.body, submitted);
-    assert_eq!(render.callback_statuses(), [Some(200)]);
+    assert_eq!(render.callback_statuses(), [200]);
     assert_eq!(render.polls, 1);
     Ok(())
 }
@@ -87,9 +101,9 @@ async fn a_failed_render_is_told_in_the_providers_words() -> Result<()> {
     for provider in [Provider::Zvid, Provider::Shotstack] {
         let order = world.order(provider).await?;
         let reason = "Asset \"logo.png\" is not reachable";
-        world.scenario(&order, &json!({"durationMs": 1_000, "failWith": reason})).await?;
+        world.endless(&order, &json!({"failWith": reason})).await?;
 
-        let (job, _) = follow(&world, &order).await?;
+        let (job, _) = follow(&world, &order, Ends::OnceAccepted).await?;
 
         assert_eq!(job.states(), ["submitting", "queued", "failed"]);
         assert_eq!(job.failure, Some(json!({"code": "render_failed", "message": reason})));

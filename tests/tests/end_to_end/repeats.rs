@@ -33,9 +33,10 @@ async fn asking_again_with_the_same_key_answers_with_the_same_job() -> Result<()
 async fn ten_at_once_with_the_same_key_make_one_render() -> Result<()> {
     let world = World::open("ten-at-once").await?;
     let order = world.order(Provider::Shotstack).await?;
-    world.scenario(&order, &json!({"durationMs": 2_000})).await?;
+    world.endless(&order, &json!({})).await?;
 
     let answers = try_join_all((0..10).map(|_| world.submit(&order))).await?;
+    world.end(&order).await?;
 
     for job in &answers {
         assert!(["submitting", "queued"].contains(&job.state.as_str()), "{job:?}");
@@ -78,10 +79,10 @@ async fn another_request_under_a_used_key_is_refused() -> Result<()> {
 async fn a_callback_that_comes_three_times_and_once_late_is_told_once() -> Result<()> {
     let world = World::open("repeats").await?;
     let order = world.order(Provider::Shotstack).await?;
-    let repeats = json!({"durationMs": 500, "callback": {"times": 3, "lateMs": 3_000}});
-    world.scenario(&order, &repeats).await?;
+    world.endless(&order, &json!({"callback": {"times": 3, "lateMs": 3_000}})).await?;
 
     world.submit(&order).await?;
+    world.end(&order).await?;
     let job = world.settled(&order).await?;
     let before = world.items(&order).await?;
     let render = eventually("the late callback answered", async || {
@@ -91,7 +92,7 @@ async fn a_callback_that_comes_three_times_and_once_late_is_told_once() -> Resul
     })
     .await?;
 
-    assert_eq!(render.callback_statuses(), [Some(200); 4]);
+    assert_eq!(render.callback_statuses(), [200; 4]);
     let bodies: Vec<&str> = render.callbacks.iter().map(|it| it.body.as_str()).collect();
     assert!(bodies.windows(2).all(|pair| pair[0] == pair[1]), "they were true repeats");
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
@@ -112,9 +113,9 @@ async fn a_callback_that_comes_while_the_first_is_being_told_of_does_not_tell_it
 /// A render whose provider calls again so much later.
 async fn twice(world: &World, late_ms: u32) -> Result<()> {
     let order = world.order(Provider::Shotstack).await?;
-    let repeats = json!({"durationMs": 2_500, "callback": {"lateMs": late_ms}});
-    world.scenario(&order, &repeats).await?;
+    world.endless(&order, &json!({"callback": {"lateMs": late_ms}})).await?;
     world.submit(&order).await?;
+    world.end(&order).await?;
     let job = world.settled(&order).await?;
     let statuses = eventually("both callbacks answered", async || {
         let statuses = world.render(&order).await?.callback_statuses();
@@ -122,6 +123,6 @@ async fn twice(world: &World, late_ms: u32) -> Result<()> {
         Ok(statuses)
     })
     .await?;
-    assert_eq!(statuses, [Some(200); 2], "{late_ms} ms");
+    assert_eq!(statuses, [200; 2], "{late_ms} ms");
     assert_told_once(world, &order, &job).await
 }

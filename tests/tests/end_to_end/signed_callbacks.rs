@@ -12,6 +12,7 @@ const VIDEO: &str = "https://cdn.example/product-123.mp4";
 /// Places the order, and sees it to its end without a question to the provider.
 async fn believed(world: &World, order: &Order) -> Result<Render> {
     world.submit(order).await?;
+    world.end(order).await?;
     let job = world.settled(order).await?;
 
     let render = world.render(order).await?;
@@ -26,13 +27,7 @@ async fn believed(world: &World, order: &Order) -> Result<Render> {
 /// A render that goes on for ever, and whose provider never calls.
 async fn endless(world: &World, provider: Provider) -> Result<(Order, Render)> {
     let order = world.order(provider).await?;
-    let knobs = json!({
-        "durationMs": 1,
-        "queuedMs": 0,
-        "freezeProgress": 0.1,
-        "callback": {"skip": true},
-    });
-    world.scenario(&order, &knobs).await?;
+    world.endless(&order, &json!({"callback": {"skip": true}})).await?;
     world.submit(&order).await?;
     let render = world.render(&order).await?;
     Ok((order, render))
@@ -42,8 +37,7 @@ async fn endless(world: &World, provider: Provider) -> Result<(Order, Render)> {
 async fn a_signed_callback_of_viralsync_is_believed() -> Result<()> {
     let world = World::open("viralsync-signs").await?;
     let order = world.order(Provider::ViralSync).await?;
-    let knobs = json!({"durationMs": 1_500, "progressCallbacks": 0, "resultUrl": VIDEO});
-    world.scenario(&order, &knobs).await?;
+    world.endless(&order, &json!({"progressCallbacks": 0, "resultUrl": VIDEO})).await?;
 
     let render = believed(&world, &order).await?;
 
@@ -51,7 +45,7 @@ async fn a_signed_callback_of_viralsync_is_believed() -> Result<()> {
     submitted["movie"]["id"] = json!(order.job_id());
     submitted["callbackUrl"] = json!(world.callback_url(order.provider, order.job_id()).await?);
     assert_eq!(render.body, submitted);
-    assert_eq!(render.callback_statuses(), [Some(200)]);
+    assert_eq!(render.callback_statuses(), [200]);
     Ok(())
 }
 
@@ -59,38 +53,27 @@ async fn a_signed_callback_of_viralsync_is_believed() -> Result<()> {
 async fn signed_progress_moves_a_job_until_it_has_ended() -> Result<()> {
     let world = World::open("viralsync-moves").await?;
     let order = world.order(Provider::ViralSync).await?;
-    let knobs = json!({
-        "durationMs": 6_000,
-        "queuedMs": 0,
-        "progressCallbacks": 2,
-        "lateProgressMs": 2_500,
-        "resultUrl": VIDEO,
-    });
-    world.scenario(&order, &knobs).await?;
+    world.endless(&order, &json!({"progressCallbacks": 0, "resultUrl": VIDEO})).await?;
 
     let submitted = world.submit(&order).await?;
     assert_eq!(submitted.progress, None);
-    // A third and two thirds of the way, as far as quarters can tell.
-    for progress in [0.25, 0.5] {
-        eventually("progress", async || {
-            let job = world.job(&order).await?;
-            ensure!(job.progress >= Some(progress), "{:?}", job.progress);
-            Ok(())
-        })
-        .await?;
-    }
+    world.tell_progress(&order).await?;
+    world.until_state(&order, "processing").await?;
+    assert_eq!(world.job(&order).await?.progress, Some(0.25), "in quarters");
+    world.end(&order).await?;
     let job = world.settled(&order).await?;
     assert_eq!(job.states(), ["submitting", "queued", "processing", "completed"]);
     assert_eq!(job.progress, Some(1.0));
     let before = world.items(&order).await?;
 
+    world.tell_progress(&order).await?;
     let render = eventually("the late callback answered", async || {
         let render = world.render(&order).await?;
-        ensure!(render.callbacks.len() >= 4, "{:?}", render.callback_statuses());
+        ensure!(render.callbacks.len() >= 3, "{:?}", render.callback_statuses());
         Ok(render)
     })
     .await?;
-    assert_eq!(render.callback_statuses(), [Some(200); 4]);
+    assert_eq!(render.callback_statuses(), [200; 3]);
     assert_eq!(world.items(&order).await?, before, "the late one changed something");
     assert_eq!(world.status_calls(&render.id).await?.len(), 0);
     assert_told_once(&world, &order, &job).await
@@ -159,8 +142,7 @@ async fn a_signed_callback_about_another_render_is_ignored() -> Result<()> {
 async fn a_signed_callback_of_renderio_is_believed() -> Result<()> {
     let world = World::open("renderio-signs").await?;
     let order = world.order(Provider::RenderIo).await?;
-    let knobs = json!({"durationMs": 1_500, "acceptedStatus": 202, "resultUrl": VIDEO});
-    world.scenario(&order, &knobs).await?;
+    world.endless(&order, &json!({"acceptedStatus": 202, "resultUrl": VIDEO})).await?;
 
     let render = believed(&world, &order).await?;
 
@@ -168,7 +150,7 @@ async fn a_signed_callback_of_renderio_is_believed() -> Result<()> {
     submitted["metadata"]["relay_job"] = json!(order.job_id());
     submitted["webhook_url"] = json!(world.callback_url(order.provider, order.job_id()).await?);
     assert_eq!(render.body, submitted);
-    assert_eq!(render.callback_statuses(), [Some(200)]);
+    assert_eq!(render.callback_statuses(), [200]);
     Ok(())
 }
 
@@ -176,14 +158,14 @@ async fn a_signed_callback_of_renderio_is_believed() -> Result<()> {
 async fn an_unsigned_callback_of_renderio_is_a_hint_to_ask() -> Result<()> {
     let world = World::open("renderio-hints").await?;
     let order = world.order(Provider::RenderIo).await?;
-    let knobs = json!({"durationMs": 1_500, "callbackSigned": false, "resultUrl": VIDEO});
-    world.scenario(&order, &knobs).await?;
+    world.endless(&order, &json!({"callbackSigned": false, "resultUrl": VIDEO})).await?;
 
     world.submit(&order).await?;
+    world.end(&order).await?;
     let job = world.settled(&order).await?;
 
     let render = world.render(&order).await?;
-    assert_eq!(render.callback_statuses(), [Some(200)]);
+    assert_eq!(render.callback_statuses(), [200]);
     assert_eq!(render.polls, 1);
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
