@@ -25,7 +25,7 @@ STACK = "render-relay-local"
 PROVIDER_KEY = "sim-key"
 PROVIDERS = ("json2video", "renderio", "shotstack", "viralsync", "zvid")
 FUNCTIONS = ("submit", "poller", "webhook", "deliver", "jobs")
-DEPLOY_SECONDS = 60
+DEPLOY_SECONDS = 300
 
 
 def serve():

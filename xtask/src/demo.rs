@@ -17,7 +17,7 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 pub(crate) use self::scene::Provider;
-use self::scene::{Scene, both_kinds};
+use self::scene::{Ending, Scene, both_kinds};
 use self::timeline::{Step, Style};
 use self::view::{
     BusEvent, Event, Job, ReceiverLog, SimulatedCallback, SimulatedRender, WebhookConfig,
@@ -29,8 +29,9 @@ use crate::stack::{Address, Policies, Stack};
 use crate::venv::Venv;
 use crate::workspace::Workspace;
 
-/// Every render is over in a quarter of it; what has not happened by then will not.
-const DEADLINE: Duration = Duration::from_secs(45);
+/// Every render is over in seconds; what has not happened by then will not, however busy
+/// the machine is.
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// How often we look for news.
 const LOOK: Duration = Duration::from_millis(150);
@@ -112,8 +113,10 @@ struct Show<'a> {
 struct Render {
     scene: Scene,
     job_id: String,
+    submitted_at: Instant,
     seen: BTreeSet<Step>,
     progress: Option<f64>,
+    has_been_ended: bool,
 }
 
 /// A step that follows from a job's state, and shows elsewhere.
@@ -146,9 +149,14 @@ impl<'a> Show<'a> {
             show.http.put(&scenario, &scene.scenario)?;
             let job: Job = show.api().post("/v1/jobs", &scene.submission)?;
             let detail = job.job_id.clone();
-            let render =
-                Render { scene, job_id: job.job_id, seen: BTreeSet::new(), progress: None };
-            show.renders.push(render);
+            show.renders.push(Render {
+                scene,
+                job_id: job.job_id,
+                submitted_at: Instant::now(),
+                seen: BTreeSet::new(),
+                progress: None,
+                has_been_ended: false,
+            });
             show.saw(show.renders.len() - 1, Step::Submitted, &detail);
         }
         Ok(show)
@@ -174,6 +182,7 @@ impl<'a> Show<'a> {
                 self.saw(index, step, &detail);
             }
             self.draw_progress();
+            self.end_renders()?;
             interrupt.wait(LOOK)?;
         }
         Ok(())
@@ -201,6 +210,26 @@ impl<'a> Show<'a> {
         }
         if let Some(render) = self.renders.get_mut(index) {
             render.progress = job.progress.filter(|_| job.state == "processing");
+        }
+        Ok(())
+    }
+
+    /// Ends the renders whose time has come.
+    fn end_renders(&mut self) -> Result<()> {
+        let simulator = &self.address.simulator_url;
+        for render in self.renders.iter_mut().filter(|render| !render.has_been_ended) {
+            let is_time = match render.scene.ending {
+                Ending::Scripted => false,
+                Ending::After(age, step) => {
+                    render.submitted_at.elapsed() >= age && render.seen.contains(&step)
+                }
+                Ending::AtProgress(least) => render.progress >= Some(least),
+            };
+            if is_time {
+                let Scene { provider, mark, .. } = render.scene;
+                self.http.post(&format!("{simulator}/_control/renders/{provider}/{mark}/end"))?;
+                render.has_been_ended = true;
+            }
         }
         Ok(())
     }

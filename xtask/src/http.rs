@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::Response;
 
-/// A client that gives up after ten seconds and takes no status for an error.
+/// A client that gives up after a minute and takes no status for an error.
 #[derive(Clone)]
 pub(crate) struct Http {
     agent: Agent,
@@ -18,7 +18,7 @@ pub(crate) struct Http {
 impl Http {
     pub(crate) fn new() -> Self {
         let config = Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(10)))
+            .timeout_global(Some(Duration::from_secs(60)))
             .http_status_as_error(false)
             .build();
         Self { agent: config.into() }
@@ -37,6 +37,11 @@ impl Http {
     /// PUTs a setting that is answered without a body.
     pub(crate) fn put(&self, url: &str, body: &Value) -> Result<()> {
         accept(self.agent.put(url).send_json(body), "PUT", url).map(drop)
+    }
+
+    /// POSTs a demand that has no body and is answered without one.
+    pub(crate) fn post(&self, url: &str) -> Result<()> {
+        accept(self.agent.post(url).send_empty(), "POST", url).map(drop)
     }
 
     /// The bodies of up to ten messages that wait in a queue of the emulator.

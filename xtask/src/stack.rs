@@ -12,6 +12,7 @@
 //! whose turn it is, so whoever holds it may clear away what a crash left.
 
 use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -28,7 +29,13 @@ use crate::venv::Venv;
 use crate::workspace::Workspace;
 
 /// Both servers are up in well under a second; this allows for a busy machine.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(120);
+
+/// How often the servers are started before their port is given up.
+const STARTS: u32 = 3;
+
+/// How long the functions wait for an answer of the emulator: as long as they may run.
+const EMULATED_ATTEMPT_SECONDS: &str = "25";
 
 /// Short waits, so that a receiver that fails twice is still part of a quick test.
 const DELIVERY_SCHEDULE: &str = "0,1,1,2,2";
@@ -114,47 +121,15 @@ impl Stack {
         traces.remove();
         fs::create_dir_all(&traces.state)?;
         let script = workspace.path("xtask/python/local_stack.py");
-        let deadline = Instant::now() + START;
-
-        let port = free_port()?;
-        let aws_endpoint = format!("http://127.0.0.1:{port}");
-        let binary = binaries.get("simulator").context("the simulator was not built")?;
-        let mut simulator = Tethered::spawn(
-            "simulator",
-            Command::new(binary)
-                .args(["--listen", "127.0.0.1:0", "--aws-listen", "127.0.0.1:0"])
-                .args(["--aws-upstream", &aws_endpoint])
-                .stdout(Stdio::piped())
-                .stderr(File::create(workspace.local("log/simulator.log")?)?),
-        )?;
-        traces.note(simulator.id(), binary)?;
-        let said =
-            simulator.first_line(deadline, interrupt).context("see .local/log/simulator.log")?;
-        let urls: SimulatorUrls = serde_json::from_str(&said)?;
-
-        let mut command = emulator(venv, &script, &traces.state, port);
-        match policies {
-            Policies::Enforced => {
-                command.env("AUTH", "true").env("AWS_ENDPOINT_URL", &aws_endpoint)
+        let mut starts = 1..=STARTS;
+        let Servers { emulator, simulator, aws_endpoint, urls } = loop {
+            let last = starts.next() == Some(STARTS);
+            let begun = Servers::start(workspace, venv, binaries, policies, &traces, interrupt);
+            match begun {
+                Err(error) if error.is::<PortLost>() && !last => {}
+                begun => break begun?,
             }
-            Policies::Recorded => command.env("AWS_ENDPOINT_URL", &urls.aws),
         };
-        let log = workspace.local("log/emulator.log")?;
-        process::log_to(&mut command, &File::create(&log)?)?;
-        let mut emulator = Tethered::spawn("emulator", &mut command)?;
-        traces.note(emulator.id(), &script)?;
-        let http = Http::new();
-        for (provider, secret) in ACCOUNT_SECRETS {
-            let url = format!("{}/_control/secrets/{provider}", urls.url);
-            http.put(&url, &json!({"secret": secret}))?;
-        }
-        while !http.answers(&format!("{aws_endpoint}/_ministack/health")) {
-            emulator.check().with_context(|| format!("see {}", log.display()))?;
-            if Instant::now() > deadline {
-                bail!("the emulator does not answer; see {}", log.display());
-            }
-            interrupt.wait(Duration::from_millis(20))?;
-        }
 
         let mut described =
             deploy(workspace, venv, &script, binaries, &aws_endpoint, &urls.url, interrupt)?;
@@ -202,6 +177,75 @@ Try:
     }
 }
 
+/// The two servers, which have to know each other's address.
+struct Servers {
+    emulator: Tethered,
+    simulator: Tethered,
+    aws_endpoint: String,
+    urls: SimulatorUrls,
+}
+
+/// The emulator ended while it was to start; it does when somebody took its port.
+#[derive(Debug, thiserror::Error)]
+#[error("the emulator did not start; see {0}")]
+struct PortLost(String);
+
+impl Servers {
+    fn start(
+        workspace: &Workspace,
+        venv: &Venv,
+        binaries: &Binaries,
+        policies: Policies,
+        traces: &Traces,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
+        let script = workspace.path("xtask/python/local_stack.py");
+        let deadline = Instant::now() + START;
+        let port = free_port()?;
+        let aws_endpoint = format!("http://127.0.0.1:{port}");
+        let binary = binaries.get("simulator").context("the simulator was not built")?;
+        let mut simulator = Tethered::spawn(
+            "simulator",
+            Command::new(binary)
+                .args(["--listen", "127.0.0.1:0", "--aws-listen", "127.0.0.1:0"])
+                .args(["--aws-upstream", &aws_endpoint])
+                .stdout(Stdio::piped())
+                .stderr(File::create(workspace.local("log/simulator.log")?)?),
+        )?;
+        traces.note(simulator.id(), binary)?;
+        let said =
+            simulator.first_line(deadline, interrupt).context("see .local/log/simulator.log")?;
+        let urls: SimulatorUrls = serde_json::from_str(&said)?;
+
+        let mut command = emulator(venv, &script, &traces.state, port);
+        match policies {
+            Policies::Enforced => {
+                command.env("AUTH", "true").env("AWS_ENDPOINT_URL", &aws_endpoint)
+            }
+            Policies::Recorded => command.env("AWS_ENDPOINT_URL", &urls.aws),
+        };
+        let log = workspace.local("log/emulator.log")?;
+        process::log_to(&mut command, &File::create(&log)?)?;
+        let mut emulator = Tethered::spawn("emulator", &mut command)?;
+        traces.note(emulator.id(), &script)?;
+        let http = Http::new();
+        for (provider, secret) in ACCOUNT_SECRETS {
+            let url = format!("{}/_control/secrets/{provider}", urls.url);
+            http.put(&url, &json!({"secret": secret}))?;
+        }
+        while !http.answers(&format!("{aws_endpoint}/_ministack/health")) {
+            if emulator.check().is_err() {
+                return Err(PortLost(log.display().to_string()).into());
+            }
+            if Instant::now() > deadline {
+                bail!("the emulator does not answer; see {}", log.display());
+            }
+            interrupt.wait(Duration::from_millis(20))?;
+        }
+        Ok(Self { emulator, simulator, aws_endpoint, urls })
+    }
+}
+
 #[derive(Deserialize)]
 struct SimulatorUrls {
     url: String,
@@ -224,6 +268,8 @@ fn emulator(venv: &Venv, script: &Path, state: &Path, port: u16) -> Command {
         .env("MINISTACK_HOST", "127.0.0.1")
         .env("GATEWAY_PORT", port.to_string())
         .env("IOT_MTLS_ENABLED", "0")
+        // One process that does everything is slow to answer on a busy machine.
+        .env("AWS_ATTEMPT_SECONDS", EMULATED_ATTEMPT_SECONDS)
         .env("AWS_REGION", "us-east-1")
         .env("AWS_ACCESS_KEY_ID", "test")
         .env("AWS_SECRET_ACCESS_KEY", "test");
@@ -280,10 +326,17 @@ fn take_turn(workspace: &Workspace) -> Result<File> {
     }
 }
 
-/// A port that nobody listens on now. Somebody else could take it before the
-/// emulator does; then its start fails and says so.
+/// A port that nobody listens on now. It lies below those that systems give to outgoing
+/// connections, so that hardly anybody takes it before the emulator does; then the servers
+/// are started once more.
 fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    const PORTS: u16 = 10_000;
+    const FIRST: u16 = 20_000;
+    let random = RandomState::new().hash_one(());
+    let start = u16::try_from(random % u64::from(PORTS))?;
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let mut ports = (0..PORTS).map(|step| FIRST + (start + step) % PORTS);
+    ports.find(is_free).context("no port is free")
 }
 
 /// What a stack leaves in `.local/`, and what the next one finds there when this

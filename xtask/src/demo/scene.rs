@@ -1,6 +1,7 @@
 //! What the demo renders: real payloads, and simulated providers to render them.
 
 use std::fmt;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -36,11 +37,28 @@ pub(super) struct Scene {
     pub(super) mark: &'static str,
     /// How the simulated provider behaves.
     pub(super) scenario: Value,
+    /// When the render ends, where its scenario does not say so.
+    pub(super) ending: Ending,
     /// What is posted to `/v1/jobs`.
     pub(super) submission: Value,
     /// Without these the demo has failed.
     pub(super) expected: &'static [Step],
 }
+
+/// When a render ends. Nothing depends on how quick the machine is: what is to be seen
+/// before the end is waited for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Ending {
+    /// By itself.
+    Scripted,
+    /// Once it is so old and this step was seen.
+    After(Duration, Step),
+    /// Once so much of its progress was seen, as a fraction.
+    AtProgress(f64),
+}
+
+/// How long a render takes that nobody asks about.
+const WHILE: Duration = Duration::from_secs(3);
 
 /// A poll-only render, long enough to be asked about more than once, and one
 /// whose provider calls back.
@@ -75,7 +93,8 @@ fn json2video() -> Scene {
     Scene {
         provider: "json2video",
         mark: "JSON2Video",
-        scenario: json!({"durationMs": 4_000}),
+        scenario: json!({"durationMs": 4_000, "freezeProgress": 0.9}),
+        ending: Ending::After(WHILE, Step::Queued),
         submission: json!({
             "provider": "json2video",
             "sourceRecordId": "order-A-1042",
@@ -97,7 +116,8 @@ fn renderio() -> Scene {
     Scene {
         provider: "renderio",
         mark: "hello-renderio",
-        scenario: json!({"durationMs": 3_000}),
+        scenario: json!({"durationMs": 4_000, "freezeProgress": 0.9}),
+        ending: Ending::After(WHILE, Step::Queued),
         submission: json!({
             "provider": "renderio",
             "sourceRecordId": "upload-9",
@@ -123,7 +143,8 @@ fn shotstack() -> Scene {
     Scene {
         provider: "shotstack",
         mark: "Hello",
-        scenario: json!({"durationMs": 4_000}),
+        scenario: json!({"durationMs": 4_000, "freezeProgress": 0.9}),
+        ending: Ending::After(WHILE, Step::Queued),
         submission: json!({
             "provider": "shotstack",
             "sourceRecordId": "listing-77",
@@ -145,7 +166,8 @@ fn viralsync() -> Scene {
     Scene {
         provider: "viralsync",
         mark: "ViralSync",
-        scenario: json!({"durationMs": 5_000, "progressCallbacks": 4}),
+        scenario: json!({"durationMs": 5_000, "progressCallbacks": 4, "freezeProgress": 0.9}),
+        ending: Ending::AtProgress(0.75),
         submission: json!({
             "provider": "viralsync",
             "sourceRecordId": "clip-12",
@@ -178,7 +200,14 @@ fn zvid() -> Scene {
     Scene {
         provider: "zvid",
         mark: "hello-zvid",
-        scenario: json!({"durationMs": 7_500, "queuedMs": 1_000}),
+        // Asked after about 2, 4 and 7.5 s, it is at work twice.
+        scenario: json!({
+            "durationMs": 7_500,
+            "queuedMs": 1_000,
+            "freezeProgress": 0.9,
+            "endsAfterPolls": 2,
+        }),
+        ending: Ending::Scripted,
         submission: json!({
             "provider": "zvid",
             "sourceRecordId": "product-123",
