@@ -11,6 +11,7 @@ pub mod event;
 pub mod failure;
 pub mod id;
 pub mod job;
+mod members;
 pub mod polling;
 pub mod provider;
 pub mod retry;

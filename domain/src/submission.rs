@@ -7,6 +7,7 @@ use crate::address::{ReceiverUrl, TargetPolicy};
 use crate::event::{EventName, EventSet};
 use crate::id::{PayloadVersion, ProviderName, SourceRecordId};
 use crate::job::MAX_METADATA_BYTES;
+use crate::members::Members;
 
 /// The largest request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -87,24 +88,15 @@ impl JobRequest {
             .map_err(|error| RequestError::NotAnObject(error.to_string()))?;
         // Members are sorted, so equal documents have equal texts.
         let fingerprint = Sha256::digest(document.to_string()).into();
-        let Value::Object(mut members) = document else {
-            return Err(RequestError::NotAnObject("it is another JSON value".into()));
-        };
-        if let Some(unknown) = members.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-            let field = unknown.chars().take(64).collect();
-            return Err(invalid(field, "is not a member of a job request"));
-        }
-        // `null` is how many clients leave a member out.
-        members.retain(|_, value| !value.is_null());
+        let mut members = Members::of(document, &FIELDS, "a job request")?;
 
-        let provider =
-            required(&mut members, "provider", |value| text(value, ProviderName::parse))?;
-        let payload = required(&mut members, "payload", object)?;
+        let provider = members.required("provider", |value| text(value, ProviderName::parse))?;
+        let payload = members.required("payload", object)?;
         let source_record_id =
-            required(&mut members, "sourceRecordId", |value| text(value, SourceRecordId::parse))?;
+            members.required("sourceRecordId", |value| text(value, SourceRecordId::parse))?;
         let payload_version =
-            optional(&mut members, "payloadVersion", |value| text(value, PayloadVersion::parse))?;
-        let callback_url = optional(&mut members, "callbackUrl", |value| match value {
+            members.optional("payloadVersion", |value| text(value, PayloadVersion::parse))?;
+        let callback_url = members.optional("callbackUrl", |value| match value {
             Value::String(url) => Ok(url),
             _ => Err("must be a string".into()),
         })?;
@@ -112,9 +104,9 @@ impl JobRequest {
             .map(|url| ReceiverUrl::parse(&url, policy))
             .transpose()
             .map_err(|error| RequestError::CallbackUrl(error.to_string()))?;
-        let wanted = optional(&mut members, "events", events)?.unwrap_or_else(EventSet::ends);
-        let metadata = optional(&mut members, "metadata", metadata)?.unwrap_or_default();
-        let provider_webhook = optional(&mut members, "providerWebhook", |value| {
+        let wanted = members.optional("events", events)?.unwrap_or_else(EventSet::ends);
+        let metadata = members.optional("metadata", metadata)?.unwrap_or_default();
+        let provider_webhook = members.optional("providerWebhook", |value| {
             value.as_bool().ok_or_else(|| "must be true or false".into())
         })?;
         Ok(Self {
@@ -131,27 +123,6 @@ impl JobRequest {
     }
 }
 
-fn required<T>(
-    members: &mut Map<String, Value>,
-    field: &'static str,
-    check: impl FnOnce(Value) -> Result<T, String>,
-) -> Result<T, RequestError> {
-    optional(members, field, check)?.ok_or(RequestError::Missing { field })
-}
-
-fn optional<T>(
-    members: &mut Map<String, Value>,
-    field: &'static str,
-    check: impl FnOnce(Value) -> Result<T, String>,
-) -> Result<Option<T>, RequestError> {
-    let value = members.remove(field);
-    value.map(check).transpose().map_err(|problem| invalid(field.into(), &problem))
-}
-
-fn invalid(field: String, problem: &str) -> RequestError {
-    RequestError::Invalid { field, problem: problem.to_owned() }
-}
-
 fn text<T, E: ToString>(value: Value, parse: fn(&str) -> Result<T, E>) -> Result<T, String> {
     match value {
         Value::String(text) => parse(&text).map_err(|error| error.to_string()),
@@ -166,7 +137,7 @@ fn object(value: Value) -> Result<Map<String, Value>, String> {
     }
 }
 
-fn events(value: Value) -> Result<EventSet, String> {
+pub(crate) fn events(value: Value) -> Result<EventSet, String> {
     let all = EventName::ALL.map(EventName::as_str).join(", ");
     let Value::Array(names) = value else { return Err("must be an array of event names".into()) };
     let parsed = names.iter().map(|name| name.as_str().and_then(EventName::parse));

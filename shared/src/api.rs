@@ -4,6 +4,7 @@ use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::credential::ApiKeyHashes;
+use domain::submission::RequestError;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
@@ -98,6 +99,30 @@ impl Problem {
             response.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+/// The problem with what a caller sent.
+#[must_use]
+pub fn refused(error: &RequestError) -> Problem {
+    let detail = format!("{error}.");
+    match error {
+        RequestError::TooLarge => {
+            Problem::new(413, "payload_too_large", "Payload too large", detail)
+        }
+        RequestError::NotAnObject(_) => {
+            Problem::new(400, "malformed_json", "Malformed JSON", detail)
+        }
+        RequestError::Missing { field } => {
+            Problem::new(422, "missing_field", "Missing field", detail).about(field)
+        }
+        RequestError::Invalid { field, .. } => {
+            Problem::new(422, "invalid_field", "Invalid field", detail).about(field)
+        }
+        RequestError::CallbackUrl(_) => {
+            Problem::new(422, "invalid_callback_url", "Invalid callback URL", detail)
+                .about("callbackUrl")
+        }
     }
 }
 

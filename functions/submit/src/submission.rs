@@ -19,7 +19,7 @@ use domain::polling::Tracking;
 use domain::provider::catalogue::Provider;
 use domain::provider::request::Submission;
 use domain::provider::{HttpRequest, Rejection, SubmitAnswer};
-use domain::submission::{JobRequest, MAX_BODY_BYTES, RequestError};
+use domain::submission::{JobRequest, MAX_BODY_BYTES};
 use shared::api::{self, Problem};
 use shared::providers::Submitted;
 use shared::queue::{WakeQueue, WakeUp};
@@ -67,7 +67,8 @@ impl Submitter {
         api::authorize(request, &self.secrets).await?;
         let key = idempotency_key(request)?;
         let body = api::body(request, MAX_BODY_BYTES)?;
-        let wanted = JobRequest::parse(&body, &self.policy).map_err(|error| refused(&error))?;
+        let wanted =
+            JobRequest::parse(&body, &self.policy).map_err(|error| api::refused(&error))?;
         let prepared = self.prepare(wanted, key.as_ref(), &body, now()).await?;
 
         let stored = self.store(&prepared).await.map_err(|cause| Problem::unavailable(&cause))?;
@@ -282,28 +283,6 @@ fn idempotency_key(request: &ApiGatewayV2httpRequest) -> Result<Option<Idempoten
     };
     let text = value.to_str().map_err(|_| problem("must be visible ASCII without spaces"))?;
     IdempotencyKey::parse(text).map(Some).map_err(|error| problem(&error.to_string()))
-}
-
-fn refused(error: &RequestError) -> Problem {
-    let detail = format!("{error}.");
-    match error {
-        RequestError::TooLarge => {
-            Problem::new(413, "payload_too_large", "Payload too large", detail)
-        }
-        RequestError::NotAnObject(_) => {
-            Problem::new(400, "malformed_json", "Malformed JSON", detail)
-        }
-        RequestError::Missing { field } => {
-            Problem::new(422, "missing_field", "Missing field", detail).about(field)
-        }
-        RequestError::Invalid { field, .. } => {
-            Problem::new(422, "invalid_field", "Invalid field", detail).about(field)
-        }
-        RequestError::CallbackUrl(_) => {
-            Problem::new(422, "invalid_callback_url", "Invalid callback URL", detail)
-                .about("callbackUrl")
-        }
-    }
 }
 
 fn invalid(field: &str, problem: &str) -> Problem {
