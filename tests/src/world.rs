@@ -14,6 +14,7 @@ use bytes::Bytes;
 use chrono::Utc;
 use domain::credential::CallbackSecret;
 use domain::id::JobId;
+use domain::signature::{SigningSecrets, WebhookSecret};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -462,19 +463,30 @@ struct LedgerPage {
     requests: Vec<LedgerEntry>,
 }
 
-/// The secret that webhooks are signed with. The first test of a stack has it made; the
+/// A shared secret that webhooks are signed with. The first test of a stack has it made; the
 /// API shows it that once, so all read it where it is kept.
 async fn webhook_secret(stack: &Stack, http: &Http, ssm: &aws_sdk_ssm::Client) -> Result<String> {
     let name = format!("{}/webhook-secrets", stack.parameter_prefix);
-    if let Some(secret) = parameter(ssm, &name).await? {
-        return Ok(secret);
+    if let Some(stored) = parameter(ssm, &name).await? {
+        return shared_secret(&stored);
     }
     let receiver = json!({"url": format!("{}/receiver/default", stack.simulator_url)});
     let url = format!("{}/v1/webhook-config", stack.api_url);
     let bearer = format!("Bearer {}", stack.api_key);
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
     http.send(Method::PUT, &url, &headers, receiver.to_string()).await?.expect(200)?;
-    parameter(ssm, &name).await?.context("PUT /v1/webhook-config made no secret")
+    let stored = parameter(ssm, &name).await?;
+    shared_secret(&stored.context("PUT /v1/webhook-config made no secret")?)
+}
+
+/// The newest of those in force that a receiver can know.
+fn shared_secret(stored: &str) -> Result<String> {
+    let secrets = SigningSecrets::parse(stored)?;
+    let shared = secrets.in_force(Utc::now()).find_map(|stored| match &stored.secret {
+        WebhookSecret::Shared(secret) => Some(secret.reveal()),
+        WebhookSecret::Pair(_) => None,
+    });
+    shared.context("no shared secret is in force")
 }
 
 async fn parameter(ssm: &aws_sdk_ssm::Client, name: &str) -> Result<Option<String>> {

@@ -62,7 +62,7 @@ impl Core {
     async fn one(&self, delivery: &Delivery) -> Result<()> {
         let at = Utc::now();
         let (id, timestamp) = (delivery.event_id.as_str(), at.timestamp());
-        let signature = self.secrets.sign(id, timestamp, delivery.body.as_bytes());
+        let signature = self.secrets.sign(id, at, delivery.body.as_bytes());
         let url = ReceiverUrl::parse(&delivery.url, &self.policy)?;
         let headers = vec![
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use domain::delivery::{Delivery, DeliveryState, Subject};
 use domain::event::EventName;
 use domain::id::{EventId, JobId};
-use domain::signature::{SigningSecrets, WebhookSecret};
+use domain::signature::{SignatureType, SigningSecrets, WebhookSecret};
 use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Uri};
 use serde::{Deserialize, Serialize};
@@ -228,7 +228,7 @@ struct Senders {
 
 impl Senders {
     fn new(options: &Options, at_once: usize) -> Result<Self> {
-        let secret = WebhookSecret::from_random([7; 32]).reveal();
+        let secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
         let client = tls::client(&options.certificate)?;
         Ok(Self {
             floor: Floor::new(options.port, client.clone(), at_once),

@@ -143,7 +143,7 @@ impl Deliverer {
         let at = now();
         let id = delivery.event_id.as_str();
         let timestamp = at.timestamp();
-        let signature = secrets.sign(id, timestamp, delivery.body.as_bytes());
+        let signature = secrets.sign(id, at, delivery.body.as_bytes());
         // Judged again: the policy may have changed since the URL was stored.
         let Ok(url) = ReceiverUrl::parse(&delivery.url, &self.policy) else {
             let outcome = Outcome::Failed(AttemptError::Blocked);

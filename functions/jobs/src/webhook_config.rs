@@ -3,7 +3,7 @@
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use chrono::{DateTime, Utc};
 use domain::address::ReceiverUrl;
-use domain::signature::{SigningSecrets, WebhookSecret};
+use domain::signature::{SignatureType, SigningSecrets, WebhookSecret};
 use domain::time;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -61,16 +61,17 @@ impl Jobs {
             .await
             .map_err(|cause| Problem::unavailable(&cause))?;
         let fresh = shared::random_bytes().map_err(|cause| Problem::unavailable(&cause))?;
-        let (text, origin) = self
+        let fresh = WebhookSecret::from_random(SignatureType::V1, fresh);
+        let (_, origin) = self
             .secrets
             .get_or_create(
                 &SecretName::WebhookSecrets,
-                || WebhookSecret::from_random(fresh).reveal(),
-                |text| SigningSecrets::parse(text).map(|_| text.to_owned()),
+                || SigningSecrets::first(fresh.clone(), now).reveal(),
+                SigningSecrets::parse,
             )
             .await
             .map_err(|cause| Problem::unavailable(&cause))?;
-        let secret = (origin == Origin::Created).then_some(text);
+        let secret = (origin == Origin::Created).then(|| fresh.reveal());
         Ok(api::json(200, &shown(&config, secret.as_deref())))
     }
 

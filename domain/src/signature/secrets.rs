@@ -1,0 +1,186 @@
+//! All secrets in force, how they are kept, and how one takes over from the others.
+
+use chrono::{DateTime, Utc};
+
+use super::{GracePeriod, SecretError, SignatureType, WebhookSecret};
+use crate::time;
+
+/// How many secrets may be in force at once.
+pub const MAX_SECRETS: usize = 10;
+
+/// The secrets that webhooks are signed with, newest first. There is at least one, because
+/// the newest has no end.
+///
+/// As text, entries are separated by commas, each a secret and what is known of it:
+/// `whsec_…;created=2026-05-24T12:00:00.000Z;expires=2026-05-25T12:00:00.000Z`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SigningSecrets(Vec<StoredSecret>);
+
+/// A secret and when it is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSecret {
+    /// The secret.
+    pub secret: WebhookSecret,
+    /// When it was made; none when somebody stored it without saying so.
+    pub created_at: Option<DateTime<Utc>>,
+    /// From when on nothing is signed with it; none for the newest, until another takes over.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// Why a text is no set of secrets. Never repeats the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoredSecretsError {
+    /// One of them is no secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// One has something beside it that is not known, or not written as we write it.
+    #[error(
+        "what follows a webhook secret is `;created=` and `;expires=`, in this order, each with a time such as 2026-05-24T12:00:00.000Z"
+    )]
+    Attribute,
+    /// There are more than [`MAX_SECRETS`].
+    #[error("there are more than {MAX_SECRETS} webhook secrets")]
+    TooMany,
+    /// The first one expires.
+    #[error("the first webhook secret is the newest and does not expire")]
+    NewestExpires,
+}
+
+/// A new secret would be one too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{MAX_SECRETS} webhook secrets are in force; the next of them ends at {}", time::text(*next_end))]
+pub struct TooManySecrets {
+    /// When one of the others ends.
+    pub next_end: DateTime<Utc>,
+}
+
+impl SigningSecrets {
+    /// The first secret, made at `now`.
+    #[must_use]
+    pub fn first(secret: WebhookSecret, now: DateTime<Utc>) -> Self {
+        Self(vec![StoredSecret { secret, created_at: Some(whole_millis(now)), expires_at: None }])
+    }
+
+    /// Reads what [`SigningSecrets::reveal`] wrote, or just secrets separated by commas.
+    ///
+    /// # Errors
+    /// When there is none, or too many, or one is malformed.
+    pub fn parse(text: &str) -> Result<Self, StoredSecretsError> {
+        let entries = text.split(',').map(|entry| StoredSecret::parse(entry.trim()));
+        let entries = entries.collect::<Result<Vec<_>, _>>()?;
+        if entries.len() > MAX_SECRETS {
+            return Err(StoredSecretsError::TooMany);
+        }
+        if entries.first().is_none_or(|newest| newest.expires_at.is_some()) {
+            return Err(StoredSecretsError::NewestExpires);
+        }
+        Ok(Self(entries))
+    }
+
+    /// The text to keep in a secret store; at most 1.7 KB.
+    #[must_use]
+    pub fn reveal(&self) -> String {
+        let entries: Vec<String> = self.0.iter().map(StoredSecret::reveal).collect();
+        entries.join(",")
+    }
+
+    /// Those in force at `now`, newest first.
+    pub fn in_force(&self, now: DateTime<Utc>) -> impl Iterator<Item = &StoredSecret> {
+        self.0.iter().filter(move |stored| stored.is_in_force(now))
+    }
+
+    /// How the newest signs.
+    #[must_use]
+    pub fn newest_kind(&self) -> SignatureType {
+        self.0.first().map_or(SignatureType::V1, |newest| newest.secret.kind())
+    }
+
+    /// The `webhook-signature` header of an attempt that is made at `now`, whose
+    /// `webhook-timestamp` is in whole seconds: one entry per secret in force.
+    #[must_use]
+    pub fn sign(&self, id: &str, now: DateTime<Utc>, body: &[u8]) -> String {
+        let head = format!("{id}.{}.", now.timestamp());
+        let entries: Vec<String> =
+            self.in_force(now).map(|stored| stored.secret.sign(&head, body)).collect();
+        entries.join(" ")
+    }
+
+    /// The secrets after `secret` became the newest. The others end after `grace`, or sooner
+    /// if that was settled before; those that have ended are dropped. A secret that is among
+    /// the others moves to the front and has no end any more.
+    ///
+    /// # Errors
+    /// When too many others are still in force: to drop one would lock out whoever knows only
+    /// that one.
+    pub fn rotate(
+        &self,
+        secret: WebhookSecret,
+        grace: GracePeriod,
+        now: DateTime<Utc>,
+    ) -> Result<Self, TooManySecrets> {
+        let now = whole_millis(now);
+        let end = now + grace.length();
+        let known = self.0.iter().find(|stored| stored.secret == secret);
+        let created_at = known.map_or(Some(now), |known| known.created_at);
+        let others = self.0.iter().filter(|stored| stored.secret != secret).map(|stored| {
+            let expires_at = stored.expires_at.map_or(end, |settled| settled.min(end));
+            StoredSecret { expires_at: Some(expires_at), ..stored.clone() }
+        });
+        let others: Vec<_> = others.filter(|stored| stored.is_in_force(now)).collect();
+        if others.len() >= MAX_SECRETS {
+            let ends = others.iter().filter_map(|stored| stored.expires_at);
+            return Err(TooManySecrets { next_end: ends.min().unwrap_or(end) });
+        }
+        let newest = StoredSecret { secret, created_at, expires_at: None };
+        Ok(Self([newest].into_iter().chain(others).collect()))
+    }
+}
+
+impl StoredSecret {
+    fn is_in_force(&self, now: DateTime<Utc>) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
+
+    fn parse(text: &str) -> Result<Self, StoredSecretsError> {
+        let mut parts = text.split(';');
+        let secret = WebhookSecret::parse(parts.next().unwrap_or_default())?;
+        let mut attributes = parts.peekable();
+        let mut attribute = |name: &str| {
+            let value = attributes.peek().and_then(|part| part.strip_prefix(name));
+            let Some(value) = value else { return Ok(None) };
+            attributes.next();
+            instant(value).map(Some)
+        };
+        let created_at = attribute("created=")?;
+        let expires_at = attribute("expires=")?;
+        match attributes.next() {
+            None => Ok(Self { secret, created_at, expires_at }),
+            Some(_) => Err(StoredSecretsError::Attribute),
+        }
+    }
+
+    fn reveal(&self) -> String {
+        let attribute = |name: &str, at: Option<DateTime<Utc>>| {
+            at.map(|at| format!(";{name}={}", time::text(at))).unwrap_or_default()
+        };
+        let created = attribute("created", self.created_at);
+        let expires = attribute("expires", self.expires_at);
+        format!("{}{created}{expires}", self.secret.reveal())
+    }
+}
+
+/// Reads [`time::text`] back, and nothing that it would have written otherwise.
+fn instant(text: &str) -> Result<DateTime<Utc>, StoredSecretsError> {
+    let at = DateTime::parse_from_rfc3339(text).map_err(|_| StoredSecretsError::Attribute)?;
+    let at = at.with_timezone(&Utc);
+    if time::text(at) == text { Ok(at) } else { Err(StoredSecretsError::Attribute) }
+}
+
+/// What is left of an instant when it is written as text.
+fn whole_millis(at: DateTime<Utc>) -> DateTime<Utc> {
+    time::from_millis(time::millis(at)).unwrap_or(at)
+}
+
+#[cfg(test)]
+#[path = "secrets_tests.rs"]
+mod tests;
