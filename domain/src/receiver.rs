@@ -1,0 +1,126 @@
+//! What an owner says of the default receiver: where it is, what it gets, and with which
+//! headers.
+
+use serde_json::Value;
+
+use crate::address::{ReceiverUrl, TargetPolicy};
+use crate::event::{EventName, EventSet};
+use crate::headers::{CustomHeaders, HeadersError, ReceiverHeaders};
+use crate::members::Members;
+use crate::submission::{self, RequestError};
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReceiverSettings {
+    /// Where it is.
+    pub url: ReceiverUrl,
+    /// Which of the events that are told of it gets.
+    pub events: EventSet,
+    /// What every attempt carries beside our own headers; none when there is nothing.
+    pub headers: Option<ReceiverHeaders>,
+}
+
+/// Why a body is no configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// It is not the object that it should be.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The URL is one that is never called.
+    #[error("`url`: {0}")]
+    Url(String),
+    /// The headers are not ones that may be set.
+    #[error("`headers` {0}")]
+    Headers(#[from] HeadersError),
+}
+
+impl ReceiverSettings {
+    /// Reads and checks a request body. What it leaves out is as if it had never been set:
+    /// all events, no headers.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it; never repeats a header's value.
+    pub fn parse(body: &[u8], policy: &TargetPolicy) -> Result<Self, SettingsError> {
+        let what = "a webhook configuration";
+        let mut members = Members::parse(body, &["url", "events", "headers"], what)?;
+        let url = members.required("url", |value| match value {
+            Value::String(url) => Ok(url),
+            _ => Err("must be a string".into()),
+        })?;
+        let url = ReceiverUrl::parse(&url, policy)
+            .map_err(|error| SettingsError::Url(error.to_string()))?;
+        let events = members.optional("events", submission::events)?;
+        let headers = members.optional("headers", Ok)?;
+        let headers = headers.map(CustomHeaders::from_json).transpose()?;
+        let headers = headers.filter(|headers| !headers.is_empty());
+        let headers = headers.map(|headers| ReceiverHeaders::new(url.as_str(), headers));
+        Ok(Self {
+            url,
+            events: events.unwrap_or_else(|| EventName::ALL.into_iter().collect()),
+            headers: headers.transpose()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const URL: &str = "https://shop.example/hooks";
+
+    fn parse(body: &Value) -> Result<ReceiverSettings, SettingsError> {
+        ReceiverSettings::parse(body.to_string().as_bytes(), &TargetPolicy::public())
+    }
+
+    #[test]
+    fn a_url_alone_gets_everything_that_is_told_and_no_headers() {
+        let settings = parse(&json!({"url": URL})).unwrap();
+        assert_eq!(settings.url.as_str(), URL);
+        assert!(EventName::ALL.into_iter().all(|event| settings.events.contains(event)));
+        assert_eq!(settings.headers, None);
+        let null = json!({"url": URL, "events": null, "headers": null});
+        assert_eq!(parse(&null).unwrap(), settings);
+        assert_eq!(parse(&json!({"url": URL, "headers": {}})).unwrap(), settings);
+    }
+
+    #[test]
+    fn events_and_headers_are_kept() {
+        let body = json!({
+            "url": URL,
+            "events": ["video.render.failed"],
+            "headers": {"Authorization": "Bearer abc"},
+        });
+        let settings = parse(&body).unwrap();
+        assert_eq!(settings.events, EventSet::from_iter([EventName::Failed]));
+        let headers = settings.headers.unwrap();
+        let names: Vec<_> = headers.for_receiver(URL).unwrap().names().map(str::to_owned).collect();
+        assert_eq!(names, ["authorization"]);
+    }
+
+    #[test]
+    fn every_wrong_member_is_named() {
+        for (body, problem) in [
+            (json!({}), "`url` is missing"),
+            (json!({"url": 5}), "`url` must be a string"),
+            (json!({"url": URL, "events": []}), "`events` must name at least one event"),
+            (
+                json!({"url": URL, "headers": []}),
+                "`headers` must be an object whose members are strings",
+            ),
+            (
+                json!({"url": URL, "secret": "x"}),
+                "`secret` is not a member of a webhook configuration",
+            ),
+        ] {
+            assert_eq!(parse(&body).unwrap_err().to_string(), problem);
+        }
+        let test = json!({"url": URL, "events": ["webhook.test"]});
+        assert!(parse(&test).is_err(), "a test is always sent");
+        let forbidden = parse(&json!({"url": URL, "headers": {"Host": "x"}})).unwrap_err();
+        assert_eq!(forbidden, SettingsError::Headers(HeadersError::Forbidden("host".into())));
+        let near = parse(&json!({"url": "http://shop.example/hooks"})).unwrap_err();
+        assert!(matches!(near, SettingsError::Url(_)), "{near}");
+    }
+}
