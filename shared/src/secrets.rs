@@ -1,18 +1,26 @@
 //! Secrets in SSM Parameter Store, below one prefix per stack. Each is read once and kept
-//! for ten minutes, so that a rotation reaches warm functions without a deployment.
+//! for ten minutes, so that a rotation reaches warm functions without a deployment; what is
+//! changed through the API is kept for one.
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::fmt;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::types::ParameterType;
 use domain::id::ProviderName;
 use tokio::time::Instant;
+use tracing::warn;
+
+use crate::telemetry::chain;
 
 /// How long a value that was read is good for.
 const KEPT: Duration = Duration::from_secs(600);
+
+/// How long one is that the API changes: that soon the change has reached everybody.
+const KEPT_SHORT: Duration = Duration::from_secs(60);
 
 /// How long a parameter that may be absent counts as absent.
 const MISSING_KEPT: Duration = Duration::from_secs(30);
@@ -26,6 +34,8 @@ pub enum SecretName {
     CallbackSecret,
     /// The secrets that outgoing webhooks are signed with, newest first.
     WebhookSecrets,
+    /// The headers that the default receiver's owner wants on every webhook.
+    WebhookHeaders,
     /// A provider's API key.
     ProviderKey(ProviderName),
     /// The secrets that a provider signs its callbacks with, separated by commas.
@@ -38,10 +48,22 @@ impl SecretName {
             Self::ApiKeyHashes => "api-key-hashes".into(),
             Self::CallbackSecret => "callback-secret".into(),
             Self::WebhookSecrets => "webhook-secrets".into(),
+            Self::WebhookHeaders => "webhook-headers".into(),
             Self::ProviderKey(provider) => format!("providers/{provider}/api-key"),
             Self::ProviderWebhookSecrets(provider) => {
                 format!("providers/{provider}/webhook-secrets")
             }
+        }
+    }
+
+    /// How long a value of it is good for.
+    fn kept(&self) -> Duration {
+        match self {
+            Self::WebhookSecrets | Self::WebhookHeaders => KEPT_SHORT,
+            Self::ApiKeyHashes
+            | Self::CallbackSecret
+            | Self::ProviderKey(_)
+            | Self::ProviderWebhookSecrets(_) => KEPT,
         }
     }
 }
@@ -60,6 +82,9 @@ pub enum SecretError {
         /// What the SDK says.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// What is read is older than what was written.
+    #[error("the parameter {0} is read as it was before it was last written")]
+    Stale(String),
     /// What is stored is not what it should be.
     #[error("the parameter {name} is malformed: {problem}")]
     Malformed {
@@ -71,11 +96,42 @@ pub enum SecretError {
 }
 
 /// The stack's secrets.
-#[derive(Debug)]
 pub struct Secrets {
     client: Client,
     prefix: String,
-    cache: Mutex<HashMap<SecretName, (Instant, Option<String>)>>,
+    cache: Mutex<HashMap<SecretName, Read>>,
+}
+
+/// Shows which secrets are kept, and none of them.
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        f.debug_struct("Secrets")
+            .field("prefix", &self.prefix)
+            .field("kept", &cache.keys())
+            .finish()
+    }
+}
+
+/// What was read, and when. By two clocks: while a function is frozen, the monotonic one may
+/// stand still, and the other may be set.
+#[derive(Clone)]
+struct Read {
+    at: Instant,
+    at_wall: SystemTime,
+    /// None when nobody had stored it.
+    text: Option<String>,
+}
+
+impl Read {
+    fn now(text: Option<&str>) -> Self {
+        let text = text.map(str::to_owned);
+        Self { at: Instant::now(), at_wall: SystemTime::now(), text }
+    }
+
+    fn age(&self) -> Duration {
+        self.at.elapsed().max(self.at_wall.elapsed().unwrap_or_default())
+    }
 }
 
 impl Secrets {
@@ -86,7 +142,8 @@ impl Secrets {
         Self { client, prefix, cache: Mutex::default() }
     }
 
-    /// The secret, made into what it is used as by `parse`.
+    /// The secret, made into what it is used as by `parse`. While SSM does not answer, one
+    /// that was read within ten minutes will do: to deliver nothing would be worse.
     ///
     /// # Errors
     /// When it is missing, cannot be read, or `parse` refuses it.
@@ -95,16 +152,35 @@ impl Secrets {
         name: &SecretName,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<T, SecretError> {
-        let text = match self.cached(name) {
-            Some(Some(text)) => text,
+        let before = self.kept(name);
+        let before = before.and_then(|read| Some((read.age(), read.text?)));
+        let text = match before {
+            Some((age, text)) if age < name.kept() => text,
             // Missing a moment ago: whoever needs it would rather look again.
-            Some(None) | None => {
-                let text = self.fetch(name).await?;
-                self.remember(name, Some(&text));
-                text
-            }
+            Some(_) | None => match (self.fetch(name).await, before) {
+                (Ok((text, _)), _) => {
+                    self.remember(name, Some(&text));
+                    text
+                }
+                (Err(cause @ SecretError::Unavailable { .. }), Some((age, text))) if age < KEPT => {
+                    warn!(
+                        error = chain(&cause),
+                        "{} is used as it was {} s ago",
+                        self.full(name),
+                        age.as_secs()
+                    );
+                    text
+                }
+                (Err(error), _) => return Err(error),
+            },
         };
         self.parsed(name, &text, parse)
+    }
+
+    /// Has the secret read anew when it is asked for next.
+    pub fn forget(&self, name: &SecretName) {
+        let mut cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        cache.remove(name);
     }
 
     /// The secret, or none when nobody has stored it, which is remembered for a while: a
@@ -117,7 +193,8 @@ impl Secrets {
         name: &SecretName,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<Option<T>, SecretError> {
-        if self.cached(name) == Some(None) {
+        let missing = |read: &Read| read.text.is_none() && read.age() < MISSING_KEPT;
+        if self.kept(name).as_ref().is_some_and(missing) {
             return Ok(None);
         }
         match self.get(name, parse).await {
@@ -158,12 +235,69 @@ impl Secrets {
                 }
                 // Whoever won, everybody uses the same. It may be this very call, repeated
                 // by the client after its first answer was lost.
-                self.fetch(name).await?
+                self.fetch(name).await?.0
             }
         };
         let origin = if text == made { Origin::Created } else { Origin::Stored };
         self.remember(name, Some(&text));
         Ok((self.parsed(name, &text, parse)?, origin))
+    }
+
+    /// The secret as it is stored, and no older than version `least` of it: for whoever is
+    /// going to write over it.
+    ///
+    /// # Errors
+    /// When it is missing, cannot be read, is read as it was before, or `parse` refuses it.
+    pub async fn read_since<T, E: ToString>(
+        &self,
+        name: &SecretName,
+        least: i64,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<T, SecretError> {
+        let (text, version) = self.fetch(name).await?;
+        if version < least {
+            return Err(SecretError::Stale(self.full(name)));
+        }
+        self.remember(name, Some(&text));
+        self.parsed(name, &text, parse)
+    }
+
+    /// Stores another value over the one that is there, if any, and answers its version. SSM
+    /// has no condition for this: whoever calls it sees to it that nobody else does.
+    ///
+    /// # Errors
+    /// When it cannot be written; it may be all the same.
+    pub async fn replace(&self, name: &SecretName, text: &str) -> Result<i64, SecretError> {
+        self.forget(name);
+        let put = self.client.put_parameter().name(self.full(name)).value(text);
+        let put = put.r#type(ParameterType::SecureString).overwrite(true).send().await;
+        let version = match put {
+            Ok(output) => output.version,
+            // Its answer may have been lost on the way.
+            Err(error) => match self.fetch(name).await {
+                Ok((stored, version)) if stored == text => version,
+                Ok(_) | Err(_) => return Err(self.unavailable(name, error.into_service_error())),
+            },
+        };
+        self.remember(name, Some(text));
+        Ok(version)
+    }
+
+    /// Deletes it; that it was not there is fine.
+    ///
+    /// # Errors
+    /// When it cannot be deleted; it may be all the same.
+    pub async fn remove(&self, name: &SecretName) -> Result<(), SecretError> {
+        let answer = self.client.delete_parameter().name(self.full(name)).send().await;
+        if let Err(error) = answer {
+            let error = error.into_service_error();
+            if !error.is_parameter_not_found() {
+                self.forget(name);
+                return Err(self.unavailable(name, error));
+            }
+        }
+        self.remember(name, None);
+        Ok(())
     }
 
     fn parsed<T, E: ToString>(
@@ -178,13 +312,14 @@ impl Secrets {
         })
     }
 
-    async fn fetch(&self, name: &SecretName) -> Result<String, SecretError> {
+    /// What is stored, and its version.
+    async fn fetch(&self, name: &SecretName) -> Result<(String, i64), SecretError> {
         let answer =
             self.client.get_parameter().name(self.full(name)).with_decryption(true).send().await;
         match answer {
             Ok(output) => output
                 .parameter
-                .and_then(|parameter| parameter.value)
+                .and_then(|parameter| Some((parameter.value?, parameter.version)))
                 .ok_or_else(|| SecretError::Missing(self.full(name))),
             Err(error) => {
                 let error = error.into_service_error();
@@ -209,18 +344,14 @@ impl Secrets {
         format!("{}/{}", self.prefix, name.path())
     }
 
-    /// What is remembered: a value, or that there is none.
-    fn cached(&self, name: &SecretName) -> Option<Option<String>> {
+    fn kept(&self, name: &SecretName) -> Option<Read> {
         let cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let fresh = |read: &Instant, text: &Option<String>| {
-            read.elapsed() < if text.is_some() { KEPT } else { MISSING_KEPT }
-        };
-        cache.get(name).filter(|(read, text)| fresh(read, text)).map(|(_, text)| text.clone())
+        cache.get(name).cloned()
     }
 
     fn remember(&self, name: &SecretName, text: Option<&str>) {
         let mut cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        cache.insert(name.clone(), (Instant::now(), text.map(str::to_owned)));
+        cache.insert(name.clone(), Read::now(text));
     }
 }
 
@@ -232,3 +363,7 @@ pub enum Origin {
     /// This call made it.
     Created,
 }
+
+#[cfg(test)]
+#[path = "secrets_tests.rs"]
+mod tests;

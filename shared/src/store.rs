@@ -8,6 +8,7 @@
 //! | delivery of a test | `test` / `delivery#<eventId>` | the same |
 //! | webhook configuration | `config` / `webhook` | by its owner |
 //! | how long renders take | `law#<provider>` / `law` | at most once a minute and process |
+//! | who is changing it | `config` / `hold` | before and after each change |
 //!
 //! A change and what follows from it (a job's outbox, a delivery's next attempt) are one
 //! item and so one write. Every write is conditional on the version that was read, so two
@@ -43,7 +44,7 @@ use tracing::error;
 
 use crate::telemetry::chain;
 
-pub use config::WebhookConfig;
+pub use config::{Hold, Reached, WebhookConfig};
 pub use law_item::Learnt;
 pub use page::Page;
 pub use payload::{MAX_STORED_PAYLOAD, PayloadTooLarge, StoredPayload};
@@ -415,26 +416,6 @@ impl Store {
             }
         }
         Ok(due)
-    }
-
-    /// The webhook configuration, if there ever was one.
-    ///
-    /// # Errors
-    /// When the table cannot be read.
-    pub async fn webhook_config(&self) -> Result<Option<WebhookConfig>, StoreError> {
-        let item = self.get(config::PK, config::SK, "read the webhook configuration").await?;
-        item.map(config::decode).transpose()
-    }
-
-    /// Replaces the webhook configuration.
-    ///
-    /// # Errors
-    /// When the table cannot be written.
-    pub async fn put_webhook_config(&self, config: &WebhookConfig) -> Result<(), StoreError> {
-        let put = self.client.put_item().table_name(&self.table);
-        put.set_item(Some(config::encode(config)?)).send().await.map(drop).map_err(|error| {
-            unavailable("store the webhook configuration", error.into_service_error())
-        })
     }
 
     /// What was seen of how long a provider's renders take.

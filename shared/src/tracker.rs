@@ -230,7 +230,12 @@ impl Tracker {
         self.bus.publish(notice.event.as_str(), &event.to_body()?).await?;
         let receiver = match &job.callback_url {
             Some(url) => Some(url.clone()),
-            None => self.store.webhook_config().await?.and_then(|config| config.url),
+            // The job's own receiver gets what the job asks for; the default one may want less.
+            None => {
+                let config = self.store.webhook_config().await?;
+                let config = config.filter(|config| config.events.contains(notice.event));
+                config.and_then(|config| config.url)
+            }
         };
         let Some(url) = receiver else { return Ok(()) };
         let delivery = Delivery::of(job, &event, &url, now)?;
@@ -272,5 +277,61 @@ fn only_called_back(provider: &Provider) -> bool {
     match provider.spec.submit_safety {
         SubmitSafety::Callback {} => true,
         SubmitSafety::List(_) | SubmitSafety::ClientId {} => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::event::{EventName, EventSet};
+    use domain::failure::FailureCode;
+    use domain::id::{JobId, ProviderName, SourceRecordId};
+    use domain::job::Intent;
+
+    use super::*;
+    use crate::fake::{FakeAws, clock};
+    use crate::store::WebhookConfig;
+
+    /// How many deliveries a job makes that fails, and which events went on the bus.
+    async fn told(callback_url: Option<&str>, receiver_wants: EventName) -> (usize, Vec<String>) {
+        let aws = FakeAws::new(&[]);
+        let tracker = aws.tracker().unwrap();
+        let config = WebhookConfig {
+            url: Some("https://shop.example/hooks".into()),
+            events: [receiver_wants].into_iter().collect(),
+            updated_at: clock::now(),
+        };
+        tracker.store.put_webhook_config(&config).await.unwrap();
+        let job = Job::intend(
+            Intent {
+                id: JobId::from_bytes([7; 16]),
+                provider: ProviderName::parse("zvid").unwrap(),
+                source_record_id: SourceRecordId::parse("product-123").unwrap(),
+                payload_version: None,
+                metadata: serde_json::Map::new(),
+                callback_url: callback_url.map(str::to_owned),
+                wanted: EventSet::ends(),
+                fingerprint: [0; 32],
+                tracking: Tracking::PollOnly,
+                shard: 0,
+                durations: None,
+            },
+            clock::now(),
+        );
+        tracker.store.insert_job(&job).await.unwrap();
+        let failure = domain::failure::Failure::new(FailureCode::ProviderRejected, "no scenes");
+        let told = tracker.tell(job, &Report::Rejected(failure), 0, clock::now()).await.unwrap();
+        let Told::Changed(job) = told else { panic!("{told:?}") };
+        tracker.settle(job.clone(), clock::now()).await.unwrap();
+        let deliveries = tracker.store.deliveries(&job.id).await.unwrap().len();
+        (deliveries, aws.events().into_iter().map(|event| event.detail_type).collect())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_default_receiver_gets_what_it_wants_and_the_bus_everything() {
+        let on_bus = vec!["video.render.failed".to_owned()];
+        assert_eq!(told(None, EventName::Failed).await, (1, on_bus.clone()));
+        assert_eq!(told(None, EventName::Completed).await, (0, on_bus.clone()));
+        let own = Some("https://other.example/hooks");
+        assert_eq!(told(own, EventName::Completed).await, (1, on_bus), "it was not asked");
     }
 }

@@ -1,9 +1,15 @@
-//! Jobs and deliveries as the HTTP API shows them.
+//! Jobs, deliveries and the webhook configuration as the HTTP API shows them.
 
+use chrono::{DateTime, Utc};
 use domain::delivery::{Attempt, Delivery, DeliveryState, Outcome};
+use domain::event::EventName;
+use domain::headers::ReceiverHeaders;
 use domain::job::Job;
+use domain::signature::SigningSecrets;
 use domain::time;
 use serde_json::{Value, json};
+
+use crate::store::WebhookConfig;
 
 /// A job, with its delivery where that was read too. Of several deliveries, the newest.
 #[must_use]
@@ -54,6 +60,41 @@ pub fn delivery(delivery: &Delivery) -> Value {
         "body": delivery.body,
         "attempts": delivery.attempts.iter().map(attempt).collect::<Vec<_>>(),
     })
+}
+
+/// The webhook configuration, with the secrets in force at `now`. Shows no secret and no
+/// header's value.
+#[must_use]
+pub fn webhook_config(
+    config: &WebhookConfig,
+    headers: Option<&ReceiverHeaders>,
+    secrets: Option<&SigningSecrets>,
+    now: DateTime<Utc>,
+) -> Value {
+    let url = config.url.as_deref();
+    let headers = url.and_then(|url| headers?.for_receiver(url));
+    let events = EventName::ALL.into_iter().filter(|event| config.events.contains(*event));
+    json!({
+        "url": url,
+        "events": events.collect::<Vec<_>>(),
+        "headerNames": headers.map(|headers| headers.names().collect::<Vec<_>>()).unwrap_or_default(),
+        "secrets": secrets.map(|secrets| in_force(secrets, now)).unwrap_or_default(),
+        "updatedAt": time::text(config.updated_at),
+    })
+}
+
+/// The secrets in force at `now`, newest first, as far as anybody may see them.
+#[must_use]
+pub fn in_force(secrets: &SigningSecrets, now: DateTime<Utc>) -> Vec<Value> {
+    let shown = secrets.in_force(now).map(|stored| {
+        json!({
+            "type": stored.secret.kind().name(),
+            "publicKey": stored.secret.public_key(),
+            "createdAt": stored.created_at.map(time::text),
+            "expiresAt": stored.expires_at.map(time::text),
+        })
+    });
+    shown.collect()
 }
 
 fn attempt(attempt: &Attempt) -> Value {

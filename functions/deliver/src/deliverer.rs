@@ -11,13 +11,14 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::address::{ReceiverUrl, TargetPolicy};
 use domain::delivery::{
-    Admission, Attempt, AttemptError, Consequence, Delivery, DeliveryState, Outcome,
+    Admission, Attempt, AttemptError, Consequence, Delivery, DeliveryState, Outcome, Subject,
 };
 use domain::event::DeliveryExhausted;
+use domain::headers::{CustomHeaders, ReceiverHeaders};
 use domain::id::JobId;
 use domain::retry::{DeliverySchedule, retry_after};
 use domain::signature::SigningSecrets;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue};
 use shared::bus::{Bus, BusError};
 use shared::egress::{self, FailureClass, Outgoing, Receivers};
 use shared::queue::{DeliveryQueue, LONGEST_DELAY, QueueError, Ticket};
@@ -59,6 +60,8 @@ pub(crate) enum DeliverError {
     Event(#[from] serde_json::Error),
     #[error("a header could not be written")]
     Header(#[from] InvalidHeaderValue),
+    #[error("a header's name could not be written")]
+    HeaderName(#[from] InvalidHeaderName),
     #[error("another holder is at this attempt until {0}")]
     Leased(DateTime<Utc>),
     #[error("another holder took this attempt")]
@@ -99,13 +102,20 @@ impl Deliverer {
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), DeliverError> {
         // Before the lease: without a secret nothing can be sent, and nobody is kept out.
+        if delivery.subject == Subject::Test {
+            // Whoever asks for a test wants to see what was changed a moment ago.
+            self.secrets.forget(&SecretName::WebhookSecrets);
+            self.secrets.forget(&SecretName::WebhookHeaders);
+        }
         let secrets = self.secrets.get(&SecretName::WebhookSecrets, SigningSecrets::parse).await?;
+        let headers =
+            self.secrets.find(&SecretName::WebhookHeaders, ReceiverHeaders::parse).await?;
         let delivery = delivery.leased(now());
         match self.store.commit_delivery(&delivery, Wait::InQueue).await? {
             Committed::Stored => {}
             Committed::Overtaken(_) => return Err(DeliverError::Overtaken),
         }
-        let (attempt, wait) = self.post(&delivery, &secrets, now).await?;
+        let (attempt, wait) = self.post(&delivery, &secrets, headers.as_ref(), now).await?;
         let outcome = attempt.outcome;
         let (delivery, consequence) =
             delivery.record(attempt, wait, &self.schedule, shared::luck(), now());
@@ -138,6 +148,7 @@ impl Deliverer {
         &self,
         delivery: &Delivery,
         secrets: &SigningSecrets,
+        custom: Option<&ReceiverHeaders>,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(Attempt, Option<Duration>), DeliverError> {
         let at = now();
@@ -150,12 +161,18 @@ impl Deliverer {
             let excerpt = String::new();
             return Ok((Attempt { at, duration_ms: 0, outcome, excerpt }, None));
         };
-        let headers = vec![
+        let mut headers = vec![
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
             (HeaderName::from_static("webhook-id"), HeaderValue::from_str(id)?),
             (HeaderName::from_static("webhook-timestamp"), HeaderValue::from(timestamp)),
             (HeaderName::from_static("webhook-signature"), HeaderValue::from_str(&signature)?),
         ];
+        let custom = custom.and_then(|custom| custom.for_receiver(&delivery.url));
+        for (name, value) in custom.into_iter().flat_map(CustomHeaders::iter) {
+            let mut value = HeaderValue::from_str(value)?;
+            value.set_sensitive(true);
+            headers.push((HeaderName::from_bytes(name.as_bytes())?, value));
+        }
         let body = Bytes::from(delivery.body.clone());
         let answered = self.receivers.post(Outgoing { url: &url, headers, body }).await;
         let duration_ms = u64::try_from(answered.duration.as_millis()).unwrap_or(u64::MAX);

@@ -61,4 +61,6 @@ async fn attempt(
 }
 
 #[cfg(test)]
+mod signing_tests;
+#[cfg(test)]
 mod tests;

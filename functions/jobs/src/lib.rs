@@ -7,6 +7,7 @@ mod cancellation;
 pub mod config;
 mod reading;
 mod redelivery;
+mod rotation;
 mod webhook_config;
 mod webhook_test;
 
@@ -56,9 +57,10 @@ impl Jobs {
             "GET /v1/jobs/{jobId}/deliveries" => self.deliveries(&job_id(request)?).await,
             "POST /v1/jobs/{jobId}/redeliver" => self.redeliver(&job_id(request)?, now()).await,
             "POST /v1/jobs/{jobId}/cancel" => self.cancel(&job_id(request)?, now).await,
-            "GET /v1/webhook-config" => self.show_webhook_config().await,
-            "PUT /v1/webhook-config" => self.put_webhook_config(request, now()).await,
-            "DELETE /v1/webhook-config" => self.delete_webhook_config(now()).await,
+            "GET /v1/webhook-config" => self.show_webhook_config(now()).await,
+            "PUT /v1/webhook-config" => self.put_webhook_config(request, now).await,
+            "DELETE /v1/webhook-config" => self.delete_webhook_config(now).await,
+            "POST /v1/webhook-config/rotate-secret" => self.rotate_secret(request, now).await,
             "POST /v1/webhook-config/test" => self.test_webhook(now()).await,
             "GET /v1/webhook-config/test/{eventId}" => {
                 self.show_webhook_test(&event_id(request)?).await
@@ -80,3 +82,5 @@ fn event_id(request: &ApiGatewayV2httpRequest) -> Result<EventId, Problem> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod webhook_config_tests;

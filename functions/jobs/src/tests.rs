@@ -11,7 +11,7 @@ use shared::store::WebhookConfig;
 use super::*;
 
 /// SHA-256 of the key in `events/`.
-const KEYS: (&str, &str) =
+pub(crate) const KEYS: (&str, &str) =
     ("api-key-hashes", "3944ff91afd9897e8b4cbd1cf39ffe676e9a7058600d02660748b9947f682ce4");
 const GET: &str = include_str!("../../../events/jobs-get.json");
 const CANCEL: &str = include_str!("../../../events/jobs-cancel.json");
@@ -133,6 +133,7 @@ async fn a_provider_whose_key_is_missing_cannot_be_told_to_cancel() {
 async fn with_receiver(aws: &FakeAws) {
     let config = WebhookConfig {
         url: Some("https://shop.example/hooks".into()),
+        events: EventSet::ends(),
         updated_at: DateTime::UNIX_EPOCH,
     };
     aws.tracker().unwrap().store.put_webhook_config(&config).await.unwrap();

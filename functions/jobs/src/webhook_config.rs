@@ -1,68 +1,92 @@
-//! Where webhooks go by default, and the secret they are signed with.
+//! Where webhooks go by default, what the receiver gets, and with which headers.
+//!
+//! The configuration is an item of the table; headers and secrets are parameters of SSM,
+//! because they must not stand in the table. Whoever changes any of it takes hold of all of
+//! it first, so that two changes cannot mix.
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use chrono::{DateTime, Utc};
-use domain::address::ReceiverUrl;
+use domain::event::EventName;
+use domain::headers::ReceiverHeaders;
+use domain::receiver::{ReceiverSettings, SettingsError};
 use domain::signature::{SignatureType, SigningSecrets, WebhookSecret};
-use domain::time;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use shared::api::{self, Problem};
-use shared::secrets::{Origin, SecretName};
-use shared::store::WebhookConfig;
+use shared::secrets::{Origin, SecretError, SecretName};
+use shared::store::{Hold, Reached, WebhookConfig};
+use shared::telemetry::chain;
+use shared::view;
+use tracing::warn;
 
 use crate::Jobs;
 
 const MAX_BODY_BYTES: usize = 16 * 1024;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wanted {
-    url: String,
-}
-
 impl Jobs {
-    /// GET /v1/webhook-config. Never shows the secret.
-    pub(crate) async fn show_webhook_config(&self) -> Result<ApiGatewayV2httpResponse, Problem> {
+    /// GET /v1/webhook-config. Shows no secret and no header's value.
+    pub(crate) async fn show_webhook_config(
+        &self,
+        now: DateTime<Utc>,
+    ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let config = self.tracker.store.webhook_config().await;
         let config = config.map_err(|cause| Problem::unavailable(&cause))?;
-        match config.filter(|config| config.url.is_some()) {
-            Some(config) => Ok(api::json(200, &shown(&config, None))),
-            None => Err(Problem::new(
+        let Some(config) = config.filter(|config| config.url.is_some()) else {
+            return Err(Problem::new(
                 404,
                 "webhook_not_configured",
                 "Webhooks are not configured",
                 "Call PUT /v1/webhook-config with a `url` first.",
-            )),
-        }
+            ));
+        };
+        // As they are stored: another process may have changed them a moment ago.
+        self.secrets.forget(&SecretName::WebhookSecrets);
+        self.secrets.forget(&SecretName::WebhookHeaders);
+        let secrets = self.secrets.find(&SecretName::WebhookSecrets, SigningSecrets::parse);
+        let secrets = secrets.await.map_err(|cause| Problem::unavailable(&cause))?;
+        let headers = self.secrets.find(&SecretName::WebhookHeaders, ReceiverHeaders::parse);
+        let headers = headers.await.map_err(|cause| Problem::unavailable(&cause))?;
+        let shown = view::webhook_config(&config, headers.as_ref(), secrets.as_ref(), now);
+        Ok(api::json(200, &shown))
     }
 
     /// PUT /v1/webhook-config. Shows the secret if this call made it, and never again.
     pub(crate) async fn put_webhook_config(
         &self,
         request: &ApiGatewayV2httpRequest,
-        now: DateTime<Utc>,
+        now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let body = api::body(request, MAX_BODY_BYTES)?;
-        let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| {
-            let detail = format!("The body must be {{\"url\": \"https://…\"}}: {error}.");
-            Problem::new(400, "malformed_json", "Malformed JSON", detail).about("url")
-        })?;
-        let url = ReceiverUrl::parse(&wanted.url, &self.policy).map_err(|error| {
-            let detail = format!("`url`: {error}.");
-            Problem::new(422, "invalid_webhook_url", "Invalid webhook URL", detail).about("url")
-        })?;
+        let wanted = ReceiverSettings::parse(&body, &self.policy);
+        let wanted = wanted.map_err(|error| refused(&error))?;
+        let hold = self.take_hold(now()).await?;
+        let outcome = self.configure(&wanted, now()).await;
+        self.let_go(&hold).await;
+        outcome
+    }
 
+    async fn configure(
+        &self,
+        wanted: &ReceiverSettings,
+        now: DateTime<Utc>,
+    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+        // Headers before the receiver that needs them. They are bound to it: a crash in
+        // between sends them nowhere.
+        if let Some(headers) = &wanted.headers {
+            let text = headers.reveal().map_err(|cause| Problem::unavailable(&cause))?;
+            let stored = self.secrets.replace(&SecretName::WebhookHeaders, &text).await;
+            stored.map_err(|cause| Problem::unavailable(&cause))?;
+        }
+        let url = Some(wanted.url.as_str().to_owned());
+        let config = WebhookConfig { url, events: wanted.events, updated_at: now };
+        let stored = self.tracker.store.put_webhook_config(&config).await;
+        stored.map_err(|cause| Problem::unavailable(&cause))?;
+        if wanted.headers.is_none() {
+            self.forget_headers().await?;
+        }
         // The secret last: once it is made, only this answer stands between it and its owner.
-        let config = WebhookConfig { url: Some(url.as_str().to_owned()), updated_at: now };
-        self.tracker
-            .store
-            .put_webhook_config(&config)
-            .await
-            .map_err(|cause| Problem::unavailable(&cause))?;
         let fresh = shared::random_bytes().map_err(|cause| Problem::unavailable(&cause))?;
         let fresh = WebhookSecret::from_random(SignatureType::V1, fresh);
-        let (_, origin) = self
+        let (secrets, origin) = self
             .secrets
             .get_or_create(
                 &SecretName::WebhookSecrets,
@@ -71,36 +95,97 @@ impl Jobs {
             )
             .await
             .map_err(|cause| Problem::unavailable(&cause))?;
-        let secret = (origin == Origin::Created).then(|| fresh.reveal());
-        Ok(api::json(200, &shown(&config, secret.as_deref())))
+        let headers = wanted.headers.as_ref();
+        let mut shown = view::webhook_config(&config, headers, Some(&secrets), now);
+        if let (Origin::Created, Some(members)) = (origin, shown.as_object_mut()) {
+            members.insert("secret".into(), fresh.reveal().into());
+        }
+        Ok(api::json(200, &shown))
     }
 
-    /// DELETE /v1/webhook-config. Keeps the secret: jobs with a callbackUrl still need it.
+    /// DELETE /v1/webhook-config. Keeps the secrets: jobs with a callbackUrl still need them.
     pub(crate) async fn delete_webhook_config(
         &self,
-        now: DateTime<Utc>,
+        now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
+        let hold = self.take_hold(now()).await?;
+        let outcome = self.unconfigure(now()).await;
+        self.let_go(&hold).await;
+        outcome
+    }
+
+    async fn unconfigure(&self, now: DateTime<Utc>) -> Result<ApiGatewayV2httpResponse, Problem> {
         let before = self.tracker.store.webhook_config().await;
         let before = before.map_err(|cause| Problem::unavailable(&cause))?;
         if before.is_some_and(|config| config.url.is_some()) {
-            let none = WebhookConfig { url: None, updated_at: now };
+            let events = EventName::ALL.into_iter().collect();
+            let none = WebhookConfig { url: None, events, updated_at: now };
             self.tracker
                 .store
                 .put_webhook_config(&none)
                 .await
                 .map_err(|cause| Problem::unavailable(&cause))?;
         }
+        self.forget_headers().await?;
         Ok(api::json(200, &json!({"url": null})))
+    }
+
+    async fn forget_headers(&self) -> Result<(), Problem> {
+        let removed = self.secrets.remove(&SecretName::WebhookHeaders).await;
+        removed.map_err(|cause| Problem::unavailable(&cause))
+    }
+
+    /// Keeps everybody else from changing the configuration until [`Jobs::let_go`].
+    pub(crate) async fn take_hold(&self, now: DateTime<Utc>) -> Result<Hold, Problem> {
+        let reached = self.tracker.store.take_hold(now).await;
+        match reached.map_err(|cause| Problem::unavailable(&cause))? {
+            Reached::Held(hold) => Ok(hold),
+            Reached::Busy(until) => {
+                let left = u64::try_from((until - now).num_seconds()).unwrap_or_default();
+                Err(Problem::new(
+                    409,
+                    "change_in_progress",
+                    "Another change is under way",
+                    "Somebody else is changing the webhook configuration right now. Nothing was \
+                     changed; try again.",
+                )
+                .retry_after(left.max(1)))
+            }
+        }
+    }
+
+    /// The end of a change. What was done is done, so a hold that stays is no error.
+    pub(crate) async fn let_go(&self, hold: &Hold) {
+        if let Err(cause) = self.tracker.store.let_go(hold).await {
+            warn!(error = chain(&cause), "the webhook configuration stays held for a while");
+        }
     }
 }
 
-fn shown(config: &WebhookConfig, secret: Option<&str>) -> Value {
-    let mut shown = Map::from_iter([
-        ("url".to_owned(), Value::from(config.url.as_deref())),
-        ("updatedAt".to_owned(), time::text(config.updated_at).into()),
-    ]);
-    if let Some(secret) = secret {
-        shown.insert("secret".into(), secret.into());
+/// There is no secret yet.
+pub(crate) fn not_configured(cause: &SecretError) -> Problem {
+    match cause {
+        SecretError::Missing(_) => Problem::new(
+            409,
+            "webhook_not_configured",
+            "Webhooks are not configured",
+            "There is no secret yet; PUT /v1/webhook-config makes the first one.",
+        ),
+        SecretError::Unavailable { .. } | SecretError::Stale(_) | SecretError::Malformed { .. } => {
+            Problem::unavailable(cause)
+        }
     }
-    Value::Object(shown)
+}
+
+fn refused(error: &SettingsError) -> Problem {
+    let detail = format!("{error}.");
+    match error {
+        SettingsError::Request(error) => api::refused(error),
+        SettingsError::Url(_) => {
+            Problem::new(422, "invalid_webhook_url", "Invalid webhook URL", detail).about("url")
+        }
+        SettingsError::Headers(_) => {
+            Problem::new(422, "invalid_header", "Invalid header", detail).about("headers")
+        }
+    }
 }

@@ -313,7 +313,7 @@ fn no_key(cause: &SecretError) -> Problem {
             )
             .about("provider")
         }
-        SecretError::Unavailable { .. } => Problem::unavailable(cause),
+        SecretError::Unavailable { .. } | SecretError::Stale(_) => Problem::unavailable(cause),
     }
 }
 

@@ -5,22 +5,27 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
-/// Parameters by their full names.
+/// Parameters by their full names, each with its version.
 #[derive(Debug)]
-pub(super) struct Parameters(Mutex<BTreeMap<String, String>>);
+pub(super) struct Parameters(Mutex<BTreeMap<String, (String, u64)>>);
 
 impl Parameters {
     pub(super) fn new(parameters: BTreeMap<String, String>) -> Self {
-        Self(Mutex::new(parameters))
+        let parameters = parameters.into_iter().map(|(name, value)| (name, (value, 1)));
+        Self(Mutex::new(parameters.collect()))
     }
 
     pub(super) fn all(&self) -> BTreeMap<String, String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let parameters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        parameters.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect()
     }
 
-    pub(super) fn set(&self, name: &str, value: &str) {
+    /// Answers the version that this is.
+    pub(super) fn set(&self, name: &str, value: &str) -> u64 {
         let mut parameters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        parameters.insert(name.to_owned(), value.to_owned());
+        let version = parameters.get(name).map_or(1, |(_, version)| version + 1);
+        parameters.insert(name.to_owned(), (value.to_owned(), version));
+        version
     }
 
     /// HTTP status and body, as SSM answers.
@@ -29,6 +34,7 @@ impl Parameters {
             "GetParameter" => self.get(request),
             "GetParametersByPath" => (200, self.below(request)),
             "PutParameter" => self.put(request),
+            "DeleteParameter" => self.delete(request),
             other => {
                 let problem = format!("the fake parameter store knows no {other}");
                 (400, json!({"__type": "ValidationException", "message": problem}))
@@ -38,8 +44,12 @@ impl Parameters {
 
     fn get(&self, request: &Value) -> (u16, Value) {
         let name = word(request, "Name");
-        match self.all().get(name) {
-            Some(value) => (200, json!({"Parameter": {"Name": name, "Value": value}})),
+        let parameters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match parameters.get(name) {
+            Some((value, version)) => {
+                let parameter = json!({"Name": name, "Value": value, "Version": version});
+                (200, json!({"Parameter": parameter}))
+            }
             None => (400, json!({"__type": "ParameterNotFound"})),
         }
     }
@@ -53,8 +63,16 @@ impl Parameters {
         if !overwrite && self.all().contains_key(name) {
             return (400, json!({"__type": "ParameterAlreadyExists"}));
         }
-        self.set(name, value);
-        (200, json!({"Version": 1, "Tier": "Standard"}))
+        let version = self.set(name, value);
+        (200, json!({"Version": version, "Tier": "Standard"}))
+    }
+
+    fn delete(&self, request: &Value) -> (u16, Value) {
+        let mut parameters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match parameters.remove(word(request, "Name")) {
+            Some(_) => (200, json!({})),
+            None => (400, json!({"__type": "ParameterNotFound"})),
+        }
     }
 
     /// Two a page; the token of the next page is how many came before it.

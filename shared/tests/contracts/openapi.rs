@@ -5,10 +5,14 @@ use std::collections::BTreeSet;
 
 use domain::address::TargetPolicy;
 use domain::delivery::{AttemptError, Delivery};
-use domain::event::{EventName, TestEvent};
+use domain::event::{EventName, EventSet, TestEvent};
+use domain::headers::{CustomHeaders, ReceiverHeaders};
 use domain::job::State;
+use domain::receiver::ReceiverSettings;
+use domain::signature::{GracePeriod, Rotation, SignatureType, SigningSecrets, WebhookSecret};
 use domain::submission::JobRequest;
 use serde_json::{Value, json};
+use shared::store::WebhookConfig;
 use shared::view;
 
 use crate::contract::Contract;
@@ -120,6 +124,75 @@ fn a_delivery_is_shown_as_documented_in_every_state() {
     let test = Delivery::of_test(&test, "https://shop.example/hooks", values::noon()).unwrap();
     for delivery in values::deliveries().into_iter().chain([test]) {
         contract.demand(delivery.state.name(), &view::delivery(&delivery));
+    }
+}
+
+#[test]
+fn a_webhook_configuration_is_shown_as_documented() {
+    let contract = schema("WebhookConfig");
+    let url = "https://shop.example/hooks";
+    let headers = CustomHeaders::from_json(json!({"x-key": "k"})).unwrap();
+    let headers = ReceiverHeaders::new(url, headers).unwrap();
+    let secret = |kind| WebhookSecret::from_random(kind, [7; 32]);
+    let by_hand = SigningSecrets::parse(&secret(SignatureType::V1).reveal()).unwrap();
+    let (grace, now) = (GracePeriod::default(), values::noon());
+    let rotated = by_hand.rotate(secret(SignatureType::V1a), grace, now).unwrap();
+    let events = EventSet::ends();
+    let config = WebhookConfig { url: Some(url.into()), events, updated_at: now };
+    let shown = view::webhook_config(&config, Some(&headers), Some(&rotated), now);
+    contract.demand("with everything", &shown);
+    assert_eq!(shown["secrets"].as_array().unwrap().len(), 2);
+    assert_eq!(shown["headerNames"], json!(["x-key"]));
+    contract.demand("with little", &view::webhook_config(&config, None, None, now));
+}
+
+/// The schema says the shapes; which names are forbidden is a matter of the code.
+#[test]
+fn a_configuration_that_is_taken_fits_and_one_of_another_shape_is_refused() {
+    let at = "/paths/~1v1~1webhook-config/put/requestBody/content/application~1json/schema";
+    let contract = Contract::new(
+        &json!({"$ref": format!("#{at}"), "paths": document()["paths"], "components": document()["components"]}),
+    );
+    let url = "https://shop.example/hooks";
+    for (good, body) in [
+        (true, json!({"url": url})),
+        (true, json!({"url": url, "events": null, "headers": null})),
+        (true, json!({"url": url, "events": ["video.render.failed"], "headers": {"x-a": "b"}})),
+        (false, json!({})),
+        (false, json!({"url": 5})),
+        (false, json!({"url": url, "events": []})),
+        (false, json!({"url": url, "events": ["webhook.test"]})),
+        (false, json!({"url": url, "headers": []})),
+        (false, json!({"url": url, "headers": {"": "b"}})),
+        (false, json!({"url": url, "headers": {"x-a": ""}})),
+        (false, json!({"url": url, "headers": {"x-a": 5}})),
+        (false, json!({"url": url, "secret": "x"})),
+    ] {
+        let taken = ReceiverSettings::parse(body.to_string().as_bytes(), &TargetPolicy::public());
+        assert_eq!((contract.accepts(&body), taken.is_ok()), (good, good), "{body}");
+    }
+}
+
+#[test]
+fn a_rotation_that_is_taken_fits_and_one_that_does_not_fit_is_refused() {
+    let at = "/paths/~1v1~1webhook-config~1rotate-secret/post/requestBody/content/application~1json/schema";
+    let contract = Contract::new(&json!({"$ref": format!("#{at}"), "paths": document()["paths"]}));
+    let secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
+    for (good, body) in [
+        (true, json!({})),
+        (true, json!({"type": null, "gracePeriodSeconds": null, "secret": null})),
+        (true, json!({"type": "v1", "gracePeriodSeconds": 604_800, "secret": secret})),
+        (true, json!({"type": "v1a", "gracePeriodSeconds": 0})),
+        (false, json!({"type": "v2"})),
+        (false, json!({"gracePeriodSeconds": 604_801})),
+        (false, json!({"gracePeriodSeconds": -1})),
+        (false, json!({"gracePeriodSeconds": "60"})),
+        (false, json!({"secret": 5})),
+        (false, json!({"secret": "secret"})),
+        (false, json!({"grace": 5})),
+    ] {
+        let taken = Rotation::parse(body.to_string().as_bytes());
+        assert_eq!((contract.accepts(&body), taken.is_ok()), (good, good), "{body}");
     }
 }
 
