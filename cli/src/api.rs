@@ -46,6 +46,11 @@ impl Api {
         read(request.send_empty())
     }
 
+    pub(crate) fn post_json(&self, path: &[&str], body: &Value) -> Result<Value> {
+        let request = self.agent.post(self.at(path)).header("authorization", self.bearer());
+        read(request.send_json(body))
+    }
+
     pub(crate) fn submit(&self, body: &Value, key: Option<&str>) -> Result<Value> {
         let request = self.agent.post(self.at(&["v1", "jobs"]));
         let request = request.header("authorization", self.bearer());

@@ -88,10 +88,44 @@ enum Command {
     #[command(subcommand)]
     Provider(Provider),
     /// Set the default receiver; prints the signing secret the first time.
-    SetReceiver {
-        /// Its URL.
-        receiver: String,
+    SetReceiver(SetReceiver),
+    /// Show the default receiver and what webhooks are signed with.
+    Receiver,
+    /// Sign with a new secret, and print it once.
+    RotateSecret(RotateSecret),
+    /// Send a test event to the default receiver, and see how it went.
+    TestWebhook {
+        /// Give up waiting for the first attempt after so many seconds.
+        #[arg(long, default_value_t = 60)]
+        timeout: u64,
     },
+}
+
+/// Replaces the whole configuration: what is left out is as if it had never been set.
+#[derive(Args)]
+struct SetReceiver {
+    /// Its URL.
+    receiver: String,
+    /// Which events it gets; all that are told of when left out.
+    #[arg(long, value_name = "NAME")]
+    event: Vec<String>,
+    /// A header for every attempt.
+    #[arg(long, value_name = "NAME: VALUE")]
+    header: Vec<String>,
+}
+
+#[derive(Args)]
+struct RotateSecret {
+    /// `v1` (a secret that receivers share) or `v1a` (ed25519; receivers have the public key).
+    /// As before when left out.
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    /// How long the others go on signing, in seconds; a day when left out.
+    #[arg(long, value_name = "SECONDS")]
+    grace: Option<u64>,
+    /// A file with a secret of your own, `whsec_…` or `whsk_…`.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -180,11 +214,22 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Provider(Provider::Check { file, conversation }) => {
             check(file, conversation.as_deref())
         }
-        Command::SetReceiver { receiver } => {
-            let config = api()?.put(&["v1", "webhook-config"], &json!({"url": receiver}))?;
+        Command::SetReceiver(settings) => {
+            let config = api()?.put(&["v1", "webhook-config"], &receiver(settings)?)?;
             println!("{}", show::receiver(&config));
             Ok(())
         }
+        Command::Receiver => {
+            println!("{}", show::receiver(&api()?.get(&["v1", "webhook-config"], &[])?));
+            Ok(())
+        }
+        Command::RotateSecret(rotation) => {
+            let path = ["v1", "webhook-config", "rotate-secret"];
+            let rotated = api()?.post_json(&path, &secret(rotation)?)?;
+            println!("{}", show::rotated(&rotated));
+            Ok(())
+        }
+        Command::TestWebhook { timeout } => test(&api()?, Duration::from_secs(*timeout)),
     }
 }
 
@@ -235,6 +280,48 @@ fn body(submit: &Submit) -> Result<Value> {
         "callbackUrl": submit.callback_url,
         "metadata": metadata,
     }))
+}
+
+fn receiver(settings: &SetReceiver) -> Result<Value> {
+    let mut headers = Map::new();
+    for line in &settings.header {
+        // The line is not repeated: it may hold a credential.
+        let (name, value) = line.split_once(':').context("a header is `Name: value`")?;
+        headers.insert(name.trim().to_owned(), value.trim().into());
+    }
+    let mut body = json!({"url": settings.receiver, "headers": headers});
+    if let (false, Some(members)) = (settings.event.is_empty(), body.as_object_mut()) {
+        members.insert("events".into(), json!(settings.event));
+    }
+    Ok(body)
+}
+
+fn secret(rotation: &RotateSecret) -> Result<Value> {
+    let secret = rotation.secret_file.as_deref().map(read).transpose()?;
+    Ok(json!({
+        "type": rotation.kind,
+        "gracePeriodSeconds": rotation.grace,
+        "secret": secret.as_deref().map(str::trim),
+    }))
+}
+
+/// Sends a test event and waits for its first attempt. Fails when that did.
+fn test(api: &Api, timeout: Duration) -> Result<()> {
+    let started = std::time::Instant::now();
+    let mut delivery = api.post(&["v1", "webhook-config", "test"])?;
+    let id = delivery.get("eventId").and_then(Value::as_str).unwrap_or_default().to_owned();
+    while !show::was_tried(&delivery) {
+        if started.elapsed() > timeout {
+            bail!("test {id} was not tried after {} s", timeout.as_secs());
+        }
+        wait_a_second();
+        delivery = api.get(&["v1", "webhook-config", "test", &id], &[])?;
+    }
+    println!("{}", show::deliveries(&json!({"deliveries": [delivery]})));
+    match show::has_arrived(&delivery) {
+        true => Ok(()),
+        false => bail!("the receiver did not take test {id}"),
+    }
 }
 
 /// Prints a line whenever something changed, until nothing more will.

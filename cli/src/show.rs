@@ -82,14 +82,59 @@ pub(crate) fn deliveries(page: &Value) -> String {
     if blocks.is_empty() { "(no deliveries)".into() } else { blocks.join("\n\n") }
 }
 
-/// The receiver that was set.
+/// Whether a delivery has an attempt.
+pub(crate) fn was_tried(delivery: &Value) -> bool {
+    !list(delivery, "attempts").is_empty()
+}
+
+/// Whether a delivery was taken by its receiver.
+pub(crate) fn has_arrived(delivery: &Value) -> bool {
+    text(delivery, "state") == "delivered"
+}
+
+/// The default receiver, and the secrets in force.
 pub(crate) fn receiver(config: &Value) -> String {
-    let secret = text(config, "secret");
-    let secret = match secret.is_empty() {
-        true => "unchanged (it is shown only when it is made)".to_owned(),
-        false => format!("{secret}\n{:<10}keep it: it is not shown again", ""),
+    let names = |member: &str| {
+        let names = list(config, member).iter().filter_map(Value::as_str);
+        names.collect::<Vec<_>>().join(", ")
     };
-    format!("{:<10}{}\n{:<10}{secret}", "receiver", text(config, "url"), "secret")
+    let rows = [
+        ("receiver", text(config, "url")),
+        ("events", names("events")),
+        ("headers", names("headerNames")),
+        ("secret", made(config)),
+    ];
+    let rows = rows.into_iter().filter(|(_, value)| !value.is_empty());
+    let rows: Vec<String> = rows.map(|(name, value)| format!("{name:<10}{value}")).collect();
+    format!("{}\n{}", rows.join("\n"), in_force(config))
+}
+
+/// What came of a rotation.
+pub(crate) fn rotated(answer: &Value) -> String {
+    let secret = match (made(answer), text(answer, "publicKey")) {
+        (made, _) if !made.is_empty() => format!("{:<10}{made}\n", "secret"),
+        (_, key) if !key.is_empty() => {
+            format!("{:<10}{key}\n{:<10}give it to receivers\n", "key", "")
+        }
+        _ => String::new(),
+    };
+    format!("{secret}{}", in_force(answer))
+}
+
+/// A secret that is shown this once; empty when there is none.
+fn made(answer: &Value) -> String {
+    match text(answer, "secret") {
+        secret if secret.is_empty() => secret,
+        secret => format!("{secret}\n{:<10}keep it: it is not shown again", ""),
+    }
+}
+
+fn in_force(answer: &Value) -> String {
+    let mut rows = vec![["signs", "since", "until", "public key"].map(str::to_owned)];
+    rows.extend(list(answer, "secrets").iter().map(|secret| {
+        ["type", "createdAt", "expiresAt", "publicKey"].map(|name| text(secret, name))
+    }));
+    aligned(&rows)
 }
 
 /// A new API key and how to let it in.
@@ -227,6 +272,40 @@ mod tests {
         next      2026-05-24T12:05:00.000Z
         ");
         assert_eq!(deliveries(&json!({"deliveries": []})), "(no deliveries)");
+    }
+
+    #[test]
+    fn a_receiver_is_shown_with_what_its_webhooks_are_signed_with() {
+        let key = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=";
+        let config = json!({
+            "url": "https://shop.example/hooks", "events": ["video.render.failed"],
+            "headerNames": ["authorization"], "updatedAt": "2026-05-24T12:00:00.000Z",
+            "secrets": [
+                {"type": "v1a", "publicKey": key, "createdAt": "2026-05-24T12:00:00.000Z",
+                 "expiresAt": null},
+                {"type": "v1", "publicKey": null, "createdAt": null,
+                 "expiresAt": "2026-05-25T12:00:00.000Z"},
+            ],
+        });
+        insta::assert_snapshot!(receiver(&config), @r"
+        receiver  https://shop.example/hooks
+        events    video.render.failed
+        headers   authorization
+        signs  since                     until                     public key
+        v1a    2026-05-24T12:00:00.000Z                            whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=
+        v1                               2026-05-25T12:00:00.000Z
+        ");
+        let made = json!({"secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "secrets": []});
+        insta::assert_snapshot!(rotated(&made), @r"
+        secret    whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD
+                  keep it: it is not shown again
+        signs  since  until  public key
+        ");
+        insta::assert_snapshot!(rotated(&json!({"publicKey": key, "secrets": []})), @r"
+        key       whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=
+                  give it to receivers
+        signs  since  until  public key
+        ");
     }
 
     #[test]
