@@ -20,6 +20,7 @@ mod relay;
 mod simulator;
 mod stack;
 mod table;
+mod verifiers;
 mod world;
 
 pub use crate::bus::BusEvent;
@@ -30,4 +31,5 @@ pub use crate::relay::{AttemptView, DeliverySummary, DeliveryView, JobView, Mile
 pub use crate::simulator::{ApiCall, CallbackAttempt, LedgerEntry, Render, Webhook};
 pub use crate::stack::Stack;
 pub use crate::table::Item;
+pub use crate::verifiers::{Known, Verifier};
 pub use crate::world::World;

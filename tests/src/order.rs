@@ -117,6 +117,15 @@ impl Order {
         self
     }
 
+    /// The same order for the default receiver.
+    #[must_use]
+    pub fn without_receiver(mut self) -> Self {
+        if let Some(members) = self.body.as_object_mut() {
+            members.remove("callbackUrl");
+        }
+        self
+    }
+
     /// The job that it makes: its idempotency key decides.
     #[must_use]
     pub fn job_id(&self) -> &JobId {

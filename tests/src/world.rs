@@ -1,6 +1,7 @@
 //! One test's corner of the stack.
 
 mod account;
+mod owner;
 mod repair;
 
 use std::collections::BTreeSet;

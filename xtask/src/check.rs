@@ -10,12 +10,16 @@ use serde::Deserialize;
 use crate::artefacts::{self, For};
 use crate::demo;
 use crate::process::{self, Interrupt};
+use crate::receivers::Receivers;
 use crate::stack::{Policies, Stack};
 use crate::venv::Venv;
 use crate::workspace::Workspace;
 
 /// The package whose tests need a stack.
 const END_TO_END: &str = "tests";
+
+/// The test among them that needs one for itself, and receivers that are not ours.
+const RECEIVERS: &str = "receivers";
 
 /// The test that prints what is proved of each provider; its output is shown.
 const CONFORMANCE: &str = "conformance";
@@ -40,6 +44,7 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
     })?;
     report.step("domain is pure", || domain_is_pure(workspace, interrupt))?;
     let venv = report.step("python", || Venv::ensure(workspace, interrupt))?;
+    let receivers = report.step("receivers", || Receivers::ensure(workspace, interrupt))?;
     report.step("template", || {
         let mut lint = venv.program("cfn-lint");
         process::run(lint.arg(workspace.path("template.yaml")), interrupt)
@@ -79,7 +84,8 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
         Stack::start(workspace, &venv, &binaries, Policies::Recorded, interrupt)
     })?;
     report.step("end to end", || {
-        let on_stack = tests.iter().filter(|test| test.package == END_TO_END);
+        let on_stack =
+            tests.iter().filter(|test| test.package == END_TO_END && test.name != RECEIVERS);
         process::run(
             workspace
                 .cargo()
@@ -88,6 +94,25 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
                 .env("RELAY_STACK", stack.file())
                 // They wait for the stack, and hardly use a processor themselves.
                 .env("RUST_TEST_THREADS", "8"),
+            interrupt,
+        )
+    })?;
+    report.step("stack down", || {
+        drop(stack);
+        Ok(())
+    })?;
+    // Secrets are a stack's: who takes them away from under other tests needs one alone. With
+    // policies in force, so that changing secrets needs no more than what is allowed.
+    let stack = report.step("stack up", || {
+        Stack::start(workspace, &venv, &binaries, Policies::Enforced, interrupt)
+    })?;
+    report.step("other receivers", || {
+        process::run(
+            workspace
+                .cargo()
+                .args(["test", "--workspace", "--locked", "--test", RECEIVERS])
+                .env("RELAY_STACK", stack.file())
+                .env("RELAY_RECEIVERS", receivers.folder()),
             interrupt,
         )
     })?;

@@ -13,6 +13,7 @@ mod demo;
 mod fuzz;
 mod http;
 mod process;
+mod receivers;
 mod stack;
 mod venv;
 mod workspace;

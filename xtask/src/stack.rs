@@ -171,7 +171,7 @@ Try:
     -d '{{\"provider\":\"zvid\",\"sourceRecordId\":\"product-123\",\"payload\":{{\"name\":\"hello\",\"duration\":10,\"visuals\":[]}}}}'
   curl -s '{api_url}/v1/jobs?sourceRecordId=product-123' \\
     -H 'authorization: Bearer {api_key}'
-  RELAY_STACK={} cargo test -p tests",
+  RELAY_STACK={} cargo test -p tests --test end_to_end",
             self.traces.address.display()
         );
     }

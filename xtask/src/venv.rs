@@ -1,4 +1,4 @@
-//! The Python side: an environment with exactly what `requirements.txt` lists.
+//! The Python side: environments with exactly what a `requirements.txt` lists.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,10 +18,20 @@ pub(crate) struct Venv {
 }
 
 impl Venv {
-    /// Answers at once when the environment is up to date, else makes it anew.
+    /// The local AWS's.
     pub(crate) fn ensure(workspace: &Workspace, interrupt: &Interrupt) -> Result<Self> {
-        let venv = Self { root: workspace.local("venv")? };
-        let requirements = workspace.path("xtask/requirements.txt");
+        Self::at(workspace, ".local/venv", "xtask/requirements.txt", interrupt)
+    }
+
+    /// Answers at once when the environment is up to date, else makes it anew.
+    pub(crate) fn at(
+        workspace: &Workspace,
+        place: &str,
+        listed: &str,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
+        let venv = Self { root: workspace.path(place) };
+        let requirements = workspace.path(listed);
         let wanted = fs::read(&requirements)?;
         // A copy, written last: a half-made environment has none.
         let installed = venv.root.join("requirements.txt");
@@ -29,11 +39,12 @@ impl Venv {
             return Ok(venv);
         }
 
-        println!("Preparing the local AWS in .local/venv (once, about half a minute) ...");
+        println!("Installing {listed} in {place} (once, about half a minute) ...");
         let python = find_python()?;
         if venv.root.exists() {
             fs::remove_dir_all(&venv.root)?;
         }
+        fs::create_dir_all(&venv.root)?;
         process::run(Command::new(python).args(["-m", "venv"]).arg(&venv.root), interrupt)
             .context(
                 "cannot make a Python environment; on Debian and Ubuntu install python3-venv",
@@ -45,7 +56,7 @@ impl Venv {
                 .arg(&requirements),
             interrupt,
         )
-        .context("cannot install xtask/requirements.txt")?;
+        .with_context(|| format!("cannot install {listed}"))?;
         fs::write(&installed, &wanted)?;
         Ok(venv)
     }
@@ -72,7 +83,7 @@ fn find_python() -> Result<&'static str> {
     match PYTHONS.into_iter().find(recent_enough) {
         Some(python) => Ok(python),
         None => bail!(
-            "the local AWS needs Python 3.11 or newer, and none of {} is one; \
+            "this needs Python 3.11 or newer, and none of {} is one; \
              install it (Debian, Ubuntu: `apt install python3 python3-venv`, \
              macOS: `brew install python@3.11`)",
             PYTHONS.join(", ")
