@@ -24,7 +24,7 @@ use crate::env::{self, EnvError};
 
 /// A healthy call takes milliseconds. Without a limit, one hung connection would hold a
 /// function until Lambda ends it, and its whole batch with it.
-const ATTEMPT: Duration = Duration::from_secs(3);
+pub(crate) const ATTEMPT: Duration = Duration::from_secs(3);
 
 /// A call may be made so often.
 const ATTEMPTS: u32 = 3;
@@ -47,17 +47,13 @@ pub fn config() -> Result<SdkConfig, EnvError> {
         .http_client(http_client_fn(|settings, _| connector(settings)))
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
         .retry_config(RetryConfig::standard())
-        .timeout_config(timeouts_within(attempt));
+        .timeout_config(timeouts(attempt));
     config.set_endpoint_url(env::optional("AWS_ENDPOINT_URL"));
     Ok(config.build())
 }
 
-/// How long a call may take.
-pub(crate) fn timeouts() -> TimeoutConfig {
-    timeouts_within(ATTEMPT)
-}
-
-fn timeouts_within(attempt: Duration) -> TimeoutConfig {
+/// How long a call may take that may take this long each time it is made.
+pub(crate) fn timeouts(attempt: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
         .operation_attempt_timeout(attempt)
         .operation_timeout(attempt.saturating_mul(ATTEMPTS))

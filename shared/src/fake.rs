@@ -266,7 +266,7 @@ impl FakeAws {
             .region(Region::new("us-east-1"))
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .retry_config(self.retries.clone())
-            .timeout_config(aws::timeouts())
+            .timeout_config(aws::timeouts(aws::ATTEMPT))
             .sleep_impl(TokioSleep::new())
             .time_source(clock::Clock)
             .http_client(http_client_fn(move |_, _| connector.clone()))

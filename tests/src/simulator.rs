@@ -91,6 +91,8 @@ impl Webhook {
 pub struct LedgerEntry {
     /// Counts the requests of all functions.
     pub seq: u64,
+    /// When it came, in Unix milliseconds.
+    pub at: i64,
     /// `dynamodb`, `sqs`, `events`, `ssm`.
     pub service: String,
     /// Such as `PutItem`.

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use bytes::Bytes;
-use chrono::Utc;
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::credential::CallbackSecret;
 use domain::id::JobId;
 use domain::signature::{SigningSecrets, WebhookSecret};
@@ -157,6 +157,21 @@ impl World {
         let mut renders = self.renders(order).await?;
         let count = renders.len();
         renders.pop().filter(|_| count == 1).with_context(|| format!("{count} renders, not one"))
+    }
+
+    /// The one render of an order, when that many callbacks about it were answered: a
+    /// provider may still wait for that when its job is over.
+    ///
+    /// # Errors
+    /// When they are not in time.
+    pub async fn called_back(&self, order: &Order, times: usize) -> Result<Render> {
+        eventually(&format!("{times} callbacks of {} answered", order.mark), async || {
+            let render = self.render(order).await?;
+            let statuses = render.callback_statuses();
+            ensure!(statuses.len() >= times, "{statuses:?}");
+            Ok(render)
+        })
+        .await
     }
 
     /// All calls to the order's provider that were about it, except status calls for a
@@ -376,17 +391,21 @@ impl World {
         self.table.jobs_of_source(&order.mark).await
     }
 
-    /// How often somebody put an event on the bus: more than once when several tell of
-    /// the same. A call whose answer was late, so that the client repeated it, is one.
+    /// How often somebody put an event on the bus that occurred at this time: more than once
+    /// when several tell of the same. A call whose answer was late, so that the client
+    /// repeated it, is one; and so is one whose caller was so slow with all of it that the
+    /// poller came to help.
     ///
     /// # Errors
     /// When the simulator does not answer.
-    pub async fn published(&self, event_id: &str) -> Result<usize> {
+    pub async fn tellers(&self, event_id: &str, occurred_at: &str) -> Result<usize> {
+        let help = DateTime::parse_from_rfc3339(occurred_at)? + TimeDelta::seconds(15);
         let requests = self.ledger(0, event_id).await?;
-        let puts = requests.into_iter().filter(|it| it.operation == "PutEvents");
-        let calls: Result<BTreeSet<_>> =
-            puts.map(|it| it.invocation.context("a call without a name")).collect();
-        Ok(calls?.len())
+        let mut puts = requests.into_iter().filter(|it| it.operation == "PutEvents");
+        let first = puts.next().context("nobody told")?;
+        let others = puts.filter(|it| it.at < help.timestamp_millis());
+        let calls: BTreeSet<_> = others.chain([first]).map(|it| it.invocation).collect();
+        Ok(calls.len())
     }
 
     /// The events of the order's job that a subscriber of the bus got so far. One that came

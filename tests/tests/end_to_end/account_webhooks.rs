@@ -1,8 +1,8 @@
 //! Webhooks that a provider's account has registered once, for all of its renders.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde_json::{Value, json};
-use tests::{Provider, World, eventually};
+use tests::{Provider, World};
 
 use crate::endings::assert_told_once;
 
@@ -21,7 +21,7 @@ async fn an_accounts_webhook_finds_the_job_that_it_is_about() -> Result<()> {
         world.end(&order).await?;
         let job = world.settled(&order).await?;
 
-        let render = world.render(&order).await?;
+        let render = world.called_back(&order, 1).await?;
         assert_eq!(render.callback_url(), None);
         assert_eq!(render.callback_statuses(), [200]);
         assert_eq!(job.states(), ["submitting", "queued", "completed"]);
@@ -44,12 +44,7 @@ async fn a_render_and_its_account_that_both_call_are_told_of_once() -> Result<()
     world.end(&order).await?;
     let job = world.settled(&order).await?;
     // Both at the end, and each once more a second later.
-    let render = eventually("all callbacks answered", async || {
-        let render = world.render(&order).await?;
-        ensure!(render.callbacks.len() >= 4, "{:?}", render.callback_statuses());
-        Ok(render)
-    })
-    .await?;
+    let render = world.called_back(&order, 4).await?;
 
     assert_eq!(render.callback_statuses(), [200; 4]);
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);

@@ -33,7 +33,7 @@ async fn confirmed(world: &World, shape: &str, encoding: &str) -> Result<()> {
     world.end(&order).await?;
     let job = world.settled(&order).await?;
 
-    let render = world.render(&order).await?;
+    let render = world.called_back(&order, 1).await?;
     let mut submitted = order.body["payload"].clone();
     submitted["client-data"]["relay_job"] = json!(order.job_id());
     let endpoint = world.callback_url(order.provider, order.job_id()).await?;

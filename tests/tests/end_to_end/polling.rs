@@ -98,7 +98,7 @@ async fn a_callback_that_outruns_the_providers_own_reads_comes_again() -> Result
     world.end(&order).await?;
     let job = world.settled(&order).await?;
 
-    let render = world.render(&order).await?;
+    let render = world.called_back(&order, 2).await?;
     assert_eq!(render.callback_statuses(), [503, 200]);
     assert_eq!(render.polls, 2);
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);

@@ -64,7 +64,7 @@ async fn a_render_whose_provider_is_asked_to_call_back_is_not_polled() -> Result
 
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
-    assert_eq!(render.callback_statuses(), [200]);
+    assert_eq!(world.called_back(&order, 1).await?.callback_statuses(), [200]);
     // Once, to confirm the callback. A poll would need somebody to be woken.
     assert_eq!(render.polls, 1);
     let requests = world.ledger(since, order.job_id().as_str()).await?;
@@ -90,7 +90,7 @@ async fn a_callback_is_confirmed_and_becomes_one_event_and_one_signed_webhook() 
     let mut submitted = order.body["payload"].clone();
     submitted["callback"] = json!(world.callback_url(order.provider, order.job_id()).await?);
     assert_eq!(render.body, submitted);
-    assert_eq!(render.callback_statuses(), [200]);
+    assert_eq!(world.called_back(&order, 1).await?.callback_statuses(), [200]);
     assert_eq!(render.polls, 1);
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Customers that ask twice, and providers that tell twice.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
-use tests::{JobView, Provider, World, eventually};
+use tests::{JobView, Provider, World};
 
 use crate::endings::assert_told_once;
 
@@ -85,12 +85,7 @@ async fn a_callback_that_comes_three_times_and_once_late_is_told_once() -> Resul
     world.end(&order).await?;
     let job = world.settled(&order).await?;
     let before = world.items(&order).await?;
-    let render = eventually("the late callback answered", async || {
-        let render = world.render(&order).await?;
-        ensure!(render.callbacks.len() >= 4, "{:?}", render.callback_statuses());
-        Ok(render)
-    })
-    .await?;
+    let render = world.called_back(&order, 4).await?;
 
     assert_eq!(render.callback_statuses(), [200; 4]);
     let bodies: Vec<&str> = render.callbacks.iter().map(|it| it.body.as_str()).collect();
@@ -117,12 +112,7 @@ async fn twice(world: &World, late_ms: u32) -> Result<()> {
     world.submit(&order).await?;
     world.end(&order).await?;
     let job = world.settled(&order).await?;
-    let statuses = eventually("both callbacks answered", async || {
-        let statuses = world.render(&order).await?.callback_statuses();
-        ensure!(statuses.len() >= 2, "{statuses:?}");
-        Ok(statuses)
-    })
-    .await?;
+    let statuses = world.called_back(&order, 2).await?.callback_statuses();
     assert_eq!(statuses, [200; 2], "{late_ms} ms");
     assert_told_once(world, &order, &job).await
 }

@@ -1,9 +1,9 @@
 //! Callbacks that their provider signs: believed when the signature holds, refused when
 //! it does not.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tests::{Order, Provider, Render, World, eventually};
+use tests::{Order, Provider, Render, World};
 
 use crate::endings::assert_told_once;
 
@@ -15,7 +15,7 @@ async fn believed(world: &World, order: &Order) -> Result<Render> {
     world.end(order).await?;
     let job = world.settled(order).await?;
 
-    let render = world.render(order).await?;
+    let render = world.called_back(order, 1).await?;
     assert_eq!(world.status_calls(&render.id).await?.len(), 0, "the provider was asked");
     assert_eq!(job.state, "completed");
     assert_eq!(job.render_job_id.as_ref(), Some(&render.id));
@@ -67,12 +67,7 @@ async fn signed_progress_moves_a_job_until_it_has_ended() -> Result<()> {
     let before = world.items(&order).await?;
 
     world.tell_progress(&order).await?;
-    let render = eventually("the late callback answered", async || {
-        let render = world.render(&order).await?;
-        ensure!(render.callbacks.len() >= 3, "{:?}", render.callback_statuses());
-        Ok(render)
-    })
-    .await?;
+    let render = world.called_back(&order, 3).await?;
     assert_eq!(render.callback_statuses(), [200; 3]);
     assert_eq!(world.items(&order).await?, before, "the late one changed something");
     assert_eq!(world.status_calls(&render.id).await?.len(), 0);
@@ -164,7 +159,7 @@ async fn an_unsigned_callback_of_renderio_is_a_hint_to_ask() -> Result<()> {
     world.end(&order).await?;
     let job = world.settled(&order).await?;
 
-    let render = world.render(&order).await?;
+    let render = world.called_back(&order, 1).await?;
     assert_eq!(render.callback_statuses(), [200]);
     assert_eq!(render.polls, 1);
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
