@@ -9,6 +9,7 @@ pub mod credential;
 pub mod delivery;
 pub mod event;
 pub mod failure;
+mod form;
 pub mod headers;
 pub mod id;
 pub mod job;

@@ -3,11 +3,11 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
-use url::form_urlencoded;
 
 use super::answer::{observe, render_id};
 use super::pointer::{Pointer, first_text};
 use super::spec::{ProviderSpec, WebhookKind};
+use crate::form;
 use crate::id::{JobId, RenderJobId};
 use crate::job::Observation;
 
@@ -37,16 +37,20 @@ pub enum InboundError {
 
 impl ProviderSpec {
     /// Reads a callback's body. A body that is no JSON is read as a form where the provider
-    /// may post forms, whatever its content type says: vendors get that header wrong.
+    /// may post forms, whatever its content type says: vendors get that header wrong. Where
+    /// one field of a form is signed, the callback is the JSON in that field, and nothing
+    /// else in the form is read: it is anybody's.
     ///
     /// # Errors
     /// When the body cannot be read, or the provider has no callbacks.
     pub fn read_callback(&self, body: &[u8], now: DateTime<Utc>) -> Result<Callback, InboundError> {
         let webhook = self.webhook.as_ref().ok_or(InboundError::NoCallbacks)?;
-        let body = match serde_json::from_slice(body) {
-            Ok(body) => body,
-            Err(_) if webhook.form => form(body).ok_or(InboundError::NotJson)?,
-            Err(_) => return Err(InboundError::NotJson),
+        let signed_field = webhook.signature.as_ref().and_then(|scheme| scheme.signed_field());
+        let body = match (signed_field, serde_json::from_slice(body)) {
+            (Some(name), _) => json_in_form(body, name).ok_or(InboundError::NotJson)?,
+            (None, Ok(body)) => body,
+            (None, Err(_)) if webhook.form => form(body).ok_or(InboundError::NotJson)?,
+            (None, Err(_)) => return Err(InboundError::NotJson),
         };
         let rule = webhook.rules.iter().find(|rule| {
             rule.when.iter().all(|(at, wanted)| {
@@ -81,9 +85,20 @@ fn form(body: &[u8]) -> Option<Value> {
     if !text.contains('=') {
         return None;
     }
-    let pairs = form_urlencoded::parse(body);
-    let members = pairs.map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())));
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let fields = form::fields(body)?.into_iter();
+    let members = fields.map(|field| (text(field.name), Value::String(text(field.value))));
     Some(Value::Object(Map::from_iter(members)))
+}
+
+/// The document in the one field of this name.
+fn json_in_form(body: &[u8], name: &str) -> Option<Value> {
+    let fields = form::fields(body)?;
+    let mut fields = fields.iter().filter(|field| field.name == name.as_bytes());
+    match (fields.next(), fields.next()) {
+        (Some(field), None) => serde_json::from_slice(&field.value).ok(),
+        (_, _) => None,
+    }
 }
 
 #[cfg(test)]
@@ -139,6 +154,43 @@ mod tests {
         let form = b"width=1920&project=WAEE8PohgVwv2teP&url=https%3A%2F%2Fa%2Fb.mp4";
         let callback = spec("json2video").read_callback(form, noon()).unwrap();
         assert_eq!((callback.kind, callback.render_job_id.map(String::from)), ended);
+    }
+
+    #[test]
+    fn a_form_may_be_multipart() {
+        let part = |name: &str, value: &str| {
+            format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let body = format!("{}{}--x--\r\n", part("width", "1920"), part("project", "p-1"));
+        let callback = spec("json2video").read_callback(body.as_bytes(), noon()).unwrap();
+        assert_eq!(callback.render_job_id.map(String::from).as_deref(), Some("p-1"));
+        let cut = &body.as_bytes()[..body.len() - 4];
+        assert_eq!(spec("json2video").read_callback(cut, noon()), Err(InboundError::NotJson));
+    }
+
+    #[test]
+    fn only_the_signed_field_of_a_form_is_read() {
+        let mut spec = spec("viralsync");
+        let scheme = json!({
+            "method": {"kind": "hmac", "hash": "sha384"},
+            "carrier": {"kind": "form", "field": "signature", "prefix": "sha384:"},
+            "encoding": "hex", "key": {"form": "text"}, "content": "{form:payload}",
+        });
+        let webhook = spec.webhook.as_mut().unwrap();
+        webhook.signature = Some(serde_json::from_value(scheme).unwrap());
+        let payload = "%7B%22jobId%22%3A%22v-1%22%2C%22status%22%3A%22running%22%7D";
+        let form = format!("status=done&signature=sha384%3Aaa&payload={payload}&jobId=v-2");
+        let callback = spec.read_callback(form.as_bytes(), noon()).unwrap();
+        assert_eq!(callback.render_job_id.map(String::from).as_deref(), Some("v-1"));
+        assert_eq!(callback.claim.unwrap().provider_status, "running");
+        for other in [
+            "{\"jobId\":\"v-1\",\"status\":\"done\"}".to_owned(),
+            "payload=text".to_owned(),
+            format!("payload={payload}&payload={payload}"),
+        ] {
+            let refused = spec.read_callback(other.as_bytes(), noon());
+            assert_eq!(refused, Err(InboundError::NotJson), "{other}");
+        }
     }
 
     #[test]

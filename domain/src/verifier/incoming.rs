@@ -1,9 +1,9 @@
 //! A request as it came: bytes, not yet believed.
 
-use percent_encoding::percent_decode;
 use serde::Deserialize;
 
 use super::Refusal;
+use crate::form;
 
 /// One request. No `Debug`: a header may be the secret itself.
 #[derive(Clone, Copy)]
@@ -66,24 +66,15 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// The decoded value of a field of an `application/x-www-form-urlencoded` body. It must
-    /// be there once, like a header.
+    /// The decoded value of a field of a form, urlencoded or multipart. It must be there
+    /// once, like a header.
     pub(super) fn form_field(&self, name: &str) -> Result<Vec<u8>, Refusal> {
-        let mut values = self.body.split(|byte| *byte == b'&').filter_map(|field| {
-            let mut halves = field.splitn(2, |byte| *byte == b'=');
-            let (key, value) = (halves.next()?, halves.next().unwrap_or_default());
-            (form_decoded(key) == name.as_bytes()).then_some(value)
-        });
-        match (values.next(), values.next()) {
+        let fields = form::fields(self.body).ok_or(Refusal::MALFORMED)?;
+        let mut fields = fields.into_iter().filter(|field| field.name == name.as_bytes());
+        match (fields.next(), fields.next()) {
             (None, _) => Err(Refusal::Missing),
-            (Some(value), None) => Ok(form_decoded(value)),
+            (Some(field), None) => Ok(field.value),
             (Some(_), Some(_)) => Err(Refusal::MALFORMED),
         }
     }
-}
-
-fn form_decoded(text: &[u8]) -> Vec<u8> {
-    let spaced: Vec<u8> =
-        text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
-    percent_decode(&spaced).collect()
 }
