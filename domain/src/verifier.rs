@@ -11,6 +11,11 @@
 //! - [`method`]: how a secret and those bytes make a signature.
 //! - [`secrets`]: the secrets in force, several at once.
 //!
+//! What no row can say: that a key is to be fetched. Keys are what the operator stored, shared
+//! secrets and public keys alike, so senders that change theirs by an id in a key set or a
+//! certificate's URL (JWT, JWS, RSA) have no row, nor have those whose format nobody has seen;
+//! decision 12 names them. Their callbacks are hints, as all are that nothing proves.
+//!
 //! What no row can switch off: malformed input is [`Verdict::Invalid`], never an error; the
 //! bytes of a header are what is signed, so numbers have one spelling; a header that occurs
 //! twice is refused; the placeholder that some senders put where a signature should be is
@@ -29,8 +34,10 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 
+use carrier::Carried;
 use content::Parts;
 use scheme::Proof;
+use secrets::Encoding;
 
 pub use incoming::Incoming;
 pub use scheme::{SchemeError, SchemeSpec, SignatureScheme};
@@ -117,19 +124,25 @@ impl SignatureScheme {
         let timestamp =
             self.timestamp.as_ref().map(|source| source.read(incoming, &carried)).transpose()?;
         let id = self.replay_id.in_header(incoming)?;
+        let token = self.token.as_ref().map(|token| token.read(incoming)).transpose()?;
 
         let (body, proved) = match &self.proof {
-            Proof::Token => (Cow::Borrowed(incoming.body), secrets.contain_any(&carried.entries)),
+            Proof::Token { encoding } => {
+                let tokens = match encoding {
+                    None => carried.entries,
+                    Some(encoding) => {
+                        decoded(&carried, *encoding)?.into_iter().map(Cow::Owned).collect()
+                    }
+                };
+                (Cow::Borrowed(incoming.body), secrets.contain_any(&tokens))
+            }
             Proof::Signed { method, encoding, content } => {
-                let signatures: Vec<Vec<u8>> =
-                    carried.entries.iter().filter_map(|entry| encoding.decode(entry)).collect();
-                if signatures.is_empty() {
-                    return Err(Refusal::MALFORMED);
-                }
+                let signatures = decoded(&carried, *encoding)?;
                 let body = content.signed_body(incoming)?;
                 let timestamp = timestamp.map(|timestamp| timestamp.written);
                 let parts = Parts { incoming, body: &body, timestamp, id };
-                let proved = method.proved(content, &parts, &signatures, secrets)?;
+                let proved =
+                    method.proved(content, &parts, &signatures, token.as_deref(), secrets)?;
                 (body, proved)
             }
         };
@@ -145,6 +158,13 @@ impl SignatureScheme {
         };
         Ok(Verdict::Verified { replay_id, signed_at: timestamp.map(|timestamp| timestamp.at) })
     }
+}
+
+/// The entries that can be decoded; there must be one.
+fn decoded(carried: &Carried<'_>, encoding: Encoding) -> Result<Vec<Vec<u8>>, Refusal> {
+    let decoded: Vec<Vec<u8>> =
+        carried.entries.iter().filter_map(|entry| encoding.decode(entry)).collect();
+    if decoded.is_empty() { Err(Refusal::MALFORMED) } else { Ok(decoded) }
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub enum Carrier {
         /// What stands before each signature: the version.
         prefix: String,
     },
-    /// A field of a form body: `signature=sha384%3A…&payload=…`.
+    /// A field of a form body, urlencoded or multipart: `signature=sha384%3A…&payload=…`.
     Form {
         /// Its name.
         field: String,

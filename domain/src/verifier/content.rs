@@ -79,6 +79,14 @@ impl Content {
         Ok(Self { pieces })
     }
 
+    /// The field of a form that is signed, when one is.
+    pub(super) fn form_field(&self) -> Option<&str> {
+        self.pieces.iter().find_map(|piece| match piece {
+            Piece::FormField(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     pub(super) fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
@@ -97,11 +105,7 @@ impl Content {
         &self,
         incoming: &Incoming<'a>,
     ) -> Result<Cow<'a, [u8]>, Refusal> {
-        let field = self.pieces.iter().find_map(|piece| match piece {
-            Piece::FormField(name) => Some(name),
-            _ => None,
-        });
-        match field {
+        match self.form_field() {
             None => Ok(Cow::Borrowed(incoming.body)),
             Some(name) => incoming.form_field(name).map(Cow::Owned),
         }

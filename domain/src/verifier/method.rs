@@ -28,7 +28,8 @@ pub enum Method {
     // The braces make serde refuse unknown members; it overlooks them in unit variants.
     /// An ed25519 signature; the secrets are public keys.
     Ed25519 {},
-    /// The shared secret itself. It says nothing about the body.
+    /// The shared secret itself: a bearer token, or `user:password` in base64 with HTTP
+    /// Basic. It says nothing about the body.
     Token {},
 }
 
@@ -57,16 +58,20 @@ pub(super) enum Signing {
 impl Signing {
     /// Whether one of the secrets made one of the signatures. Tries all of them, however
     /// early one holds.
+    ///
+    /// `token` is what the request carries beside them, where the scheme has that: it must
+    /// be of the same secret as the signature.
     pub(super) fn proved(
         self,
         content: &Content,
         parts: &Parts<'_>,
         signatures: &[Vec<u8>],
+        token: Option<&[u8]>,
         secrets: &Secrets,
     ) -> Result<bool, Refusal> {
         let mut proved = Choice::from(0);
-        for key in secrets.keys() {
-            proved |= match (self, key) {
+        for secret in secrets.all() {
+            let made = match (self, &secret.key) {
                 (Self::Hmac(hash), Key::Shared(secret)) => {
                     let message = content.fill(parts, secret)?;
                     any_equal(signatures, &hash.hmac(secret, &message))
@@ -88,6 +93,7 @@ impl Signing {
                 (Self::Hmac(_) | Self::Digest(_), Key::Public(_))
                 | (Self::Ed25519, Key::Shared(_)) => Choice::from(0),
             };
+            proved |= made & secret.admits(token);
         }
         Ok(proved.into())
     }

@@ -22,7 +22,7 @@ pub struct SchemeSpec {
     pub method: Method,
     /// Where the signatures stand.
     pub carrier: Carrier,
-    /// How a signature is written; not for a token, which is compared as it stands.
+    /// How a signature is written. A token without one is compared as it stands.
     #[serde(default)]
     pub encoding: Option<Encoding>,
     /// What a secret's text is.
@@ -33,9 +33,27 @@ pub struct SchemeSpec {
     /// Where the time of signing is; absent when none is signed.
     #[serde(default)]
     pub timestamp: Option<TimestampSource>,
+    /// What the request carries beside its signature; absent when that is all.
+    #[serde(default)]
+    pub token: Option<Token>,
     /// What tells one request from another.
     #[serde(default)]
     pub replay_id: ReplayId,
+}
+
+/// A token beside a signature, such as the user and password of HTTP Basic. Every secret then
+/// begins with it, and a colon parts it from the key.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Token {
+    /// The header that has it.
+    pub header: HeaderName,
+    /// What stands before it; not optional on the wire.
+    #[serde(default)]
+    pub prefix: String,
+    /// How it is written; absent when as it stands.
+    #[serde(default)]
+    pub encoding: Option<Encoding>,
 }
 
 /// What tells one request from another, and a copy of it from a new one.
@@ -71,13 +89,14 @@ pub struct SignatureScheme {
     pub(super) carrier: Carrier,
     pub(super) proof: Proof,
     pub(super) timestamp: Option<TimestampSource>,
+    pub(super) token: Option<Token>,
     pub(super) replay_id: ReplayId,
     key: KeyForm,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
-    Token,
+    Token { encoding: Option<Encoding> },
     Signed { method: Signing, encoding: Encoding, content: Content },
 }
 
@@ -88,10 +107,10 @@ pub enum SchemeError {
     #[error(transparent)]
     Content(#[from] ContentError),
     /// A token with what only a signature has.
-    #[error("a token signs nothing: it has neither encoding, content nor timestamp")]
+    #[error("a token signs nothing: it has neither content, timestamp nor another token")]
     TokenSigns,
-    /// A token whose secret is not compared as it stands.
-    #[error("a token is compared as it stands: its key has the form `text`")]
+    /// A token whose secret is not the token.
+    #[error("a token is the secret itself: its key has the form `text`")]
     TokenKey,
     /// A signature without its encoding or content.
     #[error("a signature needs both encoding and content")]
@@ -124,7 +143,7 @@ pub enum SchemeError {
     #[error("a timestamp can be a key only in a list of pairs, and not one of the signatures'")]
     TimestampKey,
     /// One header cannot be both.
-    #[error("the signature, the timestamp and the id need a header each")]
+    #[error("the signature, the timestamp, the id and the token need a header each")]
     SameHeader,
     /// Digits could move from the time to the body and back.
     #[error("nothing parts {{timestamp}} from the body: that needs a maxAgeSeconds")]
@@ -150,8 +169,9 @@ impl TryFrom<SchemeSpec> for SignatureScheme {
             Method::Digest { hash } => Some(Signing::Digest(hash)),
             Method::Ed25519 {} => Some(Signing::Ed25519),
         };
+        let only = spec.timestamp.is_none() && spec.token.is_none();
         let proof = match (signing, spec.encoding, &spec.content) {
-            (None, None, None) if spec.timestamp.is_none() => Proof::Token,
+            (None, encoding, None) if only => Proof::Token { encoding },
             (None, _, _) => return Err(SchemeError::TokenSigns),
             (Some(method), Some(encoding), Some(content)) => {
                 Proof::Signed { method, encoding, content: Content::parse(content)? }
@@ -162,6 +182,7 @@ impl TryFrom<SchemeSpec> for SignatureScheme {
             carrier: spec.carrier,
             proof,
             timestamp: spec.timestamp,
+            token: spec.token,
             replay_id: spec.replay_id,
             key: spec.key,
         };
@@ -180,14 +201,24 @@ impl SignatureScheme {
     /// When there is none, or one has not the form of this scheme's keys.
     pub fn parse_secrets(&self, text: &str) -> Result<Secrets, SecretsError> {
         let public = matches!(self.proof, Proof::Signed { method: Signing::Ed25519, .. });
-        Secrets::parse(text, &self.key, public)
+        Secrets::parse(text, &self.key, public, self.token.is_some())
+    }
+
+    /// The field of a form that is signed, when it is not the body as a whole: what else is
+    /// in the form is anybody's.
+    #[must_use]
+    pub fn signed_field(&self) -> Option<&str> {
+        match &self.proof {
+            Proof::Token { .. } => None,
+            Proof::Signed { content, .. } => content.form_field(),
+        }
     }
 
     /// Whether a verified request proves its body, and not only its sender.
     #[must_use]
     pub fn proves_body(&self) -> bool {
         match self.proof {
-            Proof::Token => false,
+            Proof::Token { .. } => false,
             Proof::Signed { .. } => true,
         }
     }
@@ -196,10 +227,10 @@ impl SignatureScheme {
         let carrier = self.carrier_contradiction();
         let timestamp = || self.timestamp_contradiction();
         let proof = || match &self.proof {
-            Proof::Token if matches!(self.key, KeyForm::Encoded { .. }) => {
+            Proof::Token { .. } if matches!(self.key, KeyForm::Encoded { .. }) => {
                 Some(SchemeError::TokenKey)
             }
-            Proof::Token => None,
+            Proof::Token { .. } => None,
             Proof::Signed { method, content, .. } => self
                 .key_contradiction(*method, content)
                 .or_else(|| self.content_contradiction(content)),
@@ -244,10 +275,12 @@ impl SignatureScheme {
             Some(Place::Header { header }) => Some(header),
             Some(Place::Key { .. }) | None => None,
         };
-        let id = self.replay_id.header();
-        let same = |one: Option<&HeaderName>, other| one.is_some() && one == other;
-        (same(signature, timestamp) || same(signature, id) || same(timestamp, id))
-            .then_some(SchemeError::SameHeader)
+        let token = self.token.as_ref().map(|token| &token.header);
+        let headers = [signature, timestamp, self.replay_id.header(), token];
+        let shared = |header: &&HeaderName| {
+            headers.iter().flatten().filter(|other| *other == header).count() > 1
+        };
+        headers.iter().flatten().any(shared).then_some(SchemeError::SameHeader)
     }
 
     fn key_contradiction(&self, method: Signing, content: &Content) -> Option<SchemeError> {
@@ -314,6 +347,18 @@ impl SignatureScheme {
                 _ => None,
             }
         })
+    }
+}
+
+impl Token {
+    pub(super) fn read(&self, incoming: &Incoming<'_>) -> Result<Vec<u8>, Refusal> {
+        let carrier = Carrier::Header { header: self.header.clone(), prefix: self.prefix.clone() };
+        let carried = carrier.read(incoming)?;
+        let token = carried.entries.first().ok_or(Refusal::MALFORMED)?;
+        match self.encoding {
+            None => Ok(token.to_vec()),
+            Some(encoding) => encoding.decode(token).ok_or(Refusal::MALFORMED),
+        }
     }
 }
 

@@ -45,7 +45,15 @@ pub enum KeyForm {
 
 /// All secrets in force, or public keys where the scheme has those. Never empty.
 #[derive(Clone)]
-pub struct Secrets(Vec<Key>);
+pub struct Secrets(Vec<Secret>);
+
+/// One secret.
+#[derive(Clone)]
+pub(super) struct Secret {
+    pub(super) key: Key,
+    /// The digest of the token that goes with it, where the scheme has one.
+    token: Option<[u8; 32]>,
+}
 
 /// What one secret is used as.
 #[derive(Clone)]
@@ -71,6 +79,9 @@ pub enum SecretsError {
     /// One is not encoded as the scheme says.
     #[error("a secret of this scheme is {0}")]
     Encoding(Encoding),
+    /// One lacks the token that goes with its key.
+    #[error("a secret of this scheme is a token, a colon and a key")]
+    Token,
     /// One is not a public key.
     #[error("a key of this scheme is an ed25519 public key of 32 bytes")]
     PublicKey,
@@ -120,20 +131,35 @@ impl KeyForm {
 }
 
 impl Secrets {
-    /// Reads secrets separated by commas; blanks around each are not part of it.
-    pub(super) fn parse(text: &str, form: &KeyForm, public: bool) -> Result<Self, SecretsError> {
-        let keys = text.split(',').map(str::trim).map(|text| match text {
-            "" => Err(SecretsError::Empty),
-            NO_SECRET_PROVIDED => Err(SecretsError::Placeholder),
-            text => {
-                let bytes = form.decode(text)?;
-                if public { public_key(&bytes) } else { Ok(Key::Shared(bytes)) }
-            }
+    /// Reads secrets separated by commas; blanks around each are not part of it. With
+    /// `tokens`, each is a token and a key, parted by the last colon.
+    pub(super) fn parse(
+        text: &str,
+        form: &KeyForm,
+        public: bool,
+        tokens: bool,
+    ) -> Result<Self, SecretsError> {
+        let secrets = text.split(',').map(str::trim).map(|text| {
+            let (token, key) = match text {
+                "" => return Err(SecretsError::Empty),
+                NO_SECRET_PROVIDED => return Err(SecretsError::Placeholder),
+                text if tokens => {
+                    let (token, key) = text.rsplit_once(':').ok_or(SecretsError::Token)?;
+                    if token.is_empty() || key.is_empty() {
+                        return Err(SecretsError::Token);
+                    }
+                    (Some(Sha256::digest(token).into()), key)
+                }
+                text => (None, text),
+            };
+            let bytes = form.decode(key)?;
+            let key = if public { public_key(&bytes)? } else { Key::Shared(bytes) };
+            Ok(Secret { key, token })
         });
-        keys.collect::<Result<Vec<_>, _>>().map(Self)
+        secrets.collect::<Result<Vec<_>, _>>().map(Self)
     }
 
-    pub(super) fn keys(&self) -> &[Key] {
+    pub(super) fn all(&self) -> &[Secret] {
         &self.0
     }
 
@@ -143,12 +169,23 @@ impl Secrets {
         let mut found = Choice::from(0);
         for token in tokens {
             let presented = Sha256::digest(token);
-            for key in &self.0 {
-                let Key::Shared(secret) = key else { continue };
+            for secret in &self.0 {
+                let Key::Shared(secret) = &secret.key else { continue };
                 found |= Sha256::digest(secret).ct_eq(&presented);
             }
         }
         found.into()
+    }
+}
+
+impl Secret {
+    /// Whether the token that a request carries beside its signature is this secret's.
+    pub(super) fn admits(&self, token: Option<&[u8]>) -> Choice {
+        match (&self.token, token) {
+            (None, None) => Choice::from(1),
+            (Some(own), Some(token)) => own.as_slice().ct_eq(&Sha256::digest(token)),
+            (None, Some(_)) | (Some(_), None) => Choice::from(0),
+        }
     }
 }
 

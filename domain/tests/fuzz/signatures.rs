@@ -1,6 +1,8 @@
 //! Every scheme of the verifier: mutations of requests that were signed. Whatever verifies
 //! must be one of them, whole: the same signed body, and the same verdict.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use domain::verifier::{Secrets, Verdict};
 use url::form_urlencoded;
 
@@ -44,10 +46,14 @@ impl Sender {
         Self { row, secrets, secret_texts, requests: requests.into() }
     }
 
-    /// What the signature is about: the body, or the one field of it that is signed.
+    /// What the signature is about: the body, or the one field of it that is signed. Of
+    /// multipart only the verdict can tell, by the hash in it.
     fn signed_part(&self, wire: &Wire) -> Vec<u8> {
         let content = self.row.raw["content"].as_str().unwrap_or_default();
         let Some((_, rest)) = content.split_once("{form:") else { return wire.body.clone() };
+        if wire.body.starts_with(b"--") {
+            return Vec::new();
+        }
         let field = rest.split_once('}').unwrap().0;
         let fields = form_urlencoded::parse(&wire.body).filter(|(name, _)| name == field);
         // All of them: one that is there twice may be read as either.
@@ -100,7 +106,10 @@ impl Sender {
         if self.row.is_token() {
             let known = |value: &[u8]| {
                 let text = String::from_utf8_lossy(value);
-                self.secret_texts.iter().any(|secret| text.contains(secret))
+                let written = |secret: &String| {
+                    text.contains(secret) || text.contains(&STANDARD.encode(secret))
+                };
+                self.secret_texts.iter().any(written)
             };
             assert!(wire.headers.iter().any(|(_, value)| known(value)), "{wire:?}");
             return true;

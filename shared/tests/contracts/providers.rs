@@ -268,7 +268,7 @@ fn every_alternative_that_the_schema_offers_is_understood() {
                 json!({"method": {"kind": "hmac", "hash": "sha1"}}),
                 json!({"method": {"kind": "digest", "hash": "sha512"}, "content": "{body}{secret}"}),
                 json!({"method": {"kind": "ed25519"}, "key": bytes}),
-                json!({"method": {"kind": "token"}, "encoding": null, "content": null}),
+                json!({"method": {"kind": "token"}, "encoding": "base64", "content": null}),
             ]),
         ),
         (

@@ -67,15 +67,23 @@ fn contradictions_are_refused_with_a_sentence() {
         (json!({"content": "{header:a b}.{body}"}), "`a b` is not the name of a header"),
         (
             json!({"method": token}),
-            "a token signs nothing: it has neither encoding, content nor timestamp",
+            "a token signs nothing: it has neither content, timestamp nor another token",
         ),
         (
             json!({"method": token, "encoding": null, "content": null, "timestamp": clock()}),
-            "a token signs nothing: it has neither encoding, content nor timestamp",
+            "a token signs nothing: it has neither content, timestamp nor another token",
+        ),
+        (
+            json!({"method": token, "content": null, "token": {"header": "x-token"}}),
+            "a token signs nothing: it has neither content, timestamp nor another token",
         ),
         (
             json!({"method": token, "encoding": null, "content": null, "key": bytes}),
-            "a token is compared as it stands: its key has the form `text`",
+            "a token is the secret itself: its key has the form `text`",
+        ),
+        (
+            json!({"token": {"header": "X-Sig"}}),
+            "the signature, the timestamp, the id and the token need a header each",
         ),
         (json!({"encoding": null}), "a signature needs both encoding and content"),
         (json!({"content": null}), "a signature needs both encoding and content"),
@@ -141,18 +149,18 @@ fn contradictions_are_refused_with_a_sentence() {
                 "content": "{timestamp}.{body}", "timestamp": clock(),
                 "carrier": {"kind": "header", "header": "X-Time"},
             }),
-            "the signature, the timestamp and the id need a header each",
+            "the signature, the timestamp, the id and the token need a header each",
         ),
         (
             json!({"content": "{id}.{body}", "replayId": id_in("X-Sig")}),
-            "the signature, the timestamp and the id need a header each",
+            "the signature, the timestamp, the id and the token need a header each",
         ),
         (
             json!({
                 "content": "{id}.{timestamp}.{body}", "timestamp": clock(),
                 "replayId": id_in("x-time"),
             }),
-            "the signature, the timestamp and the id need a header each",
+            "the signature, the timestamp, the id and the token need a header each",
         ),
         (
             json!({"content": "{timestamp}{body}", "timestamp": timeless_clock()}),
@@ -186,6 +194,8 @@ fn unknown_words_are_refused() {
         json!({"method": {"kind": "ed25519", "hash": "sha256"}}),
         json!({"method": {"kind": "rsa"}}),
         json!({"key": {"form": "text", "prefix": "whsec_"}}),
+        json!({"token": {}}),
+        json!({"token": {"header": "x-token", "kind": "basic"}}),
         json!({"carrier": {"kind": "header", "header": ""}}),
         json!({"carrier": {"kind": "header", "header": "x-sig", "keys": ["v1"]}}),
         json!({"carrier": {"kind": "pairs", "header": "x-sig", "separator": "|", "keys": ["v1"]}}),

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::sender::{ID, NOON, PAYLOAD, Row, Wire, encoded, noon, row, rows};
+use super::sender::{Form, ID, NOON, PAYLOAD, Row, Sealed, Wire, encoded, noon, row, rows};
 use crate::verifier::{Reason, Verdict};
 
 const MALFORMED: Verdict = Verdict::Invalid(Reason::Malformed);
@@ -188,6 +188,95 @@ fn form_fields_there_twice_are_invalid() {
         }
         let more = Wire { headers: Vec::new(), body: format!("{text}&other=1").into_bytes() };
         assert_eq!(verdict(&row, &more), verdict(&row, &wire), "{sender}");
+    }
+}
+
+#[test]
+fn parts_of_a_form_there_twice_or_cut_off_are_invalid() {
+    for row in rows().into_iter().filter(|row| row.form == Form::Multipart) {
+        let wire = row.wire(&row.seal(&[1]));
+        let text = String::from_utf8(wire.body.clone()).unwrap();
+        let body = |body: String| Wire { headers: Vec::new(), body: body.into_bytes() };
+        for name in ["signature", "transloadit", "other"] {
+            let part =
+                format!("--bound-ary\r\nContent-Disposition: form-data; name={name}\r\n\r\nx");
+            let first = verdict(&row, &body(format!("{part}\r\n{text}")));
+            let last = text.replace("--bound-ary--", &format!("{part}\r\n--bound-ary--"));
+            for verdict in [first, verdict(&row, &body(last))] {
+                match name {
+                    "other" => assert!(verified(&verdict), "{}", row.sender),
+                    _ => assert_eq!(verdict, MALFORMED, "{} {name}", row.sender),
+                }
+            }
+        }
+        // Without its last line it may have been cut; nothing less is a form.
+        let (most, _) = text.split_at(text.len() - "--\r\n".len());
+        assert_eq!(verdict(&row, &body(most.to_owned())), MALFORMED, "{}", row.sender);
+    }
+}
+
+#[test]
+fn a_copy_is_known_by_its_id_and_another_request_has_another() {
+    for row in rows() {
+        let id = |payload: &[u8], id: &str| {
+            let wire = row.wire(&row.seal_with(payload, id, &row.stamp(NOON), &[1]));
+            match verdict(&row, &wire) {
+                Verdict::Verified { replay_id, .. } => replay_id,
+                other => panic!("{} {other:?}", row.sender),
+            }
+        };
+        assert_eq!(id(PAYLOAD, ID), id(PAYLOAD, ID), "{}", row.sender);
+        assert_ne!(id(PAYLOAD, ID), id(b"{\"id\":\"r-2\"}", "msg_2"), "{}", row.sender);
+        assert!(!id(b"{}", ID).is_empty(), "{}", row.sender);
+    }
+}
+
+#[test]
+fn a_token_beside_a_signature_must_be_of_the_same_secret() {
+    let row = row("marqeta-basic");
+    let sealed = row.seal(&[1]);
+    let verdict = |sealed: &Sealed, numbers: &[u8]| {
+        row.wire(sealed).verify(&row, &row.secrets(numbers), noon())
+    };
+    assert!(verified(&verdict(&sealed, &[2, 1])));
+    let others = Sealed { token: row.seal(&[2]).token, ..sealed.clone() };
+    assert_eq!(verdict(&others, &[1, 2]), MISMATCH, "both are in force, each with its own key");
+    for at in 0..sealed.token.len() {
+        let mut tampered = sealed.clone();
+        tampered.token[at] ^= 1;
+        assert_eq!(verdict(&tampered, &[1]), MISMATCH, "{at}");
+    }
+    let wire = row.wire(&sealed);
+    for (value, expected) in [
+        (&b"Basic"[..], MALFORMED),
+        (b"Basic ", MALFORMED),
+        (b"Basic !", MALFORMED),
+        (b"Bearer eA==", MALFORMED),
+        (b"Basic NO_SECRET_PROVIDED", Verdict::Invalid(Reason::NoSecretProvided)),
+        (b"Basic eA==", MISMATCH),
+    ] {
+        let wire = wire.with("Authorization", value);
+        assert_eq!(wire.verify(&row, &row.secrets(&[1]), noon()), expected, "{value:?}");
+    }
+    for lacking in ["key", ":key", "token:", "user:password:"] {
+        let error = row.scheme.parse_secrets(lacking).unwrap_err().to_string();
+        assert_eq!(error, "a secret of this scheme is a token, a colon and a key", "{lacking}");
+    }
+}
+
+#[test]
+fn http_basic_is_user_and_password() {
+    let row = row("deepgram-basic");
+    let secrets = row.scheme.parse_secrets("user:pass").unwrap();
+    let bare = Wire { headers: Vec::new(), body: b"{}".to_vec() };
+    let verdict =
+        |value: &str| bare.with("Authorization", value.as_bytes()).verify(&row, &secrets, noon());
+    assert!(verified(&verdict("Basic dXNlcjpwYXNz")));
+    for wrong in ["Basic dXNlcjpwYXNzIA==", "Basic dXNlcjpwYXM=", "Basic eA=="] {
+        assert_eq!(verdict(wrong), MISMATCH, "{wrong}");
+    }
+    for malformed in ["Basic user:pass", "Basic dXNlcjpwYXN", "dXNlcjpwYXNz", "Basic"] {
+        assert_eq!(verdict(malformed), MALFORMED, "{malformed}");
     }
 }
 

@@ -30,6 +30,15 @@ pub(super) struct Row {
     pub(super) sender: String,
     pub(super) scheme: SignatureScheme,
     pub(super) raw: Value,
+    /// How it writes a form, if it sends one.
+    pub(super) form: Form,
+}
+
+/// The two ways to write a form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    UrlEncoded,
+    Multipart,
 }
 
 /// What is sent, before it is written into headers.
@@ -39,6 +48,8 @@ pub(super) struct Sealed {
     pub(super) id: String,
     pub(super) timestamp: String,
     pub(super) signatures: Vec<Vec<u8>>,
+    /// What goes beside the signature, where the row has that.
+    pub(super) token: Vec<u8>,
 }
 
 /// What is sent.
@@ -48,11 +59,18 @@ pub(super) struct Wire {
     pub(super) body: Vec<u8>,
 }
 
+/// The rows of the table; those that read a form twice, because there are two ways to write
+/// one.
 pub(super) fn rows() -> Vec<Row> {
     let rows: Vec<Value> = serde_json::from_str(include_str!("../schemes.json")).unwrap();
-    rows.iter()
-        .map(|row| Row::new(row["sender"].as_str().unwrap(), row["scheme"].clone()))
-        .collect()
+    let rows = rows.iter().flat_map(|row| {
+        let row = Row::new(row["sender"].as_str().unwrap(), row["scheme"].clone());
+        let sender = format!("{}, multipart", row.sender);
+        let multipart = Row { sender, form: Form::Multipart, ..row.clone() };
+        let multipart = row.raw["content"].to_string().contains("{form:").then_some(multipart);
+        [Some(row), multipart]
+    });
+    rows.flatten().collect()
 }
 
 pub(super) fn row(sender: &str) -> Row {
@@ -63,7 +81,7 @@ impl Row {
     pub(super) fn new(sender: &str, raw: Value) -> Self {
         let scheme = serde_json::from_value(raw.clone())
             .unwrap_or_else(|error| panic!("{sender}: {error}\n{raw}"));
-        Self { sender: sender.to_owned(), scheme, raw }
+        Self { sender: sender.to_owned(), scheme, raw, form: Form::UrlEncoded }
     }
 
     pub(super) fn is_token(&self) -> bool {
@@ -101,6 +119,19 @@ impl Row {
 
     /// The text by which the receiver knows secret `number`.
     pub(super) fn secret_text(&self, number: u8) -> String {
+        let key = self.key_text(number);
+        match self.raw["token"].is_object() {
+            true => format!("{}:{key}", Self::token_text(number)),
+            false => key,
+        }
+    }
+
+    /// A password may have colons.
+    fn token_text(number: u8) -> String {
+        format!("user-{number}:pass:word")
+    }
+
+    fn key_text(&self, number: u8) -> String {
         let bytes = match self.raw["method"]["kind"].as_str() {
             Some("ed25519") => *Self::signer(number).pk,
             _ => Self::key_bytes(number),
@@ -133,7 +164,7 @@ impl Row {
         numbers: &[u8],
     ) -> Sealed {
         let signatures = numbers.iter().map(|number| {
-            let text = self.secret_text(*number);
+            let text = self.key_text(*number);
             let shared = match self.raw["key"]["form"].as_str() {
                 Some("text") => text.into_bytes(),
                 _ => Self::key_bytes(*number).to_vec(),
@@ -153,6 +184,7 @@ impl Row {
             id: id.to_owned(),
             timestamp: timestamp.to_owned(),
             signatures: signatures.collect(),
+            token: Self::token_text(numbers[0]).into_bytes(),
         }
     }
 
@@ -221,19 +253,51 @@ impl Row {
             headers.push((header.to_uppercase(), value.clone().into_bytes()));
         }
 
-        let mut form = form_urlencoded::Serializer::new(String::new());
-        if let Some(field) = carrier["field"].as_str() {
-            form.append_pair(field, &value);
+        let token = &self.raw["token"];
+        if let Some(header) = token["header"].as_str() {
+            let prefix = token["prefix"].as_str().unwrap_or_default();
+            let encoding = token["encoding"].as_str().unwrap_or("none");
+            let text = format!("{prefix}{}", encoded(encoding, &sealed.token));
+            headers.push((header.to_uppercase(), text.into_bytes()));
         }
+
+        let own = carrier["field"].as_str().map(|field| (field, value.into_bytes()));
         let body = match content.split_once("{form:") {
             None => sealed.payload.clone(),
             Some((_, rest)) => {
                 let field = rest.split_once('}').unwrap().0;
-                form.append_pair(field, std::str::from_utf8(&sealed.payload).unwrap());
-                form.finish().into_bytes()
+                self.form.written(own.into_iter().chain([(field, sealed.payload.clone())]))
             }
         };
         Wire { headers, body }
+    }
+}
+
+impl Form {
+    pub(super) fn written<'a>(
+        self,
+        fields: impl IntoIterator<Item = (&'a str, Vec<u8>)>,
+    ) -> Vec<u8> {
+        match self {
+            Self::UrlEncoded => {
+                let mut form = form_urlencoded::Serializer::new(String::new());
+                for (name, value) in fields {
+                    form.append_pair(name, std::str::from_utf8(&value).unwrap());
+                }
+                form.finish().into_bytes()
+            }
+            Self::Multipart => {
+                let mut body = Vec::new();
+                for (name, value) in fields {
+                    let head = format!("Content-Disposition: form-data; name=\"{name}\"");
+                    body.extend(format!("--bound-ary\r\n{head}\r\n\r\n").into_bytes());
+                    body.extend(value);
+                    body.extend(b"\r\n");
+                }
+                body.extend(b"--bound-ary--\r\n");
+                body
+            }
+        }
     }
 }
 
