@@ -21,7 +21,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use domain::address::{ReceiverUrl, TargetPolicy};
 use http::header::{HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
@@ -248,21 +248,28 @@ impl Receivers {
         }
     }
 
+    /// Reads the answer's body as far as the limits go, and keeps its start.
     async fn read(&self, response: Response<Incoming>, deadline: Instant) -> Answer {
         let (head, mut body) = response.into_parts();
-        let mut bytes = BytesMut::new();
-        while bytes.len() < self.limits.body
-            && let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await
-        {
-            if let Some(data) = frame.data_ref() {
-                bytes.extend_from_slice(data);
+        // Three bytes more, so that a character across the limit is not half there.
+        let most = self.limits.excerpt + 3;
+        let (mut start, mut length) = (Vec::new(), 0);
+        let reading = async {
+            while length < self.limits.body
+                && let Some(Ok(frame)) = body.frame().await
+            {
+                let Some(data) = frame.data_ref() else { continue };
+                length += data.len();
+                start.extend_from_slice(data.get(..most - start.len()).unwrap_or(data));
             }
-        }
+        };
+        // Out of time or at its end: what is there is what counts.
+        let _ = timeout_at(deadline, reading).await;
         Answer {
             status: head.status,
             retry_after: hint(&head.headers, &RETRY_AFTER),
             webhook_delivery: hint(&head.headers, &WEBHOOK_DELIVERY),
-            excerpt: excerpt(&bytes, self.limits.excerpt),
+            excerpt: excerpt(&start, self.limits.excerpt),
         }
     }
 }
@@ -297,9 +304,7 @@ fn hint(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 
 /// The first `limit` bytes as text, cut between characters.
 fn excerpt(bytes: &[u8], limit: usize) -> String {
-    // Three bytes more, so that a character across the limit is not half there.
-    let start = bytes.get(..limit + 3).unwrap_or(bytes);
-    let mut text = String::from_utf8_lossy(start).into_owned();
+    let mut text = String::from_utf8_lossy(bytes).into_owned();
     text.truncate(text.floor_char_boundary(limit));
     text
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use chrono::TimeDelta;
-use domain::address::TargetPolicy;
+use domain::address::{PrivateHosts, PrivateNetworks, ReceiverPorts, TargetPolicy};
 use lambda_runtime::Error;
 
 use crate::bus::Bus;
@@ -98,10 +98,20 @@ impl Setup {
 /// Which receivers this stack may post to.
 ///
 /// # Errors
-/// When the setting is wrong; the error names it.
+/// When a setting is wrong; the error names it.
 pub fn target_policy() -> Result<TargetPolicy, EnvError> {
-    Ok(match env::flag("ALLOW_INSECURE_TARGETS")? {
-        true => TargetPolicy::local_use(),
-        false => TargetPolicy::public(),
-    })
+    let ports = env::parsed("RECEIVER_PORTS", ReceiverPorts::default(), ReceiverPorts::parse)?;
+    let none = PrivateNetworks::default();
+    let networks = env::parsed("PRIVATE_RECEIVER_NETWORKS", none, PrivateNetworks::parse)?;
+    let none = PrivateHosts::default();
+    let hosts = env::parsed("PRIVATE_RECEIVER_HOSTS", none, PrivateHosts::parse)?;
+    let plain_http = env::flag("ALLOW_HTTP_RECEIVERS")?;
+    if env::flag("ALLOW_INSECURE_TARGETS")? {
+        return Ok(TargetPolicy::local_use());
+    }
+    let policy = TargetPolicy::public()
+        .with_ports(ports)
+        .with_private_networks(networks)
+        .with_private_hosts(hosts);
+    Ok(if plain_http { policy.with_plain_http() } else { policy })
 }

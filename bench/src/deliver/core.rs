@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use chrono::Utc;
-use domain::address::{ReceiverUrl, TargetPolicy};
+use domain::address::{ReceiverPorts, ReceiverUrl, TargetPolicy};
 use domain::delivery::{Attempt, Consequence, Delivery, Outcome};
 use domain::retry::DeliverySchedule;
 use domain::signature::SigningSecrets;
@@ -27,9 +27,10 @@ pub(super) struct Core {
 }
 
 /// What a deployed stack allows, and the receivers of this run beside it.
-pub(super) fn policy(port: u16) -> TargetPolicy {
+pub(super) fn policy(port: u16) -> Result<TargetPolicy> {
     let here = IpNet::from(IpAddr::from(Ipv4Addr::LOCALHOST));
-    TargetPolicy::public().with_ports([port]).with_networks([here])
+    let port = ReceiverPorts::parse(&port.to_string())?;
+    Ok(TargetPolicy::public().with_ports(port).with_networks([here]))
 }
 
 /// The product's client for receivers, with every name on this machine.
@@ -47,10 +48,10 @@ impl Resolve for AllHere {
 }
 
 impl Core {
-    pub(super) fn new(port: u16, tls: ClientConfig, secrets: SigningSecrets) -> Self {
-        let policy = policy(port);
+    pub(super) fn new(port: u16, tls: ClientConfig, secrets: SigningSecrets) -> Result<Self> {
+        let policy = policy(port)?;
         let receivers = receivers(tls, policy.clone());
-        Self { secrets, policy, receivers, schedule: DeliverySchedule::default() }
+        Ok(Self { secrets, policy, receivers, schedule: DeliverySchedule::default() })
     }
 
     /// Makes these deliveries at once and waits for all of them.

@@ -27,13 +27,13 @@ pub(super) struct Handler {
 }
 
 impl Handler {
-    pub(super) fn new(port: u16, tls: ClientConfig, secret: &str) -> Self {
+    pub(super) fn new(port: u16, tls: ClientConfig, secret: &str) -> Result<Self> {
         let fake = FakeAws::new(&[("webhook-secrets", secret)]);
         // Read once, and then out of a cache.
         let secrets = fake.secrets();
         let aws = TimedAws::new(fake);
         let config = aws.config();
-        let policy = core::policy(port);
+        let policy = core::policy(port)?;
         let deliverer = Deliverer {
             store: Store::new(
                 aws_sdk_dynamodb::Client::new(&config),
@@ -50,7 +50,7 @@ impl Handler {
             policy,
             schedule: DeliverySchedule::default(),
         };
-        Self { aws, deliverer }
+        Ok(Self { aws, deliverer })
     }
 
     /// Stores these deliveries and answers the invocations that will make them.

@@ -232,8 +232,8 @@ impl Senders {
         let client = tls::client(&options.certificate)?;
         Ok(Self {
             floor: Floor::new(options.port, client.clone(), at_once),
-            core: Core::new(options.port, client.clone(), SigningSecrets::parse(&secret)?),
-            handler: Handler::new(options.port, client, &secret),
+            core: Core::new(options.port, client.clone(), SigningSecrets::parse(&secret)?)?,
+            handler: Handler::new(options.port, client, &secret)?,
             port: options.port,
             at_once,
             made: 0,

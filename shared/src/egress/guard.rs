@@ -86,7 +86,7 @@ impl Service<Uri> for GuardedConnector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         if let Some(literal) = literal_host(&uri)
-            && let Err(error) = self.policy.vet(&[literal])
+            && let Err(error) = self.policy.vet_literal(literal)
         {
             return async move { Err(DialError(LookupError::from(error).into())) }.boxed();
         }
@@ -119,16 +119,16 @@ impl Service<Name> for VettingResolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let mut name = name.as_str().to_owned();
+        let mut complete = name.as_str().to_owned();
         // Otherwise resolv.conf's search domains are tried too.
-        if !self.policy.allows_local_names() && !name.ends_with('.') {
-            name.push('.');
+        if !self.policy.allows_local_names() && !complete.ends_with('.') {
+            complete.push('.');
         }
         let (answer, policy, budget) =
-            (self.resolver.resolve(name), Arc::clone(&self.policy), self.budget);
+            (self.resolver.resolve(complete), Arc::clone(&self.policy), self.budget);
         async move {
             let answers = timeout(budget, answer).await.map_err(|_| LookupError::Slow)??;
-            let vetted = policy.vet(&answers)?;
+            let vetted = policy.vet_name(name.as_str(), &answers)?;
             // The connector puts the URL's port in.
             let dialable = vetted.as_slice().iter().map(|&ip| SocketAddr::new(ip, 0));
             Ok(dialable.collect::<Vec<_>>().into_iter())

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc as threads};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -10,10 +10,27 @@ use futures_util::future::BoxFuture;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use super::Resolve;
+
+/// Keeps paused time from running ahead while sockets are waited for: it moves by
+/// `advance` alone.
+pub(super) struct StillClock {
+    _held: threads::Sender<()>,
+}
+
+impl StillClock {
+    pub(super) fn hold() -> Self {
+        let (held, released) = threads::channel::<()>();
+        // While a blocking task runs, tokio does not advance by itself.
+        drop(spawn_blocking(move || released.recv()));
+        Self { _held: held }
+    }
+}
 
 /// The name on the [`Certificate`].
 pub(super) const NAME: &str = "receiver.example";
@@ -46,7 +63,7 @@ impl Reply {
 /// A server that gives the replies in order, one per request, and repeats the last.
 pub(super) struct TestServer {
     pub(super) address: SocketAddr,
-    seen: Arc<Mutex<Seen>>,
+    seen: watch::Sender<Seen>,
 }
 
 /// What a server was sent.
@@ -71,14 +88,14 @@ impl TestServer {
     async fn start(replies: Vec<Reply>, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let shared = Arc::clone(&seen);
+        let seen = watch::Sender::new(Seen::default());
+        let shared = seen.clone();
         tokio::spawn(async move {
             let replies = Arc::new(replies);
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                shared.lock().unwrap().connections += 1;
-                let (replies, seen, tls) = (Arc::clone(&replies), Arc::clone(&shared), tls.clone());
+                shared.send_modify(|seen| seen.connections += 1);
+                let (replies, seen, tls) = (Arc::clone(&replies), shared.clone(), tls.clone());
                 tokio::spawn(async move {
                     match tls {
                         None => serve(stream, &replies, &seen).await,
@@ -101,17 +118,19 @@ impl TestServer {
     }
 
     pub(super) fn seen(&self) -> Seen {
-        self.seen.lock().unwrap().clone()
+        self.seen.borrow().clone()
+    }
+
+    /// Waits until it was sent so many requests.
+    pub(super) async fn requests(&self, count: usize) {
+        let mut seen = self.seen.subscribe();
+        seen.wait_for(|seen| seen.requests.len() >= count).await.unwrap();
     }
 
     /// Waits until an endless reply was cut short, and says after how many bytes.
     pub(super) async fn cut_short(&self) -> usize {
-        loop {
-            if let Some(sent) = self.seen().sent_endlessly {
-                return sent;
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
+        let mut seen = self.seen.subscribe();
+        seen.wait_for(|seen| seen.sent_endlessly.is_some()).await.unwrap().sent_endlessly.unwrap()
     }
 }
 
@@ -127,7 +146,7 @@ pub(super) fn nobody() -> (TcpSocket, SocketAddr) {
 /// back to its pool, notice that one was closed. All of them run on the test's own thread.
 pub(super) async fn settle() {
     for _ in 0..200 {
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
 }
 
@@ -143,17 +162,59 @@ pub(super) async fn no_tls() -> SocketAddr {
     address
 }
 
+/// A server that takes connections, tells of each, and says nothing.
+pub(super) async fn mute() -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (connected, connections) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // The client's first bytes: it is waiting for ours now.
+            let _ = stream.read_u8().await;
+            open.push(stream);
+            let _ = connected.send(());
+        }
+    });
+    (address, connections)
+}
+
+/// A server that answers a TLS 1.1 hello (RFC 4346 §7.4.1.3) to whatever it is offered, and
+/// tells what is said to that.
+pub(super) async fn old_tls() -> (SocketAddr, mpsc::UnboundedReceiver<Vec<u8>>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, said) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 5];
+            stream.read_exact(&mut head).await.unwrap();
+            let mut hello = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
+            stream.read_exact(&mut hello).await.unwrap();
+
+            // Version 3.2, random, no session, TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, null.
+            let body = [&[3, 2][..], &[7; 32], &[0], &[0xc0, 0x13], &[0]].concat();
+            let length = u8::try_from(body.len()).unwrap();
+            let message = [&[2, 0, 0, length][..], &body].concat();
+            let record = [&[0x16, 3, 2, 0, length + 4][..], &message].concat();
+            stream.write_all(&record).await.unwrap();
+
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer).await;
+            let _ = sender.send(answer);
+        }
+    });
+    (address, said)
+}
+
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     replies: &[Reply],
-    seen: &Mutex<Seen>,
+    seen: &watch::Sender<Seen>,
 ) -> io::Result<()> {
     while let Some(request) = read_request(&mut stream).await? {
-        let reply = {
-            let mut seen = seen.lock().unwrap();
-            seen.requests.push(request);
-            replies[(seen.requests.len() - 1).min(replies.len() - 1)].clone()
-        };
+        seen.send_modify(|seen| seen.requests.push(request));
+        let reply = replies[(seen.borrow().requests.len() - 1).min(replies.len() - 1)].clone();
         match reply {
             Reply::Bytes(bytes) => stream.write_all(&bytes).await?,
             Reply::Last(bytes) => {
@@ -165,9 +226,12 @@ async fn serve(
                 stream.write_all(first.as_bytes()).await?;
                 while stream.write_all(then.as_bytes()).await.is_ok() {
                     sent += then.len();
-                    sleep(pause).await;
+                    match pause {
+                        Duration::ZERO => yield_now().await,
+                        pause => sleep(pause).await,
+                    }
                 }
-                seen.lock().unwrap().sent_endlessly = Some(sent);
+                seen.send_modify(|seen| seen.sent_endlessly = Some(sent));
                 return Ok(());
             }
             Reply::HangUp => return Ok(()),

@@ -1,35 +1,24 @@
-use std::net::IpAddr;
+//! Real sockets, and time that stands still until a test moves it: no outcome depends on
+//! how quick the machine is.
 
+use std::net::{IpAddr, TcpListener};
+use std::process::Command;
+
+use domain::address::ReceiverPorts;
 use proptest::prelude::*;
-use tokio::net::TcpListener;
-use tokio::time::timeout;
+use serde_json::Value;
+use tokio::time::advance;
 
 use super::test_server::{
-    Answers, Certificate, NAME, Reply, ScriptedResolver, TestServer, no_tls, nobody, settle,
+    Answers, Certificate, NAME, Reply, ScriptedResolver, StillClock, TestServer, mute, no_tls,
+    nobody, old_tls, settle,
 };
 use super::*;
 
-/// More than the busiest machine's loopback takes.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// For what would take for ever.
-const LIMIT: Duration = Duration::from_millis(300);
-
-/// As if time were no matter; each test that waits for a limit to pass says which.
-fn patient() -> Limits {
-    Limits { attempt: PATIENCE, dns: PATIENCE, connect: PATIENCE, ..Limits::default() }
-}
-
 /// Posts anywhere, as on a developer's machine.
 fn local_receivers() -> Receivers {
-    receivers_within(PATIENCE)
-}
-
-/// The same, with that long for an attempt.
-fn receivers_within(attempt: Duration) -> Receivers {
-    let limits = Limits { attempt, ..patient() };
-    let resolver = Arc::new(SystemResolver);
-    Receivers::with_parts(resolver, web_tls().unwrap(), TargetPolicy::local_use(), limits)
+    let (resolver, tls) = (Arc::new(SystemResolver), web_tls().unwrap());
+    Receivers::with_parts(resolver, tls, TargetPolicy::local_use(), Limits::default())
 }
 
 /// Posts by TLS to public addresses, of which 127.0.0.1 is made one.
@@ -42,20 +31,17 @@ struct Guarded {
 
 impl Guarded {
     async fn new(resolver: ScriptedResolver, replies: Vec<Reply>) -> Self {
-        Self::within(patient(), resolver, replies).await
-    }
-
-    async fn within(limits: Limits, resolver: ScriptedResolver, replies: Vec<Reply>) -> Self {
         let certificate = Certificate::new();
         let server = TestServer::tls(replies, &certificate).await;
+        let port = server.address.port().to_string();
         let policy = TargetPolicy::public()
-            .with_ports([server.address.port()])
+            .with_ports(ReceiverPorts::parse(&port).unwrap())
             .with_networks(["127.0.0.1/32".parse().unwrap()]);
         let receivers = Receivers::with_parts(
             Arc::new(resolver.clone()),
             certificate.client.clone(),
             policy.clone(),
-            limits,
+            Limits::default(),
         );
         Self { receivers, resolver, server, policy }
     }
@@ -76,11 +62,12 @@ fn outgoing(url: &ReceiverUrl) -> Outgoing<'_> {
 
 async fn post_to(receivers: &Receivers, url: &str) -> Answered {
     let url = ReceiverUrl::parse(url, &TargetPolicy::local_use()).unwrap();
-    timeout(PATIENCE * 2, receivers.post(outgoing(&url))).await.expect("ends by itself")
+    receivers.post(outgoing(&url)).await
 }
 
 /// Posts to a plain server that gives these replies.
 async fn post_and_get(replies: Vec<Reply>) -> (Outcome, TestServer) {
+    let _still = StillClock::hold();
     let server = TestServer::plain(replies).await;
     let answered = post_to(&local_receivers(), &server.url("/hook")).await;
     (answered.outcome, server)
@@ -97,7 +84,7 @@ fn failed(class: FailureClass) -> Outcome {
     Outcome::Failure(class)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn delivers_the_exact_request_and_hands_back_the_answer() {
     let (outcome, server) = post_and_get(vec![Reply::text(
         "HTTP/1.1 503 Busy\r\nretry-after: 120\r\nwebhook-delivery: disable\r\ncontent-length: 5\r\n\r\nlater",
@@ -120,74 +107,94 @@ async fn delivers_the_exact_request_and_hands_back_the_answer() {
     assert_eq!(server.seen().requests, [request]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_redirect_is_an_answer_and_goes_nowhere() {
-    for status in [301, 302, 307, 308] {
-        let (outcome, server) = post_and_get(vec![Reply::text(&format!(
-            "HTTP/1.1 {status} Moved\r\nlocation: /second\r\ncontent-length: 0\r\n\r\n"
-        ))])
-        .await;
+    for status in [300, 301, 302, 303, 304, 305, 307, 308] {
+        for location in ["location: /second\r\n", "location: http://127.0.0.2/\r\n", ""] {
+            let reply = format!("HTTP/1.1 {status} Moved\r\n{location}content-length: 0\r\n\r\n");
+            let (outcome, server) = post_and_get(vec![Reply::text(&reply)]).await;
 
-        assert_eq!(answer(outcome).status.as_u16(), status);
-        assert_eq!(server.seen().requests.len(), 1);
-    }
-}
-
-#[tokio::test]
-async fn a_dripping_body_ends_in_time_with_the_status_it_had() {
-    let dripping = Reply::Endless {
-        first: "HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n",
-        then: "x".to_owned(),
-        pause: Duration::from_millis(20),
-    };
-    // A busy machine may need longer until the first drops are there.
-    for limit in [500, 5_000, 50_000].map(Duration::from_millis) {
-        let server = TestServer::plain(vec![dripping.clone()]).await;
-        let answered = post_to(&receivers_within(limit), &server.url("/hook")).await;
-
-        assert!(answered.duration >= limit, "{:?}", answered.duration);
-        match answered.outcome {
-            Outcome::Answer(answer) if !answer.excerpt.is_empty() => {
-                assert_eq!(answer.status, StatusCode::OK);
-                server.cut_short().await;
-                return;
-            }
-            Outcome::Answer(_) | Outcome::Failure(FailureClass::Timeout) => {}
-            Outcome::Failure(class) => panic!("{class:?}"),
+            assert_eq!(answer(outcome).status.as_u16(), status, "{location}");
+            assert_eq!(server.seen().requests.len(), 1, "{status} {location}");
         }
     }
-    panic!("no drop arrived");
 }
 
-#[tokio::test]
-async fn a_dripping_head_is_a_timeout() {
+/// A byte a second keeps a connection alive for ever, and an attempt for 15 s.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_drips_ends_in_time_with_the_status_it_had() {
+    let still = StillClock::hold();
     let server = TestServer::plain(vec![Reply::Endless {
-        first: "HTTP/1.1 200 OK\r\nx-slow: ",
+        first: "HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n",
         then: "x".to_owned(),
-        pause: Duration::from_millis(20),
+        pause: Duration::from_secs(1),
     }])
     .await;
-    let answered = post_to(&receivers_within(LIMIT), &server.url("/hook")).await;
+    let receivers = local_receivers();
+    let url = ReceiverUrl::parse(&server.url("/"), &TargetPolicy::local_use()).unwrap();
+    let started = Instant::now();
+    let response = receivers.exchange(&outgoing(&url)).await.unwrap();
+    assert_eq!(started.elapsed(), Duration::ZERO, "the head came without delay");
 
-    assert_eq!(answered.outcome, failed(FailureClass::Timeout));
-    // A busy machine may not even get the request there.
-    if !server.seen().requests.is_empty() {
-        server.cut_short().await;
+    let reading = tokio::spawn(async move {
+        let answer = receivers.read(response, started + receivers.limits.attempt).await;
+        (answer, started.elapsed())
+    });
+    for _ in 0..15 {
+        assert!(!reading.is_finished(), "after {:?}", started.elapsed());
+        advance(Duration::from_secs(1)).await;
+    }
+    let (answer, took) = reading.await.unwrap();
+
+    assert_eq!(took, Duration::from_secs(15));
+    assert_eq!(answer.status, StatusCode::OK);
+    assert!(answer.excerpt.len() <= 16 && answer.excerpt.chars().all(|c| c == 'x'));
+    drop(still);
+    server.cut_short().await;
+}
+
+/// Whatever never becomes an answer takes as long as an attempt may, and no longer.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_without_an_answer_takes_15_seconds() {
+    let _still = StillClock::hold();
+    let dripping = Reply::Endless {
+        first: "HTTP/1.1 200 OK\r\nx-slow: ",
+        then: "x".to_owned(),
+        pause: Duration::from_secs(1),
+    };
+    for reply in [Reply::Silence, dripping] {
+        let server = TestServer::plain(vec![reply]).await;
+        let (receivers, url) = (local_receivers(), server.url("/"));
+        let posting = tokio::spawn(async move { post_to(&receivers, &url).await });
+        server.requests(1).await;
+        for _ in 0..15 {
+            assert!(!posting.is_finished());
+            advance(Duration::from_secs(1)).await;
+        }
+        let answered = posting.await.unwrap();
+
+        assert_eq!(answered.outcome, failed(FailureClass::Timeout));
+        assert_eq!(answered.duration, Duration::from_secs(15));
     }
 }
 
-#[tokio::test]
-async fn the_attempt_ends_when_its_time_is_over() {
-    let server = TestServer::plain(vec![Reply::Silence]).await;
-    let answered = post_to(&receivers_within(LIMIT), &server.url("/")).await;
+#[tokio::test(start_paused = true)]
+async fn a_tls_handshake_counts_as_part_of_the_attempt() {
+    let _still = StillClock::hold();
+    let (address, mut connected) = mute().await;
+    let receivers = local_receivers();
+    let posting =
+        tokio::spawn(async move { post_to(&receivers, &format!("https://{address}/")).await });
+    connected.recv().await.unwrap();
+    advance(Duration::from_secs(15)).await;
+    let answered = posting.await.unwrap();
 
     assert_eq!(answered.outcome, failed(FailureClass::Timeout));
-    // How much later depends on the machine; `post_to` knows when it is never.
-    assert!(answered.duration >= LIMIT, "{:?}", answered.duration);
+    assert_eq!(answered.duration, Duration::from_secs(15));
 }
 
-#[tokio::test]
-async fn a_huge_body_is_cut_and_the_connection_closed() {
+#[tokio::test(start_paused = true)]
+async fn a_body_of_gigabytes_is_cut_and_the_connection_closed() {
     const TEN_MB: usize = 10_000_000;
     let (outcome, server) = post_and_get(vec![Reply::Endless {
         first: "HTTP/1.1 200 OK\r\ncontent-length: 10000000000\r\n\r\n",
@@ -202,7 +209,7 @@ async fn a_huge_body_is_cut_and_the_connection_closed() {
     assert!(server.cut_short().await < TEN_MB, "only what fits into socket buffers is sent");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn endless_heads_are_refused_early() {
     for (then, what) in [("x-more: yes\r\n", "headers"), ("xxxxxxxxxxx", "one header")] {
         let (outcome, server) = post_and_get(vec![Reply::Endless {
@@ -217,7 +224,7 @@ async fn endless_heads_are_refused_early() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_hundred_headers_are_enough() {
     for (count, expected) in [(99, None), (100, Some(FailureClass::TooLarge))] {
         let more = "x-more: yes\r\n".repeat(count);
@@ -230,8 +237,9 @@ async fn a_hundred_headers_are_enough() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn connections_that_fail_say_how() {
+    let _still = StillClock::hold();
     let (_port, unused) = nobody();
     let refused = post_to(&local_receivers(), &format!("http://{unused}/")).await;
     assert_eq!(refused.outcome, failed(FailureClass::Connect));
@@ -244,7 +252,7 @@ async fn connections_that_fail_say_how() {
     assert_eq!(not_http, failed(FailureClass::Reset));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_truncated_body_does_not_undo_the_status() {
     let (outcome, _) = post_and_get(vec![Reply::Last(
         b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf".to_vec(),
@@ -253,12 +261,13 @@ async fn a_truncated_body_does_not_undo_the_status() {
     assert_eq!(answer(outcome).excerpt, "half");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn connections_are_kept_and_may_die() {
     // Whether the client sees the end of a kept connection before it writes the
     // next request (closed after an answer) or only afterwards (closed instead of
     // one), the next post is delivered.
     let closed_after = Reply::Last(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec());
+    let _still = StillClock::hold();
     let replies =
         vec![Reply::ok(), Reply::ok(), closed_after, Reply::ok(), Reply::HangUp, Reply::ok()];
     let server = TestServer::plain(replies).await;
@@ -273,8 +282,9 @@ async fn connections_are_kept_and_may_die() {
     assert_eq!(server.seen().requests.len(), 6, "one was written twice");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn trusts_known_certificates_only() {
+    let _still = StillClock::hold();
     let guarded = Guarded::new(ScriptedResolver::fixed(&["127.0.0.1"]), vec![Reply::ok()]).await;
     assert_eq!(answer(guarded.post().await).excerpt, "ok");
     assert_eq!(guarded.resolver.asked(), [format!("{NAME}.")], "once, and fully qualified");
@@ -283,7 +293,7 @@ async fn trusts_known_certificates_only() {
         Arc::new(guarded.resolver.clone()),
         web_tls().unwrap(),
         guarded.policy.clone(),
-        patient(),
+        Limits::default(),
     );
     let url = ReceiverUrl::parse(&guarded.server.named_url("/"), &guarded.policy).unwrap();
     let untrusted = stranger.post(outgoing(&url)).await.outcome;
@@ -299,8 +309,9 @@ async fn trusts_known_certificates_only() {
     assert_eq!(no_tls.outcome, failed(FailureClass::Tls));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_forbidden_address_blocks_the_name() {
+    let _still = StillClock::hold();
     for answers in [&["1.1.1.1", "127.0.0.2"][..], &["127.0.0.1", "fe80::1"], &["::ffff:10.0.0.1"]]
     {
         let guarded = Guarded::new(ScriptedResolver::fixed(answers), vec![Reply::ok()]).await;
@@ -309,37 +320,121 @@ async fn one_forbidden_address_blocks_the_name() {
     }
 }
 
-#[tokio::test]
+/// The table of `domain`, as a resolver's answers: nothing of it is ever dialled.
+#[tokio::test(start_paused = true)]
+async fn no_refused_address_is_dialled_in_any_spelling() {
+    let _still = StillClock::hold();
+    let table: Value =
+        serde_json::from_str(include_str!("../../../domain/tests/addresses.json")).unwrap();
+    let (refused, disguised) = (&table["refused"], &table["disguised"]);
+    let addresses =
+        refused.as_object().unwrap().keys().chain(disguised.as_object().unwrap().keys());
+    let answers: Vec<Answers> = addresses.map(|address| Answers::of(&[address])).collect();
+    let count = answers.len();
+    let resolver = ScriptedResolver::new(answers);
+    let receivers = Receivers::with_parts(
+        Arc::new(resolver.clone()),
+        web_tls().unwrap(),
+        TargetPolicy::public(),
+        Limits::default(),
+    );
+    let url = format!("https://{NAME}/");
+    for asked in 1..=count {
+        let outcome = post_to(&receivers, &url).await.outcome;
+        assert_eq!(outcome, failed(FailureClass::Blocked), "answer {asked}");
+        assert_eq!(resolver.asked().len(), asked);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_name_that_rebinds_is_never_followed() {
+    let _still = StillClock::hold();
     let resolver =
         ScriptedResolver::new([Answers::of(&["127.0.0.1"]), Answers::of(&["127.0.0.2"])]);
     let closing = Reply::Last(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nok".to_vec());
     let guarded = Guarded::new(resolver, vec![closing]).await;
-    let trap = TcpListener::bind(("127.0.0.2", guarded.server.address.port())).await.unwrap();
+    // Whoever asks once to check and once more to connect arrives here.
+    let trap = Trap::at(&format!("127.0.0.2:{}", guarded.server.address.port()));
 
     assert_eq!(answer(guarded.post().await).excerpt, "ok");
     assert_eq!(guarded.resolver.asked().len(), 1, "what was vetted is what was dialled");
+    assert_eq!(guarded.server.seen().connections, 1, "127.0.0.1 was dialled");
 
     assert_eq!(guarded.post().await, failed(FailureClass::Blocked));
-    assert_eq!(guarded.resolver.asked().len(), 2);
+    assert_eq!(guarded.resolver.asked().len(), 2, "a new connection is vetted anew");
     assert_eq!(guarded.server.seen().connections, 1);
-    assert!(timeout(Duration::from_millis(50), trap.accept()).await.is_err());
+    assert!(trap.is_untouched());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn names_without_addresses_are_a_dns_failure() {
-    for (answers, dns) in
-        [(Answers::Unknown, PATIENCE), (Answers::Never, LIMIT), (Answers::of(&[]), PATIENCE)]
-    {
-        let limits = Limits { dns, ..patient() };
-        let resolver = ScriptedResolver::new([answers]);
-        let guarded = Guarded::within(limits, resolver, vec![Reply::ok()]).await;
+    for answers in [Answers::Unknown, Answers::Never, Answers::of(&[])] {
+        let guarded = Guarded::new(ScriptedResolver::new([answers]), vec![Reply::ok()]).await;
         assert_eq!(guarded.post().await, failed(FailureClass::Dns));
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn a_resolver_that_never_answers_has_5_seconds() {
+    let guarded = Guarded::new(ScriptedResolver::new([Answers::Never]), vec![Reply::ok()]).await;
+    let started = Instant::now();
+    assert_eq!(guarded.post().await, failed(FailureClass::Dns));
+    assert_eq!(started.elapsed(), Duration::from_secs(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tls_older_than_1_2_is_no_tls() {
+    let _still = StillClock::hold();
+    let (address, mut said) = old_tls().await;
+    let outcome = post_to(&local_receivers(), &format!("https://{address}/")).await.outcome;
+    assert_eq!(outcome, failed(FailureClass::Tls));
+    // A fatal alert (2): protocol_version (70), RFC 8446 §6.
+    assert_eq!(said.recv().await.unwrap(), [0x15, 3, 3, 0, 2, 2, 70]);
+}
+
+/// Again in a process whose environment names a proxy for everything.
+#[test]
+fn proxies_in_the_environment_are_not_asked() {
+    let trap = Trap::at("127.0.0.1:0");
+    let mut tests = Command::new(std::env::current_exe().unwrap());
+    for test in
+        ["delivers_the_exact_request_and_hands_back_the_answer", "trusts_known_certificates_only"]
+    {
+        tests.arg(format!("egress::tests::{test}"));
+    }
+    for scheme in ["HTTP", "HTTPS", "ALL"] {
+        let name = format!("{scheme}_PROXY");
+        tests.env(name.to_lowercase(), trap.url()).env(name, trap.url());
+    }
+    let output =
+        tests.arg("--exact").env_remove("NO_PROXY").env_remove("no_proxy").output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("2 passed"), "{told}");
+    assert!(trap.is_untouched());
+}
+
+/// An address where nobody should arrive.
+struct Trap(TcpListener);
+
+impl Trap {
+    fn at(address: &str) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        Self(listener)
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.0.local_addr().unwrap())
+    }
+
+    fn is_untouched(&self) -> bool {
+        self.0.accept().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_laxer_policys_url_is_blocked() {
+    let _still = StillClock::hold();
     let guarded = Guarded::new(ScriptedResolver::fixed(&["127.0.0.1"]), vec![Reply::ok()]).await;
     for url in [
         "https://[::1]/".to_owned(),
@@ -354,15 +449,16 @@ async fn a_laxer_policys_url_is_blocked() {
 }
 
 /// The connector by itself: nothing before it has looked at the address.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn literal_addresses_are_judged_where_they_are_dialled() {
     use tower_service::Service;
 
+    let _still = StillClock::hold();
     let server = TestServer::plain(vec![Reply::ok()]).await;
     let mut connector = GuardedConnector::new(
         Arc::new(ScriptedResolver::fixed(&["1.1.1.1"])),
         Arc::new(TargetPolicy::public()),
-        &patient(),
+        &Limits::default(),
     );
     for host in ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]"] {
         let uri = format!("http://{host}:{}/", server.address.port());
@@ -370,6 +466,14 @@ async fn literal_addresses_are_judged_where_they_are_dialled() {
         assert_eq!(refused.class(), FailureClass::Blocked, "{host}");
     }
     assert_eq!(server.seen().connections, 0);
+}
+
+#[test]
+fn deployed_stacks_have_the_limits_that_are_promised() {
+    let limits = Limits::default();
+    assert_eq!(limits.attempt, Duration::from_secs(15));
+    assert_eq!(limits.dns, Duration::from_secs(5));
+    assert_eq!((limits.body, limits.excerpt), (64 * 1024, 1024));
 }
 
 #[test]
