@@ -1,5 +1,5 @@
 //! What we publish about ourselves, held against what we do: the OpenAPI document, the
-//! schema of events and the schema of provider specs.
+//! schema of events, the schema of provider specs and the template's settings.
 
 // `cfg(test)` is always true here; it tells the lints that helpers are tests too.
 #[cfg(test)]
@@ -10,6 +10,8 @@ mod events;
 mod openapi;
 #[cfg(test)]
 mod providers;
+#[cfg(test)]
+mod settings;
 #[cfg(test)]
 mod signatures;
 #[cfg(test)]

@@ -1,0 +1,111 @@
+//! What the template tells functions about receivers, and how they take it.
+
+use std::process::Command;
+
+use domain::address::{PrivateHosts, PrivateNetworks, ReceiverPorts, TargetPolicy};
+use shared::setup;
+
+use crate::source;
+
+/// Variable, and the template's parameter that it comes from.
+const SETTINGS: [(&str, &str); 5] = [
+    ("RECEIVER_PORTS", "ReceiverPorts"),
+    ("ALLOW_HTTP_RECEIVERS", "AllowHttpReceivers"),
+    ("PRIVATE_RECEIVER_NETWORKS", "PrivateReceiverNetworks"),
+    ("PRIVATE_RECEIVER_HOSTS", "PrivateReceiverHosts"),
+    ("ALLOW_INSECURE_TARGETS", "AllowInsecureTargets"),
+];
+
+/// A URL that one function accepts and another refuses would be accepted and never posted to.
+#[test]
+fn all_functions_that_judge_receivers_are_told_the_same() {
+    let template = source::text("template.yaml");
+    for function in ["Submit", "Deliver", "Jobs"] {
+        let resource = source::between(
+            &template,
+            &format!("\n  {function}Function:\n"),
+            &format!("\n  {function}Role:\n"),
+        );
+        let [resource] = resource[..] else { panic!("{function}: {}", resource.len()) };
+        for (variable, parameter) in SETTINGS {
+            let line = format!("          {variable}: !Ref {parameter}\n");
+            assert!(resource.contains(&line), "{function} is not told {variable}");
+        }
+    }
+}
+
+/// By itself: without settings, a stack is closed. In a process of the next test: whatever
+/// the environment says.
+#[test]
+fn the_policy_is_read() {
+    match setup::target_policy() {
+        Ok(policy) => println!("read: {policy:?}"),
+        Err(error) => panic!("refused: {error}"),
+    }
+}
+
+fn read_with(settings: &[(&str, &str)]) -> String {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    for (variable, _) in SETTINGS {
+        child.env_remove(variable);
+    }
+    let output = child
+        .args(["--exact", "settings::the_policy_is_read", "--nocapture"])
+        .envs(settings.iter().copied())
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn settings_become_the_policy() {
+    let opened = TargetPolicy::public()
+        .with_ports(ReceiverPorts::parse("443,8443").unwrap())
+        .with_private_networks(PrivateNetworks::parse("10.20.0.0/16").unwrap())
+        .with_private_hosts(PrivateHosts::parse("*.internal").unwrap())
+        .with_plain_http();
+    for (settings, policy) in [
+        (&[][..], TargetPolicy::public()),
+        (
+            &[
+                ("RECEIVER_PORTS", "443,8443"),
+                ("ALLOW_HTTP_RECEIVERS", "true"),
+                ("PRIVATE_RECEIVER_NETWORKS", "10.20.0.0/16"),
+                ("PRIVATE_RECEIVER_HOSTS", "*.internal"),
+            ],
+            opened,
+        ),
+        (&[("ALLOW_INSECURE_TARGETS", "true")], TargetPolicy::local_use()),
+        // As the template gives what nobody set.
+        (
+            &[("PRIVATE_RECEIVER_NETWORKS", ""), ("PRIVATE_RECEIVER_HOSTS", "")],
+            TargetPolicy::public(),
+        ),
+    ] {
+        let said = read_with(settings);
+        assert!(said.contains(&format!("read: {policy:?}\n")), "{settings:?}: {said}");
+    }
+}
+
+#[test]
+fn a_wrong_setting_is_refused_by_its_name() {
+    for (variable, value, problem) in [
+        ("RECEIVER_PORTS", "443,https", "`https` is not a port; a list is like 443,8443"),
+        ("ALLOW_HTTP_RECEIVERS", "yes", "`yes` is neither true nor false"),
+        (
+            "PRIVATE_RECEIVER_NETWORKS",
+            "10.1.2.3/8",
+            "`10.1.2.3/8` names a host within its network; the network is 10.0.0.0/8",
+        ),
+        (
+            "PRIVATE_RECEIVER_HOSTS",
+            "*.com",
+            "`*.com` is not specific enough; name a host below a domain of your own",
+        ),
+        ("ALLOW_INSECURE_TARGETS", "1", "`1` is neither true nor false"),
+    ] {
+        let said = read_with(&[(variable, value)]);
+        let refused = format!("refused: the environment variable {variable} is wrong: {problem}\n");
+        assert!(said.contains(&refused), "{variable}: {said}");
+    }
+}
