@@ -199,12 +199,49 @@ impl EventId {
         Self(format!("evt_{}", hex::encode(bytes)))
     }
 
+    /// The id of `event`, which is about an endpoint.
+    #[must_use]
+    pub fn of_endpoint(endpoint: &EndpointId, event: &str) -> Self {
+        let bytes = first_16(&["render-relay/event/", endpoint.as_str(), "/", event]);
+        Self(format!("evt_{}", hex::encode(bytes)))
+    }
+
     /// Reads an id back.
     ///
     /// # Errors
     /// When `text` is not `evt_` and 32 lower-case hexadecimal digits.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         prefixed_hex("evt_", text, "must be evt_ and 32 hexadecimal digits").map(Self)
+    }
+
+    /// The text itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The name of an endpoint, a receiver's URL: `ep_` and 32 lower-case hexadecimal digits.
+///
+/// A hash, because a URL may be long, and its path may be the receiver's secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EndpointId(String);
+
+impl EndpointId {
+    /// The name of the endpoint at `url`, however it is spelled.
+    #[must_use]
+    pub fn of(url: &str) -> Self {
+        let normal = url::Url::parse(url).map_or_else(|_| url.to_owned(), String::from);
+        Self(format!("ep_{}", hex::encode(first_16(&["render-relay/endpoint/", &normal]))))
+    }
+
+    /// Reads a name back.
+    ///
+    /// # Errors
+    /// When `text` is not `ep_` and 32 lower-case hexadecimal digits.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        prefixed_hex("ep_", text, "must be ep_ and 32 hexadecimal digits").map(Self)
     }
 
     /// The text itself.
@@ -254,7 +291,7 @@ macro_rules! id_traits {
         }
     )*};
 }
-id_traits!(JobId, EventId);
+id_traits!(JobId, EventId, EndpointId);
 
 #[cfg(test)]
 mod tests {
@@ -275,6 +312,14 @@ mod tests {
         assert_eq!(id, EventId::of(&job, "video.render.completed"));
         assert_ne!(id, EventId::of(&job, "video.render.failed"));
         assert_eq!(EventId::parse(id.as_str()), Ok(id));
+    }
+
+    #[test]
+    fn an_endpoint_has_one_name_however_its_url_is_spelled() {
+        let name = EndpointId::of("https://shop.example/hooks?a=1");
+        assert_eq!(name, EndpointId::of("HTTPS://shop.example:443/hooks?a=1"));
+        assert_ne!(name, EndpointId::of("https://shop.example/hooks?a=2"));
+        assert_eq!(EndpointId::parse(name.as_str()), Ok(name));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod credential;
 pub mod delivery;
+pub mod endpoint;
 pub mod event;
 pub mod failure;
 mod form;

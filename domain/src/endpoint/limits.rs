@@ -1,0 +1,108 @@
+//! How much an endpoint's owner allows: attempts a second, and attempts at once.
+
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Arrival, Endpoint, Hold};
+use crate::delivery::LEASE;
+use crate::retry::later;
+
+/// How soon an attempt comes back that found all places taken.
+const FULL: Duration = Duration::from_secs(1);
+/// Over how long those that found all places taken are spread.
+const FULL_SPREAD: Duration = Duration::from_secs(9);
+
+/// What is allowed. Nothing is limited by default, and then nothing is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// How many attempts may be under way at once.
+    pub max_in_flight: Option<NonZeroU16>,
+    /// How many attempts may begin a second: on average, and after a pause at once.
+    pub per_second: Option<NonZeroU16>,
+}
+
+/// A number is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a whole number from 1 to {most}")]
+pub struct LimitError {
+    /// The largest that is.
+    pub most: u16,
+}
+
+impl Limits {
+    /// The most attempts at once that can be counted: each takes its place in one small item.
+    pub const MOST_IN_FLIGHT: u16 = 50;
+    /// The most attempts a second that can be counted: each is a write to one item.
+    pub const MOST_PER_SECOND: u16 = 100;
+
+    /// Limits of these numbers.
+    ///
+    /// # Errors
+    /// When one is zero, or more than can be counted.
+    pub fn new(max_in_flight: Option<u64>, per_second: Option<u64>) -> Result<Self, LimitError> {
+        Ok(Self {
+            max_in_flight: limit(max_in_flight, Self::MOST_IN_FLIGHT)?,
+            per_second: limit(per_second, Self::MOST_PER_SECOND)?,
+        })
+    }
+}
+
+fn limit(number: Option<u64>, most: u16) -> Result<Option<NonZeroU16>, LimitError> {
+    let Some(number) = number else { return Ok(None) };
+    let number = u16::try_from(number).ok().filter(|number| *number <= most);
+    number.and_then(NonZeroU16::new).map(Some).ok_or(LimitError { most })
+}
+
+/// The place of an attempt that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// Whose it is.
+    pub token: u64,
+    /// When it must be over, or have crashed.
+    pub until: DateTime<Utc>,
+}
+
+impl Endpoint {
+    /// Takes a place for an attempt; answers its token, if places are counted. An attempt
+    /// that has to wait for its turn in the rate has its turn from now on.
+    pub(super) fn take_place(
+        &mut self,
+        arrival: &Arrival,
+        now: DateTime<Utc>,
+    ) -> Result<Option<u64>, (DateTime<Utc>, Hold)> {
+        let Limits { max_in_flight, per_second } = self.limits;
+        let mut places = self.in_flight.clone();
+        places.retain(|place| place.until > now);
+        if max_in_flight.is_some_and(|most| places.len() >= most.get().into()) {
+            let wait = FULL + FULL_SPREAD.mul_f64(arrival.luck.clamp(0.0, 1.0));
+            // One that has its turn already keeps it.
+            let by = if arrival.has_slot { Hold::Rate } else { Hold::InFlight };
+            return Err((later(now, wait), by));
+        }
+        if let Some(rate) = per_second.filter(|_| !arrival.has_slot)
+            && let Some(turn) = self.take_turn(rate, now)
+        {
+            return Err((turn, Hold::Rate));
+        }
+        let token = max_in_flight.map(|_| arrival.token);
+        if let Some(token) = token {
+            places.push(InFlight { token, until: now + LEASE });
+            self.in_flight = places;
+        }
+        Ok(token)
+    }
+
+    /// Takes the next turn in the rate; answers when it is, unless it is now. Virtual
+    /// scheduling (ITU-T I.371, the generic cell rate algorithm) with a second's burst.
+    fn take_turn(&mut self, rate: NonZeroU16, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let second = TimeDelta::seconds(1);
+        let apart = second / i32::from(rate.get());
+        let burst = second - apart;
+        let slot = self.next_slot.map_or(now, |slot| slot.max(now));
+        self.next_slot = Some(slot + apart);
+        let turn = slot - burst;
+        (turn > now).then_some(turn)
+    }
+}

@@ -1,0 +1,518 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::fixtures::noon;
+
+const URL: &str = "https://shop.example/hooks/s3cret";
+const QUICK: Duration = Duration::from_millis(80);
+
+fn endpoint() -> Endpoint {
+    Endpoint::unknown(URL)
+}
+
+fn arrival(token: u64) -> Arrival {
+    Arrival { deliberate: false, has_slot: false, lane: Lane::Quick, token, luck: 0.0 }
+}
+
+fn deliberate() -> Arrival {
+    Arrival { deliberate: true, ..arrival(0) }
+}
+
+fn lesson(status: u16) -> Lesson {
+    Lesson::of(Outcome::Answered(status), Said::default(), QUICK)
+}
+
+fn asking(status: u16, retry_after: u64) -> Lesson {
+    let retry_after = Some(Duration::from_secs(retry_after));
+    Lesson::of(Outcome::Answered(status), Said { retry_after, instruction: None }, QUICK)
+}
+
+fn instructed(status: u16, header: &str) -> Lesson {
+    let instruction = Instruction::parse(header);
+    Lesson::of(Outcome::Answered(status), Said { retry_after: None, instruction }, QUICK)
+}
+
+fn unanswered() -> Lesson {
+    Lesson::of(Outcome::Failed(AttemptError::Timeout), Said::default(), Duration::from_secs(15))
+}
+
+/// An attempt at once, and what was learnt from it.
+fn tried(endpoint: &Endpoint, arrival: &Arrival, lesson: &Lesson, now: DateTime<Utc>) -> Endpoint {
+    let (pass, claimed) = let_through(endpoint, arrival, now);
+    claimed.learn(&pass, lesson, now).unwrap_or(claimed)
+}
+
+fn let_through(endpoint: &Endpoint, arrival: &Arrival, now: DateTime<Utc>) -> (Pass, Endpoint) {
+    match endpoint.arrive(arrival, now) {
+        Arrived::Go { pass, claim } => (pass, claim.map_or(endpoint.clone(), |claim| *claim)),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn held_until(endpoint: &Endpoint, now: DateTime<Utc>) -> (DateTime<Utc>, Hold) {
+    match endpoint.arrive(&arrival(0), now) {
+        Arrived::Hold { until, by, .. } => (until, by),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn failed(times: u32, now: DateTime<Utc>) -> Endpoint {
+    (0..times).fold(endpoint(), |it, _| tried(&it, &arrival(0), &lesson(500), now))
+}
+
+fn seconds(seconds: i64) -> TimeDelta {
+    TimeDelta::seconds(seconds)
+}
+
+/// What an answer teaches, by its status and its headers.
+#[test]
+fn the_whole_table() {
+    let mut rows = vec![format!("{:<8} {:<14} {:<6} state", "answer", "header", "quiet")];
+    for (status, header) in [
+        (200, ""),
+        (204, "disable"),
+        (204, "abort-message"),
+        (304, ""),
+        (400, ""),
+        (400, "abort-message"),
+        (410, ""),
+        (429, ""),
+        (500, ""),
+        (500, "disable"),
+        (502, ""),
+        (503, ""),
+        (504, ""),
+    ] {
+        let after = tried(&endpoint(), &arrival(0), &instructed(status, header), noon());
+        let quiet = after.quiet_until.map_or(0, |until| (until - noon()).num_seconds());
+        let state = match after.disabled {
+            Some(disabled) => format!("disabled: {}", disabled.reason.name()),
+            None => after.health(noon() + TimeDelta::hours(1)).name().to_owned(),
+        };
+        rows.push(format!("{status:<8} {header:<14} {quiet:<6} {state}"));
+    }
+    insta::assert_snapshot!(rows.join("\n"), @r"
+    answer   header         quiet  state
+    200                     0      healthy
+    204      disable        0      disabled: asked
+    204      abort-message  0      healthy
+    304                     0      failing
+    400                     0      failing
+    400      abort-message  0      healthy
+    410                     0      disabled: gone
+    429                     61     failing
+    500                     0      failing
+    500      disable        0      disabled: asked
+    502                     61     failing
+    503                     0      failing
+    504                     61     failing
+    ");
+}
+
+#[test]
+fn of_a_healthy_endpoint_nothing_is_written() {
+    let (pass, claimed) = let_through(&endpoint(), &arrival(7), noon());
+    assert_eq!(claimed, endpoint(), "nothing is claimed");
+    assert_eq!(endpoint().learn(&pass, &lesson(200), noon()), None, "nothing is learnt");
+    assert!(endpoint().is_blank());
+    assert_eq!(endpoint().host, "shop.example", "and no path, which may be a secret");
+}
+
+#[test]
+fn five_failures_in_a_row_hold_all_others_but_a_probe() {
+    let four = failed(4, noon());
+    assert_eq!(four.breaker, Breaker::Closed);
+    let open = tried(&four, &arrival(0), &unanswered(), noon());
+    assert_eq!(open.health(noon()), Health::Held);
+    let opens = noon() + seconds(60);
+    assert_eq!(held_until(&open, noon()), (opens, Hold::Failing));
+
+    let slow_lane = Arrival { lane: Lane::Slow, ..arrival(0) };
+    let (probe, half_open) = let_through(&open, &slow_lane, opens);
+    assert_eq!(held_until(&half_open, opens), (opens + LEASE, Hold::Failing), "one at a time");
+
+    let again = half_open.learn(&probe, &unanswered(), opens + seconds(15)).unwrap();
+    let (until, _) = held_until(&again, opens + seconds(15));
+    assert_eq!(until, opens + seconds(15 + 120), "twice as long");
+
+    let (probe, half_open) = let_through(&again, &slow_lane, until);
+    let well = half_open.learn(&probe, &lesson(200), until).unwrap();
+    assert_eq!(well.health(until), Health::Healthy);
+    assert!(well.is_blank());
+}
+
+#[test]
+fn a_probe_that_crashed_is_made_by_another() {
+    let open = failed(5, noon());
+    let (crashed, half_open) = let_through(&open, &arrival(0), noon() + seconds(60));
+    let over = noon() + seconds(60) + LEASE;
+    let (probe, second) = let_through(&half_open, &arrival(1), over);
+    assert_ne!(probe, crashed);
+    // The one that was thought crashed fails after all: that is no news.
+    assert_eq!(second.learn(&crashed, &lesson(500), over), None);
+    assert!(second.learn(&probe, &lesson(500), over).is_some());
+}
+
+#[test]
+fn what_was_under_way_when_the_breaker_opened_teaches_nothing_new() {
+    let (straggler, _) = let_through(&endpoint(), &arrival(0), noon());
+    let open = failed(5, noon());
+    assert_eq!(open.learn(&straggler, &lesson(500), noon() + seconds(14)), None);
+    let well = open.learn(&straggler, &lesson(200), noon() + seconds(14)).unwrap();
+    assert_eq!(well.breaker, Breaker::Closed, "but its success does");
+}
+
+#[test]
+fn an_endpoint_that_asks_for_silence_gets_it_from_everybody() {
+    for (lesson, wait) in [
+        (asking(429, 120), 120),
+        (asking(503, 90), 90),
+        (asking(500, 7), 7),
+        (lesson(429), 60),
+        (lesson(502), 60),
+        (lesson(504), 60),
+    ] {
+        let now = noon() + TimeDelta::milliseconds(1);
+        let quiet = tried(&endpoint(), &arrival(0), &lesson, now);
+        let (until, by) = held_until(&quiet, now);
+        assert_eq!((until, by), (noon() + seconds(wait + 1), Hold::Throttled), "{lesson:?}");
+        assert!(until >= now + seconds(wait));
+        let deliberate = quiet.arrive(&deliberate(), now);
+        assert!(matches!(deliberate, Arrived::Hold { .. }), "not even on purpose");
+        let well = Lesson::of(Outcome::Answered(200), Said::default(), QUICK);
+        // One that was under way may succeed. The others wait all the same.
+        let (pass, _) = let_through(&endpoint(), &arrival(1), now);
+        let after = quiet.learn(&pass, &well, now).unwrap();
+        assert_eq!(held_until(&after, now).0, until);
+        assert!(matches!(after.arrive(&arrival(0), until), Arrived::Go { .. }));
+    }
+    let quiet = tried(&endpoint(), &arrival(0), &asking(429, 0), noon());
+    assert_eq!(quiet.quiet_until, None, "it asked for none");
+    let quiet = tried(&endpoint(), &arrival(0), &asking(200, 120), noon());
+    assert_eq!(quiet.quiet_until, None, "a success asks for nothing");
+}
+
+#[test]
+fn answers_of_the_same_second_are_written_once() {
+    let quiet = tried(&endpoint(), &arrival(0), &asking(429, 60), noon());
+    let (pass, _) = let_through(&failed(5, noon()), &deliberate(), noon());
+    let open = Endpoint { quiet_until: quiet.quiet_until, ..failed(5, noon()) };
+    for later in [0, 10, 999] {
+        let now = noon() + TimeDelta::milliseconds(later);
+        assert_eq!(open.learn(&pass, &asking(429, 60), now), None, "{later} ms later");
+    }
+}
+
+#[test]
+fn gone_is_gone_until_somebody_says_otherwise() {
+    let gone = tried(&endpoint(), &arrival(0), &lesson(410), noon());
+    let refused = Arrived::Refuse { remember: None };
+    assert_eq!(gone.arrive(&arrival(0), noon() + seconds(1)), refused);
+    let (straggler, _) = let_through(&endpoint(), &arrival(0), noon());
+    assert_eq!(gone.learn(&straggler, &lesson(200), noon()), None, "it began before");
+
+    let (probe, _) = let_through(&gone, &deliberate(), noon());
+    let well = gone.learn(&probe, &lesson(200), noon()).unwrap();
+    assert_eq!(well.disabled, None, "a deliberate attempt arrived");
+    let failed = gone.learn(&probe, &lesson(500), noon()).unwrap();
+    assert_eq!(failed.arrive(&arrival(0), noon()), refused, "or it did not");
+
+    let enabled = gone.configured(Limits::default(), noon()).unwrap();
+    assert_eq!(enabled.health(noon()), Health::Healthy, "its owner configured it anew");
+    assert_eq!(enabled.configured(Limits::default(), noon()), None, "once is enough");
+}
+
+#[test]
+fn the_instructions_of_an_answer_are_read_as_documented() {
+    for (header, expected) in [
+        ("disable", Some(Instruction::Disable)),
+        (" Disable ", Some(Instruction::Disable)),
+        ("abort-message", Some(Instruction::AbortMessage)),
+        ("abort-message, disable", Some(Instruction::Disable)),
+        ("", None),
+        ("disabled", None),
+        ("abort message", None),
+    ] {
+        assert_eq!(Instruction::parse(header), expected, "{header}");
+    }
+    let endpoint = failed(4, noon());
+    let after = tried(&endpoint, &arrival(0), &instructed(400, "abort-message"), noon());
+    assert_eq!(after.failing, None, "who knows what it does not want is alive");
+}
+
+/// Fails at these hours after noon; answers when it was disabled, if ever.
+fn disabled_after(hours: &[i64]) -> Option<i64> {
+    let mut endpoint = endpoint();
+    for hour in hours {
+        let now = noon() + TimeDelta::hours(*hour);
+        let failed = lesson(503);
+        endpoint = match endpoint.arrive(&arrival(0), now) {
+            Arrived::Go { pass, claim } => {
+                let claimed = claim.map_or(endpoint.clone(), |claim| *claim);
+                claimed.learn(&pass, &failed, now).unwrap_or(claimed)
+            }
+            other => panic!("{other:?} at hour {hour}"),
+        };
+        if let Some(disabled) = endpoint.disabled {
+            assert_eq!(disabled.reason, DisabledReason::Failing);
+            return Some(*hour);
+        }
+    }
+    None
+}
+
+#[test]
+fn five_days_of_nothing_but_failures_disable_an_endpoint() {
+    let daily: Vec<i64> = (0..10).map(|day| day * 24).collect();
+    assert_eq!(disabled_after(&daily), Some(120));
+    let hourly: Vec<i64> = (0..200).collect();
+    assert_eq!(disabled_after(&hourly), Some(120));
+    assert_eq!(disabled_after(&[0, 1, 2, 24 * 7]), None, "a burst, and one a week later");
+    assert_eq!(disabled_after(&[0, 1, 2, 24 * 7, 24 * 14]), Some(24 * 14));
+    let one_delivery = [0, 1, 3, 8, 18, 32, 52, 76];
+    assert_eq!(disabled_after(&one_delivery), None, "its schedule is over by then");
+}
+
+#[test]
+fn a_success_starts_the_clock_anew() {
+    let mut endpoint = endpoint();
+    for day in 0..30 {
+        let now = noon() + TimeDelta::days(day);
+        let status = if day % 5 == 4 { 200 } else { 503 };
+        endpoint = tried(&endpoint, &arrival(0), &lesson(status), now);
+        assert_eq!(endpoint.disabled, None, "day {day}");
+    }
+}
+
+#[test]
+fn that_it_was_disabled_is_said_once() {
+    let gone = tried(&endpoint(), &arrival(0), &lesson(410), noon());
+    let what = gone.disabled.unwrap();
+    let said = gone.announced(what, noon()).unwrap();
+    assert_eq!(said.announced(what, noon()), None);
+    assert_eq!(endpoint().announced(what, noon()), None, "it was enabled meanwhile");
+    let again = Disabled { at: noon() + seconds(1), ..what };
+    assert_eq!(gone.announced(again, noon()), None, "that was another time");
+    let again = said.learn(&let_through(&said, &deliberate(), noon()).0, &lesson(410), noon());
+    assert_eq!(again, None, "and gone again is no news");
+}
+
+#[test]
+fn a_disabled_endpoint_is_remembered_while_it_is_delivered_to() {
+    let gone = tried(&endpoint(), &arrival(0), &lesson(410), noon());
+    let Arrived::Refuse { remember: Some(again) } =
+        gone.arrive(&arrival(0), noon() + TimeDelta::days(1))
+    else {
+        panic!("it would be forgotten")
+    };
+    let tomorrow = noon() + TimeDelta::days(1);
+    assert_eq!((again.disabled, again.updated_at), (gone.disabled, tomorrow));
+}
+
+#[test]
+fn a_slow_endpoint_changes_lanes_for_a_while() {
+    let slow = endpoint().notice_slow(noon()).unwrap();
+    assert_eq!(slow.arrive(&arrival(0), noon()), Arrived::ChangeLane);
+    let in_slow_lane = Arrival { lane: Lane::Slow, ..arrival(0) };
+    assert!(matches!(slow.arrive(&in_slow_lane, noon()), Arrived::Go { claim: None, .. }));
+    assert_eq!(slow.notice_slow(noon() + seconds(2)), None, "it is known");
+
+    let answered = Lesson::of(Outcome::Answered(200), Said::default(), SLOW);
+    let (pass, _) = let_through(&slow, &in_slow_lane, noon());
+    let later = noon() + TimeDelta::minutes(6);
+    let still = slow.learn(&pass, &answered, later).unwrap();
+    assert!(still.is_slow(later + TimeDelta::minutes(9)), "slow, and well");
+    assert!(!still.is_slow(later + SLOW_FOR));
+    assert_eq!(still.failing, None);
+}
+
+fn limited(max_in_flight: Option<u64>, per_second: Option<u64>) -> Endpoint {
+    let limits = Limits::new(max_in_flight, per_second).unwrap();
+    endpoint().configured(limits, noon()).unwrap_or(endpoint())
+}
+
+#[test]
+fn limits_that_cannot_be_counted_are_refused() {
+    assert_eq!(Limits::new(Some(0), None), Err(LimitError { most: 50 }));
+    assert_eq!(Limits::new(Some(51), None), Err(LimitError { most: 50 }));
+    assert_eq!(Limits::new(None, Some(101)), Err(LimitError { most: 100 }));
+    assert_eq!(Limits::new(None, Some(u64::MAX)), Err(LimitError { most: 100 }));
+    assert_eq!(Limits::new(None, None), Ok(Limits::default()));
+}
+
+#[test]
+fn no_more_are_under_way_than_its_owner_allows() {
+    let (first, one) = let_through(&limited(Some(2), None), &arrival(1), noon());
+    let (_, two) = let_through(&one, &arrival(2), noon());
+    assert_eq!(held_until(&two, noon()), (noon() + seconds(1), Hold::InFlight));
+    let after = two.learn(&first, &lesson(200), noon()).unwrap();
+    let (_, full) = let_through(&after, &arrival(3), noon());
+    assert_eq!(full.in_flight.len(), 2);
+    // Those that crashed leave their places.
+    let (_, after) = let_through(&full, &arrival(4), noon() + LEASE);
+    assert_eq!(after.in_flight.len(), 1);
+}
+
+#[test]
+fn an_attempt_over_the_rate_has_its_turn_and_keeps_it() {
+    let mut endpoint = limited(Some(1), Some(2));
+    let mut turns = Vec::new();
+    for token in 0..6 {
+        let in_flight = std::mem::take(&mut endpoint.in_flight);
+        assert!(in_flight.len() <= 1);
+        endpoint = match endpoint.arrive(&arrival(token), noon()) {
+            Arrived::Go { claim: Some(claim), .. } => {
+                turns.push(0);
+                *claim
+            }
+            Arrived::Hold { until, by: Hold::Rate, claim: Some(claim) } => {
+                turns.push((until - noon()).num_milliseconds());
+                *claim
+            }
+            other => panic!("{other:?}"),
+        };
+    }
+    assert_eq!(turns, [0, 0, 500, 1_000, 1_500, 2_000]);
+
+    let turn = Arrival { has_slot: true, ..arrival(9) };
+    let at = noon() + seconds(2);
+    let (_, busy) = let_through(&endpoint, &turn, at);
+    assert_eq!(busy.next_slot, endpoint.next_slot, "it had its turn");
+    let Arrived::Hold { by, .. } = busy.arrive(&turn, at) else { panic!("two at once") };
+    assert_eq!(by, Hold::Rate, "and still has it when there is no place");
+}
+
+#[test]
+fn limits_are_changed_and_taken_away() {
+    let (_, busy) = let_through(&limited(Some(1), Some(1)), &arrival(1), noon());
+    let wider = busy.configured(Limits::new(Some(9), Some(9)).unwrap(), noon()).unwrap();
+    assert_eq!((wider.next_slot, wider.in_flight.len()), (None, 0));
+    let none = wider.unlimited(noon()).unwrap();
+    assert!(none.is_blank());
+    assert_eq!(none.unlimited(noon()), None);
+}
+
+/// What an endpoint may be asked and told.
+#[derive(Clone, Debug)]
+enum Move {
+    Arrive { deliberate: bool, slow_lane: bool },
+    Answer { which: usize, status: u16, retry_after: Option<u16> },
+    Wait { seconds: u32 },
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let status = prop::sample::select(vec![200, 204, 304, 400, 410, 429, 500, 502, 503]);
+    let one = prop_oneof![
+        4 => (prop::bool::weighted(0.1), any::<bool>())
+            .prop_map(|(deliberate, slow_lane)| Move::Arrive { deliberate, slow_lane }),
+        4 => (0usize..8, status, prop::option::weighted(0.2, any::<u16>()))
+            .prop_map(|(which, status, retry_after)| Move::Answer { which, status, retry_after }),
+        2 => (0u32..20_000).prop_map(|seconds| Move::Wait { seconds }),
+    ];
+    prop::collection::vec(one, 1..80)
+}
+
+proptest! {
+    /// Whatever happens: no attempt begins in a silence that was asked for; while the breaker
+    /// is not closed at most one begins that nobody asked for, until its lease is over; those
+    /// under way are no more than allowed; an attempt is held for a time that ends; and
+    /// versions grow.
+    #[test]
+    fn it_lets_nothing_through_that_it_should_not(
+        moves in moves(),
+        limit in prop::option::of(1u64..4),
+        luck in 0.0f64..1.0,
+    ) {
+        let mut now = noon();
+        let mut endpoint = limited(limit, limit.map(|_| 100));
+        let mut silent_until = noon();
+        let mut under_way: Vec<(Pass, DateTime<Utc>)> = Vec::new();
+        let mut token = 0;
+        for one in moves {
+            let before = endpoint.version;
+            match one {
+                Move::Wait { seconds } => now += TimeDelta::seconds(seconds.into()),
+                Move::Arrive { deliberate, slow_lane } => {
+                    token += 1;
+                    let lane = if slow_lane { Lane::Slow } else { Lane::Quick };
+                    let arrival = Arrival { deliberate, has_slot: false, lane, token, luck };
+                    match endpoint.arrive(&arrival, now) {
+                        Arrived::Go { pass, claim } => {
+                            prop_assert!(now >= silent_until, "in a silence");
+                            if endpoint.breaker != Breaker::Closed && !deliberate {
+                                let others = under_way.iter().filter(|(other, since)| {
+                                    other.probe.is_some() && *since + LEASE > now
+                                });
+                                prop_assert_eq!(others.count(), 0, "two probes");
+                            }
+                            under_way.push((pass, now));
+                            endpoint = claim.map_or(endpoint, |claim| *claim);
+                            let places = endpoint.in_flight.len() as u64;
+                            prop_assert!(limit.is_none_or(|limit| places <= limit));
+                        }
+                        Arrived::Hold { until, by, claim } => {
+                            let longest = match by {
+                                Hold::Failing => TimeDelta::minutes(15),
+                                Hold::Throttled => TimeDelta::hours(25),
+                                Hold::InFlight | Hold::Rate => TimeDelta::minutes(2),
+                            };
+                            prop_assert!(until > now && until - now <= longest, "{by:?} {until}");
+                            endpoint = claim.map_or(endpoint, |claim| *claim);
+                        }
+                        Arrived::ChangeLane => prop_assert!(endpoint.is_slow(now)),
+                        Arrived::Refuse { .. } => {
+                            prop_assert!(endpoint.disabled.is_some() && !deliberate);
+                        }
+                    }
+                }
+                Move::Answer { which, status, retry_after } => {
+                    if under_way.is_empty() {
+                        continue;
+                    }
+                    let (pass, _) = under_way.remove(which % under_way.len());
+                    let retry_after = retry_after.map(|it| Duration::from_secs(it.into()));
+                    let said = Said { retry_after, instruction: None };
+                    let lesson = Lesson::of(Outcome::Answered(status), said, QUICK);
+                    if let (Some(wait), 300..) = (retry_after, status) {
+                        silent_until = silent_until.max(later(now, wait));
+                    }
+                    endpoint = endpoint.learn(&pass, &lesson, now).unwrap_or(endpoint);
+                }
+            }
+            prop_assert!(endpoint.version >= before);
+        }
+    }
+
+    /// Over any stretch of time no more attempts begin than the rate allows, and a second's
+    /// worth more.
+    #[test]
+    fn the_rate_holds_over_any_stretch(
+        rate in 1u64..20,
+        gaps in prop::collection::vec(0i64..400, 1..120),
+    ) {
+        let mut endpoint = limited(None, Some(rate));
+        let mut now = noon();
+        let mut starts = Vec::new();
+        for gap in gaps {
+            now += TimeDelta::milliseconds(gap);
+            match endpoint.arrive(&arrival(0), now) {
+                Arrived::Go { claim, .. } => {
+                    starts.push(now);
+                    endpoint = claim.map_or(endpoint, |claim| *claim);
+                }
+                Arrived::Hold { until, claim, .. } => {
+                    starts.push(until);
+                    endpoint = claim.map_or(endpoint, |claim| *claim);
+                }
+                other => prop_assert!(false, "{other:?}"),
+            }
+        }
+        starts.sort();
+        for (first, start) in starts.iter().enumerate() {
+            for (last, end) in starts.iter().enumerate().skip(first) {
+                let allowed = rate as f64 * ((*end - *start).as_seconds_f64() + 1.0) + 0.001;
+                prop_assert!((last - first + 1) as f64 <= allowed.ceil());
+            }
+        }
+    }
+}
