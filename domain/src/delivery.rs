@@ -5,10 +5,10 @@
 //! and makes no other; see [`Delivery::admit`].
 
 use std::fmt;
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::endpoint::{Endpoint, Hold, Instruction, Said};
 use crate::event::{Event, EventName, TestEvent};
 use crate::id::{EventId, JobId};
 use crate::job::Job;
@@ -46,6 +46,10 @@ pub struct Delivery {
     pub attempts: Vec<Attempt>,
     /// The number of the attempt at which the schedule starts; not 0 after a redelivery.
     pub round_start: usize,
+    /// When the schedule started.
+    pub round_at: DateTime<Utc>,
+    /// Whether the next attempt was asked for, to see whether its endpoint is well again.
+    pub deliberate: bool,
     /// Until when an attempt is under way.
     pub leased_until: Option<DateTime<Utc>>,
     /// Counts changes; a store writes only over the version it read.
@@ -103,13 +107,62 @@ pub enum DeliveryState {
     Pending {
         /// When.
         next_at: DateTime<Utc>,
+        /// What keeps it waiting, if not its own schedule.
+        held: Option<Hold>,
     },
     /// The receiver took it.
     Delivered,
     /// It was given up, and that is still to be announced.
-    GivenUp,
+    GivenUp(GivenUp),
     /// It was given up, and an event said so.
-    Exhausted,
+    Exhausted(GivenUp),
+}
+
+/// When and why a delivery was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Why.
+    pub reason: GiveUpReason,
+}
+
+/// Why a delivery was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GiveUpReason {
+    /// The last attempt of its schedule failed.
+    AttemptsExhausted,
+    /// The receiver answered 410.
+    Gone,
+    /// The receiver does not want it, and said so with `webhook-delivery: abort-message`.
+    Aborted,
+    /// Nothing is sent to its endpoint any more.
+    EndpointDisabled,
+    /// Its endpoint kept it waiting for longer than its schedule can take.
+    HeldTooLong,
+}
+
+impl GiveUpReason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::AttemptsExhausted,
+        Self::Gone,
+        Self::Aborted,
+        Self::EndpointDisabled,
+        Self::HeldTooLong,
+    ];
+
+    /// The wire name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AttemptsExhausted => "attempts_exhausted",
+            Self::Gone => "gone",
+            Self::Aborted => "aborted",
+            Self::EndpointDisabled => "endpoint_disabled",
+            Self::HeldTooLong => "held_too_long",
+        }
+    }
 }
 
 impl DeliveryState {
@@ -119,7 +172,17 @@ impl DeliveryState {
         match self {
             Self::Pending { .. } => "pending",
             Self::Delivered => "delivered",
-            Self::GivenUp | Self::Exhausted => "exhausted",
+            Self::GivenUp(_) | Self::Exhausted(_) => "exhausted",
+        }
+    }
+
+    /// The wire name of what keeps it waiting, or of why it was given up.
+    #[must_use]
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Pending { held, .. } => held.map(Hold::name),
+            Self::Delivered => None,
+            Self::GivenUp(given_up) | Self::Exhausted(given_up) => Some(given_up.reason.name()),
         }
     }
 }
@@ -215,7 +278,7 @@ pub enum Admission {
     Finished,
 }
 
-/// What follows from an attempt.
+/// What follows from an attempt, or from being kept waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consequence {
     /// Done.
@@ -257,7 +320,8 @@ impl Delivery {
         now: DateTime<Utc>,
     ) -> Result<Self, serde_json::Error> {
         // The first poller is always there.
-        Ok(Self::fresh(Subject::Test, &event.event_id, event.to_body()?, url, 0, now))
+        let test = Self::fresh(Subject::Test, &event.event_id, event.to_body()?, url, 0, now);
+        Ok(Self { deliberate: true, ..test })
     }
 
     fn fresh(
@@ -275,9 +339,11 @@ impl Delivery {
             body,
             shard,
             created_at: now,
-            state: DeliveryState::Pending { next_at: now },
+            state: DeliveryState::Pending { next_at: now, held: None },
             attempts: Vec::new(),
             round_start: 0,
+            round_at: now,
+            deliberate: false,
             leased_until: None,
             version: 1,
         }
@@ -287,9 +353,9 @@ impl Delivery {
     #[must_use]
     pub fn admit(&self, ticket: usize, now: DateTime<Utc>) -> Admission {
         let next_at = match self.state {
-            DeliveryState::Delivered | DeliveryState::Exhausted => return Admission::Finished,
-            DeliveryState::GivenUp => return Admission::Announce,
-            DeliveryState::Pending { next_at } => next_at,
+            DeliveryState::Delivered | DeliveryState::Exhausted(_) => return Admission::Finished,
+            DeliveryState::GivenUp(_) => return Admission::Announce,
+            DeliveryState::Pending { next_at, .. } => next_at,
         };
         let next = self.attempts.len();
         if ticket < next {
@@ -314,13 +380,15 @@ impl Delivery {
         }
     }
 
-    /// Writes an attempt down and decides what follows. `luck` is a random number in
-    /// `0.0..1.0` for the jitter; `retry_after` is what the receiver asked for.
+    /// Writes an attempt down and decides what follows. `said` is what the receiver asked for
+    /// beside its status, `endpoint` what is known of it now, and `luck` a random number in
+    /// `0.0..1.0` for the jitter.
     #[must_use]
     pub fn record(
         &self,
         attempt: Attempt,
-        retry_after: Option<Duration>,
+        said: Said,
+        endpoint: &Endpoint,
         schedule: &DeliverySchedule,
         luck: f64,
         now: DateTime<Utc>,
@@ -328,57 +396,128 @@ impl Delivery {
         let mut delivery = self.clone();
         let outcome = attempt.outcome;
         delivery.attempts.push(attempt);
-        delivery.leased_until = None;
-        delivery.version = self.version.saturating_add(1);
+        delivery.deliberate = false;
         let old = delivery.attempts.len().saturating_sub(EXCERPTS_KEPT);
         delivery.attempts.iter_mut().take(old).for_each(|attempt| attempt.excerpt.clear());
 
         let round = delivery.attempts.len().saturating_sub(self.round_start);
-        let consequence = match outcome {
-            Outcome::Answered(200..=299) => Consequence::Delivered,
-            Outcome::Answered(GONE) => Consequence::GiveUp,
-            Outcome::Answered(_) | Outcome::Failed(_) => match schedule.wait_before(round) {
+        match (outcome, said.instruction) {
+            (Outcome::Answered(200..=299), _) => {
+                (delivery.moved(DeliveryState::Delivered), Consequence::Delivered)
+            }
+            (Outcome::Answered(GONE), _) => delivery.given_up(GiveUpReason::Gone, now),
+            (Outcome::Answered(_), Some(Instruction::AbortMessage)) => {
+                delivery.given_up(GiveUpReason::Aborted, now)
+            }
+            (Outcome::Answered(_) | Outcome::Failed(_), _) if endpoint.disabled.is_some() => {
+                delivery.given_up(GiveUpReason::EndpointDisabled, now)
+            }
+            (Outcome::Answered(_) | Outcome::Failed(_), _) => match schedule.wait_before(round) {
                 Some(wait) => {
-                    let wait = with_jitter(wait.max(retry_after.unwrap_or_default()), luck);
-                    Consequence::Retry { at: later(now, wait) }
+                    let wait = with_jitter(wait.max(said.retry_after.unwrap_or_default()), luck);
+                    delivery.next(later(now, wait), endpoint.shut_until(luck, now))
                 }
-                None => Consequence::GiveUp,
+                None => delivery.given_up(GiveUpReason::AttemptsExhausted, now),
             },
+        }
+    }
+
+    /// The delivery while its endpoint keeps it waiting until then. The attempt that is due
+    /// keeps its number. Given up when that would be for longer than it may ever take.
+    #[must_use]
+    pub fn hold(
+        &self,
+        until: DateTime<Utc>,
+        by: Hold,
+        schedule: &DeliverySchedule,
+        now: DateTime<Utc>,
+    ) -> (Self, Consequence) {
+        if until > later(self.round_at, schedule.longest()) {
+            return self.given_up(GiveUpReason::HeldTooLong, now);
+        }
+        let held = DeliveryState::Pending { next_at: until, held: Some(by) };
+        (self.moved(held), Consequence::Retry { at: until })
+    }
+
+    /// The delivery when its endpoint was disabled.
+    #[must_use]
+    pub fn refused(&self, now: DateTime<Utc>) -> Self {
+        self.given_up(GiveUpReason::EndpointDisabled, now).0
+    }
+
+    /// Whether the attempt that is due has its turn in its endpoint's rate.
+    #[must_use]
+    pub fn has_slot(&self) -> bool {
+        match self.state {
+            DeliveryState::Pending { held, .. } => held == Some(Hold::Rate),
+            DeliveryState::Delivered | DeliveryState::GivenUp(_) | DeliveryState::Exhausted(_) => {
+                false
+            }
+        }
+    }
+
+    /// Due at `at`, unless the endpoint is shut for longer.
+    fn next(&self, at: DateTime<Utc>, shut: Option<(DateTime<Utc>, Hold)>) -> (Self, Consequence) {
+        let (at, held) = match shut {
+            Some((until, by)) if until > at => (until, Some(by)),
+            Some(_) | None => (at, None),
         };
-        delivery.state = match consequence {
-            Consequence::Delivered => DeliveryState::Delivered,
-            Consequence::Retry { at } => DeliveryState::Pending { next_at: at },
-            Consequence::GiveUp => DeliveryState::GivenUp,
-        };
-        (delivery, consequence)
+        (self.moved(DeliveryState::Pending { next_at: at, held }), Consequence::Retry { at })
+    }
+
+    fn given_up(&self, reason: GiveUpReason, now: DateTime<Utc>) -> (Self, Consequence) {
+        let state = DeliveryState::GivenUp(GivenUp { at: now, reason });
+        (self.moved(state), Consequence::GiveUp)
+    }
+
+    fn moved(&self, state: DeliveryState) -> Self {
+        let version = self.version.saturating_add(1);
+        Self { state, leased_until: None, version, ..self.clone() }
     }
 
     /// The delivery after its end was announced.
     #[must_use]
     pub fn announced(&self) -> Self {
-        Self {
-            state: DeliveryState::Exhausted,
-            version: self.version.saturating_add(1),
-            ..self.clone()
-        }
+        let state = match self.state {
+            DeliveryState::GivenUp(given_up) => DeliveryState::Exhausted(given_up),
+            state @ (DeliveryState::Pending { .. }
+            | DeliveryState::Delivered
+            | DeliveryState::Exhausted(_)) => state,
+        };
+        Self { state, version: self.version.saturating_add(1), ..self.clone() }
     }
 
-    /// The delivery with a fresh round of attempts, due at once; same id, same bytes. None
-    /// while attempts are still made by themselves. One that is long overdue has lost its
-    /// ticket, and nobody would ever make its attempt.
+    /// The delivery with a fresh round of attempts, due at once; same id, same bytes. Its
+    /// first attempt is made whatever became of its endpoint: somebody wants to know. None
+    /// while attempts are still made by themselves: but one that is held because its endpoint
+    /// fails may be sent at once, and one that is long overdue has lost its ticket, and nobody
+    /// would ever make its attempt.
     #[must_use]
     pub fn redeliver(&self, now: DateTime<Utc>) -> Option<Self> {
         let may = match self.state {
-            DeliveryState::Pending { next_at } => now - next_at > OVERDUE,
-            DeliveryState::GivenUp | DeliveryState::Delivered | DeliveryState::Exhausted => true,
+            DeliveryState::Pending { held: Some(Hold::Failing), .. } => !self.is_leased(now),
+            DeliveryState::Pending { next_at, .. } => now - next_at > OVERDUE,
+            DeliveryState::GivenUp(_) | DeliveryState::Delivered | DeliveryState::Exhausted(_) => {
+                true
+            }
         };
-        may.then(|| Self {
-            state: DeliveryState::Pending { next_at: now },
-            round_start: self.attempts.len(),
-            leased_until: None,
-            version: self.version.saturating_add(1),
-            ..self.clone()
-        })
+        may.then(|| Self { deliberate: true, ..self.started_anew(now) })
+    }
+
+    /// The same for one of many that were given up: its attempts are no different from any
+    /// other's. None when it was not given up.
+    #[must_use]
+    pub fn recover(&self, now: DateTime<Utc>) -> Option<Self> {
+        match self.state {
+            DeliveryState::GivenUp(_) | DeliveryState::Exhausted(_) => Some(self.started_anew(now)),
+            DeliveryState::Pending { .. } | DeliveryState::Delivered => None,
+        }
+    }
+
+    fn started_anew(&self, now: DateTime<Utc>) -> Self {
+        let round_start = self.attempts.len();
+        let state = DeliveryState::Pending { next_at: now, held: None };
+        Self { round_start, round_at: now, deliberate: false, ..self.moved(state) }
     }
 
     /// Whether somebody is at an attempt right now.

@@ -1,10 +1,15 @@
+use std::time::Duration;
+
 use super::*;
+use crate::endpoint::{Arrival, Arrived, Lane, Lesson};
 use crate::fixtures::{completed_job, noon};
+
+const URL: &str = "https://receiver.example/hooks";
 
 fn delivery() -> Delivery {
     let job = completed_job();
     let event = Event::of(&job, &job.outbox[0]);
-    Delivery::of(&job, &event, "https://receiver.example/hooks", noon()).unwrap()
+    Delivery::of(&job, &event, URL, noon()).unwrap()
 }
 
 fn attempt(outcome: Outcome) -> Attempt {
@@ -12,7 +17,33 @@ fn attempt(outcome: Outcome) -> Attempt {
 }
 
 fn record(delivery: &Delivery, outcome: Outcome, now: DateTime<Utc>) -> (Delivery, Consequence) {
-    delivery.record(attempt(outcome), None, &DeliverySchedule::default(), 0.0, now)
+    record_at(delivery, outcome, Said::default(), &Endpoint::unknown(URL), now)
+}
+
+fn record_at(
+    delivery: &Delivery,
+    outcome: Outcome,
+    said: Said,
+    endpoint: &Endpoint,
+    now: DateTime<Utc>,
+) -> (Delivery, Consequence) {
+    let schedule = DeliverySchedule::default();
+    delivery.record(attempt(outcome), said, endpoint, &schedule, 0.0, now)
+}
+
+/// The endpoint after so many answers of this status.
+fn endpoint_after(times: u32, status: u16, now: DateTime<Utc>) -> Endpoint {
+    let arrival =
+        Arrival { deliberate: false, has_slot: false, lane: Lane::Quick, token: 0, luck: 0.0 };
+    let lesson = Lesson::of(Outcome::Answered(status), Said::default(), Duration::ZERO);
+    (0..times).fold(Endpoint::unknown(URL), |endpoint, _| match endpoint.arrive(&arrival, now) {
+        Arrived::Go { pass, .. } => endpoint.learn(&pass, &lesson, now).unwrap(),
+        other => panic!("{other:?}"),
+    })
+}
+
+fn reason(delivery: &Delivery) -> &str {
+    delivery.state.reason().unwrap_or("none")
 }
 
 #[test]
@@ -38,7 +69,7 @@ fn the_whole_schedule_of_a_receiver_that_never_answers() {
     }
     assert_eq!(waits, [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]);
     assert_eq!(delivery.attempts.len(), 10);
-    assert_eq!(delivery.state, DeliveryState::GivenUp);
+    assert_eq!((delivery.state.name(), reason(&delivery)), ("exhausted", "attempts_exhausted"));
     assert_eq!(delivery.admit(9, now), Admission::Announce);
     assert_eq!(delivery.announced().admit(9, now), Admission::Finished);
 }
@@ -68,7 +99,9 @@ fn retry_after_is_never_undercut_and_never_hurries() {
     let busy = attempt(Outcome::Answered(503));
     let wait = |retry_after: u64, luck| {
         let retry_after = Some(Duration::from_secs(retry_after));
-        match delivery().record(busy.clone(), retry_after, &schedule, luck, noon()).1 {
+        let said = Said { retry_after, instruction: None };
+        let endpoint = Endpoint::unknown(URL);
+        match delivery().record(busy.clone(), said, &endpoint, &schedule, luck, noon()).1 {
             Consequence::Retry { at } => (at - noon()).num_milliseconds(),
             other => panic!("{other:?}"),
         }
@@ -107,6 +140,94 @@ fn a_redelivery_starts_the_schedule_again_with_the_same_bytes() {
     assert_eq!(failed.redeliver(noon()), None, "it is on its way already");
     let lost = noon() + TimeDelta::minutes(21);
     assert!(failed.redeliver(lost).is_some(), "its ticket is among the dead letters");
+}
+
+#[test]
+fn a_redelivery_is_a_deliberate_attempt_and_a_recovery_is_not() {
+    let (given_up, _) = record(&delivery(), Outcome::Answered(410), noon());
+    let redelivered = given_up.redeliver(noon()).unwrap();
+    assert!(redelivered.deliberate);
+    let (failed, _) = record(&redelivered, Outcome::Answered(500), noon());
+    assert!(!failed.deliberate, "the attempts after it are nobody's wish");
+
+    let recovered = given_up.recover(noon()).unwrap();
+    assert!(!recovered.deliberate);
+    assert_eq!(recovered.recover(noon()), None, "never twice at once");
+    let (done, _) = record(&recovered, Outcome::Answered(200), noon());
+    assert_eq!(done.recover(noon()), None, "what was delivered is not undelivered");
+}
+
+#[test]
+fn it_is_given_up_for_a_reason() {
+    let asked = |header| Said { retry_after: None, instruction: Instruction::parse(header) };
+    let well = Endpoint::unknown(URL);
+    let disabled = endpoint_after(1, 410, noon());
+    for (status, said, endpoint, expected) in [
+        (410, Said::default(), &disabled, "gone"),
+        (400, asked("abort-message"), &well, "aborted"),
+        (500, asked("disable"), &disabled, "endpoint_disabled"),
+        (500, Said::default(), &disabled, "endpoint_disabled"),
+    ] {
+        let (after, consequence) =
+            record_at(&delivery(), Outcome::Answered(status), said, endpoint, noon());
+        assert_eq!((reason(&after), consequence), (expected, Consequence::GiveUp), "{status}");
+    }
+    for header in ["abort-message", "disable"] {
+        let (after, _) =
+            record_at(&delivery(), Outcome::Answered(200), asked(header), &disabled, noon());
+        assert_eq!(after.state, DeliveryState::Delivered, "{header}");
+    }
+    assert_eq!(reason(&delivery().refused(noon())), "endpoint_disabled");
+}
+
+#[test]
+fn a_delivery_that_is_held_keeps_its_attempt() {
+    let (failed, _) = record(&delivery(), Outcome::Answered(500), noon());
+    let until = noon() + TimeDelta::minutes(10);
+    let schedule = DeliverySchedule::default();
+    let (held, consequence) = failed.hold(until, Hold::Failing, &schedule, noon());
+    assert_eq!(
+        (reason(&held), consequence),
+        ("endpoint_failing", Consequence::Retry { at: until })
+    );
+    assert_eq!(held.admit(1, noon()), Admission::Early(until));
+    assert_eq!(held.admit(1, until), Admission::Attempt(1));
+    assert_eq!((held.attempts.len(), held.has_slot()), (1, false));
+    let (throttled, _) = failed.hold(until, Hold::Throttled, &schedule, noon());
+    assert_eq!(throttled.redeliver(noon()), None, "it would only be held again");
+    assert!(held.redeliver(noon()).is_some_and(|now| now.deliberate), "it can be sent at once");
+    assert!(held.hold(until, Hold::Rate, &schedule, noon()).0.has_slot());
+}
+
+#[test]
+fn a_delivery_is_not_held_for_ever() {
+    let schedule = DeliverySchedule::default();
+    let longest = later(noon(), schedule.longest());
+    let (held, _) = delivery().hold(longest, Hold::Throttled, &schedule, noon());
+    assert_eq!(held.state.name(), "pending");
+    let late = longest + TimeDelta::seconds(1);
+    let (given_up, consequence) = held.hold(late, Hold::Throttled, &schedule, longest);
+    assert_eq!((reason(&given_up), consequence), ("held_too_long", Consequence::GiveUp));
+    // However long its receiver asks it to wait before each attempt, its schedule fits.
+    let asked = Duration::from_secs(24 * 3600) * 10;
+    assert!(longest >= later(noon(), asked));
+    let again = given_up.redeliver(late).unwrap();
+    assert_eq!(again.hold(late, Hold::Throttled, &schedule, late).0.state.name(), "pending");
+}
+
+#[test]
+fn the_next_attempt_is_not_sooner_than_its_endpoint_is_open() {
+    let open = endpoint_after(5, 500, noon());
+    let said = Said::default();
+    let (after, _) = record_at(&delivery(), Outcome::Answered(500), said, &open, noon());
+    let held = DeliveryState::Pending {
+        next_at: noon() + TimeDelta::seconds(60),
+        held: Some(Hold::Failing),
+    };
+    assert_eq!(after.state, held);
+    let (third, _) = record_at(&after, Outcome::Answered(500), said, &open, noon());
+    let own = DeliveryState::Pending { next_at: noon() + TimeDelta::minutes(5), held: None };
+    assert_eq!(third.state, own, "its own schedule is longer");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use crate::address::{ReceiverUrl, TargetPolicy};
+use crate::endpoint::Limits;
 use crate::event::{EventName, EventSet};
 use crate::headers::{CustomHeaders, HeadersError, ReceiverHeaders};
 use crate::members::Members;
@@ -18,6 +19,8 @@ pub struct ReceiverSettings {
     pub events: EventSet,
     /// What every attempt carries beside our own headers; none when there is nothing.
     pub headers: Option<ReceiverHeaders>,
+    /// What it can bear.
+    pub limits: Limits,
 }
 
 /// Why a body is no configuration.
@@ -36,13 +39,14 @@ pub enum SettingsError {
 
 impl ReceiverSettings {
     /// Reads and checks a request body. What it leaves out is as if it had never been set:
-    /// all events, no headers.
+    /// all events, no headers, no limits.
     ///
     /// # Errors
     /// The first thing that is wrong with it; never repeats a header's value.
     pub fn parse(body: &[u8], policy: &TargetPolicy) -> Result<Self, SettingsError> {
         let what = "a webhook configuration";
-        let mut members = Members::parse(body, &["url", "events", "headers"], what)?;
+        let known = ["url", "events", "headers", "maxInFlight", "ratePerSecond"];
+        let mut members = Members::parse(body, &known, what)?;
         let url = members.required("url", |value| match value {
             Value::String(url) => Ok(url),
             _ => Err("must be a string".into()),
@@ -54,12 +58,27 @@ impl ReceiverSettings {
         let headers = headers.map(CustomHeaders::from_json).transpose()?;
         let headers = headers.filter(|headers| !headers.is_empty());
         let headers = headers.map(|headers| ReceiverHeaders::new(url.as_str(), headers));
+        let most = members.optional("maxInFlight", |value| {
+            Limits::new(Some(number(&value)), None).map_err(|error| error.to_string())
+        })?;
+        let rate = members.optional("ratePerSecond", |value| {
+            Limits::new(None, Some(number(&value))).map_err(|error| error.to_string())
+        })?;
         Ok(Self {
+            limits: Limits {
+                max_in_flight: most.and_then(|limits| limits.max_in_flight),
+                per_second: rate.and_then(|limits| limits.per_second),
+            },
             url,
             events: events.unwrap_or_else(|| EventName::ALL.into_iter().collect()),
             headers: headers.transpose()?,
         })
     }
+}
+
+/// A whole number, or one that is no limit.
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -108,6 +127,14 @@ mod tests {
             (
                 json!({"url": URL, "headers": []}),
                 "`headers` must be an object whose members are strings",
+            ),
+            (
+                json!({"url": URL, "maxInFlight": 51}),
+                "`maxInFlight` must be a whole number from 1 to 50",
+            ),
+            (
+                json!({"url": URL, "ratePerSecond": 0.5}),
+                "`ratePerSecond` must be a whole number from 1 to 100",
             ),
             (
                 json!({"url": URL, "secret": "x"}),

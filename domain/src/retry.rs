@@ -58,6 +58,13 @@ impl DeliverySchedule {
         self.0.get(attempt).copied()
     }
 
+    /// How long the whole of it may take at most: with every wait stretched by jitter, or by
+    /// as long as a receiver may ask for before each attempt.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.0.iter().map(|wait| wait.saturating_add(LONGEST_RETRY_AFTER + LONGEST_JITTER)).sum()
+    }
+
     /// How many attempts there are.
     #[must_use]
     pub fn attempts(&self) -> usize {

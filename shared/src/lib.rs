@@ -9,6 +9,7 @@ pub mod aws;
 pub mod batch;
 pub mod bus;
 pub mod egress;
+pub mod endpoints;
 pub mod env;
 #[cfg(any(test, feature = "fake-aws"))]
 pub mod fake;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_sqs::Client;
 use domain::delivery::Delivery;
+use domain::endpoint::Lane;
 use domain::id::{EventId, JobId};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,9 @@ pub struct Ticket {
     pub event_id: EventId,
     /// The attempt's number, from 0.
     pub attempt: usize,
+    /// Where the attempt is made.
+    #[serde(default)]
+    pub lane: Lane,
 }
 
 /// Asks the poller to look at one job.
@@ -42,7 +46,10 @@ pub struct WakeUp {
 
 /// Where tickets go.
 #[derive(Clone, Debug)]
-pub struct DeliveryQueue(Queue);
+pub struct DeliveryQueue {
+    quick: Queue,
+    slow: Option<Queue>,
+}
 
 /// Where wake-up calls go.
 #[derive(Clone, Debug)]
@@ -63,23 +70,42 @@ impl Ticket {
             job_id: delivery.subject.job_id().cloned(),
             event_id: delivery.event_id.clone(),
             attempt: delivery.attempts.len(),
+            lane: Lane::Quick,
         }
+    }
+
+    /// The same ticket for this lane.
+    #[must_use]
+    pub fn in_lane(self, lane: Lane) -> Self {
+        Self { lane, ..self }
     }
 }
 
 impl DeliveryQueue {
-    /// The queue at `url`.
+    /// The queue at `url`, for whoever does not know yet which endpoints are slow.
     #[must_use]
     pub fn new(client: Client, url: String) -> Self {
-        Self(Queue { client, url, name: "delivery" })
+        Self { quick: Queue { client, url, name: "delivery" }, slow: None }
     }
 
-    /// Sends a ticket, to arrive no sooner than after `delay` (at most [`LONGEST_DELAY`]).
+    /// The same, with the queue of the slow lane at `url`.
+    #[must_use]
+    pub fn with_slow_lane(self, url: String) -> Self {
+        let slow = Queue { client: self.quick.client.clone(), url, name: "slow delivery" };
+        Self { slow: Some(slow), ..self }
+    }
+
+    /// Sends a ticket into its lane, to arrive no sooner than after `delay` (at most
+    /// [`LONGEST_DELAY`]).
     ///
     /// # Errors
     /// When SQS does not take it.
     pub async fn send(&self, ticket: &Ticket, delay: Duration) -> Result<(), QueueError> {
-        self.0.send(ticket, delay).await
+        let queue = match ticket.lane {
+            Lane::Quick => &self.quick,
+            Lane::Slow => self.slow.as_ref().unwrap_or(&self.quick),
+        };
+        queue.send(ticket, delay).await
     }
 }
 

@@ -62,6 +62,14 @@ impl Setup {
         Ok(DeliveryQueue::new(aws_sdk_sqs::Client::new(&self.aws), url))
     }
 
+    /// The delivery queue, with its slow lane.
+    ///
+    /// # Errors
+    /// When a setting is missing; the error names it.
+    pub fn delivery_lanes(&self) -> Result<DeliveryQueue, EnvError> {
+        Ok(self.deliveries()?.with_slow_lane(env::required("SLOW_DELIVERY_QUEUE_URL")?))
+    }
+
     /// The wake queue.
     ///
     /// # Errors

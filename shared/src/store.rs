@@ -8,6 +8,7 @@
 //! | delivery of a test | `test` / `delivery#<eventId>` | the same |
 //! | webhook configuration | `config` / `webhook` | by its owner |
 //! | how long renders take | `law#<provider>` / `law` | at most once a minute and process |
+//! | endpoint | `endpoint#<hash of its URL>` / `endpoint` | whole, while there is something to say of it |
 //! | who is changing it | `config` / `hold` | before and after each change |
 //!
 //! A change and what follows from it (a job's outbox, a delivery's next attempt) are one
@@ -19,6 +20,8 @@
 
 mod config;
 mod delivery_item;
+mod endpoint_item;
+mod endpoints;
 mod job_item;
 mod law_item;
 mod page;
@@ -45,6 +48,7 @@ use tracing::error;
 use crate::telemetry::chain;
 
 pub use config::{Hold, Reached, WebhookConfig};
+pub use endpoints::AsOf;
 pub use law_item::Learnt;
 pub use page::Page;
 pub use payload::{MAX_STORED_PAYLOAD, PayloadTooLarge, StoredPayload};

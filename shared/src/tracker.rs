@@ -298,6 +298,7 @@ mod tests {
         let config = WebhookConfig {
             url: Some("https://shop.example/hooks".into()),
             events: [receiver_wants].into_iter().collect(),
+            limits: domain::endpoint::Limits::default(),
             updated_at: clock::now(),
         };
         tracker.store.put_webhook_config(&config).await.unwrap();

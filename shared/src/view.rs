@@ -2,8 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use domain::delivery::{Attempt, Delivery, DeliveryState, Outcome};
+use domain::endpoint::Endpoint;
 use domain::event::EventName;
 use domain::headers::ReceiverHeaders;
+use domain::id::EndpointId;
 use domain::job::Job;
 use domain::signature::SigningSecrets;
 use domain::time;
@@ -41,6 +43,7 @@ pub fn job(job: &Job, delivery: Option<&Delivery>) -> Value {
         "delivery": delivery.map(|delivery| json!({
             "eventId": delivery.event_id,
             "state": delivery.state.name(),
+            "reason": delivery.state.reason(),
             "attempts": delivery.attempts.len(),
             "nextAttemptAt": next_attempt(delivery),
         })),
@@ -54,7 +57,9 @@ pub fn delivery(delivery: &Delivery) -> Value {
         "eventId": delivery.event_id,
         "event": delivery.subject.event_name(),
         "url": delivery.url,
+        "endpointId": EndpointId::of(&delivery.url),
         "state": delivery.state.name(),
+        "reason": delivery.state.reason(),
         "createdAt": time::text(delivery.created_at),
         "nextAttemptAt": next_attempt(delivery),
         "body": delivery.body,
@@ -67,6 +72,7 @@ pub fn delivery(delivery: &Delivery) -> Value {
 #[must_use]
 pub fn webhook_config(
     config: &WebhookConfig,
+    receiver: &Endpoint,
     headers: Option<&ReceiverHeaders>,
     secrets: Option<&SigningSecrets>,
     now: DateTime<Utc>,
@@ -79,6 +85,9 @@ pub fn webhook_config(
         "events": events.collect::<Vec<_>>(),
         "headerNames": headers.map(|headers| headers.names().collect::<Vec<_>>()).unwrap_or_default(),
         "secrets": secrets.map(|secrets| in_force(secrets, now)).unwrap_or_default(),
+        "maxInFlight": config.limits.max_in_flight,
+        "ratePerSecond": config.limits.per_second,
+        "endpoint": endpoint(receiver, now),
         "updatedAt": time::text(config.updated_at),
     })
 }
@@ -97,9 +106,25 @@ pub fn in_force(secrets: &SigningSecrets, now: DateTime<Utc>) -> Vec<Value> {
     shown.collect()
 }
 
+/// What is known of an endpoint.
+#[must_use]
+pub fn endpoint(endpoint: &Endpoint, now: DateTime<Utc>) -> Value {
+    json!({
+        "endpointId": endpoint.id,
+        "state": endpoint.health(now).name(),
+        "failingSince": endpoint.failing.map(|failing| time::text(failing.since)),
+        "consecutiveFailures": endpoint.failing.map_or(0, |failing| failing.failures),
+        "closedUntil": endpoint.shut_until(0.0, now).map(|(until, _)| time::text(until)),
+        "slow": endpoint.is_slow(now),
+        "disabledAt": endpoint.disabled.map(|disabled| time::text(disabled.at)),
+        "disabledReason": endpoint.disabled.map(|disabled| disabled.reason.name()),
+    })
+}
+
 fn attempt(attempt: &Attempt) -> Value {
     let (status, error) = match attempt.outcome {
-        Outcome::Answered(status) => (Some(status), None),
+        Outcome::Answered(status @ 200..=299) => (Some(status), None),
+        Outcome::Answered(status) => (Some(status), Some("status")),
         Outcome::Failed(error) => (None, Some(error.name())),
     };
     json!({
@@ -113,7 +138,7 @@ fn attempt(attempt: &Attempt) -> Value {
 
 fn next_attempt(delivery: &Delivery) -> Option<String> {
     match delivery.state {
-        DeliveryState::Pending { next_at } => Some(time::text(next_at)),
-        DeliveryState::Delivered | DeliveryState::GivenUp | DeliveryState::Exhausted => None,
+        DeliveryState::Pending { next_at, .. } => Some(time::text(next_at)),
+        DeliveryState::Delivered | DeliveryState::GivenUp(_) | DeliveryState::Exhausted(_) => None,
     }
 }

@@ -60,8 +60,8 @@ impl Subscription {
         Ok(Self { sqs, queue_url, heard: Mutex::default() })
     }
 
-    /// All events of a job so far, oldest first.
-    pub(crate) async fn events_of(&self, job: &str) -> Result<Vec<BusEvent>> {
+    /// All events so far whose `member` is this, oldest first.
+    pub(crate) async fn events_of(&self, member: &str, value: &str) -> Result<Vec<BusEvent>> {
         let mut heard = self.heard.lock().await;
         loop {
             let receive = self.sqs.receive_message().queue_url(&self.queue_url);
@@ -75,7 +75,7 @@ impl Subscription {
                 delete.set_receipt_handle(message.receipt_handle.clone()).send().await?;
             }
         }
-        let of_job = |event: &&BusEvent| event.detail.get("jobId").is_some_and(|id| id == job);
-        Ok(heard.iter().filter(of_job).cloned().collect())
+        let wanted = |event: &&BusEvent| event.detail.get(member).is_some_and(|it| it == value);
+        Ok(heard.iter().filter(wanted).cloned().collect())
     }
 }

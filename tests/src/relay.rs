@@ -53,6 +53,7 @@ pub struct Milestone {
 pub struct DeliverySummary {
     pub event_id: String,
     pub state: String,
+    pub reason: Option<String>,
     pub attempts: usize,
     pub next_attempt_at: Option<String>,
 }
@@ -65,7 +66,9 @@ pub struct DeliveryView {
     pub event_id: String,
     pub event: String,
     pub url: String,
+    pub endpoint_id: String,
     pub state: String,
+    pub reason: Option<String>,
     pub created_at: String,
     pub next_attempt_at: Option<String>,
     pub body: String,

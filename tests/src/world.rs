@@ -1,6 +1,7 @@
 //! One test's corner of the stack.
 
 mod account;
+mod endpoint;
 mod owner;
 mod repair;
 
@@ -415,7 +416,7 @@ impl World {
     /// When the subscription does not answer.
     pub async fn events(&self, order: &Order) -> Result<Vec<BusEvent>> {
         let mut events: Vec<BusEvent> = Vec::new();
-        for event in self.subscription.events_of(order.job_id().as_str()).await? {
+        for event in self.subscription.events_of("jobId", order.job_id().as_str()).await? {
             if !events.contains(&event) {
                 events.push(event);
             }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use chrono::Utc;
 use domain::address::{ReceiverPorts, ReceiverUrl, TargetPolicy};
 use domain::delivery::{Attempt, Consequence, Delivery, Outcome};
+use domain::endpoint::{Endpoint, Said};
 use domain::retry::DeliverySchedule;
 use domain::signature::SigningSecrets;
 use futures_util::FutureExt;
@@ -79,8 +80,10 @@ impl Core {
         };
         let outcome = Outcome::Answered(answer.status.as_u16());
         let attempt = Attempt { at, duration_ms, outcome, excerpt: answer.excerpt };
+        let endpoint = Endpoint::unknown(&delivery.url);
+        let (said, luck) = (Said::default(), shared::luck());
         let (_, consequence) =
-            delivery.record(attempt, None, &self.schedule, shared::luck(), Utc::now());
+            delivery.record(attempt, said, &endpoint, &self.schedule, luck, Utc::now());
         ensure!(consequence == Consequence::Delivered, "not delivered: {consequence:?}");
         Ok(())
     }

@@ -9,6 +9,7 @@ use domain::retry::DeliverySchedule;
 use futures_util::future::try_join_all;
 use rustls::ClientConfig;
 use shared::bus::Bus;
+use shared::endpoints::Endpoints;
 use shared::fake::FakeAws;
 use shared::queue::{DeliveryQueue, Ticket};
 use shared::store::{Store, Wait};
@@ -34,12 +35,11 @@ impl Handler {
         let aws = TimedAws::new(fake);
         let config = aws.config();
         let policy = core::policy(port)?;
+        let table = aws_sdk_dynamodb::Client::new(&config);
+        let store = Store::new(table, "table".to_owned(), TimeDelta::days(90));
         let deliverer = Deliverer {
-            store: Store::new(
-                aws_sdk_dynamodb::Client::new(&config),
-                "table".to_owned(),
-                TimeDelta::days(90),
-            ),
+            endpoints: Endpoints::new(store.clone()),
+            store,
             secrets,
             bus: Bus::new(aws_sdk_eventbridge::Client::new(&config), "bus".to_owned()),
             queue: DeliveryQueue::new(

@@ -307,9 +307,11 @@ fn delivery(number: u64, url: &str, body: usize) -> Result<Delivery> {
         body: format!("{head}{}{tail}", "x".repeat(filling)),
         shard: 0,
         created_at: now,
-        state: DeliveryState::Pending { next_at: now },
+        state: DeliveryState::Pending { next_at: now, held: None },
         attempts: Vec::new(),
         round_start: 0,
+        round_at: now,
+        deliberate: false,
         leased_until: None,
         version: 1,
     })

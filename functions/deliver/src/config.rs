@@ -3,6 +3,7 @@
 use domain::retry::DeliverySchedule;
 use lambda_runtime::Error;
 use shared::egress::Receivers;
+use shared::endpoints::Endpoints;
 use shared::env;
 use shared::setup::{self, Setup};
 
@@ -17,11 +18,13 @@ pub fn deliverer() -> Result<Deliverer, Error> {
     let schedule = env::parsed("DELIVERY_SCHEDULE", fallback, DeliverySchedule::parse)?;
     let policy = setup::target_policy()?;
     let setup = Setup::from_env()?;
+    let store = setup.store()?;
     Ok(Deliverer {
-        store: setup.store()?,
+        endpoints: Endpoints::new(store.clone()),
+        store,
         secrets: setup.secrets(),
         bus: setup.bus()?,
-        queue: setup.deliveries()?,
+        queue: setup.delivery_lanes()?,
         receivers: Receivers::new(policy.clone())?,
         policy,
         schedule,

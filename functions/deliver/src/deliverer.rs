@@ -1,10 +1,11 @@
-//! One attempt of one delivery: take the lease, post, write down what came of it, see to
-//! what follows.
+//! One attempt of one delivery: ask its endpoint, take the lease, post, write down what came
+//! of it, see to what follows.
 //!
 //! The receiver is posted to between two writes. A crash after the post repeats it with the
 //! same id and the same bytes once the lease is over; that is what "at least once" means,
 //! and why receivers know an event by its `webhook-id`.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,8 @@ use domain::address::{ReceiverUrl, TargetPolicy};
 use domain::delivery::{
     Admission, Attempt, AttemptError, Consequence, Delivery, DeliveryState, Outcome, Subject,
 };
-use domain::event::DeliveryExhausted;
+use domain::endpoint::{Arrival, Endpoint, Hold, Instruction, Lane, Lesson, Pass, SLOW, Said};
+use domain::event::{DeliveryExhausted, EndpointDisabled};
 use domain::headers::{CustomHeaders, ReceiverHeaders};
 use domain::id::JobId;
 use domain::retry::{DeliverySchedule, retry_after};
@@ -21,15 +23,25 @@ use domain::signature::SigningSecrets;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue};
 use shared::bus::{Bus, BusError};
 use shared::egress::{self, FailureClass, Outgoing, Receivers};
+use shared::endpoints::{Endpoints, Passage};
 use shared::queue::{DeliveryQueue, LONGEST_DELAY, QueueError, Ticket};
 use shared::secrets::{SecretError, SecretName, Secrets};
-use shared::store::{Committed, Store, StoreError, Wait};
+use shared::store::{AsOf, Committed, Store, StoreError, Wait};
+use shared::telemetry::chain;
+use tokio::time::timeout;
 use tracing::{info, warn};
+
+/// How soon an attempt comes back whose endpoint too many others ask just now.
+const CROWDED: Duration = Duration::from_secs(1);
+/// Over how long those are spread.
+const CROWDED_SPREAD: Duration = Duration::from_secs(3);
 
 /// The use case and what it needs.
 pub struct Deliverer {
     /// The table.
     pub store: Store,
+    /// What receivers have taught us.
+    pub endpoints: Endpoints,
     /// The stack's secrets.
     pub secrets: Secrets,
     /// The event bus.
@@ -42,6 +54,12 @@ pub struct Deliverer {
     pub policy: TargetPolicy,
     /// When to try again.
     pub schedule: DeliverySchedule,
+}
+
+/// What an attempt takes out of the stack's secrets.
+struct Kept {
+    secrets: SigningSecrets,
+    headers: Option<ReceiverHeaders>,
 }
 
 /// Why a ticket has to come back: *we* failed. A receiver that fails is no error; it is
@@ -87,21 +105,25 @@ impl Deliverer {
             return Ok(());
         };
         match delivery.admit(ticket.attempt, now()) {
-            Admission::Attempt(_) => self.attempt(delivery, now).await,
-            Admission::Early(at) => self.queue_up(&delivery, at, now()).await,
-            Admission::Superseded { at, .. } => self.queue_up(&delivery, at, now()).await,
+            Admission::Attempt(_) => self.arrive(delivery, ticket, now).await,
+            Admission::Early(at) | Admission::Superseded { at, .. } => {
+                self.queue_up(&delivery, ticket.lane, at, now()).await
+            }
             Admission::Leased(until) => Err(DeliverError::Leased(until)),
-            Admission::Announce => self.announce(&delivery).await,
-            Admission::Finished => Ok(()),
+            Admission::Announce => self.announce(&delivery, now()).await,
+            // Its last attempt may have disabled its endpoint, and whoever made it crashed.
+            Admission::Finished => self.announce_endpoint(&delivery, now()).await,
         }
     }
 
-    async fn attempt(
+    /// Asks the endpoint whether the attempt that is due may be made.
+    async fn arrive(
         &self,
         delivery: Delivery,
+        ticket: &Ticket,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), DeliverError> {
-        // Before the lease: without a secret nothing can be sent, and nobody is kept out.
+        // First of all: without a secret nothing can be sent, and nobody is kept out.
         if delivery.subject == Subject::Test {
             // Whoever asks for a test wants to see what was changed a moment ago.
             self.secrets.forget(&SecretName::WebhookSecrets);
@@ -110,22 +132,63 @@ impl Deliverer {
         let secrets = self.secrets.get(&SecretName::WebhookSecrets, SigningSecrets::parse).await?;
         let headers =
             self.secrets.find(&SecretName::WebhookHeaders, ReceiverHeaders::parse).await?;
+        let kept = Kept { secrets, headers };
+        let arrival = Arrival {
+            deliberate: delivery.deliberate,
+            has_slot: delivery.has_slot(),
+            lane: ticket.lane,
+            token: u64::from_be_bytes(shared::random_bytes().unwrap_or_default()),
+            luck: shared::luck(),
+        };
+        match self.endpoints.arrive(&delivery.url, &arrival, now()).await? {
+            Passage::Go(pass) => self.attempt(delivery, pass, &kept, now).await,
+            Passage::Hold { until, by } => {
+                self.hold(&delivery, ticket.lane, until, by, now()).await
+            }
+            Passage::ChangeLane => {
+                let ticket = ticket.clone().in_lane(Lane::Slow);
+                Ok(self.queue.send(&ticket, Duration::ZERO).await?)
+            }
+            Passage::Refuse => {
+                let refused = delivery.refused(now());
+                match self.store.commit_delivery(&refused, Wait::InQueue).await? {
+                    Committed::Stored => self.announce(&refused, now()).await,
+                    Committed::Overtaken(_) => Ok(()),
+                }
+            }
+            Passage::Crowded => {
+                let delay = CROWDED + CROWDED_SPREAD.mul_f64(shared::luck());
+                Ok(self.queue.send(ticket, delay).await?)
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        delivery: Delivery,
+        pass: Pass,
+        kept: &Kept,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<(), DeliverError> {
         let delivery = delivery.leased(now());
         match self.store.commit_delivery(&delivery, Wait::InQueue).await? {
             Committed::Stored => {}
             Committed::Overtaken(_) => return Err(DeliverError::Overtaken),
         }
-        let (attempt, wait) = self.post(&delivery, &secrets, headers.as_ref(), now).await?;
-        let outcome = attempt.outcome;
+        let (attempt, said) = self.post_and_watch(&delivery, kept, now).await?;
+        let (outcome, took) = (attempt.outcome, Duration::from_millis(attempt.duration_ms));
+        // The endpoint first: what it asked for is good for all its deliveries, and a crash
+        // before this one is written down repeats the attempt at most.
+        let lesson = Lesson::of(outcome, said, took);
+        let learnt = self.endpoints.learn(&delivery.url, &pass, &lesson, now()).await;
+        let endpoint = learnt.unwrap_or_else(|cause| {
+            // The attempt was made, and to write that down counts for more.
+            warn!(error = chain(&cause), "what an attempt taught was lost");
+            Endpoint::unknown(&delivery.url)
+        });
         let (delivery, consequence) =
-            delivery.record(attempt, wait, &self.schedule, shared::luck(), now());
-        let place = match consequence {
-            Consequence::Retry { at } if !fits_queue(at, now()) => Wait::InIndex { until: at },
-            Consequence::Retry { .. } | Consequence::Delivered | Consequence::GiveUp => {
-                Wait::InQueue
-            }
-        };
-        if let Committed::Overtaken(_) = self.store.commit_delivery(&delivery, place).await? {
+            delivery.record(attempt, said, &endpoint, &self.schedule, shared::luck(), now());
+        if let Committed::Overtaken(_) = self.commit(&delivery, consequence, now()).await? {
             // The lease ran out meanwhile, and another holder's attempt counts.
             return Err(DeliverError::Overtaken);
         }
@@ -137,29 +200,91 @@ impl Deliverer {
             delivery.attempts.len(), delivery.subject, delivery.state.name()
         );
         match consequence {
+            Consequence::Delivered if endpoint.disabled.is_some() => {
+                self.announce_endpoint(&delivery, now()).await
+            }
             Consequence::Delivered => Ok(()),
-            Consequence::Retry { at } => self.queue_up(&delivery, at, now()).await,
-            Consequence::GiveUp => self.announce(&delivery).await,
+            Consequence::Retry { at } => {
+                self.queue_up(&delivery, endpoint.lane(now()), at, now()).await
+            }
+            Consequence::GiveUp => self.announce(&delivery, now()).await,
         }
+    }
+
+    /// Writes down that the endpoint keeps the delivery waiting, and comes back then.
+    async fn hold(
+        &self,
+        delivery: &Delivery,
+        lane: Lane,
+        until: DateTime<Utc>,
+        by: Hold,
+        now: DateTime<Utc>,
+    ) -> Result<(), DeliverError> {
+        let (held, consequence) = delivery.hold(until, by, &self.schedule, now);
+        match (self.commit(&held, consequence, now).await?, consequence) {
+            (Committed::Stored, Consequence::Retry { at }) => {
+                self.queue_up(&held, lane, at, now).await
+            }
+            (Committed::Stored, Consequence::GiveUp) => self.announce(&held, now).await,
+            (Committed::Stored, Consequence::Delivered) => Ok(()),
+            // Whoever was faster sees to what follows.
+            (Committed::Overtaken(_), _) => Ok(()),
+        }
+    }
+
+    /// Stores a delivery where it waits for what follows.
+    async fn commit(
+        &self,
+        delivery: &Delivery,
+        consequence: Consequence,
+        now: DateTime<Utc>,
+    ) -> Result<Committed<Delivery>, StoreError> {
+        let place = match consequence {
+            Consequence::Retry { at } if !fits_queue(at, now) => Wait::InIndex { until: at },
+            Consequence::Retry { .. } | Consequence::Delivered | Consequence::GiveUp => {
+                Wait::InQueue
+            }
+        };
+        self.store.commit_delivery(delivery, place).await
+    }
+
+    /// Posts, and tells as soon as it is so that the endpoint is slow: others are not to wait
+    /// behind it until this attempt is over.
+    async fn post_and_watch(
+        &self,
+        delivery: &Delivery,
+        kept: &Kept,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<(Attempt, Said), DeliverError> {
+        let mut post = pin!(self.post(delivery, kept, now));
+        if let Ok(posted) = timeout(SLOW, &mut post).await {
+            return posted;
+        }
+        let notice =
+            self.endpoints.tell(&delivery.url, AsOf::Recently, now(), |it| it.notice_slow(now()));
+        let (posted, noticed) = tokio::join!(post, notice);
+        if let Err(cause) = noticed {
+            warn!(error = chain(&cause), "nobody was told of a slow endpoint");
+        }
+        posted
     }
 
     /// Posts the delivery's bytes once; what comes of it is data.
     async fn post(
         &self,
         delivery: &Delivery,
-        secrets: &SigningSecrets,
-        custom: Option<&ReceiverHeaders>,
+        kept: &Kept,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<(Attempt, Option<Duration>), DeliverError> {
+    ) -> Result<(Attempt, Said), DeliverError> {
         let at = now();
         let id = delivery.event_id.as_str();
         let timestamp = at.timestamp();
-        let signature = secrets.sign(id, at, delivery.body.as_bytes());
+        let signature = kept.secrets.sign(id, at, delivery.body.as_bytes());
         // Judged again: the policy may have changed since the URL was stored.
         let Ok(url) = ReceiverUrl::parse(&delivery.url, &self.policy) else {
             let outcome = Outcome::Failed(AttemptError::Blocked);
             let excerpt = String::new();
-            return Ok((Attempt { at, duration_ms: 0, outcome, excerpt }, None));
+            return Ok((Attempt { at, duration_ms: 0, outcome, excerpt }, Said::default()));
         };
         let mut headers = vec![
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
@@ -167,6 +292,7 @@ impl Deliverer {
             (HeaderName::from_static("webhook-timestamp"), HeaderValue::from(timestamp)),
             (HeaderName::from_static("webhook-signature"), HeaderValue::from_str(&signature)?),
         ];
+        let custom = kept.headers.as_ref();
         let custom = custom.and_then(|custom| custom.for_receiver(&delivery.url));
         for (name, value) in custom.into_iter().flat_map(CustomHeaders::iter) {
             let mut value = HeaderValue::from_str(value)?;
@@ -179,12 +305,15 @@ impl Deliverer {
         Ok(match answered.outcome {
             egress::Outcome::Answer(answer) => {
                 let outcome = Outcome::Answered(answer.status.as_u16());
-                let wait = answer.retry_after.and_then(|text| retry_after(&text, now()));
-                (Attempt { at, duration_ms, outcome, excerpt: answer.excerpt }, wait)
+                let said = Said {
+                    retry_after: answer.retry_after.and_then(|text| retry_after(&text, now())),
+                    instruction: answer.webhook_delivery.as_deref().and_then(Instruction::parse),
+                };
+                (Attempt { at, duration_ms, outcome, excerpt: answer.excerpt }, said)
             }
             egress::Outcome::Failure(class) => {
                 let outcome = Outcome::Failed(attempt_error(class));
-                (Attempt { at, duration_ms, outcome, excerpt: String::new() }, None)
+                (Attempt { at, duration_ms, outcome, excerpt: String::new() }, Said::default())
             }
         })
     }
@@ -194,6 +323,7 @@ impl Deliverer {
     async fn queue_up(
         &self,
         delivery: &Delivery,
+        lane: Lane,
         at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<(), DeliverError> {
@@ -201,20 +331,43 @@ impl Deliverer {
             return Ok(());
         }
         let delay = (at - now).to_std().unwrap_or_default();
-        Ok(self.queue.send(&Ticket::next(delivery), delay).await?)
+        Ok(self.queue.send(&Ticket::next(delivery).in_lane(lane), delay).await?)
     }
 
     /// Says on the bus that the delivery was given up, then writes down that it was said. A
     /// crash in between says it twice, under the same id.
-    async fn announce(&self, delivery: &Delivery) -> Result<(), DeliverError> {
-        debug_assert_eq!(delivery.state, DeliveryState::GivenUp);
-        if let Some(event) = DeliveryExhausted::of(delivery) {
-            self.bus.publish(DeliveryExhausted::NAME, &event.to_body()?).await?;
+    async fn announce(&self, delivery: &Delivery, now: DateTime<Utc>) -> Result<(), DeliverError> {
+        if let DeliveryState::GivenUp(given_up) = delivery.state {
+            if let Some(event) = DeliveryExhausted::of(delivery, given_up) {
+                self.bus.publish(DeliveryExhausted::NAME, &event.to_body()?).await?;
+            }
+            match self.store.commit_delivery(&delivery.announced(), Wait::InQueue).await? {
+                // Overtaken: somebody else said it, or sends it again.
+                Committed::Stored | Committed::Overtaken(_) => {}
+            }
         }
-        match self.store.commit_delivery(&delivery.announced(), Wait::InQueue).await? {
-            // Overtaken: somebody else said it, or sends it again.
-            Committed::Stored | Committed::Overtaken(_) => Ok(()),
+        self.announce_endpoint(delivery, now).await
+    }
+
+    /// The same for the delivery's endpoint, if it was disabled.
+    async fn announce_endpoint(
+        &self,
+        delivery: &Delivery,
+        now: DateTime<Utc>,
+    ) -> Result<(), DeliverError> {
+        let endpoint = self.endpoints.known(&delivery.url, now).await?;
+        if let Some(disabled) = endpoint.disabled.filter(|disabled| !disabled.announced) {
+            let event = EndpointDisabled::of(&endpoint, disabled).to_body()?;
+            self.bus.publish(EndpointDisabled::NAME, &event).await?;
+            let said = |endpoint: &Endpoint| endpoint.announced(disabled, now);
+            self.endpoints.tell(&delivery.url, AsOf::Recently, now, said).await?;
+            warn!(
+                endpoint.id = %endpoint.id, endpoint.host = endpoint.host,
+                reason = disabled.reason.name(), "endpoint {} at {} is disabled: {}",
+                endpoint.id, endpoint.host, disabled.reason.name()
+            );
         }
+        Ok(())
     }
 }
 

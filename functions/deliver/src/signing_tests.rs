@@ -16,6 +16,7 @@ use domain::signature::{GracePeriod, SignatureType, SigningSecrets, WebhookSecre
 use http::{HeaderMap, Request, Response};
 use serde_json::json;
 use shared::egress::{Limits, Receivers};
+use shared::endpoints::Endpoints;
 use shared::fake::fate::Calm;
 use shared::fake::network::{Network, host};
 use shared::fake::{FakeAws, clock};
@@ -49,6 +50,7 @@ impl World {
         let policy = TargetPolicy::local_use();
         let network = network.seen_by(Arc::new(Calm));
         let deliverer = Deliverer {
+            endpoints: Endpoints::new(aws.store()),
             store: aws.store(),
             secrets: aws.secrets(),
             bus: aws.bus(),

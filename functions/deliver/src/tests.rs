@@ -1,6 +1,7 @@
 use domain::address::TargetPolicy;
 use domain::retry::DeliverySchedule;
 use shared::egress::Receivers;
+use shared::endpoints::Endpoints;
 use shared::fake::FakeAws;
 
 use super::*;
@@ -8,6 +9,7 @@ use super::*;
 fn deliverer(aws: &FakeAws) -> Deliverer {
     let tracker = aws.tracker().unwrap();
     Deliverer {
+        endpoints: Endpoints::new(tracker.store.clone()),
         store: tracker.store,
         secrets: aws.secrets(),
         bus: tracker.bus,

@@ -1,4 +1,5 @@
 use aws_lambda_events::encodings::Body;
+use domain::endpoint::Limits;
 use domain::event::EventSet;
 use domain::failure::{Failure, FailureCode};
 use domain::id::{ProviderName, RenderJobId, SourceRecordId};
@@ -134,6 +135,7 @@ async fn with_receiver(aws: &FakeAws) {
     let config = WebhookConfig {
         url: Some("https://shop.example/hooks".into()),
         events: EventSet::ends(),
+        limits: Limits::default(),
         updated_at: DateTime::UNIX_EPOCH,
     };
     aws.tracker().unwrap().store.put_webhook_config(&config).await.unwrap();

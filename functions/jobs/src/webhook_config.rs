@@ -6,14 +6,16 @@
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use chrono::{DateTime, Utc};
+use domain::endpoint::Limits;
 use domain::event::EventName;
 use domain::headers::ReceiverHeaders;
 use domain::receiver::{ReceiverSettings, SettingsError};
 use domain::signature::{SignatureType, SigningSecrets, WebhookSecret};
 use serde_json::json;
 use shared::api::{self, Problem};
+use shared::endpoints::Endpoints;
 use shared::secrets::{Origin, SecretError, SecretName};
-use shared::store::{Hold, Reached, WebhookConfig};
+use shared::store::{AsOf, Hold, Reached, WebhookConfig};
 use shared::telemetry::chain;
 use shared::view;
 use tracing::warn;
@@ -30,7 +32,7 @@ impl Jobs {
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let config = self.tracker.store.webhook_config().await;
         let config = config.map_err(|cause| Problem::unavailable(&cause))?;
-        let Some(config) = config.filter(|config| config.url.is_some()) else {
+        let Some((url, config)) = config.and_then(|it| Some((it.url.clone()?, it))) else {
             return Err(Problem::new(
                 404,
                 "webhook_not_configured",
@@ -45,11 +47,15 @@ impl Jobs {
         let secrets = secrets.await.map_err(|cause| Problem::unavailable(&cause))?;
         let headers = self.secrets.find(&SecretName::WebhookHeaders, ReceiverHeaders::parse);
         let headers = headers.await.map_err(|cause| Problem::unavailable(&cause))?;
-        let shown = view::webhook_config(&config, headers.as_ref(), secrets.as_ref(), now);
+        let endpoint = self.tracker.store.endpoint(&url, AsOf::Now).await;
+        let endpoint = endpoint.map_err(|cause| Problem::unavailable(&cause))?;
+        let (headers, secrets) = (headers.as_ref(), secrets.as_ref());
+        let shown = view::webhook_config(&config, &endpoint, headers, secrets, now);
         Ok(api::json(200, &shown))
     }
 
-    /// PUT /v1/webhook-config. Shows the secret if this call made it, and never again.
+    /// PUT /v1/webhook-config. Shows the secret if this call made it, and never again. The
+    /// receiver begins anew: it is enabled, and nothing is held against it.
     pub(crate) async fn put_webhook_config(
         &self,
         request: &ApiGatewayV2httpRequest,
@@ -76,8 +82,19 @@ impl Jobs {
             let stored = self.secrets.replace(&SecretName::WebhookHeaders, &text).await;
             stored.map_err(|cause| Problem::unavailable(&cause))?;
         }
+        let before = self.tracker.store.webhook_config().await;
+        let before = before.map_err(|cause| Problem::unavailable(&cause))?;
+        if let Some(other) = before.and_then(|it| it.url).filter(|it| it != wanted.url.as_str()) {
+            self.lift_limits(&other, now).await?;
+        }
+        let limits = wanted.limits;
+        let endpoints = Endpoints::new(self.tracker.store.clone());
+        let endpoint = endpoints
+            .tell(wanted.url.as_str(), AsOf::Now, now, |it| it.configured(limits, now))
+            .await
+            .map_err(|cause| Problem::unavailable(&cause))?;
         let url = Some(wanted.url.as_str().to_owned());
-        let config = WebhookConfig { url, events: wanted.events, updated_at: now };
+        let config = WebhookConfig { url, events: wanted.events, limits, updated_at: now };
         let stored = self.tracker.store.put_webhook_config(&config).await;
         stored.map_err(|cause| Problem::unavailable(&cause))?;
         if wanted.headers.is_none() {
@@ -96,7 +113,7 @@ impl Jobs {
             .await
             .map_err(|cause| Problem::unavailable(&cause))?;
         let headers = wanted.headers.as_ref();
-        let mut shown = view::webhook_config(&config, headers, Some(&secrets), now);
+        let mut shown = view::webhook_config(&config, &endpoint, headers, Some(&secrets), now);
         if let (Origin::Created, Some(members)) = (origin, shown.as_object_mut()) {
             members.insert("secret".into(), fresh.reveal().into());
         }
@@ -117,9 +134,11 @@ impl Jobs {
     async fn unconfigure(&self, now: DateTime<Utc>) -> Result<ApiGatewayV2httpResponse, Problem> {
         let before = self.tracker.store.webhook_config().await;
         let before = before.map_err(|cause| Problem::unavailable(&cause))?;
-        if before.is_some_and(|config| config.url.is_some()) {
+        if let Some(url) = before.and_then(|config| config.url) {
+            self.lift_limits(&url, now).await?;
             let events = EventName::ALL.into_iter().collect();
-            let none = WebhookConfig { url: None, events, updated_at: now };
+            let limits = Limits::default();
+            let none = WebhookConfig { url: None, events, limits, updated_at: now };
             self.tracker
                 .store
                 .put_webhook_config(&none)
@@ -128,6 +147,13 @@ impl Jobs {
         }
         self.forget_headers().await?;
         Ok(api::json(200, &json!({"url": null})))
+    }
+
+    /// Forgets what the owner of a receiver that is no longer the default one allowed.
+    async fn lift_limits(&self, url: &str, now: DateTime<Utc>) -> Result<(), Problem> {
+        let endpoints = Endpoints::new(self.tracker.store.clone());
+        let lifted = endpoints.tell(url, AsOf::Now, now, |it| it.unlimited(now)).await;
+        lifted.map(drop).map_err(|cause| Problem::unavailable(&cause))
     }
 
     async fn forget_headers(&self) -> Result<(), Problem> {

@@ -94,6 +94,9 @@ async fn a_receiver_is_configured_and_its_secret_shown_once() {
         "events": ["video.render.completed", "video.render.failed"],
         "headerNames": ["authorization"],
         "secrets": [{"type": "v1", "publicKey": null, "createdAt": at, "expiresAt": null}],
+        "maxInFlight": null,
+        "ratePerSecond": null,
+        "endpoint": first["endpoint"],
         "updatedAt": at,
     });
     let mut without = first.clone();

@@ -84,7 +84,7 @@ impl Poller {
             // Its attempt is being made, and whoever makes it has taken it out of the index.
             return Ok(());
         }
-        if let DeliveryState::Pending { next_at } = delivery.state {
+        if let DeliveryState::Pending { next_at, .. } = delivery.state {
             let wait = (next_at - now).to_std().unwrap_or(Duration::ZERO);
             if wait > LONGEST_DELAY {
                 return Ok(());

@@ -5,7 +5,10 @@
 //! overwritten but not on a condition. So whoever changes them takes hold of the
 //! configuration first, by a conditional write of this table.
 
+use std::num::NonZeroU16;
+
 use chrono::{DateTime, TimeDelta, Utc};
+use domain::endpoint::Limits;
 use domain::event::{EventName, EventSet};
 use domain::time;
 use serde::{Deserialize, Serialize};
@@ -29,6 +32,8 @@ pub struct WebhookConfig {
     pub url: Option<String>,
     /// Which of the events that are told of it gets.
     pub events: EventSet,
+    /// What the receiver can bear, as its owner says.
+    pub limits: Limits,
     /// When it was last set.
     pub updated_at: DateTime<Utc>,
 }
@@ -154,6 +159,10 @@ struct ConfigItem {
     /// Absent for all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     events: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    most: Option<NonZeroU16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rate: Option<NonZeroU16>,
     updated_at: i64,
 }
 
@@ -163,6 +172,8 @@ fn encode(config: &WebhookConfig) -> Result<Item, StoreError> {
         sk: SK.into(),
         url: config.url.clone(),
         events: (config.events != all()).then(|| config.events.to_bits()),
+        most: config.limits.max_in_flight,
+        rate: config.limits.per_second,
         updated_at: time::millis(config.updated_at),
     };
     serde_dynamo::to_item(item).map_err(|error| corrupt("webhook configuration", error))
@@ -174,6 +185,7 @@ fn decode(item: Item) -> Result<WebhookConfig, StoreError> {
     Ok(WebhookConfig {
         url: item.url,
         events: item.events.map_or_else(all, EventSet::from_bits),
+        limits: Limits { max_in_flight: item.most, per_second: item.rate },
         updated_at: instant(item.updated_at)?,
     })
 }
@@ -217,7 +229,8 @@ mod tests {
         let updated_at = time::from_millis(1_800_000_000_123).unwrap();
         for events in [all(), EventSet::ends(), EventSet::from_iter([EventName::Failed])] {
             for url in [None, Some("https://shop.example/hooks".to_owned())] {
-                let config = WebhookConfig { url, events, updated_at };
+                let limits = Limits::new(url.as_ref().map(|_| 5), Some(9)).unwrap();
+                let config = WebhookConfig { url, events, limits, updated_at };
                 assert_eq!(decode(encode(&config).unwrap()).unwrap(), config);
             }
         }

@@ -2,7 +2,10 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::TimeDelta;
-use domain::delivery::{Attempt, AttemptError, Delivery, DeliveryState, Outcome, Subject};
+use domain::delivery::{
+    Attempt, AttemptError, Delivery, DeliveryState, GiveUpReason, GivenUp, Outcome, Subject,
+};
+use domain::endpoint::Hold;
 use domain::event::{EventName, TestEvent};
 use domain::id::{EventId, JobId};
 use domain::time;
@@ -29,9 +32,18 @@ struct DeliveryItem {
     state: StateItem,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     next_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     attempts: Vec<AttemptItem>,
     round: usize,
+    round_at: i64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    deliberate: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lease: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,15 +100,25 @@ fn event(sk: &str) -> Result<EventId, StoreError> {
 }
 
 pub(super) fn encode(delivery: &Delivery, retention: TimeDelta) -> Result<Item, StoreError> {
-    let (state, next_at) = match delivery.state {
-        DeliveryState::Pending { next_at } => (StateItem::Pending, Some(time::millis(next_at))),
+    let (state, given_up) = match delivery.state {
+        DeliveryState::Pending { .. } => (StateItem::Pending, None),
         DeliveryState::Delivered => (StateItem::Delivered, None),
-        DeliveryState::GivenUp => (StateItem::GivenUp, None),
-        DeliveryState::Exhausted => (StateItem::Exhausted, None),
+        DeliveryState::GivenUp(given_up) => (StateItem::GivenUp, Some(given_up)),
+        DeliveryState::Exhausted(given_up) => (StateItem::Exhausted, Some(given_up)),
     };
-    // What is still under way is never deleted, however long its schedule.
-    let over = matches!(delivery.state, DeliveryState::Delivered | DeliveryState::Exhausted);
+    let (next_at, held) = match delivery.state {
+        DeliveryState::Pending { next_at, held } => (Some(next_at), held),
+        DeliveryState::Delivered | DeliveryState::GivenUp(_) | DeliveryState::Exhausted(_) => {
+            (None, None)
+        }
+    };
+    // What is still under way, or to be announced, is never deleted, however long it takes.
     let last = delivery.attempts.last().map_or(delivery.created_at, |attempt| attempt.at);
+    let over_since = match delivery.state {
+        DeliveryState::Delivered => Some(last),
+        DeliveryState::Exhausted(given_up) => Some(given_up.at),
+        DeliveryState::Pending { .. } | DeliveryState::GivenUp(_) => None,
+    };
     let item = DeliveryItem {
         pk: pk(delivery.subject.job_id()),
         sk: sk(&delivery.event_id),
@@ -107,11 +129,16 @@ pub(super) fn encode(delivery: &Delivery, retention: TimeDelta) -> Result<Item, 
         shard_home: delivery.shard,
         created_at: time::millis(delivery.created_at),
         state,
-        next_at,
+        next_at: next_at.map(time::millis),
+        held: held.map(|held| held.name().to_owned()),
+        ended_at: given_up.map(|given_up| time::millis(given_up.at)),
+        reason: given_up.map(|given_up| given_up.reason.name().to_owned()),
         attempts: delivery.attempts.iter().map(attempt_item).collect(),
         round: delivery.round_start,
+        round_at: time::millis(delivery.round_at),
+        deliberate: delivery.deliberate,
         lease: delivery.leased_until.map(time::millis),
-        expires_at: over.then(|| (last + retention).timestamp()),
+        expires_at: over_since.map(|at| (at + retention).timestamp()),
     };
     serde_dynamo::to_item(item).map_err(|error| corrupt("delivery", error))
 }
@@ -120,14 +147,24 @@ pub(super) fn decode(item: Item) -> Result<Delivery, StoreError> {
     let job_id = job_of(&item)?;
     let item: DeliveryItem =
         serde_dynamo::from_item(item).map_err(|error| corrupt("delivery", error))?;
+    let given_up = || {
+        let at = item.ended_at.ok_or_else(|| corrupt("delivery", "it ended at no time"))?;
+        let reason = item.reason.as_deref();
+        let reason = GiveUpReason::ALL.into_iter().find(|it| Some(it.name()) == reason);
+        let reason = reason.ok_or_else(|| corrupt("delivery", "it ended for no reason"))?;
+        Ok(GivenUp { at: instant(at)?, reason })
+    };
     let state = match (item.state, item.next_at) {
-        (StateItem::Pending, Some(at)) => DeliveryState::Pending { next_at: instant(at)? },
+        (StateItem::Pending, Some(at)) => {
+            let held = item.held.as_deref().map(hold).transpose()?;
+            DeliveryState::Pending { next_at: instant(at)?, held }
+        }
         (StateItem::Pending, None) => {
             return Err(corrupt("delivery", "it is pending and nothing is due"));
         }
         (StateItem::Delivered, _) => DeliveryState::Delivered,
-        (StateItem::GivenUp, _) => DeliveryState::GivenUp,
-        (StateItem::Exhausted, _) => DeliveryState::Exhausted,
+        (StateItem::GivenUp, _) => DeliveryState::GivenUp(given_up()?),
+        (StateItem::Exhausted, _) => DeliveryState::Exhausted(given_up()?),
     };
     let subject = match (job_id, EventName::parse(&item.event)) {
         (Some(job_id), Some(event)) => Subject::Render { job_id, event },
@@ -146,9 +183,16 @@ pub(super) fn decode(item: Item) -> Result<Delivery, StoreError> {
         state,
         attempts: item.attempts.into_iter().map(attempt).collect::<Result<_, _>>()?,
         round_start: item.round,
+        round_at: instant(item.round_at)?,
+        deliberate: item.deliberate,
         leased_until: item.lease.map(instant).transpose()?,
         version: item.v,
     })
+}
+
+fn hold(name: &str) -> Result<Hold, StoreError> {
+    let hold = Hold::ALL.into_iter().find(|hold| hold.name() == name);
+    hold.ok_or_else(|| corrupt("delivery", format!("nothing is held by `{name}`")))
 }
 
 fn attempt_item(attempt: &Attempt) -> AttemptItem {
@@ -198,12 +242,13 @@ mod tests {
         let attempts: Vec<Attempt> = outcomes
             .map(|outcome| Attempt { at: now, duration_ms: 12, outcome, excerpt: "ok".into() })
             .collect();
-        let states = [
-            DeliveryState::Pending { next_at: now },
-            DeliveryState::Delivered,
-            DeliveryState::GivenUp,
-            DeliveryState::Exhausted,
-        ];
+        let held = Hold::ALL.map(Some).into_iter().chain([None]);
+        let pending = held.map(|held| DeliveryState::Pending { next_at: now, held });
+        let ends = GiveUpReason::ALL.map(|reason| GivenUp { at: now, reason });
+        let ends = ends.into_iter().flat_map(|given_up| {
+            [DeliveryState::GivenUp(given_up), DeliveryState::Exhausted(given_up)]
+        });
+        let states: Vec<_> = pending.chain([DeliveryState::Delivered]).chain(ends).collect();
         let subjects = [Subject::Render { job_id, event: EventName::Completed }, Subject::Test];
         for (state, subject) in
             states.iter().flat_map(|state| subjects.each_ref().map(|it| (*state, it)))
@@ -218,11 +263,13 @@ mod tests {
                 state,
                 attempts: attempts.clone(),
                 round_start: 1,
+                round_at: now,
+                deliberate: true,
                 leased_until: Some(now),
                 version: 4,
             };
             let item = encode(&delivery, TimeDelta::days(90)).unwrap();
-            let over = matches!(state, DeliveryState::Delivered | DeliveryState::Exhausted);
+            let over = matches!(state, DeliveryState::Delivered | DeliveryState::Exhausted(_));
             assert_eq!(item.contains_key("expires_at"), over, "{state:?}");
             assert_eq!(decode(item).unwrap(), delivery);
         }

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use domain::delivery::DeliveryState;
-use domain::event::{DeliveryExhausted, Event, EventName, TestEvent};
+use chrono::TimeDelta;
+use domain::delivery::{DeliveryState, GiveUpReason, GivenUp};
+use domain::endpoint::{Disabled, DisabledReason, Endpoint};
+use domain::event::{DeliveryExhausted, EndpointDisabled, Event, EventName, TestEvent};
 use domain::job::State;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::contract::Contract;
@@ -68,17 +71,43 @@ fn the_schema_knows_which_members_belong_to_which_end() {
 #[test]
 fn the_end_of_a_delivery_is_told_as_the_schema_says() {
     let exhausted = Contract::closed_at(&schema(), "/$defs/deliveryExhausted");
-    let given_up = |delivery: &domain::delivery::Delivery| delivery.state == DeliveryState::GivenUp;
-    for delivery in values::deliveries().into_iter().filter(given_up) {
-        let event = DeliveryExhausted::of(&delivery).unwrap();
+    let mut reasons = BTreeSet::new();
+    for delivery in values::deliveries() {
+        let DeliveryState::GivenUp(given_up) = delivery.state else { continue };
+        let event = DeliveryExhausted::of(&delivery, given_up).unwrap();
         exhausted.demand("the event", &serde_json::to_value(&event).unwrap());
-        assert_eq!(DeliveryExhausted::of(&delivery), Some(event.clone()), "said twice");
+        let again = DeliveryExhausted::of(&delivery, given_up);
+        assert_eq!(again, Some(event.clone()), "said twice");
+        reasons.insert(given_up.reason.name());
 
-        let again = domain::delivery::Delivery { round_start: 9, ..delivery.clone() };
-        let id =
-            |event: &DeliveryExhausted| serde_json::to_value(event).unwrap()["eventId"].clone();
-        assert_ne!(id(&DeliveryExhausted::of(&again).unwrap()), id(&event), "another round");
+        let at = given_up.at + TimeDelta::milliseconds(1);
+        let again = DeliveryExhausted::of(&delivery, GivenUp { at, ..given_up }).unwrap();
+        assert_ne!(id(&again), id(&event), "another end");
     }
+    assert_eq!(reasons, GiveUpReason::ALL.map(GiveUpReason::name).into_iter().collect());
+}
+
+#[test]
+fn the_end_of_an_endpoint_is_told_as_the_schema_says() {
+    let contract = Contract::closed_at(&schema(), "/$defs/endpointDisabled");
+    for reason in DisabledReason::ALL {
+        for failing in [None, Some(values::failing())] {
+            let url = "https://shop.example/hooks/s3cret";
+            let endpoint = Endpoint { failing, ..Endpoint::unknown(url) };
+            let disabled = Disabled { at: values::noon(), reason, announced: false };
+            let event = EndpointDisabled::of(&endpoint, disabled);
+            contract.demand("the event", &serde_json::to_value(&event).unwrap());
+            assert!(!event.to_body().unwrap().contains("s3cret"), "the path may be a secret");
+
+            let at = disabled.at + TimeDelta::milliseconds(1);
+            let again = EndpointDisabled::of(&endpoint, Disabled { at, ..disabled });
+            assert_ne!(id(&again), id(&event), "another end");
+        }
+    }
+}
+
+fn id(event: &impl Serialize) -> Value {
+    serde_json::to_value(event).unwrap()["eventId"].clone()
 }
 
 #[test]
@@ -91,7 +120,7 @@ fn a_test_is_told_as_the_schema_says() {
 
 #[test]
 fn the_examples_are_events() {
-    for kind in ["renderEvent", "deliveryExhausted", "webhookTest"] {
+    for kind in ["renderEvent", "deliveryExhausted", "endpointDisabled", "webhookTest"] {
         let at = format!("/$defs/{kind}");
         let schema = schema();
         let examples = schema.pointer(&format!("{at}/examples")).unwrap().as_array().unwrap();

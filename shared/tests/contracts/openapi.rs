@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use domain::address::TargetPolicy;
-use domain::delivery::{AttemptError, Delivery};
+use domain::delivery::{AttemptError, Delivery, GiveUpReason};
+use domain::endpoint::{Endpoint, Health, Hold, Limits};
 use domain::event::{EventName, EventSet, TestEvent};
 use domain::headers::{CustomHeaders, ReceiverHeaders};
 use domain::job::State;
@@ -100,7 +101,10 @@ fn the_names_are_those_of_the_code() {
     let errors =
         document["components"]["schemas"]["Attempt"]["properties"]["error"]["enum"].clone();
     let names = AttemptError::ALL.iter().map(|error| json!(error.name()));
-    assert_eq!(errors, names.chain([Value::Null]).collect::<Value>());
+    assert_eq!(errors, names.chain([json!("status"), Value::Null]).collect::<Value>());
+    let held = Hold::ALL.map(Hold::name);
+    let given_up = GiveUpReason::ALL.map(GiveUpReason::name);
+    assert_eq!(named("DeliveryReason"), texts(held.into_iter().chain(given_up)));
 }
 
 #[test]
@@ -138,12 +142,14 @@ fn a_webhook_configuration_is_shown_as_documented() {
     let (grace, now) = (GracePeriod::default(), values::noon());
     let rotated = by_hand.rotate(secret(SignatureType::V1a), grace, now).unwrap();
     let events = EventSet::ends();
-    let config = WebhookConfig { url: Some(url.into()), events, updated_at: now };
-    let shown = view::webhook_config(&config, Some(&headers), Some(&rotated), now);
+    let limits = Limits::new(Some(5), None).unwrap();
+    let config = WebhookConfig { url: Some(url.into()), events, limits, updated_at: now };
+    let endpoint = Endpoint::unknown(url);
+    let shown = view::webhook_config(&config, &endpoint, Some(&headers), Some(&rotated), now);
     contract.demand("with everything", &shown);
     assert_eq!(shown["secrets"].as_array().unwrap().len(), 2);
     assert_eq!(shown["headerNames"], json!(["x-key"]));
-    contract.demand("with little", &view::webhook_config(&config, None, None, now));
+    contract.demand("with little", &view::webhook_config(&config, &endpoint, None, None, now));
 }
 
 /// The schema says the shapes; which names are forbidden is a matter of the code.
@@ -166,6 +172,12 @@ fn a_configuration_that_is_taken_fits_and_one_of_another_shape_is_refused() {
         (false, json!({"url": url, "headers": {"": "b"}})),
         (false, json!({"url": url, "headers": {"x-a": ""}})),
         (false, json!({"url": url, "headers": {"x-a": 5}})),
+        (true, json!({"url": url, "maxInFlight": 50, "ratePerSecond": 100})),
+        (true, json!({"url": url, "maxInFlight": null, "ratePerSecond": null})),
+        (false, json!({"url": url, "maxInFlight": 51})),
+        (false, json!({"url": url, "maxInFlight": 0})),
+        (false, json!({"url": url, "ratePerSecond": 101})),
+        (false, json!({"url": url, "ratePerSecond": 0.5})),
         (false, json!({"url": url, "secret": "x"})),
     ] {
         let taken = ReceiverSettings::parse(body.to_string().as_bytes(), &TargetPolicy::public());
@@ -194,6 +206,18 @@ fn a_rotation_that_is_taken_fits_and_one_that_does_not_fit_is_refused() {
         let taken = Rotation::parse(body.to_string().as_bytes());
         assert_eq!((contract.accepts(&body), taken.is_ok()), (good, good), "{body}");
     }
+}
+
+#[test]
+fn an_endpoint_is_shown_as_documented_however_it_is() {
+    let contract = schema("EndpointHealth");
+    let mut states = BTreeSet::new();
+    for endpoint in values::endpoints() {
+        let shown = view::endpoint(&endpoint, values::noon());
+        states.insert(endpoint.health(values::noon()).name());
+        contract.demand("an endpoint", &shown);
+    }
+    assert_eq!(states, Health::ALL.map(Health::name).into_iter().collect());
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Jobs and deliveries as the functions make them.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::delivery::{Attempt, AttemptError, Delivery, DeliveryState, Outcome};
+use domain::delivery::{
+    Attempt, AttemptError, Delivery, DeliveryState, GiveUpReason, GivenUp, Outcome,
+};
+use domain::endpoint::{Breaker, Disabled, DisabledReason, Endpoint, Failing, Hold};
 use domain::event::{Event, EventName, Notice};
 use domain::failure::{Failure, FailureCode};
 use domain::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
@@ -105,6 +108,29 @@ pub(crate) fn lives() -> Vec<Vec<Job>> {
     ]
 }
 
+/// A time of nothing but failures.
+pub(crate) fn failing() -> Failing {
+    Failing { since: noon(), failures: 7, occasions: 2, occasion_at: noon() }
+}
+
+/// An endpoint of every kind.
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    let well = Endpoint::unknown("https://shop.example/hooks");
+    let later = noon() + TimeDelta::minutes(1);
+    let mut all = vec![
+        Endpoint { failing: Some(failing()), ..well.clone() },
+        Endpoint { breaker: Breaker::Open { until: later, round: 0 }, ..well.clone() },
+        Endpoint { breaker: Breaker::HalfOpen { until: later, round: 1 }, ..well.clone() },
+        Endpoint { quiet_until: Some(later), slow_until: Some(later), ..well.clone() },
+    ];
+    all.extend(DisabledReason::ALL.map(|reason| Endpoint {
+        disabled: Some(Disabled { at: noon(), reason, announced: true }),
+        ..well.clone()
+    }));
+    all.push(well);
+    all
+}
+
 /// A delivery in every state, with every outcome among its attempts.
 pub(crate) fn deliveries() -> Vec<Delivery> {
     let job = full_job();
@@ -116,12 +142,11 @@ pub(crate) fn deliveries() -> Vec<Delivery> {
     let attempts: Vec<Attempt> = outcomes
         .map(|outcome| Attempt { at, duration_ms: 12, outcome, excerpt: "words".into() })
         .collect();
-    let states = [
-        DeliveryState::Pending { next_at: at },
-        DeliveryState::Delivered,
-        DeliveryState::GivenUp,
-        DeliveryState::Exhausted,
-    ];
+    let held = Hold::ALL.map(Some).into_iter().chain([None]);
+    let pending = held.map(|held| DeliveryState::Pending { next_at: at, held });
+    let ends = GiveUpReason::ALL.map(|reason| GivenUp { at, reason }).into_iter();
+    let ends = ends.flat_map(|end| [DeliveryState::GivenUp(end), DeliveryState::Exhausted(end)]);
+    let states = pending.chain([DeliveryState::Delivered]).chain(ends);
     let tried = states.map(|state| Delivery { state, attempts: attempts.clone(), ..fresh.clone() });
-    [fresh].into_iter().chain(tried).collect()
+    [fresh.clone()].into_iter().chain(tried).collect()
 }

@@ -90,18 +90,20 @@ async fn a_receiver_that_never_answers_well_is_given_up_and_can_be_tried_again()
     let names: Vec<&str> = events.iter().map(|event| event.detail_type.as_str()).collect();
     assert_eq!(names, [COMPLETED, EXHAUSTED]);
     let detail = &events[1].detail;
-    let round = format!("{EXHAUSTED}/{}/0", delivery.event_id);
+    let at = chrono::DateTime::parse_from_rfc3339(detail["occurredAt"].as_str().unwrap())?;
+    let end = format!("{EXHAUSTED}/{}/{}", delivery.event_id, at.timestamp_millis());
     let expected = json!({
         "event": EXHAUSTED,
-        "eventId": order.event_id(&round),
+        "eventId": order.event_id(&end),
         "jobId": order.job_id(),
         "deliveryEventId": delivery.event_id,
         "deliveryEvent": COMPLETED,
+        "endpointId": delivery.endpoint_id,
+        "reason": "attempts_exhausted",
         "attempts": 5,
         "occurredAt": detail["occurredAt"],
     });
     assert_eq!(*detail, expected);
-    chrono::DateTime::parse_from_rfc3339(detail["occurredAt"].as_str().unwrap())?;
 
     world.redeliver(&order).await?.expect(202)?;
     let job = world.settled(&order).await?;

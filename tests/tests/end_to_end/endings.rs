@@ -49,8 +49,13 @@ async fn assert_delivered_once(world: &World, order: &Order, job: &JobView) -> R
     assert_eq!(deliveries[0].event_id, event_id);
     assert_eq!(json!(deliveries[0].url), order.body["callbackUrl"]);
     assert_eq!(deliveries[0].statuses(), [Some(200)]);
-    let summary =
-        DeliverySummary { event_id, state: "delivered".into(), attempts: 1, next_attempt_at: None };
+    let summary = DeliverySummary {
+        event_id,
+        state: "delivered".into(),
+        reason: None,
+        attempts: 1,
+        next_attempt_at: None,
+    };
     assert_eq!(job.delivery, Some(summary));
 
     assert_ordered(job);

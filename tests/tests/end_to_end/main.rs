@@ -17,6 +17,8 @@ mod deliveries;
 #[cfg(test)]
 mod endings;
 #[cfg(test)]
+mod endpoints;
+#[cfg(test)]
 mod json2video;
 #[cfg(test)]
 mod polling;

@@ -1,0 +1,164 @@
+use std::time::Duration;
+
+use domain::delivery::Outcome;
+use domain::endpoint::{Health, Lane, Limits, Said};
+use futures_util::future::{BoxFuture, join_all};
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::*;
+use crate::fake::FakeAws;
+use crate::fake::clock::now;
+use crate::fake::fate::{Call, Fate, Fated, Happens};
+
+const URL: &str = "https://shop.example/hooks";
+
+fn arrival(token: u64) -> Arrival {
+    Arrival { deliberate: false, has_slot: false, lane: Lane::Quick, token, luck: 0.0 }
+}
+
+fn lesson(status: u16) -> Lesson {
+    Lesson::of(Outcome::Answered(status), Said::default(), Duration::from_millis(80))
+}
+
+fn process(aws: &FakeAws) -> Endpoints {
+    Endpoints::new(aws.store())
+}
+
+async fn pass(endpoints: &Endpoints, token: u64) -> Pass {
+    match endpoints.arrive(URL, &arrival(token), now()).await.unwrap() {
+        Passage::Go(pass) => pass,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn attempt(endpoints: &Endpoints, status: u16) -> Endpoint {
+    let pass = pass(endpoints, 0).await;
+    endpoints.learn(URL, &pass, &lesson(status), now()).await.unwrap()
+}
+
+fn puts(aws: &FakeAws) -> usize {
+    aws.asked().iter().filter(|asked| *asked == "PutItem").count()
+}
+
+async fn with_limits(aws: &FakeAws, limits: Limits) {
+    let configured = |endpoint: &Endpoint| endpoint.configured(limits, now());
+    process(aws).tell(URL, AsOf::Now, now(), configured).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_healthy_endpoint_costs_a_read_a_second_and_no_write() {
+    let aws = FakeAws::new(&[]);
+    let endpoints = process(&aws);
+    for _ in 0..100 {
+        attempt(&endpoints, 200).await;
+    }
+    assert_eq!(aws.asked(), ["GetItem"]);
+    assert_eq!(aws.table().consumed().read_units, 0.5, "and not a consistent one");
+    sleep(Duration::from_secs(1)).await;
+    attempt(&endpoints, 200).await;
+    assert_eq!(aws.asked(), ["GetItem", "GetItem"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_process_learns_the_others_know_a_second_later() {
+    let aws = FakeAws::new(&[]);
+    let (one, other) = (process(&aws), process(&aws));
+    attempt(&other, 200).await;
+    for _ in 0..5 {
+        attempt(&one, 500).await;
+    }
+    let held = one.arrive(URL, &arrival(0), now()).await.unwrap();
+    assert!(matches!(held, Passage::Hold { by: Hold::Failing, .. }), "{held:?}");
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(other.arrive(URL, &arrival(0), now()).await.unwrap(), held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_of_failures_is_written_five_times() {
+    let aws = FakeAws::new(&[]);
+    let mut crowd = Vec::new();
+    for _ in 0..40 {
+        let process = process(&aws);
+        let pass = pass(&process, 0).await;
+        crowd.push((process, pass));
+    }
+    for (process, pass) in &crowd {
+        process.learn(URL, pass, &lesson(503), now()).await.unwrap();
+    }
+    let endpoint = process(&aws).known(URL, now()).await.unwrap();
+    assert_eq!(endpoint.failing.map(|failing| failing.failures), Some(5));
+    assert_eq!(endpoint.health(now()), Health::Held);
+    // Each of the others was refused once, and then had nothing more to say.
+    assert_eq!(puts(&aws), 5 + 4 + 35);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_its_owner_enabled_is_not_refused_out_of_memory() {
+    let aws = FakeAws::new(&[]);
+    let process = process(&aws);
+    attempt(&process, 410).await;
+    assert_eq!(process.arrive(URL, &arrival(0), now()).await.unwrap(), Passage::Refuse);
+    with_limits(&aws, Limits::default()).await;
+    let passage = process.arrive(URL, &arrival(0), now()).await.unwrap();
+    assert!(matches!(passage, Passage::Go(_)), "{passage:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_hold_across_processes_whose_memory_is_old() {
+    let aws = FakeAws::new(&[]);
+    with_limits(&aws, Limits::new(Some(2), None).unwrap()).await;
+    let processes = [process(&aws), process(&aws), process(&aws)];
+    for process in &processes {
+        process.known(URL, now()).await.unwrap();
+    }
+    let first = pass(&processes[0], 1).await;
+    pass(&processes[1], 2).await;
+    let third = processes[2].arrive(URL, &arrival(3), now()).await.unwrap();
+    assert!(matches!(third, Passage::Hold { by: Hold::InFlight, .. }), "{third:?}");
+    processes[0].learn(URL, &first, &lesson(200), now()).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    pass(&processes[2], 3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_attempts_of_one_process_take_turns() {
+    let aws = FakeAws::new(&[]);
+    with_limits(&aws, Limits::new(None, Some(100)).unwrap()).await;
+    let endpoints = process(&aws);
+    let all = (0..10).map(|token| pass(&endpoints, token));
+    join_all(all).await;
+    assert_eq!(puts(&aws), 1 + 10, "none was refused");
+}
+
+/// Others are always faster: each write of an endpoint finds another version.
+#[derive(Debug)]
+struct AlwaysOvertaken(FakeAws);
+
+impl Fate for AlwaysOvertaken {
+    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+        let happens = match call.what {
+            "PutItem" => {
+                let item = self.0.table().items().pop().unwrap();
+                let kind = "ConditionalCheckFailedException";
+                let body = json!({"__type": kind, "Item": item});
+                Happens::Refused(400, body)
+            }
+            _ => Happens::Answered,
+        };
+        Box::pin(std::future::ready(happens.into()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_always_overtaken_comes_back_rather_than_try_for_ever() {
+    let aws = FakeAws::new(&[]);
+    with_limits(&aws, Limits::new(None, Some(1)).unwrap()).await;
+    let crowded = aws.seen_by(Arc::new(AlwaysOvertaken(aws.clone())));
+    let endpoints = process(&crowded);
+    let passage = endpoints.arrive(URL, &arrival(0), now()).await.unwrap();
+    assert_eq!(passage, Passage::Crowded);
+    let pass = pass(&process(&aws), 0).await;
+    let told = endpoints.learn(URL, &pass, &lesson(500), now()).await.unwrap();
+    assert_eq!(told.health(now()), Health::Failing, "as far as this process knows");
+}

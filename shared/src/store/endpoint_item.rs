@@ -1,0 +1,213 @@
+//! [`Endpoint`] to item and back.
+
+use std::num::NonZeroU16;
+
+use chrono::TimeDelta;
+use domain::endpoint::{Breaker, Disabled, DisabledReason, Endpoint, Failing, InFlight, Limits};
+use domain::id::EndpointId;
+use domain::time;
+use serde::{Deserialize, Serialize};
+
+use super::job_item::instant;
+use super::{Item, StoreError, corrupt};
+
+pub(super) const SK: &str = "endpoint";
+
+const PK_PREFIX: &str = "endpoint#";
+
+/// How long an endpoint of which nothing is known any more is kept: longer than the silence
+/// that it may have asked for.
+const BLANK: TimeDelta = TimeDelta::days(2);
+
+#[derive(Serialize, Deserialize)]
+struct EndpointItem {
+    pk: String,
+    sk: String,
+    v: u64,
+    host: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failing: Option<FailingItem>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    breaker: Option<BreakerItem>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quiet: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    slow: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    disabled: Option<DisabledItem>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    most: Option<NonZeroU16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rate: Option<NonZeroU16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    slot: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    under_way: Vec<(u64, i64)>,
+    updated_at: i64,
+    expires_at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FailingItem {
+    since: i64,
+    failures: u32,
+    occasions: u8,
+    occasion_at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BreakerItem {
+    until: i64,
+    round: u8,
+    probing: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DisabledItem {
+    at: i64,
+    reason: String,
+    announced: bool,
+}
+
+pub(super) fn pk(id: &EndpointId) -> String {
+    format!("{PK_PREFIX}{id}")
+}
+
+pub(super) fn encode(endpoint: &Endpoint, retention: TimeDelta) -> Result<Item, StoreError> {
+    let keep = if endpoint.is_blank() { BLANK } else { retention.max(BLANK) };
+    let item = EndpointItem {
+        pk: pk(&endpoint.id),
+        sk: SK.into(),
+        v: endpoint.version,
+        host: endpoint.host.clone(),
+        failing: endpoint.failing.map(|failing| FailingItem {
+            since: time::millis(failing.since),
+            failures: failing.failures,
+            occasions: failing.occasions,
+            occasion_at: time::millis(failing.occasion_at),
+        }),
+        breaker: match endpoint.breaker {
+            Breaker::Closed => None,
+            Breaker::Open { until, round } => {
+                Some(BreakerItem { until: time::millis(until), round, probing: false })
+            }
+            Breaker::HalfOpen { until, round } => {
+                Some(BreakerItem { until: time::millis(until), round, probing: true })
+            }
+        },
+        quiet: endpoint.quiet_until.map(time::millis),
+        slow: endpoint.slow_until.map(time::millis),
+        disabled: endpoint.disabled.map(|disabled| DisabledItem {
+            at: time::millis(disabled.at),
+            reason: disabled.reason.name().to_owned(),
+            announced: disabled.announced,
+        }),
+        most: endpoint.limits.max_in_flight,
+        rate: endpoint.limits.per_second,
+        slot: endpoint.next_slot.map(time::millis),
+        under_way: endpoint
+            .in_flight
+            .iter()
+            .map(|place| (place.token, time::millis(place.until)))
+            .collect(),
+        updated_at: time::millis(endpoint.updated_at),
+        expires_at: (endpoint.updated_at + keep).timestamp(),
+    };
+    serde_dynamo::to_item(item).map_err(|error| corrupt("endpoint", error))
+}
+
+pub(super) fn decode(item: Item) -> Result<Endpoint, StoreError> {
+    let item: EndpointItem =
+        serde_dynamo::from_item(item).map_err(|error| corrupt("endpoint", error))?;
+    let id = item.pk.strip_prefix(PK_PREFIX).unwrap_or_default();
+    let in_flight = item.under_way.into_iter();
+    let in_flight = in_flight.map(|(token, until)| Ok(InFlight { token, until: instant(until)? }));
+    Ok(Endpoint {
+        id: EndpointId::parse(id).map_err(|error| corrupt("endpoint", error))?,
+        host: item.host,
+        failing: item.failing.as_ref().map(failing).transpose()?,
+        breaker: item.breaker.as_ref().map_or(Ok(Breaker::Closed), breaker)?,
+        quiet_until: item.quiet.map(instant).transpose()?,
+        slow_until: item.slow.map(instant).transpose()?,
+        disabled: item.disabled.as_ref().map(disabled).transpose()?,
+        limits: Limits { max_in_flight: item.most, per_second: item.rate },
+        next_slot: item.slot.map(instant).transpose()?,
+        in_flight: in_flight.collect::<Result<_, StoreError>>()?,
+        updated_at: instant(item.updated_at)?,
+        version: item.v,
+    })
+}
+
+fn failing(item: &FailingItem) -> Result<Failing, StoreError> {
+    Ok(Failing {
+        since: instant(item.since)?,
+        failures: item.failures,
+        occasions: item.occasions,
+        occasion_at: instant(item.occasion_at)?,
+    })
+}
+
+fn breaker(item: &BreakerItem) -> Result<Breaker, StoreError> {
+    let (until, round) = (instant(item.until)?, item.round);
+    Ok(match item.probing {
+        true => Breaker::HalfOpen { until, round },
+        false => Breaker::Open { until, round },
+    })
+}
+
+fn disabled(item: &DisabledItem) -> Result<Disabled, StoreError> {
+    let reason = DisabledReason::ALL.into_iter().find(|reason| reason.name() == item.reason);
+    let reason = reason.ok_or_else(|| corrupt("endpoint", "it is disabled for no reason"))?;
+    Ok(Disabled { at: instant(item.at)?, reason, announced: item.announced })
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::AttributeValue;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_on_the_way() {
+        let now = time::from_millis(1_800_000_000_123).unwrap();
+        let unknown = Endpoint::unknown("https://shop.example/hooks/s3cret");
+        let breakers = [
+            Breaker::Closed,
+            Breaker::Open { until: now, round: 3 },
+            Breaker::HalfOpen { until: now, round: 4 },
+        ];
+        for (breaker, reason) in breakers.into_iter().zip(DisabledReason::ALL) {
+            let endpoint = Endpoint {
+                failing: Some(Failing { since: now, failures: 7, occasions: 2, occasion_at: now }),
+                breaker,
+                quiet_until: Some(now),
+                slow_until: Some(now),
+                disabled: Some(Disabled { at: now, reason, announced: true }),
+                limits: Limits::new(Some(3), Some(9)).unwrap(),
+                next_slot: Some(now),
+                in_flight: vec![InFlight { token: u64::MAX, until: now }],
+                updated_at: now,
+                version: 9,
+                ..unknown.clone()
+            };
+            let item = encode(&endpoint, TimeDelta::days(90)).unwrap();
+            assert!(!format!("{item:?}").contains("s3cret"), "the path may be a secret");
+            assert_eq!(decode(item).unwrap(), endpoint);
+        }
+        assert!(decode(Item::new()).is_err());
+    }
+
+    #[test]
+    fn what_is_known_is_kept_and_what_says_nothing_is_forgotten_soon() {
+        let now = time::from_millis(1_800_000_000_000).unwrap();
+        let days = |endpoint: &Endpoint| {
+            let item = encode(endpoint, TimeDelta::days(90)).unwrap();
+            let Some(AttributeValue::N(at)) = item.get("expires_at") else { panic!("{item:?}") };
+            (at.parse::<i64>().unwrap() - 1_800_000_000) / 86_400
+        };
+        let blank = Endpoint { updated_at: now, ..Endpoint::unknown("https://shop.example/hooks") };
+        assert_eq!(days(&blank), 2);
+        let limits = Limits::new(Some(1), None).unwrap();
+        assert_eq!(days(&Endpoint { limits, ..blank }), 90);
+    }
+}

@@ -1,0 +1,129 @@
+//! Receivers that say what is to be done with them, and what becomes of their webhooks.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use tests::{Order, Provider, World, eventually};
+
+/// An order for a quick render, whose receiver answers with these and then 200.
+async fn order(world: &World, answers: &Value) -> Result<Order> {
+    let order = world.order(Provider::Shotstack).await?;
+    world.scenario(&order, &json!({"durationMs": 200})).await?;
+    world.receiver_answers(&order, answers).await?;
+    Ok(order)
+}
+
+/// Another with the same receiver.
+async fn another(world: &World, first: &Order) -> Result<Order> {
+    let order = world.order_like(Provider::Shotstack, first).await?;
+    world.scenario(&order, &json!({"durationMs": 200})).await?;
+    Ok(order)
+}
+
+/// The ids of the events that the order's receiver got.
+async fn events(world: &World, order: &Order) -> Result<BTreeSet<String>> {
+    let webhooks = world.webhooks(order).await?;
+    Ok(webhooks.iter().map(|webhook| webhook.header("webhook-id").to_owned()).collect())
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_gets_nothing_more_until_it_takes_something_again() -> Result<()> {
+    let world = World::open("gone").await?;
+    let first = order(&world, &json!([{"status": 410}])).await?;
+    world.submit(&first).await?;
+    let gone = world.until_delivery(&first, "exhausted", Some("gone")).await?;
+    assert_eq!(gone.statuses(), [Some(410)]);
+    let said = world.until_disabled(&gone.endpoint_id, 1).await?;
+    assert_eq!((&said[0].detail["reason"], said.len()), (&json!("gone"), 1));
+    assert!(said[0].detail["host"].is_string() && said[0].detail.get("url").is_none());
+
+    let second = another(&world, &first).await?;
+    world.submit(&second).await?;
+    let refused = world.until_delivery(&second, "exhausted", Some("endpoint_disabled")).await?;
+    assert_eq!(refused.attempts, []);
+    assert_eq!(world.webhooks(&first).await?.len(), 1, "it was left alone");
+    world.settled(&second).await?;
+    let told = world.events(&second).await?;
+    let told = told.last().expect("it was told of");
+    assert_eq!(told.detail_type, "webhook.delivery.exhausted");
+    assert_eq!(told.detail["reason"], "endpoint_disabled");
+    assert_eq!(told.detail["attempts"], 0);
+
+    // On purpose, to see whether it is well again. It is, and so it is enabled.
+    world.redeliver(&second).await?.expect(202)?;
+    world.until_delivery(&second, "delivered", None).await?;
+    let third = another(&world, &first).await?;
+    world.submit(&third).await?;
+    world.until_delivery(&third, "delivered", None).await?;
+    assert_eq!(events(&world, &first).await?.len(), 3);
+    assert_eq!(world.until_disabled(&gone.endpoint_id, 1).await?.len(), 1, "said once");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_receiver_that_does_not_want_an_event_is_not_asked_again() -> Result<()> {
+    let world = World::open("aborts").await?;
+    let abort = json!({"status": 422, "headers": {"webhook-delivery": "abort-message"}});
+    let first = order(&world, &json!([abort])).await?;
+    world.submit(&first).await?;
+    let aborted = world.until_delivery(&first, "exhausted", Some("aborted")).await?;
+    assert_eq!(aborted.statuses(), [Some(422)]);
+    assert_eq!(aborted.attempts[0].error.as_deref(), Some("status"));
+    let second = another(&world, &first).await?;
+    world.submit(&second).await?;
+    world.until_delivery(&second, "delivered", None).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_webhooks_of_a_receiver_that_only_fails_are_held() -> Result<()> {
+    let world = World::open("held").await?;
+    let first = order(&world, &json!(vec![json!({"status": 500}); 5])).await?;
+    world.submit(&first).await?;
+    world.until_delivery(&first, "exhausted", Some("attempts_exhausted")).await?;
+
+    let second = another(&world, &first).await?;
+    world.submit(&second).await?;
+    // Held for a minute and more, so this sees it. Should it take longer than that to get
+    // here, the second is the probe, and that is right too.
+    let held = eventually("held", async || {
+        let deliveries = world.deliveries(&second).await?;
+        let reason = deliveries.first().and_then(|delivery| delivery.reason.clone());
+        let tried = deliveries.first().is_some_and(|delivery| !delivery.attempts.is_empty());
+        ensure!(tried || reason.is_some(), "{deliveries:?}");
+        Ok(reason.filter(|_| !tried))
+    })
+    .await?;
+    if let Some(reason) = held {
+        assert_eq!(reason, "endpoint_failing");
+        // It need not wait: somebody wants to know whether the receiver is well again.
+        world.redeliver(&second).await?;
+    } else {
+        let times: Vec<i64> = world.webhooks(&first).await?.iter().map(|it| it.at).collect();
+        assert!(times[5] - times[4] >= 60_000, "{times:?}");
+    }
+    world.until_delivery(&second, "delivered", None).await?;
+    let third = another(&world, &first).await?;
+    world.submit(&third).await?;
+    world.until_delivery(&third, "delivered", None).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_busy_is_left_alone_by_all() -> Result<()> {
+    let world = World::open("busy").await?;
+    let busy = json!({"status": 429, "headers": {"retry-after": "3"}});
+    let first = order(&world, &json!([busy])).await?;
+    world.submit(&first).await?;
+    // Written down, and what it asked for with it.
+    world.until_tried(&first, 1).await?;
+    let second = another(&world, &first).await?;
+    world.submit(&second).await?;
+    for order in [&first, &second] {
+        world.until_delivery(order, "delivered", None).await?;
+    }
+    let times: Vec<i64> = world.webhooks(&first).await?.iter().map(|it| it.at).collect();
+    assert!(times.len() >= 3 && times[1] - times[0] >= 3_000, "{times:?}");
+    Ok(())
+}
