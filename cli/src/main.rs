@@ -74,10 +74,32 @@ enum Command {
         #[arg(long)]
         state: Option<String>,
     },
-    /// Show a job's deliveries with every attempt.
+    /// Show a job's deliveries with every attempt, or list those of all jobs in a state.
     Deliveries {
         /// The job's id.
-        job: String,
+        #[arg(conflicts_with = "state", required_unless_present = "state")]
+        job: Option<String>,
+        /// `pending`, `delivered` or `exhausted`: those that were given up.
+        #[arg(long)]
+        state: Option<String>,
+        /// Only those created since then, such as 2026-05-24T12:00:00Z.
+        #[arg(long, requires = "state")]
+        since: Option<String>,
+        /// Only those created until then.
+        #[arg(long, requires = "state")]
+        until: Option<String>,
+    },
+    /// Send again what was given up.
+    Recover {
+        /// What was created since then, such as 2026-05-24T12:00:00Z.
+        #[arg(long)]
+        since: String,
+        /// What was created until then; by default, until now.
+        #[arg(long)]
+        until: Option<String>,
+        /// Only what is for this receiver, such as ep_1c7f….
+        #[arg(long)]
+        endpoint: Option<String>,
     },
     /// Send a job's last event again.
     Redeliver {
@@ -201,10 +223,22 @@ fn run(cli: &Cli) -> Result<()> {
             println!("{}", show::jobs(&api()?.get(&["v1", "jobs"], &filters)?));
             Ok(())
         }
-        Command::Deliveries { job } => {
+        Command::Deliveries { job: Some(job), .. } => {
             let deliveries = api()?.get(&["v1", "jobs", job, "deliveries"], &[])?;
             println!("{}", show::deliveries(&deliveries));
             Ok(())
+        }
+        Command::Deliveries { job: None, state, since, until } => {
+            let filters = [("state", state), ("since", since), ("until", until)];
+            let filters: Vec<_> = filters
+                .iter()
+                .filter_map(|(name, value)| Some((*name, value.as_deref()?)))
+                .collect();
+            println!("{}", show::delivery_list(&all_pages(&api()?, &filters)?));
+            Ok(())
+        }
+        Command::Recover { since, until, endpoint } => {
+            recover(&api()?, since, until.as_deref(), endpoint.as_deref())
         }
         Command::Redeliver { job } => {
             let delivery = api()?.post(&["v1", "jobs", job, "redeliver"])?;
@@ -230,6 +264,41 @@ fn run(cli: &Cli) -> Result<()> {
             Ok(())
         }
         Command::TestWebhook { timeout } => test(&api()?, Duration::from_secs(*timeout)),
+    }
+}
+
+/// The deliveries on all pages of a listing.
+fn all_pages(api: &Api, filters: &[(&str, &str)]) -> Result<Vec<Value>> {
+    let mut deliveries = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let mut query = filters.to_vec();
+        query.push(("limit", "100"));
+        query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
+        let page = api.get(&["v1", "deliveries"], &query)?;
+        deliveries.extend(show::list(&page, "deliveries").iter().cloned());
+        cursor = page.get("next").and_then(Value::as_str).map(str::to_owned);
+        if cursor.is_none() {
+            return Ok(deliveries);
+        }
+    }
+}
+
+/// Page by page. Whoever stops it starts it anew: what is on its way is not found again.
+fn recover(api: &Api, since: &str, until: Option<&str>, endpoint: Option<&str>) -> Result<()> {
+    let mut total = show::Recovered::default();
+    let mut cursor = Value::Null;
+    loop {
+        let body = json!({
+            "since": since, "until": until, "endpointId": endpoint, "cursor": cursor,
+        });
+        let page = api.post_json(&["v1", "deliveries", "recover"], &body)?;
+        total.add(&page);
+        cursor = page.get("next").cloned().unwrap_or_default();
+        if cursor.is_null() {
+            println!("{}", total.text());
+            return Ok(());
+        }
     }
 }
 

@@ -71,15 +71,63 @@ pub(crate) fn deliveries(page: &Value) -> String {
         let mut rows = vec![["attempt", "at", "took", "answer"].map(str::to_owned)];
         rows.extend(list(delivery, "attempts").iter().enumerate().map(|(number, attempt)| {
             let took = format!("{} ms", text(attempt, "durationMs"));
-            let answer = format!("{}{}", text(attempt, "status"), text(attempt, "error"));
-            [(number + 1).to_string(), text(attempt, "at"), took, answer]
+            [(number + 1).to_string(), text(attempt, "at"), took, answer(attempt)]
         }));
         let next = text(delivery, "nextAttemptAt");
         let next = if next.is_empty() { next } else { format!("\n{:<10}{next}", "next") };
-        format!("{head}\n{}{next}", aligned(&rows))
+        let reason = text(delivery, "reason");
+        let reason = if reason.is_empty() { reason } else { format!("\n{:<10}{reason}", "reason") };
+        format!("{head}\n{}{reason}{next}", aligned(&rows))
     });
     let blocks: Vec<String> = blocks.collect();
     if blocks.is_empty() { "(no deliveries)".into() } else { blocks.join("\n\n") }
+}
+
+/// Deliveries of many jobs, one a line.
+pub(crate) fn delivery_list(deliveries: &[Value]) -> String {
+    let head = ["job", "created", "event", "endpoint", "attempts", "last", "reason", "next"];
+    let mut rows = vec![head.map(str::to_owned)];
+    rows.extend(deliveries.iter().map(|delivery| {
+        let last = delivery.get("lastAttempt").map(answer).unwrap_or_default();
+        [
+            text(delivery, "jobId"),
+            text(delivery, "createdAt"),
+            text(delivery, "event"),
+            text(delivery, "endpointId"),
+            text(delivery, "attempts"),
+            last,
+            text(delivery, "reason"),
+            text(delivery, "nextAttemptAt"),
+        ]
+    }));
+    let mut table = aligned(&rows);
+    if rows.len() == 1 {
+        table.push_str("\n(none)");
+    }
+    table
+}
+
+/// What was sent again, over all pages.
+#[derive(Default)]
+pub(crate) struct Recovered {
+    queued: u64,
+    disabled: u64,
+}
+
+impl Recovered {
+    pub(crate) fn add(&mut self, page: &Value) {
+        let count = |name: &str| page.get(name).and_then(Value::as_u64).unwrap_or(0);
+        self.queued += count("queued");
+        self.disabled += count("disabled");
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let queued = format!("{} on their way again", self.queued);
+        match self.disabled {
+            0 => queued,
+            some => format!("{queued}; {some} left, because their receivers are disabled"),
+        }
+    }
 }
 
 /// Whether a delivery has an attempt.
@@ -175,6 +223,14 @@ fn delivery(job: &Value) -> String {
     format!("{} after {attempts} attempt(s)", text(delivery, "state"))
 }
 
+/// The status of an attempt, or why there is none.
+fn answer(attempt: &Value) -> String {
+    match text(attempt, "status") {
+        status if status.is_empty() => text(attempt, "error"),
+        status => status,
+    }
+}
+
 fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {
@@ -189,7 +245,7 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+pub(crate) fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
@@ -257,8 +313,10 @@ mod tests {
         let page = json!({"deliveries": [{
             "eventId": "evt_1", "event": "video.render.completed", "state": "pending",
             "url": "https://shop.example/hooks", "nextAttemptAt": "2026-05-24T12:05:00.000Z",
+            "reason": "endpoint_throttled",
             "attempts": [
-                {"at": "2026-05-24T12:00:00.000Z", "durationMs": 12, "status": 500, "error": null},
+                {"at": "2026-05-24T12:00:00.000Z", "durationMs": 12, "status": 500,
+                 "error": "status"},
                 {"at": "2026-05-24T12:00:05.000Z", "durationMs": 15000, "status": null,
                  "error": "timeout"},
             ],
@@ -269,6 +327,7 @@ mod tests {
         attempt  at                        took      answer
         1        2026-05-24T12:00:00.000Z  12 ms     500
         2        2026-05-24T12:00:05.000Z  15000 ms  timeout
+        reason    endpoint_throttled
         next      2026-05-24T12:05:00.000Z
         ");
         assert_eq!(deliveries(&json!({"deliveries": []})), "(no deliveries)");
@@ -306,6 +365,30 @@ mod tests {
                   give it to receivers
         signs  since  until  public key
         ");
+    }
+
+    #[test]
+    fn deliveries_of_many_jobs_are_a_table() {
+        let line = json!({
+            "jobId": "job_1", "createdAt": "2026-05-24T12:00:00.000Z", "attempts": 10,
+            "event": "video.render.completed", "endpointId": "ep_1", "nextAttemptAt": null,
+            "reason": "attempts_exhausted", "lastAttempt": {"status": null, "error": "dns"},
+        });
+        insta::assert_snapshot!(delivery_list(&[line]), @r"
+        job    created                   event                   endpoint  attempts  last  reason              next
+        job_1  2026-05-24T12:00:00.000Z  video.render.completed  ep_1      10        dns   attempts_exhausted
+        ");
+        assert!(delivery_list(&[]).ends_with("(none)"));
+    }
+
+    #[test]
+    fn a_recovery_is_summed_up() {
+        let mut total = Recovered::default();
+        total.add(&json!({"queued": 100, "disabled": 0, "next": "x"}));
+        assert_eq!(total.text(), "100 on their way again");
+        total.add(&json!({"queued": 7, "disabled": 2, "next": null}));
+        let expected = "107 on their way again; 2 left, because their receivers are disabled";
+        assert_eq!(total.text(), expected);
     }
 
     #[test]

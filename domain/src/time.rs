@@ -8,6 +8,12 @@ pub fn text(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
+/// Reads RFC 3339, in any offset; none when `text` is something else.
+#[must_use]
+pub fn parse(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc())
+}
+
 /// Milliseconds since the Unix epoch.
 #[must_use]
 pub fn millis(at: DateTime<Utc>) -> i64 {

@@ -8,8 +8,8 @@
 //! | delivery of a test | `test` / `delivery#<eventId>` | the same |
 //! | webhook configuration | `config` / `webhook` | by its owner |
 //! | how long renders take | `law#<provider>` / `law` | at most once a minute and process |
-//! | endpoint | `endpoint#<hash of its URL>` / `endpoint` | whole, while there is something to say of it |
 //! | who is changing it | `config` / `hold` | before and after each change |
+//! | endpoint | `endpoint#<hash of its URL>` / `endpoint` | whole, while there is something to say of it |
 //!
 //! A change and what follows from it (a job's outbox, a delivery's next attempt) are one
 //! item and so one write. Every write is conditional on the version that was read, so two
@@ -26,18 +26,17 @@ mod job_item;
 mod law_item;
 mod page;
 mod payload;
+mod reading;
+mod undelivered;
 
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
-use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{
-    AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure,
-};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::delivery::Delivery;
 use domain::id::{EventId, JobId, ProviderName, SourceRecordId};
@@ -47,11 +46,14 @@ use tracing::error;
 
 use crate::telemetry::chain;
 
+use reading::Filter;
+
 pub use config::{Hold, Reached, WebhookConfig};
 pub use endpoints::AsOf;
 pub use law_item::Learnt;
 pub use page::Page;
 pub use payload::{MAX_STORED_PAYLOAD, PayloadTooLarge, StoredPayload};
+pub use undelivered::{Order, Span};
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -150,35 +152,13 @@ impl Store {
     /// # Errors
     /// When the table cannot be read.
     pub async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Job>, StoreError> {
-        let doing = "read jobs";
+        let keys = ids.iter().map(|id| key(&job_item::pk(id), job_item::SK)).collect();
         let mut jobs = Vec::new();
-        // 100 is the most that BatchGetItem takes.
-        for batch in ids.chunks(100) {
-            let keys = batch.iter().map(|id| key(&job_item::pk(id), job_item::SK)).collect();
-            let wanted = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true);
-            let wanted = wanted.build().map_err(|error| unavailable(doing, error))?;
-            let mut request = HashMap::from([(self.table.clone(), wanted)]);
-            while !request.is_empty() {
-                let output = self
-                    .client
-                    .batch_get_item()
-                    .set_request_items(Some(request))
-                    .send()
-                    .await
-                    .map_err(|error| unavailable(doing, error.into_service_error()))?;
-                let found = output.responses.unwrap_or_default().into_values().flatten();
-                for item in found {
-                    match job_item::decode(item) {
-                        Ok(job) => jobs.push(job),
-                        // Written by another release, perhaps. It must not hide the others.
-                        Err(cause) => error!(error = chain(&cause), "a job cannot be read"),
-                    }
-                }
-                request = output.unprocessed_keys.unwrap_or_default();
-                if !request.is_empty() {
-                    // The table says that it is busy.
-                    tokio::time::sleep(BUSY_PAUSE).await;
-                }
+        for item in self.batch(keys, "read jobs").await? {
+            match job_item::decode(item) {
+                Ok(job) => jobs.push(job),
+                // Written by another release, perhaps. It must not hide the others.
+                Err(cause) => error!(error = chain(&cause), "a job cannot be read"),
             }
         }
         Ok(jobs)
@@ -255,36 +235,16 @@ impl Store {
         start: Option<&str>,
         limit: u8,
     ) -> Result<Page<Job>, StoreError> {
-        let doing = "list the jobs in a state";
-        let mut items = Vec::new();
-        let mut cursor = start.map(page::decode_cursor).transpose()?;
-        for _ in 0..MOST_SCAN_PAGES {
-            let output = self
-                .client
-                .scan()
-                .table_name(&self.table)
-                .filter_expression("sk = :job AND #state = :state")
-                .expression_attribute_names("#state", "state")
-                .expression_attribute_values(":job", AttributeValue::S(job_item::SK.into()))
-                .expression_attribute_values(":state", AttributeValue::S(state.name().into()))
-                .limit(1000)
-                .set_exclusive_start_key(cursor.take())
-                .send()
-                .await
-                .map_err(|error| page::unreadable(doing, start, error.into_service_error()))?;
-            let mut found = output.items.unwrap_or_default();
-            let room = usize::from(limit).saturating_sub(items.len());
-            cursor = page::cut(&mut found, room).or(output.last_evaluated_key);
-            for item in found {
-                items.push(job_item::decode(item)?);
-            }
-            if cursor.is_none() || items.len() >= limit.into() {
-                break;
-            }
-        }
+        let filter = Filter {
+            expression: "sk = :job AND #state = :state",
+            names: &[("#state", "state")],
+            values: [(":job", text(job_item::SK)), (":state", text(state.name()))].into(),
+        };
+        let page = self.scan(filter, start, limit, "list the jobs in a state").await?;
+        let mut items =
+            page.items.into_iter().map(job_item::decode).collect::<Result<Vec<_>, _>>()?;
         items.sort_by_key(|job| std::cmp::Reverse(job.created_at));
-        let next = cursor.map(|key| page::encode_cursor(&key)).transpose()?;
-        Ok(Page { items, next })
+        Ok(Page { items, next: page.next })
     }
 
     /// Keeps what a caller submitted; never over something else.
@@ -531,12 +491,6 @@ pub enum Wait {
     },
 }
 
-/// How long a table that took only part of a request is left alone.
-const BUSY_PAUSE: Duration = Duration::from_millis(50);
-
-/// How many pages of the table one listing reads before it answers with what it has.
-const MOST_SCAN_PAGES: usize = 50;
-
 /// The attribute that tells which call wrote an item.
 const MARK: &str = "w";
 
@@ -560,6 +514,10 @@ fn key(pk: &str, sk: &str) -> Item {
         ("pk".to_owned(), AttributeValue::S(pk.to_owned())),
         ("sk".to_owned(), AttributeValue::S(sk.to_owned())),
     ])
+}
+
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
 }
 
 fn number(value: u64) -> AttributeValue {

@@ -50,6 +50,24 @@ pub fn job(job: &Job, delivery: Option<&Delivery>) -> Value {
     })
 }
 
+/// A delivery in a list, with its last attempt.
+#[must_use]
+pub fn delivery_line(delivery: &Delivery) -> Value {
+    json!({
+        "jobId": delivery.subject.job_id(),
+        "eventId": delivery.event_id,
+        "event": delivery.subject.event_name(),
+        "url": delivery.url,
+        "endpointId": EndpointId::of(&delivery.url),
+        "state": delivery.state.name(),
+        "reason": delivery.state.reason(),
+        "createdAt": time::text(delivery.created_at),
+        "nextAttemptAt": next_attempt(delivery),
+        "attempts": delivery.attempts.len(),
+        "lastAttempt": delivery.attempts.last().map(attempt),
+    })
+}
+
 /// A delivery with its exact body and every attempt.
 #[must_use]
 pub fn delivery(delivery: &Delivery) -> Value {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lambda_runtime::Error;
+use shared::env;
 use shared::setup::{self, Setup};
 
 use crate::Jobs;
@@ -13,7 +14,8 @@ use crate::Jobs;
 /// When a setting is missing or wrong, which the error names, or the specs cannot be read.
 pub async fn jobs() -> Result<Jobs, Error> {
     let policy = setup::target_policy()?;
+    let shards = env::parsed("POLLER_SHARDS", 1, str::parse)?;
     let setup = Setup::from_env()?;
     let secrets = Arc::new(setup.secrets());
-    Ok(Jobs { tracker: setup.tracker(secrets.clone()).await?, secrets, policy })
+    Ok(Jobs { tracker: setup.tracker(secrets.clone()).await?, secrets, policy, shards })
 }

@@ -5,6 +5,7 @@
 
 mod cancellation;
 pub mod config;
+mod deliveries;
 mod reading;
 mod redelivery;
 mod rotation;
@@ -30,6 +31,8 @@ pub struct Jobs {
     pub secrets: Arc<Secrets>,
     /// Which receivers may be configured.
     pub policy: TargetPolicy,
+    /// Among how many pollers jobs and deliveries are shared out.
+    pub shards: u32,
 }
 
 /// Answers a request; `now` is the clock.
@@ -56,6 +59,8 @@ impl Jobs {
             "GET /v1/jobs/{jobId}" => self.show(&job_id(request)?).await,
             "GET /v1/jobs/{jobId}/deliveries" => self.deliveries(&job_id(request)?).await,
             "POST /v1/jobs/{jobId}/redeliver" => self.redeliver(&job_id(request)?, now()).await,
+            "GET /v1/deliveries" => self.list_deliveries(request, now()).await,
+            "POST /v1/deliveries/recover" => self.recover(request, now).await,
             "POST /v1/jobs/{jobId}/cancel" => self.cancel(&job_id(request)?, now).await,
             "GET /v1/webhook-config" => self.show_webhook_config(now()).await,
             "PUT /v1/webhook-config" => self.put_webhook_config(request, now).await,
@@ -80,6 +85,9 @@ fn event_id(request: &ApiGatewayV2httpRequest) -> Result<EventId, Problem> {
     EventId::parse(api::path_parameter(request, "eventId")).map_err(|_| Problem::not_found("event"))
 }
 
+#[cfg(test)]
+#[path = "deliveries_tests.rs"]
+mod deliveries_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -51,14 +51,7 @@ impl Jobs {
         request: &ApiGatewayV2httpRequest,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let parameter = |name: &str| request.query_string_parameters.first(name);
-        let limit = match parameter("limit") {
-            None => PAGE,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|limit| (1..=LONGEST_PAGE).contains(limit))
-                .ok_or_else(|| wrong("limit", "must be a number from 1 to 100"))?,
-        };
+        let limit = page_limit(parameter("limit"))?;
         let cursor = parameter("cursor");
         let page = match (parameter("sourceRecordId"), parameter("state")) {
             (Some(source), None) => {
@@ -77,21 +70,36 @@ impl Jobs {
                 return Err(wrong("sourceRecordId", "or `state` must be given, and not both"));
             }
         };
-        let page = page.map_err(|cause| match cause {
-            // The only item that comes from outside is the cursor.
-            StoreError::Corrupt { kind: "page", .. } => {
-                wrong("cursor", "is not the `next` of a former page")
-            }
-            StoreError::Corrupt { .. } | StoreError::Unavailable { .. } => {
-                Problem::unavailable(&cause)
-            }
-        })?;
+        let page = page.map_err(|cause| page_problem(&cause))?;
         let jobs: Vec<Value> = page.items.iter().map(|job| view::job(job, None)).collect();
         Ok(api::json(200, &json!({"jobs": jobs, "next": page.next})))
     }
 }
 
-fn wrong(parameter: &str, problem: &str) -> Problem {
+/// How many a page is to have.
+pub(crate) fn page_limit(parameter: Option<&str>) -> Result<u8, Problem> {
+    match parameter {
+        None => Ok(PAGE),
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=LONGEST_PAGE).contains(limit))
+            .ok_or_else(|| wrong("limit", "must be a number from 1 to 100")),
+    }
+}
+
+/// Why there is no page.
+pub(crate) fn page_problem(cause: &StoreError) -> Problem {
+    match cause {
+        // The only item that comes from outside is the cursor.
+        StoreError::Corrupt { kind: "page", .. } => {
+            wrong("cursor", "is not the `next` of a former page")
+        }
+        StoreError::Corrupt { .. } | StoreError::Unavailable { .. } => Problem::unavailable(cause),
+    }
+}
+
+pub(crate) fn wrong(parameter: &str, problem: &str) -> Problem {
     let detail = format!("`{parameter}` {problem}.");
     Problem::new(422, "invalid_parameter", "Invalid parameter", detail).about(parameter)
 }

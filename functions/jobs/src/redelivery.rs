@@ -1,13 +1,10 @@
 //! Sending a job's last event again: same id, same bytes, a fresh schedule.
 
-use std::time::Duration;
-
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use chrono::{DateTime, Utc};
 use domain::id::JobId;
 use shared::api::{self, Problem};
-use shared::queue::Ticket;
-use shared::store::{Committed, Wait};
+use shared::store::Committed;
 use shared::view;
 
 use crate::Jobs;
@@ -44,10 +41,7 @@ impl Jobs {
                 "This delivery is still being tried by itself; see its nextAttemptAt.",
             ));
         };
-        // The index first: if the ticket is lost, the poller sends another.
-        let committed =
-            self.tracker.store.commit_delivery(&again, Wait::InIndex { until: now }).await;
-        match committed.map_err(|cause| Problem::unavailable(&cause))? {
+        match self.send_again(&again, now).await? {
             Committed::Stored => {}
             Committed::Overtaken(_) => {
                 return Err(Problem::new(
@@ -58,11 +52,6 @@ impl Jobs {
                 ));
             }
         }
-        self.tracker
-            .deliveries
-            .send(&Ticket::next(&again), Duration::ZERO)
-            .await
-            .map_err(|cause| Problem::unavailable(&cause))?;
         Ok(api::json(202, &view::delivery(&again)))
     }
 }

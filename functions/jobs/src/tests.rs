@@ -14,7 +14,7 @@ use super::*;
 /// SHA-256 of the key in `events/`.
 pub(crate) const KEYS: (&str, &str) =
     ("api-key-hashes", "3944ff91afd9897e8b4cbd1cf39ffe676e9a7058600d02660748b9947f682ce4");
-const GET: &str = include_str!("../../../events/jobs-get.json");
+pub(crate) const GET: &str = include_str!("../../../events/jobs-get.json");
 const CANCEL: &str = include_str!("../../../events/jobs-cancel.json");
 const TEST_WEBHOOK: &str = include_str!("../../../events/jobs-test-webhook.json");
 
@@ -23,6 +23,7 @@ async fn answered(aws: &FakeAws, event: &str) -> (i64, Value) {
         tracker: aws.tracker().unwrap(),
         secrets: Arc::new(aws.secrets()),
         policy: TargetPolicy::public(),
+        shards: 1,
     };
     let response = handle(&jobs, serde_json::from_str(event).unwrap(), Utc::now).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };

@@ -38,6 +38,7 @@ async fn answered(aws: &FakeAws, request: ApiGatewayV2httpRequest) -> (i64, Valu
         tracker: aws.tracker().unwrap(),
         secrets: Arc::new(aws.secrets()),
         policy: TargetPolicy::public(),
+        shards: 1,
     };
     let response = handle(&jobs, request, clock::now).await.unwrap();
     let Some(aws_lambda_events::encodings::Body::Text(body)) = response.body else {

@@ -120,6 +120,7 @@ impl Default for Table {
             Index::new("active", ["shard", "since"]),
             Index::new("due", ["due_shard", "due_at"]),
             Index::new("by_source", ["source", "created_at"]),
+            Index::new("undelivered", ["undelivered", "created_at"]),
         ];
         Self(Mutex::new(State {
             watcher: None,

@@ -38,6 +38,9 @@ struct DeliveryItem {
     ended_at: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// Key of the `undelivered` index: there from the end to a new beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    undelivered: Option<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     attempts: Vec<AttemptItem>,
     round: usize,
@@ -133,6 +136,7 @@ pub(super) fn encode(delivery: &Delivery, retention: TimeDelta) -> Result<Item, 
         held: held.map(|held| held.name().to_owned()),
         ended_at: given_up.map(|given_up| time::millis(given_up.at)),
         reason: given_up.map(|given_up| given_up.reason.name().to_owned()),
+        undelivered: given_up.and(delivery.subject.job_id()).map(|_| delivery.shard),
         attempts: delivery.attempts.iter().map(attempt_item).collect(),
         round: delivery.round_start,
         round_at: time::millis(delivery.round_at),
@@ -271,6 +275,9 @@ mod tests {
             let item = encode(&delivery, TimeDelta::days(90)).unwrap();
             let over = matches!(state, DeliveryState::Delivered | DeliveryState::Exhausted(_));
             assert_eq!(item.contains_key("expires_at"), over, "{state:?}");
+            // A test that did not arrive has said what it had to say.
+            let undelivered = state.name() == "exhausted" && subject.job_id().is_some();
+            assert_eq!(item.contains_key("undelivered"), undelivered, "{state:?}");
             assert_eq!(decode(item).unwrap(), delivery);
         }
         assert!(decode(Item::new()).is_err());

@@ -39,11 +39,13 @@ pub(super) fn cut(found: &mut Vec<Item>, room: usize) -> Option<Item> {
         return None;
     }
     found.truncate(room);
-    let key = |item: &Item| {
-        let key = ["pk", "sk"].into_iter().filter_map(|name| item.get_key_value(name));
-        HashMap::from_iter(key.map(|(name, value)| (name.clone(), value.clone())))
-    };
-    found.last().map(key)
+    found.last().map(key_of)
+}
+
+/// The key of an item in the table.
+pub(super) fn key_of(item: &Item) -> Item {
+    let key = ["pk", "sk"].into_iter().filter_map(|name| item.get_key_value(name));
+    HashMap::from_iter(key.map(|(name, value)| (name.clone(), value.clone())))
 }
 
 /// Why the page that begins at `start` could not be read. All of the request is ours but

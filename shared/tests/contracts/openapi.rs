@@ -209,6 +209,14 @@ fn a_rotation_that_is_taken_fits_and_one_that_does_not_fit_is_refused() {
 }
 
 #[test]
+fn a_delivery_in_a_list_is_shown_as_documented_in_every_state() {
+    let contract = schema("DeliveryLine");
+    for delivery in values::deliveries() {
+        contract.demand(delivery.state.name(), &view::delivery_line(&delivery));
+    }
+}
+
+#[test]
 fn an_endpoint_is_shown_as_documented_however_it_is() {
     let contract = schema("EndpointHealth");
     let mut states = BTreeSet::new();

@@ -1,13 +1,24 @@
 //! Receivers of several orders, and what the API says and does about them.
 
+use ::http::Method;
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use domain::event::EndpointDisabled;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::World;
 use crate::bus::BusEvent;
+use crate::http::Answer;
 use crate::order::{Order, Provider};
 use crate::patience::eventually;
+
+#[derive(Deserialize)]
+struct Page {
+    deliveries: Vec<Value>,
+    next: Option<String>,
+}
 
 /// There is one default receiver, and many tests.
 static DEFAULT_RECEIVER: Mutex<()> = Mutex::const_new(());
@@ -80,8 +91,49 @@ impl World {
         .await
     }
 
+    /// Has what was given up at an endpoint sent again.
+    ///
+    /// # Errors
+    /// When it is not answered 202.
+    pub async fn recover(&self, endpoint_id: &str, since: &str) -> Result<Value> {
+        let body = json!({"since": since, "endpointId": endpoint_id});
+        let answer = self.ask(Method::POST, "/v1/deliveries/recover", body.to_string()).await?;
+        answer.expect(202)?.json()
+    }
+
+    /// The deliveries in a state, since a time: those of an endpoint on all pages.
+    ///
+    /// # Errors
+    /// When a page is not answered 200.
+    pub async fn deliveries_in(
+        &self,
+        state: &str,
+        since: &str,
+        endpoint_id: &str,
+    ) -> Result<Vec<Value>> {
+        let mut found = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let path = format!("/v1/deliveries?state={state}&since={since}&limit=100{cursor}");
+            let page: Page = self.ask(Method::GET, &path, "").await?.expect(200)?.json()?;
+            let wanted = |line: &Value| line.get("endpointId").is_some_and(|id| id == endpoint_id);
+            found.extend(page.deliveries.into_iter().filter(wanted));
+            match page.next {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Ok(found),
+            }
+        }
+    }
+
     /// Makes the default receiver one's own; others wait until the guard is dropped.
     pub async fn default_receiver(&self) -> MutexGuard<'static, ()> {
         DEFAULT_RECEIVER.lock().await
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Result<Answer> {
+        let url = format!("{}{path}", self.stack.api_url);
+        let bearer = self.bearer();
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        self.http.send(method, &url, &headers, body).await
     }
 }

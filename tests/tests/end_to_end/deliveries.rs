@@ -90,7 +90,7 @@ async fn a_receiver_that_never_answers_well_is_given_up_and_can_be_tried_again()
     let names: Vec<&str> = events.iter().map(|event| event.detail_type.as_str()).collect();
     assert_eq!(names, [COMPLETED, EXHAUSTED]);
     let detail = &events[1].detail;
-    let at = chrono::DateTime::parse_from_rfc3339(detail["occurredAt"].as_str().unwrap())?;
+    let at = domain::time::parse(detail["occurredAt"].as_str().unwrap()).unwrap();
     let end = format!("{EXHAUSTED}/{}/{}", delivery.event_id, at.timestamp_millis());
     let expected = json!({
         "event": EXHAUSTED,

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
+use chrono::Utc;
+use domain::time;
+use http::Method;
 use serde_json::{Value, json};
 use tests::{Order, Provider, World, eventually};
 
@@ -58,6 +61,55 @@ async fn a_receiver_that_is_gone_gets_nothing_more_until_it_takes_something_agai
     world.until_delivery(&third, "delivered", None).await?;
     assert_eq!(events(&world, &first).await?.len(), 3);
     assert_eq!(world.until_disabled(&gone.endpoint_id, 1).await?.len(), 1, "said once");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_receiver_that_asked_for_silence_is_enabled_by_its_owner_and_caught_up() -> Result<()> {
+    let world = World::open("silence").await?;
+    let since = time::text(Utc::now());
+    let disable = json!({"status": 200, "headers": {"webhook-delivery": "disable"}});
+    let first = order(&world, &json!([disable])).await?;
+    world.submit(&first).await?;
+    let delivered = world.until_delivery(&first, "delivered", None).await?;
+    let endpoint = delivered.endpoint_id.as_str();
+    assert_eq!(world.until_disabled(endpoint, 1).await?[0].detail["reason"], "asked");
+
+    let missed = [another(&world, &first).await?, another(&world, &first).await?];
+    for order in &missed {
+        world.submit(order).await?;
+        world.until_delivery(order, "exhausted", Some("endpoint_disabled")).await?;
+        world.settled(order).await?;
+    }
+    let nothing = json!({"queued": 0, "disabled": 2, "next": null});
+    assert_eq!(world.recover(endpoint, &since).await?, nothing, "it would only be refused");
+
+    {
+        let _mine = world.default_receiver().await;
+        let before: Value = world.webhook_config(Method::GET, "", None).await?.json()?;
+        let url = json!({"url": first.body["callbackUrl"], "maxInFlight": 1, "ratePerSecond": 50});
+        let config = world.webhook_config(Method::PUT, "", Some(&url)).await?.expect(200)?;
+        let config: Value = config.json()?;
+        assert_eq!(config["endpoint"]["endpointId"], endpoint);
+        assert_eq!(config["endpoint"]["state"], "healthy");
+        let listed = world.deliveries_in("exhausted", &since, endpoint).await?;
+        assert_eq!(listed.len(), 2, "{listed:#?}");
+
+        let both = json!({"queued": 2, "disabled": 0, "next": null});
+        assert_eq!(world.recover(endpoint, &since).await?, both);
+        for order in &missed {
+            world.until_delivery(order, "delivered", None).await?;
+        }
+        let none = json!({"queued": 0, "disabled": 0, "next": null});
+        assert_eq!(world.recover(endpoint, &since).await?, none, "nothing is left");
+        let shown: Value = world.webhook_config(Method::GET, "", None).await?.json()?;
+        assert_eq!((&shown["maxInFlight"], &shown["ratePerSecond"]), (&json!(1), &json!(50)));
+        let before = json!({"url": before["url"]});
+        world.webhook_config(Method::PUT, "", Some(&before)).await?.expect(200)?;
+    }
+    assert_eq!(events(&world, &first).await?.len(), 3, "all of them came");
+    let delivered = world.deliveries_in("delivered", &since, endpoint).await?;
+    assert_eq!(delivered.len(), 3, "{delivered:#?}");
     Ok(())
 }
 

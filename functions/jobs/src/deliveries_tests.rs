@@ -1,0 +1,313 @@
+//! Webhooks that were not delivered, their receivers, and what operators do about both.
+
+use aws_lambda_events::encodings::Body;
+use chrono::TimeDelta;
+use domain::delivery::{Attempt, AttemptError, Delivery, DeliveryState, GiveUpReason, GivenUp};
+use domain::delivery::{Outcome, Subject};
+use domain::endpoint::{Arrival, Arrived, Endpoint, Lane, Lesson, Said};
+use domain::event::{EventName, TestEvent};
+use domain::id::{EndpointId, EventId};
+use domain::time;
+use serde_json::{Value, json};
+use shared::fake::FakeAws;
+use shared::fake::clock::now;
+use shared::store::{AsOf, Committed, Wait};
+use tokio::time::{Duration, sleep};
+
+use super::*;
+use crate::tests::{GET, KEYS};
+
+const URL: &str = "https://shop.example/hooks";
+const OTHER: &str = "https://other.example/hooks";
+
+async fn asked(aws: &FakeAws, route: &str, query: Value, body: Option<Value>) -> (i64, Value) {
+    let jobs = Jobs {
+        tracker: aws.tracker().unwrap(),
+        secrets: Arc::new(aws.secrets()),
+        policy: TargetPolicy::public(),
+        shards: 1,
+    };
+    let mut event: Value = serde_json::from_str(GET).unwrap();
+    event["routeKey"] = route.into();
+    event["queryStringParameters"] = query;
+    event["body"] = body.map_or(Value::Null, |body| body.to_string().into());
+    let response = handle(&jobs, serde_json::from_value(event).unwrap(), now).await.unwrap();
+    let Some(Body::Text(body)) = response.body else { panic!("no text") };
+    (response.status_code, serde_json::from_str(&body).unwrap())
+}
+
+async fn recover(aws: &FakeAws, body: Value) -> Value {
+    let (status, answer) = asked(aws, "POST /v1/deliveries/recover", json!({}), Some(body)).await;
+    assert_eq!(status, 202, "{answer}");
+    answer
+}
+
+/// A delivery of job number `n` that was given up, created so many minutes ago.
+fn given_up(n: u8, minutes: i64, url: &str) -> Delivery {
+    let job_id = JobId::from_bytes([n; 16]);
+    let at = now() - TimeDelta::minutes(minutes);
+    let fresh = Delivery::of_test(&TestEvent::new([0; 16], at), url, at).unwrap();
+    let attempt = Attempt {
+        at,
+        duration_ms: 15_000,
+        outcome: Outcome::Failed(AttemptError::Timeout),
+        excerpt: String::new(),
+    };
+    Delivery {
+        event_id: EventId::of(&job_id, EventName::Completed.as_str()),
+        subject: Subject::Render { job_id, event: EventName::Completed },
+        attempts: vec![attempt; 10],
+        state: DeliveryState::Exhausted(GivenUp { at, reason: GiveUpReason::AttemptsExhausted }),
+        deliberate: false,
+        ..fresh
+    }
+}
+
+async fn stored(aws: &FakeAws, deliveries: &[Delivery]) {
+    for delivery in deliveries {
+        aws.store().insert_delivery(delivery, Wait::InQueue).await.unwrap();
+    }
+}
+
+/// The endpoint after an answer of this status.
+async fn answers(aws: &FakeAws, url: &str, status: u16) {
+    let arrival =
+        Arrival { deliberate: true, has_slot: false, lane: Lane::Slow, token: 0, luck: 0.0 };
+    let before = aws.store().endpoint(url, AsOf::Now).await.unwrap();
+    let Arrived::Go { pass, .. } = before.arrive(&arrival, now()) else { panic!("held") };
+    let lesson = Lesson::of(Outcome::Answered(status), Said::default(), Duration::ZERO);
+    let after = before.learn(&pass, &lesson, now()).unwrap();
+    let committed = aws.store().commit_endpoint(&before, &after).await.unwrap();
+    assert_eq!(committed, Committed::Stored);
+}
+
+async fn endpoint(aws: &FakeAws, url: &str) -> Endpoint {
+    aws.store().endpoint(url, AsOf::Now).await.unwrap()
+}
+
+fn since(minutes: i64) -> String {
+    time::text(now() - TimeDelta::minutes(minutes))
+}
+
+/// Guards against recovery that pages by one order and continues by another: deliveries whose
+/// ids do not grow with time are skipped then.
+#[tokio::test(start_paused = true)]
+async fn recover_misses_none_whatever_their_order() {
+    let aws = FakeAws::new(&[KEYS]);
+    // Ids and ages each in an order of their own, and several of the same age.
+    let ages = [50, 10, 40, 10, 30, 20, 20, 10, 60, 40, 30];
+    let deliveries: Vec<Delivery> =
+        (0u8..).zip(ages).map(|(n, minutes)| given_up(n.wrapping_mul(97), minutes, URL)).collect();
+    stored(&aws, &deliveries).await;
+    aws.table().delay_indexes(Duration::from_millis(200));
+
+    let (mut queued, mut calls, mut cursor) = (0, 0, Value::Null);
+    loop {
+        let body = json!({"since": since(60), "limit": 2, "cursor": cursor});
+        let answer = recover(&aws, body).await;
+        queued += answer["queued"].as_u64().unwrap();
+        calls += 1;
+        cursor = answer["next"].clone();
+        if cursor.is_null() {
+            break;
+        }
+    }
+    assert_eq!((queued, calls), (11, 6));
+    assert_eq!(aws.delivery_queue().sent().len(), 11, "one ticket each");
+    for delivery in &deliveries {
+        let job = delivery.subject.job_id();
+        let again = aws.store().delivery(job, &delivery.event_id).await.unwrap().unwrap();
+        assert_eq!(again.state, DeliveryState::Pending { next_at: now(), held: None });
+        assert_eq!((again.round_start, &again.body), (10, &delivery.body));
+        assert!(!again.deliberate, "it is no probe");
+    }
+    sleep(Duration::from_secs(1)).await;
+    let nothing = json!({"queued": 0, "disabled": 0, "next": null});
+    assert_eq!(recover(&aws, json!({"since": since(61)})).await, nothing, "a second run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_recoveries_at_once_send_each_delivery_once() {
+    let aws = FakeAws::new(&[KEYS]);
+    let deliveries: Vec<Delivery> = (1..=9).map(|n| given_up(n, 5, URL)).collect();
+    stored(&aws, &deliveries).await;
+    // The second reads the index as it was before the first.
+    aws.table().delay_indexes(Duration::from_secs(5));
+    let first = recover(&aws, json!({"since": since(10)})).await;
+    let second = recover(&aws, json!({"since": since(10)})).await;
+    assert_eq!((&first["queued"], &second["queued"]), (&json!(9), &json!(0)));
+    assert_eq!(aws.delivery_queue().sent().len(), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn recover_takes_the_span_and_the_receiver_that_it_was_given() {
+    let aws = FakeAws::new(&[KEYS]);
+    stored(&aws, &[given_up(1, 50, URL), given_up(2, 30, URL), given_up(3, 30, OTHER)]).await;
+    stored(&aws, &[given_up(4, 10, URL)]).await;
+    let id = EndpointId::of(URL);
+    let body = json!({"since": since(40), "until": since(20), "endpointId": id});
+    let one = json!({"queued": 1, "disabled": 0, "next": null});
+    assert_eq!(recover(&aws, body).await, one);
+    for (wrong, field) in [
+        (json!({"since": "yesterday"}), "since"),
+        (json!({"since": since(1), "until": since(2)}), "since"),
+        (json!({"since": since(1), "until": 5}), ""),
+        (json!({"since": since(1), "limit": 0}), "limit"),
+        (json!({"since": since(1), "limit": 101}), "limit"),
+        (json!({"since": since(1), "cursor": "%"}), "cursor"),
+        (json!({"since": since(1), "endpointId": "shop"}), "endpointId"),
+        (json!({"before": since(1)}), ""),
+    ] {
+        let route = "POST /v1/deliveries/recover";
+        let (status, problem) = asked(&aws, route, json!({}), Some(wrong.clone())).await;
+        let expected = if field.is_empty() { 400 } else { 422 };
+        assert_eq!(status, expected, "{wrong}");
+        assert_eq!(problem["field"].as_str().unwrap_or_default(), field, "{wrong}");
+    }
+}
+
+/// The table takes each change, and then the queue is down: what was stored is found in the
+/// index of waits that are over, and a repeated call goes on where this one broke off.
+#[tokio::test(start_paused = true)]
+async fn a_recovery_without_a_queue_loses_nothing() {
+    let aws = FakeAws::new(&[KEYS]);
+    stored(&aws, &[given_up(1, 5, URL)]).await;
+    let broken = aws.seen_by(Arc::new(shared_fate::NoQueue));
+    let route = "POST /v1/deliveries/recover";
+    let (status, _) = asked(&broken, route, json!({}), Some(json!({"since": since(9)}))).await;
+    assert_eq!(status, 503);
+    assert_eq!(aws.delivery_queue().sent().len(), 0);
+    assert_eq!(aws.store().due_deliveries(0, now()).await.unwrap().len(), 1);
+}
+
+mod shared_fate {
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+    use shared::fake::fate::{Call, Fate, Fated, Happens};
+
+    #[derive(Debug)]
+    pub(super) struct NoQueue;
+
+    impl Fate for NoQueue {
+        fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+            let happens = if call.to == "sqs" { Happens::Lost } else { Happens::Answered };
+            std::future::ready(happens.into()).boxed()
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn deliveries_are_listed_by_state_with_reason_and_next_attempt() {
+    let aws = FakeAws::new(&[KEYS]);
+    let exhausted: Vec<Delivery> = (1..=5).map(|n| given_up(n, n.into(), URL)).collect();
+    stored(&aws, &exhausted).await;
+    let next_at = now() + TimeDelta::hours(2);
+    let pending = Delivery {
+        state: DeliveryState::Pending { next_at, held: Some(domain::endpoint::Hold::Throttled) },
+        ..given_up(9, 3, OTHER)
+    };
+    stored(&aws, std::slice::from_ref(&pending)).await;
+
+    let list = async |query: Value| asked(&aws, "GET /v1/deliveries", query, None).await;
+    let (_, first) = list(json!({"state": "exhausted", "limit": "3"})).await;
+    let (_, second) =
+        list(json!({"state": "exhausted", "limit": "3", "cursor": first["next"]})).await;
+    assert_eq!(second["next"], Value::Null);
+    let lines = [&first["deliveries"], &second["deliveries"]];
+    let lines = lines.into_iter().flat_map(|page| page.as_array().unwrap());
+    let jobs: Vec<_> = lines.clone().map(|line| line["jobId"].as_str().unwrap()).collect();
+    let newest_first: Vec<_> =
+        exhausted.iter().map(|it| it.subject.job_id().unwrap().as_str()).collect();
+    assert_eq!(jobs, newest_first);
+    for line in lines {
+        assert_eq!(line["reason"], "attempts_exhausted");
+        assert_eq!(line["attempts"], 10);
+        assert_eq!(line["lastAttempt"]["error"], "timeout");
+    }
+    let (_, page) = list(json!({"state": "exhausted", "since": since(2)})).await;
+    assert_eq!(page["deliveries"].as_array().unwrap().len(), 2);
+
+    let (_, page) = list(json!({"state": "pending"})).await;
+    let line = &page["deliveries"][0];
+    assert_eq!(line["reason"], "endpoint_throttled");
+    assert_eq!(line["nextAttemptAt"], time::text(next_at));
+    assert_eq!(page["deliveries"].as_array().unwrap().len(), 1);
+    for wrong in [json!({}), json!({"state": "lost"}), json!({"state": "pending", "since": "?"})] {
+        assert_eq!(list(wrong.clone()).await.0, 422, "{wrong}");
+    }
+}
+
+async fn put_config(aws: &FakeAws, body: Value) -> (i64, Value) {
+    asked(aws, "PUT /v1/webhook-config", json!({}), Some(body)).await
+}
+
+async fn get_config(aws: &FakeAws) -> Value {
+    asked(aws, "GET /v1/webhook-config", json!({}), None).await.1
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_is_enabled_by_being_configured_again_and_then_caught_up() {
+    let aws = FakeAws::new(&[KEYS]);
+    put_config(&aws, json!({"url": URL})).await;
+    assert_eq!(get_config(&aws).await["endpoint"]["state"], "healthy");
+    answers(&aws, URL, 410).await;
+    stored(&aws, &[given_up(1, 5, URL), given_up(2, 5, OTHER)]).await;
+
+    let shown = get_config(&aws).await;
+    assert_eq!(shown["endpoint"]["state"], "disabled");
+    assert_eq!(shown["endpoint"]["disabledReason"], "gone");
+    let only_the_other = json!({"queued": 1, "disabled": 1, "next": null});
+    assert_eq!(recover(&aws, json!({"since": since(9)})).await, only_the_other);
+
+    let (status, shown) = put_config(&aws, json!({"url": URL})).await;
+    assert_eq!((status, &shown["endpoint"]["state"]), (200, &json!("healthy")));
+    assert_eq!(endpoint(&aws, URL).await.disabled, None);
+    let the_one = json!({"queued": 1, "disabled": 0, "next": null});
+    assert_eq!(recover(&aws, json!({"since": since(9)})).await, the_one);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_belong_to_the_configured_receiver() {
+    let aws = FakeAws::new(&[KEYS]);
+    let body = json!({"url": URL, "maxInFlight": 3, "ratePerSecond": 20});
+    let (_, shown) = put_config(&aws, body).await;
+    assert_eq!((&shown["maxInFlight"], &shown["ratePerSecond"]), (&json!(3), &json!(20)));
+    assert_eq!(get_config(&aws).await["maxInFlight"], 3);
+    let limits = endpoint(&aws, URL).await.limits;
+    assert_eq!(limits.max_in_flight.map(u16::from), Some(3));
+    assert_eq!(limits.per_second.map(u16::from), Some(20));
+
+    put_config(&aws, json!({"url": OTHER})).await;
+    assert!(endpoint(&aws, URL).await.is_blank(), "it is anybody's again");
+    put_config(&aws, json!({"url": OTHER, "maxInFlight": 1})).await;
+    asked(&aws, "DELETE /v1/webhook-config", json!({}), None).await;
+    assert!(endpoint(&aws, OTHER).await.is_blank());
+
+    for (member, number) in [("maxInFlight", 0), ("maxInFlight", 51), ("ratePerSecond", 101)] {
+        let mut body = json!({"url": URL});
+        body[member] = number.into();
+        let (status, problem) = put_config(&aws, body).await;
+        assert_eq!((status, &problem["field"]), (422, &json!(member)), "{number}");
+    }
+    assert!(endpoint(&aws, URL).await.is_blank(), "nothing was stored");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_without_limits_costs_no_item() {
+    let aws = FakeAws::new(&[KEYS]);
+    put_config(&aws, json!({"url": URL})).await;
+    assert_eq!(endpoint(&aws, URL).await.version, 0, "there is nothing to say of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_is_sent_again_by_hand_is_a_probe() {
+    let aws = FakeAws::new(&[KEYS]);
+    let delivery = given_up(7, 5, URL);
+    stored(&aws, std::slice::from_ref(&delivery)).await;
+    let (status, shown) = asked(&aws, "POST /v1/jobs/{jobId}/redeliver", json!({}), None).await;
+    assert_eq!((status, &shown["state"]), (202, &json!("pending")), "{shown}");
+    let job = delivery.subject.job_id();
+    let again = aws.store().delivery(job, &delivery.event_id).await.unwrap().unwrap();
+    assert!(again.deliberate);
+    assert_eq!(aws.table().indexed("undelivered"), Vec::<Value>::new());
+}

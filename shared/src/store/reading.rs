@@ -1,0 +1,95 @@
+//! Reading many items: those of given keys, and those that a filter finds.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+
+use super::{Item, Page, Store, StoreError, page, unavailable};
+
+/// How long a table that took only part of a request is left alone.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+
+/// How many pages of the table one listing reads before it answers with what it has.
+const MOST_SCAN_PAGES: usize = 50;
+
+/// What a scan looks for.
+pub(super) struct Filter<'a> {
+    pub(super) expression: &'a str,
+    pub(super) names: &'a [(&'a str, &'a str)],
+    pub(super) values: Vec<(&'a str, AttributeValue)>,
+}
+
+impl Store {
+    /// The items of these keys that exist, in no order.
+    pub(super) async fn batch(
+        &self,
+        keys: Vec<Item>,
+        doing: &'static str,
+    ) -> Result<Vec<Item>, StoreError> {
+        let mut items = Vec::new();
+        // 100 is the most that BatchGetItem takes.
+        for keys in keys.chunks(100) {
+            let wanted = KeysAndAttributes::builder().set_keys(Some(keys.to_vec()));
+            let wanted = wanted.consistent_read(true).build();
+            let wanted = wanted.map_err(|error| unavailable(doing, error))?;
+            let mut request = HashMap::from([(self.table.clone(), wanted)]);
+            while !request.is_empty() {
+                let output = self
+                    .client
+                    .batch_get_item()
+                    .set_request_items(Some(request))
+                    .send()
+                    .await
+                    .map_err(|error| unavailable(doing, error.into_service_error()))?;
+                items.extend(output.responses.unwrap_or_default().into_values().flatten());
+                request = output.unprocessed_keys.unwrap_or_default();
+                if !request.is_empty() {
+                    // The table says that it is busy.
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+            }
+        }
+        Ok(items)
+    }
+
+    /// A page of what a filter finds in the whole table. It may have fewer items than asked
+    /// for, or none, and a next one all the same.
+    pub(super) async fn scan(
+        &self,
+        filter: Filter<'_>,
+        start: Option<&str>,
+        limit: u8,
+        doing: &'static str,
+    ) -> Result<Page<Item>, StoreError> {
+        let names = filter.names.iter().map(|(name, of)| ((*name).to_owned(), (*of).to_owned()));
+        let names: HashMap<_, _> = names.collect();
+        let values = filter.values.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let values: HashMap<_, _> = values.collect();
+        let mut items = Vec::new();
+        let mut cursor = start.map(page::decode_cursor).transpose()?;
+        for _ in 0..MOST_SCAN_PAGES {
+            let output = self
+                .client
+                .scan()
+                .table_name(&self.table)
+                .filter_expression(filter.expression)
+                .set_expression_attribute_names(Some(names.clone()))
+                .set_expression_attribute_values(Some(values.clone()))
+                .limit(1000)
+                .set_exclusive_start_key(cursor.take())
+                .send()
+                .await
+                .map_err(|error| page::unreadable(doing, start, error.into_service_error()))?;
+            let mut found = output.items.unwrap_or_default();
+            let room = usize::from(limit).saturating_sub(items.len());
+            cursor = page::cut(&mut found, room).or(output.last_evaluated_key);
+            items.extend(found);
+            if cursor.is_none() || items.len() >= limit.into() {
+                break;
+            }
+        }
+        let next = cursor.map(|key| page::encode_cursor(&key)).transpose()?;
+        Ok(Page { items, next })
+    }
+}

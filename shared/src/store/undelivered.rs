@@ -1,0 +1,246 @@
+//! Listing deliveries: those that were given up, from their index, and those in another
+//! state, from the whole table.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use chrono::{DateTime, Utc};
+use domain::delivery::Delivery;
+use domain::time;
+use tracing::error;
+
+use super::reading::Filter;
+use super::{Item, Page, Store, StoreError, corrupt, delivery_item, number, page, text};
+use crate::telemetry::chain;
+
+/// The index's name, and its hash key.
+const UNDELIVERED: &str = "undelivered";
+
+/// When deliveries were created, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// From when on.
+    pub since: DateTime<Utc>,
+    /// Until when.
+    pub until: DateTime<Utc>,
+}
+
+/// In which order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The oldest first.
+    OldestFirst,
+    /// The newest first.
+    NewestFirst,
+}
+
+impl Store {
+    /// The deliveries of all shards that were given up, as many as `limit` on a page. One that
+    /// has just been given up, or sent again, may be missing, or there still: the index is a
+    /// moment behind.
+    ///
+    /// # Errors
+    /// When the table cannot be read, or `start` is no page's `next`.
+    pub async fn undelivered(
+        &self,
+        shards: u32,
+        span: Span,
+        order: Order,
+        start: Option<&str>,
+        limit: u8,
+    ) -> Result<Page<Delivery>, StoreError> {
+        let doing = "list undelivered webhooks";
+        let (mut shard, mut key) = start.map(place).transpose()?.unwrap_or((0, None));
+        let mut keys: Vec<Item> = Vec::new();
+        let next = loop {
+            if shard >= shards {
+                break None;
+            }
+            let room = usize::from(limit).saturating_sub(keys.len());
+            if room == 0 {
+                break Some(Item::from([(UNDELIVERED.to_owned(), number(shard.into()))]));
+            }
+            let output = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .index_name(UNDELIVERED)
+                .key_condition_expression("undelivered = :shard AND created_at BETWEEN :a AND :b")
+                .expression_attribute_values(":shard", number(shard.into()))
+                .expression_attribute_values(":a", instant(span.since))
+                .expression_attribute_values(":b", instant(span.until))
+                .scan_index_forward(order == Order::OldestFirst)
+                .limit(i32::try_from(room).unwrap_or(i32::MAX))
+                .set_exclusive_start_key(key.take())
+                .send()
+                .await
+                .map_err(|error| page::unreadable(doing, start, error.into_service_error()))?;
+            keys.extend(output.items.unwrap_or_default().iter().map(page::key_of));
+            match output.last_evaluated_key {
+                Some(last) => break Some(last),
+                None => shard += 1,
+            }
+        };
+        let next = next.map(|key| page::encode_cursor(&key)).transpose()?;
+        let mut items = readable(self.batch(keys, "read deliveries").await?);
+        match order {
+            Order::OldestFirst => items.sort_by_key(|delivery| delivery.created_at),
+            Order::NewestFirst => items.sort_by_key(|it| std::cmp::Reverse(it.created_at)),
+        }
+        Ok(Page { items, next })
+    }
+
+    /// The deliveries that are pending, or were delivered. Reads the whole table a page at a
+    /// time, as [`Store::jobs_in_state`] does: an index of those under way would cost every
+    /// delivery two writes.
+    ///
+    /// # Errors
+    /// When the table cannot be read, or `start` is no page's `next`.
+    pub async fn deliveries_in_state(
+        &self,
+        state: &str,
+        span: Span,
+        start: Option<&str>,
+        limit: u8,
+    ) -> Result<Page<Delivery>, StoreError> {
+        let filter = Filter {
+            expression: "begins_with(sk, :kind) AND #state = :state AND created_at BETWEEN :a AND :b",
+            names: &[("#state", "state")],
+            values: vec![
+                (":kind", text(delivery_item::SK_PREFIX)),
+                (":state", text(state)),
+                (":a", instant(span.since)),
+                (":b", instant(span.until)),
+            ],
+        };
+        let page = self.scan(filter, start, limit, "list deliveries in a state").await?;
+        let mut items = readable(page.items);
+        items.sort_by_key(|delivery| std::cmp::Reverse(delivery.created_at));
+        Ok(Page { items, next: page.next })
+    }
+}
+
+/// Those that can be read: one that was written by another release must not hide the others.
+fn readable(items: impl IntoIterator<Item = Item>) -> Vec<Delivery> {
+    let decoded = items.into_iter().map(delivery_item::decode);
+    let readable = decoded.filter_map(|delivery| {
+        delivery.inspect_err(|cause| error!(error = chain(cause), "a delivery cannot be read")).ok()
+    });
+    readable.collect()
+}
+
+/// Where a page starts: in which shard, and after which of its items.
+fn place(cursor: &str) -> Result<(u32, Option<Item>), StoreError> {
+    let key = page::decode_cursor(cursor)?;
+    let shard = match key.get(UNDELIVERED) {
+        Some(AttributeValue::N(shard)) => shard.parse().ok(),
+        Some(_) | None => None,
+    };
+    let shard = shard.ok_or_else(|| corrupt("page", "it is of another listing"))?;
+    Ok((shard, Some(key).filter(|key| key.len() > 1)))
+}
+
+fn instant(at: DateTime<Utc>) -> AttributeValue {
+    AttributeValue::N(time::millis(at).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use domain::delivery::{DeliveryState, GiveUpReason, GivenUp, Subject};
+    use domain::event::{EventName, TestEvent};
+    use domain::id::{EventId, JobId};
+
+    use super::*;
+    use crate::fake::FakeAws;
+    use crate::fake::clock::now;
+    use crate::store::Wait;
+
+    const SHARDS: u32 = 3;
+
+    /// A delivery that was created so many minutes ago and given up. Neither its job's id nor
+    /// its event's grows with time.
+    fn given_up(minutes: u8) -> Delivery {
+        let job_id = JobId::from_bytes([minutes.wrapping_mul(101); 16]);
+        let event = TestEvent::new([0; 16], now());
+        let at = now() - TimeDelta::minutes(minutes.into());
+        let test = Delivery::of_test(&event, "https://shop.example/hooks", at).unwrap();
+        Delivery {
+            event_id: EventId::of(&job_id, EventName::Completed.as_str()),
+            shard: u32::from(minutes) % SHARDS,
+            subject: Subject::Render { job_id, event: EventName::Completed },
+            state: DeliveryState::GivenUp(GivenUp {
+                at: now(),
+                reason: GiveUpReason::AttemptsExhausted,
+            }),
+            deliberate: false,
+            ..test
+        }
+    }
+
+    fn last(minutes: i64) -> Span {
+        Span { since: now() - TimeDelta::minutes(minutes), until: now() }
+    }
+
+    async fn all(store: &Store, span: Span, order: Order, limit: u8) -> Vec<Delivery> {
+        let (mut found, mut cursor) = (Vec::new(), None);
+        loop {
+            let page =
+                store.undelivered(SHARDS, span, order, cursor.as_deref(), limit).await.unwrap();
+            assert!(page.items.len() <= limit.into());
+            found.extend(page.items);
+            cursor = page.next;
+            if cursor.is_none() {
+                return found;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pages_of_any_size_show_each_once_whatever_the_order_of_ids() {
+        let store = FakeAws::new(&[]).store();
+        let mut stored: Vec<Delivery> = (0..20).map(given_up).collect();
+        for delivery in &stored {
+            store.insert_delivery(delivery, Wait::InQueue).await.unwrap();
+        }
+        for limit in [1, 2, 3, 7, 100] {
+            for order in [Order::OldestFirst, Order::NewestFirst] {
+                let mut found = all(&store, last(60), order, limit).await;
+                found.sort_by_key(|delivery| std::cmp::Reverse(delivery.created_at));
+                assert_eq!(found, stored, "{limit} a page");
+            }
+        }
+        stored.truncate(6);
+        let mut found = all(&store, last(5), Order::OldestFirst, 2).await;
+        found.sort_by_key(|delivery| std::cmp::Reverse(delivery.created_at));
+        assert_eq!(found, stored, "both ends of a span are in it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_sent_again_is_no_longer_undelivered() {
+        let aws = FakeAws::new(&[]);
+        let store = aws.store();
+        let delivery = given_up(1);
+        store.insert_delivery(&delivery, Wait::InQueue).await.unwrap();
+        let announced = delivery.announced();
+        store.commit_delivery(&announced, Wait::InQueue).await.unwrap();
+        let found = all(&store, last(9), Order::OldestFirst, 9).await;
+        assert_eq!(found, std::slice::from_ref(&announced));
+
+        let before = aws.table().consumed().write_units;
+        let again = announced.recover(now()).unwrap();
+        store.commit_delivery(&again, Wait::InQueue).await.unwrap();
+        assert_eq!(all(&store, last(9), Order::OldestFirst, 9).await, []);
+        assert_eq!(aws.table().consumed().write_units - before, 2.0, "the item and its entry");
+        let pending = store.deliveries_in_state("pending", last(9), None, 9).await.unwrap();
+        assert_eq!((pending.items, pending.next), (vec![again], None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cursor_of_another_listing_is_the_callers_fault() {
+        let store = FakeAws::new(&[]).store();
+        let other = page::encode_cursor(&Item::from([("pk".to_owned(), text("x"))])).unwrap();
+        for cursor in ["%%", other.as_str()] {
+            let page = store.undelivered(1, last(9), Order::OldestFirst, Some(cursor), 9).await;
+            assert!(matches!(page, Err(StoreError::Corrupt { kind: "page", .. })), "{cursor}");
+        }
+    }
+}
