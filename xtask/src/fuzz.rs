@@ -10,7 +10,7 @@ use crate::workspace::Workspace;
 /// What to run, and how long.
 #[derive(Args)]
 pub(crate) struct Fuzz {
-    /// Only this target, such as `verifier`.
+    /// Only this target, such as `verifier` or `callbacks::zvid`; `callbacks` is all of those.
     #[arg(long)]
     target: Option<String>,
     /// Executions per target.
@@ -28,8 +28,10 @@ pub(crate) fn run(fuzz: &Fuzz, workspace: &Workspace, interrupt: &Interrupt) -> 
     cargo.args(["test", "--locked", "--profile", "fuzz", "--package", "domain", "--test", "fuzz"]);
     cargo.args(["--", "--nocapture", "--test-threads", "1"]);
     if let Some(target) = &fuzz.target {
-        // Targets are the last part of a test's path.
-        cargo.arg(format!("::{target}"));
+        // Targets or groups of them are the last part of a test's path.
+        let test = target.split("::").next().unwrap_or(target);
+        cargo.arg(format!("::{test}"));
+        cargo.env("FUZZ_TARGET", target);
     }
     cargo.env("FUZZ_EXECUTIONS", fuzz.executions.to_string());
     cargo.env("FUZZ_SEED", fuzz.seed.to_string());
