@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::error;
 
-use crate::secrets::{SecretName, Secrets};
+use crate::secrets::{SecretError, SecretName, Secrets};
 use crate::telemetry::chain;
 
 /// What is wrong, as RFC 9457 says it. `code` is stable; texts may change. Nothing in it
@@ -79,6 +79,25 @@ impl Problem {
              Idempotency-Key.",
         )
         .retry_after(5)
+    }
+
+    /// A provider's API key cannot be had: 503, and whether the operator has to do something
+    /// about it. The cause is logged here, once.
+    #[must_use]
+    pub fn no_key(cause: &SecretError) -> Self {
+        match cause {
+            SecretError::Missing(_) | SecretError::Malformed { .. } => {
+                error!(error = chain(cause), "a provider has no API key");
+                Self::new(
+                    503,
+                    "provider_not_configured",
+                    "Provider not configured",
+                    "The API key of this provider is not stored yet; ask the operator to store it.",
+                )
+                .about("provider")
+            }
+            SecretError::Unavailable { .. } | SecretError::Stale(_) => Self::unavailable(cause),
+        }
     }
 
     /// There is nothing under this path: 404.

@@ -23,7 +23,7 @@ use domain::submission::{JobRequest, MAX_BODY_BYTES};
 use shared::api::{self, Problem};
 use shared::providers::Submitted;
 use shared::queue::{WakeQueue, WakeUp};
-use shared::secrets::{SecretError, SecretName, Secrets};
+use shared::secrets::{SecretName, Secrets};
 use shared::store::{Inserted, StoreError, StoredPayload};
 use shared::telemetry::chain;
 use shared::tracker::{Told, Tracker, age};
@@ -120,8 +120,12 @@ impl Submitter {
             true => Some(self.callback_url(provider, &job_id).await?),
             false => None,
         };
-        let api_key =
-            self.tracker.providers.key(&wanted.provider).await.map_err(|cause| no_key(&cause))?;
+        let api_key = self
+            .tracker
+            .providers
+            .key(&wanted.provider)
+            .await
+            .map_err(|it| Problem::no_key(&it))?;
         let request = provider
             .submit_request(&Submission {
                 payload: &wanted.payload,
@@ -299,22 +303,6 @@ fn mismatch() -> Problem {
          key.",
     )
     .about("Idempotency-Key")
-}
-
-fn no_key(cause: &SecretError) -> Problem {
-    match cause {
-        SecretError::Missing(_) | SecretError::Malformed { .. } => {
-            error!(error = chain(cause), "a provider has no API key");
-            Problem::new(
-                503,
-                "provider_not_configured",
-                "Provider not configured",
-                "The API key of this provider is not stored yet; ask the operator to store it.",
-            )
-            .about("provider")
-        }
-        SecretError::Unavailable { .. } | SecretError::Stale(_) => Problem::unavailable(cause),
-    }
 }
 
 fn random<const N: usize>() -> Result<[u8; N], Problem> {
