@@ -27,10 +27,10 @@ impl Jobs {
             let detail = format!("The job is {} already.", job.state.name());
             return Err(Problem::new(409, "job_ended", "Job ended", detail));
         }
-        let provider = self.tracker.providers.catalogue().get(&job.provider);
-        let Some((provider, cancel)) =
-            provider.and_then(|provider| Some((provider, provider.spec.cancel.as_ref()?)))
-        else {
+        let Some(provider) = self.tracker.providers.catalogue().get(&job.provider) else {
+            return Err(unknown_provider(&job));
+        };
+        let Some(cancel) = &provider.spec.cancel else {
             let detail = format!("{} has no way to cancel a render.", job.provider);
             return Err(Problem::new(409, "cancel_not_supported", "Cannot be cancelled", detail));
         };
@@ -43,7 +43,7 @@ impl Jobs {
             ));
         };
         let answer = self.tracker.providers.cancel(provider, cancel, render, now()).await;
-        match answer.map_err(|cause| Problem::unavailable(&cause))? {
+        match answer.map_err(|cause| Problem::no_key(&cause))? {
             CancelAnswer::Accepted => {}
             CancelAnswer::Refused { message } => {
                 let detail = format!("The provider refused: {message}.");
@@ -77,6 +77,18 @@ impl Jobs {
             Told::Gone => Ok(job),
         }
     }
+}
+
+/// The job's provider was here once, and its spec is broken now or gone.
+fn unknown_provider(job: &Job) -> Problem {
+    error!(job.id = %job.id, "{} of job {} is not among the providers", job.provider, job.id);
+    Problem::new(
+        503,
+        "provider_not_configured",
+        "Provider not configured",
+        "The specification of this job's provider is missing; ask the operator to restore it.",
+    )
+    .about("provider")
 }
 
 fn not_told(class: ErrorClass, retry_after: Option<u64>) -> Problem {

@@ -128,8 +128,15 @@ async fn what_cannot_be_cancelled_is_told_without_asking_the_provider() {
 async fn a_provider_whose_key_is_missing_cannot_be_told_to_cancel() {
     let aws = with_job(&accepted("viralsync")).await;
     let (status, problem) = answered(&aws, CANCEL).await;
-    assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
+    assert_eq!((status, &problem["code"]), (503, &"provider_not_configured".into()));
     assert_eq!(aws.asked(), ["PutItem", "GetParameter", "GetItem", "GetParameter"]);
+}
+
+#[tokio::test]
+async fn a_job_whose_provider_is_gone_is_not_said_to_be_beyond_cancelling() {
+    let aws = with_job(&accepted("acme")).await;
+    let (status, problem) = answered(&aws, CANCEL).await;
+    assert_eq!((status, &problem["code"]), (503, &"provider_not_configured".into()));
 }
 
 async fn with_receiver(aws: &FakeAws) {
