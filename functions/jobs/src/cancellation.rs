@@ -45,10 +45,7 @@ impl Jobs {
         let answer = self.tracker.providers.cancel(provider, cancel, render, now()).await;
         match answer.map_err(|cause| Problem::no_key(&cause))? {
             CancelAnswer::Accepted => {}
-            CancelAnswer::Refused { message } => {
-                let detail = format!("The provider refused: {message}.");
-                return Err(Problem::new(409, "cancel_refused", "Cancel refused", detail));
-            }
+            CancelAnswer::Refused { message } => return Err(refused(&message)),
             CancelAnswer::NotTold { class, retry_after } => {
                 return Err(not_told(class, retry_after.map(|wait| wait.as_secs())));
             }
@@ -91,6 +88,13 @@ fn unknown_provider(job: &Job) -> Problem {
     .about("provider")
 }
 
+/// The provider's words may be a sentence already.
+fn refused(words: &str) -> Problem {
+    let stop = if words.ends_with(['.', '!', '?', '…']) { "" } else { "." };
+    let detail = format!("The provider refused: {words}{stop}");
+    Problem::new(409, "cancel_refused", "Cancel refused", detail)
+}
+
 fn not_told(class: ErrorClass, retry_after: Option<u64>) -> Problem {
     let problem = match class {
         ErrorClass::Auth => Problem::new(
@@ -112,4 +116,21 @@ fn not_told(class: ErrorClass, retry_after: Option<u64>) -> Problem {
         ),
     };
     problem.retry_after(retry_after.unwrap_or(5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_providers_sentence_ends_once() {
+        for (words, detail) in [
+            ("It is over", "The provider refused: It is over."),
+            ("It is over.", "The provider refused: It is over."),
+            ("Too late!", "The provider refused: Too late!"),
+        ] {
+            let problem = Problem::new(409, "cancel_refused", "Cancel refused", detail);
+            assert_eq!(refused(words), problem);
+        }
+    }
 }
