@@ -1,6 +1,6 @@
 //! Asking providers: what the specs in `domain` say, done over HTTP with the right key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ const MOST_LIST_PAGES: usize = 5;
 #[derive(Clone)]
 pub struct Providers {
     catalogue: Arc<Catalogue>,
+    left_out: Arc<BTreeSet<String>>,
     http: ProviderHttp,
     secrets: Arc<Secrets>,
 }
@@ -78,7 +79,7 @@ impl Providers {
             base_urls: BTreeMap::from_iter(base_urls),
         };
         let (catalogue, left_out) = Catalogue::load_with(&adjustments, own)?;
-        for left_out in left_out {
+        for left_out in &left_out {
             error!(
                 provider.name = left_out.name,
                 error = chain(&left_out.reason),
@@ -86,19 +87,27 @@ impl Providers {
                 left_out.name
             );
         }
-        Ok(Self::new(catalogue, ProviderHttp::new()?, secrets))
+        let left_out = left_out.into_iter().map(|left_out| left_out.name).collect();
+        let providers = Self::new(catalogue, ProviderHttp::new()?, secrets);
+        Ok(Self { left_out: Arc::new(left_out), ..providers })
     }
 
     /// These providers, asked by `http`.
     #[must_use]
     pub fn new(catalogue: Catalogue, http: ProviderHttp, secrets: Arc<Secrets>) -> Self {
-        Self { catalogue: Arc::new(catalogue), http, secrets }
+        Self { catalogue: Arc::new(catalogue), left_out: Arc::default(), http, secrets }
     }
 
     /// The providers there are.
     #[must_use]
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
+    }
+
+    /// Whether there would be a provider of this name, if its spec were not wrong.
+    #[must_use]
+    pub fn is_left_out(&self, name: &ProviderName) -> bool {
+        self.left_out.contains(name.as_str()) && self.catalogue.get(name).is_none()
     }
 
     /// The API key of a provider.

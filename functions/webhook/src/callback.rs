@@ -69,9 +69,10 @@ impl Callbacks {
         body: &[u8],
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let (provider, job_id) = self.authenticate(request).await?;
-        let catalogue = self.tracker.providers.catalogue();
-        let provider = catalogue.get(&provider).ok_or_else(|| Problem::not_found("provider"))?;
+        let (name, job_id) = self.authenticate(request).await?;
+        // The token says that we know the job, whatever became of its provider's spec.
+        let provider = self.tracker.providers.catalogue().get(&name);
+        let provider = provider.ok_or_else(|| unreadable(&name))?;
         let proof = match &provider.spec.webhook {
             Some(webhook) => self.prove(provider, webhook, request, body, now()).await?,
             None => Proof::None,
@@ -96,9 +97,15 @@ impl Callbacks {
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let name = ProviderName::parse(api::path_parameter(request, "provider"));
-        let catalogue = self.tracker.providers.catalogue();
-        let provider = name.ok().and_then(|name| catalogue.get(&name));
-        let provider = provider.ok_or_else(|| Problem::not_found("provider"))?;
+        let name = name.map_err(|_| Problem::not_found("provider"))?;
+        let providers = &self.tracker.providers;
+        let provider = providers.catalogue().get(&name).ok_or_else(|| {
+            if providers.is_left_out(&name) {
+                unreadable(&name)
+            } else {
+                Problem::not_found("provider")
+            }
+        })?;
         let webhook = provider.spec.webhook.as_ref().filter(|webhook| webhook.account.is_some());
         let webhook = webhook.ok_or_else(|| Problem::not_found("provider"))?;
         let proof = self.prove(provider, webhook, request, body, now()).await?;
@@ -296,6 +303,12 @@ fn read(provider: &Provider, body: &[u8], now: DateTime<Utc>) -> Result<Callback
     })
 }
 
+/// Without its provider's spec nobody can read a callback. That passes, so it should come again.
+fn unreadable(provider: &ProviderName) -> Problem {
+    error!(provider.name = %provider, "a callback of {provider} cannot be read: its spec is missing");
+    not_stored()
+}
+
 /// One answer for every reason: the sender must not learn which it was.
 fn wrong_signature() -> Problem {
     Problem::new(401, "invalid_signature", "Invalid signature", "The signature does not hold.")
@@ -324,5 +337,9 @@ fn unconfirmed(job: &JobId) -> Problem {
 /// 500, not 503: some providers only call again for it.
 fn store_down(cause: &dyn std::error::Error) -> Problem {
     error!(error = chain(cause), "a callback could not be stored");
+    not_stored()
+}
+
+fn not_stored() -> Problem {
     Problem::new(500, "not_stored", "Not stored", "The callback could not be stored. Call again.")
 }

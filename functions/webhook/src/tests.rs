@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
 use aws_lambda_events::encodings::Body;
+use domain::credential::CallbackSecret;
 use domain::event::EventSet;
 use domain::id::{JobId, ProviderName, RenderJobId, SourceRecordId};
 use domain::job::{Intent, Job, Report, State, Step};
 use domain::polling::Tracking;
+use domain::provider::catalogue::OwnSpec;
 use serde_json::{Value, json};
 use shared::fake::FakeAws;
 
@@ -319,4 +321,36 @@ async fn a_provider_whose_account_has_no_callbacks_has_no_such_url() {
         assert_eq!((status, &problem["code"]), (404, &"not_found".into()), "{provider}");
         assert!(asked.is_empty(), "{asked:?}");
     }
+}
+
+/// What a function answers that found a broken spec of a provider of one's own.
+async fn answered_without(own: &str, request: ApiGatewayV2httpRequest) -> (i64, Value) {
+    let aws = FakeAws::new(&[SECRET]);
+    let broken = OwnSpec { file: own.into(), name: own.into(), json: "{".into() };
+    let tracker = aws.tracker_with(&[broken]).unwrap();
+    let callbacks = Callbacks { tracker, secrets: Arc::new(aws.secrets()) };
+    let response = handle(&callbacks, request, arrival).await.unwrap();
+    let Some(Body::Text(body)) = response.body else { panic!("no text") };
+    (response.status_code, serde_json::from_str(&body).unwrap())
+}
+
+#[tokio::test]
+async fn a_callback_that_nobody_can_read_for_now_is_to_come_again() {
+    let secret = CallbackSecret::parse(SECRET.1).unwrap();
+    let acme = ProviderName::parse("acme").unwrap();
+    let mut for_job = event(ZVID);
+    let token = secret.token(&acme, &JobId::from_bytes([7; 16]));
+    for_job.path_parameters.insert("provider".into(), acme.to_string());
+    for_job.path_parameters.insert("token".into(), token);
+    let mut for_account = event(ZVID_ACCOUNT);
+    for_account.path_parameters.insert("provider".into(), acme.to_string());
+
+    for request in [for_job.clone(), for_account.clone()] {
+        let (status, problem) = answered_without("acme", request).await;
+        assert_eq!((status, &problem["code"]), (500, &"not_stored".into()));
+    }
+    // The token proves that there was such a provider; the account's URL proves nothing.
+    assert_eq!(answered_without("other", for_job).await.0, 500);
+    let (status, problem) = answered_without("other", for_account).await;
+    assert_eq!((status, &problem["code"]), (404, &"not_found".into()));
 }
