@@ -19,10 +19,13 @@ pub enum Provider {
     ViralSync,
     /// Calls back, signed, unless a job declines.
     RenderIo,
+    /// The installation's own: its spec is a parameter of the stack. It speaks ViralSync's
+    /// API, and its first safety poll is due after two seconds.
+    Studio,
 }
 
 impl Provider {
-    /// Its name in our API and at the simulator.
+    /// Its name in our API.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -31,6 +34,18 @@ impl Provider {
             Self::Json2Video => "json2video",
             Self::ViralSync => "viralsync",
             Self::RenderIo => "renderio",
+            Self::Studio => "studio",
+        }
+    }
+
+    /// Whose API it speaks: its name at the simulator.
+    #[must_use]
+    pub fn speaks(self) -> &'static str {
+        match self {
+            Self::Studio => Self::ViralSync.name(),
+            Self::Zvid | Self::Shotstack | Self::Json2Video | Self::ViralSync | Self::RenderIo => {
+                self.name()
+            }
         }
     }
 
@@ -60,7 +75,7 @@ impl Provider {
                 }],
                 "client-data": {"order_id": "A-1042"},
             }),
-            Self::ViralSync => json!({
+            Self::ViralSync | Self::Studio => json!({
                 "kind": "movie",
                 "projectId": "proj_abc123",
                 "movie": {

@@ -95,7 +95,7 @@ impl World {
     /// When there is no such knob.
     pub async fn scenario(&self, order: &Order, knobs: &Value) -> Result<()> {
         let patient = json!({"callbackAnswerWithinMs": 120_000});
-        let path = format!("/scenarios/{}/{}", order.provider.name(), order.mark);
+        let path = format!("/scenarios/{}/{}", order.provider.speaks(), order.mark);
         let knobs = with_all_of(&patient, knobs);
         self.http.put(&self.control(&path), &knobs).await?.expect(204).map(drop)
     }
@@ -126,7 +126,7 @@ impl World {
     }
 
     async fn tell_render(&self, order: &Order, what: &str) -> Result<()> {
-        let path = format!("/renders/{}/{}/{what}", order.provider.name(), order.mark);
+        let path = format!("/renders/{}/{}/{what}", order.provider.speaks(), order.mark);
         let url = self.control(&path);
         self.http.send(Method::POST, &url, &[], Bytes::new()).await?.expect(204).map(drop)
     }

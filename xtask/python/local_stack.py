@@ -21,6 +21,7 @@ from pathlib import Path
 
 REGION = "us-east-1"
 STACK = "render-relay-local"
+PREFIX = f"/render-relay/{STACK}"
 # What the simulator takes as an API key, whatever the provider.
 PROVIDER_KEY = "sim-key"
 PROVIDERS = ("json2video", "renderio", "shotstack", "viralsync", "zvid")
@@ -65,7 +66,8 @@ def deploy(request):
     """Deploys the template and what the demo and the tests need beside it.
 
     `request` names the `endpoint`, the `template` file, the function `binaries` by
-    name, the template's `parameters`, and the `webhookSecrets` by provider.
+    name, the template's `parameters`, the installation's own `providerSpecs` by
+    provider, and the `webhookSecrets` by provider.
     """
     import boto3
     from botocore.config import Config
@@ -80,10 +82,14 @@ def deploy(request):
             config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}),
         )
 
+    # First, because functions read them once, when they start.
+    specs = request["providerSpecs"]
+    _put_specs(client("ssm"), specs)
     template = _upload(client("s3"), Path(request["template"]).read_text(), request["binaries"])
     outputs = _create_stack(client("cloudformation"), template, request["parameters"])
-    secrets_by_provider = request["webhookSecrets"]
-    api_key = _put_parameters(client("ssm"), outputs["ParameterPrefix"], secrets_by_provider)
+    if outputs["ParameterPrefix"] != PREFIX:
+        raise SystemExit(f"the stack's parameters are not below {PREFIX}")
+    api_key = _put_parameters(client("ssm"), [*PROVIDERS, *specs], request["webhookSecrets"])
     demo_queue_url = _watch_bus(client("sqs"), client("events"), outputs["BusName"])
     return {
         "apiUrl": outputs["ApiUrl"],
@@ -154,19 +160,24 @@ def _why(cloudformation, stack):
     return "\n".join([f"the stack is {stack['StackStatus']}", *reasons])
 
 
-def _put_parameters(ssm, prefix, webhook_secrets):
+def _put_specs(ssm, specs):
+    for provider, spec in specs.items():
+        ssm.put_parameter(Name=f"{PREFIX}/provider-specs/{provider}", Type="String", Value=spec)
+
+
+def _put_parameters(ssm, providers, webhook_secrets):
     """Stores a fresh API key's hash, the providers' keys, and the secrets that they
     sign callbacks with; answers the API key."""
     api_key = f"rr_{secrets.token_urlsafe(24)}"
     digest = hashlib.sha256(api_key.encode()).hexdigest()
-    ssm.put_parameter(Name=f"{prefix}/api-key-hashes", Type="String", Value=digest)
-    for provider in PROVIDERS:
+    ssm.put_parameter(Name=f"{PREFIX}/api-key-hashes", Type="String", Value=digest)
+    for provider in providers:
         ssm.put_parameter(
-            Name=f"{prefix}/providers/{provider}/api-key", Type="SecureString", Value=PROVIDER_KEY
+            Name=f"{PREFIX}/providers/{provider}/api-key", Type="SecureString", Value=PROVIDER_KEY
         )
     for provider, secret in webhook_secrets.items():
         ssm.put_parameter(
-            Name=f"{prefix}/providers/{provider}/webhook-secrets", Type="SecureString", Value=secret
+            Name=f"{PREFIX}/providers/{provider}/webhook-secrets", Type="SecureString", Value=secret
         )
     return api_key
 

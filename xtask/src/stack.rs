@@ -43,6 +43,10 @@ const DELIVERY_SCHEDULE: &str = "0,1,1,2,2";
 /// What the simulator speaks; each provider's base URL ends with its name.
 const PROVIDERS: [&str; 5] = ["json2video", "renderio", "shotstack", "viralsync", "zvid"];
 
+/// A provider of the installation's own: what speaks ViralSync's API under another name, and
+/// loses a callback for seconds, not minutes.
+const OWN_PROVIDER: &str = "studio";
+
 /// What providers that sign their callbacks sign them with, where one secret is for
 /// all of an account's.
 const ACCOUNT_SECRETS: [(&str, &str); 2] =
@@ -294,10 +298,10 @@ fn deploy(
             "Architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" },
             "LocalEndpoint": aws_endpoint,
             "DeliverySchedule": DELIVERY_SCHEDULE,
-            "ProviderBaseUrls":
-                PROVIDERS.map(|name| format!("{name}={simulator_url}/{name}")).join(","),
+            "ProviderBaseUrls": base_urls(simulator_url),
             "AllowInsecureTargets": "true",
         },
+        "providerSpecs": {OWN_PROVIDER: own_spec(workspace)?},
         "webhookSecrets": webhook_secrets(),
     });
     let described = process::run_for_output(
@@ -309,9 +313,30 @@ fn deploy(
     Ok(serde_json::from_str(&described)?)
 }
 
+fn base_urls(simulator_url: &str) -> String {
+    let simulated = PROVIDERS.map(|name| (name, name)).into_iter();
+    let all = simulated.chain([(OWN_PROVIDER, "viralsync")]);
+    all.map(|(name, speaks)| format!("{name}={simulator_url}/{speaks}"))
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// The spec of [`OWN_PROVIDER`], as its owner would store it.
+fn own_spec(workspace: &Workspace) -> Result<String> {
+    let text = fs::read(workspace.path("providers/viralsync.json"))?;
+    let mut spec: serde_json::Map<String, Value> = serde_json::from_slice(&text)?;
+    spec.insert("name".into(), OWN_PROVIDER.into());
+    spec.insert("title".into(), "Studio".into());
+    let limits = spec.get_mut("limits").and_then(Value::as_object_mut);
+    limits.context("the spec has no limits")?.insert("safetyPollSeconds".into(), 2.into());
+    Ok(Value::from(spec).to_string())
+}
+
 /// What our functions verify callbacks with, by provider.
 fn webhook_secrets() -> Value {
-    let all = ACCOUNT_SECRETS.into_iter().chain([("zvid", ZVID_SECRET)]);
+    let [_, (_, viralsyncs)] = ACCOUNT_SECRETS;
+    let others = [("zvid", ZVID_SECRET), (OWN_PROVIDER, viralsyncs)];
+    let all = ACCOUNT_SECRETS.into_iter().chain(others);
     all.map(|(provider, secret)| (provider.to_owned(), Value::from(secret))).collect()
 }
 

@@ -28,7 +28,7 @@ impl World {
             "secret": self.provider_secret(order.provider)?,
             "mark": order.mark,
         });
-        let url = self.control(&format!("/account-webhooks/{}", order.provider.name()));
+        let url = self.control(&format!("/account-webhooks/{}", order.provider.speaks()));
         self.http.put(&url, &webhook).await?.expect(204).map(drop)
     }
 
@@ -38,7 +38,7 @@ impl World {
     /// When the provider does not sign, or not only the body.
     pub fn signature(&self, provider: Provider, body: &str) -> Result<(&'static str, String)> {
         let header = match provider {
-            Provider::ViralSync => Some("x-render-signature"),
+            Provider::ViralSync | Provider::Studio => Some("x-render-signature"),
             Provider::RenderIo => Some("x-webhook-signature"),
             Provider::Zvid | Provider::Shotstack | Provider::Json2Video => None,
         };

@@ -21,6 +21,8 @@ mod endpoints;
 #[cfg(test)]
 mod json2video;
 #[cfg(test)]
+mod own_provider;
+#[cfg(test)]
 mod polling;
 #[cfg(test)]
 mod refusals;
