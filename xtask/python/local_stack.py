@@ -95,6 +95,7 @@ def deploy(request):
         "apiUrl": outputs["ApiUrl"],
         "apiKey": api_key,
         "region": REGION,
+        "stackName": STACK,
         "tableName": outputs["TableName"],
         "busName": outputs["BusName"],
         "deliveryQueueUrl": outputs["DeliveryQueueUrl"],
