@@ -13,6 +13,7 @@
 //! holds its answer until it is told otherwise. Of a wait, only the least is checked.
 
 mod bus;
+mod closed_port;
 mod http;
 mod order;
 mod patience;
@@ -24,6 +25,7 @@ mod verifiers;
 mod world;
 
 pub use crate::bus::BusEvent;
+pub use crate::closed_port::ClosedPort;
 pub use crate::http::Answer;
 pub use crate::order::{Order, Provider};
 pub use crate::patience::eventually;
@@ -32,4 +34,4 @@ pub use crate::simulator::{ApiCall, CallbackAttempt, LedgerEntry, Render, Webhoo
 pub use crate::stack::Stack;
 pub use crate::table::Item;
 pub use crate::verifiers::{Known, Verifier};
-pub use crate::world::World;
+pub use crate::world::{Outcome, Receiver, World};

@@ -1,10 +1,18 @@
 //! A job as a customer's backend asks for it.
 
-use anyhow::Result;
-use domain::id::{EventId, IdempotencyKey, JobId};
+use anyhow::{Result, bail};
+use chrono::{TimeDelta, Utc};
+use domain::event::EventSet;
+use domain::id::{
+    EventId, IdempotencyKey, JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId,
+};
+use domain::job::{Intent, Job, Observation, RenderResult, RenderStatus, Report, Step};
+use domain::polling::Tracking;
 use serde_json::{Value, json};
 
 use crate::relay::JobView;
+
+const VIDEO: &str = "https://cdn.example/product-123.mp4";
 
 /// Who shall render.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +155,12 @@ impl Order {
         &self.job_id
     }
 
+    /// Where its webhooks go, unless to the default receiver.
+    #[must_use]
+    pub fn receiver(&self) -> Option<&str> {
+        self.body.get("callbackUrl").and_then(Value::as_str)
+    }
+
     /// The id of one of the job's events.
     #[must_use]
     pub fn event_id(&self, event: &str) -> String {
@@ -171,6 +185,48 @@ impl Order {
             "failure": job.failure,
             "metadata": {"shop": "berlin", "rank": [1, 2]},
             "occurredAt": job.settled_at,
+        })
+    }
+
+    /// The order's job right after the write that completed it, a minute ago: nobody has been
+    /// told, and it is still among the active ones.
+    ///
+    /// # Errors
+    /// When the order is none that is ever accepted.
+    pub fn completed_and_untold(&self) -> Result<Job> {
+        let then = Utc::now() - TimeDelta::minutes(1);
+        let metadata = self.body.get("metadata").and_then(Value::as_object).cloned();
+        let job = Job::intend(
+            Intent {
+                id: self.job_id().clone(),
+                provider: ProviderName::parse(self.provider.name())?,
+                source_record_id: SourceRecordId::parse(&self.mark)?,
+                payload_version: Some(PayloadVersion::parse("product-promo-v4")?),
+                metadata: metadata.unwrap_or_default(),
+                callback_url: self.receiver().map(str::to_owned),
+                wanted: EventSet::ends(),
+                fingerprint: [7; 32],
+                tracking: Tracking::WebhookFirst,
+                durations: None,
+                shard: 0,
+            },
+            then,
+        );
+        let render = RenderJobId::parse("6d7acbe6-e7c1-4cf8-b8ea-94e7522878cc")?;
+        let done = Report::Observed(Observation {
+            render_job_id: Some(render.clone()),
+            status: RenderStatus::Completed(RenderResult {
+                url: Some(VIDEO.into()),
+                expires_at: None,
+            }),
+            provider_status: "done".into(),
+            progress: None,
+        });
+        [Report::Accepted(render), done].iter().try_fold(job, |job, report| {
+            match job.apply(report, 1, then) {
+                Step::Changed(job) => Ok(*job),
+                Step::Unchanged => bail!("{report:?} is no news"),
+            }
         })
     }
 }

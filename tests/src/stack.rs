@@ -19,10 +19,16 @@ pub struct Stack {
     pub simulator_url: String,
     /// The AWS region.
     pub region: String,
+    /// The stack's name.
+    pub stack_name: String,
     /// The one table.
     pub table_name: String,
     /// The event bus.
     pub bus_name: String,
+    /// Where the tickets of deliveries wait.
+    pub delivery_queue_url: String,
+    /// Where those go that could not be followed.
+    pub dead_letter_queue_url: String,
     /// Path of the stack's SSM parameters, without a trailing slash.
     pub parameter_prefix: String,
     /// The functions' names in AWS, by ours.

@@ -1,6 +1,7 @@
 //! One test's corner of the stack.
 
 mod account;
+mod crowd;
 mod endpoint;
 mod owner;
 mod repair;
@@ -22,6 +23,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+pub use self::crowd::{Outcome, Receiver};
 use crate::bus::{BusEvent, Subscription};
 use crate::http::{Answer, Http};
 use crate::order::{Order, Provider};
@@ -39,6 +41,7 @@ pub struct World {
     http: Http,
     table: Table,
     ssm: aws_sdk_ssm::Client,
+    sqs: aws_sdk_sqs::Client,
     subscription: Subscription,
     webhook_secret: String,
     mark: String,
@@ -60,12 +63,13 @@ impl World {
         let events = aws_sdk_eventbridge::Client::new(&aws);
         let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
         Ok(Self {
-            subscription: Subscription::start(sqs, &events, &stack.bus_name, &mark).await?,
+            subscription: Subscription::start(sqs.clone(), &events, &stack.bus_name, &mark).await?,
             webhook_secret: webhook_secret(&stack, &http, &ssm).await?,
             table: Table { client: dynamodb, name: stack.table_name.clone() },
             stack,
             http,
             ssm,
+            sqs,
             mark,
             orders: AtomicUsize::new(0),
         })
@@ -77,13 +81,17 @@ impl World {
     /// # Errors
     /// When the simulator does not answer.
     pub async fn order(&self, provider: Provider) -> Result<Order> {
-        // Of one width, so that no mark is the beginning of another.
-        let number = self.orders.fetch_add(1, Ordering::Relaxed);
-        let mark = format!("{}-{number:02}", self.mark);
+        let mark = self.next_mark();
         let receiver = format!("{}/receiver/{mark}", self.stack.simulator_url);
         let order = Order::new(provider, mark, &receiver)?;
         self.receiver_answers(&order, &json!([])).await?;
         Ok(order)
+    }
+
+    /// Of one width, so that no mark is the beginning of another.
+    fn next_mark(&self) -> String {
+        let number = self.orders.fetch_add(1, Ordering::Relaxed);
+        format!("{}-{number:04}", self.mark)
     }
 
     // ---------------------------------------------------------- the simulator

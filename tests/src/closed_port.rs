@@ -1,0 +1,50 @@
+//! A port of our own that refuses connections, until it is opened.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::Result;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::spawn;
+
+/// A port that is taken, so nobody else can get it, and that nobody listens on.
+#[derive(Debug)]
+pub struct ClosedPort {
+    socket: TcpSocket,
+    target: String,
+}
+
+impl ClosedPort {
+    /// Takes a port of the loopback interface, in front of `target` (host and port).
+    pub(crate) fn reserve(target: &str) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        Ok(Self { socket, target: target.to_owned() })
+    }
+
+    pub(crate) fn address(&self) -> Result<SocketAddr> {
+        Ok(self.socket.local_addr()?)
+    }
+
+    /// From now on connections are taken, and what comes is passed on, for as long as the
+    /// runtime lives.
+    ///
+    /// # Errors
+    /// When the system does not let us listen.
+    pub fn open(self) -> Result<()> {
+        let Self { socket, target } = self;
+        let listener = socket.listen(128)?;
+        spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let target = target.clone();
+                spawn(async move {
+                    // Whoever hangs up early is the other's affair.
+                    if let Ok(mut server) = TcpStream::connect(target).await {
+                        drop(copy_bidirectional(&mut client, &mut server).await);
+                    }
+                });
+            }
+        });
+        Ok(())
+    }
+}
