@@ -1,10 +1,12 @@
 //! `relay`: what an operator or developer types.
 //!
-//! It speaks the public HTTP API, so whatever it shows, a program can have too. Provider specs
-//! it checks by itself, with the code that the functions run.
+//! It speaks the public HTTP API, so whatever it shows, a program can have too. Dead letters it
+//! takes from their queue, with the operator's own credentials ([`dlq`]). Provider specs it
+//! checks by itself, with the code that the functions run.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod api;
+mod dlq;
 mod provider;
 mod show;
 
@@ -20,6 +22,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::api::Api;
+use crate::dlq::Dlq;
 
 /// Submit render jobs, see what became of them, send webhooks again.
 #[derive(Parser)]
@@ -106,6 +109,9 @@ enum Command {
         /// The job's id.
         job: String,
     },
+    /// Look after deliveries that the stack itself failed on again and again.
+    #[command(subcommand)]
+    Dlq(Dlq),
     /// Work on a spec of a provider of your own.
     #[command(subcommand)]
     Provider(Provider),
@@ -245,6 +251,7 @@ fn run(cli: &Cli) -> Result<()> {
             println!("{}", show::deliveries(&json!({"deliveries": [delivery]})));
             Ok(())
         }
+        Command::Dlq(dlq) => dlq::run(dlq, |line| println!("{line}")),
         Command::Provider(Provider::Check { file, conversation }) => {
             check(file, conversation.as_deref())
         }

@@ -2,6 +2,7 @@
 
 mod account;
 mod crowd;
+mod dead_letters;
 mod endpoint;
 mod owner;
 mod repair;

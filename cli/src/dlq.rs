@@ -1,0 +1,218 @@
+//! `relay dlq`: tickets of deliveries that `deliver` could not follow, and the way back.
+//!
+//! It speaks to SQS with the operator's own credentials and not to the stack's API: a key of
+//! the API is for those who submit jobs, and when the API is what is broken, this still
+//! works.
+
+mod queues;
+
+use anyhow::{Context, Result};
+use chrono::{DateTime, TimeDelta, Utc};
+use clap::{Args, Subcommand};
+use domain::endpoint::Lane;
+use domain::id::{EventId, JobId};
+use shared::queue::Ticket;
+
+use self::queues::{DeadLetter, Letters, Queues};
+use crate::show::aligned;
+
+#[derive(Subcommand)]
+pub(crate) enum Dlq {
+    /// List deliveries whose tickets could not be followed.
+    List(Which),
+    /// Send their tickets back to the delivery queue.
+    Redrive(Which),
+}
+
+/// Which of them.
+#[derive(Args)]
+pub(crate) struct Which {
+    /// The stack's name. Region and credentials come from the environment, as
+    /// `aws configure export-credentials --format env` writes them.
+    #[arg(long)]
+    stack: String,
+    /// Only those about this job.
+    #[arg(long, value_parser = JobId::parse)]
+    job: Option<JobId>,
+    /// Only those about this event.
+    #[arg(long, value_parser = EventId::parse)]
+    event: Option<EventId>,
+}
+
+impl Which {
+    fn is_all(&self) -> bool {
+        self.job.is_none() && self.event.is_none()
+    }
+
+    fn takes(&self, ticket: &Ticket) -> bool {
+        self.job.as_ref().is_none_or(|job| ticket.job_id.as_ref() == Some(job))
+            && self.event.as_ref().is_none_or(|event| ticket.event_id == *event)
+    }
+}
+
+/// Runs the command; `say` prints a line.
+pub(crate) fn run(dlq: &Dlq, say: impl Fn(String)) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    runtime.block_on(async {
+        match dlq {
+            Dlq::List(which) => list(&Queues::of_stack(&which.stack).await?, which, say).await,
+            Dlq::Redrive(which) => {
+                redrive(&Queues::of_stack(&which.stack).await?, which, say).await
+            }
+        }
+    })
+}
+
+async fn list(queues: &Queues, which: &Which, say: impl Fn(String)) -> Result<()> {
+    let mut letters = Letters::default();
+    let mut rows = vec![["job", "event", "attempt", "age", "message"].map(str::to_owned)];
+    let found = async {
+        while let Some(batch) = letters.more(queues).await? {
+            let now = Utc::now();
+            rows.extend(batch.iter().filter_map(|letter| row(letter, which, now)));
+            letters.keep(batch);
+        }
+        anyhow::Ok(())
+    };
+    let found = found.await;
+    letters.let_go(queues).await;
+    found?;
+    say(counted(rows.len() - 1, "in the dead-letter queue"));
+    if rows.len() > 1 {
+        say(aligned(&rows));
+    }
+    Ok(())
+}
+
+/// Each of them once: whatever dies anew does so after we are gone.
+async fn redrive(queues: &Queues, which: &Which, say: impl Fn(String)) -> Result<()> {
+    let mut letters = Letters::default();
+    let (mut sent, mut unreadable) = (0, 0);
+    let outcome = async {
+        while let Some(batch) = letters.more(queues).await? {
+            for letter in batch {
+                match serde_json::from_str::<Ticket>(&letter.body) {
+                    Ok(ticket) if which.takes(&ticket) => {
+                        // A slow endpoint's ticket finds its lane by itself.
+                        let ticket = ticket.in_lane(Lane::Quick);
+                        queues.send_home(&letter, &serde_json::to_string(&ticket)?).await?;
+                        sent += 1;
+                        say(about(&ticket));
+                    }
+                    Ok(_) => letters.keep(vec![letter]),
+                    Err(_) => {
+                        unreadable += 1;
+                        letters.keep(vec![letter]);
+                    }
+                }
+            }
+        }
+        anyhow::Ok(())
+    };
+    let outcome = outcome.await;
+    letters.let_go(queues).await;
+    say(counted(sent, "sent back"));
+    if unreadable > 0 && which.is_all() {
+        say(counted(unreadable, "left: they are no tickets"));
+    }
+    outcome
+}
+
+/// None for a letter that was not asked for.
+fn row(letter: &DeadLetter, which: &Which, now: DateTime<Utc>) -> Option<[String; 5]> {
+    let ticket = serde_json::from_str::<Ticket>(&letter.body);
+    let [job, event, attempt] = match ticket {
+        Ok(ticket) if which.takes(&ticket) => columns(&ticket),
+        // Whatever it says was written by nobody knows whom, and is not for a terminal.
+        Err(_) if which.is_all() => ["no ticket", "-", "-"].map(str::to_owned),
+        Ok(_) | Err(_) => return None,
+    };
+    Some([job, event, attempt, age(now - letter.sent_at), letter.id.clone()])
+}
+
+fn columns(ticket: &Ticket) -> [String; 3] {
+    let job = ticket.job_id.as_ref().map_or("a test", JobId::as_str);
+    let attempt = ticket.attempt.saturating_add(1);
+    [job.to_owned(), ticket.event_id.to_string(), attempt.to_string()]
+}
+
+fn about(ticket: &Ticket) -> String {
+    let [job, event, attempt] = columns(ticket);
+    format!("{job}  {event}  attempt {attempt}")
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 message {what}") } else { format!("{count} messages {what}") }
+}
+
+/// In the largest unit that it has one of.
+fn age(age: TimeDelta) -> String {
+    match (age.num_days(), age.num_hours(), age.num_minutes()) {
+        (days @ 1.., _, _) => format!("{days} d"),
+        (_, hours @ 1.., _) => format!("{hours} h"),
+        (_, _, minutes @ 1..) => format!("{minutes} min"),
+        _ => format!("{} s", age.num_seconds().max(0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOB: &str = "job_07070707070787078707070707070707";
+    const EVENT: &str = "evt_6ea8b3ec403ad47bb01c266209b2989e";
+
+    fn letter(body: String) -> DeadLetter {
+        DeadLetter { id: "m-1".into(), body, sent_at: DateTime::UNIX_EPOCH, receipt: "r-1".into() }
+    }
+
+    fn ticket() -> DeadLetter {
+        letter(format!(r#"{{"jobId":"{JOB}","eventId":"{EVENT}","attempt":3,"lane":"slow"}}"#))
+    }
+
+    fn which(job: Option<&str>, event: Option<&str>) -> Which {
+        Which {
+            stack: "s".into(),
+            job: job.map(|id| JobId::parse(id).unwrap()),
+            event: event.map(|id| EventId::parse(id).unwrap()),
+        }
+    }
+
+    fn shown(letter: &DeadLetter, which: &Which) -> Option<String> {
+        let now = DateTime::UNIX_EPOCH + TimeDelta::minutes(150);
+        row(letter, which, now).map(|cells| cells.join("|"))
+    }
+
+    #[test]
+    fn a_letter_is_shown_with_its_delivery_its_next_attempt_and_its_age() {
+        let all = which(None, None);
+        assert_eq!(shown(&ticket(), &all), Some(format!("{JOB}|{EVENT}|4|2 h|m-1")));
+        let test = letter(format!(r#"{{"eventId":"{EVENT}","attempt":0}}"#));
+        assert_eq!(shown(&test, &all), Some(format!("a test|{EVENT}|1|2 h|m-1")));
+    }
+
+    #[test]
+    fn what_is_no_ticket_is_shown_without_a_word_of_it() {
+        let strange = letter("\u{1b}[2J whsec_secret".into());
+        assert_eq!(shown(&strange, &which(None, None)).as_deref(), Some("no ticket|-|-|2 h|m-1"));
+        assert_eq!(shown(&strange, &which(Some(JOB), None)), None);
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_taken() {
+        let other = "job_00000000000040008000000000000000";
+        assert!(shown(&ticket(), &which(Some(JOB), Some(EVENT))).is_some());
+        assert_eq!(shown(&ticket(), &which(Some(other), None)), None);
+        let test = letter(format!(r#"{{"eventId":"{EVENT}","attempt":0}}"#));
+        assert_eq!(shown(&test, &which(Some(JOB), None)), None);
+        assert!(shown(&test, &which(None, Some(EVENT))).is_some());
+    }
+
+    #[test]
+    fn an_age_has_one_unit() {
+        let ages = [0, 59, 60, 3_600, 86_400 * 3].map(|s| age(TimeDelta::seconds(s)));
+        assert_eq!(ages, ["0 s", "59 s", "1 min", "1 h", "3 d"]);
+        assert_eq!(age(TimeDelta::seconds(-5)), "0 s", "the clocks differ");
+    }
+}
