@@ -25,6 +25,20 @@ const OVERDUE: TimeDelta = TimeDelta::minutes(20);
 /// How many attempts keep the receiver's words; older ones keep status and times only.
 pub const EXCERPTS_KEPT: usize = 10;
 
+/// How many attempts a delivery may have been through when it is sent again by hand. Every
+/// attempt is written down in the delivery's item, for which DynamoDB has a limit of 400 KiB
+/// and a price by the KiB.
+pub const MOST_ATTEMPTS: usize = 1_000;
+
+/// Why a delivery is not sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAgain {
+    /// Attempts are still made by themselves.
+    Pending,
+    /// It was tried [`MOST_ATTEMPTS`] times.
+    TooOften,
+}
+
 /// One event on its way to one receiver.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
@@ -488,12 +502,13 @@ impl Delivery {
     }
 
     /// The delivery with a fresh round of attempts, due at once; same id, same bytes. Its
-    /// first attempt is made whatever became of its endpoint: somebody wants to know. None
-    /// while attempts are still made by themselves: but one that is held because its endpoint
+    /// first attempt is made whatever became of its endpoint: somebody wants to know.
+    ///
+    /// # Errors
+    /// While attempts are still made by themselves: but one that is held because its endpoint
     /// fails may be sent at once, and one that is long overdue has lost its ticket, and nobody
-    /// would ever make its attempt.
-    #[must_use]
-    pub fn redeliver(&self, now: DateTime<Utc>) -> Option<Self> {
+    /// would ever make its attempt. And when there were too many attempts.
+    pub fn redeliver(&self, now: DateTime<Utc>) -> Result<Self, NotAgain> {
         let may = match self.state {
             DeliveryState::Pending { held: Some(Hold::Failing), .. } => !self.is_leased(now),
             DeliveryState::Pending { next_at, .. } => now - next_at > OVERDUE,
@@ -501,17 +516,25 @@ impl Delivery {
                 true
             }
         };
-        may.then(|| Self { deliberate: true, ..self.started_anew(now) })
+        if !may {
+            return Err(NotAgain::Pending);
+        }
+        if self.attempts.len() >= MOST_ATTEMPTS {
+            return Err(NotAgain::TooOften);
+        }
+        Ok(Self { deliberate: true, ..self.started_anew(now) })
     }
 
     /// The same for one of many that were given up: its attempts are no different from any
-    /// other's. None when it was not given up.
+    /// other's. None when it was not given up, or was tried too often.
     #[must_use]
     pub fn recover(&self, now: DateTime<Utc>) -> Option<Self> {
-        match self.state {
-            DeliveryState::GivenUp(_) | DeliveryState::Exhausted(_) => Some(self.started_anew(now)),
-            DeliveryState::Pending { .. } | DeliveryState::Delivered => None,
-        }
+        let given_up = match self.state {
+            DeliveryState::GivenUp(_) | DeliveryState::Exhausted(_) => true,
+            DeliveryState::Pending { .. } | DeliveryState::Delivered => false,
+        };
+        let may = given_up && self.attempts.len() < MOST_ATTEMPTS;
+        may.then(|| self.started_anew(now))
     }
 
     fn started_anew(&self, now: DateTime<Utc>) -> Self {

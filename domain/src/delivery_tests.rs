@@ -137,9 +137,21 @@ fn a_redelivery_starts_the_schedule_again_with_the_same_bytes() {
     assert_eq!(again.admit(1, noon()), Admission::Attempt(1));
     let (failed, consequence) = record(&again, Outcome::Answered(500), noon());
     assert_eq!(consequence, Consequence::Retry { at: noon() + TimeDelta::seconds(5) });
-    assert_eq!(failed.redeliver(noon()), None, "it is on its way already");
+    assert_eq!(failed.redeliver(noon()), Err(NotAgain::Pending), "it is on its way already");
     let lost = noon() + TimeDelta::minutes(21);
-    assert!(failed.redeliver(lost).is_some(), "its ticket is among the dead letters");
+    assert!(failed.redeliver(lost).is_ok(), "its ticket is among the dead letters");
+}
+
+#[test]
+fn what_was_tried_a_thousand_times_is_not_sent_again() {
+    let (given_up, _) = record(&delivery(), Outcome::Answered(410), noon());
+    let tried = |times| {
+        let attempts = vec![given_up.attempts[0].clone(); times];
+        Delivery { attempts, ..given_up.clone() }
+    };
+    assert!(tried(999).redeliver(noon()).is_ok() && tried(999).recover(noon()).is_some());
+    assert_eq!(tried(1_000).redeliver(noon()), Err(NotAgain::TooOften));
+    assert_eq!(tried(1_000).recover(noon()), None);
 }
 
 #[test]
@@ -194,8 +206,8 @@ fn a_delivery_that_is_held_keeps_its_attempt() {
     assert_eq!(held.admit(1, until), Admission::Attempt(1));
     assert_eq!((held.attempts.len(), held.has_slot()), (1, false));
     let (throttled, _) = failed.hold(until, Hold::Throttled, &schedule, noon());
-    assert_eq!(throttled.redeliver(noon()), None, "it would only be held again");
-    assert!(held.redeliver(noon()).is_some_and(|now| now.deliberate), "it can be sent at once");
+    assert_eq!(throttled.redeliver(noon()), Err(NotAgain::Pending), "it would only be held again");
+    assert!(held.redeliver(noon()).is_ok_and(|now| now.deliberate), "it can be sent at once");
     assert!(held.hold(until, Hold::Rate, &schedule, noon()).0.has_slot());
 }
 

@@ -25,4 +25,7 @@ pub mod tracker;
 pub mod user_specs;
 pub mod view;
 
+#[cfg(test)]
+mod limits_tests;
+
 pub use random::{luck, random_bytes};

@@ -89,6 +89,21 @@ fn since(minutes: i64) -> String {
     time::text(now() - TimeDelta::minutes(minutes))
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_tried_a_thousand_times_is_not_sent_again() {
+    let aws = FakeAws::new(&[KEYS]);
+    // Of the job that the event asks for.
+    let delivery = given_up(7, 10, URL);
+    let attempts = vec![delivery.attempts[0].clone(); 1_000];
+    stored(&aws, &[Delivery { attempts, ..delivery }]).await;
+
+    let redeliver = "POST /v1/jobs/{jobId}/redeliver";
+    let (status, problem) = asked(&aws, redeliver, json!({}), None).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("too_many_attempts")));
+    let recovered = recover(&aws, json!({"since": since(60)})).await;
+    assert_eq!(recovered, json!({"queued": 0, "disabled": 0, "next": null}));
+}
+
 /// Guards against recovery that pages by one order and continues by another: deliveries whose
 /// ids do not grow with time are skipped then.
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use chrono::{DateTime, Utc};
+use domain::delivery::NotAgain;
 use domain::id::JobId;
 use shared::api::{self, Problem};
 use shared::store::Committed;
@@ -33,14 +34,20 @@ impl Jobs {
                 "This job has no delivery: it has not ended, or no receiver was configured.",
             ));
         };
-        let Some(again) = delivery.redeliver(now) else {
-            return Err(Problem::new(
+        let again = delivery.redeliver(now).map_err(|why| match why {
+            NotAgain::Pending => Problem::new(
                 409,
                 "delivery_pending",
                 "Delivery pending",
                 "This delivery is still being tried by itself; see its nextAttemptAt.",
-            ));
-        };
+            ),
+            NotAgain::TooOften => Problem::new(
+                409,
+                "too_many_attempts",
+                "Too many attempts",
+                "This delivery was tried a thousand times. What it says is in its body.",
+            ),
+        })?;
         match self.send_again(&again, now).await? {
             Committed::Stored => {}
             Committed::Overtaken(_) => {

@@ -27,6 +27,8 @@ const KEYS: [&str; 2] = ["pk", "sk"];
 
 /// The most that one page reads, in bytes.
 const PAGE_BYTES: usize = 1024 * 1024;
+/// The largest item, in bytes.
+const LARGEST_ITEM: usize = 400 * 1024;
 
 /// Items by `pk` and `sk`, in DynamoDB's JSON, with the indexes of `template.yaml`.
 #[derive(Debug)]
@@ -381,6 +383,9 @@ impl State {
 
     /// Stores or deletes, and lets the indexes follow.
     fn store(&mut self, request: &Value, key: &Key, item: Option<&Item>) -> Result<Value, Refusal> {
+        if item.map_or(0, size::of_item) > LARGEST_ITEM {
+            return Err("Item size has exceeded the maximum allowed size".to_owned().into());
+        }
         let before = match item {
             Some(item) => self.items.insert(key.clone(), item.clone()),
             None => self.items.remove(key),
