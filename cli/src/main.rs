@@ -140,6 +140,12 @@ struct SetReceiver {
     /// A header for every attempt.
     #[arg(long, value_name = "NAME: VALUE")]
     header: Vec<String>,
+    /// The most attempts that are under way at once.
+    #[arg(long, value_name = "NUMBER")]
+    max_in_flight: Option<u64>,
+    /// The most attempts that begin a second.
+    #[arg(long, value_name = "NUMBER")]
+    rate_per_second: Option<u64>,
 }
 
 #[derive(Args)]
@@ -365,11 +371,19 @@ fn receiver(settings: &SetReceiver) -> Result<Value> {
         let (name, value) = line.split_once(':').context("a header is `Name: value`")?;
         headers.insert(name.trim().to_owned(), value.trim().into());
     }
-    let mut body = json!({"url": settings.receiver, "headers": headers});
-    if let (false, Some(members)) = (settings.event.is_empty(), body.as_object_mut()) {
-        members.insert("events".into(), json!(settings.event));
+    let mut body = Map::from_iter([
+        ("url".to_owned(), json!(settings.receiver)),
+        ("headers".to_owned(), Value::Object(headers)),
+    ]);
+    if !settings.event.is_empty() {
+        body.insert("events".into(), json!(settings.event));
     }
-    Ok(body)
+    let limits =
+        [("maxInFlight", settings.max_in_flight), ("ratePerSecond", settings.rate_per_second)];
+    for (name, limit) in limits {
+        body.extend(limit.map(|limit| (name.to_owned(), json!(limit))));
+    }
+    Ok(Value::Object(body))
 }
 
 fn secret(rotation: &RotateSecret) -> Result<Value> {

@@ -150,11 +150,34 @@ pub(crate) fn receiver(config: &Value) -> String {
         ("receiver", text(config, "url")),
         ("events", names("events")),
         ("headers", names("headerNames")),
+        ("limits", limits(config)),
+        ("state", config.get("endpoint").map(health).unwrap_or_default()),
         ("secret", made(config)),
     ];
     let rows = rows.into_iter().filter(|(_, value)| !value.is_empty());
     let rows: Vec<String> = rows.map(|(name, value)| format!("{name:<10}{value}")).collect();
     format!("{}\n{}", rows.join("\n"), in_force(config))
+}
+
+fn limits(config: &Value) -> String {
+    let limits = [("maxInFlight", "at once"), ("ratePerSecond", "a second")];
+    let limits = limits.map(|(name, what)| (text(config, name), what));
+    let set = limits.into_iter().filter(|(limit, _)| !limit.is_empty());
+    set.map(|(limit, what)| format!("{limit} {what}")).collect::<Vec<_>>().join(", ")
+}
+
+/// How an endpoint is, since when, and its id.
+fn health(endpoint: &Value) -> String {
+    let since = match (text(endpoint, "disabledAt"), text(endpoint, "failingSince")) {
+        (at, _) if !at.is_empty() => format!(" since {at}: {}", text(endpoint, "disabledReason")),
+        (_, at) if !at.is_empty() => {
+            format!(" since {at}, {} in a row", text(endpoint, "consecutiveFailures"))
+        }
+        _ => String::new(),
+    };
+    let slow = endpoint.get("slow").and_then(Value::as_bool).unwrap_or_default();
+    let slow = if slow { ", slow" } else { "" };
+    format!("{}{since}{slow} ({})", text(endpoint, "state"), text(endpoint, "endpointId"))
 }
 
 /// What came of a rotation.
@@ -340,6 +363,10 @@ mod tests {
         let config = json!({
             "url": "https://shop.example/hooks", "events": ["video.render.failed"],
             "headerNames": ["authorization"], "updatedAt": "2026-05-24T12:00:00.000Z",
+            "maxInFlight": 5, "ratePerSecond": null,
+            "endpoint": {"endpointId": "ep_1c7f", "state": "disabled", "slow": true,
+                         "disabledAt": "2026-05-24T12:00:00.000Z", "disabledReason": "gone",
+                         "failingSince": "2026-05-19T12:00:00.000Z", "consecutiveFailures": 9},
             "secrets": [
                 {"type": "v1a", "publicKey": key, "createdAt": "2026-05-24T12:00:00.000Z",
                  "expiresAt": null},
@@ -351,10 +378,18 @@ mod tests {
         receiver  https://shop.example/hooks
         events    video.render.failed
         headers   authorization
+        limits    5 at once
+        state     disabled since 2026-05-24T12:00:00.000Z: gone, slow (ep_1c7f)
         signs  since                     until                     public key
         v1a    2026-05-24T12:00:00.000Z                            whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=
         v1                               2026-05-25T12:00:00.000Z
         ");
+        let mut failing = config["endpoint"].clone();
+        failing["disabledAt"] = Value::Null;
+        failing["state"] = "held".into();
+        failing["slow"] = false.into();
+        let expected = "held since 2026-05-19T12:00:00.000Z, 9 in a row (ep_1c7f)";
+        assert_eq!(health(&failing), expected);
         let made = json!({"secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "secrets": []});
         insta::assert_snapshot!(rotated(&made), @r"
         secret    whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD
