@@ -65,6 +65,29 @@ async fn a_receiver_that_is_gone_gets_nothing_more_until_it_takes_something_agai
 }
 
 #[tokio::test]
+async fn a_receiver_that_is_gone_is_enabled_by_its_owner() -> Result<()> {
+    let world = World::open("back").await?;
+    let first = order(&world, &json!([{"status": 410}])).await?;
+    world.submit(&first).await?;
+    let gone = world.until_delivery(&first, "exhausted", Some("gone")).await?;
+    world.until_disabled(&gone.endpoint_id, 1).await?;
+    {
+        let _mine = world.default_receiver().await;
+        let before: Value = world.webhook_config(Method::GET, "", None).await?.json()?;
+        let url = json!({"url": first.body["callbackUrl"]});
+        let config = world.webhook_config(Method::PUT, "", Some(&url)).await?.expect(200)?;
+        assert_eq!(config.json::<Value>()?["endpoint"]["state"], "healthy");
+        let before = json!({"url": before["url"]});
+        world.webhook_config(Method::PUT, "", Some(&before)).await?.expect(200)?;
+    }
+    let second = another(&world, &first).await?;
+    world.submit(&second).await?;
+    let delivered = world.until_delivery(&second, "delivered", None).await?;
+    assert_eq!(delivered.endpoint_id, gone.endpoint_id);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_receiver_that_asked_for_silence_is_enabled_by_its_owner_and_caught_up() -> Result<()> {
     let world = World::open("silence").await?;
     let since = time::text(Utc::now());
