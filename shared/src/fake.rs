@@ -1,5 +1,5 @@
 //! AWS without AWS, for tests: the real clients, whose requests never leave the process. A
-//! table, two queues, a bus and a parameter store that behave ([`table`], [`queue`], [`bus`]),
+//! table, three queues, a bus and a parameter store that behave ([`table`], [`queue`], [`bus`]),
 //! on tokio's clock ([`clock`]), so that a test with a paused clock lives through days at
 //! once. What becomes of a call can be decided call by call ([`fate`]).
 
@@ -79,6 +79,7 @@ struct State {
     parameters: Parameters,
     table: Table,
     deliveries: Queue,
+    slow_deliveries: Queue,
     wakes: Queue,
     bus: bus::Bus,
     has_table: bool,
@@ -114,6 +115,7 @@ impl FakeAws {
             parameters: Parameters::new(parameters.collect()),
             table: Table::default(),
             deliveries: Queue::new(DELIVERIES),
+            slow_deliveries: Queue::new(DELIVERIES),
             wakes: Queue::new(WAKES),
             bus: bus::Bus::default(),
             has_table,
@@ -152,6 +154,12 @@ impl FakeAws {
     #[must_use]
     pub fn delivery_queue(&self) -> &Queue {
         &self.state.deliveries
+    }
+
+    /// What is in the slow lane's delivery queue.
+    #[must_use]
+    pub fn slow_delivery_queue(&self) -> &Queue {
+        &self.state.slow_deliveries
     }
 
     /// What is in the wake queue.
@@ -203,11 +211,12 @@ impl FakeAws {
         Bus::new(aws_sdk_eventbridge::Client::new(&self.config()), "bus".into())
     }
 
-    /// The delivery queue as the functions see it.
+    /// The delivery queues as `deliver` sees them.
     #[must_use]
     pub fn deliveries(&self) -> DeliveryQueue {
         let queue = "https://sqs/deliveries".into();
         DeliveryQueue::new(aws_sdk_sqs::Client::new(&self.config()), queue)
+            .with_slow_lane("https://sqs/slow-deliveries".into())
     }
 
     /// The wake queue as the functions see it.
@@ -322,6 +331,9 @@ impl State {
             "events" => self.bus.answer(call.what, call.body),
             "sqs" => match call.body.get("QueueUrl").and_then(Value::as_str) {
                 Some("https://sqs/deliveries") => self.deliveries.answer(call.what, call.body),
+                Some("https://sqs/slow-deliveries") => {
+                    self.slow_deliveries.answer(call.what, call.body)
+                }
                 Some("https://sqs/wakes") => self.wakes.answer(call.what, call.body),
                 Some(_) | None => (400, json!({"__type": "com.amazonaws.sqs#QueueDoesNotExist"})),
             },
