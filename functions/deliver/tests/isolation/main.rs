@@ -1,0 +1,154 @@
+//! One sick receiver among many that are well: how much later do those hear?
+//!
+//! The whole way from the queue to the receiver, in virtual time: the delivery queues and
+//! their event source mappings, which run as many invocations as Lambda would, the function,
+//! and receivers behind connections that hang, drip, flood and break. Nothing but waiting
+//! takes time, so what one receiver does to another is all that is measured.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+mod mapping;
+mod receivers;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deliver::Deliverer;
+use domain::address::TargetPolicy;
+use domain::delivery::{Delivery, DeliveryState, Subject};
+use domain::event::EventName;
+use domain::id::{EventId, JobId};
+use domain::retry::DeliverySchedule;
+use domain::signature::{SignatureType, WebhookSecret};
+use shared::egress::{Limits, Receivers};
+use shared::endpoints::Endpoints;
+use shared::fake::{FakeAws, clock};
+use shared::queue::Ticket;
+use shared::store::Wait;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{Instant, sleep_until};
+
+use mapping::Mapping;
+use receivers::{Sickness, Street};
+
+/// Receivers, of which one may be sick.
+const RECEIVERS: u64 = 10;
+/// A delivery to each of them in turn, this often.
+const EVERY: Duration = Duration::from_millis(50);
+/// For so long.
+const FOR: Duration = Duration::from_secs(20);
+/// As many invocations at once as a new account may have. With more of them, one receiver
+/// takes longer to be in everybody's way.
+const PLACES: usize = 10;
+/// How much later the healthy may hear: times the 99th percentile without a sick one.
+const MOST: f64 = 1.5;
+
+/// Delivers to everybody for a while; answers how long each delivery to a healthy receiver
+/// took, from when it was queued to when it was answered, shortest first.
+async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
+    let secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
+    let aws = FakeAws::new(&[("webhook-secrets", &secret)]);
+    let street = Arc::new(Street::new(sickness));
+    let policy = TargetPolicy::local_use();
+    let receivers =
+        Receivers::through(Arc::clone(&street) as _, policy.clone(), Limits::default()).unwrap();
+    let deliverer = || Deliverer {
+        endpoints: Endpoints::new(aws.store()),
+        store: aws.store(),
+        secrets: aws.secrets(),
+        bus: aws.bus(),
+        queue: aws.deliveries(),
+        receivers: receivers.clone(),
+        policy: policy.clone(),
+        schedule: DeliverySchedule::default(),
+    };
+    let quick = Mapping::new(deliverer(), aws.clone(), FakeAws::delivery_queue).at_most(PLACES);
+    let slow = Mapping::new(deliverer(), aws.clone(), FakeAws::slow_delivery_queue).at_most(20);
+    let mut running = JoinSet::new();
+    running.spawn_local(quick.run());
+    running.spawn_local(slow.run());
+
+    let (store, queue) = (aws.store(), aws.deliveries());
+    let began = Instant::now();
+    let mut queued = BTreeMap::new();
+    for number in 0.. {
+        let at = began + EVERY * u32::try_from(number).unwrap();
+        if at > began + FOR {
+            break;
+        }
+        sleep_until(at).await;
+        let delivery = delivery(number);
+        store.insert_delivery(&delivery, Wait::InQueue).await.unwrap();
+        queue.send(&Ticket::next(&delivery), Duration::ZERO).await.unwrap();
+        queued.insert(delivery.event_id.as_str().to_owned(), at);
+    }
+    // Until nobody can be waiting any more for what was begun.
+    sleep_until(began + FOR + Duration::from_secs(60)).await;
+    let answered = street.answered();
+    let healthy = queued.iter().filter(|(id, _)| sickness.is_none() || !is_for_the_sick(id));
+    let mut took: Vec<Duration> = healthy
+        .map(|(id, at)| {
+            let answered = answered.get(id);
+            assert!(answered.is_some(), "{id} is lost");
+            answered.unwrap().saturating_duration_since(*at)
+        })
+        .collect();
+    took.sort();
+    took
+}
+
+/// The number is in the id, so that the receiver is too.
+fn is_for_the_sick(event_id: &str) -> bool {
+    u64::from_str_radix(event_id.trim_start_matches("evt_"), 16).unwrap().is_multiple_of(RECEIVERS)
+}
+
+fn delivery(number: u64) -> Delivery {
+    let now = clock::now();
+    Delivery {
+        subject: Subject::Render {
+            job_id: JobId::from_bytes(u128::from(number).to_be_bytes()),
+            event: EventName::Completed,
+        },
+        event_id: EventId::parse(&format!("evt_{number:032x}")).unwrap(),
+        url: format!("http://{}/hooks", receivers::name(number % RECEIVERS)),
+        body: r#"{"event":"video.render.completed"}"#.into(),
+        shard: 0,
+        created_at: now,
+        state: DeliveryState::Pending { next_at: now, held: None },
+        attempts: Vec::new(),
+        round_start: 0,
+        round_at: now,
+        deliberate: false,
+        leased_until: None,
+        version: 1,
+    }
+}
+
+/// The smallest that 99 of 100 do not exceed.
+fn p99(sorted: &[Duration]) -> Duration {
+    sorted[(sorted.len() * 99).div_ceil(100) - 1]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sick_receiver_slows_nobody_else() {
+    let without = p99(&LocalSet::new().run_until(took(None)).await);
+    println!("{:<12} {:>8} {:>8} {:>8}", "the sick one", "p99 ms", "max ms", "ratio");
+    println!("{:<12} {:>8}", "is well", without.as_millis());
+    let mut slowed = Vec::new();
+    for sickness in Sickness::ALL {
+        let took = LocalSet::new().run_until(took(Some(sickness))).await;
+        let (with, longest) = (p99(&took), took[took.len() - 1]);
+        let ratio = with.as_secs_f64() / without.as_secs_f64();
+        println!(
+            "{:<12} {:>8} {:>8} {ratio:>8.2}",
+            sickness.name(),
+            with.as_millis(),
+            longest.as_millis()
+        );
+        if ratio > MOST {
+            slowed.push(sickness.name());
+        }
+    }
+    assert!(slowed.is_empty(), "others hear more than {MOST} times later while one {slowed:?}");
+}
