@@ -62,6 +62,13 @@ impl Subscription {
 
     /// All events so far whose `member` is this, oldest first.
     pub(crate) async fn events_of(&self, member: &str, value: &str) -> Result<Vec<BusEvent>> {
+        let mut events = self.events().await?;
+        events.retain(|event| event.detail.get(member).is_some_and(|it| it == value));
+        Ok(events)
+    }
+
+    /// All events so far, oldest first; those of deliveries are everybody's.
+    pub(crate) async fn events(&self) -> Result<Vec<BusEvent>> {
         let mut heard = self.heard.lock().await;
         loop {
             let receive = self.sqs.receive_message().queue_url(&self.queue_url);
@@ -75,7 +82,6 @@ impl Subscription {
                 delete.set_receipt_handle(message.receipt_handle.clone()).send().await?;
             }
         }
-        let wanted = |event: &&BusEvent| event.detail.get(member).is_some_and(|it| it == value);
-        Ok(heard.iter().filter(wanted).cloned().collect())
+        Ok(heard.clone())
     }
 }

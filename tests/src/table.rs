@@ -28,6 +28,17 @@ impl Table {
         Ok(output.items.unwrap_or_default())
     }
 
+    /// The ids of all active jobs, of whatever shard.
+    pub(crate) async fn active(&self) -> Result<Vec<String>> {
+        let scan = self.client.scan().table_name(&self.name).index_name("active");
+        let mut items = scan.into_paginator().items().send();
+        let mut ids = Vec::new();
+        while let Some(item) = items.next().await {
+            ids.push(text(&item?, "pk").trim_start_matches("job#").to_owned());
+        }
+        Ok(ids)
+    }
+
     /// How many jobs there are of a source record.
     pub(crate) async fn jobs_of_source(&self, source: &str) -> Result<usize> {
         let query = self.client.query().table_name(&self.name).index_name("by_source");

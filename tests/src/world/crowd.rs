@@ -1,6 +1,6 @@
 //! Many orders at once, and what became of each.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -14,9 +14,10 @@ use shared::queue::Ticket;
 use tokio::time::{Instant, sleep};
 
 use super::World;
+use crate::bus::BusEvent;
 use crate::closed_port::ClosedPort;
 use crate::order::{Order, Provider};
-use crate::simulator::Webhook;
+use crate::simulator::{Render, Webhook};
 
 /// Between two looks at those that are not over.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -117,11 +118,15 @@ impl World {
     }
 
     /// Waits until nothing is left to do for any of the orders' jobs. Gives up when none of
-    /// them gets there for ten minutes.
+    /// them gets there for ten minutes. Tells how many are over whenever more are.
     ///
     /// # Errors
     /// When it gives up; the error says where those stand that are left.
-    pub async fn all_over(&self, orders: &[Order]) -> Result<HashMap<JobId, Outcome>> {
+    pub async fn all_over(
+        &self,
+        orders: &[Order],
+        on_progress: impl Fn(usize),
+    ) -> Result<HashMap<JobId, Outcome>> {
         let mut left: Vec<JobId> = orders.iter().map(|order| order.job_id().clone()).collect();
         let mut over = HashMap::new();
         let mut deadline = Instant::now() + PATIENCE;
@@ -133,6 +138,7 @@ impl World {
                 over.insert(outcome.job.id.clone(), outcome);
             }
             left.retain(|id| !over.contains_key(id));
+            on_progress(over.len());
             if left.is_empty() {
                 return Ok(over);
             }
@@ -161,6 +167,43 @@ impl World {
             anyhow::Ok(Outcome { job, deliveries })
         });
         looks.buffer_unordered(LOOKS).try_collect().await
+    }
+
+    /// Those of the orders' jobs that are still among the active ones.
+    ///
+    /// # Errors
+    /// When the table does not answer.
+    pub async fn active_of(&self, orders: &[Order]) -> Result<Vec<String>> {
+        let mut active = self.table.active().await?;
+        let ours: BTreeSet<&str> = orders.iter().map(|order| order.job_id().as_str()).collect();
+        active.retain(|id| ours.contains(id.as_str()));
+        Ok(active)
+    }
+
+    /// How often each of this world's orders was rendered, by its mark.
+    ///
+    /// # Errors
+    /// When the simulator does not answer.
+    pub async fn renders_by_mark(&self) -> Result<HashMap<String, usize>> {
+        let renders: Vec<Render> = self.look(&format!("/renders?mark={}", self.mark)).await?;
+        let mut count = HashMap::new();
+        for render in renders {
+            let body = render.body.to_string();
+            let place = body.find(&self.mark).context("a render of nobody's")?;
+            // All marks are as long as the next one.
+            let mark = body.get(place..place + self.next_mark().len()).unwrap_or_default();
+            *count.entry(mark.to_owned()).or_default() += 1;
+        }
+        Ok(count)
+    }
+
+    /// All events that a subscriber of the bus got so far of this world's renders, and those
+    /// of everybody's deliveries.
+    ///
+    /// # Errors
+    /// When the subscription does not answer.
+    pub async fn all_events(&self) -> Result<Vec<BusEvent>> {
+        self.subscription.events().await
     }
 
     /// Where jobs stand, the first few of them.
