@@ -12,6 +12,7 @@ mod check;
 mod demo;
 mod fuzz;
 mod http;
+mod load;
 mod process;
 mod receivers;
 mod stack;
@@ -44,6 +45,8 @@ enum Command {
     Up,
     /// Check everything: format, lints, purity, template, unit and end-to-end tests.
     Test,
+    /// Push very many jobs through a local stack in which everything goes wrong that does.
+    Load(load::Load),
     /// Build the functions as they are deployed, zip them, check their size.
     Package,
     /// Throw mutated input at everything that reads strangers' bytes.
@@ -71,6 +74,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Demo { provider } => demo::run(&workspace, *provider, &interrupt),
         Command::Up => stack::up(&workspace, &interrupt),
         Command::Test => check::run(&workspace, &interrupt),
+        Command::Load(load) => load::run(load, &workspace, &interrupt),
         Command::Package => artefacts::package(&workspace, &interrupt),
         Command::Fuzz(fuzz) => fuzz::run(fuzz, &workspace, &interrupt),
         Command::Bench(bench) => bench::run(bench, &workspace, &interrupt),

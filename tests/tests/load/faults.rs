@@ -1,0 +1,122 @@
+//! What goes wrong with a job, chosen by its number, so that every run is the same.
+
+use serde_json::{Value, json};
+use tests::Provider;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    None,
+    PostedTwice,
+    CallbackThrice,
+    CallbackLate,
+    CallbackLost,
+    StatusBreaks,
+    StatusThrottles,
+    SubmitHangs,
+    SubmitThrottles,
+    RenderFails,
+}
+
+/// How many jobs of a hundred have which fault. The rest have none.
+const SHARES: [(Fault, usize); 9] = [
+    (Fault::PostedTwice, 10),
+    (Fault::CallbackThrice, 10),
+    (Fault::CallbackLate, 5),
+    (Fault::CallbackLost, 2),
+    (Fault::StatusBreaks, 5),
+    (Fault::StatusThrottles, 5),
+    (Fault::SubmitHangs, 2),
+    (Fault::SubmitThrottles, 3),
+    (Fault::RenderFails, 5),
+];
+
+/// The longest render. Most are much shorter.
+const LONGEST_MS: usize = 4_000;
+
+impl Fault {
+    /// Of job `number`. Over any five hundred jobs, each provider has its share of each.
+    pub(crate) fn of(number: usize) -> Self {
+        let mut place = number / 5 * 37 % 100;
+        for (fault, share) in SHARES {
+            match place.checked_sub(share) {
+                Some(left) => place = left,
+                None => return fault,
+            }
+        }
+        Self::None
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::PostedTwice => "posted twice",
+            Self::CallbackThrice => "callback three times",
+            Self::CallbackLate => "callback again, late",
+            Self::CallbackLost => "callback lost",
+            Self::StatusBreaks => "status 503",
+            Self::StatusThrottles => "status 429",
+            Self::SubmitHangs => "accepted, no answer",
+            Self::SubmitThrottles => "submit 429",
+            Self::RenderFails => "render fails",
+        }
+    }
+
+    /// The simulator's knobs for the render of job `number`.
+    pub(crate) fn knobs(self, number: usize) -> Value {
+        let mut knobs = match self {
+            Self::None | Self::PostedTwice => json!({}),
+            Self::CallbackThrice => json!({"callback": {"times": 3}}),
+            Self::CallbackLate => json!({"callback": {"lateMs": 3_000}}),
+            Self::CallbackLost => json!({"callback": {"skip": true}}),
+            Self::StatusBreaks => json!({"statusCode": 503, "statusCodeTimes": 2}),
+            Self::StatusThrottles => {
+                json!({"statusCode": 429, "statusCodeTimes": 2, "retryAfter": "1"})
+            }
+            Self::SubmitHangs => json!({"submitAnswer": "never"}),
+            Self::SubmitThrottles => json!({"submitStatus": 429}),
+            Self::RenderFails => json!({"failWith": "no codec"}),
+        };
+        // Mostly short, now and then long.
+        let duration = (number * 7_919 % LONGEST_MS).min(number * 104_729 % LONGEST_MS);
+        knobs["durationMs"] = duration.into();
+        knobs["queuedMs"] = (duration / 4).into();
+        knobs
+    }
+
+    /// What its caller is answered. A provider's "no" is told at once, and is a job all the
+    /// same.
+    pub(crate) fn answer(self) -> u16 {
+        if self == Self::SubmitThrottles { 503 } else { 202 }
+    }
+
+    /// How such a job ends.
+    pub(crate) fn end(self) -> &'static str {
+        match self {
+            Self::SubmitThrottles | Self::RenderFails => "failed",
+            Self::None
+            | Self::PostedTwice
+            | Self::CallbackThrice
+            | Self::CallbackLate
+            | Self::CallbackLost
+            | Self::StatusBreaks
+            | Self::StatusThrottles
+            | Self::SubmitHangs => "completed",
+        }
+    }
+
+    /// How often it is rendered.
+    pub(crate) fn renders(self) -> usize {
+        usize::from(self != Self::SubmitThrottles)
+    }
+}
+
+/// The providers in turn.
+pub(crate) fn provider(number: usize) -> Provider {
+    match number % 5 {
+        0 => Provider::Shotstack,
+        1 => Provider::Zvid,
+        2 => Provider::Json2Video,
+        3 => Provider::ViralSync,
+        _ => Provider::RenderIo,
+    }
+}

@@ -1,0 +1,44 @@
+//! A bar that grows where it stands on a terminal, and a line now and then elsewhere.
+
+use std::cell::Cell;
+use std::io::{IsTerminal, Write as _, stdout};
+use std::time::Instant;
+
+const WIDTH: usize = 40;
+
+/// How far something is.
+pub(crate) struct Progress {
+    what: &'static str,
+    of: usize,
+    began: Instant,
+    done: Cell<usize>,
+    said: Cell<usize>,
+}
+
+impl Progress {
+    pub(crate) fn of(what: &'static str, of: usize) -> Self {
+        Self { what, of, began: Instant::now(), done: Cell::new(0), said: Cell::new(0) }
+    }
+
+    pub(crate) fn one_more(&self) {
+        self.at(self.done.get() + 1);
+    }
+
+    pub(crate) fn at(&self, done: usize) {
+        self.done.set(done);
+        let filled = done * WIDTH / self.of.max(1);
+        let bar = format!("{}{}", "█".repeat(filled), "░".repeat(WIDTH - filled.min(WIDTH)));
+        let seconds = self.began.elapsed().as_secs();
+        let line = format!("{:<10} {bar} {done:>6} of {} after {seconds} s", self.what, self.of);
+        if stdout().is_terminal() {
+            print!("\r{line}");
+            drop(stdout().flush());
+            if done == self.of {
+                println!();
+            }
+        } else if filled / 4 > self.said.get() {
+            self.said.set(filled / 4);
+            println!("{line}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! `cargo xtask load`: a stack of its own, and as many jobs as one likes through it, with
+//! everything going wrong that does.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::artefacts::{self, For};
+use crate::check::LOAD;
+use crate::process::{self, Interrupt};
+use crate::stack::{Policies, Stack};
+use crate::venv::Venv;
+use crate::workspace::Workspace;
+
+/// How much.
+#[derive(Args)]
+pub(crate) struct Load {
+    /// Jobs, over five providers.
+    #[arg(long, default_value_t = 2_000)]
+    jobs: usize,
+}
+
+/// Runs until every job is settled, and prints what became of them.
+pub(crate) fn run(load: &Load, workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
+    let venv = Venv::ensure(workspace, interrupt)?;
+    let binaries = artefacts::build(workspace, For::Testing, interrupt)?;
+    let stack = Stack::start(workspace, &venv, &binaries, Policies::Recorded, interrupt)?;
+    let mut cargo = workspace.cargo();
+    cargo.args(["test", "--workspace", "--locked", "--test", LOAD, "--", "--nocapture"]);
+    cargo.env("RELAY_STACK", stack.file()).env("RELAY_LOAD_JOBS", load.jobs.to_string());
+    process::run(&mut cargo, interrupt)
+}
