@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use domain::polling::Tracking;
 use domain::provider::ProviderSpec;
 use domain::provider::conversation::{Conversation, Reply};
-use domain::provider::spec::{CancelMethod, SubmitSafety, Unsigned};
+use domain::provider::spec::webhook::Unsigned;
+use domain::provider::spec::{CancelMethod, SubmitSafety};
 use serde_json::Value;
 
 /// What a standard parameter of SSM takes, in bytes.

@@ -27,7 +27,8 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, CancelAnswer, ListAnswer, StatusAnswer, SubmitAnswer};
 use super::request::ListPage;
-use super::spec::{ErrorClass, ProviderSpec, SubmitSafety, WebhookKind};
+use super::spec::webhook::WebhookKind;
+use super::spec::{ErrorClass, ProviderSpec, SubmitSafety};
 use crate::id::{JobId, RenderJobId};
 use crate::job::{Observation, RenderStatus};
 use crate::retry::retry_after;

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use super::answer::{observe, render_id};
 use super::pointer::{Pointer, first_text};
-use super::spec::{ProviderSpec, WebhookKind};
+use super::spec::ProviderSpec;
+use super::spec::webhook::WebhookKind;
 use crate::form;
 use crate::id::{JobId, RenderJobId};
 use crate::job::Observation;

@@ -1,6 +1,8 @@
 //! The vocabulary of a provider spec. Unknown words are refused when a spec is loaded, so a
 //! typo cannot change what a provider is asked.
 
+pub mod webhook;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -9,10 +11,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
+use self::webhook::WebhookSpec;
 use super::pointer::Pointer;
 use crate::id::ProviderName;
 use crate::polling::{PollingLaw, Slowdown};
-use crate::verifier::SignatureScheme;
 use crate::verifier::incoming::HeaderName;
 
 /// One provider.
@@ -280,87 +282,6 @@ pub struct Progress {
     pub scale: f64,
 }
 
-/// How the provider calls back.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct WebhookSpec {
-    /// Whether a job can name a URL, and does so unless the request says otherwise. Absent
-    /// when only the account can.
-    #[serde(default)]
-    pub per_job: Option<PerJob>,
-    /// Whether the account can name a URL for all its renders.
-    #[serde(default)]
-    pub account: Option<Account>,
-    /// How bodies are written, besides JSON.
-    #[serde(default)]
-    pub form: bool,
-    /// How the provider signs. A body whose signature holds is believed; every other one is
-    /// a hint to ask the provider with our own key.
-    #[serde(default)]
-    pub signature: Option<SignatureScheme>,
-    /// What to do with a callback to a job's own URL that lacks the signature.
-    #[serde(default)]
-    pub unsigned: Unsigned,
-    /// What callbacks there are. The first rule that fits decides; none means "ignore".
-    pub rules: Vec<WebhookRule>,
-    /// How to read a body that is believed; needed with a signature that proves the body.
-    #[serde(default)]
-    pub answer: Option<Reading>,
-}
-
-/// A job names the URL of its callback.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PerJob {
-    /// Whether jobs do so unless the request says otherwise.
-    pub by_default: bool,
-}
-
-/// The account names one URL for the callbacks of all its renders.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Account {
-    /// Where a body has our id of the job, or its UUID.
-    pub job: Vec<Pointer>,
-}
-
-/// What to do with a callback that lacks the signature.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Unsigned {
-    /// Take it as a hint: the token in its URL is good, and the provider is asked anyway.
-    #[default]
-    Hint,
-    /// Refuse it: this provider signs everything once it has a secret.
-    Refuse,
-}
-
-/// One kind of callback.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct WebhookRule {
-    /// Values that the body must have, by pointer. Empty fits every body.
-    #[serde(default)]
-    pub when: BTreeMap<String, Value>,
-    /// What such a callback is.
-    pub kind: WebhookKind,
-    /// Where it carries the render's id.
-    #[serde(default)]
-    pub id: Vec<Pointer>,
-}
-
-/// What a callback is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum WebhookKind {
-    /// It tells that the render ended, one way or another.
-    Ended,
-    /// It tells how far the render is. Believed when proved; not worth a question otherwise.
-    Progress,
-    /// It tells of something else; it is taken and changes nothing.
-    Ignore,
-}
-
 /// What an error answer means.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -561,31 +482,6 @@ impl ProviderSpec {
             durations: None,
             slowdown: Slowdown::NONE,
         }
-    }
-}
-
-impl WebhookSpec {
-    /// Whether a body with a good signature is believed, and not only asked after.
-    #[must_use]
-    pub fn believes(&self) -> bool {
-        self.answer.is_some() && self.signature.as_ref().is_some_and(SignatureScheme::proves_body)
-    }
-
-    fn contradiction(&self) -> Option<String> {
-        if self.per_job.is_none() && self.account.is_none() {
-            return Some("webhook has neither perJob nor account: nobody would call".into());
-        }
-        if self.account.is_some() && self.signature.is_none() {
-            return Some("webhook.account needs a signature: its URL is no secret".into());
-        }
-        if self.unsigned == Unsigned::Refuse && self.signature.is_none() {
-            return Some("webhook.unsigned is `refuse`, but nothing is signed".into());
-        }
-        if self.answer.is_some() && !self.believes() {
-            return Some("webhook.answer is read only from a body that a signature proves".into());
-        }
-        let mut pointers = self.rules.iter().flat_map(|rule| rule.when.keys());
-        pointers.find_map(|text| Pointer::parse(text).err()).map(|error| error.to_string())
     }
 }
 

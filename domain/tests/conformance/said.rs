@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::job::{Observation, RenderStatus};
-use domain::provider::spec::WebhookKind;
+use domain::provider::spec::webhook::WebhookKind;
 use domain::provider::{
     Callback, CancelAnswer, ErrorClass, ListAnswer, StatusAnswer, SubmitAnswer,
 };

@@ -1,7 +1,7 @@
 //! Which callbacks are believed to be the provider's.
 
 use chrono::{DateTime, TimeDelta};
-use domain::provider::spec::{Unsigned, WebhookSpec};
+use domain::provider::spec::webhook::{Unsigned, WebhookSpec};
 use domain::verifier::{Reason, SignatureScheme, Verdict};
 
 use crate::facts::Signature;

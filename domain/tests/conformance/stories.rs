@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::job::{Report, Step};
 use domain::provider::StatusAnswer;
 use domain::provider::answer::Answer;
-use domain::provider::spec::{WebhookKind, WebhookSpec};
+use domain::provider::spec::webhook::{WebhookKind, WebhookSpec};
 use serde_json::Value;
 
 use crate::answers::submit_report;

@@ -8,7 +8,8 @@ use domain::provider::answer::Answer;
 use domain::provider::catalogue::{Adjustments, Catalogue, Provider};
 use domain::provider::pointer::Pointer;
 use domain::provider::request::{ListPage, Submission};
-use domain::provider::spec::{SubmitSafety, WebhookKind};
+use domain::provider::spec::SubmitSafety;
+use domain::provider::spec::webhook::WebhookKind;
 use domain::provider::{
     CancelAnswer, HttpRequest, ListAnswer, ProviderSpec, StatusAnswer, SubmitAnswer,
 };

@@ -14,7 +14,7 @@ use domain::credential::CallbackSecret;
 use domain::id::{JobId, ProviderName};
 use domain::job::{Job, Observation, RenderStatus, Report, State};
 use domain::provider::catalogue::Provider;
-use domain::provider::spec::{Unsigned, WebhookKind, WebhookSpec};
+use domain::provider::spec::webhook::{Unsigned, WebhookKind, WebhookSpec};
 use domain::provider::{Callback, StatusAnswer};
 use domain::verifier::{Incoming, Verdict};
 use serde_json::json;
