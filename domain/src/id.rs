@@ -25,32 +25,10 @@ pub enum NameError {
     },
 }
 
-/// Declares a newtype over a checked string: private field, one constructor `parse`.
-macro_rules! checked_text {
-    ($(#[$doc:meta])* $name:ident, limit $limit:literal, $rule:literal, |$c:ident| $allowed:expr) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-
+/// What a text has that went through the `parse` of its type.
+macro_rules! parsed_text {
+    ($name:ident) => {
         impl $name {
-            /// Checks `text` and takes it as it is.
-            ///
-            /// # Errors
-            /// When it is empty, too long, or has a character that the kind does not allow.
-            pub fn parse(text: &str) -> Result<Self, NameError> {
-                if text.is_empty() {
-                    return Err(NameError::Empty);
-                }
-                if text.chars().count() > $limit {
-                    return Err(NameError::TooLong { limit: $limit });
-                }
-                if !text.chars().all(|$c| $allowed) {
-                    return Err(NameError::Malformed { rule: $rule });
-                }
-                Ok(Self(text.to_owned()))
-            }
-
             /// The text itself.
             #[must_use]
             pub fn as_str(&self) -> &str {
@@ -76,6 +54,37 @@ macro_rules! checked_text {
                 name.0
             }
         }
+    };
+}
+
+/// Declares a newtype over a checked string: private field, one constructor `parse`.
+macro_rules! checked_text {
+    ($(#[$doc:meta])* $name:ident, limit $limit:literal, $rule:literal, |$c:ident| $allowed:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks `text` and takes it as it is.
+            ///
+            /// # Errors
+            /// When it is empty, too long, or has a character that the kind does not allow.
+            pub fn parse(text: &str) -> Result<Self, NameError> {
+                if text.is_empty() {
+                    return Err(NameError::Empty);
+                }
+                if text.chars().count() > $limit {
+                    return Err(NameError::TooLong { limit: $limit });
+                }
+                if !text.chars().all(|$c| $allowed) {
+                    return Err(NameError::Malformed { rule: $rule });
+                }
+                Ok(Self(text.to_owned()))
+            }
+        }
+
+        parsed_text!($name);
     };
 }
 
@@ -131,12 +140,6 @@ impl JobId {
     /// When `text` is not `job_` and 32 lower-case hexadecimal digits.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         prefixed_hex("job_", text, "must be job_ and 32 hexadecimal digits").map(Self)
-    }
-
-    /// The text itself.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 
     /// The id as a UUID: what we give to providers which let the client choose the render's
@@ -213,12 +216,6 @@ impl EventId {
     pub fn parse(text: &str) -> Result<Self, NameError> {
         prefixed_hex("evt_", text, "must be evt_ and 32 hexadecimal digits").map(Self)
     }
-
-    /// The text itself.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 /// The name of an endpoint, a receiver's URL: `ep_` and 32 lower-case hexadecimal digits.
@@ -243,12 +240,6 @@ impl EndpointId {
     pub fn parse(text: &str) -> Result<Self, NameError> {
         prefixed_hex("ep_", text, "must be ep_ and 32 hexadecimal digits").map(Self)
     }
-
-    /// The text itself.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 fn first_16(parts: &[&str]) -> [u8; 16] {
@@ -271,27 +262,9 @@ fn prefixed_hex(prefix: &str, text: &str, rule: &'static str) -> Result<String, 
     Ok(text.to_owned())
 }
 
-macro_rules! id_traits {
-    ($($name:ident),*) => {$(
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-            fn try_from(text: String) -> Result<Self, NameError> {
-                Self::parse(&text)
-            }
-        }
-        impl From<$name> for String {
-            fn from(id: $name) -> String {
-                id.0
-            }
-        }
-    )*};
-}
-id_traits!(JobId, EventId, EndpointId);
+parsed_text!(JobId);
+parsed_text!(EventId);
+parsed_text!(EndpointId);
 
 #[cfg(test)]
 mod tests {
