@@ -96,21 +96,4 @@ impl WebhookSpec {
     pub fn believes(&self) -> bool {
         self.answer.is_some() && self.signature.as_ref().is_some_and(SignatureScheme::proves_body)
     }
-
-    pub(super) fn contradiction(&self) -> Option<String> {
-        if self.per_job.is_none() && self.account.is_none() {
-            return Some("webhook has neither perJob nor account: nobody would call".into());
-        }
-        if self.account.is_some() && self.signature.is_none() {
-            return Some("webhook.account needs a signature: its URL is no secret".into());
-        }
-        if self.unsigned == Unsigned::Refuse && self.signature.is_none() {
-            return Some("webhook.unsigned is `refuse`, but nothing is signed".into());
-        }
-        if self.answer.is_some() && !self.believes() {
-            return Some("webhook.answer is read only from a body that a signature proves".into());
-        }
-        let mut pointers = self.rules.iter().flat_map(|rule| rule.when.keys());
-        pointers.find_map(|text| Pointer::parse(text).err()).map(|error| error.to_string())
-    }
 }
