@@ -290,6 +290,16 @@ mod tests {
                 "/api/render?key=1",
                 "x: the path `/api/render?key=1` must begin with `/` and have neither `?` nor `#`",
             ),
+            (
+                "\"x-api-key\"",
+                "\"X-Api-Key\": \"{apiKey}\", \"x-api-key\"",
+                "x: headers has `X-Api-Key` twice",
+            ),
+            (
+                "\"x-api-key\"",
+                "\"host\": \"x\", \"x-api-key\"",
+                "x: headers: `host` is not a provider's to choose",
+            ),
         ] {
             let error = ProviderSpec::parse("x", &shipped("zvid").replace(right, wrong));
             assert_eq!(error.unwrap_err().to_string(), expected);

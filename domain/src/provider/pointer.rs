@@ -52,6 +52,12 @@ impl Pointer {
         found
     }
 
+    /// Whether it points at one member, and neither at several nor at the whole document.
+    #[must_use]
+    pub fn is_one_member(&self) -> bool {
+        !self.parts.is_empty() && !self.parts.contains(&Part::Each)
+    }
+
     /// The member that it points at, made if absent; missing parents become objects. None
     /// when something on the way is neither an object nor an array element that exists, or
     /// the pointer has a `*`.

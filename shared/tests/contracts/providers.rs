@@ -136,9 +136,11 @@ fn wrong() -> Vec<Mutation> {
         Mutation("shotstack", "/errors/0/on", json!("list")),
         Mutation("shotstack", "/errors/0/http", json!([4000])),
         // Such a rule would fit nothing, or every body.
+        Mutation("shotstack", "/errors/0/http", json!([])),
         Mutation("shotstack", "/errors/0/contains", json!("unknown render")),
         Mutation("shotstack", "/errors/0/pointer", json!("/message")),
     ];
+    wrong.extend(never_come_to_anything());
     for limit in ["pollFloorMs", "safetyPollSeconds", "deadlineSeconds", "submitTimeoutMs"] {
         // Zero of one is a busy loop, of another a job that is over before it began.
         let at: &'static str = format!("/limits/{limit}").leak();
@@ -149,6 +151,57 @@ fn wrong() -> Vec<Mutation> {
     let signatures = signatures::wrong().into_iter();
     wrong.extend(signatures.map(|it| Mutation("viralsync", "/webhook/signature", it)));
     wrong
+}
+
+/// What has the right shape, and could not be sent, or would never be heard of again.
+fn never_come_to_anything() -> Vec<Mutation> {
+    vec![
+        Mutation("zvid", "/docs", json!("javascript:alert(1)")),
+        Mutation("zvid", "/baseUrls/default", json!("https://me:secret@api.zvid.io")),
+        Mutation("zvid", "/baseUrls/default", json!("https://api.zvid.io/v2?region=eu")),
+        Mutation("zvid", "/baseUrls/default", json!("https://api.zvid.io/#v2")),
+        Mutation("zvid", "/headers", json!({"x-api-key": "{apikey}"})),
+        Mutation("zvid", "/headers", json!({"x-api-key": "{apiKey}", "Host": "cdn.zvid.io"})),
+        Mutation("zvid", "/headers", json!({"x-api-key": "{apiKey}", "content-length": "2"})),
+        Mutation("zvid", "/headers", json!({"x-api-key": "{apiKey}", "Accept": "text/plain"})),
+        Mutation("zvid", "/submit/path", json!("/render/{id}")),
+        Mutation("zvid", "/status/path", json!("/jobs/{id}/{part}")),
+        Mutation("viralsync", "/submitSafety/path", json!("/jobs/{id}")),
+        Mutation("viralsync", "/cancel/path", json!("/jobs/{id}/{}")),
+        Mutation("zvid", "/submit/accepted", json!([202, 409])),
+        Mutation("zvid", "/submit/accepted", json!([303])),
+        Mutation("zvid", "/submit/inject/callback", json!([{"set": "/webhookUrl", "value": "x"}])),
+        Mutation(
+            "zvid",
+            "/submit/inject/callback",
+            json!([{"set": "/hooks/*", "value": "{callbackUrl}"}]),
+        ),
+        Mutation(
+            "zvid",
+            "/submit/inject/callback",
+            json!([{"append": "", "value": "{callbackUrl}"}]),
+        ),
+        // The account's callbacks, and then the lost answers, are about a render of this id.
+        Mutation("mux", "/submit/inject/identity", json!([{"set": "/passthrough", "value": "x"}])),
+        Mutation("zvid", "/submit/inject/identity", json!([{"set": "/jobId", "value": "{jobId}"}])),
+        Mutation("viralsync", "/submit/inject/identity", json!([{"set": "/movie/id", "value": 7}])),
+        Mutation("viralsync", "/submitSafety/rows", json!([])),
+        Mutation("viralsync", "/submitSafety/correlation", json!([])),
+        Mutation("viralsync", "/submitSafety/id", json!([])),
+        Mutation("viralsync", "/submitSafety/next/token", json!([])),
+        Mutation("zvid", "/status/answer/status", json!([])),
+        Mutation("zvid", "/webhook/answer/status", json!([])),
+        Mutation("zvid", "/webhook/account/job", json!([])),
+        Mutation("zvid", "/status/answer/words/completed", json!(["completed", ""])),
+        Mutation("zvid", "/status/answer/words/failed", json!([" "])),
+        Mutation("zvid", "/status/answer/progress/0/scale", json!(0)),
+        Mutation("zvid", "/status/answer/progress/0/scale", json!(-0.01)),
+        Mutation("viralsync", "/status/answer/errorCodeSeparator", json!("")),
+        Mutation("zvid", "/status/answer/resultUrl", json!("https://{result}")),
+        Mutation("zvid", "/status/answer/resultUrl", json!("https://{result}.example/video")),
+        Mutation("zvid", "/limits/submitTimeoutMs", json!(25_001)),
+        Mutation("zvid", "/limits/statusTimeoutMs", json!(25_001)),
+    ]
 }
 
 #[test]
@@ -167,8 +220,15 @@ fn schema_and_code_accept_the_same() {
         Mutation("zvid", "/$schema", Value::Null),
         Mutation("zvid", "/baseUrls/eu", json!("https://eu.api.zvid.io/v2")),
         Mutation("zvid", "/headers", json!({})),
+        Mutation("zvid", "/baseUrls/default", json!("https://[2001:db8::1]:8443/v2/")),
         Mutation("zvid", "/submit/wrap", Value::Null),
         Mutation("zvid", "/submit/id", json!([])),
+        Mutation("zvid", "/limits/submitTimeoutMs", json!(25_000)),
+        Mutation(
+            "viralsync",
+            "/submit/inject/identity",
+            json!([{"set": "/movie/tags", "value": ["ours", {"id": "job {jobUuid}"}]}]),
+        ),
         Mutation("zvid", "/submit/error", json!([""])),
         Mutation("zvid", "/headers/authorization", json!("Basic {apiKeyBase64}")),
         Mutation(
@@ -179,7 +239,7 @@ fn schema_and_code_accept_the_same() {
         Mutation(
             "zvid",
             "/submit/inject/callback",
-            json!([{"append": "/a", "value": {"b": [null]}}]),
+            json!([{"append": "/a", "value": {"b": [null, "{callbackUrl}"]}}]),
         ),
         Mutation("viralsync", "/submitSafety/query", Value::Null),
         Mutation("viralsync", "/submitSafety/next", Value::Null),
@@ -257,7 +317,7 @@ fn every_alternative_that_the_schema_offers_is_understood() {
         (
             "submitSafety",
             vec![
-                Mutation("viralsync", "/submitSafety", json!({"kind": "clientId"})),
+                Mutation("zvid", "/submitSafety", json!({"kind": "clientId"})),
                 Mutation("zvid", "/submitSafety", list),
                 Mutation("viralsync", "/submitSafety", json!({"kind": "callback"})),
             ],

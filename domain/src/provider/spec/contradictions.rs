@@ -2,8 +2,13 @@
 //! could not be sent, or could never come to anything. `providers/schema.json` says the same,
 //! as far as a schema can.
 
+use serde_json::Value;
+use url::Url;
+
 use super::webhook::{Unsigned, WebhookSpec};
-use super::{ProviderSpec, Reading, SubmitSafety, Words};
+use super::{
+    Inject, Injection, Limits, ListSpec, NextPage, ProviderSpec, Reading, SubmitSafety, Words,
+};
 use crate::provider::pointer::Pointer;
 use crate::verifier::incoming::HeaderName;
 
@@ -16,6 +21,18 @@ impl ProviderSpec {
         if let Some((name, _)) = self.base_urls.iter().find(|(_, url)| url.scheme() != "https") {
             return Some(format!("baseUrls.{name} is not https"));
         }
+        let bare = |url: &Url| {
+            url.username().is_empty()
+                && url.password().is_none()
+                && url.query().is_none()
+                && url.fragment().is_none()
+        };
+        if let Some((name, _)) = self.base_urls.iter().find(|(_, url)| !bare(url)) {
+            return Some(format!("baseUrls.{name} has more than a host and a path"));
+        }
+        if !matches!(self.docs.scheme(), "https" | "http") {
+            return Some("docs is no page of the web".into());
+        }
         if let Some(what) = self.cannot_be_sent() {
             return Some(what);
         }
@@ -24,6 +41,9 @@ impl ProviderSpec {
         }
         if self.submit.accepted.is_empty() {
             return Some("submit.accepted is empty: no answer would mean success".into());
+        }
+        if let Some(status) = self.submit.accepted.iter().find(|it| !(200..=299).contains(*it)) {
+            return Some(format!("submit.accepted has {status}, which never means success"));
         }
         if !self.status.path.contains("{id}")
             && !self.status.query.values().any(|value| value.contains("{id}"))
@@ -49,6 +69,9 @@ impl ProviderSpec {
                 "submitSafety finds a render by submit.inject.identity: it is empty".into(),
             );
         }
+        if let Some(what) = self.is_never_found() {
+            return Some(what);
+        }
         if let Some(what) = self.webhook.as_ref().and_then(WebhookSpec::contradiction) {
             return Some(what);
         }
@@ -61,10 +84,9 @@ impl ProviderSpec {
             return Some("cancel.accepted is empty: no answer would mean success".into());
         }
         let mut statuses = self
-            .submit
-            .accepted
+            .errors
             .iter()
-            .chain(self.errors.iter().flat_map(|e| &e.http))
+            .flat_map(|rule| &rule.http)
             .chain(self.cancel.iter().flat_map(|cancel| &cancel.accepted));
         if let Some(status) = statuses.find(|status| !(100..=599).contains(*status)) {
             return Some(format!("{status} is no HTTP status"));
@@ -72,13 +94,79 @@ impl ProviderSpec {
         if self.errors.iter().any(|rule| rule.pointer.is_some() != rule.contains.is_some()) {
             return Some("a rule of errors needs both pointer and contains, or neither".into());
         }
+        if self.errors.iter().any(|rule| rule.http.is_empty()) {
+            return Some("a rule of errors has no http: it would fit no answer".into());
+        }
+        let Limits { submit_timeout_ms, status_timeout_ms, .. } = &self.limits;
+        if submit_timeout_ms.get().max(status_timeout_ms.get()) > LONGEST_TIMEOUT_MS {
+            return Some(format!("limits has a timeout of more than {LONGEST_TIMEOUT_MS} ms"));
+        }
         None
+    }
+
+    /// What is put into a submit, and could not be put there or not be known again.
+    fn is_never_found(&self) -> Option<String> {
+        let Inject { callback, identity } = &self.submit.inject;
+        let nowhere = |injection: &&Injection| match injection {
+            Injection::Set { set: place, .. } | Injection::Append { append: place, .. } => {
+                !place.is_one_member()
+            }
+            Injection::Query { .. } => false,
+        };
+        if callback.iter().chain(identity).any(|it| nowhere(&it)) {
+            return Some("submit.inject has a place that is not one member of the payload".into());
+        }
+        if !callback.is_empty() && !says(callback, &["{callbackUrl}"]) {
+            return Some("submit.inject.callback has no {callbackUrl}".into());
+        }
+        if self.webhook.as_ref().is_some_and(|webhook| webhook.account.is_some())
+            && !says(identity, &["{jobId}", "{jobUuid}"])
+        {
+            return Some(
+                "webhook.account finds a job by {jobId} or {jobUuid} in submit.inject.identity"
+                    .into(),
+            );
+        }
+        match &self.submit_safety {
+            SubmitSafety::ClientId {} if !says(identity, &["{jobUuid}"]) => Some(
+                "submitSafety is `clientId`, but submit.inject.identity has no {jobUuid}".into(),
+            ),
+            SubmitSafety::List(_) if !says(identity, &["{jobId}", "{jobUuid}"]) => Some(
+                "submitSafety finds a render by {jobId} or {jobUuid} in submit.inject.identity"
+                    .into(),
+            ),
+            SubmitSafety::List(list)
+                if list.rows.is_empty() || list.correlation.is_empty() || list.id.is_empty() =>
+            {
+                Some("submitSafety needs rows, correlation and id: nothing would be found".into())
+            }
+            SubmitSafety::List(ListSpec { next: Some(NextPage::Token { token, .. }), .. })
+                if token.is_empty() =>
+            {
+                Some("submitSafety.next.token is empty: no page would have a next".into())
+            }
+            SubmitSafety::ClientId {} | SubmitSafety::List(_) | SubmitSafety::Callback {} => None,
+        }
     }
 
     /// What no request could have, or would have and mean something else.
     fn cannot_be_sent(&self) -> Option<String> {
         if let Some(name) = self.headers.keys().find(|name| HeaderName::parse(name).is_err()) {
             return Some(format!("headers: `{name}` is not the name of a header"));
+        }
+        if let Some(name) = self.headers.keys().find(|name| is_ours(name)) {
+            return Some(format!("headers: `{name}` is not a provider's to choose"));
+        }
+        let names = self.headers.keys();
+        let again = |name: &&String| {
+            self.headers.keys().filter(|other| other.eq_ignore_ascii_case(name)).count() > 1
+        };
+        if let Some(name) = names.clone().find(again) {
+            return Some(format!("headers has `{name}` twice"));
+        }
+        let known = ["{apiKey}", "{apiKeyBase64}"];
+        if let Some((name, _)) = self.headers.iter().find(|(_, value)| has_unknown(value, &known)) {
+            return Some(format!("headers.{name} has braces around what stands for nothing"));
         }
         let controls = |value: &str| value.chars().any(char::is_control);
         if let Some((name, _)) = self.headers.iter().find(|(_, value)| controls(value)) {
@@ -91,9 +179,52 @@ impl ProviderSpec {
         let cancel = self.cancel.as_ref().map(|cancel| &cancel.path);
         let paths = [Some(&self.submit.path), Some(&self.status.path), list, cancel];
         let wrong = |path: &&String| !path.starts_with('/') || path.contains(['?', '#']);
-        paths.into_iter().flatten().find(wrong).map(|path| {
-            format!("the path `{path}` must begin with `/` and have neither `?` nor `#`")
-        })
+        if let Some(path) = paths.into_iter().flatten().find(wrong) {
+            return Some(format!(
+                "the path `{path}` must begin with `/` and have neither `?` nor `#`"
+            ));
+        }
+        let one = ["{id}"];
+        let filled = [(Some(&self.status.path), &one[..]), (cancel, &one[..])];
+        let all = [(Some(&self.submit.path), &[][..]), (list, &[][..])].into_iter().chain(filled);
+        let mut all = all.filter_map(|(path, known)| Some((path?, known)));
+        all.find(|(path, known)| has_unknown(path, known))
+            .map(|(path, _)| format!("the path `{path}` has braces around what stands for nothing"))
+    }
+}
+
+/// How long a call may take at most, in milliseconds. The functions that wait for it have
+/// 29 s, some of which goes to the table.
+const LONGEST_TIMEOUT_MS: u32 = 25_000;
+
+/// Whether a header is HTTP's, or one that every request of ours has.
+fn is_ours(name: &str) -> bool {
+    let ours =
+        ["accept", "connection", "content-length", "content-type", "host", "transfer-encoding"];
+    ours.iter().any(|it| it.eq_ignore_ascii_case(name))
+}
+
+/// Whether a text has a brace that belongs to none of these.
+fn has_unknown(text: &str, known: &[&str]) -> bool {
+    known.iter().fold(text.to_owned(), |text, known| text.replace(known, "")).contains(['{', '}'])
+}
+
+/// Whether one of the additions has one of these placeholders in it.
+fn says(injections: &[Injection], placeholders: &[&str]) -> bool {
+    injections.iter().any(|injection| match injection {
+        Injection::Set { value, .. } | Injection::Append { value, .. } => {
+            value_says(value, placeholders)
+        }
+        Injection::Query { value, .. } => placeholders.iter().any(|it| value.contains(it)),
+    })
+}
+
+fn value_says(value: &Value, placeholders: &[&str]) -> bool {
+    match value {
+        Value::String(text) => placeholders.iter().any(|it| text.contains(it)),
+        Value::Array(elements) => elements.iter().any(|it| value_says(it, placeholders)),
+        Value::Object(members) => members.values().any(|it| value_says(it, placeholders)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
@@ -104,6 +235,9 @@ impl WebhookSpec {
         }
         if self.account.is_some() && self.signature.is_none() {
             return Some("webhook.account needs a signature: its URL is no secret".into());
+        }
+        if self.account.as_ref().is_some_and(|account| account.job.is_empty()) {
+            return Some("webhook.account.job is empty: no job would be found".into());
         }
         if self.unsigned == Unsigned::Refuse && self.signature.is_none() {
             return Some("webhook.unsigned is `refuse`, but nothing is signed".into());
@@ -121,17 +255,36 @@ impl Reading {
         if self.words.completed.is_empty() {
             return Some("words.completed is empty: no render would ever complete".into());
         }
+        if self.status.is_empty() {
+            return Some("status is empty: nothing would tell how a render stands".into());
+        }
         let words = self.words.all();
+        if words.iter().any(|word| word.trim().is_empty()) {
+            return Some("words has an empty one, which no provider says".into());
+        }
         if let Some(twice) = words
             .iter()
             .find(|word| words.iter().filter(|other| other.eq_ignore_ascii_case(word)).count() > 1)
         {
             return Some(format!("words has `{twice}` twice"));
         }
+        if let Some(progress) = self.progress.iter().find(|progress| progress.scale <= 0.0) {
+            return Some(format!(
+                "progress has the scale {}, which is not above 0",
+                progress.scale
+            ));
+        }
+        if self.error_code_separator.as_deref() == Some("") {
+            return Some("errorCodeSeparator is empty: it separates nothing".into());
+        }
+        let in_path = |url: &str| {
+            let (host, path) = url.strip_prefix("https://")?.split_once('/')?;
+            Some(!host.is_empty() && !host.contains(['{', '}']) && path.contains("{result}"))
+        };
         self.result_url
             .as_ref()
-            .filter(|url| !url.starts_with("https://") || !url.contains("{result}"))
-            .map(|url| format!("resultUrl `{url}` is not https, or has no {{result}}"))
+            .filter(|url| in_path(url) != Some(true))
+            .map(|url| format!("resultUrl `{url}` is not https, or has no {{result}} in its path"))
     }
 }
 
