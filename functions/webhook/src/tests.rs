@@ -354,3 +354,37 @@ async fn a_callback_that_nobody_can_read_for_now_is_to_come_again() {
     let (status, problem) = answered_without("other", for_account).await;
     assert_eq!((status, &problem["code"]), (404, &"not_found".into()));
 }
+
+const GUIDE: &str = include_str!("../../../docs/adding-a-provider.md");
+
+/// Whoever follows the guide stores its document as a parameter, and its secret beside it.
+#[tokio::test]
+async fn the_provider_of_the_guide_needs_a_parameter_and_nothing_else() {
+    let blocks = GUIDE.split("```json\n").skip(1);
+    let mut blocks = blocks.map(|rest| rest.split_once("\n```").unwrap().0);
+    let (spec, conversation) = (blocks.next().unwrap(), blocks.next().unwrap());
+    let conversation: Value = serde_json::from_str(conversation).unwrap();
+    let exchanges = conversation["exchanges"].as_array().unwrap();
+    let callback = exchanges.iter().find_map(|exchange| exchange.get("callback")).unwrap();
+    let aws = FakeAws::new(&[
+        ("provider-specs/reelworks", spec),
+        ("providers/reelworks/webhook-secrets", conversation["webhookSecrets"].as_str().unwrap()),
+    ]);
+    let id = JobId::parse(conversation["jobId"].as_str().unwrap()).unwrap();
+    let tracker = aws.tracker_with(&aws.user_specs().await.unwrap()).unwrap();
+    let rolling = Job { id: id.clone(), ..job("reelworks", "flm_1") };
+    tracker.store.insert_job(&rolling).await.unwrap();
+
+    let mut request: Value = serde_json::from_str(ZVID_ACCOUNT).unwrap();
+    request["pathParameters"]["provider"] = "reelworks".into();
+    request["headers"] = callback["headers"].clone();
+    request["body"] = callback["body"].clone();
+    let request = serde_json::from_value(request).unwrap();
+    let callbacks = Callbacks { tracker, secrets: Arc::new(aws.secrets()) };
+    let response = handle(&callbacks, request, arrival).await.unwrap();
+
+    assert_eq!(response.status_code, 200);
+    let done = callbacks.tracker.store.job(&id).await.unwrap().unwrap();
+    assert_eq!((done.state, done.provider_status.as_deref()), (State::Completed, Some("ready")));
+    assert_eq!(done.result.url.as_deref(), callback["expect"]["resultUrl"].as_str());
+}
