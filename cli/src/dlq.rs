@@ -158,6 +158,16 @@ fn age(age: TimeDelta) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::future::ready;
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+    use serde_json::json;
+    use shared::fake::FakeAws;
+    use shared::fake::fate::{Call, Fate, Fated, Happens};
+
     use super::*;
 
     const JOB: &str = "job_07070707070787078707070707070707";
@@ -207,6 +217,80 @@ mod tests {
         let test = letter(format!(r#"{{"eventId":"{EVENT}","attempt":0}}"#));
         assert_eq!(shown(&test, &which(Some(JOB), None)), None);
         assert!(shown(&test, &which(None, Some(EVENT))).is_some());
+    }
+
+    /// Bodies in the dead-letter queue that anybody may see, and all that were sent home.
+    fn where_letters_are(aws: &FakeAws) -> (Vec<String>, Vec<String>) {
+        let seen = aws.dead_letter_queue().take_in_order().unwrap_or_default();
+        let home = aws.delivery_queue().sent().into_iter().map(|sent| sent.body);
+        (seen.records.into_iter().filter_map(|it| it.body).collect(), home.collect())
+    }
+
+    async fn bury(aws: &FakeAws, bodies: &[&str]) {
+        let client = aws_sdk_sqs::Client::new(&aws.config());
+        for body in bodies {
+            let send = client.send_message().queue_url("https://sqs/dead-deliveries");
+            send.message_body(*body).send().await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn to_list_is_to_change_nothing() {
+        let aws = FakeAws::new(&[]);
+        let bodies: Vec<String> = (0..25).map(|_| ticket().body).collect();
+        bury(&aws, &bodies.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let lines = RefCell::<Vec<String>>::default();
+        let all = which(None, None);
+        list(&Queues::of(&aws), &all, |line| lines.borrow_mut().push(line)).await.unwrap();
+        assert_eq!(lines.borrow()[0], "25 messages in the dead-letter queue");
+        assert_eq!(lines.borrow()[1].lines().count(), 26);
+        assert_eq!(aws.dead_letter_queue().len(), 25);
+        assert_eq!(where_letters_are(&aws).0.len(), 10, "a handful can be taken at once");
+        assert_eq!(aws.delivery_queue().sent(), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tickets_go_home_by_the_quick_lane_and_the_rest_stays() {
+        let aws = FakeAws::new(&[]);
+        bury(&aws, &[&ticket().body, "{}"]).await;
+        let lines = RefCell::<Vec<String>>::default();
+        let all = which(None, None);
+        redrive(&Queues::of(&aws), &all, |line| lines.borrow_mut().push(line)).await.unwrap();
+        let quick =
+            format!(r#"{{"jobId":"{JOB}","eventId":"{EVENT}","attempt":3,"lane":"quick"}}"#);
+        assert_eq!(where_letters_are(&aws), (vec!["{}".to_owned()], vec![quick]));
+        let expected = [
+            format!("{JOB}  {EVENT}  attempt 4"),
+            "1 message sent back".to_owned(),
+            "1 message left: they are no tickets".to_owned(),
+        ];
+        assert_eq!(lines.into_inner(), expected);
+    }
+
+    /// Refuses one operation.
+    #[derive(Debug)]
+    struct Refuses(&'static str);
+
+    impl Fate for Refuses {
+        fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+            let refused = Happens::Refused(400, json!({"__type": "com.amazonaws.sqs#OverLimit"}));
+            let happens = if call.what == self.0 { refused } else { Happens::Answered };
+            ready(happens.into()).boxed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_interrupted_loses_nothing() {
+        for (operation, sent) in [("SendMessage", 0), ("DeleteMessage", 1)] {
+            let aws = FakeAws::new(&[]);
+            bury(&aws, &[&ticket().body]).await;
+            let refusing = aws.seen_by(Arc::new(Refuses(operation)));
+            let all = which(None, None);
+            redrive(&Queues::of(&refusing), &all, drop).await.unwrap_err();
+            assert_eq!(aws.delivery_queue().sent().len(), sent, "{operation}");
+            tokio::time::advance(std::time::Duration::from_secs(300)).await;
+            assert_eq!(where_letters_are(&aws).0, [ticket().body], "{operation}");
+        }
     }
 
     #[test]

@@ -66,6 +66,13 @@ const WAKES: Settings = Settings {
     retention: Duration::from_secs(3600),
 };
 
+/// Nothing dies twice.
+const DEAD_DELIVERIES: Settings = Settings {
+    visibility: Duration::from_secs(30),
+    most_receives: u32::MAX,
+    retention: Duration::from_secs(1_209_600),
+};
+
 /// AWS as a test sets it up. Clones are the same AWS.
 #[derive(Clone, Debug)]
 pub struct FakeAws {
@@ -80,6 +87,7 @@ struct State {
     table: Table,
     deliveries: Queue,
     slow_deliveries: Queue,
+    dead_deliveries: Queue,
     wakes: Queue,
     bus: bus::Bus,
     has_table: bool,
@@ -116,6 +124,7 @@ impl FakeAws {
             table: Table::default(),
             deliveries: Queue::new(DELIVERIES),
             slow_deliveries: Queue::new(DELIVERIES),
+            dead_deliveries: Queue::new(DEAD_DELIVERIES),
             wakes: Queue::new(WAKES),
             bus: bus::Bus::default(),
             has_table,
@@ -154,6 +163,13 @@ impl FakeAws {
     #[must_use]
     pub fn delivery_queue(&self) -> &Queue {
         &self.state.deliveries
+    }
+
+    /// A queue that is received from by callers, not by an event source: what `relay dlq`
+    /// looks into.
+    #[must_use]
+    pub fn dead_letter_queue(&self) -> &Queue {
+        &self.state.dead_deliveries
     }
 
     /// What is in the slow lane's delivery queue.
@@ -333,6 +349,9 @@ impl State {
                 Some("https://sqs/deliveries") => self.deliveries.answer(call.what, call.body),
                 Some("https://sqs/slow-deliveries") => {
                     self.slow_deliveries.answer(call.what, call.body)
+                }
+                Some("https://sqs/dead-deliveries") => {
+                    self.dead_deliveries.answer(call.what, call.body)
                 }
                 Some("https://sqs/wakes") => self.wakes.answer(call.what, call.body),
                 Some(_) | None => (400, json!({"__type": "com.amazonaws.sqs#QueueDoesNotExist"})),

@@ -57,6 +57,14 @@ impl Queues {
         Ok(Self { client, home, dead })
     }
 
+    /// The queues of a test.
+    #[cfg(test)]
+    pub(super) fn of(aws: &shared::fake::FakeAws) -> Self {
+        let client = Client::new(&aws.config());
+        let [home, dead] = ["deliveries", "dead-deliveries"].map(|it| format!("https://sqs/{it}"));
+        Self { client, home, dead }
+    }
+
     /// Sends a letter home with this body, and only then takes it out of the dead ones.
     pub(super) async fn send_home(&self, letter: &DeadLetter, body: &str) -> Result<()> {
         let send = self.client.send_message().queue_url(&self.home).message_body(body);

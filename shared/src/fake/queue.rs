@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::clock;
+
 /// The longest delay SQS takes, in seconds.
 const LONGEST_DELAY_S: u64 = 900;
 /// The most messages a receive or a batch has.
@@ -184,6 +186,11 @@ impl Queue {
         let sent = match operation {
             "SendMessage" => self.send(request),
             "SendMessageBatch" => self.send_batch(request),
+            "ReceiveMessage" => Ok(self.receive(request)),
+            "DeleteMessage" => {
+                self.of_receipt(request).map(|id| self.delete(&id)).map(|()| json!({}))
+            }
+            "ChangeMessageVisibility" => self.hide(request),
             other => Err(format!("the fake queue knows no {other}")),
         };
         match sent {
@@ -193,6 +200,50 @@ impl Queue {
                 (400, json!({"__type": kind, "message": problem}))
             }
         }
+    }
+
+    /// Up to ten messages, hidden for as long as is asked. Nobody waits here.
+    fn receive(&self, request: &Value) -> Value {
+        let event = self.take_in_order().unwrap_or_default();
+        let messages: Vec<Value> = event
+            .records
+            .into_iter()
+            .map(|record| {
+                let hold = request.get("VisibilityTimeout").cloned().unwrap_or_default();
+                let receipt =
+                    json!({"ReceiptHandle": record.message_id, "VisibilityTimeout": hold});
+                // It is there: it was taken a moment ago.
+                drop(self.hide(&receipt));
+                let sent_at = clock::true_now().timestamp_millis().to_string();
+                json!({
+                    "MessageId": record.message_id,
+                    "ReceiptHandle": record.message_id,
+                    "Body": record.body,
+                    "Attributes": {"SentTimestamp": sent_at},
+                })
+            })
+            .collect();
+        json!({"Messages": messages})
+    }
+
+    fn hide(&self, request: &Value) -> Result<Value, String> {
+        let id = self.of_receipt(request)?;
+        let seconds = request.get("VisibilityTimeout").and_then(Value::as_u64);
+        let hold = seconds.map_or(self.settings.visibility, Duration::from_secs);
+        let mut state = self.state();
+        for message in state.messages.iter_mut().filter(|it| format!("m-{}", it.id) == id) {
+            message.visible_at = Instant::now() + hold;
+        }
+        drop(state);
+        self.arrived.notify_waiters();
+        Ok(json!({}))
+    }
+
+    /// The id of the message that a receipt is for.
+    fn of_receipt(&self, request: &Value) -> Result<String, String> {
+        let receipt = request.get("ReceiptHandle").and_then(Value::as_str).unwrap_or_default();
+        let is_there = self.state().messages.iter().any(|it| format!("m-{}", it.id) == receipt);
+        if is_there { Ok(receipt.to_owned()) } else { Err("no such receipt".into()) }
     }
 
     fn send(&self, request: &Value) -> Result<Value, String> {
@@ -324,6 +375,22 @@ mod tests {
         queue.deliver_again("m-2", Duration::from_secs(1));
         queue.ready().await;
         assert_eq!(bodies(queue.take_in_order()), ["b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_is_hidden_for_as_long_as_its_receiver_asks() {
+        let queue = queue();
+        send(&queue, "a", 0);
+        let received = queue.answer("ReceiveMessage", &json!({"VisibilityTimeout": 100})).1;
+        let receipt = &received["Messages"][0]["ReceiptHandle"];
+        tokio::time::advance(Duration::from_secs(99)).await;
+        assert!(queue.take_in_order().is_none());
+        let seen = json!({"ReceiptHandle": receipt, "VisibilityTimeout": 0});
+        assert_eq!(queue.answer("ChangeMessageVisibility", &seen).0, 200);
+        assert_eq!(bodies(queue.take_in_order()), ["a"]);
+        assert_eq!(queue.answer("DeleteMessage", &json!({"ReceiptHandle": receipt})).0, 200);
+        assert_eq!(queue.answer("DeleteMessage", &json!({"ReceiptHandle": receipt})).0, 400);
+        assert!(queue.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
