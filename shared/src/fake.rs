@@ -12,7 +12,6 @@ pub mod queue;
 pub mod random;
 pub mod table;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,9 +26,8 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use chrono::TimeDelta;
 use domain::provider::Catalogue;
-use domain::provider::catalogue::{Adjustments, OwnSpec};
+use domain::provider::catalogue::OwnSpec;
 use serde_json::{Value, json};
-use url::Url;
 
 use crate::aws;
 use crate::bus::Bus;
@@ -204,7 +202,7 @@ impl FakeAws {
     /// The parameters.
     #[must_use]
     pub fn secrets(&self) -> Secrets {
-        Secrets::new(aws_sdk_ssm::Client::new(&self.config()), PREFIX)
+        Secrets::new(self.ssm(), PREFIX)
     }
 
     /// The provider specs among the parameters.
@@ -212,33 +210,33 @@ impl FakeAws {
     /// # Errors
     /// When the parameters cannot be reached.
     pub async fn user_specs(&self) -> Result<Vec<OwnSpec>, UserSpecsError> {
-        user_specs::load(&aws_sdk_ssm::Client::new(&self.config()), PREFIX).await
+        user_specs::load(&self.ssm(), PREFIX).await
     }
 
     /// The table as the functions see it.
     #[must_use]
     pub fn store(&self) -> Store {
-        Store::new(aws_sdk_dynamodb::Client::new(&self.config()), "table".into(), RETENTION)
+        Store::new(self.dynamodb(), "table".into(), RETENTION)
     }
 
     /// The bus as the functions see it.
     #[must_use]
     pub fn bus(&self) -> Bus {
-        Bus::new(aws_sdk_eventbridge::Client::new(&self.config()), "bus".into())
+        Bus::new(self.eventbridge(), "bus".into())
     }
 
     /// The delivery queues as `deliver` sees them.
     #[must_use]
     pub fn deliveries(&self) -> DeliveryQueue {
         let queue = "https://sqs/deliveries".into();
-        DeliveryQueue::new(aws_sdk_sqs::Client::new(&self.config()), queue)
+        DeliveryQueue::new(self.sqs(), queue)
             .with_slow_lane("https://sqs/slow-deliveries".into())
     }
 
     /// The wake queue as the functions see it.
     #[must_use]
     pub fn wakes(&self) -> WakeQueue {
-        WakeQueue::new(aws_sdk_sqs::Client::new(&self.config()), "https://sqs/wakes".into())
+        WakeQueue::new(self.sqs(), "https://sqs/wakes".into())
     }
 
     /// Table, bus and delivery queue, and the shipped providers, which are the real ones: a
@@ -259,17 +257,15 @@ impl FakeAws {
         Ok(self.tracker_of(providers))
     }
 
-    /// The same, with the shipped providers on a network of the test's, at these base URLs.
+    /// The same, with these providers on a network of the test's.
     ///
     /// # Errors
-    /// When a base URL is none, or that of no provider.
+    /// When TLS cannot be set up.
     pub fn tracker_on(
         &self,
         network: Arc<dyn Dial>,
-        base_urls: BTreeMap<String, Url>,
+        catalogue: Catalogue,
     ) -> Result<Tracker, SetupError> {
-        let adjustments = Adjustments { base_urls, ..Adjustments::default() };
-        let catalogue = Catalogue::load(&adjustments)?;
         let secrets = Arc::new(self.secrets());
         let http = ProviderHttp::through(network)?;
         Ok(self.tracker_of(Providers::new(catalogue, http, secrets)))
@@ -281,11 +277,38 @@ impl FakeAws {
         Tracker { store, providers, bus, deliveries, laws }
     }
 
-    /// The configuration of any other client.
+    // Nothing is signed: nobody here would look at it, and it takes a fifth of a test's time.
+    fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        let config = aws_sdk_dynamodb::config::Builder::from(&self.unsigned());
+        aws_sdk_dynamodb::Client::from_conf(config.allow_no_auth().build())
+    }
+
+    fn sqs(&self) -> aws_sdk_sqs::Client {
+        let config = aws_sdk_sqs::config::Builder::from(&self.unsigned());
+        aws_sdk_sqs::Client::from_conf(config.allow_no_auth().build())
+    }
+
+    fn eventbridge(&self) -> aws_sdk_eventbridge::Client {
+        let config = aws_sdk_eventbridge::config::Builder::from(&self.unsigned());
+        aws_sdk_eventbridge::Client::from_conf(config.allow_no_auth().build())
+    }
+
+    fn ssm(&self) -> aws_sdk_ssm::Client {
+        let config = aws_sdk_ssm::config::Builder::from(&self.unsigned());
+        aws_sdk_ssm::Client::from_conf(config.allow_no_auth().build())
+    }
+
+    fn unsigned(&self) -> SdkConfig {
+        let mut config = self.config().into_builder();
+        config.set_credentials_provider(None);
+        config.build()
+    }
+
+    /// The configuration of any other client, which signs its calls.
     #[must_use]
     pub fn config(&self) -> SdkConfig {
-        let connector = SharedHttpConnector::new(self.clone());
         let credentials = Credentials::new("test", "test", None, None, "test");
+        let connector = SharedHttpConnector::new(self.clone());
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new("us-east-1"))

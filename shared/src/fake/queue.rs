@@ -54,6 +54,7 @@ struct Message {
     visible_at: Instant,
     expires_at: Instant,
     receives: u32,
+    is_copy: bool,
 }
 
 /// What was sent to a queue.
@@ -104,11 +105,12 @@ impl Queue {
     }
 
     /// Makes a second copy of a message that was taken, to be seen after `delay`: SQS
-    /// delivers at least once.
+    /// delivers at least once. A copy is not copied again.
     pub fn deliver_again(&self, message_id: &str, delay: Duration) {
         let mut state = self.state();
         let found = state.messages.iter().find(|it| format!("m-{}", it.id) == message_id);
-        if let Some(mut copy) = found.cloned() {
+        if let Some(mut copy) = found.filter(|it| !it.is_copy).cloned() {
+            copy.is_copy = true;
             state.ids += 1;
             copy.id = state.ids;
             copy.visible_at = Instant::now() + delay;
@@ -296,6 +298,7 @@ impl State {
             visible_at,
             expires_at,
             receives: 0,
+            is_copy: false,
         });
         self.ids
     }
