@@ -229,8 +229,7 @@ impl FakeAws {
     #[must_use]
     pub fn deliveries(&self) -> DeliveryQueue {
         let queue = "https://sqs/deliveries".into();
-        DeliveryQueue::new(self.sqs(), queue)
-            .with_slow_lane("https://sqs/slow-deliveries".into())
+        DeliveryQueue::new(self.sqs(), queue).with_slow_lane("https://sqs/slow-deliveries".into())
     }
 
     /// The wake queue as the functions see it.

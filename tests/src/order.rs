@@ -58,7 +58,8 @@ impl Provider {
     }
 
     /// A small render of its kind, with `mark` in it.
-    fn payload(self, mark: &str) -> Value {
+    #[must_use]
+    pub fn payload(self, mark: &str) -> Value {
         match self {
             Self::Zvid => json!({
                 "name": mark,

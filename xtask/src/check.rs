@@ -24,6 +24,9 @@ const RECEIVERS: &str = "receivers";
 /// The test among them that takes too long for every change: `cargo xtask load`.
 pub(crate) const LOAD: &str = "load";
 
+/// The one of them that brings its own: the bundle in one process, in virtual time.
+const BUNDLE: &str = "bundle";
+
 /// The test that prints what is proved of each provider; its output is shown.
 const CONFORMANCE: &str = "conformance";
 
@@ -41,6 +44,8 @@ pub(crate) fn run(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
 
 fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> Result<()> {
     let cargo = |arguments: &[&str]| process::run(workspace.cargo().args(arguments), interrupt);
+    let shown =
+        |test| cargo(&["test", "--workspace", "--locked", "--test", test, "--", "--nocapture"]);
     report.step("format", || cargo(&["fmt", "--all", "--check"]))?;
     report.step("clippy", || {
         cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])
@@ -57,8 +62,7 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
     // compile most dependencies once more.
     let tests = integration_tests(workspace, interrupt)?;
     report.step("unit tests", || {
-        let alone =
-            tests.iter().filter(|test| test.package != END_TO_END && test.name != CONFORMANCE);
+        let alone = tests.iter().filter(|test| !test.needs_stack() && !test.is_shown());
         process::run(
             workspace
                 .cargo()
@@ -67,9 +71,8 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
             interrupt,
         )
     })?;
-    report.step("conformance", || {
-        cargo(&["test", "--workspace", "--locked", "--test", CONFORMANCE, "--", "--nocapture"])
-    })?;
+    report.step("conformance", || shown(CONFORMANCE))?;
+    report.step("crash points", || shown(BUNDLE))?;
     report.step("oracles", || {
         cargo(&[
             "test",
@@ -88,9 +91,8 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
     })?;
     report.step("end to end", || {
         let others = [RECEIVERS, LOAD];
-        let on_stack = tests
-            .iter()
-            .filter(|test| test.package == END_TO_END && !others.contains(&test.name.as_str()));
+        let on_stack =
+            tests.iter().filter(|test| test.needs_stack() && !others.contains(&test.name.as_str()));
         process::run(
             workspace
                 .cargo()
@@ -131,6 +133,17 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
 struct IntegrationTest {
     package: String,
     name: String,
+}
+
+impl IntegrationTest {
+    fn needs_stack(&self) -> bool {
+        self.package == END_TO_END && self.name != BUNDLE
+    }
+
+    /// Whether it is a step of its own, whose figures are shown.
+    fn is_shown(&self) -> bool {
+        [CONFORMANCE, BUNDLE].contains(&&*self.name)
+    }
 }
 
 fn integration_tests(workspace: &Workspace, interrupt: &Interrupt) -> Result<Vec<IntegrationTest>> {

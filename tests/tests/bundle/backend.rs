@@ -1,0 +1,166 @@
+//! The customer's backend: it orders renders, and asks again until it has an answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use domain::id::JobId;
+use http::header::{AUTHORIZATION, RETRY_AFTER};
+use http::{Method, Request};
+use serde_json::{Value, json};
+use tests::Provider;
+
+use crate::bundle::{API_KEY, Bundle};
+use crate::front::Seen;
+use crate::functions::PUBLIC_URL;
+use crate::receivers;
+
+/// How long a backend goes on asking.
+const MOST_TRIES: usize = 60;
+
+/// A job to order.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    /// What tells it from all other orders: its source record's id, its receiver's name, and
+    /// part of its payload.
+    pub(crate) mark: String,
+    pub(crate) provider: Provider,
+    pub(crate) body: Value,
+    /// None when every try is a request of its own.
+    pub(crate) key: Option<String>,
+}
+
+impl Order {
+    /// An order with its mark as its idempotency key, and a receiver of its own.
+    pub(crate) fn new(provider: Provider, mark: &str) -> Self {
+        let body = json!({
+            "provider": provider.name(),
+            "payload": provider.payload(mark),
+            "sourceRecordId": mark,
+            "metadata": {"shop": "berlin"},
+            "callbackUrl": receivers::url(mark),
+        });
+        Self { mark: mark.to_owned(), provider, body, key: Some(mark.to_owned()) }
+    }
+
+    /// The same order with one member more, or another value for it.
+    pub(crate) fn with(mut self, member: &str, value: Value) -> Self {
+        self.body[member] = value;
+        self
+    }
+
+    /// The same order with one member less.
+    pub(crate) fn without(mut self, member: &str) -> Self {
+        self.body.as_object_mut().unwrap().remove(member);
+        self
+    }
+}
+
+/// An order, and what came of placing it.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    pub(crate) order: Order,
+    pub(crate) job: Result<JobId, u16>,
+}
+
+impl Bundle {
+    /// Places an order, again and again until it is taken or refused.
+    pub(crate) async fn place(self: &Arc<Self>, order: &Order) -> Option<JobId> {
+        let mut last = 0;
+        for _ in 0..MOST_TRIES {
+            let key = order.key.as_deref();
+            let seen = self.ask(Method::POST, "/v1/jobs", key, &order.body).await;
+            last = seen.status;
+            if seen.status == 202 {
+                let id = seen.body.get("jobId").and_then(Value::as_str).unwrap_or_default();
+                let id = JobId::parse(id).expect("202 names the job");
+                if self.aws.table().item(&format!("job#{id}"), "job").is_none() {
+                    self.watch.violation(format!("invariant 3: 202 before job {id} is stored"));
+                }
+                self.placed
+                    .lock()
+                    .unwrap()
+                    .push(Placed { order: order.clone(), job: Ok(id.clone()) });
+                return Some(id);
+            }
+            if seen.status < 500 {
+                break;
+            }
+            tokio::time::sleep(self.wait(&seen)).await;
+        }
+        self.placed.lock().unwrap().push(Placed { order: order.clone(), job: Err(last) });
+        None
+    }
+
+    /// Calls the API until it answers something else than that it cannot, as an operator's
+    /// script does; that has to be among `expected`.
+    pub(crate) async fn insist(
+        self: &Arc<Self>,
+        method: Method,
+        path: &str,
+        body: &Value,
+        expected: &[u16],
+    ) {
+        for _ in 0..MOST_TRIES {
+            let seen = self.ask(method.clone(), path, None, body).await;
+            let code = seen.body.get("code").and_then(Value::as_str).unwrap_or_default();
+            if seen.status < 500 && code != "change_in_progress" {
+                if !expected.contains(&seen.status) {
+                    let (status, body) = (seen.status, seen.body);
+                    self.watch.violation(format!("{method} {path} is answered {status}: {body}"));
+                }
+                return;
+            }
+            tokio::time::sleep(self.wait(&seen)).await;
+        }
+        self.watch.violation(format!("{method} {path} is never answered"));
+    }
+
+    /// Calls the API once, or twice at once when everything comes twice.
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        body: &Value,
+    ) -> Seen {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{PUBLIC_URL}{path}"))
+            .header(AUTHORIZATION, format!("Bearer {API_KEY}"));
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let request = request.body(Bytes::from(body.to_string())).unwrap();
+        let seen = match self.everything_comes_twice() {
+            true => {
+                let (first, second) = tokio::join!(self.call(request.clone()), self.call(request));
+                self.learn_secret(&first);
+                self.learn_secret(&second);
+                if first.status < 300 { first } else { second }
+            }
+            false => self.call(request).await,
+        };
+        self.learn_secret(&seen);
+        seen
+    }
+
+    /// A secret that the API shows is one that its owner's receivers know from now on.
+    fn learn_secret(&self, seen: &Seen) {
+        if let Some(secret) = seen.body.get("secret").and_then(Value::as_str) {
+            self.receivers.learn(secret);
+            self.watch.keep_secret(secret);
+        }
+    }
+
+    /// How long the API asks to be left alone. When it says that it is unavailable it says
+    /// when to come back.
+    fn wait(&self, seen: &Seen) -> Duration {
+        let named = seen.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let seconds = named.and_then(|text| text.parse().ok());
+        if seconds.is_none() && seen.body.get("code").is_some() {
+            self.watch.violation(format!("a {} without Retry-After: {}", seen.status, seen.body));
+        }
+        Duration::from_secs(seconds.unwrap_or(5))
+    }
+}

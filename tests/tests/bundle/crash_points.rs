@@ -1,0 +1,179 @@
+//! Every call of every invocation of every story is where something goes wrong, once. Then the
+//! bundle goes on as it would on AWS until everything is quiet, and is judged.
+//!
+//! First a story is run as it is, which shows its invocations and their calls. Then it is run
+//! anew for each call and each thing that can befall it there. Runs are alike up to that call,
+//! because nothing in them depends on anything but their seed.
+//!
+//! A process that ends before a call leaves the same behind as one that ends after the call
+//! before it, unless calls overlap; so that is run once. The same holds for being overtaken.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::bundle::{Bundle, Settings};
+use crate::invocation::{Fault, Made, Planned};
+use crate::stories::{STORIES, Story};
+
+/// Something that goes wrong in a story.
+#[derive(Clone, Debug)]
+struct Mishap {
+    story: &'static Story,
+    invocation: usize,
+    planned: Planned,
+    /// What it befalls, to name it.
+    at: String,
+    /// The calls of the invocation up to there.
+    before: Vec<Made>,
+}
+
+/// Runs a story, with what goes wrong in it.
+fn run(story: &Story, fault: Option<(usize, Planned)>, twice: bool) -> Arc<Bundle> {
+    let settings = Settings { fault, twice, ..Settings::default() };
+    Bundle::run(settings, async |bundle| (story.tell)(Arc::clone(bundle)).await)
+}
+
+/// Everything that can go wrong in a story, once each.
+fn mishaps(story: &'static Story, faults: &[Fault]) -> (usize, Vec<Mishap>) {
+    let bundle = run(story, None, false);
+    let mut points = 0;
+    let mut mishaps = Vec::new();
+    let mut idle = BTreeSet::new();
+    for invocation in bundle.invocations() {
+        let calls = invocation.calls();
+        // A tick that finds nothing to do is like any other: the first stands for all.
+        let labels: Vec<String> = calls.iter().map(|call| call.label.clone()).collect();
+        if invocation.is_tick && invocation.only_read() && !idle.insert(labels) {
+            continue;
+        }
+        points += calls.len();
+        for (number, call) in calls.iter().enumerate() {
+            let like_the_one_before = number > 0 && call.alone;
+            let faults = faults.iter().copied().filter(|fault| fault.befalls(call));
+            for fault in faults.filter(|fault| !(like_the_one_before && fault.is_before())) {
+                mishaps.push(Mishap {
+                    story,
+                    invocation: invocation.number,
+                    planned: Planned { call: number, fault },
+                    at: format!("{:?} {} {}", invocation.function, invocation.number, call.label),
+                    before: calls.iter().take(number + 1).cloned().collect(),
+                });
+            }
+        }
+    }
+    (points, mishaps)
+}
+
+/// What a mishap led to that may not be; none when all is well.
+fn outcome(mishap: &Mishap) -> Option<String> {
+    let bundle = run(mishap.story, Some((mishap.invocation, mishap.planned)), false);
+    let mut violations = bundle.watch.violations();
+    let calls = bundle.invocations().get(mishap.invocation).map(|it| it.calls());
+    if !calls.is_some_and(|calls| calls.starts_with(&mishap.before)) {
+        violations.push("the run was another one before anything went wrong".into());
+    }
+    if violations.is_empty() {
+        return None;
+    }
+    if let Ok(path) = std::env::var("CRASH_LOG") {
+        std::fs::write(path, bundle.watch.log().text()).unwrap();
+    }
+    let mut report =
+        format!("{}, {:?} at {}:\n", mishap.story.name, mishap.planned.fault, mishap.at);
+    for violation in violations {
+        writeln!(report, "  {violation}").unwrap();
+    }
+    Some(report)
+}
+
+/// Does `work` for every item, on as many threads as there are processors; what came of it, in
+/// the order of the items.
+fn on_all_processors<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let threads = thread::available_parallelism().map_or(1, Into::into);
+    let mut done: Vec<(usize, R)> = thread::scope(|scope| {
+        let worker = || {
+            let mut done = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(item) = items.get(number) else { return done };
+                done.push((number, work(item)));
+            }
+        };
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// The stories whose name has `CRASH_STORY` in it.
+fn stories() -> Vec<&'static Story> {
+    let wanted = std::env::var("CRASH_STORY").unwrap_or_default();
+    STORIES.iter().filter(|story| story.name.contains(&wanted)).collect()
+}
+
+#[test]
+fn every_story_ends_well_when_nothing_goes_wrong() {
+    for story in stories() {
+        let bundle = run(story, None, false);
+        let log = bundle.watch.log().text();
+        assert_eq!(bundle.watch.violations(), [""; 0], "{}\n{log}", story.name);
+    }
+}
+
+#[test]
+fn every_story_ends_well_when_everything_comes_twice() {
+    for story in stories() {
+        let bundle = run(story, None, true);
+        let log = bundle.watch.log().text();
+        assert_eq!(bundle.watch.violations(), [""; 0], "{}\n{log}", story.name);
+    }
+}
+
+/// The faults that are named in `CRASH_FAULTS`, or those without which nothing is a crash.
+fn faults() -> Vec<Fault> {
+    match std::env::var("CRASH_FAULTS") {
+        Err(_) => vec![Fault::DiesBefore, Fault::DiesAfter],
+        Ok(names) => {
+            Fault::ALL.into_iter().filter(|it| names.contains(&format!("{it:?}"))).collect()
+        }
+    }
+}
+
+#[test]
+fn every_story_ends_well_whatever_goes_wrong_wherever() {
+    let (stories, faults) = (stories(), faults());
+    let found = on_all_processors(&stories, |story| mishaps(story, &faults));
+    let all: Vec<&Mishap> = found.iter().flat_map(|(_, mishaps)| mishaps).collect();
+    let failed = on_all_processors(&all, |mishap| outcome(mishap));
+    let failed: Vec<(&Mishap, String)> =
+        all.iter().copied().zip(failed).filter_map(|(it, failed)| Some((it, failed?))).collect();
+    println!("\n{:<36} calls{}  violations", "story", heading(&faults));
+    for (story, (points, mishaps)) in stories.iter().zip(&found) {
+        let failed = failed.iter().filter(|(mishap, _)| mishap.story.name == story.name).count();
+        println!(
+            "{:<36} {points:>5}{}  {failed:>10}",
+            story.name,
+            counts(&faults, &mishaps.iter().collect::<Vec<_>>())
+        );
+    }
+    let points: usize = found.iter().map(|(points, _)| points).sum();
+    let every = counts(&faults, &all);
+    println!("{:<36} {points:>5}{every}  {:>10}", "all", failed.len());
+    let failed: Vec<&str> = failed.iter().map(|(_, report)| report.as_str()).collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+fn heading(faults: &[Fault]) -> String {
+    faults.iter().map(|fault| format!(" {:>15}", format!("{fault:?}"))).collect()
+}
+
+/// How many of the mishaps are of each kind.
+fn counts(faults: &[Fault], mishaps: &[&Mishap]) -> String {
+    let of = |fault| mishaps.iter().filter(|mishap| mishap.planned.fault == fault).count();
+    faults.iter().map(|fault| format!(" {:>15}", of(*fault))).collect()
+}

@@ -1,0 +1,148 @@
+//! What stands between the network and the functions: API Gateway. A function that dies is a
+//! 500 to whoever called, and one that takes too long a 503.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
+use aws_lambda_events::encodings::Body;
+use bytes::Bytes;
+use domain::id::ProviderName;
+use domain::job::State;
+use domain::provider::spec::webhook::WebhookKind;
+use http::{HeaderMap, Method, Request};
+use serde_json::Value;
+use shared::fake::clock;
+
+use crate::bundle::Bundle;
+use crate::functions::{Answer, Event, Function};
+use crate::invocation::Ended;
+use crate::watch::text;
+
+/// When API Gateway gives up on a function.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a caller sees.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Seen {
+    fn of_gateway(status: u16) -> Self {
+        Self { status, headers: HeaderMap::new(), body: Value::Null }
+    }
+}
+
+/// The routes of the template: method, path and whose they are.
+fn routes() -> &'static [(String, String, Function)] {
+    static ROUTES: OnceLock<Vec<(String, String, Function)>> = OnceLock::new();
+    ROUTES.get_or_init(|| {
+        let mut lines = include_str!("../../../template.yaml").lines().map(str::trim);
+        let mut routes = Vec::new();
+        while let Some(line) = lines.next() {
+            let Some((method, path)) =
+                line.strip_prefix("RouteKey: ").and_then(|key| key.split_once(' '))
+            else {
+                continue;
+            };
+            let target = lines.next().unwrap_or_default();
+            let function = match target.strip_prefix("Target: !Sub integrations/${") {
+                Some("SubmitIntegration}") => Function::Submit,
+                Some("WebhookIntegration}") => Function::Webhook,
+                Some("JobsIntegration}") => Function::Jobs,
+                _ => panic!("{line}: {target}"),
+            };
+            routes.push((method.to_owned(), path.to_owned(), function));
+        }
+        routes
+    })
+}
+
+/// The route of a request, with what its path names.
+fn route(method: &Method, path: &str) -> Option<(String, Function, HashMap<String, String>)> {
+    routes().iter().find_map(|(wanted, pattern, function)| {
+        let parts: Vec<&str> = path.split('/').collect();
+        let names: Vec<&str> = pattern.split('/').collect();
+        if method.as_str() != *wanted || parts.len() != names.len() {
+            return None;
+        }
+        let mut named = HashMap::new();
+        for (part, name) in parts.into_iter().zip(names) {
+            match name.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+                Some(name) => drop(named.insert(name.to_owned(), part.to_owned())),
+                None if part == name => {}
+                None => return None,
+            }
+        }
+        Some((format!("{wanted} {pattern}"), *function, named))
+    })
+}
+
+impl Bundle {
+    /// Calls the API.
+    pub(crate) async fn call(self: &Arc<Self>, request: Request<Bytes>) -> Seen {
+        let Some((key, function, named)) = route(request.method(), request.uri().path()) else {
+            return Seen::of_gateway(404);
+        };
+        let mut event = ApiGatewayV2httpRequest::default();
+        event.route_key = Some(key);
+        event.headers = request.headers().clone();
+        event.path_parameters = named;
+        let query =
+            url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
+        event.query_string_parameters =
+            query.into_owned().collect::<HashMap<String, String>>().into();
+        event.body = Some(String::from_utf8_lossy(request.body()).into_owned());
+        let event = Event::Http(Box::new(event));
+        // The function goes on when the gateway has given up.
+        match tokio::time::timeout(PATIENCE, self.invoke(function, event)).await {
+            Ok(Ok(Ended::Answered(Answer::Http(answer)))) => {
+                let body = match answer.body {
+                    Some(Body::Text(text)) => text,
+                    Some(_) | None => String::new(),
+                };
+                self.watch.seen(&body, "an answer");
+                Seen {
+                    status: u16::try_from(answer.status_code).unwrap_or(0),
+                    headers: answer.headers,
+                    body: serde_json::from_str(&body).unwrap_or_default(),
+                }
+            }
+            Ok(Ok(_) | Err(_)) => Seen::of_gateway(500),
+            Err(_) => Seen::of_gateway(503),
+        }
+    }
+
+    /// A provider calls back; answers the status that it sees.
+    pub(crate) async fn called_back(self: &Arc<Self>, request: Request<Bytes>) -> u16 {
+        let (path, body) = (request.uri().path().to_owned(), request.body().clone());
+        let seen = self.call(request).await;
+        if (200..300).contains(&seen.status) {
+            self.judge_taken(&path, &body);
+        }
+        seen.status
+    }
+
+    /// A provider was told that its callback was taken, and will not call again: what it said
+    /// is stored by now.
+    fn judge_taken(&self, path: &str, body: &[u8]) {
+        let mut parts = path.split('/').skip(3);
+        let provider = parts.next().and_then(|name| ProviderName::parse(name).ok());
+        let provider = provider.and_then(|name| self.parameters.catalogue.get(&name)).unwrap();
+        let callback = provider.spec.read_callback(body, clock::true_now()).unwrap();
+        let job = parts.next().map(str::to_owned).or(callback.job_id.map(|id| id.to_string()));
+        let Some(job) = job.filter(|_| callback.kind == WebhookKind::Ended) else { return };
+        let Some(job) = self.aws.table().item(&format!("job#{job}"), "job") else { return };
+        let ours = callback.render_job_id.is_none_or(|id| id.as_str() == text(&job, "render"));
+        let state = State::from_name(text(&job, "state")).unwrap();
+        if ours && !state.has_ended() {
+            let state = state.name();
+            self.watch
+                .violation(format!("invariant 3: a callback of an end is taken, the job {state}"));
+        }
+    }
+}

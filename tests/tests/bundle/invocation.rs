@@ -1,0 +1,310 @@
+//! One invocation of a function: the calls it makes, and what befalls it on the way.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+use shared::fake::bus::not_taken;
+use shared::fake::fate::{Call, Fate, Fated, Happens};
+use tokio::sync::Notify;
+
+use crate::bundle::Bundle;
+use crate::functions::{Answer, Function};
+use crate::watch::Watch;
+
+/// What befalls an invocation at one of its calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It ends before the call is made.
+    DiesBefore,
+    /// It ends when the call was made, before it hears of it.
+    DiesAfter,
+    /// The call cannot be made, however often it is tried.
+    Lost,
+    /// The call is made, and neither its answer nor that of a repeat arrives.
+    Unanswered,
+    /// AWS answers that it is too busy, however often it is asked.
+    Busy,
+    /// The call is made twice.
+    Twice,
+    /// A second copy of the invocation runs to its end before the call is made.
+    OvertakenBefore,
+    /// A second copy runs to its end when the call was made, before its answer is seen.
+    OvertakenAfter,
+}
+
+impl Fault {
+    /// All of them.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::DiesBefore,
+        Self::DiesAfter,
+        Self::Lost,
+        Self::Unanswered,
+        Self::Busy,
+        Self::Twice,
+        Self::OvertakenBefore,
+        Self::OvertakenAfter,
+    ];
+
+    /// Whether it is the same as another one after the call before.
+    pub(crate) fn is_before(self) -> bool {
+        matches!(self, Self::DiesBefore | Self::OvertakenBefore)
+    }
+
+    /// Whether it can happen to a call: only AWS says that it is busy, and nobody repeats a
+    /// request to render. To read twice, or to read and not hear of it, is as good as not to
+    /// read at all.
+    pub(crate) fn befalls(self, call: &Made) -> bool {
+        match self {
+            Self::Busy => call.to_aws,
+            Self::Twice => call.to_aws && !call.reads,
+            Self::Unanswered => !call.reads,
+            Self::DiesBefore
+            | Self::DiesAfter
+            | Self::Lost
+            | Self::OvertakenBefore
+            | Self::OvertakenAfter => true,
+        }
+    }
+}
+
+/// How an invocation ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    Answered(Answer),
+    /// The function says that it failed.
+    Failed,
+    /// Nobody heard of it again.
+    Died,
+}
+
+/// A fault at call number `call` (from 0).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Planned {
+    pub(crate) call: usize,
+    pub(crate) fault: Fault,
+}
+
+/// A call that an invocation made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Made {
+    /// Where to, what, and about which kind of item.
+    pub(crate) label: String,
+    pub(crate) to_aws: bool,
+    /// Whether it changes nothing anywhere.
+    pub(crate) reads: bool,
+    /// Whether all calls before it were over when it was made.
+    pub(crate) alone: bool,
+}
+
+/// One invocation.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    /// In the order in which they begin, from 0.
+    pub(crate) number: usize,
+    pub(crate) function: Function,
+    /// Whether the schedule called.
+    pub(crate) is_tick: bool,
+    planned: Option<Planned>,
+    calls: Mutex<Vec<Made>>,
+    /// How many of them are not over yet.
+    under_way: Mutex<usize>,
+    /// A call that does not get through any more, and why.
+    broken: Mutex<Option<(String, Fault)>>,
+    died: Notify,
+    /// Whether a copy is to run, and whether it has.
+    pub(crate) reached: Notify,
+    pub(crate) released: Notify,
+}
+
+impl Invocation {
+    pub(crate) fn new(
+        number: usize,
+        function: Function,
+        is_tick: bool,
+        planned: Option<Planned>,
+    ) -> Self {
+        Self {
+            number,
+            function,
+            is_tick,
+            planned,
+            calls: Mutex::default(),
+            under_way: Mutex::default(),
+            broken: Mutex::default(),
+            died: Notify::new(),
+            reached: Notify::new(),
+            released: Notify::new(),
+        }
+    }
+
+    /// The calls so far, in their order.
+    pub(crate) fn calls(&self) -> Vec<Made> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    /// Whether it did nothing that anybody could notice.
+    pub(crate) fn only_read(&self) -> bool {
+        self.calls.lock().unwrap().iter().all(|call| call.reads)
+    }
+
+    pub(crate) fn is_overtaken(&self) -> bool {
+        let overtaken = [Fault::OvertakenBefore, Fault::OvertakenAfter];
+        self.planned.is_some_and(|planned| overtaken.contains(&planned.fault))
+    }
+
+    /// Waits until it dies, which few do.
+    pub(crate) async fn death(&self) {
+        self.died.notified().await;
+    }
+
+    async fn die<T>(&self) -> T {
+        self.died.notify_one();
+        std::future::pending().await
+    }
+
+    async fn overtaken(&self) {
+        self.reached.notify_one();
+        self.released.notified().await;
+    }
+
+    async fn of(self: Arc<Self>, call: &Call<'_>) -> Fated {
+        let Fated { happens, then } = Arc::clone(&self).decide(call).await;
+        let then = async move {
+            then.await;
+            *self.under_way.lock().unwrap() -= 1;
+        };
+        Fated { happens, then: then.boxed() }
+    }
+
+    fn begin(&self, call: &Call<'_>) -> (usize, Made) {
+        let mut under_way = self.under_way.lock().unwrap();
+        let made = Made { alone: *under_way == 0, ..describe(call) };
+        *under_way += 1;
+        let mut calls = self.calls.lock().unwrap();
+        calls.push(made.clone());
+        (calls.len() - 1, made)
+    }
+
+    async fn decide(self: Arc<Self>, call: &Call<'_>) -> Fated {
+        let (number, made) = self.begin(call);
+        tokio::time::sleep(latency(&made)).await;
+        let identity = format!("{} {}", made.label, call.body);
+        let broken = self.broken.lock().unwrap().clone();
+        if let Some((_, fault)) = broken.filter(|(broken, _)| *broken == identity) {
+            return match fault {
+                Fault::Busy => busy(call),
+                _ => Happens::Lost,
+            }
+            .into();
+        }
+        let fault = self.planned.filter(|planned| planned.call == number);
+        let Some(Planned { fault, .. }) = fault else { return Happens::Answered.into() };
+        let breaks = || *self.broken.lock().unwrap() = Some((identity.clone(), fault));
+        match fault {
+            Fault::DiesBefore => self.die().await,
+            Fault::DiesAfter => {
+                let me = Arc::clone(&self);
+                let then = async move { me.die().await }.boxed();
+                Fated { happens: Happens::Answered, then }
+            }
+            Fault::Lost => {
+                breaks();
+                Happens::Lost.into()
+            }
+            Fault::Unanswered => {
+                breaks();
+                Happens::Unanswered.into()
+            }
+            Fault::Busy => {
+                breaks();
+                busy(call).into()
+            }
+            Fault::Twice => Happens::Twice.into(),
+            Fault::OvertakenBefore => {
+                self.overtaken().await;
+                Happens::Answered.into()
+            }
+            Fault::OvertakenAfter => {
+                let me = Arc::clone(&self);
+                let then = async move { me.overtaken().await }.boxed();
+                Fated { happens: Happens::Answered, then }
+            }
+        }
+    }
+}
+
+/// What a busy AWS answers. The bus answers 200, and says inside that it took nothing.
+fn busy(call: &Call<'_>) -> Happens {
+    let (status, body) = match call.to {
+        "events" => not_taken(),
+        "dynamodb" => {
+            let kind = "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException";
+            (400, json!({"__type": kind}))
+        }
+        _ => (400, json!({"__type": "ThrottlingException"})),
+    };
+    Happens::Refused(status, body)
+}
+
+fn describe(call: &Call<'_>) -> Made {
+    let to_aws = matches!(call.to, "dynamodb" | "sqs" | "events" | "ssm");
+    let item = ["/Item/sk/S", "/Key/sk/S", "/IndexName", "/Entries/0/DetailType", "/Name"];
+    let about = item.iter().find_map(|at| call.body.pointer(at)).and_then(Value::as_str);
+    // A delivery's key ends in an id, which says nothing here.
+    let about = about.unwrap_or_default().split('#').next().unwrap_or_default();
+    let label = format!("{} {} {about}", call.to, call.what).trim_end().to_owned();
+    let reading = ["Get", "BatchGet", "Query", "Scan"];
+    let reads = match to_aws {
+        true => reading.iter().any(|word| call.what.starts_with(word)),
+        // A question to a provider.
+        false => call.what.starts_with("GET "),
+    };
+    Made { label, to_aws, reads, alone: false }
+}
+
+/// So that time passes while a function works.
+fn latency(call: &Made) -> Duration {
+    Duration::from_millis(if call.to_aws { 5 } else { 40 })
+}
+
+/// The process that an instance of a function runs in: its calls are those of whatever
+/// invocation it is at.
+pub(crate) struct Process {
+    current: Mutex<Option<Arc<Invocation>>>,
+    watch: Arc<Watch>,
+}
+
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Process").field(&self.current).finish()
+    }
+}
+
+impl Process {
+    pub(crate) fn new(bundle: &Bundle) -> Self {
+        Self { current: Mutex::default(), watch: Arc::clone(&bundle.watch) }
+    }
+
+    pub(crate) fn begin(&self, invocation: &Arc<Invocation>) {
+        *self.current.lock().unwrap() = Some(Arc::clone(invocation));
+    }
+}
+
+impl Fate for Process {
+    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+        let invocation = self.current.lock().unwrap().clone();
+        let invocation = invocation.expect("a function calls only when it is called");
+        async move {
+            let fated = invocation.of(call).await;
+            if call.to == "events" && !matches!(fated.happens, Happens::Lost | Happens::Refused(..))
+            {
+                self.watch.told(call.body);
+            }
+            fated
+        }
+        .boxed()
+    }
+}

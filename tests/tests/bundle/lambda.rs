@@ -1,0 +1,81 @@
+//! Who calls the functions that nobody calls over HTTP: the schedule, and Lambda's pollers of
+//! the two queues.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lambda_events::sqs::SqsEvent;
+use shared::fake::queue::Queue;
+
+use crate::bundle::Bundle;
+use crate::functions::{Answer, Event, Function};
+use crate::invocation::Ended;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A queue of the template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Deliveries,
+    SlowDeliveries,
+    Wakes,
+}
+
+impl Source {
+    fn function(self) -> Function {
+        match self {
+            Self::Deliveries | Self::SlowDeliveries => Function::Deliver,
+            Self::Wakes => Function::Poller,
+        }
+    }
+
+    pub(crate) fn queue(self, bundle: &Bundle) -> &Queue {
+        match self {
+            Self::Deliveries => bundle.aws.delivery_queue(),
+            Self::SlowDeliveries => bundle.aws.slow_delivery_queue(),
+            Self::Wakes => bundle.aws.wake_queue(),
+        }
+    }
+}
+
+impl Bundle {
+    /// Ticks once a minute and shard, beginning somewhere within the first.
+    pub(crate) async fn schedule(self: Arc<Self>, first: Duration) {
+        tokio::time::sleep(first).await;
+        loop {
+            for shard in 0..self.parameters.shards {
+                // Nobody repeats a tick that failed.
+                drop(self.invoke(Function::Poller, Event::Tick(shard)));
+                if self.everything_comes_twice() {
+                    drop(self.invoke(Function::Poller, Event::Tick(shard)));
+                }
+            }
+            tokio::time::sleep(MINUTE).await;
+        }
+    }
+
+    /// Hands the messages of a queue to its function.
+    pub(crate) async fn source(self: Arc<Self>, source: Source) {
+        let queue = source.queue(&self);
+        loop {
+            queue.ready().await;
+            while let Some(batch) = queue.take(|left| self.pick(left)) {
+                self.disturb(source, &batch);
+                let me = Arc::clone(&self);
+                tokio::spawn(async move { me.work(source, batch).await });
+            }
+        }
+    }
+
+    async fn work(self: Arc<Self>, source: Source, batch: SqsEvent) {
+        let ids: Vec<String> =
+            batch.records.iter().filter_map(|record| record.message_id.clone()).collect();
+        let ended = self.invoke(source.function(), Event::Messages(batch)).await;
+        // Whatever was not answered comes back when its visibility timeout is over.
+        if let Ok(Ended::Answered(Answer::Messages(back))) = ended {
+            for id in ids.iter().filter(|id| !back.contains(id)) {
+                source.queue(&self).delete(id);
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The whole bundle in one process: the five functions as they are deployed, on an AWS, on
+//! providers and on receivers that live in memory, in virtual time. So a test can end a
+//! function between any two of its calls, and look at what becomes of it days later.
+//!
+//! [`bundle::Bundle`] puts it together. What may not happen is watched while it runs
+//! ([`watch`]) and judged when everything is quiet ([`verdict`]).
+
+// `cfg(test)` is always true here; it tells the lints that helpers are tests too.
+#[cfg(test)]
+mod backend;
+#[cfg(test)]
+mod bundle;
+#[cfg(test)]
+mod crash_points;
+#[cfg(test)]
+mod front;
+#[cfg(test)]
+mod functions;
+#[cfg(test)]
+mod invocation;
+#[cfg(test)]
+mod lambda;
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod receivers;
+#[cfg(test)]
+mod stories;
+#[cfg(test)]
+mod verdict;
+#[cfg(test)]
+mod watch;

@@ -1,0 +1,158 @@
+//! The customers' webhook receivers: one host, one path for each. They verify with the
+//! reference library, answer as they were told, and keep everything.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
+use http::{HeaderMap, Request, Response};
+use shared::fake::clock;
+use shared::fake::network::Network;
+use standardwebhooks::Webhook;
+
+use crate::watch::Watch;
+
+/// How a receiver treats one webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Manner {
+    pub(crate) status: u16,
+    /// How long it takes to answer.
+    pub(crate) after: Duration,
+    pub(crate) retry_after: Option<&'static str>,
+}
+
+impl Manner {
+    /// Answers at once.
+    pub(crate) fn status(status: u16) -> Self {
+        Self { status, after: Duration::ZERO, retry_after: None }
+    }
+}
+
+/// A webhook that arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) receiver: String,
+    pub(crate) id: String,
+    pub(crate) body: String,
+    pub(crate) answered: u16,
+}
+
+/// All receivers.
+#[derive(Debug)]
+pub(crate) struct Receivers {
+    manners: Mutex<BTreeMap<String, VecDeque<Manner>>>,
+    /// What those answer that take nothing.
+    refusals: Mutex<BTreeMap<String, u16>>,
+    received: Mutex<Vec<Received>>,
+    /// The secrets that their owner has seen.
+    secrets: Mutex<Vec<String>>,
+    watch: Arc<Watch>,
+}
+
+const HOST: &str = "shop.test";
+
+/// Where a receiver is.
+pub(crate) fn url(receiver: &str) -> String {
+    format!("http://{HOST}/hooks/{receiver}")
+}
+
+impl Receivers {
+    pub(crate) fn open(network: &Network, secret: &str, watch: &Arc<Watch>) -> Arc<Self> {
+        let receivers = Arc::new(Self {
+            manners: Mutex::default(),
+            refusals: Mutex::default(),
+            received: Mutex::default(),
+            secrets: Mutex::new(vec![secret.to_owned()]),
+            watch: Arc::clone(watch),
+        });
+        let me = Arc::downgrade(&receivers);
+        network.add(
+            HOST,
+            Arc::new(move |request| {
+                let me = me.upgrade();
+                async move {
+                    match me {
+                        Some(me) => me.receive(request).await,
+                        None => Response::default(),
+                    }
+                }
+                .boxed()
+            }),
+        );
+        receivers
+    }
+
+    /// Says how a receiver treats its next webhooks; afterwards it answers 200.
+    pub(crate) fn treat(&self, receiver: &str, manners: impl IntoIterator<Item = Manner>) {
+        self.manners.lock().unwrap().insert(receiver.to_owned(), manners.into_iter().collect());
+    }
+
+    /// Has a receiver answer with this status until it is told otherwise.
+    pub(crate) fn refuse(&self, receiver: &str, status: u16) {
+        self.refusals.lock().unwrap().insert(receiver.to_owned(), status);
+    }
+
+    /// Has a receiver take webhooks again.
+    pub(crate) fn mend(&self, receiver: &str) {
+        self.refusals.lock().unwrap().remove(receiver);
+    }
+
+    /// Everything that arrived, oldest first.
+    pub(crate) fn received(&self) -> Vec<Received> {
+        self.received.lock().unwrap().clone()
+    }
+
+    /// The owner hears of a secret.
+    pub(crate) fn learn(&self, secret: &str) {
+        self.secrets.lock().unwrap().push(secret.to_owned());
+    }
+
+    async fn receive(&self, request: Request<Bytes>) -> Response<Bytes> {
+        let receiver = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+        let body = String::from_utf8_lossy(request.body()).into_owned();
+        self.verify(request.headers(), &body);
+        self.watch.seen(&format!("{:?} {body}", request.headers()), "a webhook");
+        let manner = self.manners.lock().unwrap().get_mut(&receiver).and_then(VecDeque::pop_front);
+        let refusal = self.refusals.lock().unwrap().get(&receiver).copied();
+        let manner = manner.unwrap_or_else(|| Manner::status(refusal.unwrap_or(200)));
+        let id = header(request.headers(), "webhook-id");
+        let answered = manner.status;
+        self.received.lock().unwrap().push(Received { receiver, id, body, answered });
+        tokio::time::sleep(manner.after).await;
+        let mut response = Response::new(Bytes::from_static(b"seen"));
+        *response.status_mut() = manner.status.try_into().unwrap();
+        if let Some(text) = manner.retry_after {
+            let value = http::HeaderValue::from_static(text);
+            response.headers_mut().insert(http::header::RETRY_AFTER, value);
+        }
+        response
+    }
+
+    /// Any secret that its owner has seen will do, be it one that is being rotated out.
+    fn verify(&self, headers: &HeaderMap, body: &str) {
+        let id = header(headers, "webhook-id");
+        let at = header(headers, "webhook-timestamp").parse().unwrap_or_default();
+        let signed = header(headers, "webhook-signature");
+        let holds = |secret: &str| {
+            let signature = Webhook::new(secret).map(|it| it.sign(&id, at, body.as_bytes()));
+            matches!(signature, Ok(Ok(it)) if signed.split(' ').any(|one| one == it))
+        };
+        if !self.secrets.lock().unwrap().iter().any(|secret| holds(secret)) {
+            self.watch.violation("a webhook's signature does not hold");
+        }
+        let at = DateTime::<Utc>::from_timestamp(at, 0);
+        let off = at.map(|at| (at - clock::true_now()).abs());
+        // What the specification's libraries tolerate.
+        if off.is_none_or(|off| off > chrono::TimeDelta::minutes(5)) {
+            self.watch.violation(format!("a webhook's timestamp is off by {off:?}"));
+        }
+    }
+}
+
+fn header(headers: &HeaderMap, name: &str) -> String {
+    let value = headers.get(name).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().to_owned()
+}

@@ -1,0 +1,181 @@
+//! What happens in a run: who orders what, how providers and receivers behave.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::Method;
+use serde_json::{Value, json};
+use tests::Provider;
+
+use crate::backend::Order;
+use crate::bundle::Bundle;
+use crate::functions::PUBLIC_URL;
+use crate::receivers::{self, Manner};
+
+/// A story, by its name.
+#[derive(Debug)]
+pub(crate) struct Story {
+    pub(crate) name: &'static str,
+    pub(crate) tell: fn(Arc<Bundle>) -> BoxFuture<'static, ()>,
+}
+
+macro_rules! stories {
+    ($($name:ident),* $(,)?) => {
+        /// All of them.
+        pub(crate) const STORIES: &[Story] = &[
+            $(Story { name: stringify!($name), tell: |bundle| $name(bundle).boxed() }),*
+        ];
+    };
+}
+
+stories![
+    polled_to_its_completion,
+    polled_to_its_failure,
+    called_back_as_a_hint,
+    called_back_signed,
+    called_back_by_the_account,
+    told_of_at_every_step,
+    refused_by_the_provider,
+    unclear_and_asked_about_by_our_id,
+    unclear_and_found_in_the_list,
+    unclear_and_called_back,
+    delivered_at_the_second_attempt,
+    exhausted,
+    gone,
+    redelivered,
+    recovered,
+    cancelled,
+    rotated,
+];
+
+/// Nobody calls back: the poller finds out.
+async fn polled_to_its_completion(bundle: Arc<Bundle>) {
+    bundle.scenario(Provider::Zvid, "polled", &json!({"durationMs": 9000})).await;
+    bundle.place(&Order::new(Provider::Zvid, "polled")).await;
+}
+
+async fn polled_to_its_failure(bundle: Arc<Bundle>) {
+    let knobs = json!({"durationMs": 5000, "failWith": "no codec"});
+    bundle.scenario(Provider::Zvid, "polled", &knobs).await;
+    bundle.place(&Order::new(Provider::Zvid, "polled")).await;
+}
+
+/// An unsigned callback proves nothing, so the provider is asked.
+async fn called_back_as_a_hint(bundle: Arc<Bundle>) {
+    let knobs = json!({"durationMs": 20_000, "callbackRetryMs": 8000});
+    bundle.scenario(Provider::Shotstack, "hinted", &knobs).await;
+    bundle.place(&Order::new(Provider::Shotstack, "hinted")).await;
+}
+
+async fn called_back_signed(bundle: Arc<Bundle>) {
+    let knobs = json!({"durationMs": 20_000, "callbackRetryMs": 10_000});
+    bundle.scenario(Provider::ViralSync, "signed", &knobs).await;
+    bundle.place(&Order::new(Provider::ViralSync, "signed")).await;
+}
+
+/// The provider's API is down once it has taken the job, so only the account's webhook can
+/// tell.
+async fn called_back_by_the_account(bundle: Arc<Bundle>) {
+    let (provider, mark) = (Provider::RenderIo, "account");
+    let url = format!("{PUBLIC_URL}/v1/webhooks/{}", provider.name());
+    bundle.register(provider, mark, &url).await;
+    let knobs = json!({"durationMs": 20_000, "statusCode": 503, "callbackRetryMs": 10_000});
+    bundle.scenario(provider, mark, &knobs).await;
+    bundle.place(&Order::new(provider, mark).with("providerWebhook", json!(false))).await;
+}
+
+async fn told_of_at_every_step(bundle: Arc<Bundle>) {
+    let knobs = json!({"durationMs": 20_000, "callbackRetryMs": 10_000});
+    bundle.scenario(Provider::ViralSync, "steps", &knobs).await;
+    let steps = ["queued", "processing", "completed", "failed", "cancelled"];
+    let events = steps.map(|step| format!("video.render.{step}"));
+    let order = Order::new(Provider::ViralSync, "steps").with("events", json!(events));
+    bundle.place(&order).await;
+}
+
+/// A refusal is an answer, and a job that failed.
+async fn refused_by_the_provider(bundle: Arc<Bundle>) {
+    bundle.scenario(Provider::Zvid, "refused", &json!({"submitStatus": 422})).await;
+    bundle.place(&Order::new(Provider::Zvid, "refused")).await;
+}
+
+async fn unclear_and_asked_about_by_our_id(bundle: Arc<Bundle>) {
+    let knobs = json!({"durationMs": 25_000, "submitAnswer": "never"});
+    bundle.scenario(Provider::Zvid, "unclear", &knobs).await;
+    bundle.place(&Order::new(Provider::Zvid, "unclear")).await;
+}
+
+async fn unclear_and_found_in_the_list(bundle: Arc<Bundle>) {
+    let silent = json!({"durationMs": 25_000, "submitAnswer": "never", "callback": {"skip": true}});
+    bundle.scenario(Provider::Json2Video, "unclear", &silent).await;
+    bundle.place(&Order::new(Provider::Json2Video, "unclear")).await;
+}
+
+async fn unclear_and_called_back(bundle: Arc<Bundle>) {
+    let knobs = json!({"durationMs": 25_000, "submitAnswer": "never", "callbackRetryMs": 8000});
+    bundle.scenario(Provider::Shotstack, "unclear", &knobs).await;
+    bundle.place(&Order::new(Provider::Shotstack, "unclear")).await;
+}
+
+async fn delivered_at_the_second_attempt(bundle: Arc<Bundle>) {
+    bundle.receivers.treat("retried", [Manner::status(500)]);
+    bundle.place(&Order::new(Provider::ViralSync, "retried")).await;
+}
+
+/// The last wait is too long for the queue.
+async fn exhausted(bundle: Arc<Bundle>) {
+    bundle.receivers.refuse("sick", 500);
+    bundle.place(&Order::new(Provider::ViralSync, "sick")).await;
+}
+
+/// The receiver says that it is gone for good, and is left alone.
+async fn gone(bundle: Arc<Bundle>) {
+    bundle.receivers.treat("gone", [Manner::status(410)]);
+    bundle.place(&Order::new(Provider::ViralSync, "gone")).await;
+}
+
+async fn redelivered(bundle: Arc<Bundle>) {
+    let job = bundle.place(&Order::new(Provider::ViralSync, "again")).await;
+    bundle.until("the webhook is delivered", |it| it.is_quiet() && it.received("again") > 0).await;
+    let Some(job) = job else { return };
+    let before = bundle.received("again");
+    let path = format!("/v1/jobs/{job}/redeliver");
+    // 409: an answer was lost, and it is on its way again.
+    bundle.insist(Method::POST, &path, &Value::Null, &[202, 409]).await;
+    bundle.until("the webhook is delivered again", |it| it.received("again") > before).await;
+}
+
+/// Given up, and sent again with everything else that was.
+async fn recovered(bundle: Arc<Bundle>) {
+    bundle.receivers.refuse("later", 500);
+    bundle.place(&Order::new(Provider::ViralSync, "later")).await;
+    bundle.until("the webhook is given up", |it| it.is_quiet() && it.received("later") >= 4).await;
+    bundle.receivers.mend("later");
+    let before = bundle.received("later");
+    let since = json!({"since": "2026-01-01T00:00:00Z"});
+    bundle.insist(Method::POST, "/v1/deliveries/recover", &since, &[202]).await;
+    bundle.until("the webhook is delivered", |it| it.received("later") > before).await;
+}
+
+async fn cancelled(bundle: Arc<Bundle>) {
+    bundle.scenario(Provider::ViralSync, "stopped", &json!({"durationMs": 90_000})).await;
+    let Some(job) = bundle.place(&Order::new(Provider::ViralSync, "stopped")).await else { return };
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let path = format!("/v1/jobs/{job}/cancel");
+    // 409: it is cancelled already, and the answer was lost.
+    bundle.insist(Method::POST, &path, &Value::Null, &[202, 409]).await;
+}
+
+/// The default receiver gets a new secret while it waits for webhooks, and a test.
+async fn rotated(bundle: Arc<Bundle>) {
+    let config = json!({"url": receivers::url("default")});
+    bundle.insist(Method::PUT, "/v1/webhook-config", &config, &[200]).await;
+    bundle.place(&Order::new(Provider::ViralSync, "before").without("callbackUrl")).await;
+    let rotation = json!({"gracePeriodSeconds": 3600});
+    bundle.insist(Method::POST, "/v1/webhook-config/rotate-secret", &rotation, &[200]).await;
+    bundle.place(&Order::new(Provider::ViralSync, "after").without("callbackUrl")).await;
+    bundle.insist(Method::POST, "/v1/webhook-config/test", &Value::Null, &[202]).await;
+    bundle.until("a test and two webhooks arrive", |it| it.received("default") >= 3).await;
+}

@@ -1,0 +1,218 @@
+//! The invariants, judged when everything is quiet: by the providers' and the receivers' logs,
+//! the bus and the table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use domain::credential::CallbackSecret;
+use domain::delivery::DeliveryState;
+use domain::id::{EventId, JobId, ProviderName};
+use domain::job::{Job, State};
+use http::Method;
+use serde_json::Value;
+
+use crate::backend::Placed;
+use crate::bundle::Bundle;
+use crate::watch::text;
+
+/// A render at the simulator.
+#[derive(Clone, Debug)]
+pub(crate) struct Render {
+    /// What was submitted, as text.
+    pub(crate) body: String,
+    /// The provider's own word for how it stands.
+    pub(crate) state: String,
+}
+
+impl Render {
+    /// Whether it is done.
+    pub(crate) fn is_complete(&self) -> bool {
+        matches!(self.state.as_str(), "completed" | "done" | "SUCCESS")
+    }
+}
+
+impl Bundle {
+    /// Judges everything.
+    pub(crate) async fn judge(self: &Arc<Self>) {
+        let renders = self.renders().await;
+        let submits = self.submitted.lock().unwrap().clone();
+        let placed = self.placed.lock().unwrap().clone();
+        for placed in &placed {
+            let of_it = |body: &&String| body.contains(&placed.order.mark);
+            let asked = submits.iter().filter(of_it).count();
+            let made: Vec<&Render> = renders.iter().filter(|render| of_it(&&render.body)).collect();
+            if placed.order.key.is_some() && (asked > 1 || made.len() > 1) {
+                self.watch.violation(format!(
+                    "invariant 1: order {} was submitted {asked} times and rendered {} times",
+                    placed.order.mark,
+                    made.len()
+                ));
+            }
+            self.judge_order(placed, &made).await;
+        }
+        self.judge_table().await;
+        self.judge_endpoints();
+        self.judge_bodies();
+        let lanes = [self.aws.delivery_queue(), self.aws.slow_delivery_queue()];
+        if lanes.iter().any(|lane| !lane.dead_letters().is_empty()) {
+            self.watch.violation("invariant 2: a ticket is among the dead letters");
+        }
+        self.keep_tokens_secret();
+        self.watch.read_logs();
+    }
+
+    /// What became of one order.
+    async fn judge_order(&self, placed: &Placed, made: &[&Render]) {
+        let mark = &placed.order.mark;
+        let Ok(id) = &placed.job else {
+            // A refusal is an answer like any other; what was stored is judged with the table.
+            return;
+        };
+        let Some(job) = self.aws.store().job(id).await.unwrap() else {
+            self.watch.violation(format!("invariant 2: the job of {mark} is gone"));
+            return;
+        };
+        let complete = made.iter().any(|render| render.is_complete());
+        if complete != (job.state == State::Completed) {
+            let states: Vec<&str> = made.iter().map(|render| render.state.as_str()).collect();
+            self.watch.violation(format!(
+                "invariant 2: {mark} is {} and its render {states:?}",
+                job.state.name()
+            ));
+        }
+    }
+
+    /// Every job and delivery there is.
+    async fn judge_table(&self) {
+        let store = self.aws.store();
+        let on_the_bus: BTreeSet<String> = self.told().into_iter().map(|(id, _)| id).collect();
+        for id in self.job_ids() {
+            let Some(job) = store.job(&id).await.unwrap() else { continue };
+            let mark = &job.source_record_id;
+            if job.settled_at.is_none() || !job.state.has_ended() {
+                let state = job.state.name();
+                self.watch.violation(format!("invariant 2: the job of {mark} is stuck, {state}"));
+            }
+            let deliveries = store.deliveries(&id).await.unwrap();
+            for event in wanted(&job) {
+                if !on_the_bus.contains(event.as_str()) {
+                    self.watch.violation(format!("invariant 2: the bus misses an end of {mark}"));
+                }
+                let delivery = deliveries.iter().find(|delivery| delivery.event_id == event);
+                match delivery.map(|delivery| delivery.state) {
+                    Some(DeliveryState::Delivered) => self.judge_delivered(&job, &event),
+                    Some(DeliveryState::Exhausted(_)) => {}
+                    Some(DeliveryState::Pending { .. } | DeliveryState::GivenUp(_)) => {
+                        self.watch.violation(format!("invariant 2: a delivery of {mark} is stuck"));
+                    }
+                    None if job.callback_url.is_none() => {}
+                    None => {
+                        self.watch.violation(format!("invariant 2: {mark} has no delivery"));
+                    }
+                }
+            }
+            let exhausted =
+                deliveries.iter().filter(|it| matches!(it.state, DeliveryState::Exhausted(_)));
+            for delivery in exhausted {
+                let said = self.aws.events().into_iter().any(|event| {
+                    event.detail_type == "webhook.delivery.exhausted"
+                        && event.detail.contains(delivery.event_id.as_str())
+                });
+                if !said {
+                    self.watch
+                        .violation(format!("invariant 2: nobody hears that {mark} is exhausted"));
+                }
+            }
+        }
+    }
+
+    /// Every endpoint that nothing is sent to any more was said to be so.
+    fn judge_endpoints(&self) {
+        for item in self.aws.table().items() {
+            let Some(reason) = item.pointer("/disabled/M/reason/S").and_then(Value::as_str) else {
+                continue;
+            };
+            let id = text(&item, "pk").trim_start_matches("endpoint#");
+            let said = self.aws.events().into_iter().any(|event| {
+                event.detail_type == "webhook.endpoint.disabled" && event.detail.contains(id)
+            });
+            if !said {
+                self.watch.violation(format!("invariant 2: nobody hears of an endpoint: {reason}"));
+            }
+        }
+    }
+
+    /// What is called delivered was taken by somebody.
+    fn judge_delivered(&self, job: &Job, event: &EventId) {
+        let taken =
+            self.receivers.received().into_iter().any(|webhook| {
+                webhook.id == event.as_str() && (200..300).contains(&webhook.answered)
+            });
+        if !taken {
+            let mark = &job.source_record_id;
+            self.watch.violation(format!("invariant 2: nobody took the webhook of {mark}"));
+        }
+    }
+
+    /// Every repeat of an event has the same bytes, on the bus and in webhooks.
+    fn judge_bodies(&self) {
+        let webhooks = self.receivers.received().into_iter().map(|it| (it.id, it.body));
+        let mut bodies: BTreeMap<String, String> = BTreeMap::new();
+        for (id, body) in self.told().into_iter().chain(webhooks) {
+            let first = bodies.entry(id).or_insert_with(|| body.clone());
+            if *first != body {
+                self.watch.violation(format!("invariant 4: an event is {first} and {body}"));
+            }
+        }
+    }
+
+    /// Id and body of every event on the bus.
+    fn told(&self) -> Vec<(String, String)> {
+        let events = self.aws.events().into_iter();
+        let told = events.map(|event| {
+            let body: Value = serde_json::from_str(&event.detail).unwrap();
+            (body["eventId"].as_str().unwrap_or_default().to_owned(), event.detail)
+        });
+        told.collect()
+    }
+
+    fn job_ids(&self) -> Vec<JobId> {
+        let items = self.aws.table().items();
+        let jobs = items.iter().filter(|item| item["sk"]["S"] == "job");
+        let ids = jobs.filter_map(|item| item["pk"]["S"].as_str()?.strip_prefix("job#"));
+        ids.map(|id| JobId::parse(id).unwrap()).collect()
+    }
+
+    fn keep_tokens_secret(&self) {
+        let Some(secret) = self.aws.parameter("callback-secret") else { return };
+        self.watch.keep_secret(&secret);
+        let secret = CallbackSecret::parse(&secret).unwrap();
+        for placed in self.placed.lock().unwrap().iter() {
+            if let Ok(job) = &placed.job {
+                let provider = ProviderName::parse(placed.order.provider.name()).unwrap();
+                self.watch.keep_secret(&secret.token(&provider, job));
+            }
+        }
+    }
+
+    /// Every render at every provider.
+    pub(crate) async fn renders(&self) -> Vec<Render> {
+        let renders = self.control(Method::GET, "/renders", &Value::Null).await;
+        let renders = renders.as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        renders
+            .iter()
+            .map(|render| Render {
+                body: render["body"].to_string(),
+                state: text(&render["state"]),
+            })
+            .collect()
+    }
+}
+
+/// The ids of the events that were wanted of what a job went through.
+fn wanted(job: &Job) -> BTreeSet<EventId> {
+    let entered = job.timeline.iter().filter_map(|line| line.state.event());
+    let wanted = entered.filter(|event| job.wanted.contains(*event));
+    wanted.map(|event| EventId::of(&job.id, event.as_str())).collect()
+}

@@ -1,0 +1,181 @@
+//! What may not happen at any moment, seen from outside: by what is written into the table,
+//! put on the bus, answered, posted and logged.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, Weak};
+
+use serde_json::Value;
+use shared::fake::FakeAws;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Keeps what was noticed.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    aws: Mutex<Option<FakeAws>>,
+    violations: Mutex<Vec<String>>,
+    /// What must not be seen in clear.
+    secrets: Mutex<Vec<String>>,
+    /// By event id: the first body that was seen on the bus.
+    told: Mutex<BTreeMap<String, String>>,
+    log: Log,
+}
+
+impl Watch {
+    pub(crate) fn new(aws: &FakeAws) -> Arc<Self> {
+        let watch = Arc::new(Self { aws: Mutex::new(Some(aws.clone())), ..Self::default() });
+        let me: Weak<Self> = Arc::downgrade(&watch);
+        aws.table().watch(move |before, after| {
+            if let Some(watch) = me.upgrade() {
+                watch.written(before, after);
+            }
+        });
+        watch
+    }
+
+    /// Notes what may not happen.
+    pub(crate) fn violation(&self, what: impl Into<String>) {
+        self.violations.lock().unwrap().push(what.into());
+    }
+
+    /// What was noted so far.
+    pub(crate) fn violations(&self) -> Vec<String> {
+        self.violations.lock().unwrap().clone()
+    }
+
+    /// Where logs go.
+    pub(crate) fn log(&self) -> Log {
+        self.log.clone()
+    }
+
+    /// A text that must not be seen in clear from now on.
+    pub(crate) fn keep_secret(&self, text: &str) {
+        self.secrets.lock().unwrap().push(text.to_owned());
+    }
+
+    /// Looks for secrets in a text.
+    pub(crate) fn seen(&self, text: &str, place: &str) {
+        for secret in self.secrets.lock().unwrap().iter() {
+            if text.contains(secret.as_str()) {
+                self.violation(format!("invariant 5: a secret is in {place}"));
+            }
+        }
+    }
+
+    /// Looks through the logs.
+    pub(crate) fn read_logs(&self) {
+        let log = self.log.0.lock().unwrap();
+        self.seen(&String::from_utf8_lossy(&log), "the logs");
+    }
+
+    /// A change of the table.
+    fn written(&self, before: Option<&Value>, after: Option<&Value>) {
+        let Some(after) = after else { return };
+        self.seen(&after.to_string(), "the table");
+        let Some(before) = before.filter(|_| text(after, "sk") == "job") else { return };
+        let (was, is) = (text(before, "state"), text(after, "state"));
+        let unsure = before.pointer("/failure/M/code/S").and_then(Value::as_str);
+        let may_complete = was == "timed_out" || unsure == Some("submit_unknown");
+        let over = matches!(was, "completed" | "failed" | "cancelled" | "timed_out");
+        if over && was != is && !(may_complete && is == "completed") {
+            self.violation(format!("invariant 4: a job that was {was} became {is}"));
+        }
+        if was == "completed" && text(before, "url") != text(after, "url") {
+            self.violation("invariant 4: the result of a completed job changed");
+        }
+        let settled = after.get("settled").is_some();
+        if settled && (after.get("shard").is_some() || after.get("outbox").is_some()) {
+            self.violation("invariant 2: a settled job is active, or has something to tell");
+        }
+    }
+
+    /// An event was put on the bus.
+    pub(crate) fn told(&self, request: &Value) {
+        let entries = request.pointer("/Entries").and_then(Value::as_array);
+        for entry in entries.into_iter().flatten() {
+            let body = entry.pointer("/Detail").and_then(Value::as_str).unwrap_or_default();
+            self.seen(body, "an event");
+            let event: Value = serde_json::from_str(body).unwrap_or_default();
+            let id = event["eventId"].as_str().unwrap_or_default().to_owned();
+            let first = self.told.lock().unwrap().entry(id).or_insert_with(|| body.into()).clone();
+            if first != body {
+                self.violation(format!("invariant 4: two bodies of one event: {first} and {body}"));
+            }
+            let known = match event["event"].as_str().unwrap_or_default() {
+                "webhook.delivery.exhausted" => self.knows_given_up(&event),
+                "webhook.endpoint.disabled" => self.knows_disabled(&event),
+                _ => self.knows_change(&event),
+            };
+            if !known {
+                self.violation(format!("invariant 3: the bus hears it before the table: {body}"));
+            }
+        }
+    }
+
+    fn item(&self, pk: &str, sk: &str) -> Option<Value> {
+        let aws = self.aws.lock().unwrap();
+        aws.as_ref().and_then(|aws| aws.table().item(pk, sk))
+    }
+
+    /// Whether the table has the change of a job that an event tells of, and its result.
+    fn knows_change(&self, event: &Value) -> bool {
+        let word = |name: &str| event[name].as_str().unwrap_or_default();
+        let Some(job) = self.item(&format!("job#{}", word("jobId")), "job") else { return false };
+        let lines = job.pointer("/line/L").and_then(Value::as_array).into_iter().flatten();
+        let mut entered = lines.filter_map(|line| line.pointer("/L/0/S").and_then(Value::as_str));
+        let has_result = word("status") != "completed" || word("resultUrl") == text(&job, "url");
+        entered.any(|state| state == word("status")) && has_result
+    }
+
+    /// Whether the table has the delivery as given up; it may have been sent again since.
+    fn knows_given_up(&self, event: &Value) -> bool {
+        let word = |name: &str| event[name].as_str().unwrap_or_default();
+        let pk = format!("job#{}", word("jobId"));
+        let delivery = self.item(&pk, &format!("delivery#{}", word("deliveryEventId")));
+        delivery.is_some_and(|delivery| {
+            ["given_up", "exhausted", "pending", "delivered"].contains(&text(&delivery, "state"))
+        })
+    }
+
+    /// Whether the table has the endpoint as disabled.
+    fn knows_disabled(&self, event: &Value) -> bool {
+        let id = event["endpointId"].as_str().unwrap_or_default();
+        let endpoint = self.item(&format!("endpoint#{id}"), "endpoint");
+        endpoint.is_some_and(|endpoint| endpoint.get("disabled").is_some())
+    }
+}
+
+/// A text attribute of an item.
+pub(crate) fn text<'a>(item: &'a Value, name: &str) -> &'a str {
+    item.pointer(&format!("/{name}/S")).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Everything that was logged.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+impl Log {
+    /// As text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
