@@ -288,7 +288,7 @@ mod tests {
             let all = which(None, None);
             redrive(&Queues::of(&refusing), &all, drop).await.unwrap_err();
             assert_eq!(aws.delivery_queue().sent().len(), sent, "{operation}");
-            tokio::time::advance(std::time::Duration::from_secs(300)).await;
+            tokio::time::advance(std::time::Duration::from_secs(900)).await;
             assert_eq!(where_letters_are(&aws).0, [ticket().body], "{operation}");
         }
     }

@@ -20,9 +20,10 @@ const LOOK_SECONDS: i32 = 1;
 /// The most messages that SQS hands out at once.
 const AT_ONCE: i32 = 10;
 
-/// How long a message is kept from others while we are at it. Whoever interrupts us finds it
-/// again after this time.
-const HELD_SECONDS: i32 = 300;
+/// How long a message is kept from others while we are at it, and so from ourselves: longer
+/// than it takes to look at the 120,000 that SQS lets anybody hold. Whoever interrupts us finds
+/// it again after this time.
+const HELD_SECONDS: i32 = 900;
 
 /// A stack's delivery queue and its dead-letter queue.
 pub(super) struct Queues {
