@@ -12,6 +12,7 @@
 //! `max(6 s, 1.9 × ∛age)`.
 
 mod durations;
+mod pace;
 mod statistics;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use durations::Durations;
+pub use pace::{Admission, Heard, Pace, Pause};
 pub use statistics::Statistics;
 
 /// Who brings the news of a job.
