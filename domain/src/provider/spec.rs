@@ -344,6 +344,10 @@ pub struct Limits {
     pub safety_poll_seconds: NonZeroU32,
     /// The age at which we stop asking.
     pub deadline_seconds: NonZeroU32,
+    /// How many requests a minute the provider takes from one key, all kinds together, where
+    /// that is known.
+    #[serde(default)]
+    pub requests_per_minute: Option<NonZeroU32>,
     /// How long a submit may take.
     pub submit_timeout_ms: NonZeroU32,
     /// How long a status call may take.
@@ -385,6 +389,13 @@ impl ProviderSpec {
         }
     }
 
+    /// How many status calls a second polling may make, where the provider limits them.
+    #[must_use]
+    pub fn polling_budget(&self) -> Option<f64> {
+        let limit = self.limits.requests_per_minute?;
+        Some(f64::from(limit.get()) / 60.0 * POLLING_SHARE)
+    }
+
     /// When to ask this provider, as long as nothing was learnt.
     #[must_use]
     pub fn polling_law(&self) -> PollingLaw {
@@ -397,3 +408,6 @@ impl ProviderSpec {
         }
     }
 }
+
+/// The part of a provider's requests that polls may have; the rest is for submits.
+const POLLING_SHARE: f64 = 0.75;
