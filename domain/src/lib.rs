@@ -14,6 +14,7 @@ mod form;
 pub mod headers;
 pub mod id;
 pub mod job;
+pub mod lease;
 mod members;
 pub mod polling;
 pub mod provider;
