@@ -39,7 +39,7 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::delivery::Delivery;
-use domain::id::{EventId, JobId, ProviderName, SourceRecordId};
+use domain::id::{EventId, JobId, SourceRecordId};
 use domain::job::{Job, State};
 use domain::time;
 use tracing::error;
@@ -380,30 +380,6 @@ impl Store {
             }
         }
         Ok(due)
-    }
-
-    /// What was seen of how long a provider's renders take.
-    ///
-    /// # Errors
-    /// When the table cannot be read.
-    pub async fn learnt(&self, provider: &ProviderName) -> Result<Option<Learnt>, StoreError> {
-        let pk = law_item::pk(provider);
-        let item = self.get(&pk, law_item::SK, "read how long renders take").await?;
-        item.map(law_item::decode).transpose()
-    }
-
-    /// Stores what was seen of a provider's renders over the version it was made from.
-    ///
-    /// # Errors
-    /// When the table cannot be written.
-    pub async fn put_learnt(
-        &self,
-        provider: &ProviderName,
-        learnt: &Learnt,
-    ) -> Result<Committed<Learnt>, StoreError> {
-        let item = law_item::encode(provider, learnt)?;
-        let put = self.put_version(item, learnt.version, "store how long renders take").await?;
-        committed(put, law_item::decode)
     }
 
     async fn get(

@@ -4,9 +4,9 @@ use domain::id::ProviderName;
 use domain::polling::Statistics;
 use serde::{Deserialize, Serialize};
 
-use super::{Item, StoreError, corrupt};
+use super::{Committed, Item, Store, StoreError, committed, corrupt};
 
-pub(super) const SK: &str = "law";
+const SK: &str = "law";
 
 /// What was seen of a provider's renders, and how often it was written.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,17 +26,43 @@ struct LawItem {
     seen: Statistics,
 }
 
-pub(super) fn pk(provider: &ProviderName) -> String {
+impl Store {
+    /// What was seen of how long a provider's renders take.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn learnt(&self, provider: &ProviderName) -> Result<Option<Learnt>, StoreError> {
+        let pk = pk(provider);
+        let item = self.get(&pk, SK, "read how long renders take").await?;
+        item.map(decode).transpose()
+    }
+
+    /// Stores what was seen of a provider's renders over the version it was made from.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub async fn put_learnt(
+        &self,
+        provider: &ProviderName,
+        learnt: &Learnt,
+    ) -> Result<Committed<Learnt>, StoreError> {
+        let item = encode(provider, learnt)?;
+        let put = self.put_version(item, learnt.version, "store how long renders take").await?;
+        committed(put, decode)
+    }
+}
+
+fn pk(provider: &ProviderName) -> String {
     format!("law#{provider}")
 }
 
-pub(super) fn encode(provider: &ProviderName, learnt: &Learnt) -> Result<Item, StoreError> {
+fn encode(provider: &ProviderName, learnt: &Learnt) -> Result<Item, StoreError> {
     let item =
         LawItem { pk: pk(provider), sk: SK.into(), v: learnt.version, seen: learnt.statistics };
     serde_dynamo::to_item(item).map_err(|error| corrupt("law", error))
 }
 
-pub(super) fn decode(item: Item) -> Result<Learnt, StoreError> {
+fn decode(item: Item) -> Result<Learnt, StoreError> {
     let item: LawItem = serde_dynamo::from_item(item).map_err(|error| corrupt("law", error))?;
     Ok(Learnt { statistics: item.seen, version: item.v })
 }
