@@ -7,9 +7,11 @@
 //! | delivery | `job#<id>` / `delivery#<eventId>` | whole, by one conditional put per change |
 //! | delivery of a test | `test` / `delivery#<eventId>` | the same |
 //! | webhook configuration | `config` / `webhook` | by its owner |
-//! | how long renders take | `law#<provider>` / `law` | at most once a minute and process |
 //! | who is changing it | `config` / `hold` | before and after each change |
 //! | endpoint | `endpoint#<hash of its URL>` / `endpoint` | whole, while there is something to say of it |
+//! | how long renders take | `law#<provider>` / `law` | at most once a minute and process |
+//! | lease of a shard | `lease#<shard>` / `lease` | when taken over, and once a minute while awake |
+//! | number of shards | `shards` / `shards` | when there are more than ever |
 //!
 //! A change and what follows from it (a job's outbox, a delivery's next attempt) are one
 //! item and so one write. Every write is conditional on the version that was read, so two
@@ -24,6 +26,7 @@ mod endpoint_item;
 mod endpoints;
 mod job_item;
 mod law_item;
+mod lease_item;
 mod page;
 mod payload;
 mod reading;
@@ -152,9 +155,21 @@ impl Store {
     /// # Errors
     /// When the table cannot be read.
     pub async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Job>, StoreError> {
+        self.read_jobs(ids, AsOf::Now).await
+    }
+
+    /// The jobs of these ids, as they were a moment ago, at half the price.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn jobs_lately(&self, ids: &[JobId]) -> Result<Vec<Job>, StoreError> {
+        self.read_jobs(ids, AsOf::Recently).await
+    }
+
+    async fn read_jobs(&self, ids: &[JobId], as_of: AsOf) -> Result<Vec<Job>, StoreError> {
         let keys = ids.iter().map(|id| key(&job_item::pk(id), job_item::SK)).collect();
         let mut jobs = Vec::new();
-        for item in self.batch(keys, "read jobs").await? {
+        for item in self.batch(keys, as_of, "read jobs").await? {
             match job_item::decode(item) {
                 Ok(job) => jobs.push(job),
                 // Written by another release, perhaps. It must not hide the others.

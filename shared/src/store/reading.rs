@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 
-use super::{Item, Page, Store, StoreError, page, unavailable};
+use super::{AsOf, Item, Page, Store, StoreError, page, unavailable};
 
 /// How long a table that took only part of a request is left alone.
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
@@ -25,13 +25,14 @@ impl Store {
     pub(super) async fn batch(
         &self,
         keys: Vec<Item>,
+        as_of: AsOf,
         doing: &'static str,
     ) -> Result<Vec<Item>, StoreError> {
         let mut items = Vec::new();
         // 100 is the most that BatchGetItem takes.
         for keys in keys.chunks(100) {
             let wanted = KeysAndAttributes::builder().set_keys(Some(keys.to_vec()));
-            let wanted = wanted.consistent_read(true).build();
+            let wanted = wanted.consistent_read(as_of == AsOf::Now).build();
             let wanted = wanted.map_err(|error| unavailable(doing, error))?;
             let mut request = HashMap::from([(self.table.clone(), wanted)]);
             while !request.is_empty() {

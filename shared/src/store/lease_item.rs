@@ -1,0 +1,153 @@
+//! Who looks after which shard, and how many shards there ever were.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use domain::id::ProviderName;
+use domain::lease::Lease;
+use domain::polling::Pause;
+use domain::time;
+use serde::{Deserialize, Serialize};
+
+use super::job_item::instant;
+use super::{Committed, Item, Store, StoreError, committed, corrupt, number, unavailable};
+
+const SK: &str = "lease";
+const SHARDS_PK: &str = "shards";
+const SHARDS_SK: &str = "shards";
+
+#[derive(Serialize, Deserialize)]
+struct LeaseItem {
+    pk: String,
+    sk: String,
+    /// The epoch: the version of every other item.
+    v: u64,
+    /// Which shard. Not `shard`, which is a key of the `active` index.
+    of: u32,
+    until: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    awake_until: Option<i64>,
+    seen: i64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pauses: BTreeMap<ProviderName, Pause>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ShardsItem {
+    pk: String,
+    sk: String,
+    most: u32,
+}
+
+impl Store {
+    /// A shard's lease, as of now.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn lease(&self, shard: u32) -> Result<Option<Lease>, StoreError> {
+        let item = self.get(&pk(shard), SK, "read a lease").await?;
+        item.map(decode).transpose()
+    }
+
+    /// Stores a lease over the epoch before its own.
+    ///
+    /// # Errors
+    /// When the table cannot be written; the lease may be stored all the same.
+    pub async fn commit_lease(&self, lease: &Lease) -> Result<Committed<Lease>, StoreError> {
+        let item = encode(lease)?;
+        let put = self.put_version(item, lease.epoch, "store a lease").await?;
+        committed(put, decode)
+    }
+
+    /// How many shards there ever were, as far as [`Store::put_most_shards`] was told.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn most_shards(&self) -> Result<u32, StoreError> {
+        let doing = "read the number of shards";
+        let item = self.get(SHARDS_PK, SHARDS_SK, doing).await?;
+        item.map_or(Ok(0), decode_shards)
+    }
+
+    /// Keeps how many shards there ever were; a smaller number changes nothing.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub async fn put_most_shards(&self, most: u32) -> Result<(), StoreError> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(encode_shards(most)?))
+            .condition_expression("attribute_not_exists(pk) OR most < :most")
+            .expression_attribute_values(":most", number(most.into()))
+            .send();
+        match put.await.map_err(aws_sdk_dynamodb::error::SdkError::into_service_error) {
+            Ok(_) | Err(PutItemError::ConditionalCheckFailedException(_)) => Ok(()),
+            Err(error) => Err(unavailable("store the number of shards", error)),
+        }
+    }
+}
+
+fn pk(shard: u32) -> String {
+    format!("lease#{shard}")
+}
+
+fn encode(lease: &Lease) -> Result<Item, StoreError> {
+    let item = LeaseItem {
+        pk: pk(lease.shard),
+        sk: SK.into(),
+        v: lease.epoch,
+        of: lease.shard,
+        until: time::millis(lease.until),
+        awake_until: lease.awake_until.map(time::millis),
+        seen: time::millis(lease.seen),
+        pauses: lease.pauses.clone(),
+    };
+    serde_dynamo::to_item(item).map_err(|error| corrupt("lease", error))
+}
+
+fn decode(item: Item) -> Result<Lease, StoreError> {
+    let item: LeaseItem = serde_dynamo::from_item(item).map_err(|error| corrupt("lease", error))?;
+    let optional = |millis: Option<i64>| millis.map(instant).transpose();
+    Ok(Lease {
+        shard: item.of,
+        epoch: item.v,
+        until: instant(item.until)?,
+        awake_until: optional(item.awake_until)?,
+        seen: instant(item.seen)?,
+        pauses: item.pauses,
+    })
+}
+
+fn encode_shards(most: u32) -> Result<Item, StoreError> {
+    let item = ShardsItem { pk: SHARDS_PK.into(), sk: SHARDS_SK.into(), most };
+    serde_dynamo::to_item(item).map_err(|error| corrupt("number of shards", error))
+}
+
+fn decode_shards(item: Item) -> Result<u32, StoreError> {
+    let item: ShardsItem =
+        serde_dynamo::from_item(item).map_err(|error| corrupt("number of shards", error))?;
+    Ok(item.most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_on_the_way() {
+        let now = time::from_millis(1_800_000_000_123).unwrap();
+        let asleep = Lease::taken_over(None, 7, now);
+        let pause = Pause { since: now, until: now, failures: 3 };
+        let pauses = BTreeMap::from([(ProviderName::parse("zvid").unwrap(), pause)]);
+        let awake = asleep.renewed(true, now, pauses, now);
+        for lease in [asleep, awake] {
+            let item = encode(&lease).unwrap();
+            assert!(!item.contains_key("shard"), "it would be among the active jobs");
+            assert_eq!(decode(item).unwrap(), lease);
+        }
+        assert_eq!(decode_shards(encode_shards(4).unwrap()).unwrap(), 4);
+        assert!(decode(Item::new()).is_err());
+    }
+}
