@@ -59,7 +59,7 @@ const DELIVERIES: Settings = Settings {
     retention: Duration::from_secs(345_600),
 };
 const WAKES: Settings = Settings {
-    visibility: Duration::from_secs(90),
+    visibility: Duration::from_secs(900),
     most_receives: 3,
     retention: Duration::from_secs(3600),
 };

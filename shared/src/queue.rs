@@ -1,12 +1,14 @@
-//! The two queues: tickets for delivery attempts, and wake-up calls for single jobs.
+//! The two queues: tickets for delivery attempts, and wake-up calls for the poller.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
+use chrono::{DateTime, Utc};
 use domain::delivery::Delivery;
 use domain::endpoint::Lane;
-use domain::id::{EventId, JobId};
+use domain::id::{EventId, JobId, ProviderName};
 use serde::{Deserialize, Serialize};
 
 /// The longest delay SQS carries.
@@ -36,12 +38,41 @@ pub struct Ticket {
     pub lane: Lane,
 }
 
-/// Asks the poller to look at one job.
+/// Asks the poller to look after a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WakeUp {
-    /// The job.
-    pub job_id: JobId,
+#[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
+pub enum WakeUp {
+    /// There is a job in it that only we ask about.
+    NewJob {
+        /// The shard.
+        shard: u32,
+        /// When the job was made, in Unix milliseconds.
+        #[serde(with = "chrono::serde::ts_milliseconds")]
+        created_at: DateTime<Utc>,
+    },
+    /// Goes on from where the lease's holder went to sleep.
+    Successor {
+        /// The shard.
+        shard: u32,
+        /// The epoch of the lease.
+        epoch: u64,
+        /// Up to when all polls were made that were due, in Unix milliseconds.
+        #[serde(with = "chrono::serde::ts_milliseconds")]
+        seen: DateTime<Utc>,
+        /// How often in a row providers have failed that are asked all the same.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        failures: BTreeMap<ProviderName, u32>,
+    },
+}
+
+impl WakeUp {
+    /// The shard it is about.
+    #[must_use]
+    pub fn shard(&self) -> u32 {
+        match self {
+            Self::NewJob { shard, .. } | Self::Successor { shard, .. } => *shard,
+        }
+    }
 }
 
 /// Where tickets go.
@@ -105,7 +136,7 @@ impl DeliveryQueue {
             Lane::Quick => &self.quick,
             Lane::Slow => self.slow.as_ref().unwrap_or(&self.quick),
         };
-        queue.send(ticket, delay).await
+        queue.send(ticket, rounded_up(delay)).await
     }
 }
 
@@ -116,18 +147,18 @@ impl WakeQueue {
         Self(Queue { client, url, name: "wake" })
     }
 
-    /// Sends a wake-up call, to arrive no sooner than after `delay` (cut to
-    /// [`LONGEST_DELAY`]: waking early is harmless).
+    /// Sends a wake-up call, to arrive up to a second before `delay` is over (and cut to
+    /// [`LONGEST_DELAY`]): the poller waits for what is left, which costs less than being late.
     ///
     /// # Errors
     /// When SQS does not take it.
     pub async fn send(&self, wake_up: &WakeUp, delay: Duration) -> Result<(), QueueError> {
-        self.0.send(wake_up, delay).await
+        self.0.send(wake_up, cut(delay.as_secs())).await
     }
 }
 
 impl Queue {
-    async fn send(&self, message: &impl Serialize, delay: Duration) -> Result<(), QueueError> {
+    async fn send(&self, message: &impl Serialize, seconds: i32) -> Result<(), QueueError> {
         let failed = |source| QueueError { queue: self.name, source };
         let body = serde_json::to_string(message).map_err(|error| failed(error.into()))?;
         let sent = self
@@ -135,17 +166,21 @@ impl Queue {
             .send_message()
             .queue_url(&self.url)
             .message_body(body)
-            .delay_seconds(whole_seconds(delay))
+            .delay_seconds(seconds)
             .send()
             .await;
         sent.map(drop).map_err(|error| failed(error.into_service_error().into()))
     }
 }
 
-/// Rounded up, so that nothing arrives before its time, and cut to what SQS takes.
-fn whole_seconds(delay: Duration) -> i32 {
-    let up = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
-    i32::try_from(up.min(LONGEST_DELAY.as_secs())).unwrap_or(900)
+/// In whole seconds, so that nothing arrives before its time.
+fn rounded_up(delay: Duration) -> i32 {
+    cut(delay.as_secs().saturating_add(u64::from(delay.subsec_nanos() > 0)))
+}
+
+/// Cut to what SQS takes.
+fn cut(seconds: u64) -> i32 {
+    i32::try_from(seconds.min(LONGEST_DELAY.as_secs())).unwrap_or(900)
 }
 
 #[cfg(test)]
@@ -154,9 +189,9 @@ mod tests {
 
     #[test]
     fn a_delay_is_rounded_up_and_never_more_than_sqs_takes() {
-        assert_eq!(whole_seconds(Duration::ZERO), 0);
-        assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
-        assert_eq!(whole_seconds(Duration::from_secs(5)), 5);
-        assert_eq!(whole_seconds(Duration::from_secs(86_400)), 900);
+        assert_eq!(rounded_up(Duration::ZERO), 0);
+        assert_eq!(rounded_up(Duration::from_millis(1)), 1);
+        assert_eq!(rounded_up(Duration::from_secs(5)), 5);
+        assert_eq!(rounded_up(Duration::from_secs(86_400)), 900);
     }
 }

@@ -20,6 +20,7 @@
 //! The indexes project keys only, and only keys that never change while an item is in the
 //! index: an item pays for an index when it enters and when it leaves.
 
+mod active;
 mod config;
 mod delivery_item;
 mod endpoint_item;
@@ -177,32 +178,6 @@ impl Store {
             }
         }
         Ok(jobs)
-    }
-
-    /// The ids of all active jobs of a shard, oldest first.
-    ///
-    /// # Errors
-    /// When the table cannot be read.
-    pub async fn active(&self, shard: u32) -> Result<Vec<JobId>, StoreError> {
-        let doing = "list active jobs";
-        let mut pages = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .index_name("active")
-            .key_condition_expression("#shard = :shard")
-            .expression_attribute_names("#shard", "shard")
-            .expression_attribute_values(":shard", number(shard.into()))
-            .into_paginator()
-            .send();
-        let mut ids = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| unavailable(doing, error.into_service_error()))?;
-            for item in page.items() {
-                ids.push(job_item::id_of(item)?);
-            }
-        }
-        Ok(ids)
     }
 
     /// The jobs of one source record, newest first. `start` is a former page's `next`.

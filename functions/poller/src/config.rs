@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use lambda_runtime::Error;
+use shared::env;
 use shared::setup::Setup;
 
-use crate::visit::Poller;
+use crate::Poller;
 
 /// Reads the settings and the installation's own provider specs, and builds the clients.
 ///
 /// # Errors
 /// When a setting is missing or wrong, which the error names, or the specs cannot be read.
 pub async fn poller() -> Result<Poller, Error> {
+    let shards = env::parsed("POLLER_SHARDS", 1, str::parse)?;
     let setup = Setup::from_env()?;
     let secrets = Arc::new(setup.secrets());
-    Ok(Poller { tracker: setup.tracker(secrets).await?, wakes: setup.wakes()? })
+    Ok(Poller::new(setup.tracker(secrets).await?, setup.wakes()?, shards))
 }

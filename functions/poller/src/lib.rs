@@ -1,24 +1,53 @@
 //! `poller`: asks providers about active jobs and repairs what a crash left unfinished.
 //!
-//! It is called in two ways: by the `wake` queue, one message per job and due
-//! poll, and by the schedule, once a minute and shard. [`visit`] looks at one job;
-//! [`sweep`] finds those that nobody else looks after.
+//! It is called in two ways. A wake-up call from the `wake` queue is where looking after a
+//! shard goes on ([`shard`] decides whether, [`watch`] does it, [`visit`] looks at one job).
+//! The schedule's tick, once a minute and shard, only sees to it that somebody does, and that
+//! deliveries whose long wait is over go on ([`tick`]).
 
+mod agenda;
 pub mod config;
-mod sweep;
+mod lanes;
+mod plan;
+mod shard;
+mod tick;
 mod visit;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use chrono::{DateTime, Utc};
+use domain::id::ProviderName;
+use futures_util::future::join_all;
 use lambda_runtime::Error;
 use serde::Deserialize;
 use serde_json::Value;
 use shared::batch::{self, Handled};
-use shared::queue::WakeUp;
+use shared::queue::{WakeQueue, WakeUp};
 use shared::telemetry::chain;
+use shared::tracker::Tracker;
+use tokio::sync::OnceCell;
 use tracing::{error, warn};
 
-pub use crate::visit::Poller;
+/// How long a wake-up call waits that could not be followed.
+const TROUBLE: Duration = Duration::from_secs(10);
+
+/// Looks after active jobs.
+pub struct Poller {
+    /// Jobs, providers, and what changes jobs.
+    pub tracker: Tracker,
+    /// Where the next wake-up calls go.
+    pub wakes: WakeQueue,
+    /// How many shares the active jobs are in.
+    pub shards: u32,
+    /// How many there ever were, once that is known.
+    most_shards: OnceCell<u32>,
+    /// The last minute in which a tick found no active job, by shard.
+    quiet: Mutex<BTreeMap<u32, i64>>,
+}
 
 /// Why the poller was called.
 #[derive(Deserialize)]
@@ -37,23 +66,53 @@ pub struct Tick {
     pub shard: u32,
 }
 
-/// Does what it was called for, and answers which wake-up calls have to come back; `now` is
-/// the clock.
+impl Poller {
+    /// A poller of a stack with so many shards.
+    #[must_use]
+    pub fn new(tracker: Tracker, wakes: WakeQueue, shards: u32) -> Self {
+        Self {
+            tracker,
+            wakes,
+            shards: shards.max(1),
+            most_shards: OnceCell::new(),
+            quiet: Mutex::default(),
+        }
+    }
+
+    /// Each provider's budget of status calls a second, as far as it is one shard's.
+    fn budgets(&self) -> BTreeMap<ProviderName, f64> {
+        let catalogue = self.tracker.providers.catalogue();
+        let budgets = catalogue.names().filter_map(|name| {
+            let budget = catalogue.get(name)?.spec.polling_budget()?;
+            Some((name.clone(), budget / f64::from(self.shards)))
+        });
+        budgets.collect()
+    }
+}
+
+/// Does what it was called for, and answers which wake-up calls have to come back. `until` is
+/// when the time is up that Lambda gives, and `now` the clock.
 ///
 /// # Errors
-/// When the table cannot be listed, or the queue sent a message without an id.
+/// When a shard cannot be looked for, or the queue sent a message without an id.
 pub async fn handle(
     poller: &Poller,
     call: Call,
+    until: DateTime<Utc>,
     now: fn() -> DateTime<Utc>,
 ) -> Result<Value, Error> {
     let answer = match call {
         Call::WakeUps(batch) => {
-            let answer = batch::answer(batch, async |message| wake_up(poller, message, now).await);
+            let handled = wake_up(poller, &batch, until, now).await;
+            let answer = batch::answer(batch, async |message| {
+                let shard = read(message).map(|call| call.shard());
+                // What cannot be read would never be read: it is dropped.
+                shard.and_then(|shard| handled.get(&shard).copied()).unwrap_or(Handled::Done)
+            });
             serde_json::to_value(answer.await?)?
         }
         Call::Tick(Tick { shard }) => {
-            poller.sweep(shard, now).await?;
+            poller.tick(shard, now).await?;
             Value::Null
         }
     };
@@ -61,24 +120,39 @@ pub async fn handle(
     Ok(answer)
 }
 
-/// Looks at the job. A message that cannot be read would never be read: it is dropped, and
-/// the tick looks after its job.
-async fn wake_up(poller: &Poller, message: &SqsMessage, now: fn() -> DateTime<Utc>) -> Handled {
-    let body = message.body.as_deref().unwrap_or_default();
-    let call: WakeUp = match serde_json::from_str(body) {
-        Ok(call) => call,
-        Err(cause) => {
-            warn!(error = chain(&cause), "a wake-up call is malformed and was dropped");
-            return Handled::Done;
-        }
-    };
-    match poller.wake_up(&call.job_id, now).await {
-        Ok(()) => Handled::Done,
-        Err(cause) => {
-            error!(job.id = %call.job_id, error = chain(&cause), "looking at job {} failed", call.job_id);
-            Handled::ComesBack
+/// Follows the calls, all of a shard's together and the shards side by side. Calls that could
+/// not be followed are sent again, to come back sooner than the queue would bring them.
+async fn wake_up(
+    poller: &Poller,
+    batch: &SqsEvent,
+    until: DateTime<Utc>,
+    now: fn() -> DateTime<Utc>,
+) -> BTreeMap<u32, Handled> {
+    let mut shards: BTreeMap<u32, Vec<WakeUp>> = BTreeMap::new();
+    for message in &batch.records {
+        match read(message) {
+            Some(call) => shards.entry(call.shard()).or_default().push(call),
+            None => warn!("a wake-up call is malformed and was dropped"),
         }
     }
+    let followed = shards.into_iter().map(async |(shard, calls)| {
+        let Err(cause) = poller.wake_up(shard, &calls, until, now).await else {
+            return (shard, Handled::Done);
+        };
+        error!(shard, error = chain(&cause), "looking after shard {shard} failed");
+        for call in &calls {
+            if let Err(cause) = poller.wakes.send(call, TROUBLE).await {
+                error!(shard, error = chain(&cause), "a wake-up call is not sent again");
+                return (shard, Handled::ComesBack);
+            }
+        }
+        (shard, Handled::Done)
+    });
+    join_all(followed).await.into_iter().collect()
+}
+
+fn read(message: &SqsMessage) -> Option<WakeUp> {
+    serde_json::from_str(message.body.as_deref()?).ok()
 }
 
 #[cfg(test)]

@@ -1,116 +1,67 @@
-//! One look at one job: repair it, ask its provider, say when to look again.
-//!
-//! A job that only we ask about has a chain of wake-up calls, one in the `wake` queue at any
-//! time. A call is taken from the queue only after the next one is in it, so a crash repeats
-//! a look and never ends the chain. Nothing is written to keep the time: when the next poll
-//! is due follows from the job's age.
+//! One look at one job: repair it, ask its provider, tell what was learnt.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::id::JobId;
 use domain::job::{Job, Report, State};
-use domain::polling::Tracking;
-use domain::provider::StatusAnswer;
-use shared::queue::{WakeQueue, WakeUp};
+use domain::polling::{Heard, PollingLaw};
+use domain::provider::{ErrorClass, StatusAnswer};
 use shared::telemetry::chain;
-use shared::tracker::{Told, TrackError, Tracker, age, checks_due};
-use tracing::{error, warn};
+use shared::tracker::{Told, TrackError, checks_due};
+use tracing::error;
 
-/// How old an unanswered submit is before nobody can still be waiting for the answer: the
-/// submit function is gone after 29 s.
-pub(crate) const SUBMIT_IS_OVER: Duration = Duration::from_secs(45);
+use crate::Poller;
+use crate::plan::{LONGEST_OUTAGE, SUBMIT_IS_OVER, TELLING, deadline};
 
-/// How long past its deadline a job waits for a provider that does not answer.
-const LONGEST_SILENCE: Duration = Duration::from_secs(15 * 60);
+/// How long past its deadline a job waits for a provider that tells of others and not of it.
+const LONGEST_SILENCE: TimeDelta = TimeDelta::minutes(15);
 
-/// How often a job past its deadline is looked at.
-const LATE_LOOK: Duration = Duration::from_secs(60);
-
-/// How long whoever stored a change may take to tell of it, before it must have crashed.
-const TELLING: TimeDelta = TimeDelta::seconds(15);
-
-/// Looks after active jobs.
-pub struct Poller {
-    /// Jobs, providers, and what changes jobs.
-    pub tracker: Tracker,
-    /// Where the next wake-up calls go.
-    pub wakes: WakeQueue,
-}
-
-/// What a look found about the next one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum NextLook {
-    /// None: the job is over.
-    Never,
-    /// Not before this age of the job.
-    AtAge(Duration),
+/// What came of a look.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    /// The job as it is now; none when there is nothing left to do for it.
+    pub(crate) job: Option<Box<Job>>,
+    /// What its provider said, as far as its next question goes.
+    pub(crate) heard: Heard,
 }
 
 impl Poller {
-    /// Follows a wake-up call, and leaves the next one if there is to be one.
-    ///
-    /// # Errors
-    /// When the call should come back, because the look or the next call failed.
-    pub(crate) async fn wake_up(
-        &self,
-        id: &JobId,
-        now: fn() -> DateTime<Utc>,
-    ) -> Result<(), TrackError> {
-        let Some(job) = self.tracker.store.job(id).await? else {
-            warn!(job.id = %id, "a wake-up call names job {id}, which is not there");
-            return Ok(());
-        };
-        let created_at = job.created_at;
-        if let NextLook::AtAge(due) = self.visit(job, now).await? {
-            let age = (now() - created_at).to_std().unwrap_or_default();
-            let call = WakeUp { job_id: id.clone() };
-            self.wakes.send(&call, due.saturating_sub(age)).await?;
-        }
-        Ok(())
-    }
-
-    /// Looks at a job that was just read.
+    /// Looks at a job. `is_down` says whether its provider answers nobody.
     ///
     /// # Errors
     /// When the table, bus or queue does not answer. Looking again is harmless.
     pub(crate) async fn visit(
         &self,
         job: Job,
+        is_down: bool,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<NextLook, TrackError> {
+    ) -> Result<Looked, TrackError> {
         let law = self.tracker.law(&job);
-        let age = age(&job, now());
-        let next_due = law.next_after(job.tracking, age, job.id.spread());
-        let (job, heard) = match repair(&job, age) {
-            Some(Repair::Report(report)) => (self.tell(job, &report, now()).await?, Heard::Answer),
-            Some(Repair::SettleOnly) => (Some(job), Heard::Answer),
+        let (job, said) = match repair(&job, now()) {
+            Some(Repair::Report(report)) => {
+                (self.tell(job, &report, now()).await?, Said::nothing())
+            }
+            Some(Repair::SettleOnly) => (Some(job), Said::nothing()),
             None => self.ask(job, now).await?,
         };
+        let heard = said.heard;
         let job = match job {
-            Some(job) if !job.state.has_ended() && is_given_up(age, law.deadline, heard) => {
+            Some(job)
+                if !job.state.has_ended() && is_given_up(&job, &law, said, is_down, now()) =>
+            {
                 self.tell(job, &Report::DeadlinePassed, now()).await?
             }
             job => job,
         };
-        let Some(job) = job else { return Ok(NextLook::Never) };
+        let Some(job) = job else { return Ok(Looked { job: None, heard }) };
         // A callback was faster, and whoever took it is telling just now: a second teller
         // would put the event on the bus once more. The next look is for a teller's crash.
         if job.outbox.iter().any(|notice| now() - notice.at < TELLING) {
-            return Ok(NextLook::AtAge(age + TELLING.to_std().unwrap_or_default()));
+            return Ok(Looked { job: Some(Box::new(job)), heard });
         }
         let job = self.tracker.settle(job, now()).await?;
-        let late = age >= law.deadline;
-        if job.state.has_ended() && (late || !job.may_still_complete()) {
-            return Ok(NextLook::Never);
-        }
-        // What a provider asks for beats the law, and past the deadline there is no law.
-        let asked = match heard {
-            Heard::Silence(Some(wait)) => age.saturating_add(wait),
-            Heard::Silence(None) | Heard::Answer => Duration::ZERO,
-        };
-        let soonest = age + if late { LATE_LOOK } else { Duration::from_secs(1) };
-        Ok(NextLook::AtAge(next_due.max(asked).max(soonest)))
+        let is_left = job.settled_at.is_none();
+        Ok(Looked { job: is_left.then(|| Box::new(job)), heard })
     }
 
     /// Asks the provider; answers the job as it is then, none when it is gone.
@@ -118,26 +69,27 @@ impl Poller {
         &self,
         job: Job,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<(Option<Job>, Heard), TrackError> {
+    ) -> Result<(Option<Job>, Said), TrackError> {
         let answer = match self.tracker.ask(&job, None, now()).await {
             Ok(answer) => answer,
             // Our own key is missing: nobody can tell, and the job waits like any other.
             Err(TrackError::Secret(cause)) => {
                 error!(job.id = %job.id, error = chain(&cause), "job {} cannot be asked about", job.id);
-                return Ok((Some(job), Heard::Silence(None)));
+                return Ok((Some(job), Said { told: false, heard: Heard::Trouble(None) }));
             }
             Err(cause) => return Err(cause),
         };
-        match answer {
+        Ok(match answer {
             Some(StatusAnswer::Observed(observation)) => {
                 let job = self.tell(job, &Report::Observed(observation), now()).await?;
-                Ok((job, Heard::Answer))
+                (job, Said { told: true, heard: Heard::Answer })
             }
-            Some(StatusAnswer::NotTold { retry_after, .. }) => {
-                Ok((Some(job), Heard::Silence(retry_after)))
+            Some(StatusAnswer::NotTold { class, retry_after }) => {
+                (Some(job), Said { told: false, heard: heard(class, retry_after) })
             }
-            Some(StatusAnswer::NotFound) | None => Ok((Some(job), Heard::Answer)),
-        }
+            Some(StatusAnswer::NotFound) => (Some(job), Said { told: true, heard: Heard::Answer }),
+            None => (Some(job), Said::nothing()),
+        })
     }
 
     /// Tells a job of a report, and whoever wants to hear of what came of it.
@@ -165,11 +117,27 @@ impl Poller {
 
 /// What was heard of a job's provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heard {
-    /// An answer, or there was nobody to ask.
-    Answer,
-    /// None; and how long the provider asks us to wait, where it does.
-    Silence(Option<Duration>),
+struct Said {
+    /// How the render stands, or that there is none.
+    told: bool,
+    /// What it means for the next question to the provider.
+    heard: Heard,
+}
+
+impl Said {
+    /// There was nobody to ask, or nothing to ask.
+    fn nothing() -> Self {
+        Self { told: true, heard: Heard::Nothing }
+    }
+}
+
+fn heard(class: ErrorClass, retry_after: Option<Duration>) -> Heard {
+    match class {
+        ErrorClass::Rate | ErrorClass::Busy => Heard::TooMuch(retry_after),
+        ErrorClass::Auth | ErrorClass::Quota | ErrorClass::Transient => Heard::Trouble(retry_after),
+        // About this render, and so an answer.
+        ErrorClass::Invalid | ErrorClass::NotFound => Heard::Answer,
+    }
 }
 
 /// What a look does instead of asking the provider.
@@ -181,10 +149,12 @@ enum Repair {
     SettleOnly,
 }
 
-fn repair(job: &Job, age: Duration) -> Option<Repair> {
+fn repair(job: &Job, now: DateTime<Utc>) -> Option<Repair> {
     match job.state {
         State::Completed | State::Failed | State::Cancelled => Some(Repair::SettleOnly),
-        State::Submitting if age >= SUBMIT_IS_OVER => Some(Repair::Report(Report::SubmitUnclear)),
+        State::Submitting if now - job.created_at >= SUBMIT_IS_OVER => {
+            Some(Repair::Report(Report::SubmitUnclear))
+        }
         State::Submitting
         | State::SubmitUnknown
         | State::Queued
@@ -193,37 +163,17 @@ fn repair(job: &Job, age: Duration) -> Option<Repair> {
     }
 }
 
-/// Whether a job that has not ended by this age is given up. Only after the provider was
-/// asked once more: a render that ended while nobody looked is not to be called a failure.
-fn is_given_up(age: Duration, deadline: Duration, heard: Heard) -> bool {
-    match heard {
-        Heard::Answer => age >= deadline,
-        Heard::Silence(_) => age >= deadline + LONGEST_SILENCE,
-    }
-}
-
-/// Whether the schedule's tick has to look at a job. The chain of wake-up calls looks after
-/// a poll-only job; the tick is its floor, in case the chain never began.
-pub(crate) fn needs_tick(job: &Job, law: &domain::polling::PollingLaw, now: DateTime<Utc>) -> bool {
-    const TICK: Duration = Duration::from_secs(60);
-    let age = age(job, now);
-    if let Some(oldest) = job.outbox.iter().map(|notice| notice.at).min() {
-        // Whoever stored the change tells of it; a second teller would only repeat it.
-        return now - oldest >= TELLING;
-    }
-    if age >= law.deadline || repair(job, age).is_some() {
-        return true;
-    }
-    // Whether it was accepted is worth a question a minute, where there is one to ask.
-    if job.state == State::SubmitUnknown {
-        return true;
-    }
-    let due_until = |age| law.count_until(job.tracking, age, job.id.spread());
-    let due_lately = due_until(age) > due_until(age.saturating_sub(TICK));
-    match job.tracking {
-        Tracking::WebhookFirst => due_lately,
-        Tracking::PollOnly => due_lately && age >= TICK,
-    }
+/// Whether a job that has not ended is given up. Only after the provider was asked once more:
+/// a render that ended while nobody looked is not to be called a failure. And not because a
+/// provider tells nobody anything.
+fn is_given_up(job: &Job, law: &PollingLaw, said: Said, is_down: bool, now: DateTime<Utc>) -> bool {
+    let patience = match said {
+        Said { told: true, .. } => TimeDelta::zero(),
+        Said { heard: Heard::TooMuch(_), .. } => LONGEST_OUTAGE,
+        Said { heard: Heard::Trouble(_), .. } if is_down => LONGEST_OUTAGE,
+        Said { heard: Heard::Trouble(_) | Heard::Answer | Heard::Nothing, .. } => LONGEST_SILENCE,
+    };
+    now - job.created_at >= deadline(law) + patience
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use domain::address::TargetPolicy;
 use domain::credential::CallbackSecret;
 use domain::failure::{Failure, FailureCode};
 use domain::id::{IdempotencyKey, JobId};
-use domain::job::{Intent, Job, Report};
+use domain::job::{Intent, Job, Report, State};
 use domain::polling::Tracking;
 use domain::provider::catalogue::Provider;
 use domain::provider::request::Submission;
@@ -251,14 +251,15 @@ impl Submitter {
         (job, wait)
     }
 
-    /// Leaves the first wake-up call of a job that nobody will call us about.
+    /// Leaves a wake-up call for a job that nobody will call us about, as far as we know.
     async fn wake_poller(&self, job: &Job, now: DateTime<Utc>) {
-        if job.tracking == Tracking::WebhookFirst || job.state.has_ended() {
+        let only_we_ask = job.tracking == Tracking::PollOnly || job.state == State::SubmitUnknown;
+        if !only_we_ask || job.state.has_ended() {
             return;
         }
         let age = age(job, now);
-        let due = self.tracker.law(job).next_after(job.tracking, age, job.id.spread());
-        let call = WakeUp { job_id: job.id.clone() };
+        let due = self.tracker.law(job).next_after(Tracking::PollOnly, age, job.id.spread());
+        let call = WakeUp::NewJob { shard: job.shard, created_at: job.created_at };
         if let Err(cause) = self.wakes.send(&call, due.saturating_sub(age)).await {
             warn!(job.id = %job.id, error = chain(&cause), "job {} is not polled before the next tick", job.id);
         }

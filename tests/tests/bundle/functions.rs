@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use chrono::{DateTime, Utc};
 use domain::address::TargetPolicy;
 use domain::provider::Catalogue;
 use domain::provider::catalogue::Adjustments;
@@ -40,7 +41,7 @@ impl Function {
     pub(crate) fn time_limit(self) -> Duration {
         Duration::from_secs(match self {
             Self::Submit | Self::Webhook | Self::Jobs => 29,
-            Self::Poller => 60,
+            Self::Poller => 900,
             Self::Deliver => 30,
         })
     }
@@ -135,7 +136,9 @@ impl Instance {
                 shards: parameters.shards,
                 policy,
             }),
-            Function::Poller => Self::Poller(poller::Poller { tracker, wakes: aws.wakes() }),
+            Function::Poller => {
+                Self::Poller(poller::Poller::new(tracker, aws.wakes(), parameters.shards))
+            }
             Function::Webhook => Self::Webhook(webhook::Callbacks { tracker, secrets }),
             Function::Jobs | Function::Deliver => {
                 Self::Jobs(jobs::Jobs { tracker, secrets, policy, shards: parameters.shards })
@@ -167,7 +170,7 @@ impl Instance {
             (Self::Poller(it), Event::Messages(event)) => {
                 let call =
                     serde_json::from_value(json!(event)).map_err(|error| error.to_string())?;
-                let answer = poller::handle(it, call, clock::now)
+                let answer = poller::handle(it, call, poller_until(), clock::now)
                     .await
                     .map_err(|error| error.to_string())?;
                 let answer = serde_json::from_value(answer).map_err(|error| error.to_string())?;
@@ -176,12 +179,17 @@ impl Instance {
             (Self::Poller(it), Event::Tick(shard)) => {
                 let call = serde_json::from_value(json!({"shard": shard}));
                 let call = call.map_err(|error| error.to_string())?;
-                let answer = poller::handle(it, call, clock::now).await;
+                let answer = poller::handle(it, call, poller_until(), clock::now).await;
                 answer.map(|_| Answer::Nothing).map_err(|error| error.to_string())
             }
             (_, event) => panic!("no function of the template is called with {event:?}"),
         }
     }
+}
+
+/// When Lambda ends an invocation of the poller that begins now, by its own clock.
+fn poller_until() -> DateTime<Utc> {
+    clock::now() + Function::Poller.time_limit()
 }
 
 fn back(response: SqsBatchResponse) -> Vec<String> {

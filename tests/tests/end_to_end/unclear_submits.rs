@@ -5,7 +5,7 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 use tests::{Provider, World, eventually};
 
-use crate::endings::{assert_told_by_a_tick, assert_told_once};
+use crate::endings::assert_told_once;
 
 #[tokio::test]
 async fn a_render_whose_acceptance_was_lost_is_found_by_the_id_we_chose() -> Result<()> {
@@ -65,7 +65,6 @@ async fn found_in_list(world: &World, provider: Provider) -> Result<()> {
     assert_eq!((accepted.state.as_str(), accepted.render_job_id), ("submit_unknown", None));
     let again = world.submit(&order).await?;
     assert_eq!(again.job_id, accepted.job_id);
-    world.tick().await?;
     let job = world.settled(&order).await?;
 
     let name = provider.name();
@@ -74,7 +73,7 @@ async fn found_in_list(world: &World, provider: Provider) -> Result<()> {
     assert!(render.callbacks.is_empty(), "{name}: {render:?}");
     assert_eq!(job.render_job_id, Some(render.id), "{name}");
     assert_eq!(world.submits(&order).await?, 1, "{name}");
-    assert_told_by_a_tick(world, &order, &job).await
+    assert_told_once(world, &order, &job).await
 }
 
 #[tokio::test]

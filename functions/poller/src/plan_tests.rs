@@ -1,0 +1,126 @@
+use domain::event::EventSet;
+use domain::id::{JobId, ProviderName, RenderJobId, SourceRecordId};
+use domain::job::{Intent, Report, Step};
+use domain::polling::Slowdown;
+
+use super::*;
+
+const LAW: PollingLaw = PollingLaw {
+    floor: Duration::from_secs(1),
+    safety: Duration::from_secs(120),
+    deadline: Duration::from_secs(1800),
+    durations: None,
+    slowdown: Slowdown::NONE,
+};
+
+/// Of a job whose ages are not stretched.
+const MIDDLE: f64 = 0.5;
+
+fn start() -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(1_800_000_000_000).unwrap()
+}
+
+fn job(tracking: Tracking) -> Job {
+    let intent = Intent {
+        id: JobId::from_bytes([7; 16]),
+        provider: ProviderName::parse("zvid").unwrap(),
+        source_record_id: SourceRecordId::parse("p").unwrap(),
+        payload_version: None,
+        metadata: serde_json::Map::new(),
+        callback_url: None,
+        wanted: EventSet::ends(),
+        fingerprint: [0; 32],
+        tracking,
+        durations: None,
+        shard: 0,
+    };
+    Job::intend(intent, start())
+}
+
+fn after(job: &Job, report: &Report) -> Job {
+    match job.apply(report, 0, start()) {
+        Step::Changed(job) => *job,
+        Step::Unchanged => panic!("no news"),
+    }
+}
+
+fn accepted(job: &Job) -> Job {
+    after(job, &Report::Accepted(RenderJobId::parse("r").unwrap()))
+}
+
+/// When, in seconds of age, and what for, after a look at this age.
+fn next(job: &Job, looked: i64) -> (i64, Task) {
+    let looked = start() + TimeDelta::seconds(looked);
+    let next = Plan::of(job, LAW).next(job.created_at, MIDDLE, looked);
+    ((next.at - start()).num_seconds(), next.task)
+}
+
+#[test]
+fn an_unanswered_submit_is_left_alone_until_nobody_can_wait_for_it_any_more() {
+    for tracking in [Tracking::PollOnly, Tracking::WebhookFirst] {
+        assert_eq!(next(&job(tracking), 0), (45, Task::Mend));
+        assert_eq!(next(&job(tracking), 45), (55, Task::Mend), "and again if that failed");
+    }
+}
+
+#[test]
+fn a_job_that_only_we_ask_about_is_asked_about_by_its_law() {
+    let job = accepted(&job(Tracking::PollOnly));
+    let ages: Vec<_> = [0, 2, 4, 7, 8].map(|looked| next(&job, looked).0).into();
+    assert_eq!(ages, [2, 4, 7, 7, 13]);
+}
+
+#[test]
+fn a_job_with_a_callback_is_left_alone_until_its_safety_poll() {
+    let job = accepted(&job(Tracking::WebhookFirst));
+    assert_eq!(next(&job, 0), (120, Task::Ask));
+    assert_eq!(next(&job, 120), (180, Task::Ask));
+}
+
+#[test]
+fn a_render_that_may_not_exist_is_searched_for_whoever_should_call() {
+    let job = after(&job(Tracking::WebhookFirst), &Report::SubmitUnclear);
+    let ages: Vec<_> = [0, 2, 22].map(|looked| next(&job, looked).0).into();
+    assert_eq!(ages, [2, 22, 42]);
+}
+
+#[test]
+fn what_was_not_told_is_told_when_nobody_can_be_telling() {
+    let job = after(&accepted(&job(Tracking::WebhookFirst)), &Report::DeadlinePassed);
+    assert_eq!(job.outbox.len(), 1);
+    assert_eq!(next(&job, 0), (15, Task::Mend));
+    assert_eq!(next(&job, 15), (25, Task::Mend));
+    assert_eq!(next(&job, 100), (105, Task::Mend));
+}
+
+#[test]
+fn past_its_deadline_a_job_is_looked_at_once_a_minute() {
+    let job = accepted(&job(Tracking::PollOnly));
+    assert_eq!(next(&job, 1_799), (1_800, Task::Ask));
+    assert_eq!(next(&job, 1_800), (1_860, Task::Ask));
+}
+
+/// A holder that sleeps forgets when it looked, and knows only up to when it has.
+#[test]
+fn a_look_that_is_due_stays_due_whenever_one_asks_for_it() {
+    let polled = accepted(&job(Tracking::PollOnly));
+    let safe = accepted(&job(Tracking::WebhookFirst));
+    let untold = after(&safe, &Report::DeadlinePassed);
+    for job in [job(Tracking::PollOnly), polled, safe, untold] {
+        let mut looked = 0;
+        for _ in 0..400 {
+            let due = next(&job, looked);
+            assert!(due.0 > looked);
+            assert!((looked..due.0).all(|at| next(&job, at) == due), "{due:?} after {looked}");
+            looked = due.0 + 1;
+        }
+    }
+}
+
+#[test]
+fn who_has_waited_for_hours_does_not_wait_for_a_pause() {
+    let plan = Plan::of(&accepted(&job(Tracking::PollOnly)), LAW);
+    let hours = |hours: i64| start() + TimeDelta::hours(hours);
+    assert!(!plan.is_overripe(start(), hours(6)));
+    assert!(plan.is_overripe(start(), hours(7)));
+}

@@ -1,0 +1,149 @@
+//! Providers that are slow to answer, down, or want to be left alone.
+
+use std::time::Duration;
+
+use domain::job::State;
+use domain::polling::Tracking;
+use shared::fake::clock::now;
+
+use super::world::{Mood, World};
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_is_left_alone_for_as_long_as_it_asks_over_every_sleep() {
+    let world = World::new();
+    world.mood("zvid", Mood::WantsRest(429, 40));
+    let first = world.submit("zvid", Tracking::PollOnly, 1.0).await;
+    let second = world.submit("zvid", Tracking::PollOnly, 1.0).await;
+    world.run_unticked(10.0).await;
+    world.mood("zvid", Mood::Well);
+    let asked_at = world.polls()[0].at;
+    let before = world.polls().len();
+    assert!(before <= 2, "both may have been under way: {before}");
+    let other = world.submit("shotstack", Tracking::PollOnly, 1.0).await;
+    world.run_unticked(60.0).await;
+
+    let next = world.polls()[before..].iter().find(|poll| poll.host == "zvid.test").unwrap().at;
+    let waited = (next - asked_at).as_seconds_f64();
+    assert!((40.0..43.0).contains(&waited), "{waited} s");
+    assert_eq!(world.job(&first).await.state, State::Completed);
+    assert_eq!(world.job(&second).await.state, State::Completed);
+    assert!(world.polled_at(&other)[0] < 4.0, "another provider does not wait");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_is_down_is_probed_rarely_and_starves_nobody() {
+    let world = World::new();
+    world.mood("shotstack", Mood::Refuses(503));
+    let mut down = Vec::new();
+    let mut well = Vec::new();
+    for _ in 0..60 {
+        down.push(world.submit("shotstack", Tracking::PollOnly, 100.0).await);
+        well.push(world.submit("zvid", Tracking::PollOnly, 100.0).await);
+    }
+    world.run(600.0).await;
+
+    let asked = world.polls().iter().filter(|poll| poll.host == "shotstack.test").count();
+    // Up to half of all looks were under way when it went down.
+    assert!(asked < 128 + 20, "{asked} questions to a provider that is down");
+    for id in &well {
+        let found = world.settled_at(id).await.expect("found");
+        assert!(found < 112.0, "found after {found} s");
+    }
+
+    world.mood("shotstack", Mood::Well);
+    world.run(130.0).await;
+    for id in &down {
+        assert_eq!(world.job(id).await.state, State::Completed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_hangs_leaves_room_for_others() {
+    let world = World::new();
+    world.mood("zvid", Mood::Hangs);
+    for _ in 0..400 {
+        world.submit("zvid", Tracking::PollOnly, 10_000.0).await;
+    }
+    let mut well = Vec::new();
+    for _ in 0..20 {
+        well.push(world.submit("shotstack", Tracking::PollOnly, 60.0).await);
+    }
+    world.run(100.0).await;
+    for id in &well {
+        let found = world.settled_at(id).await.expect("found");
+        assert!(found < 72.0, "found after {found} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_job_is_given_up_because_its_provider_is_down() {
+    let world = World::new();
+    // Zvid's deadline is half an hour.
+    let id = world.submit("zvid", Tracking::PollOnly, 1_000.0).await;
+    world.run(20.0).await;
+    world.mood("zvid", Mood::Refuses(503));
+    world.run(3.0 * 3_600.0).await;
+    assert_eq!(world.job(&id).await.state, State::Processing, "it may be done for all we know");
+    world.mood("zvid", Mood::Well);
+    world.run(130.0).await;
+    assert_eq!(world.job(&id).await.state, State::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_never_comes_back_is_given_up_after_hours() {
+    let world = World::new();
+    world.mood("zvid", Mood::Refuses(503));
+    let id = world.submit("zvid", Tracking::PollOnly, 1_000.0).await;
+    world.run(6.4 * 3_600.0).await;
+    assert!(!world.job(&id).await.state.has_ended());
+    world.run(0.2 * 3_600.0).await;
+    assert_eq!(world.job(&id).await.state, State::TimedOut);
+    assert!(world.settled_at(&id).await.is_some());
+    assert!(world.aws.wake_queue().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_render_that_never_ends_is_given_up_at_its_deadline() {
+    let world = World::new();
+    let id = world.submit("zvid", Tracking::PollOnly, 1e6).await;
+    world.run(2_000.0).await;
+    let job = world.job(&id).await;
+    assert_eq!(job.state, State::TimedOut);
+    let ended = (job.ended_at().unwrap() - job.created_at).as_seconds_f64();
+    assert!((1_800.0..1_862.0).contains(&ended), "{ended}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_is_kept_and_nobody_is_forgotten() {
+    let world = World::new();
+    // 300 a minute, and polls may have 225 of them: 3.75 a second.
+    let mut ids = Vec::new();
+    for _ in 0..200 {
+        ids.push(world.submit("shotstack", Tracking::PollOnly, 10_000.0).await);
+    }
+    world.run(60.0).await;
+    let before = world.polls().len();
+    world.run(240.0).await;
+    let rate = (world.polls().len() - before) as f64 / 240.0;
+    assert!((1.5..=3.8).contains(&rate), "{rate} a second; they want 20 and more");
+    let start = now() - Duration::from_secs(240);
+    for id in &ids {
+        let uuid = id.as_uuid();
+        let polls = world.polls();
+        let lately = polls.iter().filter(|poll| poll.render == uuid && poll.at > start).count();
+        assert!(lately >= 1, "{id} was not asked about in four minutes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_shard_has_its_part_of_a_budget() {
+    let world = World::with_shards(2);
+    for _ in 0..200 {
+        world.submit("shotstack", Tracking::PollOnly, 10_000.0).await;
+    }
+    world.run(60.0).await;
+    let before = world.polls().len();
+    world.run(240.0).await;
+    let rate = (world.polls().len() - before) as f64 / 240.0;
+    assert!(rate <= 3.8, "{rate} a second, both shards together");
+}

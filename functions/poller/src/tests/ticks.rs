@@ -1,0 +1,152 @@
+//! The schedule's tick, and what nobody else looks after.
+
+use std::time::Duration;
+
+use domain::job::{Job, State};
+use domain::polling::{Durations, Tracking};
+use shared::fake::clock::now;
+
+use super::world::World;
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_shard_costs_one_read_a_minute_and_no_write() {
+    for shards in [1, 4] {
+        let world = World::with_shards(shards);
+        // The first round of deliveries of a process asks how many shards there were.
+        world.run(301.0).await;
+        let (before, asked) = (world.aws.table().consumed(), world.aws.asked().len());
+        world.run(3_600.0).await;
+        let after = world.aws.table().consumed();
+        assert_eq!(after.writes, before.writes);
+        assert_eq!(after.reads - before.reads, 60 * shards);
+        assert_eq!(after.read_units - before.read_units, 30.0 * f64::from(shards));
+        assert!(world.aws.asked()[asked..].iter().all(|operation| operation == "Query"));
+        assert!(world.aws.wake_queue().sent().is_empty());
+        assert_eq!(world.invocations(), 0, "the ticks were all there was");
+    }
+}
+
+/// The one read of every fifth minute is for deliveries.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_comes_in_a_quiet_minute_is_found_by_the_next_tick_but_one() {
+    let world = World::new();
+    world.run(1_000.0).await;
+    for _ in 0..5 {
+        let job = world.leave("zvid", Tracking::PollOnly, 1.0, None, now()).await;
+        world.run(130.0).await;
+        assert_eq!(world.job(&job.id).await.state, State::Completed);
+        world.run(50.0).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_with_a_callback_costs_no_write_before_its_safety_poll() {
+    let world = World::new();
+    let id = world.submit("shotstack", Tracking::WebhookFirst, 10_000.0).await;
+    let writes = world.aws.table().consumed().writes;
+    let due = world.due(&id, 200.0)[0];
+    world.run(due - 61.0).await;
+    assert_eq!(world.aws.table().consumed().writes, writes);
+    assert!(world.polls().is_empty());
+    world.run(65.0).await;
+    let polled = world.polled_at(&id);
+    assert_eq!(polled.len(), 1);
+    assert!((0.0..2.0).contains(&(polled[0] - due)), "{polled:?}, due at {due}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callback_that_was_lost_is_found_by_a_safety_poll() {
+    let world = World::new();
+    let durations = Durations::lognormal(20.0_f64.ln(), 0.5);
+    let known =
+        world.submit_learnt("shotstack", Tracking::WebhookFirst, 15.0, Some(durations)).await;
+    let unknown = world.submit("shotstack", Tracking::WebhookFirst, 15.0).await;
+    world.run(300.0).await;
+    let [known, unknown] =
+        [world.settled_at(&known).await.unwrap(), world.settled_at(&unknown).await.unwrap()];
+    assert!((40.0..110.0).contains(&known), "{known}: most are over after 46 s");
+    assert!((108.0..195.0).contains(&unknown), "{unknown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_submit_that_died_is_found() {
+    let world = World::new();
+    let job = world.leave("zvid", Tracking::PollOnly, 30.0, None, now()).await;
+    world.run(200.0).await;
+    assert_eq!(world.job(&job.id).await.state, State::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_was_not_told_of_is_told() {
+    let world = World::new();
+    let job = world.leave("shotstack", Tracking::WebhookFirst, 1.0, None, now()).await;
+    let done = ended(&job);
+    world.poller.tracker.store.commit_job(&done).await.unwrap();
+    world.run(125.0).await;
+    assert!(world.settled_at(&job.id).await.is_some());
+    assert_eq!(world.aws.events().len(), 1);
+    assert!(world.polls().is_empty(), "there was nothing to ask");
+}
+
+fn ended(job: &Job) -> Job {
+    use domain::job::{Observation, RenderResult, RenderStatus, Report, Step};
+    let report = Report::Observed(Observation {
+        render_job_id: job.render_job_id.clone(),
+        status: RenderStatus::Completed(RenderResult {
+            url: Some("https://cdn.example/v.mp4".into()),
+            expires_at: None,
+        }),
+        provider_status: "done".into(),
+        progress: None,
+    });
+    match job.apply(&report, 0, now()) {
+        Step::Changed(job) => *job,
+        Step::Unchanged => panic!("no news"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shards_are_looked_after_side_by_side() {
+    let world = World::with_shards(4);
+    let mut ids = Vec::new();
+    for _ in 0..40 {
+        ids.push(world.submit("zvid", Tracking::PollOnly, 50.0).await);
+    }
+    world.run(100.0).await;
+    for id in &ids {
+        assert_eq!(world.job(id).await.state, State::Completed);
+    }
+    for shard in 0..4 {
+        assert!(world.epoch(shard).await > 0, "shard {shard} had a holder");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_of_shards_that_are_no_more_are_looked_after() {
+    let world = World::with_shards(4);
+    world.run(310.0).await;
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(world.submit("shotstack", Tracking::WebhookFirst, 50.0).await);
+    }
+    let world = world.redeployed(1);
+    world.run(900.0).await;
+    for id in &ids {
+        assert!(world.settled_at(id).await.is_some(), "its callback is lost, and its shard too");
+    }
+    assert_eq!(world.aws.table().indexed("active").len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_learnt_is_written_down_once_a_minute() {
+    let world = World::new();
+    for _ in 0..30 {
+        world.submit("zvid", Tracking::PollOnly, 20.0).await;
+        world.run(4.0).await;
+    }
+    world.run(180.0).await;
+    tokio::time::advance(Duration::from_secs(61)).await;
+    let law = world.poller.tracker.laws.durations(&"zvid".to_owned().try_into().unwrap()).await;
+    let most = law.expect("thirty are enough").percentile_95().as_secs_f64();
+    assert!((20.0..80.0).contains(&most), "{most}");
+}
