@@ -11,6 +11,7 @@ mod aws;
 mod child;
 mod cost;
 mod deliver;
+mod poll;
 mod receiver;
 mod report;
 mod tls;
@@ -30,6 +31,8 @@ struct Arguments {
 enum What {
     /// Deliveries per second, CPU per delivery and peak memory of `deliver`.
     Deliver(deliver::Options),
+    /// Polls per job and mean delay of the polling law, beside a simulation of it.
+    Poll(poll::Options),
     /// A process that another measurement starts.
     #[command(hide = true)]
     Role {
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
 async fn run(what: What) -> anyhow::Result<()> {
     match what {
         What::Deliver(options) => deliver::run(&options),
+        What::Poll(options) => poll::run(&options),
         What::Role { role: Role::Receiver } => receiver::serve().await,
         What::Role { role: Role::Sender(options) } => deliver::sender::run(&options).await,
     }

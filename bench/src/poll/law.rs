@@ -1,0 +1,216 @@
+//! Polls per job and mean delay of our own polling law, beside what a simulation of the same
+//! policy says (40,000 renders per law, no jitter), and beside fixed intervals.
+//!
+//! Ours are with the jitter that jobs have: the mean over [`SPREADS`]. A law with two humps is
+//! kept as the one hump that is nearest, so it has nothing to be compared with.
+
+use std::f64::consts::TAU;
+use std::time::Duration;
+
+use domain::polling::{Durations, PollingLaw, Slowdown, Statistics, Tracking};
+
+use super::durations::{Hump, Law, Price};
+use crate::report::{Aims, Table};
+
+/// Places in the jitter that stand for all.
+const SPREADS: [f64; 5] = [0.1, 0.3, 0.5, 0.7, 0.9];
+
+/// How far a figure may be from the simulation's.
+const TOLERANCE: f64 = 0.05;
+
+/// After how many renders a law is made of them.
+const LEARNT_FROM: u32 = 20;
+
+/// A law of durations, and what the simulation says of it: polls and delay.
+struct Row {
+    law: Law,
+    /// Of the law known: the square-root law with its guard.
+    known: Option<[f64; 2]>,
+    /// Of the closed form for providers that nothing is known of.
+    unknown: Option<[f64; 2]>,
+    /// Of a law learnt from twenty renders, the mean of twelve times.
+    learnt: [f64; 2],
+}
+
+const ROWS: [Row; 5] = [
+    Row {
+        law: Law {
+            name: "short clips, median 6 s",
+            humps: &[Hump { share: 1.0, median: 6.0, sigma: 0.6 }],
+        },
+        known: Some([4.34, 1.09]),
+        unknown: None,
+        learnt: [4.12, 1.43],
+    },
+    Row {
+        law: Law {
+            name: "Shotstack's statistics",
+            humps: &[Hump { share: 1.0, median: 7.2, sigma: 1.66 }],
+        },
+        known: Some([6.57, 2.19]),
+        unknown: Some([5.6, 2.5]),
+        learnt: [6.77, 2.11],
+    },
+    Row {
+        law: Law {
+            name: "default, median 77 s",
+            humps: &[Hump { share: 1.0, median: 77.4, sigma: 0.55 }],
+        },
+        known: Some([9.48, 3.98]),
+        unknown: Some([15.2, 4.1]),
+        learnt: [10.75, 3.97],
+    },
+    Row {
+        law: Law {
+            name: "long, median 240 s",
+            humps: &[Hump { share: 1.0, median: 240.0, sigma: 0.8 }],
+        },
+        known: Some([18.48, 8.48]),
+        unknown: Some([35.0, 6.1]),
+        learnt: [21.64, 7.89],
+    },
+    Row {
+        law: Law {
+            name: "70 % of 20 s, 30 % of 300 s",
+            humps: &[
+                Hump { share: 0.7, median: 20.0, sigma: 0.5 },
+                Hump { share: 0.3, median: 300.0, sigma: 0.5 },
+            ],
+        },
+        known: None,
+        unknown: None,
+        learnt: [13.43, 4.77],
+    },
+];
+
+/// Fixed intervals in seconds, for comparison.
+const FIXED: [u32; 4] = [1, 2, 5, 60];
+
+/// Prints the comparison; a figure too far from the simulation's is an aim missed.
+pub(crate) fn compare(draws: u32, aims: &mut Aims) {
+    let mut table =
+        Table::new(["polls per job / mean delay s", "ours", "simulated", "polls off", "delay off"]);
+    let mut verdicts = Vec::new();
+    for row in &ROWS {
+        let Row { law, known, unknown, learnt } = row;
+        table.row([
+            format!("{}:", law.name),
+            String::new(),
+            String::new(),
+            String::new(),
+            String::new(),
+        ]);
+        let mut line = |what: String, ours: Price, simulated: Option<[f64; 2]>| {
+            let off = |ours: f64, simulated: f64| ours / simulated - 1.0;
+            let off =
+                simulated.map(|[polls, delay]| [off(ours.polls, polls), off(ours.delay, delay)]);
+            let percent = |off: f64| format!("{:+.1} %", 100.0 * off);
+            table.row([
+                format!("  {what}"),
+                show([ours.polls, ours.delay]),
+                simulated.map(show).unwrap_or_default(),
+                off.map(|[polls, _]| percent(polls)).unwrap_or_default(),
+                off.map(|[_, delay]| percent(delay)).unwrap_or_default(),
+            ]);
+            off
+        };
+        let law_known = if known.is_some() { "law known" } else { "nearest law known" };
+        let known_off = line(law_known.into(), price(law, Some(law.learnt_in_the_end())), *known);
+        let unknown_off = line("nothing known".into(), price(law, None), *unknown);
+        line(format!("learnt from {LEARNT_FROM}"), learnt_price(law, draws), Some(*learnt));
+        for seconds in FIXED {
+            line(format!("every {seconds} s"), fixed_price(law, seconds), None);
+        }
+        for (policy, off) in [("law known", known_off), ("nothing known", unknown_off)] {
+            for (figure, off) in ["polls", "delay"].into_iter().zip(off.into_iter().flatten()) {
+                verdicts.push((format!("{figure} off, {}, {policy}", law.name), off.abs()));
+            }
+        }
+    }
+    println!("{table}");
+    for (what, off) in verdicts {
+        aims.at_most(&what, off, TOLERANCE);
+    }
+}
+
+fn show([polls, delay]: [f64; 2]) -> String {
+    format!("{polls:.2} / {delay:.2}")
+}
+
+/// What our law costs, over the jitter of jobs.
+fn price(law: &Law, durations: Option<Durations>) -> Price {
+    let polling = PollingLaw {
+        floor: Duration::from_secs(1),
+        safety: Duration::from_secs(120),
+        deadline: Duration::from_secs_f64(law.horizon()),
+        durations,
+        slowdown: Slowdown::NONE,
+    };
+    let mut mean = Price::default();
+    for spread in SPREADS {
+        mean.add(law.price(&ages(&polling, spread)), 1.0 / SPREADS.len() as f64);
+    }
+    mean
+}
+
+fn ages(polling: &PollingLaw, spread: f64) -> Vec<f64> {
+    let next = |age: &Duration| Some(polling.next_after(Tracking::PollOnly, *age, spread));
+    let due = std::iter::successors(next(&Duration::ZERO), next);
+    due.take_while(|age| *age < polling.deadline).map(|age| age.as_secs_f64()).collect()
+}
+
+fn fixed_price(law: &Law, seconds: u32) -> Price {
+    let every = f64::from(seconds);
+    let ages = std::iter::successors(Some(every), |age| Some(age + every));
+    let ages: Vec<f64> = ages.take_while(|age| *age < law.horizon() + every).collect();
+    law.price(&ages)
+}
+
+/// The mean over so many laws that are each learnt from twenty renders drawn by lot.
+fn learnt_price(law: &Law, draws: u32) -> Price {
+    let mut lot = Lot(20_261_121);
+    let mut mean = Price::default();
+    for _ in 0..draws {
+        let seen = (0..LEARNT_FROM).map(|_| Statistics::of(lot.render(law)));
+        let learnt = seen.fold(Statistics::default(), Statistics::and).law();
+        mean.add(price(law, learnt), 1.0 / f64::from(draws));
+    }
+    mean
+}
+
+/// Draws renders, the same ones in every run.
+struct Lot(u64);
+
+impl Lot {
+    /// Between 0 and 1, neither included. SplitMix64.
+    fn share(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed >> 32) as f64 + 0.5) / 4_294_967_296.0
+    }
+
+    fn render(&mut self, law: &Law) -> Duration {
+        let mut place = self.share();
+        let hump = law.humps.iter().find(|hump| {
+            place -= hump.share;
+            place < 0.0
+        });
+        let normal = (-2.0 * self.share().ln()).sqrt() * (TAU * self.share()).cos();
+        let seconds = hump.map_or(1.0, |hump| hump.median * (hump.sigma * normal).exp());
+        Duration::from_secs_f64(seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_law_costs_what_the_simulation_says() {
+        let mut aims = Aims::default();
+        compare(1, &mut aims);
+        aims.conclude().unwrap();
+    }
+}
