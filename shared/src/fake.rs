@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig};
+use aws_sdk_ssm::config::retry::RetryPartition;
 use aws_sdk_ssm::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::client::http::{
@@ -77,6 +78,13 @@ pub struct FakeAws {
     state: Arc<State>,
     fate: Arc<dyn Fate>,
     retries: RetryConfig,
+    /// How much the clients of one process may still repeat, by service. The SDK's own are
+    /// shared by all clients there are, and so by tests that run side by side.
+    budgets: [RetryPartition; 4],
+}
+
+fn budgets() -> [RetryPartition; 4] {
+    std::array::from_fn(|_| RetryPartition::custom("process").build())
 }
 
 #[derive(Debug)]
@@ -130,14 +138,16 @@ impl FakeAws {
             asked: Mutex::default(),
             loses_answer: AtomicBool::new(false),
         };
-        Self { state: Arc::new(state), fate: Arc::new(Calm), retries: RetryConfig::disabled() }
+        let (fate, retries) = (Arc::new(Calm), RetryConfig::disabled());
+        Self { state: Arc::new(state), fate, retries, budgets: budgets() }
     }
 
     /// The same AWS as one process sees it, whose clients repeat calls as those of a deployed
     /// function do.
     #[must_use]
     pub fn seen_by(&self, fate: Arc<dyn Fate>) -> Self {
-        Self { state: Arc::clone(&self.state), fate, retries: RetryConfig::standard() }
+        let (state, retries) = (Arc::clone(&self.state), RetryConfig::standard());
+        Self { state, fate, retries, budgets: budgets() }
     }
 
     /// Loses the next answer of the table: what was asked is done, and nobody hears of it.
@@ -279,22 +289,30 @@ impl FakeAws {
     // Nothing is signed: nobody here would look at it, and it takes a fifth of a test's time.
     fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         let config = aws_sdk_dynamodb::config::Builder::from(&self.unsigned());
-        aws_sdk_dynamodb::Client::from_conf(config.allow_no_auth().build())
+        let [budget, _, _, _] = self.budgets.clone();
+        let config = config.allow_no_auth().retry_partition(budget);
+        aws_sdk_dynamodb::Client::from_conf(config.build())
     }
 
     fn sqs(&self) -> aws_sdk_sqs::Client {
         let config = aws_sdk_sqs::config::Builder::from(&self.unsigned());
-        aws_sdk_sqs::Client::from_conf(config.allow_no_auth().build())
+        let [_, budget, _, _] = self.budgets.clone();
+        let config = config.allow_no_auth().retry_partition(budget);
+        aws_sdk_sqs::Client::from_conf(config.build())
     }
 
     fn eventbridge(&self) -> aws_sdk_eventbridge::Client {
         let config = aws_sdk_eventbridge::config::Builder::from(&self.unsigned());
-        aws_sdk_eventbridge::Client::from_conf(config.allow_no_auth().build())
+        let [_, _, budget, _] = self.budgets.clone();
+        let config = config.allow_no_auth().retry_partition(budget);
+        aws_sdk_eventbridge::Client::from_conf(config.build())
     }
 
     fn ssm(&self) -> aws_sdk_ssm::Client {
         let config = aws_sdk_ssm::config::Builder::from(&self.unsigned());
-        aws_sdk_ssm::Client::from_conf(config.allow_no_auth().build())
+        let [_, _, _, budget] = self.budgets.clone();
+        let config = config.allow_no_auth().retry_partition(budget);
+        aws_sdk_ssm::Client::from_conf(config.build())
     }
 
     fn unsigned(&self) -> SdkConfig {

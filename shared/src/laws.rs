@@ -6,7 +6,7 @@
 //! which does no harm; nothing that was written is, because every write is made from what
 //! was read.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,9 +34,9 @@ pub struct Laws {
 #[derive(Debug)]
 struct State {
     /// Seen, and not written yet.
-    seen: HashMap<ProviderName, Statistics>,
+    seen: BTreeMap<ProviderName, Statistics>,
     written_at: Instant,
-    known: HashMap<ProviderName, (Instant, Option<Durations>)>,
+    known: BTreeMap<ProviderName, (Instant, Option<Durations>)>,
 }
 
 impl Laws {
@@ -44,7 +44,7 @@ impl Laws {
     #[must_use]
     pub fn new(store: Store) -> Self {
         let state =
-            State { seen: HashMap::new(), written_at: Instant::now(), known: HashMap::new() };
+            State { seen: BTreeMap::new(), written_at: Instant::now(), known: BTreeMap::new() };
         Self { store, state: Arc::new(Mutex::new(state)) }
     }
 
