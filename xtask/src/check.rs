@@ -25,7 +25,7 @@ const RECEIVERS: &str = "receivers";
 pub(crate) const LOAD: &str = "load";
 
 /// The one of them that brings its own: the bundle in one process, in virtual time.
-const BUNDLE: &str = "bundle";
+pub(crate) const BUNDLE: &str = "bundle";
 
 /// The test that prints what is proved of each provider; its output is shown.
 const CONFORMANCE: &str = "conformance";
@@ -72,7 +72,7 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
         )
     })?;
     report.step("conformance", || shown(CONFORMANCE))?;
-    report.step("crash points", || shown(BUNDLE))?;
+    report.step("crash points and simulation", || shown(BUNDLE))?;
     report.step("oracles", || {
         cargo(&[
             "test",

@@ -15,6 +15,7 @@ mod http;
 mod load;
 mod process;
 mod receivers;
+mod sim;
 mod stack;
 mod venv;
 mod workspace;
@@ -47,6 +48,8 @@ enum Command {
     Test,
     /// Push very many jobs through a local stack in which everything goes wrong that does.
     Load(load::Load),
+    /// Simulate the whole bundle in one process, in virtual time and bad weather.
+    Sim(sim::Sim),
     /// Build the functions as they are deployed, zip them, check their size.
     Package,
     /// Throw mutated input at everything that reads strangers' bytes.
@@ -75,6 +78,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Up => stack::up(&workspace, &interrupt),
         Command::Test => check::run(&workspace, &interrupt),
         Command::Load(load) => load::run(load, &workspace, &interrupt),
+        Command::Sim(sim) => sim::run(sim, &workspace, &interrupt),
         Command::Package => artefacts::package(&workspace, &interrupt),
         Command::Fuzz(fuzz) => fuzz::run(fuzz, &workspace, &interrupt),
         Command::Bench(bench) => bench::run(bench, &workspace, &interrupt),

@@ -83,7 +83,8 @@ impl Bundle {
                     .push(Placed { order: order.clone(), job: Ok(id.clone()) });
                 return Some(id);
             }
-            if seen.status < 500 {
+            // What the provider refused is answered for good: the job is there, and failed.
+            if seen.status < 500 || seen.body.get("job").is_some() {
                 break;
             }
             tokio::time::sleep(self.wait(&seen)).await;

@@ -38,6 +38,7 @@ use crate::lambda::Source;
 use crate::random::Random;
 use crate::receivers::Receivers;
 use crate::watch::Watch;
+use crate::weather::Weather;
 
 /// The key of the customer's backend.
 pub(crate) const API_KEY: &str = "rr_the-key-of-the-backend";
@@ -60,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) fault: Option<(usize, Planned)>,
     /// Whether every message, callback, request and tick comes twice.
     pub(crate) twice: bool,
+    /// Whether things go wrong by chance.
+    pub(crate) is_stormy: bool,
     /// How long it may take until everything is settled.
     pub(crate) horizon: Duration,
 }
@@ -76,6 +79,7 @@ impl Default for Settings {
             },
             fault: None,
             twice: false,
+            is_stormy: false,
             horizon: Duration::from_secs(3 * 3600),
         }
     }
@@ -92,6 +96,7 @@ pub(crate) struct Bundle {
     pub(crate) receivers: Arc<Receivers>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) placed: Mutex<Vec<Placed>>,
+    pub(crate) weather: Arc<Weather>,
     settings: Settings,
     simulator: Mutex<axum::Router>,
     /// The body of every submit that reached a provider.
@@ -129,6 +134,7 @@ impl Bundle {
                 tokio::spawn(Arc::clone(&bundle).source(Source::Deliveries)),
                 tokio::spawn(Arc::clone(&bundle).source(Source::SlowDeliveries)),
                 tokio::spawn(Arc::clone(&bundle).source(Source::Wakes)),
+                tokio::spawn(Arc::clone(&bundle).redrive()),
             ];
             story(&bundle).await;
             bundle.until_quiet().await;
@@ -163,6 +169,11 @@ impl Bundle {
         let network = Network::default();
         let receivers = Receivers::open(&network, &webhook_secret, &watch);
         let random = Mutex::new(Random::new(chance.next()));
+        let of_weather = Random::new(chance.next());
+        let weather = Arc::new(match settings.is_stormy {
+            true => Weather::storm(of_weather),
+            false => Weather::calm(of_weather),
+        });
         let bundle = Arc::new_cyclic(|me: &Weak<Self>| {
             let around = Arc::new(Around { bundle: me.clone(), random: Mutex::new(chance) });
             Self {
@@ -172,6 +183,7 @@ impl Bundle {
                 receivers,
                 watch,
                 placed: Mutex::default(),
+                weather,
                 submitted: Mutex::default(),
                 simulator: Mutex::new(simulator::without_sockets(around)),
                 settings,
@@ -262,7 +274,7 @@ impl Bundle {
                 }
                 None => self.start(function, invocation).await?,
             };
-            let answer = instance.handle(event).await;
+            let answer = clock::skewed(process.skew, instance.handle(event)).await;
             self.warm.lock().unwrap().entry(function).or_default().push((process, instance));
             answer
         };
@@ -305,7 +317,13 @@ impl Bundle {
         let planned = self.settings.fault.filter(|(befallen, _)| *befallen == number);
         let is_tick = matches!(event, Event::Tick(_));
         let planned = planned.map(|(_, planned)| planned);
-        let invocation = Arc::new(Invocation::new(number, function, is_tick, planned));
+        let invocation = Arc::new(Invocation::new(
+            number,
+            function,
+            is_tick,
+            planned,
+            Arc::clone(&self.weather),
+        ));
         invocations.push(Arc::clone(&invocation));
         invocation
     }
@@ -342,18 +360,24 @@ impl Bundle {
     }
 
     /// Which of so many messages comes next.
-    pub(crate) fn pick(&self, _left: usize) -> usize {
-        0
+    pub(crate) fn pick(&self, left: usize) -> usize {
+        self.weather.pick(left)
+    }
+
+    /// A duration up to this one.
+    pub(crate) fn chance(&self, most: Duration) -> Duration {
+        self.weather.up_to(most)
     }
 
     /// What a queue does that it may do: it delivers twice.
     pub(crate) fn disturb(&self, source: Source, batch: &SqsEvent) {
-        if !self.everything_comes_twice() {
-            return;
-        }
-        for record in &batch.records {
-            if let Some(id) = record.message_id.as_deref() {
+        for id in batch.records.iter().filter_map(|record| record.message_id.as_deref()) {
+            if self.everything_comes_twice() {
                 source.queue(self).deliver_again(id, Duration::from_millis(20));
+            }
+            if self.weather.strikes("message comes twice", 20) {
+                let later = self.chance(Duration::from_secs(300));
+                source.queue(self).deliver_again(id, later);
             }
         }
     }
@@ -384,6 +408,8 @@ impl Bundle {
             ("due deliveries", table.indexed("due").len()),
             ("tickets", self.aws.delivery_queue().len()),
             ("slow tickets", self.aws.slow_delivery_queue().len()),
+            ("dead tickets", self.aws.delivery_queue().dead_letters().len()),
+            ("dead slow tickets", self.aws.slow_delivery_queue().dead_letters().len()),
         ];
         let some = counts.into_iter().filter(|(_, count)| *count > 0);
         some.map(|(what, count)| format!("{count} {what}")).collect()
@@ -448,6 +474,16 @@ impl Surroundings for Around {
         Box::pin(async move {
             let bundle = bundle.ok_or_else(|| "it is over".to_owned())?;
             if bundle.everything_comes_twice() {
+                let (bundle, request) = (Arc::clone(&bundle), request.clone());
+                tokio::spawn(async move { bundle.called_back(request).await });
+            }
+            if bundle.weather.strikes("callback is lost", 15) {
+                return Err("lost".to_owned());
+            }
+            if bundle.weather.strikes("callback is late", 15) {
+                tokio::time::sleep(bundle.chance(Duration::from_secs(240))).await;
+            }
+            if bundle.weather.strikes("callback comes twice", 15) {
                 let (bundle, request) = (Arc::clone(&bundle), request.clone());
                 tokio::spawn(async move { bundle.called_back(request).await });
             }

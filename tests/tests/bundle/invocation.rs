@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use tokio::sync::Notify;
 use crate::bundle::Bundle;
 use crate::functions::{Answer, Function};
 use crate::watch::Watch;
+use crate::weather::Weather;
 
 /// What befalls an invocation at one of its calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +49,6 @@ impl Fault {
         Self::OvertakenBefore,
         Self::OvertakenAfter,
     ];
-
-    /// Whether it is the same as another one after the call before.
-    pub(crate) fn is_before(self) -> bool {
-        matches!(self, Self::DiesBefore | Self::OvertakenBefore)
-    }
 
     /// Whether it can happen to a call: only AWS says that it is busy, and nobody repeats a
     /// request to render. To read twice, or to read and not hear of it, is as good as not to
@@ -99,6 +96,13 @@ pub(crate) struct Made {
     pub(crate) alone: bool,
 }
 
+impl Made {
+    /// Whether it reads what hardly anybody ever changes.
+    pub(crate) fn reads_a_parameter(&self) -> bool {
+        self.reads && self.label.starts_with("ssm ")
+    }
+}
+
 /// One invocation.
 #[derive(Debug)]
 pub(crate) struct Invocation {
@@ -108,6 +112,7 @@ pub(crate) struct Invocation {
     /// Whether the schedule called.
     pub(crate) is_tick: bool,
     planned: Option<Planned>,
+    weather: Arc<Weather>,
     calls: Mutex<Vec<Made>>,
     /// How many of them are not over yet.
     under_way: Mutex<usize>,
@@ -125,12 +130,14 @@ impl Invocation {
         function: Function,
         is_tick: bool,
         planned: Option<Planned>,
+        weather: Arc<Weather>,
     ) -> Self {
         Self {
             number,
             function,
             is_tick,
             planned,
+            weather,
             calls: Mutex::default(),
             under_way: Mutex::default(),
             broken: Mutex::default(),
@@ -190,7 +197,10 @@ impl Invocation {
 
     async fn decide(self: Arc<Self>, call: &Call<'_>) -> Fated {
         let (number, made) = self.begin(call);
-        tokio::time::sleep(latency(&made)).await;
+        // What the AWS clients wait between repeats comes from here. Some of them take a
+        // number or two when the first of them in a process starts, so it begins anew.
+        fastrand::seed(u64::try_from(self.number * 1000 + number).unwrap());
+        tokio::time::sleep(latency(&made) + self.weather.delay()).await;
         let identity = format!("{} {}", made.label, call.body);
         let broken = self.broken.lock().unwrap().clone();
         if let Some((_, fault)) = broken.filter(|(broken, _)| *broken == identity) {
@@ -200,9 +210,15 @@ impl Invocation {
             }
             .into();
         }
-        let fault = self.planned.filter(|planned| planned.call == number);
-        let Some(Planned { fault, .. }) = fault else { return Happens::Answered.into() };
-        let breaks = || *self.broken.lock().unwrap() = Some((identity.clone(), fault));
+        let planned = self.planned.filter(|planned| planned.call == number);
+        let weather = self.weather.befalls(call.to, &made);
+        let Some(fault) = planned.map(|planned| planned.fault).or(weather) else {
+            return Happens::Answered.into();
+        };
+        // Weather passes, and a repeat may get through.
+        let breaks = || {
+            *self.broken.lock().unwrap() = planned.map(|_| (identity.clone(), fault));
+        };
         match fault {
             Fault::DiesBefore => self.die().await,
             Fault::DiesAfter => {
@@ -275,6 +291,9 @@ fn latency(call: &Made) -> Duration {
 pub(crate) struct Process {
     current: Mutex<Option<Arc<Invocation>>>,
     watch: Arc<Watch>,
+    weather: Arc<Weather>,
+    /// How wrong its clock is.
+    pub(crate) skew: TimeDelta,
 }
 
 impl std::fmt::Debug for Process {
@@ -285,7 +304,9 @@ impl std::fmt::Debug for Process {
 
 impl Process {
     pub(crate) fn new(bundle: &Bundle) -> Self {
-        Self { current: Mutex::default(), watch: Arc::clone(&bundle.watch) }
+        let weather = Arc::clone(&bundle.weather);
+        let skew = weather.skew();
+        Self { current: Mutex::default(), watch: Arc::clone(&bundle.watch), weather, skew }
     }
 
     pub(crate) fn begin(&self, invocation: &Arc<Invocation>) {
@@ -294,6 +315,10 @@ impl Process {
 }
 
 impl Fate for Process {
+    fn connects(&self, host: &str) -> bool {
+        self.weather.outage(host).is_none()
+    }
+
     fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
         let invocation = self.current.lock().unwrap().clone();
         let invocation = invocation.expect("a function calls only when it is called");

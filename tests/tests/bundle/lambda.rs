@@ -54,6 +54,16 @@ impl Bundle {
         }
     }
 
+    /// Sends dead tickets back once an hour.
+    pub(crate) async fn redrive(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(MINUTE * 60).await;
+            for source in [Source::Deliveries, Source::SlowDeliveries] {
+                source.queue(&self).redrive();
+            }
+        }
+    }
+
     /// Hands the messages of a queue to its function.
     pub(crate) async fn source(self: Arc<Self>, source: Source) {
         let queue = source.queue(&self);

@@ -3,7 +3,9 @@
 //! function between any two of its calls, and look at what becomes of it days later.
 //!
 //! [`bundle::Bundle`] puts it together. What may not happen is watched while it runs
-//! ([`watch`]) and judged when everything is quiet ([`verdict`]).
+//! ([`watch`]) and judged when everything is quiet ([`verdict`]). Things go wrong at one call
+//! of one story ([`crash_points`]), for minutes ([`trouble`]), or everywhere by chance
+//! ([`simulation`]).
 
 // `cfg(test)` is always true here; it tells the lints that helpers are tests too.
 #[cfg(test)]
@@ -25,8 +27,14 @@ mod random;
 #[cfg(test)]
 mod receivers;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod stories;
+#[cfg(test)]
+mod trouble;
 #[cfg(test)]
 mod verdict;
 #[cfg(test)]
 mod watch;
+#[cfg(test)]
+mod weather;

@@ -19,6 +19,16 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    /// Less than `many`.
+    pub(crate) fn below(&mut self, many: u64) -> u64 {
+        self.next() % many
+    }
+
+    /// True one time in so many.
+    pub(crate) fn one_in(&mut self, many: u64) -> bool {
+        self.below(many) == 0
+    }
+
     /// Sixteen bytes.
     pub(crate) fn bytes(&mut self) -> [u8; 16] {
         (u128::from(self.next()) << 64 | u128::from(self.next())).to_be_bytes()
