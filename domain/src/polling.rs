@@ -73,8 +73,9 @@ const FIRST_LEARNT_S: f64 = 1.0;
 /// Safety polls thin out by this factor of the age, up to five minutes.
 const SAFETY_GROWTH: f64 = 1.5;
 const LONGEST_SAFETY_S: f64 = 300.0;
-/// No learnt safety poll comes sooner: a callback may need a few attempts.
-const SHORTEST_SAFETY_S: f64 = 10.0;
+/// No learnt safety poll comes sooner, unless the provider's own figure is smaller: a callback
+/// may need a few attempts, and few are lost.
+const SHORTEST_SAFETY_S: f64 = 60.0;
 
 /// How far ages are stretched, both ways: jobs submitted together are not asked about
 /// together. Floors and caps hold after it.
@@ -173,7 +174,8 @@ impl PollingLaw {
         match self.durations {
             Some(durations) => {
                 let learnt = durations.percentile_95().as_secs_f64();
-                learnt.max(SHORTEST_SAFETY_S).min(self.deadline.as_secs_f64())
+                let shortest = SHORTEST_SAFETY_S.min(self.safety.as_secs_f64());
+                learnt.max(shortest).min(self.deadline.as_secs_f64())
             }
             None => self.safety.as_secs_f64(),
         }

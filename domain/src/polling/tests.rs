@@ -90,7 +90,10 @@ fn safety_polls_begin_when_most_renders_are_over() {
     assert!((188.0..193.0).contains(&ages[0]), "{ages:?}");
     assert!((ages[1] / ages[0] - 1.5).abs() < 0.01, "{ages:?}");
     // A callback needs its time, however quick the renders are.
-    assert_eq!(self::ages(learnt(1.0, 0.1), Tracking::WebhookFirst, MIDDLE, 1), [10.0]);
+    let quick = learnt(1.0, 0.1);
+    assert_eq!(self::ages(quick, Tracking::WebhookFirst, MIDDLE, 1), [60.0]);
+    let hasty = PollingLaw { safety: Duration::from_secs(5), ..quick };
+    assert_eq!(self::ages(hasty, Tracking::WebhookFirst, MIDDLE, 1), [5.0]);
 }
 
 #[test]

@@ -64,7 +64,7 @@ async fn a_callback_that_was_lost_is_found_by_a_safety_poll() {
     world.run(300.0).await;
     let [known, unknown] =
         [world.settled_at(&known).await.unwrap(), world.settled_at(&unknown).await.unwrap()];
-    assert!((40.0..110.0).contains(&known), "{known}: most are over after 46 s");
+    assert!((53.0..127.0).contains(&known), "{known}: a minute, and until the next tick");
     assert!((108.0..195.0).contains(&unknown), "{unknown}");
 }
 
