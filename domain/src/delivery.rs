@@ -386,12 +386,9 @@ impl Delivery {
 
     /// The delivery while an attempt is under way.
     #[must_use]
-    pub fn leased(&self, now: DateTime<Utc>) -> Self {
-        Self {
-            leased_until: Some(now + LEASE),
-            version: self.version.saturating_add(1),
-            ..self.clone()
-        }
+    pub fn leased(self, now: DateTime<Utc>) -> Self {
+        let version = self.version.saturating_add(1);
+        Self { leased_until: Some(now + LEASE), version, ..self }
     }
 
     /// Writes an attempt down and decides what follows. `said` is what the receiver asked for
@@ -399,7 +396,7 @@ impl Delivery {
     /// `0.0..1.0` for the jitter.
     #[must_use]
     pub fn record(
-        &self,
+        self,
         attempt: Attempt,
         said: Said,
         endpoint: &Endpoint,
@@ -407,14 +404,14 @@ impl Delivery {
         luck: f64,
         now: DateTime<Utc>,
     ) -> (Self, Consequence) {
-        let mut delivery = self.clone();
+        let mut delivery = self;
         let outcome = attempt.outcome;
         delivery.attempts.push(attempt);
         delivery.deliberate = false;
         let old = delivery.attempts.len().saturating_sub(EXCERPTS_KEPT);
         delivery.attempts.iter_mut().take(old).for_each(|attempt| attempt.excerpt.clear());
 
-        let round = delivery.attempts.len().saturating_sub(self.round_start);
+        let round = delivery.attempts.len().saturating_sub(delivery.round_start);
         match (outcome, said.instruction) {
             (Outcome::Answered(200..=299), _) => {
                 (delivery.moved(DeliveryState::Delivered), Consequence::Delivered)
@@ -447,16 +444,16 @@ impl Delivery {
         now: DateTime<Utc>,
     ) -> (Self, Consequence) {
         if until > later(self.round_at, schedule.longest()) {
-            return self.given_up(GiveUpReason::HeldTooLong, now);
+            return self.clone().given_up(GiveUpReason::HeldTooLong, now);
         }
         let held = DeliveryState::Pending { next_at: until, held: Some(by) };
-        (self.moved(held), Consequence::Retry { at: until })
+        (self.clone().moved(held), Consequence::Retry { at: until })
     }
 
     /// The delivery when its endpoint was disabled.
     #[must_use]
     pub fn refused(&self, now: DateTime<Utc>) -> Self {
-        self.given_up(GiveUpReason::EndpointDisabled, now).0
+        self.clone().given_up(GiveUpReason::EndpointDisabled, now).0
     }
 
     /// Whether the attempt that is due has its turn in its endpoint's rate.
@@ -471,7 +468,7 @@ impl Delivery {
     }
 
     /// Due at `at`, unless the endpoint is shut for longer.
-    fn next(&self, at: DateTime<Utc>, shut: Option<(DateTime<Utc>, Hold)>) -> (Self, Consequence) {
+    fn next(self, at: DateTime<Utc>, shut: Option<(DateTime<Utc>, Hold)>) -> (Self, Consequence) {
         let (at, held) = match shut {
             Some((until, by)) if until > at => (until, Some(by)),
             Some(_) | None => (at, None),
@@ -479,14 +476,14 @@ impl Delivery {
         (self.moved(DeliveryState::Pending { next_at: at, held }), Consequence::Retry { at })
     }
 
-    fn given_up(&self, reason: GiveUpReason, now: DateTime<Utc>) -> (Self, Consequence) {
+    fn given_up(self, reason: GiveUpReason, now: DateTime<Utc>) -> (Self, Consequence) {
         let state = DeliveryState::GivenUp(GivenUp { at: now, reason });
         (self.moved(state), Consequence::GiveUp)
     }
 
-    fn moved(&self, state: DeliveryState) -> Self {
+    fn moved(self, state: DeliveryState) -> Self {
         let version = self.version.saturating_add(1);
-        Self { state, leased_until: None, version, ..self.clone() }
+        Self { state, leased_until: None, version, ..self }
     }
 
     /// The delivery after its end was announced.
@@ -540,7 +537,7 @@ impl Delivery {
     fn started_anew(&self, now: DateTime<Utc>) -> Self {
         let round_start = self.attempts.len();
         let state = DeliveryState::Pending { next_at: now, held: None };
-        Self { round_start, round_at: now, deliberate: false, ..self.moved(state) }
+        Self { round_start, round_at: now, deliberate: false, ..self.clone().moved(state) }
     }
 
     /// Whether somebody is at an attempt right now.

@@ -28,7 +28,7 @@ fn record_at(
     now: DateTime<Utc>,
 ) -> (Delivery, Consequence) {
     let schedule = DeliverySchedule::default();
-    delivery.record(attempt(outcome), said, endpoint, &schedule, 0.0, now)
+    delivery.clone().record(attempt(outcome), said, endpoint, &schedule, 0.0, now)
 }
 
 /// The endpoint after so many answers of this status.
@@ -56,7 +56,7 @@ fn the_whole_schedule_of_a_receiver_that_never_answers() {
             Admission::Attempt(delivery.attempts.len())
         });
         let failed = Outcome::Failed(AttemptError::Timeout);
-        let (after, consequence) = record(&delivery.leased(now), failed, now);
+        let (after, consequence) = record(&delivery.clone().leased(now), failed, now);
         delivery = after;
         match consequence {
             Consequence::Retry { at } => {
