@@ -1,9 +1,11 @@
 //! `cargo xtask bench deliver`: what a delivery costs, beside the floor.
 //!
-//! Three ways to make the same POST, measured in turns in one process:
+//! Four ways to make the same POST, measured in turns in one process:
 //!
-//! - *floor*: hyper and rustls with nothing around them, the connections held by hand and
-//!   the signature given. What any sender in Rust has to pay.
+//! - *wire*: hyper and rustls with nothing around them, the connections held by hand and
+//!   the signature given. A sender to one receiver that never changes would pay that.
+//! - *floor*: hyper's client with its pool, and a signature made with the same library. What
+//!   a sender to many receivers has to pay that checks nothing and remembers nothing.
 //! - *core*: what `deliver` does between reading a delivery and writing it down: judge the
 //!   URL, sign, post through the guard, read the answer, decide what follows.
 //! - *handler*: a whole invocation with ten messages, reads, writes and log included. AWS is
@@ -13,6 +15,7 @@ mod core;
 mod floor;
 mod handler;
 pub(crate) mod sender;
+mod wire;
 
 use anyhow::Result;
 use clap::Args;
@@ -50,6 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut aims = Aims::default();
     let mut table = Table::new([
         "connections, body",
+        "wire µs",
         "floor µs",
         "core µs",
         "handler µs",
@@ -75,6 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let core = ratio(Way::Core);
         table.row([
             scene.to_string(),
+            format!("{:.1}", median(cpu(Way::Wire))),
             format!("{:.1}", median(cpu(Way::Floor))),
             format!("{:.1}", median(cpu(Way::Core))),
             format!("{:.1}", median(cpu(Way::Handler))),
@@ -99,7 +104,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             sender::start("memory", &listening, &["--way".to_owned(), way.to_string()])?.hear()?;
         let (before, peak) = (megabytes(memory.before), megabytes(memory.peak));
         table.row([way.to_string(), format!("{before:.1}"), format!("{peak:.1}")]);
-        if way != Way::Floor {
+        if matches!(way, Way::Core | Way::Handler) {
             verdicts.push((format!("peak memory in MB, {way}"), peak));
         }
     }

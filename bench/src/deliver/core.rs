@@ -56,12 +56,12 @@ impl Core {
     }
 
     /// Makes these deliveries at once and waits for all of them.
-    pub(super) async fn deliver(&self, deliveries: &[Delivery]) -> Result<()> {
-        try_join_all(deliveries.iter().map(|delivery| self.one(delivery))).await?;
+    pub(super) async fn deliver(&self, deliveries: Vec<Delivery>) -> Result<()> {
+        try_join_all(deliveries.into_iter().map(|delivery| self.one(delivery))).await?;
         Ok(())
     }
 
-    async fn one(&self, delivery: &Delivery) -> Result<()> {
+    async fn one(&self, delivery: Delivery) -> Result<()> {
         let at = Utc::now();
         let (id, timestamp) = (delivery.event_id.as_str(), at.timestamp());
         let signature = self.secrets.sign(id, at, delivery.body.as_bytes());

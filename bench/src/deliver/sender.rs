@@ -24,6 +24,7 @@ use crate::tls::{self, Certificate, DOMAIN};
 use super::core::Core;
 use super::floor::Floor;
 use super::handler::Handler;
+use super::wire::Wire;
 
 /// How many deliveries are under way at once: a batch.
 const AT_ONCE: usize = 10;
@@ -54,18 +55,20 @@ enum Measure {
 /// A way to deliver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 pub(super) enum Way {
+    Wire,
     Floor,
     Core,
     Handler,
 }
 
 impl Way {
-    pub(super) const ALL: [Self; 3] = [Self::Floor, Self::Core, Self::Handler];
+    pub(super) const ALL: [Self; 4] = [Self::Wire, Self::Floor, Self::Core, Self::Handler];
 }
 
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Wire => "wire",
             Self::Floor => "floor",
             Self::Core => "core",
             Self::Handler => "handler",
@@ -153,9 +156,10 @@ pub(super) struct Memory {
     pub(super) peak: u64,
 }
 
-/// A request as the floor sends it.
+/// A request for whoever knows nothing of deliveries.
 #[derive(Clone, Debug)]
 pub(super) struct Post {
+    pub(super) id: String,
     pub(super) path: Uri,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
@@ -218,6 +222,7 @@ async fn memory(options: &Options, way: Way) -> Result<Memory> {
 
 /// Every way, each with connections of its own.
 struct Senders {
+    wire: Wire,
     floor: Floor,
     core: Core,
     handler: Handler,
@@ -228,10 +233,12 @@ struct Senders {
 
 impl Senders {
     fn new(options: &Options, at_once: usize) -> Result<Self> {
-        let secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
+        let key = [7; 32];
+        let secret = WebhookSecret::from_random(SignatureType::V1, key).reveal();
         let client = tls::client(&options.certificate)?;
         Ok(Self {
-            floor: Floor::new(options.port, client.clone(), at_once),
+            wire: Wire::new(options.port, client.clone(), at_once),
+            floor: Floor::new(options.port, client.clone(), &key),
             core: Core::new(options.port, client.clone(), SigningSecrets::parse(&secret)?)?,
             handler: Handler::new(options.port, client, &secret)?,
             port: options.port,
@@ -250,11 +257,16 @@ impl Senders {
             })
             .collect::<Result<Vec<_>>>()?;
         let cost = match way {
+            Way::Wire => {
+                let posts = posts(&deliveries, path)?;
+                let watch = Stopwatch::start()?;
+                for batch in posts.chunks(self.at_once) {
+                    self.wire.post(batch).await?;
+                }
+                watch.stop()?
+            }
             Way::Floor => {
-                let posts: Vec<Post> = deliveries
-                    .iter()
-                    .map(|delivery| post(delivery, path))
-                    .collect::<Result<_>>()?;
+                let posts = posts(&deliveries, path)?;
                 let watch = Stopwatch::start()?;
                 for batch in posts.chunks(self.at_once) {
                     self.floor.post(batch).await?;
@@ -262,8 +274,13 @@ impl Senders {
                 watch.stop()?
             }
             Way::Core => {
+                let mut left = deliveries.into_iter();
                 let watch = Stopwatch::start()?;
-                for batch in deliveries.chunks(self.at_once) {
+                loop {
+                    let batch: Vec<_> = left.by_ref().take(self.at_once).collect();
+                    if batch.is_empty() {
+                        break;
+                    }
                     self.core.deliver(batch).await?;
                 }
                 watch.stop()?
@@ -317,6 +334,10 @@ fn delivery(number: u64, url: &str, body: usize) -> Result<Delivery> {
     })
 }
 
+fn posts(deliveries: &[Delivery], path: &str) -> Result<Vec<Post>> {
+    deliveries.iter().map(|delivery| post(delivery, path)).collect()
+}
+
 /// The same request, with a signature of the right length.
 fn post(delivery: &Delivery, path: &str) -> Result<Post> {
     let signature = format!("v1,{}=", "s".repeat(43));
@@ -333,6 +354,7 @@ fn post(delivery: &Delivery, path: &str) -> Result<Post> {
         (HOST, HeaderValue::from_str(host.context("no host")?)?),
     ];
     Ok(Post {
+        id: delivery.event_id.as_str().to_owned(),
         path: path.parse()?,
         headers: headers.into_iter().collect(),
         body: Bytes::from(delivery.body.clone()),

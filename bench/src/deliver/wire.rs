@@ -1,4 +1,5 @@
-//! The floor: hyper on rustls, one connection per lane, nothing else.
+//! The wire: hyper on rustls, connections held by hand and the signature given. No sender
+//! does less.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,13 +21,13 @@ use crate::tls::DOMAIN;
 use super::sender::Post;
 
 /// Sends prepared requests. Each lane holds its connection, if the last answer left one.
-pub(super) struct Floor {
+pub(super) struct Wire {
     address: SocketAddr,
     tls: TlsConnector,
     lanes: Vec<Option<SendRequest<Full<Bytes>>>>,
 }
 
-impl Floor {
+impl Wire {
     pub(super) fn new(port: u16, tls: ClientConfig, lanes: usize) -> Self {
         let lanes = std::iter::repeat_with(|| None).take(lanes).collect();
         let address = (Ipv4Addr::LOCALHOST, port).into();
