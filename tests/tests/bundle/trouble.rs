@@ -53,6 +53,11 @@ impl Bundle {
     }
 }
 
+/// An answer that comes when a story has had the time to take something away meanwhile.
+fn unhurried(status: u16) -> Manner {
+    Manner { after: Duration::from_millis(1900), ..Manner::status(status) }
+}
+
 #[test]
 fn callers_hear_when_to_come_back_while_the_table_is_in_trouble() {
     for how in [Fault::Lost, Fault::Busy] {
@@ -120,7 +125,7 @@ fn what_was_taken_is_not_lost_when_the_table_goes_away_at_any_moment() {
 #[test]
 fn an_attempt_is_made_again_though_no_queue_took_its_ticket() {
     let bundle = run(async |bundle| {
-        bundle.receivers.treat("untold", [Manner::status(500)]);
+        bundle.receivers.treat("untold", [unhurried(500)]);
         let knobs = json!({"durationMs": 1000});
         bundle.scenario(Provider::ViralSync, "untold", &knobs).await;
         let first = async {
@@ -161,7 +166,7 @@ fn an_event_that_the_bus_did_not_take_is_put_there_later() {
 #[test]
 fn the_bus_hears_of_a_webhook_that_was_given_up_while_it_was_in_trouble() {
     let bundle = run(async |bundle| {
-        bundle.receivers.treat("gone", [Manner::status(410)]);
+        bundle.receivers.treat("gone", [unhurried(410)]);
         bundle.scenario(Provider::ViralSync, "gone", &json!({"durationMs": 1000})).await;
         let end = async {
             bundle.until("the attempt", |it| it.received("gone") == 1).await;
