@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsEvent;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::endpoint::Limits;
 use domain::event::EventName;
 use domain::retry::DeliverySchedule;
@@ -37,6 +37,7 @@ use crate::invocation::{Ended, Invocation, Planned, Process};
 use crate::lambda::Source;
 use crate::random::Random;
 use crate::receivers::Receivers;
+use crate::storm::Storm;
 use crate::watch::Watch;
 use crate::weather::Weather;
 
@@ -51,6 +52,8 @@ const PROVIDER_SECRET: &str = "a-secret-of-the-provider";
 const LOOK: Duration = Duration::from_secs(7);
 /// How long it has to stay quiet: the schedule has called meanwhile.
 const QUIET: Duration = Duration::from_secs(70);
+/// How much earlier than it is due a delivery may be moved into the queue, and some more.
+const SOON: TimeDelta = TimeDelta::minutes(40);
 
 /// How a run is set up, and what goes wrong in it.
 #[derive(Clone, Debug)]
@@ -63,6 +66,9 @@ pub(crate) struct Settings {
     pub(crate) twice: bool,
     /// Whether things go wrong by chance.
     pub(crate) is_stormy: bool,
+    /// Whether the schedule leaves out ticks that have nothing to find, but for one an hour:
+    /// a run of days has thousands of them.
+    pub(crate) skips_idle_ticks: bool,
     /// How long it may take until everything is settled.
     pub(crate) horizon: Duration,
 }
@@ -80,6 +86,7 @@ impl Default for Settings {
             fault: None,
             twice: false,
             is_stormy: false,
+            skips_idle_ticks: false,
             horizon: Duration::from_secs(3 * 3600),
         }
     }
@@ -95,6 +102,7 @@ pub(crate) struct Bundle {
     pub(crate) parameters: Parameters,
     pub(crate) receivers: Arc<Receivers>,
     pub(crate) watch: Arc<Watch>,
+    pub(crate) storm: Arc<Storm>,
     pub(crate) placed: Mutex<Vec<Placed>>,
     pub(crate) weather: Arc<Weather>,
     settings: Settings,
@@ -182,6 +190,7 @@ impl Bundle {
                 parameters: settings.parameters.clone(),
                 receivers,
                 watch,
+                storm: Arc::default(),
                 placed: Mutex::default(),
                 weather,
                 submitted: Mutex::default(),
@@ -316,7 +325,7 @@ impl Bundle {
         let number = invocations.len();
         let planned = self.settings.fault.filter(|(befallen, _)| *befallen == number);
         let is_tick = matches!(event, Event::Tick(_));
-        let planned = planned.map(|(_, planned)| planned);
+        let planned = planned.map(|(_, planned)| planned).or_else(|| self.storm.befalls(function));
         let invocation = Arc::new(Invocation::new(
             number,
             function,
@@ -359,9 +368,21 @@ impl Bundle {
         self.settings.twice
     }
 
+    /// Whether a tick has nothing to find: no job is active, and no delivery due so soon that
+    /// one of the next few ticks could not move it into the queue in time.
+    pub(crate) fn is_idle_tick(&self) -> bool {
+        let now = clock::true_now();
+        let soon = (now + SOON).timestamp_millis();
+        let table = self.aws.table();
+        let due_at = |item: &Value| item.pointer("/due_at/N")?.as_str()?.parse::<i64>().ok();
+        let due = table.indexed("due").iter().any(|item| due_at(item).is_none_or(|at| at < soon));
+        let is_hour = now.timestamp() % 3600 < 60;
+        self.settings.skips_idle_ticks && !is_hour && !due && table.indexed("active").is_empty()
+    }
+
     /// Which of so many messages comes next.
     pub(crate) fn pick(&self, left: usize) -> usize {
-        self.weather.pick(left)
+        self.storm.pick(left).unwrap_or_else(|| self.weather.pick(left))
     }
 
     /// A duration up to this one.
@@ -374,6 +395,9 @@ impl Bundle {
         for id in batch.records.iter().filter_map(|record| record.message_id.as_deref()) {
             if self.everything_comes_twice() {
                 source.queue(self).deliver_again(id, Duration::from_millis(20));
+            }
+            if let Some(again) = self.storm.copies_after() {
+                source.queue(self).deliver_again(id, again);
             }
             if self.weather.strikes("message comes twice", 20) {
                 let later = self.chance(Duration::from_secs(300));

@@ -152,6 +152,13 @@ impl Invocation {
         self.calls.lock().unwrap().clone()
     }
 
+    /// The number of the call that its fault befell; none when none did.
+    pub(crate) fn struck_at(&self) -> Option<usize> {
+        let calls = self.calls.lock().unwrap();
+        let befalls = |it: &Planned| calls.get(it.call).is_some_and(|call| it.fault.befalls(call));
+        self.planned.filter(befalls).map(|planned| planned.call)
+    }
+
     /// Whether it did nothing that anybody could notice.
     pub(crate) fn only_read(&self) -> bool {
         self.calls.lock().unwrap().iter().all(|call| call.reads)
@@ -210,7 +217,8 @@ impl Invocation {
             }
             .into();
         }
-        let planned = self.planned.filter(|planned| planned.call == number);
+        let befalls = |it: &Planned| it.call == number && it.fault.befalls(&made);
+        let planned = self.planned.filter(befalls);
         let weather = self.weather.befalls(call.to, &made);
         let Some(fault) = planned.map(|planned| planned.fault).or(weather) else {
             return Happens::Answered.into();

@@ -43,7 +43,8 @@ impl Bundle {
     pub(crate) async fn schedule(self: Arc<Self>, first: Duration) {
         tokio::time::sleep(first).await;
         loop {
-            for shard in 0..self.parameters.shards {
+            let shards = if self.is_idle_tick() { 0 } else { self.parameters.shards };
+            for shard in 0..shards {
                 // Nobody repeats a tick that failed.
                 drop(self.invoke(Function::Poller, Event::Tick(shard)));
                 if self.everything_comes_twice() {
@@ -72,7 +73,11 @@ impl Bundle {
             while let Some(batch) = queue.take(|left| self.pick(left)) {
                 self.disturb(source, &batch);
                 let me = Arc::clone(&self);
-                tokio::spawn(async move { me.work(source, batch).await });
+                let late = me.storm.late();
+                tokio::spawn(async move {
+                    tokio::time::sleep(late).await;
+                    me.work(source, batch).await;
+                });
             }
         }
     }

@@ -27,9 +27,13 @@ mod random;
 #[cfg(test)]
 mod receivers;
 #[cfg(test)]
+mod schedule;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod stories;
+#[cfg(test)]
+mod storm;
 #[cfg(test)]
 mod trouble;
 #[cfg(test)]

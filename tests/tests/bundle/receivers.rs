@@ -38,6 +38,7 @@ pub(crate) struct Received {
     pub(crate) id: String,
     pub(crate) body: String,
     pub(crate) answered: u16,
+    pub(crate) at: DateTime<Utc>,
 }
 
 /// All receivers.
@@ -120,7 +121,8 @@ impl Receivers {
         let manner = manner.unwrap_or_else(|| Manner::status(refusal.unwrap_or(200)));
         let id = header(request.headers(), "webhook-id");
         let answered = manner.status;
-        self.received.lock().unwrap().push(Received { receiver, id, body, answered });
+        let at = clock::true_now();
+        self.received.lock().unwrap().push(Received { receiver, id, body, answered, at });
         tokio::time::sleep(manner.after).await;
         let mut response = Response::new(Bytes::from_static(b"seen"));
         *response.status_mut() = manner.status.try_into().unwrap();
