@@ -45,7 +45,7 @@ use crate::weather::Weather;
 pub(crate) const API_KEY: &str = "rr_the-key-of-the-backend";
 
 /// What the providers sign their callbacks with.
-const PROVIDER_SECRET: &str = "a-secret-of-the-provider";
+pub(crate) const PROVIDER_SECRET: &str = "a-secret-of-the-provider";
 
 /// How often it is looked whether everything is quiet: out of step with the schedule, which
 /// calls a function once a minute.
@@ -350,6 +350,11 @@ impl Bundle {
             drop(me.invoke(function, event).await);
             invocation.released.notify_one();
         })
+    }
+
+    /// Ends every process that waits for its next event: what it knew is forgotten.
+    pub(crate) fn cool_down(&self) {
+        self.warm.lock().unwrap().clear();
     }
 
     /// Every invocation so far, in the order in which they began.

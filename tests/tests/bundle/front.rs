@@ -38,7 +38,7 @@ impl Seen {
 }
 
 /// The routes of the template: method, path and whose they are.
-fn routes() -> &'static [(String, String, Function)] {
+pub(crate) fn routes() -> &'static [(String, String, Function)] {
     static ROUTES: OnceLock<Vec<(String, String, Function)>> = OnceLock::new();
     ROUTES.get_or_init(|| {
         let mut lines = include_str!("../../../template.yaml").lines().map(str::trim);

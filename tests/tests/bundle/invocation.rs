@@ -324,6 +324,7 @@ impl Process {
 
 impl Fate for Process {
     fn connects(&self, host: &str) -> bool {
+        self.watch.dials(host);
         self.weather.outage(host).is_none()
     }
 

@@ -41,4 +41,6 @@ mod verdict;
 #[cfg(test)]
 mod watch;
 #[cfg(test)]
+mod weak_points;
+#[cfg(test)]
 mod weather;

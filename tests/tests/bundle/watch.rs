@@ -18,6 +18,8 @@ pub(crate) struct Watch {
     secrets: Mutex<Vec<String>>,
     /// By event id: the first body that was seen on the bus.
     told: Mutex<BTreeMap<String, String>>,
+    /// By host: how many connections there were.
+    dials: Mutex<BTreeMap<String, usize>>,
     log: Log,
 }
 
@@ -60,6 +62,16 @@ impl Watch {
                 self.violation(format!("invariant 5: a secret is in {place}"));
             }
         }
+    }
+
+    /// Somebody connects to a host.
+    pub(crate) fn dials(&self, host: &str) {
+        *self.dials.lock().unwrap().entry(host.to_owned()).or_default() += 1;
+    }
+
+    /// How many connections to a host there were.
+    pub(crate) fn dialled(&self, host: &str) -> usize {
+        self.dials.lock().unwrap().get(host).copied().unwrap_or_default()
     }
 
     /// Looks through the logs.

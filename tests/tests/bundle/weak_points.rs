@@ -1,0 +1,595 @@
+//! Where senders and receivers of webhooks are known to be weak, each with a test that we are
+//! not. A test is named after the weakness, and shows from outside that it is not there.
+//!
+//! | weakness | test |
+//! |---|---|
+//! | the record is stored, then the message is sent, and nobody looks for what is in between | [`a_record_whose_message_was_never_sent`] |
+//! | an idempotency key hides that the body is another one | [`an_idempotency_key_that_ignores_the_body`] |
+//! | the lock that makes a request run once ends before the request does | [`an_idempotency_lock_that_ends_before_its_request`] |
+//! | the time-out ends with the head; the body may drip, or never end | [`a_time_out_that_stops_at_the_head`], [`a_body_that_is_read_to_its_end_however_long`] |
+//! | recovery pages by one order and sorts by another | [`a_recovery_that_loses_what_is_out_of_order`] |
+//! | since when a receiver fails is known to a cache only | [`a_failure_clock_that_a_cold_start_resets`] |
+//! | retries need a store that is for looking at | [`retries_that_need_another_store`] |
+//! | a redirect without `Location` counts as success | [`a_redirect_that_counts_as_success`] |
+//! | a retry that could not be queued is only logged | [`a_retry_that_could_not_be_queued`] |
+//! | a state that nothing leads out of | [`a_state_without_an_exit`] |
+//! | a connection for every delivery | [`a_connection_for_every_delivery`] |
+//! | of several signatures only the last is looked at | [`only_the_last_of_several_signatures`] |
+//! | a key that cannot be decoded is taken as it is | [`a_key_that_is_used_undecoded`] |
+//! | the body is verified where something else was signed | [`the_body_verified_where_something_else_is_signed`] |
+//! | verification that no route calls | [`a_route_that_verifies_nothing`] |
+//! | deduplication that looks before it writes | [`deduplication_that_looks_before_it_writes`] |
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::TimeDelta;
+use domain::address::{ReceiverUrl, TargetPolicy};
+use domain::delivery::{DeliveryState, GiveUpReason};
+use domain::id::JobId;
+use domain::retry::DeliverySchedule;
+use domain::signature::WebhookSecret;
+use domain::verifier::{Incoming, SchemeSpec, SignatureScheme, Verdict};
+use futures_util::FutureExt;
+use hmac::{Hmac, KeyInit, Mac};
+use http::{Method, Request, Uri};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use sha2::Sha256;
+use shared::egress::{Answered, Dial, Dialling, Limits, Outcome, Outgoing, Receivers, Stream};
+use shared::fake::clock;
+use tests::Provider;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep};
+
+use crate::backend::Order;
+use crate::bundle::{Bundle, PROVIDER_SECRET, Settings};
+use crate::front::routes;
+use crate::functions::{Function, PUBLIC_URL, Parameters, catalogue};
+use crate::invocation::{Fault, Planned};
+use crate::receivers::Manner;
+use crate::watch::text;
+
+fn with_schedule(schedule: &str, horizon: Duration) -> Settings {
+    let parameters = Parameters {
+        shards: 1,
+        schedule: DeliverySchedule::parse(schedule).unwrap(),
+        catalogue: catalogue(),
+    };
+    Settings { parameters, horizon, skips_idle_ticks: true, ..Settings::default() }
+}
+
+fn assert_well(bundle: &Bundle) {
+    let log = bundle.watch.log().text();
+    assert_eq!(bundle.watch.violations(), [""; 0], "{log}");
+}
+
+/// The answers that the webhooks to a receiver got, oldest first.
+fn answers(bundle: &Bundle, receiver: &str) -> Vec<u16> {
+    let all = bundle.receivers.received().into_iter();
+    all.filter(|webhook| webhook.receiver == receiver).map(|webhook| webhook.answered).collect()
+}
+
+/// Events of this kind on the bus, as they were put there.
+fn told(bundle: &Bundle, kind: &str) -> Vec<Value> {
+    let events = bundle.aws.events().into_iter().filter(|event| event.detail_type == kind);
+    events.map(|event| serde_json::from_str(&event.detail).unwrap()).collect()
+}
+
+/// The call that sends a ticket: of the invocation of `function` that made a call `after`.
+fn ticket_sent(bundle: &Bundle, function: Function, after: &str) -> (usize, usize) {
+    let invocations = bundle.invocations();
+    let found = invocations.iter().filter(|it| it.function == function).find_map(|invocation| {
+        let calls = invocation.calls();
+        let before = calls.iter().position(|call| call.label.starts_with(after))?;
+        let sent = calls.iter().skip(before).position(|call| call.label == "sqs SendMessage")?;
+        Some((invocation.number, before + sent))
+    });
+    found.expect("a ticket is sent")
+}
+
+#[test]
+fn a_record_whose_message_was_never_sent() {
+    let run = |fault| {
+        let settings = Settings { fault, ..Settings::default() };
+        Bundle::run(settings, async |bundle| {
+            bundle.place(&Order::new(Provider::ViralSync, "told")).await;
+        })
+    };
+    let (number, call) = ticket_sent(&run(None), Function::Webhook, "dynamodb PutItem delivery");
+    for fault in [Fault::DiesBefore, Fault::Lost, Fault::Busy] {
+        let bundle = run(Some((number, Planned { call, fault })));
+        assert_eq!(bundle.invocations()[number].struck_at(), Some(call));
+        assert_eq!(answers(&bundle, "told"), [200], "{fault:?}");
+        assert_well(&bundle);
+    }
+}
+
+#[test]
+fn an_idempotency_key_that_ignores_the_body() {
+    let bundle = Bundle::run(Settings::default(), async |bundle| {
+        let order = Order::new(Provider::ViralSync, "first");
+        bundle.place(&order).await;
+        let other = order.clone().with("payload", Provider::ViralSync.payload("another"));
+        let elsewhere = order.clone().with("callbackUrl", json!("http://shop.test/hooks/other"));
+        for changed in [other, elsewhere] {
+            let key = changed.key.as_deref();
+            let seen = bundle.ask(Method::POST, "/v1/jobs", key, &changed.body).await;
+            assert_eq!(seen.status, 422, "{}", seen.body);
+            assert_eq!(seen.body["code"], "idempotency_mismatch");
+        }
+        let again = bundle.ask(Method::POST, "/v1/jobs", Some("first"), &order.body).await;
+        assert_eq!(again.status, 202, "the same request is welcome");
+    });
+    assert_eq!(bundle.submitted.lock().unwrap().len(), 1, "one render was ordered");
+    assert_well(&bundle);
+}
+
+#[test]
+fn an_idempotency_lock_that_ends_before_its_request() {
+    let bundle = Bundle::run(Settings::default(), async |bundle| {
+        // Longer than such locks are known to hold.
+        let slow = json!({"submitDelayMs": 12_000, "durationMs": 30_000});
+        bundle.scenario(Provider::ViralSync, "slow", &slow).await;
+        let order = Order::new(Provider::ViralSync, "slow");
+        let asked = (0..20).map(|number| {
+            let (bundle, order) = (Arc::clone(bundle), order.clone());
+            async move {
+                sleep(Duration::from_millis(600 * number)).await;
+                let key = order.key.as_deref();
+                bundle.ask(Method::POST, "/v1/jobs", key, &order.body).await
+            }
+        });
+        let seen = futures_util::future::join_all(asked).await;
+        let jobs: BTreeSet<String> = seen.iter().map(|it| it.body["jobId"].to_string()).collect();
+        assert!(seen.iter().all(|it| it.status == 202), "{seen:?}");
+        assert_eq!(jobs.len(), 1, "all were told of the same job");
+    });
+    assert_eq!(bundle.submitted.lock().unwrap().len(), 1, "one render was ordered");
+    assert_well(&bundle);
+}
+
+/// A receiver that begins with `head`, and goes on with `then` after each pause for ever.
+struct Endless {
+    head: &'static str,
+    then: Vec<u8>,
+    pause: Duration,
+    sent: Arc<AtomicUsize>,
+}
+
+/// How much is on its way at once, in bytes.
+const PIPE: usize = 16 * 1024;
+
+impl Dial for Endless {
+    fn dial(&self, _: Uri) -> Dialling {
+        let (ours, mut theirs) = tokio::io::duplex(PIPE);
+        let (head, then, pause) = (self.head, self.then.clone(), self.pause);
+        let sent = Arc::clone(&self.sent);
+        tokio::spawn(async move {
+            drop(theirs.read(&mut [0; 4096]).await);
+            drop(theirs.write_all(head.as_bytes()).await);
+            while let Ok(()) = theirs.write_all(&then).await {
+                sent.fetch_add(then.len(), Ordering::SeqCst);
+                if !pause.is_zero() {
+                    sleep(pause).await;
+                }
+            }
+        });
+        std::future::ready(Ok(Box::new(TokioIo::new(ours)) as Box<dyn Stream>)).boxed()
+    }
+}
+
+/// What a POST through a network comes to.
+async fn posted(network: Arc<dyn Dial>, times: usize) -> Vec<Answered> {
+    let policy = TargetPolicy::local_use();
+    let receivers = Receivers::through(network, policy.clone(), Limits::default()).unwrap();
+    let url = ReceiverUrl::parse("http://shop.test/hooks", &policy).unwrap();
+    let mut all = Vec::new();
+    for _ in 0..times {
+        let body = Bytes::from_static(b"{}");
+        all.push(receivers.post(Outgoing { url: &url, headers: Vec::new(), body }).await);
+    }
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_out_that_stops_at_the_head() {
+    let second = Duration::from_secs(1);
+    for (head, then, drips) in [
+        ("HTTP/1.1 500 Slow\r\ncontent-length: 1000000\r\n\r\n", "y", "a body"),
+        ("HTTP/1.1 200 OK\r\nx-drip: ", "y", "a head"),
+        ("", "", "nothing"),
+    ] {
+        let then = then.as_bytes().to_vec();
+        let network = Endless { head, then, pause: second, sent: Arc::default() };
+        let begun = Instant::now();
+        let answered = posted(Arc::new(network), 1).await;
+        let took = begun.elapsed();
+        assert_eq!(took.as_secs(), 15, "{drips} drips: {:?}", answered[0].outcome);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_read_to_its_end_however_long() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    // A gigabyte, as fast as it is read.
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n";
+    let then = vec![b'y'; 1024];
+    let network = Endless { head, then, pause: Duration::ZERO, sent: Arc::clone(&sent) };
+    let answered = posted(Arc::new(network), 1).await;
+    let Outcome::Answer(answer) = &answered[0].outcome else { panic!("{answered:?}") };
+    assert_eq!((answer.status.as_u16(), answer.excerpt.len()), (200, 1024));
+    let limits = Limits::default();
+    // What is read, what the client reads at once, and what is on its way.
+    let most = limits.body + 4 * PIPE + 128 * 1024;
+    assert!(sent.load(Ordering::SeqCst) <= most, "{sent:?} bytes of it were taken");
+}
+
+#[test]
+fn a_recovery_that_loses_what_is_out_of_order() {
+    let bundle = Bundle::run(with_schedule("0,5", Duration::from_secs(3 * 3600)), async |bundle| {
+        let marks: Vec<String> = (0..7).map(|number| format!("lost-{number}")).collect();
+        for mark in &marks {
+            bundle.receivers.refuse(mark, 500);
+            bundle.place(&Order::new(Provider::ViralSync, mark)).await;
+        }
+        let all_failed = |it: &Bundle| marks.iter().all(|mark| it.received(mark) == 2);
+        bundle.until("all are given up", |it| it.is_quiet() && all_failed(it)).await;
+        let given_up = bundle.receivers.received();
+        let ids: Vec<&str> = given_up.iter().map(|webhook| webhook.id.as_str()).collect();
+        assert!(!ids.is_sorted(), "their ids say nothing of when they were created");
+
+        let mut recover = json!({"since": "2026-01-01T00:00:00Z", "limit": 2});
+        let mut queued = 0;
+        for page in 0.. {
+            // What was mended on the way, and what fails once more.
+            marks.iter().take(page * 2 + 1).for_each(|mark| bundle.receivers.mend(mark));
+            let seen = bundle.ask(Method::POST, "/v1/deliveries/recover", None, &recover).await;
+            assert_eq!(seen.status, 202, "{}", seen.body);
+            queued += seen.body["queued"].as_u64().unwrap();
+            if seen.body["next"].is_null() {
+                break;
+            }
+            recover["cursor"] = seen.body["next"].clone();
+        }
+        assert_eq!(queued, 7, "none is missed, and none is taken twice");
+        marks.iter().for_each(|mark| bundle.receivers.mend(mark));
+        bundle
+            .until("all are delivered", |it| {
+                marks.iter().all(|mark| answers(it, mark).last() == Some(&200))
+            })
+            .await;
+    });
+    assert_well(&bundle);
+}
+
+#[test]
+fn a_failure_clock_that_a_cold_start_resets() {
+    // Every half day, beyond the five days after which a receiver is disabled.
+    let schedule = format!("0{}", ",43200".repeat(14));
+    let day = Duration::from_secs(24 * 3600);
+    let bundle = Bundle::run(with_schedule(&schedule, 8 * day), async |bundle| {
+        bundle.receivers.refuse("dead", 500);
+        let job = bundle.place(&Order::new(Provider::ViralSync, "dead")).await.unwrap();
+        // No process lives for longer than an hour.
+        while told(bundle, "webhook.endpoint.disabled").is_empty() {
+            sleep(Duration::from_secs(3600)).await;
+            bundle.cool_down();
+            assert!(bundle.received("dead") < 15, "it is never disabled");
+        }
+        let webhooks = bundle.receivers.received();
+        let failing = webhooks.last().unwrap().at - webhooks[0].at;
+        assert!(failing >= TimeDelta::days(5), "{failing}");
+        assert!(failing <= TimeDelta::days(6), "{failing}");
+        let delivery = bundle.aws.store().deliveries(&job).await.unwrap().pop().unwrap();
+        let DeliveryState::Exhausted(given_up) = delivery.state else { panic!("{delivery:?}") };
+        assert_eq!(given_up.reason, GiveUpReason::EndpointDisabled);
+    });
+    assert_eq!(told(&bundle, "webhook.endpoint.disabled")[0]["reason"], "failing");
+    assert_well(&bundle);
+}
+
+#[test]
+fn retries_that_need_another_store() {
+    // The bus is down from the first attempt to long after the last: the schedule goes on, and
+    // its end is told of when the bus is back.
+    let bundle = Bundle::run(Settings::default(), async |bundle| {
+        bundle.receivers.refuse("unseen", 500);
+        bundle.place(&Order::new(Provider::ViralSync, "unseen")).await;
+        bundle.until("it fails", |it| it.received("unseen") == 1).await;
+        bundle.weather.take_away("events", Fault::Lost);
+        sleep(Duration::from_secs(1800)).await;
+        let at: Vec<_> = bundle.receivers.received().iter().map(|webhook| webhook.at).collect();
+        let waits = [5, 60, 1200].map(TimeDelta::seconds);
+        assert_eq!(at.len(), 4, "{at:?}");
+        for (gap, wait) in at.windows(2).map(|two| two[1] - two[0]).zip(waits) {
+            assert!(gap >= wait && gap <= wait + wait / 10 + TimeDelta::seconds(2), "{gap}");
+        }
+        assert_eq!(told(bundle, "webhook.delivery.exhausted"), [Value::Null; 0]);
+        bundle.weather.bring_back("events");
+        bundle
+            .until("its end is told", |it| !told(it, "webhook.delivery.exhausted").is_empty())
+            .await;
+    });
+    assert_well(&bundle);
+
+    // The only store that attempts need is that of the deliveries. While it is down nothing
+    // can be known, so nothing is sent; and nothing is lost.
+    let bundle = Bundle::run(Settings::default(), async |bundle| {
+        bundle.receivers.treat("later", [Manner::status(500), Manner::status(500)]);
+        bundle.place(&Order::new(Provider::ViralSync, "later")).await;
+        bundle.until("it fails", |it| it.received("later") == 1).await;
+        sleep(Duration::from_secs(2)).await;
+        bundle.weather.take_away("dynamodb", Fault::Lost);
+        sleep(Duration::from_secs(2 * 3600)).await;
+        assert_eq!(bundle.received("later"), 1);
+        bundle.weather.bring_back("dynamodb");
+        bundle.until("it is delivered", |it| it.received("later") == 3).await;
+    });
+    assert_eq!(answers(&bundle, "later"), [500, 500, 200]);
+    assert_well(&bundle);
+}
+
+#[test]
+fn a_redirect_that_counts_as_success() {
+    let redirects = [300, 301, 302, 303, 304, 305, 307, 308];
+    let bundle = Bundle::run(Settings::default(), async |bundle| {
+        for status in redirects {
+            let receiver = format!("moved-{status}");
+            bundle.receivers.treat(&receiver, [Manner::status(status)]);
+            bundle.place(&Order::new(Provider::ViralSync, &receiver)).await;
+        }
+    });
+    for status in redirects {
+        assert_eq!(answers(&bundle, &format!("moved-{status}")), [status, 200]);
+    }
+    assert_well(&bundle);
+}
+
+#[test]
+fn a_retry_that_could_not_be_queued() {
+    let run = |fault| {
+        let settings = Settings { fault, ..Settings::default() };
+        Bundle::run(settings, async |bundle| {
+            bundle.receivers.treat("retried", [Manner::status(500)]);
+            bundle.place(&Order::new(Provider::ViralSync, "retried")).await;
+        })
+    };
+    let (number, call) = ticket_sent(&run(None), Function::Deliver, "shop.test POST");
+    for fault in [Fault::Lost, Fault::Busy, Fault::DiesBefore] {
+        let bundle = run(Some((number, Planned { call, fault })));
+        assert_eq!(bundle.invocations()[number].struck_at(), Some(call));
+        assert_eq!(answers(&bundle, "retried"), [500, 200], "{fault:?}");
+        assert_well(&bundle);
+    }
+}
+
+#[test]
+fn a_state_without_an_exit() {
+    let run = |fault| {
+        let settings = with_schedule("0,5", Duration::from_secs(3 * 3600));
+        Bundle::run(Settings { fault, ..settings }, async |bundle| {
+            bundle.receivers.refuse("refusing", 500);
+            bundle.place(&Order::new(Provider::ViralSync, "refusing")).await;
+        })
+    };
+    // Whoever is at a delivery ends, at each of its calls in turn.
+    let calm = run(None);
+    let mut left_behind = BTreeSet::new();
+    for invocation in calm.invocations() {
+        if invocation.function != Function::Deliver {
+            continue;
+        }
+        for call in 0..invocation.calls().len() {
+            let planned = Planned { call, fault: Fault::DiesAfter };
+            let bundle = run(Some((invocation.number, planned)));
+            assert_eq!(bundle.invocations()[invocation.number].struck_at(), Some(call));
+            assert_well(&bundle);
+            let end = told(&bundle, "webhook.delivery.exhausted");
+            let ids: BTreeSet<String> = end.iter().map(|it| it["eventId"].to_string()).collect();
+            assert_eq!(ids.len(), 1, "call {call}");
+            left_behind.insert(invocation.calls()[call].label.clone());
+        }
+    }
+    let attempt = ["dynamodb GetItem delivery", "dynamodb PutItem delivery", "events PutEvents"];
+    for label in attempt {
+        assert!(left_behind.iter().any(|it| it.starts_with(label)), "{label}: {left_behind:?}");
+    }
+}
+
+#[test]
+fn a_connection_for_every_delivery() {
+    let bundle = Bundle::run(Settings::default(), async |bundle| {
+        for number in 0..20 {
+            bundle.place(&Order::new(Provider::ViralSync, &format!("kept-{number:02}"))).await;
+            let count = number + 1;
+            bundle.until("it is delivered", |it| it.receivers.received().len() == count).await;
+        }
+    });
+    assert_eq!(bundle.watch.dialled("shop.test"), 1, "for twenty webhooks in a row");
+    assert_well(&bundle);
+}
+
+/// How most senders write it: a time and signatures, as pairs in one header.
+fn pairs() -> SignatureScheme {
+    let scheme = json!({
+        "method": {"kind": "hmac", "hash": "sha256"},
+        "carrier": {"kind": "pairs", "header": "x-signature", "separator": ",", "keys": ["v1"]},
+        "encoding": "hex",
+        "key": {"form": "text"},
+        "content": "{timestamp}.{body}",
+        "timestamp": {
+            "place": {"kind": "key", "key": "t"}, "unit": "seconds", "maxAgeSeconds": 300,
+        },
+    });
+    SignatureScheme::try_from(serde_json::from_value::<SchemeSpec>(scheme).unwrap()).unwrap()
+}
+
+/// HMAC-SHA256, as hex.
+fn hmac(key: &str, content: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).unwrap();
+    mac.update(content);
+    hex::encode(mac.finalize().into_bytes())
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_last_of_several_signatures() {
+    let (scheme, now, body) = (pairs(), clock::now(), b"{}");
+    let time = now.timestamp();
+    let signed = |key| hmac(key, format!("{time}.{{}}").as_bytes());
+    let (old, new, strange) = (signed("old"), signed("new"), signed("a stranger's"));
+    // While a secret is changed, its sender signs with both, and we know one or both.
+    for (ours, header) in [
+        ("new", format!("t={time},v1={new},v1={old}")),
+        ("old", format!("t={time},v1={new},v1={old}")),
+        ("new", format!("t={time},v1={old},v1={new},v1={strange}")),
+        ("old,new", format!("t={time},v1={strange},v1={new}")),
+    ] {
+        let headers = [("x-signature", header.as_bytes())];
+        let secrets = scheme.parse_secrets(ours).unwrap();
+        let verdict = scheme.verify(&Incoming { headers: &headers, body }, &secrets, now);
+        assert!(matches!(verdict, Verdict::Verified { .. }), "{ours} of {header}: {verdict:?}");
+    }
+    let header = format!("t={time},v1={strange},v1={strange}");
+    let headers = [("x-signature", header.as_bytes())];
+    let secrets = scheme.parse_secrets("old,new").unwrap();
+    let verdict = scheme.verify(&Incoming { headers: &headers, body }, &secrets, now);
+    assert!(matches!(verdict, Verdict::Invalid(_)), "{verdict:?}");
+}
+
+#[test]
+fn a_key_that_is_used_undecoded() {
+    let scheme = json!({
+        "method": {"kind": "hmac", "hash": "sha256"},
+        "carrier": {"kind": "list", "header": "webhook-signature", "prefix": "v1,"},
+        "encoding": "base64",
+        "key": {"form": "encoded", "encoding": "base64", "prefix": "whsec_"},
+        "content": "{body}",
+    });
+    let scheme = serde_json::from_value::<SchemeSpec>(scheme).unwrap();
+    let scheme = SignatureScheme::try_from(scheme).unwrap();
+    let good = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    assert!(scheme.parse_secrets(good).is_ok());
+    let bad = ["whsec_!!", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS", "whsec_", "MfKQ9r8G"];
+    for bad in bad {
+        assert!(scheme.parse_secrets(bad).is_err(), "{bad} of a sender");
+        assert!(WebhookSecret::parse(bad).is_err(), "{bad} of ours");
+    }
+}
+
+#[test]
+fn the_body_verified_where_something_else_is_signed() {
+    // A sender that signs our URL and its form's fields cannot be described, so its callbacks
+    // are hints: no scheme verifies their body instead.
+    for content in ["{url}", "{url}{params}", "{url}{body}", "{method} {body}", "{body}{", ""] {
+        let mut scheme = json!({
+            "method": {"kind": "hmac", "hash": "sha1"},
+            "carrier": {"kind": "header", "header": "x-signature"},
+            "encoding": "base64",
+            "key": {"form": "text"},
+        });
+        scheme["content"] = json!(content);
+        let scheme = serde_json::from_value::<SchemeSpec>(scheme).map_err(|it| it.to_string());
+        let scheme =
+            scheme.and_then(|spec| SignatureScheme::try_from(spec).map_err(|it| it.to_string()));
+        assert!(scheme.is_err(), "{content}");
+    }
+}
+
+/// Where a provider was told to call back about its only render.
+fn callback_path(bundle: &Bundle) -> String {
+    let submitted = bundle.submitted.lock().unwrap().join("");
+    let begin = submitted.find(PUBLIC_URL).expect("a callback is asked for") + PUBLIC_URL.len();
+    submitted[begin..].split('"').next().unwrap().to_owned()
+}
+
+fn post(path: &str, headers: &[(&str, &str)], body: &str) -> Request<Bytes> {
+    let mut request = Request::builder().method(Method::POST).uri(format!("{PUBLIC_URL}{path}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
+}
+
+/// An order whose render ends without a callback, and what a callback about its end says.
+async fn silent(bundle: &Arc<Bundle>, mark: &str) -> (JobId, String) {
+    let knobs = json!({"durationMs": 5000, "callback": {"skip": true}});
+    bundle.scenario(Provider::ViralSync, mark, &knobs).await;
+    let job = bundle.place(&Order::new(Provider::ViralSync, mark)).await.unwrap();
+    sleep(Duration::from_secs(10)).await;
+    let item = bundle.aws.table().item(&format!("job#{job}"), "job").unwrap();
+    let body = json!({
+        "jobId": text(&item, "render"),
+        "status": "done",
+        "progress": 1.0,
+        "outputUrl": "https://r2.viralsync.io/outputs/output.mp4",
+        "timestamp": clock::now().to_rfc3339(),
+    });
+    (job, body.to_string())
+}
+
+#[test]
+fn a_route_that_verifies_nothing() {
+    let bundle = Bundle::run(Settings::default(), async |bundle| {
+        let (job, body) = silent(bundle, "forged").await;
+        let path = callback_path(bundle);
+        let table = || {
+            let items = bundle.aws.table().items().into_iter();
+            // The rest is the poller's own.
+            let ours = |item: &Value| text(item, "pk").starts_with("job#");
+            items.filter(ours).collect::<Vec<_>>()
+        };
+        let before = table();
+        for (method, pattern, function) in routes() {
+            // The providers that call back to a job's URL, and to an account's.
+            let provider = if pattern.contains("{token}") { "viralsync" } else { "renderio" };
+            let path = pattern
+                .replace("{provider}", provider)
+                .replace("{jobId}", job.as_str())
+                .replace("{token}", "a-guess");
+            for authorization in [None, Some("Bearer rr_a-guess"), Some("Basic cnI6cnI=")] {
+                let mut request = post(&path, &[], &body);
+                *request.method_mut() = method.parse().unwrap();
+                if let Some(value) = authorization {
+                    let name = http::header::AUTHORIZATION;
+                    request.headers_mut().insert(name, value.parse().unwrap());
+                }
+                let seen = bundle.call(request).await;
+                assert_eq!(seen.status, 401, "{method} {pattern} ({function:?}): {}", seen.body);
+            }
+        }
+        // With the right token, and no signature or a wrong one.
+        let signed_by_another = hmac("a-guess", body.as_bytes());
+        let signed_else = hmac(PROVIDER_SECRET, b"something else");
+        for signature in ["", "NO_SECRET_PROVIDED", &signed_by_another, &signed_else] {
+            let request = post(&path, &[("x-render-signature", signature)], &body);
+            assert_eq!(bundle.call(request).await.status, 401, "{signature}");
+        }
+        assert_eq!(bundle.call(post(&path, &[], &body)).await.status, 401);
+        assert_eq!(table(), before, "nobody changed anything");
+
+        let proof = hmac(PROVIDER_SECRET, body.as_bytes());
+        let request = post(&path, &[("x-render-signature", &proof)], &body);
+        assert_eq!(bundle.called_back(request).await, 200);
+    });
+    assert_well(&bundle);
+}
+
+#[test]
+fn deduplication_that_looks_before_it_writes() {
+    let bundle = Bundle::run(Settings::default(), async |bundle| {
+        let (_, body) = silent(bundle, "hundredfold").await;
+        let path = callback_path(bundle);
+        let proof = hmac(PROVIDER_SECRET, body.as_bytes());
+        let copies = (0..100)
+            .map(|_| bundle.called_back(post(&path, &[("x-render-signature", &proof)], &body)));
+        let seen = futures_util::future::join_all(copies).await;
+        assert!(seen.iter().all(|status| *status == 200), "{seen:?}");
+    });
+    assert_eq!(answers(&bundle, "hundredfold"), [200], "one webhook");
+    assert_eq!(told(&bundle, "video.render.completed").len(), 1, "one event");
+    assert_well(&bundle);
+}
