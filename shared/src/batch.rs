@@ -2,6 +2,8 @@
 //! neither delays nor repeats its neighbours. Relies on `ReportBatchItemFailures` in the
 //! template.
 
+use std::future::Future;
+
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures_util::future::join_all;
 
@@ -24,15 +26,16 @@ pub struct NoMessageId;
 /// # Errors
 /// When one that comes back has no id: Lambda reads an empty id as "the whole batch failed",
 /// so it is never invented.
-pub async fn answer(
-    batch: SqsEvent,
-    handle: impl AsyncFn(&SqsMessage) -> Handled,
+pub async fn answer<'b, F: Future<Output = Handled>>(
+    batch: &'b SqsEvent,
+    // Not an `AsyncFn`: of that the compiler cannot say yet that its futures are `Send`.
+    handle: impl Fn(&'b SqsMessage) -> F,
 ) -> Result<SqsBatchResponse, NoMessageId> {
-    let handled = join_all(batch.records.iter().map(|message| handle(message))).await;
+    let handled = join_all(batch.records.iter().map(handle)).await;
     let mut response = SqsBatchResponse::default();
-    for (message, handled) in batch.records.into_iter().zip(handled) {
+    for (message, handled) in batch.records.iter().zip(handled) {
         if handled == Handled::ComesBack {
-            response.add_failure(message.message_id.ok_or(NoMessageId)?);
+            response.add_failure(message.message_id.clone().ok_or(NoMessageId)?);
         }
     }
     Ok(response)
@@ -57,7 +60,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_broken_message_comes_back() {
-        let response = answer(batch(&[Some("m-1"), Some("m-2")]), async |message| {
+        let response = answer(&batch(&[Some("m-1"), Some("m-2")]), async |message| {
             match message.message_id.as_deref() {
                 Some("m-2") => Handled::ComesBack,
                 _ => Handled::Done,
@@ -71,9 +74,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_without_an_id_is_not_given_one() {
-        let done = answer(batch(&[None]), async |_| Handled::Done).await.unwrap();
+        let done = answer(&batch(&[None]), async |_| Handled::Done).await.unwrap();
         assert!(done.batch_item_failures.is_empty());
-        let lost = answer(batch(&[None]), async |_| Handled::ComesBack).await;
+        let lost = answer(&batch(&[None]), async |_| Handled::ComesBack).await;
         assert_eq!(lost.unwrap_err(), NoMessageId);
     }
 }

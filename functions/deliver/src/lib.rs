@@ -27,7 +27,7 @@ pub async fn handle(
     batch: SqsEvent,
     now: fn() -> DateTime<Utc>,
 ) -> Result<SqsBatchResponse, Error> {
-    Ok(batch::answer(batch, async |message| attempt(deliverer, message, now).await).await?)
+    Ok(batch::answer(&batch, |message| attempt(deliverer, message, now)).await?)
 }
 
 /// Follows a ticket. One that cannot be read comes back like one that we failed, until the

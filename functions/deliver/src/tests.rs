@@ -50,3 +50,10 @@ async fn a_message_without_an_id_fails_the_batch_rather_than_vanish() {
     batch.records[1].message_id = None;
     assert!(handle(&deliverer(&FakeAws::new(&[])), batch, Utc::now).await.is_err());
 }
+
+/// Lambda can then run several at once in one process, as its Managed Instances do.
+#[test]
+fn invocations_may_run_side_by_side() {
+    fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Deliverer, SqsEvent) -> F) {}
+    is_send(|function, event| handle(function, event, Utc::now));
+}

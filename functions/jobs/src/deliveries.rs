@@ -105,7 +105,8 @@ impl Jobs {
         let store = &self.tracker.store;
         let page = store.undelivered(self.shards, span, Order::OldestFirst, cursor, limit).await;
         let page = page.map_err(|cause| page_problem(&cause))?;
-        let wanted = page.items.iter().filter(|delivery| {
+        let mut wanted = page.items;
+        wanted.retain(|delivery| {
             only.as_ref().is_none_or(|only| *only == EndpointId::of(&delivery.url))
         });
         let mut recovered = stream::iter(wanted)
@@ -124,7 +125,7 @@ impl Jobs {
 
     async fn recover_one(
         &self,
-        delivery: &Delivery,
+        delivery: Delivery,
         now: DateTime<Utc>,
     ) -> Result<Recovered, Problem> {
         let Some(again) = delivery.recover(now) else { return Ok(Recovered::Passed) };

@@ -187,3 +187,10 @@ async fn a_test_needs_a_receiver() {
     let (status, _) = answered(&aws, &about(&json!({"eventId": "evt_?"}))).await;
     assert_eq!(status, 404);
 }
+
+/// Lambda can then run several at once in one process, as its Managed Instances do.
+#[test]
+fn invocations_may_run_side_by_side() {
+    fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Jobs, ApiGatewayV2httpRequest) -> F) {}
+    is_send(|function, event| handle(function, event, Utc::now));
+}

@@ -15,6 +15,7 @@ mod visit;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -104,10 +105,11 @@ pub async fn handle(
     let answer = match call {
         Call::WakeUps(batch) => {
             let handled = wake_up(poller, &batch, until, now).await;
-            let answer = batch::answer(batch, async |message| {
+            let answer = batch::answer(&batch, |message| {
                 let shard = read(message).map(|call| call.shard());
                 // What cannot be read would never be read: it is dropped.
-                shard.and_then(|shard| handled.get(&shard).copied()).unwrap_or(Handled::Done)
+                let handled = shard.and_then(|shard| handled.get(&shard).copied());
+                ready(handled.unwrap_or(Handled::Done))
             });
             serde_json::to_value(answer.await?)?
         }

@@ -40,3 +40,10 @@ async fn wake_ups_are_sent_again_while_the_table_cannot_be_reached() {
 async fn a_tick_that_cannot_look_fails() {
     assert!(handled(&FakeAws::without_table(&[]), TICK).await.is_err());
 }
+
+/// Lambda can then run several at once in one process, as its Managed Instances do.
+#[test]
+fn invocations_may_run_side_by_side() {
+    fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Poller, Call) -> F) {}
+    is_send(|function, event| handle(function, event, Utc::now(), Utc::now));
+}

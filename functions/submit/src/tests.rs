@@ -58,3 +58,10 @@ async fn without_its_table_it_asks_no_provider() {
     let (status, problem) = answered(&aws, serde_json::from_str(OK).unwrap()).await;
     assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
 }
+
+/// Lambda can then run several at once in one process, as its Managed Instances do.
+#[test]
+fn invocations_may_run_side_by_side() {
+    fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Submitter, ApiGatewayV2httpRequest) -> F) {}
+    is_send(|function, event| handle(function, event, Utc::now));
+}

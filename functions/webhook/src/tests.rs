@@ -388,3 +388,10 @@ async fn the_provider_of_the_guide_needs_a_parameter_and_nothing_else() {
     assert_eq!((done.state, done.provider_status.as_deref()), (State::Completed, Some("ready")));
     assert_eq!(done.result.url.as_deref(), callback["expect"]["resultUrl"].as_str());
 }
+
+/// Lambda can then run several at once in one process, as its Managed Instances do.
+#[test]
+fn invocations_may_run_side_by_side() {
+    fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Callbacks, ApiGatewayV2httpRequest) -> F) {}
+    is_send(|function, event| handle(function, event, Utc::now));
+}

@@ -26,7 +26,7 @@ use shared::endpoints::Endpoints;
 use shared::fake::{FakeAws, clock};
 use shared::queue::Ticket;
 use shared::store::Wait;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use mapping::Mapping;
@@ -66,8 +66,8 @@ async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
     let quick = Mapping::new(deliverer(), aws.clone(), FakeAws::delivery_queue).at_most(PLACES);
     let slow = Mapping::new(deliverer(), aws.clone(), FakeAws::slow_delivery_queue).at_most(20);
     let mut running = JoinSet::new();
-    running.spawn_local(quick.run());
-    running.spawn_local(slow.run());
+    running.spawn(quick.run());
+    running.spawn(slow.run());
 
     let (store, queue) = (aws.store(), aws.deliveries());
     let began = Instant::now();
@@ -132,12 +132,12 @@ fn p99(sorted: &[Duration]) -> Duration {
 
 #[tokio::test(start_paused = true)]
 async fn a_sick_receiver_slows_nobody_else() {
-    let without = p99(&LocalSet::new().run_until(took(None)).await);
+    let without = p99(&took(None).await);
     println!("{:<12} {:>8} {:>8} {:>8}", "the sick one", "p99 ms", "max ms", "ratio");
     println!("{:<12} {:>8}", "is well", without.as_millis());
     let mut slowed = Vec::new();
     for sickness in Sickness::ALL {
-        let took = LocalSet::new().run_until(took(Some(sickness))).await;
+        let took = took(Some(sickness)).await;
         let (with, longest) = (p99(&took), took[took.len() - 1]);
         let ratio = with.as_secs_f64() / without.as_secs_f64();
         println!(

@@ -43,7 +43,7 @@ impl Mapping {
             if invocations.len() < places {
                 if let Some(batch) = (self.queue)(&self.aws).take_in_order() {
                     let (deliverer, aws) = (Arc::clone(&self.deliverer), self.aws.clone());
-                    invocations.spawn_local(invoke(deliverer, aws, self.queue, batch));
+                    invocations.spawn(invoke(deliverer, aws, self.queue, batch));
                 }
                 while invocations.try_join_next().is_some() {}
                 continue;
