@@ -3,12 +3,10 @@
 //! - [`rows`]: every row against every way a request can be wrong.
 //! - [`union`]: every combination that a row may be.
 //! - [`hostile`]: arbitrary requests.
-//! - [`oracle`]: the reference library.
 //! - [`contradictions`]: rows that must not load.
 
 mod contradictions;
 mod hostile;
-mod oracle;
 mod rows;
 mod sender;
 mod union;
