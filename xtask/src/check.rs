@@ -245,10 +245,12 @@ impl Report {
     }
 
     fn print(&self) {
-        println!("\n{:<16} {:>8}", "step", "seconds");
+        let names = self.steps.iter().map(|(name, ..)| name.len());
+        let width = names.max().unwrap_or_default();
+        println!("\n{:<width$} {:>8}", "step", "seconds");
         for (name, took, ok) in &self.steps {
             let outcome = if *ok { "ok" } else { "FAILED" };
-            println!("{name:<16} {:>8.1}  {outcome}", took.as_secs_f64());
+            println!("{name:<width$} {:>8.1}  {outcome}", took.as_secs_f64());
         }
     }
 }
