@@ -19,12 +19,16 @@ use ipnet::IpNet;
 use rustls::ClientConfig;
 use shared::egress::{self, Limits, Outgoing, Receivers, Resolve};
 
+use crate::tls::DOMAIN;
+
 /// Delivers as `deliver` does, without reading or writing any table.
 pub(super) struct Core {
     secrets: SigningSecrets,
     policy: TargetPolicy,
     receivers: Receivers,
     schedule: DeliverySchedule,
+    /// What is known of the receiver: read once a second, and then remembered.
+    endpoint: Endpoint,
 }
 
 /// What a deployed stack allows, and the receivers of this run beside it.
@@ -52,7 +56,8 @@ impl Core {
     pub(super) fn new(port: u16, tls: ClientConfig, secrets: SigningSecrets) -> Result<Self> {
         let policy = policy(port)?;
         let receivers = receivers(tls, policy.clone());
-        Ok(Self { secrets, policy, receivers, schedule: DeliverySchedule::default() })
+        let endpoint = Endpoint::unknown(&format!("https://{DOMAIN}:{port}"));
+        Ok(Self { secrets, policy, receivers, schedule: DeliverySchedule::default(), endpoint })
     }
 
     /// Makes these deliveries at once and waits for all of them.
@@ -80,10 +85,9 @@ impl Core {
         };
         let outcome = Outcome::Answered(answer.status.as_u16());
         let attempt = Attempt { at, duration_ms, outcome, excerpt: answer.excerpt };
-        let endpoint = Endpoint::unknown(&delivery.url);
         let (said, luck) = (Said::default(), shared::luck());
         let (_, consequence) =
-            delivery.record(attempt, said, &endpoint, &self.schedule, luck, Utc::now());
+            delivery.record(attempt, said, &self.endpoint, &self.schedule, luck, Utc::now());
         ensure!(consequence == Consequence::Delivered, "not delivered: {consequence:?}");
         Ok(())
     }
