@@ -1,5 +1,5 @@
-//! What `cargo xtask bench` runs: how fast the functions are, what they cost and whether a
-//! sick neighbour slows a healthy one, measured with the build that is deployed.
+//! What `cargo xtask bench` runs: how fast the functions are and what they cost, measured with
+//! the build that is deployed.
 //!
 //! A shared machine drifts, so nothing here is judged by an absolute time. Whatever is
 //! compared is measured in turns within one run, and the ratio is what counts. Servers run
