@@ -158,4 +158,6 @@ fn read(message: &SqsMessage) -> Option<WakeUp> {
 }
 
 #[cfg(test)]
+mod fixtures;
+#[cfg(test)]
 mod tests;

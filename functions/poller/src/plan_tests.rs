@@ -1,41 +1,11 @@
-use domain::event::EventSet;
-use domain::id::{JobId, ProviderName, RenderJobId, SourceRecordId};
-use domain::job::{Intent, Report, Step};
-use domain::polling::Slowdown;
+use domain::id::RenderJobId;
+use domain::job::{Report, Step};
 
 use super::*;
-
-const LAW: PollingLaw = PollingLaw {
-    floor: Duration::from_secs(1),
-    safety: Duration::from_secs(120),
-    deadline: Duration::from_secs(1800),
-    durations: None,
-    slowdown: Slowdown::NONE,
-};
+use crate::fixtures::{LAW, job, start};
 
 /// Of a job whose ages are not stretched.
 const MIDDLE: f64 = 0.5;
-
-fn start() -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(1_800_000_000_000).unwrap()
-}
-
-fn job(tracking: Tracking) -> Job {
-    let intent = Intent {
-        id: JobId::from_bytes([7; 16]),
-        provider: ProviderName::parse("zvid").unwrap(),
-        source_record_id: SourceRecordId::parse("p").unwrap(),
-        payload_version: None,
-        metadata: serde_json::Map::new(),
-        callback_url: None,
-        wanted: EventSet::ends(),
-        fingerprint: [0; 32],
-        tracking,
-        durations: None,
-        shard: 0,
-    };
-    Job::intend(intent, start())
-}
 
 fn after(job: &Job, report: &Report) -> Job {
     match job.apply(report, 0, start()) {

@@ -1,38 +1,9 @@
-use domain::event::EventSet;
-use domain::id::{JobId, ProviderName, RenderJobId, SourceRecordId};
-use domain::job::{Intent, Step};
-use domain::polling::{Slowdown, Tracking};
+use domain::id::RenderJobId;
+use domain::job::Step;
+use domain::polling::Tracking;
 
 use super::*;
-
-const LAW: PollingLaw = PollingLaw {
-    floor: Duration::from_secs(1),
-    safety: Duration::from_secs(120),
-    deadline: Duration::from_secs(1800),
-    durations: None,
-    slowdown: Slowdown::NONE,
-};
-
-fn start() -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(1_800_000_000_000).unwrap()
-}
-
-fn job() -> Job {
-    let intent = Intent {
-        id: JobId::from_bytes([7; 16]),
-        provider: ProviderName::parse("zvid").unwrap(),
-        source_record_id: SourceRecordId::parse("p").unwrap(),
-        payload_version: None,
-        metadata: serde_json::Map::new(),
-        callback_url: None,
-        wanted: EventSet::ends(),
-        fingerprint: [0; 32],
-        tracking: Tracking::PollOnly,
-        durations: None,
-        shard: 0,
-    };
-    Job::intend(intent, start())
-}
+use crate::fixtures::{LAW, job, start};
 
 fn at(seconds: i64) -> DateTime<Utc> {
     start() + TimeDelta::seconds(seconds)
@@ -40,14 +11,19 @@ fn at(seconds: i64) -> DateTime<Utc> {
 
 #[test]
 fn an_unanswered_submit_is_given_up_when_nobody_can_wait_for_it_any_more() {
-    assert_eq!(repair(&job(), at(44)), None);
-    assert_eq!(repair(&job(), at(45)), Some(Repair::Report(Report::SubmitUnclear)));
+    assert_eq!(repair(&job(Tracking::PollOnly), at(44)), None);
+    assert_eq!(
+        repair(&job(Tracking::PollOnly), at(45)),
+        Some(Repair::Report(Report::SubmitUnclear))
+    );
 }
 
 #[test]
 fn nobody_is_given_up_unasked() {
     let accepted = Report::Accepted(RenderJobId::parse("r").unwrap());
-    let Step::Changed(job) = job().apply(&accepted, 0, start()) else { panic!("not accepted") };
+    let Step::Changed(job) = job(Tracking::PollOnly).apply(&accepted, 0, start()) else {
+        panic!("not accepted")
+    };
     assert_eq!(repair(&job, at(1_800)), None, "the provider is asked once more");
 
     let told = Said { told: true, heard: Heard::Answer };
