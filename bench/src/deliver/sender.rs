@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use chrono::Utc;
 use clap::{Args, Subcommand, ValueEnum};
-use domain::delivery::{Delivery, DeliveryState, Subject};
-use domain::event::EventName;
+use domain::delivery::{Delivery, Subject};
+use domain::event::{EventName, TestEvent};
 use domain::id::{EventId, JobId};
 use domain::signature::{SignatureType, SigningSecrets, WebhookSecret};
 use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
@@ -313,25 +313,14 @@ fn delivery(number: u64, url: &str, body: usize) -> Result<Delivery> {
     let head = r#"{"event":"video.render.completed","metadata":{"text":""#;
     let tail = r#""}}"#;
     let filling = body.checked_sub(head.len() + tail.len()).context("too short a body")?;
-    let now = Utc::now();
-    Ok(Delivery {
-        subject: Subject::Render {
-            job_id: JobId::from_bytes(u128::from(number).to_be_bytes()),
-            event: EventName::Completed,
-        },
-        event_id: EventId::parse(&format!("evt_{number:032x}"))?,
-        url: url.to_owned(),
-        body: format!("{head}{}{tail}", "x".repeat(filling)),
-        shard: 0,
-        created_at: now,
-        state: DeliveryState::Pending { next_at: now, held: None },
-        attempts: Vec::new(),
-        round_start: 0,
-        round_at: now,
-        deliberate: false,
-        leased_until: None,
-        version: 1,
-    })
+    let subject = Subject::Render {
+        job_id: JobId::from_bytes(u128::from(number).to_be_bytes()),
+        event: EventName::Completed,
+    };
+    let event_id = EventId::parse(&format!("evt_{number:032x}"))?;
+    let body = format!("{head}{}{tail}", "x".repeat(filling));
+    let test = Delivery::of_test(&TestEvent::new([0; 16], Utc::now()), url, Utc::now())?;
+    Ok(Delivery { subject, event_id, body, deliberate: false, ..test })
 }
 
 fn posts(deliveries: &[Delivery], path: &str) -> Result<Vec<Post>> {

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use deliver::Deliverer;
 use domain::address::TargetPolicy;
-use domain::delivery::{Delivery, DeliveryState, Subject};
-use domain::event::EventName;
+use domain::delivery::{Delivery, Subject};
+use domain::event::{EventName, TestEvent};
 use domain::id::{EventId, JobId};
 use domain::retry::DeliverySchedule;
 use domain::signature::{SignatureType, WebhookSecret};
@@ -104,25 +104,15 @@ fn is_for_the_sick(event_id: &str) -> bool {
 }
 
 fn delivery(number: u64) -> Delivery {
-    let now = clock::now();
-    Delivery {
-        subject: Subject::Render {
-            job_id: JobId::from_bytes(u128::from(number).to_be_bytes()),
-            event: EventName::Completed,
-        },
-        event_id: EventId::parse(&format!("evt_{number:032x}")).unwrap(),
-        url: format!("http://{}/hooks", receivers::name(number % RECEIVERS)),
-        body: r#"{"event":"video.render.completed"}"#.into(),
-        shard: 0,
-        created_at: now,
-        state: DeliveryState::Pending { next_at: now, held: None },
-        attempts: Vec::new(),
-        round_start: 0,
-        round_at: now,
-        deliberate: false,
-        leased_until: None,
-        version: 1,
-    }
+    let url = format!("http://{}/hooks", receivers::name(number % RECEIVERS));
+    let subject = Subject::Render {
+        job_id: JobId::from_bytes(u128::from(number).to_be_bytes()),
+        event: EventName::Completed,
+    };
+    let event_id = EventId::parse(&format!("evt_{number:032x}")).unwrap();
+    let test = TestEvent::new([0; 16], clock::now());
+    let test = Delivery::of_test(&test, &url, clock::now()).unwrap();
+    Delivery { subject, event_id, deliberate: false, ..test }
 }
 
 /// The smallest that 99 of 100 do not exceed.
