@@ -157,8 +157,10 @@ impl PollingLaw {
                 }
                 (None, Some(early)) => slow * early,
                 (None, None) => {
-                    let longest = LONGEST_S / stretch;
-                    slow * (CUBE_ROOT_FACTOR * age.cbrt()).clamp(SHORTEST_S, longest)
+                    // Jitter makes the shortest interval shorter, never longer: it is how late
+                    // the end of a short render may be found.
+                    let (shortest, longest) = (SHORTEST_S / stretch.max(1.0), LONGEST_S / stretch);
+                    slow * (CUBE_ROOT_FACTOR * age.cbrt()).clamp(shortest, longest)
                 }
             },
             Tracking::WebhookFirst if count == 0 => slow * self.first_safety_s(),
