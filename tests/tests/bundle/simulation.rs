@@ -5,8 +5,9 @@
 //! `--first` with it runs it again.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::io::{IsTerminal, Write as _, stderr};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request};
@@ -25,6 +26,10 @@ const JOBS: u64 = 25;
 /// Over how long the jobs are spread.
 const SPREAD: Duration = Duration::from_secs(30 * 60);
 
+/// How far the indexes are behind their table at most, and how long it stays so.
+const LAG: Duration = Duration::from_secs(8);
+const LAG_LASTS: Duration = Duration::from_secs(60);
+
 /// What a seed came to.
 struct Outcome {
     seed: u64,
@@ -42,12 +47,13 @@ fn number(name: &str, fallback: u64) -> u64 {
 }
 
 fn run(seed: u64, jobs: u64) -> Arc<Bundle> {
-    let settings = Settings {
+    let mut settings = Settings {
         seed,
         is_stormy: true,
         horizon: Duration::from_secs(12 * 3600),
         ..Settings::default()
     };
+    settings.parameters.shards = u32::try_from(1 + seed % 3).unwrap();
     Bundle::run(settings, async |bundle| tell(bundle, jobs).await)
 }
 
@@ -68,7 +74,7 @@ fn simulate(seed: u64, jobs: u64) -> Outcome {
 }
 
 async fn tell(bundle: &Arc<Bundle>, jobs: u64) {
-    let mut backends = Vec::new();
+    let mut backends = vec![tokio::spawn(Arc::clone(bundle).lag())];
     for number in 0..jobs {
         let order = order(bundle, number).await;
         let after = bundle.chance(SPREAD);
@@ -142,6 +148,19 @@ async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
 }
 
 impl Bundle {
+    /// Lets the indexes fall behind their table now and then.
+    async fn lag(self: Arc<Self>) {
+        while !self.weather.is_over() {
+            let lag = match self.weather.strikes("indexes fall behind", 4) {
+                true => self.chance(LAG),
+                false => Duration::ZERO,
+            };
+            self.aws.table().delay_indexes(lag);
+            tokio::time::sleep(LAG_LASTS).await;
+        }
+        self.aws.table().delay_indexes(Duration::ZERO);
+    }
+
     /// Somebody calls back who has nothing to say.
     async fn forge(self: &Arc<Self>, path: &str) {
         let body = Bytes::from_static(br#"{"status":"done","id":"forged","url":"https://evil/"}"#);
@@ -154,12 +173,63 @@ impl Bundle {
     }
 }
 
+/// Shows how far a long run is: in place on a terminal, else in a line now and then.
+struct Progress {
+    begun: Instant,
+    seeds: usize,
+    /// Seeds and jobs that are done, and seeds that failed.
+    done: Mutex<[usize; 3]>,
+}
+
+/// Lines that somebody reads later, at most.
+const LINES: usize = 50;
+
+impl Progress {
+    fn new(seeds: usize) -> Self {
+        Self { begun: Instant::now(), seeds, done: Mutex::default() }
+    }
+
+    fn tell(&self, outcome: &Outcome) {
+        let mut done = self.done.lock().unwrap();
+        let has_failed = !outcome.violations.is_empty();
+        for (sum, one) in done.iter_mut().zip([1, outcome.jobs, usize::from(has_failed)]) {
+            *sum += one;
+        }
+        let [seeds, jobs, failed] = *done;
+        let minutes = self.begun.elapsed().as_secs_f64() / 60.0;
+        let line = format!(
+            "{seeds} of {} seeds, {jobs} jobs settled, {failed} seeds failed, {minutes:.1} minutes",
+            self.seeds
+        );
+        let mut stream = stderr();
+        if stream.is_terminal() {
+            drop(write!(stream, "\r{line}"));
+        } else if seeds.is_multiple_of(self.seeds.div_ceil(LINES)) || has_failed {
+            drop(writeln!(stream, "{line}"));
+        }
+        if has_failed {
+            drop(writeln!(stream, "\n{}", outcome.complaint()));
+        }
+    }
+}
+
+impl Outcome {
+    fn complaint(&self) -> String {
+        format!("seed {}:\n  {}", self.seed, self.violations.join("\n  "))
+    }
+}
+
 #[test]
 fn everything_comes_to_its_end_whatever_the_weather() {
     let first = number("SIM_FIRST", 1);
     let seeds: Vec<u64> = (first..first + number("SIM_SEEDS", SEEDS)).collect();
     let jobs = number("SIM_JOBS", JOBS);
-    let outcomes = on_all_processors(&seeds, |seed| simulate(*seed, jobs));
+    let progress = Progress::new(seeds.len());
+    let outcomes = on_all_processors(&seeds, |seed| {
+        let outcome = simulate(*seed, jobs);
+        progress.tell(&outcome);
+        outcome
+    });
 
     let settled: usize = outcomes.iter().map(|outcome| outcome.jobs).sum();
     let refused: usize = outcomes.iter().map(|outcome| outcome.refused).sum();
@@ -174,7 +244,7 @@ fn everything_comes_to_its_end_whatever_the_weather() {
     let failed: Vec<String> = outcomes
         .iter()
         .filter(|outcome| !outcome.violations.is_empty())
-        .map(|outcome| format!("seed {}:\n  {}", outcome.seed, outcome.violations.join("\n  ")))
+        .map(Outcome::complaint)
         .collect();
     let violations: usize = outcomes.iter().map(|outcome| outcome.violations.len()).sum();
     println!("  {:<32} {violations:>9}", "violations");

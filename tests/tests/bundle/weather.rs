@@ -92,7 +92,8 @@ impl Weather {
         self.counts.lock().unwrap().clone()
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether nothing goes wrong by chance any more.
+    pub(crate) fn is_over(&self) -> bool {
         self.begun.elapsed() >= self.lasts
     }
 
