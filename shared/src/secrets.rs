@@ -5,12 +5,14 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::types::ParameterType;
 use domain::id::ProviderName;
+use tokio::sync::Mutex as Turn;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -69,7 +71,7 @@ impl SecretName {
 }
 
 /// Why a secret could not be had. Never carries its value.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum SecretError {
     /// Nobody has stored it.
     #[error("the parameter {0} does not exist; store it with `aws ssm put-parameter`")]
@@ -80,7 +82,7 @@ pub enum SecretError {
         /// The parameter.
         name: String,
         /// What the SDK says.
-        source: Box<dyn Error + Send + Sync>,
+        source: Arc<dyn Error + Send + Sync>,
     },
     /// What is read is older than what was written.
     #[error("the parameter {0} is read as it was before it was last written")]
@@ -100,12 +102,22 @@ pub struct Secrets {
     client: Client,
     prefix: String,
     cache: Mutex<HashMap<SecretName, Read>>,
+    questions: Mutex<HashMap<SecretName, Arc<Question>>>,
+}
+
+/// What SSM is asked about one secret.
+#[derive(Default)]
+struct Question {
+    /// One asks at a time. Why the last one got nothing.
+    turn: Turn<Option<SecretError>>,
+    /// How often it was answered, or was not.
+    answers: AtomicU64,
 }
 
 /// Shows which secrets are kept, and none of them.
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         f.debug_struct("Secrets")
             .field("prefix", &self.prefix)
             .field("kept", &cache.keys())
@@ -139,7 +151,7 @@ impl Secrets {
     #[must_use]
     pub fn new(client: Client, prefix: &str) -> Self {
         let prefix = prefix.trim_end_matches('/').to_owned();
-        Self { client, prefix, cache: Mutex::default() }
+        Self { client, prefix, cache: Mutex::default(), questions: Mutex::default() }
     }
 
     /// The secret, made into what it is used as by `parse`. While SSM does not answer, one
@@ -157,11 +169,8 @@ impl Secrets {
         let text = match before {
             Some((age, text)) if age < name.kept() => text,
             // Missing a moment ago: whoever needs it would rather look again.
-            Some(_) | None => match (self.fetch(name).await, before) {
-                (Ok((text, _)), _) => {
-                    self.remember(name, Some(&text));
-                    text
-                }
+            Some(_) | None => match (self.fetch_once(name).await, before) {
+                (Ok(text), _) => text,
                 (Err(cause @ SecretError::Unavailable { .. }), Some((age, text))) if age < KEPT => {
                     warn!(
                         error = chain(&cause),
@@ -177,9 +186,44 @@ impl Secrets {
         self.parsed(name, &text, parse)
     }
 
+    /// Reads a secret for all who need it just now: a poller begins a hundred polls at once,
+    /// and SSM takes forty calls a second. Whoever has to wait until another's question is
+    /// answered takes that answer.
+    async fn fetch_once(&self, name: &SecretName) -> Result<String, SecretError> {
+        let question = self.question(name);
+        let answers = question.answers.load(Ordering::SeqCst);
+        let mut failed = question.turn.lock().await;
+        if question.answers.load(Ordering::SeqCst) > answers {
+            match (failed.as_ref(), self.kept(name).and_then(|read| read.text)) {
+                (Some(why), _) => return Err(why.clone()),
+                (None, Some(text)) => return Ok(text),
+                // Forgotten meanwhile.
+                (None, None) => {}
+            }
+        }
+        let fetched = self.fetch(name).await;
+        question.answers.fetch_add(1, Ordering::SeqCst);
+        match fetched {
+            Ok((text, _)) => {
+                *failed = None;
+                self.remember(name, Some(&text));
+                Ok(text)
+            }
+            Err(why) => {
+                *failed = Some(why.clone());
+                Err(why)
+            }
+        }
+    }
+
+    fn question(&self, name: &SecretName) -> Arc<Question> {
+        let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        questions.entry(name.clone()).or_default().clone()
+    }
+
     /// Has the secret read anew when it is asked for next.
     pub fn forget(&self, name: &SecretName) {
-        let mut cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.remove(name);
     }
 
@@ -337,7 +381,7 @@ impl Secrets {
         name: &SecretName,
         error: impl Error + Send + Sync + 'static,
     ) -> SecretError {
-        SecretError::Unavailable { name: self.full(name), source: Box::new(error) }
+        SecretError::Unavailable { name: self.full(name), source: Arc::new(error) }
     }
 
     fn full(&self, name: &SecretName) -> String {
@@ -345,12 +389,12 @@ impl Secrets {
     }
 
     fn kept(&self, name: &SecretName) -> Option<Read> {
-        let cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.get(name).cloned()
     }
 
     fn remember(&self, name: &SecretName, text: Option<&str>) {
-        let mut cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.insert(name.clone(), Read::now(text));
     }
 }

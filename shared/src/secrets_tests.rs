@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::time::advance;
 
 use super::*;
@@ -23,7 +23,12 @@ impl Now {
 impl Fate for Now {
     fn of<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Fated> {
         let happens = self.0.lock().unwrap().clone();
-        std::future::ready(happens.into()).boxed()
+        let answered = async {
+            // Others have the time to ask as well.
+            tokio::task::yield_now().await;
+            happens.into()
+        };
+        answered.boxed()
     }
 }
 
@@ -56,6 +61,25 @@ async fn what_the_api_changes_is_read_again_after_a_minute_and_the_rest_after_te
     assert_eq!(read(&secrets, &SecretName::ApiKeyHashes).await.unwrap(), "old");
     advance(Duration::from_secs(540)).await;
     assert_eq!(read(&secrets, &SecretName::ApiKeyHashes).await.unwrap(), "new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_that_needs_a_secret_asks_for_it_once() {
+    let aws = FakeAws::new(&[("webhook-secrets", "old")]);
+    let fate = Arc::new(Now::default());
+    let secrets = aws.seen_by(fate.clone()).secrets();
+    let crowd = async || join_all((0..100).map(|_| read(&secrets, &SECRETS))).await;
+
+    assert!(crowd().await.iter().all(|read| read.as_deref().is_ok_and(|text| text == "old")));
+    assert_eq!(aws.asked().len(), 1);
+
+    // One is told that it is not to be had, and so are all.
+    secrets.forget(&SECRETS);
+    fate.set(denied());
+    assert!(crowd().await.iter().all(Result::is_err));
+    fate.set(Happens::Answered);
+    assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old", "and who comes later asks again");
+    assert_eq!(aws.asked().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
