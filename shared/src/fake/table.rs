@@ -11,14 +11,13 @@ mod size;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use self::expression::{Condition, Item, Placeholders, Update};
-use self::index::Index;
+use self::index::{Index, Place};
 
 /// An item's keys.
 type Key = [String; 2];
@@ -102,11 +101,19 @@ impl Refusal {
 }
 
 /// What a page is taken from: items in their order, and by which attributes they are sorted.
-struct Candidates {
-    items: Vec<Item>,
+struct Candidates<'a> {
+    items: Box<dyn Iterator<Item = &'a Item> + 'a>,
     names: Vec<&'static str>,
     /// How a place compares with those before it.
     order: Ordering,
+    /// The place that the page before ended with.
+    after: Option<Place>,
+}
+
+/// What was read, and what it cost in units.
+struct Page {
+    answer: Item,
+    units: f64,
 }
 
 /// What a call read or wrote, in units.
@@ -427,15 +434,21 @@ impl State {
         let mut placeholders = Placeholders::of(request);
         let expression = text(request, "KeyConditionExpression").unwrap_or_default();
         let wanted = Condition::parse(expression, &mut placeholders)?;
-        let (hash, names, mut candidates) = match text(request, "IndexName") {
+        let forward = flag(request, "ScanIndexForward", true);
+        let (hash, names, after, items) = match text(request, "IndexName") {
             None => {
                 let pk = wanted.demanded("pk").and_then(|value| value.get("S"));
                 let pk = pk.and_then(Value::as_str).ok_or_else(|| "pk must be named".to_owned())?;
-                let from = Bound::Included([pk.to_owned(), String::new()]);
-                let of_pk = self.items.range((from, Bound::Unbounded));
-                let of_pk =
-                    of_pk.take_while(|(key, _)| key.first().is_some_and(|found| found == pk));
-                ("pk", KEYS.to_vec(), of_pk.map(|(_, item)| item.clone()).collect::<Vec<_>>())
+                let first = [pk.to_owned(), String::new()];
+                let beyond = [format!("{pk}\0"), String::new()];
+                let after = start_of(request, &KEYS)?;
+                let of_pk = self.items.range(first..beyond).map(|(_, item)| item);
+                (
+                    "pk",
+                    KEYS.to_vec(),
+                    after,
+                    Box::new(of_pk) as Box<dyn DoubleEndedIterator<Item = _>>,
+                )
             }
             Some(_) if consistent => {
                 return Err("an index cannot be read consistently".to_owned().into());
@@ -443,21 +456,32 @@ impl State {
             Some(name) => {
                 let index = self.indexes.iter_mut().find(|index| index.name == name);
                 let index = index.ok_or_else(|| format!("there is no index {name}"))?;
-                (index.keys[0], index.names(), index.visible())
+                let (hash, names) = (index.keys[0], index.names());
+                let after = start_of(request, &names)?;
+                let visible = index.visible(after.as_ref().filter(|_| forward));
+                (hash, names, after, Box::new(visible) as _)
             }
         };
         if wanted.demanded(hash).is_none() {
             return Err(format!("{hash} must be named").into());
         }
-        candidates.retain(|item| wanted.holds(item));
-        let order = match flag(request, "ScanIndexForward", true) {
-            true => Ordering::Greater,
-            false => {
-                candidates.reverse();
-                Ordering::Less
-            }
+        let wanted = |item: &&Item| wanted.holds(item);
+        let candidates = match forward {
+            true => Candidates {
+                items: Box::new(items.filter(wanted)),
+                names,
+                order: Ordering::Greater,
+                after,
+            },
+            false => Candidates {
+                items: Box::new(items.rev().filter(wanted)),
+                names,
+                order: Ordering::Less,
+                after,
+            },
         };
-        self.page(request, Candidates { items: candidates, names, order }, placeholders)
+        let page = page(request, candidates, placeholders)?;
+        Ok(self.charge_page(request, page))
     }
 
     fn scan(&mut self, request: &Value) -> Result<Value, Refusal> {
@@ -472,73 +496,20 @@ impl State {
                 "ExclusiveStartKey",
             ],
         )?;
-        let items = self.items.values().cloned().collect();
-        let all = Candidates { items, names: KEYS.to_vec(), order: Ordering::Greater };
-        self.page(request, all, Placeholders::of(request))
+        let all = Candidates {
+            items: Box::new(self.items.values()),
+            names: KEYS.to_vec(),
+            order: Ordering::Greater,
+            after: start_of(request, &KEYS)?,
+        };
+        let page = page(request, all, Placeholders::of(request))?;
+        Ok(self.charge_page(request, page))
     }
 
-    /// The page of `candidates` that a request asks for. Its limits count what is read, and
-    /// only then the filter looks.
-    fn page(
-        &mut self,
-        request: &Value,
-        candidates: Candidates,
-        mut placeholders: Placeholders<'_>,
-    ) -> Result<Value, Refusal> {
-        let filter = text(request, "FilterExpression");
-        let filter = filter.map(|text| Condition::parse(text, &mut placeholders)).transpose()?;
-        placeholders.all_used()?;
-        let limit = match request.get("Limit").map(Value::as_u64) {
-            None => usize::MAX,
-            Some(Some(limit @ 1..)) => usize::try_from(limit).unwrap_or(usize::MAX),
-            Some(_) => return Err("Limit is at least 1".to_owned().into()),
-        };
-        let Candidates { items, names, order } = candidates;
-        let start = match request.get("ExclusiveStartKey") {
-            None => None,
-            Some(key) => {
-                let key = key.as_object().filter(|key| key.len() == names.len());
-                let key = key.and_then(|key| index::place(key, &names));
-                Some(key.ok_or_else(|| "ExclusiveStartKey is none of this".to_owned())?)
-            }
-        };
-        // By its place, because the item that a page ended with may be gone by now.
-        let lies_ahead = |item: &Item| {
-            let place = index::place(item, &names);
-            start.as_ref().is_none_or(|start| place.map(|place| place.cmp(start)) == Some(order))
-        };
-        let mut rest = items.into_iter().skip_while(|item| !lies_ahead(item)).peekable();
-        let mut read = Vec::new();
-        let mut bytes = 0;
-        while read.len() < limit
-            && bytes < PAGE_BYTES
-            && let Some(item) = rest.next()
-        {
-            bytes += size::of_item(&item);
-            read.push(item);
-        }
-        let mut answer = Map::new();
-        if rest.peek().is_some()
-            && let Some(last) = read.last()
-        {
-            let last = names.iter().filter_map(|name| last.get_key_value(*name));
-            let last = last.map(|(name, value)| (name.clone(), value.clone())).collect();
-            answer.insert("LastEvaluatedKey".into(), Value::Object(last));
-        }
-        let scanned = read.len();
-        read.retain(|item| filter.as_ref().is_none_or(|filter| filter.holds(item)));
-        let consistent = flag(request, "ConsistentRead", false);
-        self.charge_read(request, &mut answer, size::read_units(bytes, consistent));
-        answer.insert("Count".into(), read.len().into());
-        answer.insert("ScannedCount".into(), scanned.into());
-        match text(request, "Select") {
-            Some("COUNT") => {}
-            Some(_) | None => {
-                let items: Vec<Value> = read.into_iter().map(Value::Object).collect();
-                answer.insert("Items".into(), items.into());
-            }
-        }
-        Ok(Value::Object(answer))
+    fn charge_page(&mut self, request: &Value, page: Page) -> Value {
+        let Page { mut answer, units } = page;
+        self.charge_read(request, &mut answer, units);
+        Value::Object(answer)
     }
 
     fn charge_read(&mut self, request: &Value, answer: &mut Item, units: f64) {
@@ -546,6 +517,68 @@ impl State {
         self.consumed.reads += 1;
         tell_cost(request, answer, Cost { table: units, indexes: 0.0 });
     }
+}
+
+/// The place that a request's page begins after.
+fn start_of(request: &Value, names: &[&str]) -> Result<Option<Place>, String> {
+    let Some(key) = request.get("ExclusiveStartKey") else { return Ok(None) };
+    let key = key.as_object().filter(|key| key.len() == names.len());
+    let place = key.and_then(|key| index::place(key, names));
+    place.map(Some).ok_or_else(|| "ExclusiveStartKey is none of this".to_owned())
+}
+
+/// The page of `candidates` that a request asks for. Its limits count what is read, and only
+/// then the filter looks.
+fn page(
+    request: &Value,
+    candidates: Candidates<'_>,
+    mut placeholders: Placeholders<'_>,
+) -> Result<Page, Refusal> {
+    let filter = text(request, "FilterExpression");
+    let filter = filter.map(|text| Condition::parse(text, &mut placeholders)).transpose()?;
+    placeholders.all_used()?;
+    let limit = match request.get("Limit").map(Value::as_u64) {
+        None => usize::MAX,
+        Some(Some(limit @ 1..)) => usize::try_from(limit).unwrap_or(usize::MAX),
+        Some(_) => return Err("Limit is at least 1".to_owned().into()),
+    };
+    let Candidates { items, names, order, after } = candidates;
+    // By its place, because the item that a page ended with may be gone by now.
+    let lies_ahead = |item: &Item| {
+        let place = index::place(item, &names);
+        after.as_ref().is_none_or(|after| place.map(|place| place.cmp(after)) == Some(order))
+    };
+    let mut rest = items.skip_while(|item| !lies_ahead(item)).peekable();
+    let mut read = Vec::new();
+    let mut bytes = 0;
+    while read.len() < limit
+        && bytes < PAGE_BYTES
+        && let Some(item) = rest.next()
+    {
+        bytes += size::of_item(item);
+        read.push(item);
+    }
+    let mut answer = Map::new();
+    if rest.peek().is_some()
+        && let Some(last) = read.last()
+    {
+        let last = names.iter().filter_map(|name| last.get_key_value(*name));
+        let last = last.map(|(name, value)| (name.clone(), value.clone())).collect();
+        answer.insert("LastEvaluatedKey".into(), Value::Object(last));
+    }
+    let scanned = read.len();
+    read.retain(|item| filter.as_ref().is_none_or(|filter| filter.holds(item)));
+    let consistent = flag(request, "ConsistentRead", false);
+    answer.insert("Count".into(), read.len().into());
+    answer.insert("ScannedCount".into(), scanned.into());
+    match text(request, "Select") {
+        Some("COUNT") => {}
+        Some(_) | None => {
+            let items: Vec<Value> = read.into_iter().cloned().map(Value::Object).collect();
+            answer.insert("Items".into(), items.into());
+        }
+    }
+    Ok(Page { answer, units: size::read_units(bytes, consistent) })
 }
 
 fn tell_cost(request: &Value, answer: &mut Item, cost: Cost) {

@@ -1,6 +1,7 @@
 //! A sparse index that projects keys only, and may lag behind its table.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -72,15 +73,19 @@ impl Index {
         units
     }
 
-    /// What a query sees now, in the index's order.
-    pub(super) fn visible(&mut self) -> Vec<Item> {
+    /// What a query sees now, in the index's order, from behind a place on.
+    pub(super) fn visible(
+        &mut self,
+        after: Option<&Place>,
+    ) -> impl DoubleEndedIterator<Item = &Item> + use<'_> {
         let now = Instant::now();
         while self.coming.front().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, change)) = self.coming.pop_front() {
                 show(&mut self.shown, &change);
             }
         }
-        self.shown.values().cloned().collect()
+        let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.clone()));
+        self.shown.range((from, Bound::Unbounded)).map(|(_, item)| item)
     }
 
     /// What it will show when it has caught up.
