@@ -19,9 +19,19 @@ pub(crate) struct Role {
 impl Role {
     /// Starts this program in the role `name`.
     pub(crate) fn start(name: &'static str, arguments: &[String]) -> Result<Self> {
+        Self::start_in(name, arguments, &[])
+    }
+
+    /// The same with more in its environment.
+    pub(crate) fn start_in(
+        name: &'static str,
+        arguments: &[String],
+        environment: &[(&str, String)],
+    ) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["role", name])
             .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

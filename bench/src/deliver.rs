@@ -22,7 +22,7 @@ use clap::Args;
 
 use crate::child::Role;
 use crate::receiver::{HELD, Listening};
-use crate::report::{Aims, Table, median, quantile};
+use crate::report::{Aims, Table, median, megabytes, quantile};
 
 use self::sender::{Measured, Memory, Scene, Way};
 
@@ -115,9 +115,4 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         aims.at_most(&what, measured, limit);
     }
     aims.conclude()
-}
-
-#[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1_000_000.0
 }

@@ -11,6 +11,7 @@ mod aws;
 mod child;
 mod cost;
 mod deliver;
+mod here;
 mod poll;
 mod receiver;
 mod report;
@@ -31,7 +32,8 @@ struct Arguments {
 enum What {
     /// Deliveries per second, CPU per delivery and peak memory of `deliver`.
     Deliver(deliver::Options),
-    /// Polls per job and mean delay of the polling law, beside a simulation of it.
+    /// Polls per job and mean delay of the polling law, CPU per poll, and what a shard takes
+    /// that is busy or large.
     Poll(poll::Options),
     /// A process that another measurement starts.
     #[command(hide = true)]
@@ -47,6 +49,12 @@ enum Role {
     Receiver,
     /// Delivers, and says what that cost.
     Sender(deliver::sender::Options),
+    /// A provider by TLS.
+    Provider(poll::provider::Options),
+    /// AWS, with active jobs.
+    Cloud(poll::cloud::Options),
+    /// Polls, and says what that cost.
+    Asker(poll::asker::Options),
 }
 
 fn main() -> ExitCode {
@@ -64,8 +72,11 @@ fn main() -> ExitCode {
 async fn run(what: What) -> anyhow::Result<()> {
     match what {
         What::Deliver(options) => deliver::run(&options),
-        What::Poll(options) => poll::run(&options),
+        What::Poll(options) => poll::run(&options).await,
         What::Role { role: Role::Receiver } => receiver::serve().await,
         What::Role { role: Role::Sender(options) } => deliver::sender::run(&options).await,
+        What::Role { role: Role::Provider(options) } => poll::provider::serve(&options).await,
+        What::Role { role: Role::Cloud(options) } => poll::cloud::serve(&options).await,
+        What::Role { role: Role::Asker(options) } => poll::asker::run(&options).await,
     }
 }

@@ -57,6 +57,14 @@ impl Aims {
         println!("{verdict}  {what}: {measured:.2}, aim: at most {limit:.2}");
     }
 
+    /// Says whether `measured` is at least `limit`.
+    pub(crate) fn at_least(&mut self, what: &str, measured: f64, limit: f64) {
+        let met = measured >= limit;
+        self.missed += usize::from(!met);
+        let verdict = if met { "met   " } else { "MISSED" };
+        println!("{verdict}  {what}: {measured:.2}, aim: at least {limit:.2}");
+    }
+
     /// Fails when an aim was missed.
     pub(crate) fn conclude(self) -> Result<()> {
         match self.missed {
@@ -64,6 +72,12 @@ impl Aims {
             missed => bail!("{missed} of the aims missed"),
         }
     }
+}
+
+/// Bytes as they are shown.
+#[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
+pub(crate) fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1_000_000.0
 }
 
 /// The value in the middle; the lower of two. NaN of nothing.

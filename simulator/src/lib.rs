@@ -121,6 +121,11 @@ pub fn without_sockets(around: Arc<dyn Surroundings>) -> Router {
     router(Arc::new(Simulation::new(around)))
 }
 
+/// The same on this machine's network and clock, for whoever listens for it (by TLS, say).
+pub fn without_listener() -> Router {
+    without_sockets(Arc::new(Machine::new(http_client())))
+}
+
 fn router(simulation: Arc<Simulation>) -> Router {
     Router::new()
         .nest("/_control", control::router())

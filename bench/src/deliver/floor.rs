@@ -1,12 +1,6 @@
 //! The floor: hyper's client with its pool of connections, and a signature. What a sender
 //! does that trusts every URL and forgets what came of it.
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
-use std::iter::{Once, once};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::task::{Context, Poll};
-
 use anyhow::{Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,12 +14,11 @@ use http_body_util::{BodyExt, Full};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use sha2::Sha256;
-use tower_service::Service;
 
+use crate::here::{self, AllHere};
 use crate::tls::DOMAIN;
 
 use super::sender::Post;
@@ -39,10 +32,8 @@ pub(super) struct Floor {
 
 impl Floor {
     pub(super) fn new(port: u16, tls: ClientConfig, key: &[u8]) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(AllHere);
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new()).build(HttpsConnector::from((tcp, tls)));
+        let connector = HttpsConnector::from((here::connector(), tls));
+        let client = Client::builder(TokioExecutor::new()).build(connector);
         Self { client, port, key: key.to_vec() }
     }
 
@@ -73,23 +64,5 @@ impl Floor {
         ensure!(response.status().is_success(), "the receiver answered {}", response.status());
         response.into_body().collect().await?;
         Ok(())
-    }
-}
-
-/// Every name is this machine's.
-#[derive(Clone)]
-struct AllHere;
-
-impl Service<Name> for AllHere {
-    type Response = Once<SocketAddr>;
-    type Error = Infallible;
-    type Future = Ready<Result<Once<SocketAddr>, Infallible>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _name: Name) -> Self::Future {
-        ready(Ok(once((Ipv4Addr::LOCALHOST, 0).into())))
     }
 }

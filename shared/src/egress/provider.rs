@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::client::legacy::{Client, Error as ClientError};
+use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -102,11 +103,17 @@ impl ProviderHttp {
 
     /// A client on another network than the machine's, which knows its own names.
     pub fn through(network: Arc<dyn Dial>) -> Result<Self, TlsSetupError> {
-        let connector = HttpsConnector::from((Dialler(network), web_tls()?));
-        Ok(Self {
+        Ok(Self::with_parts(network, web_tls()?))
+    }
+
+    /// The same, which trusts whom `tls` says.
+    #[must_use]
+    pub fn with_parts(network: Arc<dyn Dial>, tls: ClientConfig) -> Self {
+        let connector = HttpsConnector::from((Dialler(network), tls));
+        Self {
             reading: client::builder(IDLE).build(connector.clone()),
             changing: client::builder(IDLE).pool_max_idle_per_host(0).build(connector),
-        })
+        }
     }
 
     /// Sends one request and reads the whole answer within `timeout`.

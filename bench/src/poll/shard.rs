@@ -1,0 +1,120 @@
+//! A shard with much to do, and one with many jobs.
+
+use anyhow::Result;
+
+use super::asker::{self, Span};
+use super::cloud;
+use super::fleet::{Fleet, ToldBy};
+use super::provider;
+use crate::report::{Aims, Table, megabytes};
+
+/// So many jobs of these ages want about 950 polls a second.
+const BUSY_JOBS: u32 = 10_400;
+const YOUNGEST_S: u32 = 125;
+const OLDEST_S: u32 = 165;
+
+/// Long enough that each job was asked about once.
+const WARM_UP_S: u64 = 14;
+
+/// How long a provider takes, and AWS: what they take in the same region.
+const PROVIDER_MS: u64 = 100;
+const AWS_MS: u64 = 6;
+
+/// Polls a second by one process.
+const LEAST_RATE: f64 = 900.0;
+
+/// The part of the polls due that are made: those of the last moment are under way.
+const LEAST_MADE: f64 = 0.98;
+
+/// The most memory of a process, in megabytes.
+const MOST_MEMORY: f64 = 64.0;
+
+/// An eventually consistent read of a job (1/2), and its share of listing the index.
+const MOST_READ_UNITS: f64 = 0.55;
+
+/// The memory of the smallest function there is, in megabytes.
+const SMALLEST: f64 = 128.0;
+
+/// A busy shard's poller beside a bare client at its pace.
+pub(super) async fn busy(seconds: u64, aims: &mut Aims) -> Result<()> {
+    let fleet = Fleet::now(BUSY_JOBS, ToldBy::Polls, YOUNGEST_S, OLDEST_S);
+    let provider = provider::start(fleet.jobs, PROVIDER_MS)?;
+    let cloud = cloud::start(&fleet, AWS_MS)?;
+    let times = [
+        "--warm-up-s".to_owned(),
+        WARM_UP_S.to_string(),
+        "--seconds".to_owned(),
+        seconds.to_string(),
+    ];
+
+    let mut arguments = vec!["shard".to_owned()];
+    arguments.extend(times.clone());
+    arguments.extend(cloud.listening.owed());
+    let environment = cloud.listening.environment();
+    let shard: Span =
+        asker::start(&provider.listening, &fleet, &arguments, &environment)?.hear()?;
+    let consumed = cloud.listening.consumed().await?;
+
+    let per_second = shard.per_second().round();
+    let mut arguments = vec!["bare".to_owned(), "--per-second".to_owned(), per_second.to_string()];
+    arguments.extend(times);
+    let bare: Span = asker::start(&provider.listening, &fleet, &arguments, &[])?.hear()?;
+
+    println!(
+        "A shard of {BUSY_JOBS} jobs for {seconds} s; the provider takes {PROVIDER_MS} ms, AWS {AWS_MS} ms"
+    );
+    let mut table = Table::new(["", "polls/s", "due/s", "CPU µs per poll", "of a core", "peak MB"]);
+    for (name, span) in [("bare client", &bare), ("poller", &shard)] {
+        table.row([
+            name.to_owned(),
+            format!("{:.0}", span.per_second()),
+            format!("{:.0}", span.due_per_second()),
+            format!("{:.0}", span.cpu_us()),
+            format!("{:.0} %", 100.0 * span.load()),
+            format!("{:.1}", megabytes(span.peak)),
+        ]);
+    }
+    println!("{table}");
+    println!("AWS, the start included: {consumed}");
+    aims.at_least("polls a second of a busy shard", shard.per_second(), LEAST_RATE);
+    aims.at_least(
+        "part of the polls due that are made",
+        shard.per_second() / shard.due_per_second(),
+        LEAST_MADE,
+    );
+    aims.at_most("part of a core", shard.load(), 1.0);
+    aims.at_most("peak memory in MB of a busy shard's poller", megabytes(shard.peak), MOST_MEMORY);
+    Ok(())
+}
+
+/// From the wake-up call to the first poll where there are many jobs.
+pub(super) async fn large(jobs: u32, aims: &mut Aims) -> Result<()> {
+    // Of age for safety polls, which some of them want at any time.
+    let fleet = Fleet::now(jobs, ToldBy::Callbacks, 600, 900);
+    let provider = provider::start(0, PROVIDER_MS)?;
+    let cloud = cloud::start(&fleet, AWS_MS)?;
+    let mut arguments = vec!["start".to_owned()];
+    arguments.extend(cloud.listening.owed());
+    let environment = cloud.listening.environment();
+    let start: Span =
+        asker::start(&provider.listening, &fleet, &arguments, &environment)?.hear()?;
+    let consumed = cloud.listening.consumed().await?;
+
+    println!(
+        "A shard of {jobs} jobs, from its wake-up call to the first poll; AWS takes {AWS_MS} ms"
+    );
+    let mut table = Table::new(["", "s", "CPU s", "read units", "units per job", "peak MB"]);
+    table.row([
+        "sweep start".to_owned(),
+        format!("{:.1}", start.cost.wall.as_secs_f64()),
+        format!("{:.1}", start.cost.cpu.as_secs_f64()),
+        format!("{:.0}", consumed.read_units),
+        format!("{:.2}", consumed.read_units / f64::from(jobs)),
+        format!("{:.1}", megabytes(start.peak)),
+    ]);
+    println!("{table}");
+    println!("AWS: {consumed}");
+    aims.at_most("read units per job", consumed.read_units / f64::from(jobs), MOST_READ_UNITS);
+    aims.at_most("peak memory in MB of a large shard's poller", megabytes(start.peak), SMALLEST);
+    Ok(())
+}
