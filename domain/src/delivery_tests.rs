@@ -31,14 +31,17 @@ fn record_at(
     delivery.clone().record(attempt(outcome), said, endpoint, &schedule, 0.0, now)
 }
 
-/// The endpoint after so many answers of this status.
+/// The endpoint after so many answers of this status, the others two seconds ago.
 fn endpoint_after(times: u32, status: u16, now: DateTime<Utc>) -> Endpoint {
     let arrival =
         Arrival { deliberate: false, has_slot: false, lane: Lane::Quick, token: 0, luck: 0.0 };
     let lesson = Lesson::of(Outcome::Answered(status), Said::default(), Duration::ZERO);
-    (0..times).fold(Endpoint::unknown(URL), |endpoint, _| match endpoint.arrive(&arrival, now) {
-        Arrived::Go { pass, .. } => endpoint.learn(&pass, &lesson, now).unwrap(),
-        other => panic!("{other:?}"),
+    let at = |number| if number == times { now } else { now - TimeDelta::seconds(2) };
+    (1..=times).map(at).fold(Endpoint::unknown(URL), |endpoint, at| {
+        match endpoint.arrive(&arrival, at) {
+            Arrived::Go { pass, .. } => endpoint.learn(&pass, &lesson, at).unwrap(),
+            other => panic!("{other:?}"),
+        }
     })
 }
 

@@ -10,7 +10,7 @@
 //!
 //! | what happens | what follows |
 //! |---|---|
-//! | failures in a row | the [breaker] opens: one probe at a time, all others are held |
+//! | five failures in a row, over 2 s | the [breaker] opens: one probe at a time, all others are held |
 //! | 429, 502, 504, or `Retry-After` | nothing at all is sent before that time |
 //! | 410, or `webhook-delivery: disable` | disabled |
 //! | five days of nothing but failures | disabled |
@@ -522,8 +522,7 @@ impl Endpoint {
     fn fail(&mut self, pass: &Pass, now: DateTime<Utc>) {
         let failing = self.failing.unwrap_or(Failing::first(now));
         let failing = failing.at(now);
-        // Of those that were under way when the breaker opened, nothing new is learnt.
-        let (breaker, counts) = self.breaker.after_failure(failing.failures, pass.probe, now);
+        let (breaker, counts) = self.breaker.after_failure(failing, pass.probe, now);
         self.breaker = breaker;
         self.failing = Some(if counts { failing.counted() } else { failing });
         if failing.is_dead(now) {

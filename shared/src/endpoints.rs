@@ -17,7 +17,8 @@ use tracing::debug;
 use crate::store::{AsOf, Committed, Store, StoreError};
 
 /// How long what was read is good for. So long may an attempt of another process undercut
-/// what a receiver has just asked for: it counts as under way.
+/// what a receiver has just asked for: it counts as under way. And so long may a success not
+/// know that it ends a row of failures: the breaker waits for longer than that.
 const FRESH: TimeDelta = TimeDelta::seconds(1);
 
 /// How often a change is decided anew. Failures of a sick endpoint are no news after the

@@ -64,10 +64,13 @@ async fn a_healthy_endpoint_costs_a_read_a_second_and_no_write() {
 async fn what_one_process_learns_the_others_know_a_second_later() {
     let aws = FakeAws::new(&[]);
     let (one, other) = (process(&aws), process(&aws));
-    attempt(&other, 200).await;
-    for _ in 0..5 {
+    for _ in 0..4 {
         attempt(&one, 500).await;
     }
+    sleep(Duration::from_secs(2)).await;
+    // The other reads what it remembers just before.
+    other.known(URL, now()).await.unwrap();
+    attempt(&one, 500).await;
     let held = one.arrive(URL, &arrival(0), now()).await.unwrap();
     assert!(matches!(held, Passage::Hold { by: Hold::Failing, .. }), "{held:?}");
     sleep(Duration::from_secs(1)).await;
@@ -75,7 +78,7 @@ async fn what_one_process_learns_the_others_know_a_second_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crowd_of_failures_is_written_five_times() {
+async fn of_a_crowd_of_failures_four_are_written_and_the_one_that_opens() {
     let aws = FakeAws::new(&[]);
     let mut crowd = Vec::new();
     for _ in 0..40 {
@@ -87,10 +90,82 @@ async fn a_crowd_of_failures_is_written_five_times() {
         process.learn(URL, pass, &lesson(503), now()).await.unwrap();
     }
     let endpoint = process(&aws).known(URL, now()).await.unwrap();
+    assert_eq!(endpoint.failing.map(|failing| failing.failures), Some(4));
+    assert_eq!(endpoint.health(now()), Health::Failing);
+    // Each of the others was refused once, and then had nothing more to say.
+    assert_eq!(puts(&aws), 4 + 3 + 36);
+
+    sleep(Duration::from_secs(2)).await;
+    for (process, pass) in &crowd {
+        process.learn(URL, pass, &lesson(503), now()).await.unwrap();
+    }
+    let endpoint = process(&aws).known(URL, now()).await.unwrap();
     assert_eq!(endpoint.failing.map(|failing| failing.failures), Some(5));
     assert_eq!(endpoint.health(now()), Health::Held);
-    // Each of the others was refused once, and then had nothing more to say.
-    assert_eq!(puts(&aws), 5 + 4 + 35);
+    assert_eq!(puts(&aws), 4 + 3 + 36 + 1, "all had read it anew");
+}
+
+/// How many processes post to a busy endpoint.
+const PROCESSES: usize = 10;
+
+/// A hundred posts a second: when each is made, and by which process.
+type Traffic = fn(u64) -> (Duration, usize);
+
+/// Each process takes ten tickets on the second, so what they learn is news to all of them.
+const TOGETHER: Traffic =
+    |number| (Duration::from_secs(number / 100), (number / 10) as usize % PROCESSES);
+
+/// One post after the other, by processes that nobody chooses.
+const SPREAD: Traffic = |number| {
+    let process = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % PROCESSES;
+    (Duration::from_millis(number * 10), process)
+};
+
+/// So many seconds of it, each post answered after 80 ms; answers how many were made.
+async fn busy(
+    aws: &FakeAws,
+    traffic: Traffic,
+    seconds: u64,
+    status_of: impl Fn(u64) -> u16,
+) -> usize {
+    let processes: Vec<Endpoints> = (0..PROCESSES).map(|_| process(aws)).collect();
+    let (processes, status_of) = (&processes, &status_of);
+    let posts = (0..seconds * 100).map(|number| async move {
+        let (at, process) = traffic(number);
+        sleep(at).await;
+        let process = &processes[process];
+        let Passage::Go(pass) = process.arrive(URL, &arrival(number), now()).await.unwrap() else {
+            return false;
+        };
+        sleep(Duration::from_millis(80)).await;
+        process.learn(URL, &pass, &lesson(status_of(number)), now()).await.unwrap();
+        true
+    });
+    join_all(posts).await.into_iter().filter(|made| *made).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_endpoint_that_fails_every_tenth_time_is_never_held() {
+    for traffic in [TOGETHER, SPREAD] {
+        let aws = FakeAws::new(&[]);
+        let every_tenth = |number| if number % 10 == 9 { 503 } else { 200 };
+        assert_eq!(busy(&aws, traffic, 60, every_tenth).await, 6_000);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_endpoint_that_only_fails_is_held_by_all_within_seconds() {
+    for traffic in [TOGETHER, SPREAD] {
+        let aws = FakeAws::new(&[]);
+        let made = busy(&aws, traffic, 20, |_| 503).await;
+        // Two seconds until it opens, and one until everybody knows.
+        assert!((200..=400).contains(&made), "{made}");
+        let endpoint = process(&aws).known(URL, now()).await.unwrap();
+        assert_eq!(endpoint.health(now()), Health::Held);
+        // Whoever does not know yet is refused: of the trouble, and of what came of it.
+        let most = 5 + 2 * PROCESSES;
+        assert!(puts(&aws) <= most, "{} writes", puts(&aws));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,12 +1,19 @@
-//! The circuit breaker of an endpoint: after failures in a row nothing is sent to it but one
-//! probe at a time, ever more rarely.
+//! The circuit breaker of an endpoint: after failures in a row, and for a while, nothing is
+//! sent to it but one probe at a time, ever more rarely.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::failing::Failing;
+
 /// How many failures in a row open the breaker. A receiver that is being deployed, or loses
-/// a database for a second, fails a few times and is left in peace. One that does not answer
-/// holds us for at most five times 15 s before it is known.
+/// a database for a second, fails a few times and is left in peace.
 const FAILURES_TO_OPEN: u32 = 5;
+
+/// How old the first of them must be. A success ends the row only where it is known that
+/// there is one, and a process may go by what it read a second ago: failures of one moment
+/// are in a row even while most attempts succeed. After two seconds everybody has read of
+/// them, and the next success would have ended it.
+const OLD_ENOUGH: TimeDelta = TimeDelta::seconds(2);
 
 /// How long the breaker is open at first. A restart is over by then.
 const FIRST: TimeDelta = TimeDelta::minutes(1);
@@ -53,20 +60,25 @@ impl Breaker {
         }
     }
 
-    /// The breaker after one more failure than `failures`, and whether the failure counts:
-    /// those of attempts that began before the breaker opened do not. `probe` is the end of
-    /// the lease that the attempt was made under.
+    /// The breaker after one more failure than those before, and whether the failure counts.
+    /// Those of attempts that began before the breaker opened do not; nor do those that would
+    /// open it but for their age: a crowd of them is not written one by one. `probe` is the
+    /// end of the lease that the attempt was made under.
     pub(super) fn after_failure(
         self,
-        failures: u32,
+        before: Failing,
         probe: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> (Self, bool) {
+        let enough = before.failures.saturating_add(1) >= FAILURES_TO_OPEN;
+        // A first failure in the future is one by another clock. Clocks that disagree by more
+        // than the age that is asked for make the breaker open early, never late.
+        let old = (now - before.since).abs() >= OLD_ENOUGH;
         match self {
-            Self::Closed if failures.saturating_add(1) >= FAILURES_TO_OPEN => {
+            Self::Closed if enough && old => {
                 (Self::Open { until: now + period(0), round: 0 }, true)
             }
-            Self::Closed => (self, true),
+            Self::Closed => (self, !enough),
             Self::HalfOpen { until, round } if probe == Some(until) => {
                 let round = round.saturating_add(1);
                 (Self::Open { until: now + period(round), round }, true)

@@ -19,7 +19,7 @@ const OCCASIONS: u8 = 3;
 pub struct Failing {
     /// The first failure after the last success.
     pub since: DateTime<Utc>,
-    /// How many there were in a row.
+    /// How many of them counted, all in a row: not those that were no news to the breaker.
     pub failures: u32,
     /// On how many occasions, 12 hours or more apart.
     pub occasions: u8,

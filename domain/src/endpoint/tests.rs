@@ -56,8 +56,11 @@ fn held_until(endpoint: &Endpoint, now: DateTime<Utc>) -> (DateTime<Utc>, Hold) 
     }
 }
 
+/// It has failed so often, now for the last time, and for as long as opens the breaker.
 fn failed(times: u32, now: DateTime<Utc>) -> Endpoint {
-    (0..times).fold(endpoint(), |it, _| tried(&it, &arrival(0), &lesson(500), now))
+    let at = |number| if number == times { now } else { now - seconds(2) };
+    let all = (1..=times).map(at);
+    all.fold(endpoint(), |it, at| tried(&it, &arrival(0), &lesson(500), at))
 }
 
 fn seconds(seconds: i64) -> TimeDelta {
@@ -139,6 +142,72 @@ fn five_failures_in_a_row_hold_all_others_but_a_probe() {
     let well = half_open.learn(&probe, &lesson(200), until).unwrap();
     assert_eq!(well.health(until), Health::Healthy);
     assert!(well.is_blank());
+}
+
+/// Attempts that all began at once, with these answers after so many milliseconds: what is
+/// known afterwards, and how often it was written.
+fn story(answers: &[(i64, u16)]) -> (Endpoint, usize) {
+    let (pass, _) = let_through(&endpoint(), &arrival(0), noon());
+    let mut writes = 0;
+    let after = answers.iter().fold(endpoint(), |it, (after, status)| {
+        let at = noon() + TimeDelta::milliseconds(*after);
+        let learnt = it.learn(&pass, &lesson(*status), at);
+        writes += usize::from(learnt.is_some());
+        learnt.unwrap_or(it)
+    });
+    (after, writes)
+}
+
+fn all_fail(at: impl IntoIterator<Item = i64>) -> Vec<(i64, u16)> {
+    at.into_iter().map(|at| (at, 500)).collect()
+}
+
+/// When failures open the breaker, and what is written until then.
+#[test]
+fn young_trouble_opens_nothing_and_is_not_written_again_and_again() {
+    const HOUR: i64 = 3_600_000;
+    const MINUTES_WRONG: i64 = 180_000;
+    let saved = [all_fail([0, 10, 20, 30]), vec![(1_100, 200)], all_fail([2_100])].concat();
+    let mut rows =
+        vec![format!("{:<42} {:<8} {:>6} {:>7}", "failures", "state", "writes", "counted")];
+    for (what, answers) in [
+        ("five at once", all_fail([0; 5])),
+        ("four, and one just before two seconds", all_fail([0, 0, 0, 0, 1_999])),
+        ("four, and one after two seconds", all_fail([0, 0, 0, 0, 2_000])),
+        ("four over six seconds", all_fail([0, 2_000, 4_000, 6_000])),
+        ("a hundred within two seconds", all_fail((0..100).map(|it| it * 19))),
+        ("a hundred, and one after two seconds", all_fail((0..101).map(|it| it * 20))),
+        ("a hundred after two seconds too", all_fail((0..200).map(|it| it * 20))),
+        ("one an hour", all_fail((0..5).map(|it| it * HOUR))),
+        ("four, a success after a second, one", saved),
+        ("four, by a clock that is ahead", all_fail([MINUTES_WRONG, 0, 0, 0])),
+        ("five, by a clock that is ahead", all_fail([MINUTES_WRONG, 0, 0, 0, 0])),
+        ("five, by one that is behind", all_fail([-MINUTES_WRONG, 0, 0, 0, 0])),
+        ("five, the last by one that is ahead", all_fail([0, 0, 0, 0, MINUTES_WRONG])),
+        ("a hundred, by one that is a little ahead", all_fail((0..100).map(|it| 1_999 - it * 10))),
+    ] {
+        let (after, writes) = story(&answers);
+        let state = if after.breaker == Breaker::Closed { "closed" } else { "open" };
+        let counted = after.failing.map_or(0, |failing| failing.failures);
+        rows.push(format!("{what:<42} {state:<8} {writes:>6} {counted:>7}"));
+    }
+    insta::assert_snapshot!(rows.join("\n"), @r"
+    failures                                   state    writes counted
+    five at once                               closed        4       4
+    four, and one just before two seconds      closed        4       4
+    four, and one after two seconds            open          5       5
+    four over six seconds                      closed        4       4
+    a hundred within two seconds               closed        4       4
+    a hundred, and one after two seconds       open          5       5
+    a hundred after two seconds too            open          5       5
+    one an hour                                open          5       5
+    four, a success after a second, one        closed        6       1
+    four, by a clock that is ahead             closed        4       4
+    five, by a clock that is ahead             open          5       5
+    five, by one that is behind                open          5       5
+    five, the last by one that is ahead        open          5       5
+    a hundred, by one that is a little ahead   closed        4       4
+    ");
 }
 
 #[test]
@@ -407,6 +476,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
             .prop_map(|(deliberate, slow_lane)| Move::Arrive { deliberate, slow_lane }),
         4 => (0usize..8, status, prop::option::weighted(0.2, any::<u16>()))
             .prop_map(|(which, status, retry_after)| Move::Answer { which, status, retry_after }),
+        1 => (0u32..3).prop_map(|seconds| Move::Wait { seconds }),
         2 => (0u32..20_000).prop_map(|seconds| Move::Wait { seconds }),
     ];
     prop::collection::vec(one, 1..80)
@@ -414,7 +484,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 
 proptest! {
     /// Whatever happens: no attempt begins in a silence that was asked for; while the breaker
-    /// is not closed at most one begins that nobody asked for, until its lease is over; those
+    /// is not closed at most one begins that nobody asked for, until its lease is over; it
+    /// opens after five failures in a row, and not within two seconds of the first; those
     /// under way are no more than allowed; an attempt is held for a time that ends; and
     /// versions grow.
     #[test]
@@ -428,8 +499,9 @@ proptest! {
         let mut silent_until = noon();
         let mut under_way: Vec<(Pass, DateTime<Utc>)> = Vec::new();
         let mut token = 0;
+        let mut in_a_row = 0;
         for one in moves {
-            let before = endpoint.version;
+            let (before, was_closed) = (endpoint.version, endpoint.breaker == Breaker::Closed);
             match one {
                 Move::Wait { seconds } => now += TimeDelta::seconds(seconds.into()),
                 Move::Arrive { deliberate, slow_lane } => {
@@ -477,7 +549,13 @@ proptest! {
                         silent_until = silent_until.max(later(now, wait));
                     }
                     endpoint = endpoint.learn(&pass, &lesson, now).unwrap_or(endpoint);
+                    in_a_row = if endpoint.failing.is_some() { in_a_row + 1 } else { 0 };
                 }
+            }
+            if was_closed && endpoint.breaker != Breaker::Closed {
+                let since = endpoint.failing.map(|failing| failing.since);
+                prop_assert!(since.is_some_and(|since| now - since >= seconds(2)));
+                prop_assert!(in_a_row >= 5, "{}", in_a_row);
             }
             prop_assert!(endpoint.version >= before);
         }
