@@ -123,4 +123,14 @@ impl LedgerEntry {
             ["PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems"];
         self.service == "dynamodb" && writes.contains(&self.operation.as_str())
     }
+
+    /// The kind of item that it is about, as its sort key says: `job`, `delivery`, …; empty
+    /// where it is about none, or more than one.
+    #[must_use]
+    pub fn item(&self) -> String {
+        let body: Value = serde_json::from_str(&self.request).unwrap_or_default();
+        let key = body.pointer("/Item/sk/S").or_else(|| body.pointer("/Key/sk/S"));
+        let kind = |sk: &str| sk.split('#').next().unwrap_or_default().to_owned();
+        key.and_then(Value::as_str).map(kind).unwrap_or_default()
+    }
 }

@@ -1,6 +1,7 @@
 //! One test's corner of the stack.
 
 mod account;
+mod cost;
 mod crowd;
 mod dead_letters;
 mod endpoint;

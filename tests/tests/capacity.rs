@@ -6,21 +6,13 @@ use std::fmt::Write as _;
 use std::io::{Write as _, stdout};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
-use tests::{LedgerEntry, Provider, World, eventually};
+use serde_json::json;
+use tests::{LedgerEntry, Provider, World};
 
 /// A put of payload (1), job (1 and an entry in each of two indexes), delivery (1); the
 /// job's changes to queued (1), to completed (1) and out of the active index (2); the
 /// delivery's lease (1) and outcome (1).
 const MOST_WRITE_UNITS: f64 = 11.0;
-
-/// The item that a request is about: the sort key, which says its kind.
-fn item_of(request: &LedgerEntry) -> String {
-    let body: Value = serde_json::from_str(&request.request).unwrap_or_default();
-    let key = body.pointer("/Item/sk/S").or_else(|| body.pointer("/Key/sk/S"));
-    let kind = |sk: &str| sk.split('#').next().unwrap_or_default().to_owned();
-    key.and_then(Value::as_str).map(kind).unwrap_or_default()
-}
 
 fn indexes_of(request: &LedgerEntry) -> String {
     let shares = request.index_units.iter().filter(|(_, units)| **units > 0.0);
@@ -36,7 +28,7 @@ fn table_of(requests: &[LedgerEntry]) -> Result<String> {
     )?;
     for request in requests {
         let LedgerEntry { service, operation, write_units, read_units, .. } = request;
-        let (item, indexes) = (item_of(request), indexes_of(request));
+        let (item, indexes) = (request.item(), indexes_of(request));
         let line = format!(
             "{service:<10} {operation:<14} {item:<10} {write_units:>6.1} {read_units:>6.1}  {indexes}"
         );
@@ -80,20 +72,9 @@ async fn requests_of_a_job(world: &World) -> Result<Vec<LedgerEntry>> {
 
     world.submit(&order).await?;
     world.end(&order).await?;
-    world.until_settled(&order).await?;
+    let requests = world.ledger_when_settled(&order, since, order.job_id().as_str()).await?;
     world.render(&order).await.context("rendered once")?;
-    // The ledger may lag behind the table by an answer on its way.
-    eventually("the last writes in the ledger", async || {
-        let requests = world.ledger(since, order.job_id().as_str()).await?;
-        let last_of = |item: &str, sign: &str| {
-            let puts = requests.iter().filter(|it| it.is_write() && item_of(it) == item);
-            puts.clone().any(|it| it.request.contains(sign))
-        };
-        ensure!(last_of("job", "expires_at"), "the job is not settled");
-        ensure!(last_of("delivery", "\"delivered\""), "the delivery is not delivered");
-        Ok(requests)
-    })
-    .await
+    Ok(requests)
 }
 
 fn assert_price(requests: &[LedgerEntry]) -> Result<()> {
