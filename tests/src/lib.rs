@@ -15,12 +15,14 @@
 mod bus;
 mod closed_port;
 mod http;
+mod list_prices;
 mod order;
 mod patience;
 mod relay;
 mod simulator;
 mod stack;
 mod table;
+mod usage;
 mod verifiers;
 mod world;
 
@@ -33,5 +35,6 @@ pub use crate::relay::{AttemptView, DeliverySummary, DeliveryView, JobView, Mile
 pub use crate::simulator::{ApiCall, CallbackAttempt, LedgerEntry, Render, Webhook};
 pub use crate::stack::Stack;
 pub use crate::table::Item;
+pub use crate::usage::Usage;
 pub use crate::verifiers::{Known, Verifier};
 pub use crate::world::{Outcome, Receiver, World};

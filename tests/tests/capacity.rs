@@ -1,5 +1,6 @@
 //! What one job costs, asked of the ledger: every write request unit of the cheapest
-//! kind of job, so that a change that makes it dearer fails.
+//! kind of job, so that a change that makes it dearer fails. Prints what it comes to in
+//! dollars.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -7,7 +8,7 @@ use std::io::{Write as _, stdout};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use tests::{LedgerEntry, Provider, World};
+use tests::{LedgerEntry, Provider, Usage, World};
 
 /// A put of payload (1), job (1 and an entry in each of two indexes), delivery (1); the
 /// job's changes to queued (1), to completed (1) and out of the active index (2); the
@@ -52,19 +53,20 @@ fn table_of(requests: &[LedgerEntry]) -> Result<String> {
 async fn a_job_of_a_calling_provider_costs_eleven_write_units() -> Result<()> {
     let world = World::open("capacity").await?;
     for tries_left in (0..3).rev() {
-        let requests = requests_of_a_job(&world).await?;
+        let (requests, api_requests) = requests_of_a_job(&world).await?;
         // A request whose answer was late was made twice: the price of a busy machine.
         let mut calls = BTreeSet::new();
         if tries_left > 0 && !requests.iter().all(|it| calls.insert(&it.invocation)) {
             continue;
         }
-        return assert_price(&requests);
+        return assert_price(&requests, api_requests);
     }
     Ok(())
 }
 
-/// What the functions ask of AWS for a job, from its submit to its delivery.
-async fn requests_of_a_job(world: &World) -> Result<Vec<LedgerEntry>> {
+/// What the functions ask of AWS for a job, from its submit to its delivery; and how often
+/// somebody asked something of us.
+async fn requests_of_a_job(world: &World) -> Result<(Vec<LedgerEntry>, usize)> {
     let order = world.order(Provider::Shotstack).await?;
     world.endless(&order, &json!({})).await?;
     ensure!(order.body.to_string().len() < 1_024, "the payload is no small one");
@@ -73,16 +75,20 @@ async fn requests_of_a_job(world: &World) -> Result<Vec<LedgerEntry>> {
     world.submit(&order).await?;
     world.end(&order).await?;
     let requests = world.ledger_when_settled(&order, since, order.job_id().as_str()).await?;
-    world.render(&order).await.context("rendered once")?;
-    Ok(requests)
+    let render = world.render(&order).await.context("rendered once")?;
+    let submits = 1;
+    Ok((requests, submits + render.callbacks.len()))
 }
 
-fn assert_price(requests: &[LedgerEntry]) -> Result<()> {
+fn assert_price(requests: &[LedgerEntry], api_requests: usize) -> Result<()> {
     let table = table_of(requests)?;
+    let usage = Usage::of(requests, api_requests);
     // Straight to the stream: the test runner hides what `println!` says when all is well.
     write!(
         stdout(),
-        "\nAWS requests of one webhook-first job, delivered at the first attempt\n\n{table}\n"
+        "\nAWS requests of one webhook-first job, delivered at the first attempt\n\n{table}\n\
+         What a million such jobs cost. Not in it is what serves many of them at once:\n\
+         settings, what is known of the receiver, the tick of every minute.\n\n{usage}\n"
     )?;
     for request in requests.iter().filter(|request| request.is_write()) {
         ensure!(request.status == 200, "a refused write has a price of its own: {request:?}");

@@ -6,7 +6,7 @@ use std::io::{Write as _, stdout};
 use anyhow::{Context, Result, ensure};
 use chrono::DateTime;
 use serde_json::json;
-use tests::{LedgerEntry, Provider, World};
+use tests::{LedgerEntry, Provider, Usage, World};
 
 /// How long the render takes.
 const DURATION_MS: i64 = 20_000;
@@ -19,8 +19,9 @@ async fn a_lone_polled_render_is_found_by_the_polls_that_its_law_has_due() -> Re
     let since = world.ledger_now().await?;
 
     world.submit(&order).await?;
-    let job = world.settled(&order).await?;
-    let requests = world.ledger(since, "").await?;
+    // All of them: nothing else goes on.
+    let requests = world.ledger_when_settled(&order, since, "").await?;
+    let job = world.job(&order).await?;
 
     assert_eq!(job.states(), ["submitting", "queued", "processing", "completed"]);
     let render = world.render(&order).await?;
@@ -39,12 +40,16 @@ async fn a_lone_polled_render_is_found_by_the_polls_that_its_law_has_due() -> Re
     let sent = |kind: &str| requests.iter().filter(|it| is_wake_up(it, kind)).count();
     let (new, next) = (sent("new_job"), sent("successor"));
     let leases = requests.iter().filter(|it| it.is_write() && it.request.contains("lease#"));
+    let submits = 1;
+    let usage = Usage::of(&requests, submits);
     // Straight to the stream: the test runner hides what `println!` says when all is well.
     writeln!(
         stdout(),
         "\nA lone polled render of {} s: found {:.1} s after its end, by {} polls ({due} due). \
          {} invocations of the poller by {} messages ({new} of submits, {next} of pollers), \
-         {} SQS requests; {} lease writes.",
+         {} SQS requests; {} lease writes.\n\n\
+         What a million such renders cost, each of them alone. Not in it is that the tick of \
+         every minute\ninvokes the poller too.\n\n{usage}",
         DURATION_MS / 1_000,
         (found - end) as f64 / 1_000.0,
         polls.len(),

@@ -1,0 +1,130 @@
+//! What a job uses of AWS, and what that costs at the [list prices](crate::list_prices).
+
+use std::fmt::{self, Display, Formatter};
+
+use serde_json::Value;
+
+use crate::list_prices::{
+    API_REQUEST, AS_OF, EVENT, INVOCATION, QUEUE_REQUEST, READ_UNIT, WRITE_UNIT,
+};
+use crate::simulator::LedgerEntry;
+
+/// How often each thing was used that has a price. Shown as a table of what a million such
+/// jobs cost. Lambda's time is not in it: how long a function runs is not known here.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Usage {
+    /// DynamoDB write request units, of the table and its indexes.
+    pub write_units: f64,
+    /// DynamoDB read request units.
+    pub read_units: f64,
+    /// Events put on the bus.
+    pub events: usize,
+    /// Messages that were sent to a queue. Each is received and deleted too, and invokes a
+    /// function: by itself, as is the rule when little goes on.
+    pub messages: usize,
+    /// Requests to our API, callbacks included. Each invokes a function.
+    pub api_requests: usize,
+}
+
+impl Usage {
+    /// What these requests of the functions used, and the `api_requests` that they came of.
+    #[must_use]
+    pub fn of(requests: &[LedgerEntry], api_requests: usize) -> Self {
+        let mut usage = Self { api_requests, ..Self::default() };
+        for request in requests {
+            usage.read_units += request.read_units;
+            usage.write_units += request.write_units;
+            match request.operation.as_str() {
+                "PutEvents" => usage.events += entries_of(request),
+                "SendMessage" => usage.messages += 1,
+                // Whose condition does not hold, pays all the same, and is not told how much.
+                _ if request.is_write() && request.status == 400 => usage.write_units += 1.0,
+                _ => {}
+            }
+        }
+        usage
+    }
+
+    fn invocations(&self) -> usize {
+        self.api_requests + self.messages
+    }
+}
+
+fn entries_of(request: &LedgerEntry) -> usize {
+    let body: Value = serde_json::from_str(&request.request).unwrap_or_default();
+    body.get("Entries").and_then(Value::as_array).map_or(0, Vec::len)
+}
+
+impl Display for Usage {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let rows = [
+            ("DynamoDB write unit", self.write_units, WRITE_UNIT),
+            ("DynamoDB read unit", self.read_units, READ_UNIT),
+            ("HTTP API request", self.api_requests as f64, API_REQUEST),
+            ("EventBridge event", self.events as f64, EVENT),
+            // Sent, received and deleted.
+            ("SQS request", 3.0 * self.messages as f64, QUEUE_REQUEST),
+            ("Lambda request", self.invocations() as f64, INVOCATION),
+        ];
+        writeln!(out, "{:<20} {:>6} {:>9} {:>14}", "", "a job", "$/million", "$/million jobs")?;
+        for (what, count, price) in rows {
+            writeln!(out, "{what:<20} {count:>6.1} {price:>9.3} {:>14.3}", count * price)?;
+        }
+        let total: f64 = rows.iter().map(|(_, count, price)| count * price).sum();
+        writeln!(out, "{:<37} {total:>14.3}", "total, without Lambda's time")?;
+        writeln!(out, "(list prices of us-east-1, {AS_OF}; no logs, no traffic)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(operation: &str, body: &str, status: u16, units: [f64; 2]) -> LedgerEntry {
+        let service = if operation.ends_with("Item") { "dynamodb" } else { "other" };
+        LedgerEntry {
+            seq: 1,
+            at: 0,
+            service: service.to_owned(),
+            operation: operation.to_owned(),
+            invocation: None,
+            request: body.to_owned(),
+            status,
+            metered: status == 200,
+            write_units: units[0],
+            read_units: units[1],
+            table_units: 0.0,
+            index_units: [].into(),
+        }
+    }
+
+    #[test]
+    fn a_job_and_its_bill() {
+        let usage = Usage::of(
+            &[
+                request("PutItem", "{}", 200, [10.0, 0.0]),
+                request("PutItem", "{}", 400, [0.0, 0.0]),
+                request("GetItem", "{}", 200, [0.0, 2.0]),
+                request("PutEvents", r#"{"Entries": [{}, {}]}"#, 200, [0.0, 0.0]),
+                request("SendMessage", "{}", 200, [0.0, 0.0]),
+            ],
+            2,
+        );
+        let expected =
+            Usage { write_units: 11.0, read_units: 2.0, events: 2, messages: 1, api_requests: 2 };
+        assert_eq!(usage, expected);
+        let lines = [
+            "                      a job $/million $/million jobs",
+            "DynamoDB write unit    11.0     0.625          6.875",
+            "DynamoDB read unit      2.0     0.125          0.250",
+            "HTTP API request        2.0     1.000          2.000",
+            "EventBridge event       2.0     1.000          2.000",
+            "SQS request             3.0     0.400          1.200",
+            "Lambda request          3.0     0.200          0.600",
+            "total, without Lambda's time                  12.925",
+        ];
+        let shown = usage.to_string();
+        let shown: Vec<&str> = shown.lines().collect();
+        assert_eq!(shown[..lines.len()], lines);
+    }
+}
