@@ -1,15 +1,17 @@
 //! A table in memory that behaves as DynamoDB does: conditions are evaluated, sparse indexes
-//! follow the items (late, when wanted), pages end, and every call costs its units.
+//! follow the items (late, when wanted), so do reads that need not be consistent, pages end, and
+//! every call costs its units.
 //!
 //! What the store does not use is not here, and is refused: a test must not rest on an
 //! operation or a parameter that nobody looked at.
 
+mod batch;
 mod expression;
 mod index;
+mod items;
 mod size;
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,9 +20,7 @@ use serde_json::{Map, Value, json};
 
 use self::expression::{Condition, Item, Placeholders, Update};
 use self::index::{Index, Place};
-
-/// An item's keys.
-type Key = [String; 2];
+use self::items::{InOrder, Items, Key};
 
 const KEYS: [&str; 2] = ["pk", "sk"];
 
@@ -35,7 +35,7 @@ pub struct Table(Mutex<State>);
 
 struct State {
     watcher: Option<Watcher>,
-    items: BTreeMap<Key, Item>,
+    items: Items,
     indexes: Vec<Index>,
     lag: Duration,
     consumed: Consumed,
@@ -46,7 +46,7 @@ type Watcher = Box<dyn FnMut(Option<&Value>, Option<&Value>) + Send>;
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(&self.items).finish()
+        self.items.fmt(f)
     }
 }
 
@@ -133,7 +133,7 @@ impl Default for Table {
         ];
         Self(Mutex::new(State {
             watcher: None,
-            items: BTreeMap::new(),
+            items: Items::default(),
             indexes: indexes.into(),
             lag: Duration::ZERO,
             consumed: Consumed::default(),
@@ -171,6 +171,12 @@ impl Table {
     /// From now on the indexes show a change so much later.
     pub fn delay_indexes(&self, lag: Duration) {
         self.state().lag = lag;
+    }
+
+    /// From now on a read that does not ask for consistency sees a write so much later.
+    /// Conditions of writes see everything at once, always.
+    pub fn lag_reads(&self, lag: Duration) {
+        self.state().items.lag(lag);
     }
 
     /// What all calls so far have cost.
@@ -248,42 +254,12 @@ fn exact_key(request: &Value) -> Result<Key, Refusal> {
 impl State {
     fn get(&mut self, request: &Value) -> Result<Value, Refusal> {
         only(request, &["Key", "ConsistentRead"])?;
-        let item = self.items.get(&exact_key(request)?).cloned();
-        let bytes = item.as_ref().map_or(0, size::of_item);
         let consistent = flag(request, "ConsistentRead", false);
+        let item = self.items.read(&exact_key(request)?, consistent).cloned();
+        let bytes = item.as_ref().map_or(0, size::of_item);
         let mut answer = Map::new();
         self.charge_read(request, &mut answer, size::read_units(bytes, consistent));
         answer.extend(item.map(|item| ("Item".to_owned(), Value::Object(item))));
-        Ok(Value::Object(answer))
-    }
-
-    fn batch_get(&mut self, request: &Value) -> Result<Value, Refusal> {
-        only(request, &["RequestItems"])?;
-        let mut responses = Map::new();
-        let mut units = 0.0;
-        for (table, wanted) in object(request, "RequestItems")? {
-            only(&wanted, &["Keys", "ConsistentRead"])?;
-            let consistent = flag(&wanted, "ConsistentRead", false);
-            let keys = wanted.get("Keys").and_then(Value::as_array).cloned().unwrap_or_default();
-            if keys.is_empty() || keys.len() > 100 {
-                return Err("BatchGetItem takes 1 to 100 keys".to_owned().into());
-            }
-            let mut found: BTreeMap<Key, Value> = BTreeMap::new();
-            for key in &keys {
-                let key = exact_key(&json!({"Key": key}))?;
-                let item = self.items.get(&key).cloned();
-                units += size::read_units(item.as_ref().map_or(0, size::of_item), consistent);
-                if found.insert(key, item.map_or(Value::Null, Value::Object)).is_some() {
-                    return Err("BatchGetItem takes no key twice".to_owned().into());
-                }
-            }
-            let found: Vec<Value> = found.into_values().filter(|item| !item.is_null()).collect();
-            responses.insert(table, found.into());
-        }
-        let mut answer = Map::new();
-        self.charge_read(request, &mut answer, units);
-        answer.insert("Responses".into(), Value::Object(responses));
-        answer.insert("UnprocessedKeys".into(), json!({}));
         Ok(Value::Object(answer))
     }
 
@@ -393,10 +369,7 @@ impl State {
         if item.map_or(0, size::of_item) > LARGEST_ITEM {
             return Err("Item size has exceeded the maximum allowed size".to_owned().into());
         }
-        let before = match item {
-            Some(item) => self.items.insert(key.clone(), item.clone()),
-            None => self.items.remove(key),
-        };
+        let before = self.items.store(key, item);
         let bytes = [before.as_ref(), item].into_iter().flatten().map(size::of_item);
         let table = size::write_units(bytes.max().unwrap_or(0));
         let mut cost = Cost { table, indexes: 0.0 };
@@ -442,13 +415,8 @@ impl State {
                 let first = [pk.to_owned(), String::new()];
                 let beyond = [format!("{pk}\0"), String::new()];
                 let after = start_of(request, &KEYS)?;
-                let of_pk = self.items.range(first..beyond).map(|(_, item)| item);
-                (
-                    "pk",
-                    KEYS.to_vec(),
-                    after,
-                    Box::new(of_pk) as Box<dyn DoubleEndedIterator<Item = _>>,
-                )
+                let of_pk = self.items.range(&first, Some(&beyond), consistent);
+                ("pk", KEYS.to_vec(), after, of_pk)
             }
             Some(_) if consistent => {
                 return Err("an index cannot be read consistently".to_owned().into());
@@ -459,7 +427,7 @@ impl State {
                 let (hash, names) = (index.keys[0], index.names());
                 let after = start_of(request, &names)?;
                 let visible = index.visible(after.as_ref().filter(|_| forward));
-                (hash, names, after, Box::new(visible) as _)
+                (hash, names, after, Box::new(visible) as InOrder<'_>)
             }
         };
         if wanted.demanded(hash).is_none() {
@@ -496,8 +464,9 @@ impl State {
                 "ExclusiveStartKey",
             ],
         )?;
+        let consistent = flag(request, "ConsistentRead", false);
         let all = Candidates {
-            items: Box::new(self.items.values()),
+            items: self.items.range(&Key::default(), None, consistent),
             names: KEYS.to_vec(),
             order: Ordering::Greater,
             after: start_of(request, &KEYS)?,

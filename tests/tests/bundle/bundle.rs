@@ -47,6 +47,10 @@ pub(crate) const API_KEY: &str = "rr_the-key-of-the-backend";
 /// What the providers sign their callbacks with.
 pub(crate) const PROVIDER_SECRET: &str = "a-secret-of-the-provider";
 
+/// How far behind writes a read is that need not be consistent. Some milliseconds, mostly, on
+/// AWS; endpoints are remembered for longer than this.
+const READ_LAG: Duration = Duration::from_millis(500);
+
 /// How often it is looked whether everything is quiet: out of step with the schedule, which
 /// calls a function once a minute.
 const LOOK: Duration = Duration::from_secs(7);
@@ -163,6 +167,7 @@ impl Bundle {
         let hashes = hex::encode(Sha256::digest(API_KEY));
         let aws =
             FakeAws::new(&[("api-key-hashes", &hashes), ("webhook-secrets", &webhook_secret)]);
+        aws.table().lag_reads(READ_LAG);
         let watch = Watch::new(&aws);
         for secret in [API_KEY, PROVIDER_SECRET, simulator::API_KEY, &webhook_secret] {
             watch.keep_secret(secret);

@@ -84,6 +84,48 @@ async fn an_index_may_lag_behind_its_table() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_read_that_need_not_be_consistent_may_lag_behind_writes() {
+    let table = table();
+    table.lag_reads(Duration::from_millis(500));
+    put(&table, &job(1, Some(1)));
+    let key = json!({"pk": {"S": "job#1"}, "sk": {"S": "job"}});
+    let by_get = |consistent: bool| {
+        let request = json!({"Key": key, "ConsistentRead": consistent});
+        table.answer("GetItem", &request).1["Item"]["since"]["N"].clone()
+    };
+    let by_batch = || {
+        let (_, answer) =
+            table.answer("BatchGetItem", &json!({"RequestItems": {"t": {"Keys": [key]}}}));
+        answer["Responses"]["t"][0]["since"]["N"].clone()
+    };
+    let by_query = || {
+        let wanted = json!({
+            "KeyConditionExpression": "pk = :pk",
+            "ExpressionAttributeValues": {":pk": {"S": "job#1"}},
+        });
+        table.answer("Query", &wanted).1["Items"][0]["since"]["N"].clone()
+    };
+    let by_scan = || table.answer("Scan", &json!({})).1["Items"][0]["since"]["N"].clone();
+    let seen = || [by_get(false), by_batch(), by_query(), by_scan()];
+    assert_eq!((seen(), by_get(true)), ([const { Value::Null }; 4], json!("1")), "not there yet");
+
+    tokio::time::advance(Duration::from_millis(300)).await;
+    put(&table, &job(1, Some(2)));
+    assert_eq!((seen(), by_get(true)), ([const { Value::Null }; 4], json!("2")));
+    tokio::time::advance(Duration::from_millis(200)).await;
+    assert_eq!(seen(), [const { "1" }; 4].map(Value::from), "the first write, not the second");
+    tokio::time::advance(Duration::from_millis(300)).await;
+    assert_eq!(seen(), [const { "2" }; 4].map(Value::from));
+
+    let at_once = json!({
+        "Item": job(1, Some(3)), "ConditionExpression": "since = :since",
+        "ExpressionAttributeValues": {":since": {"N": "2"}},
+    });
+    assert_eq!(table.answer("PutItem", &at_once).0, 200);
+    assert_eq!(table.answer("PutItem", &at_once).0, 400, "conditions see everything");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_write_shows_what_is_there_and_costs_as_much() {
     let table = table();
     put(&table, &job(1, None));
