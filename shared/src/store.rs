@@ -538,6 +538,22 @@ mod tests {
         assert_eq!(store.job(&changed.id).await.unwrap(), Some(changed));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_a_busy_table_leaves_out_is_asked_for_again() {
+        let aws = FakeAws::new(&[]);
+        aws.table().split_batches();
+        let store = aws.tracker().unwrap().store;
+        let mut ids: Vec<JobId> = (1..=101).map(|id| JobId::from_bytes([id; 16])).collect();
+        for id in &ids {
+            store.insert_job(&Job { id: id.clone(), ..job("many") }).await.unwrap();
+        }
+        let read = store.jobs(&ids).await.unwrap();
+        let mut read: Vec<JobId> = read.into_iter().map(|job| job.id).collect();
+        read.sort();
+        ids.sort();
+        assert_eq!(read, ids);
+    }
+
     #[tokio::test]
     async fn a_write_of_somebody_else_is_not() {
         let aws = FakeAws::new(&[]);

@@ -38,6 +38,9 @@ struct State {
     items: Items,
     indexes: Vec<Index>,
     lag: Duration,
+    splits_batches: bool,
+    /// Keys that a batch did not come to.
+    left_over: Vec<Value>,
     consumed: Consumed,
 }
 
@@ -136,6 +139,8 @@ impl Default for Table {
             items: Items::default(),
             indexes: indexes.into(),
             lag: Duration::ZERO,
+            splits_batches: false,
+            left_over: Vec::new(),
             consumed: Consumed::default(),
         }))
     }
@@ -177,6 +182,12 @@ impl Table {
     /// Conditions of writes see everything at once, always.
     pub fn lag_reads(&self, lag: Duration) {
         self.state().items.lag(lag);
+    }
+
+    /// From now on a request for several keys is answered for half of them, and for the others
+    /// when they are asked for again: what a busy table does.
+    pub fn split_batches(&self) {
+        self.state().splits_batches = true;
     }
 
     /// What all calls so far have cost.

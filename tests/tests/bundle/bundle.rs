@@ -168,6 +168,7 @@ impl Bundle {
         let aws =
             FakeAws::new(&[("api-key-hashes", &hashes), ("webhook-secrets", &webhook_secret)]);
         aws.table().lag_reads(READ_LAG);
+        aws.table().split_batches();
         let watch = Watch::new(&aws);
         for secret in [API_KEY, PROVIDER_SECRET, simulator::API_KEY, &webhook_secret] {
             watch.keep_secret(secret);

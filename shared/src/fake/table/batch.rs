@@ -23,7 +23,7 @@ impl State {
             if keys.is_empty() || keys.len() > MOST_KEYS {
                 return Err("BatchGetItem takes 1 to 100 keys".to_owned().into());
             }
-            let processed = self.processed(keys.len());
+            let processed = self.processed(&keys);
             let mut seen: BTreeMap<Key, Option<Value>> = BTreeMap::new();
             for (number, key) in keys.iter().enumerate() {
                 let key = exact_key(&json!({"Key": key}))?;
@@ -52,8 +52,15 @@ impl State {
         Ok(Value::Object(answer))
     }
 
-    /// How many of so many keys are answered.
-    fn processed(&mut self, keys: usize) -> usize {
-        keys
+    /// How many of these keys are answered now. Of those that were left over, all.
+    fn processed(&mut self, keys: &[Value]) -> usize {
+        let is_first = !keys.iter().all(|key| self.left_over.contains(key));
+        self.left_over.retain(|key| !keys.contains(key));
+        if !(self.splits_batches && is_first) {
+            return keys.len();
+        }
+        let processed = keys.len().div_ceil(2);
+        self.left_over.extend(keys.iter().skip(processed).cloned());
+        processed
     }
 }

@@ -126,6 +126,26 @@ async fn a_read_that_need_not_be_consistent_may_lag_behind_writes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_busy_table_answers_a_part_of_a_batch_and_then_the_rest() {
+    let table = table();
+    table.split_batches();
+    let keys: Vec<Value> = (1..=3)
+        .map(|id| {
+            put(&table, &job(id, None));
+            json!({"pk": {"S": format!("job#{id}")}, "sk": {"S": "job"}})
+        })
+        .collect();
+    let ask = |wanted: &Value| table.answer("BatchGetItem", &json!({"RequestItems": wanted})).1;
+    let first = ask(&json!({"t": {"Keys": keys, "ConsistentRead": true}}));
+    assert_eq!(first["Responses"]["t"].as_array().unwrap().len(), 2);
+    let rest = &first["UnprocessedKeys"];
+    assert_eq!(*rest, json!({"t": {"Keys": [keys[2]], "ConsistentRead": true}}));
+    let second = ask(rest);
+    assert_eq!(second["Responses"]["t"], json!([job(3, None)]));
+    assert_eq!(second["UnprocessedKeys"], json!({}));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_write_shows_what_is_there_and_costs_as_much() {
     let table = table();
     put(&table, &job(1, None));
