@@ -115,7 +115,8 @@ impl Lease {
             epoch: before.map_or(0, |before| before.epoch).saturating_add(1),
             until,
             awake_until: is_in_demand.then_some(until),
-            seen: before.map_or(DateTime::UNIX_EPOCH, |before| before.seen),
+            // Nobody has seen what is still to come, whatever his clock said.
+            seen: before.map_or(DateTime::UNIX_EPOCH, |before| before.seen.min(now)),
             pauses: before.map(|before| before.pauses.clone()).unwrap_or_default(),
         }
     }
@@ -144,7 +145,8 @@ impl Lease {
     /// The lease given back, to be stored over this one: nothing is active.
     #[must_use]
     pub fn ended(&self, pauses: BTreeMap<ProviderName, Pause>, now: DateTime<Utc>) -> Self {
-        Self { until: now, ..self.renewed(false, now, pauses, now) }
+        // Not `now`: whose clock is fast would hold it for so much longer.
+        Self { until: DateTime::UNIX_EPOCH, ..self.renewed(false, now, pauses, now) }
     }
 
     /// When it was written, unless it was given back.
@@ -223,6 +225,11 @@ mod tests {
         let given_back = lease.ended(BTreeMap::new(), seconds(20));
         let judged = Lease::judge(Some(&given_back), Claim::NewJob(seconds(9)), seconds(21));
         assert_eq!(judged, Verdict::TakeOver);
+        let by_a_fast_clock = lease.ended(BTreeMap::new(), seconds(320));
+        for claim in [Claim::NewJob(seconds(9)), Claim::Tick] {
+            assert_eq!(Lease::judge(Some(&by_a_fast_clock), claim, seconds(21)), Verdict::TakeOver);
+        }
+        assert_eq!(Lease::taken_over(Some(&by_a_fast_clock), 0, seconds(21)).seen, seconds(21));
     }
 
     #[test]

@@ -16,6 +16,9 @@ const DOWN_AFTER: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// The least that is made of a `Retry-After`.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+
 /// How many seconds of an unused budget may be spent at once.
 const BURST_S: f64 = 5.0;
 
@@ -128,7 +131,8 @@ impl Pace {
                 (self.failures, self.pause, self.probing) = (0, None, false);
                 return;
             }
-            Heard::TooMuch(Some(wait)) | Heard::Trouble(Some(wait)) => wait,
+            // Some round down to nothing, and mean a moment.
+            Heard::TooMuch(Some(wait)) | Heard::Trouble(Some(wait)) => wait.max(SHORTEST_WAIT),
             // One outage is one, however many questions it met.
             Heard::TooMuch(None) | Heard::Trouble(None) if is_paused => return,
             Heard::TooMuch(None) => doubled(self.failures),
@@ -222,6 +226,13 @@ mod tests {
             }
         }
         assert!((200..=210).contains(&asked), "{asked} in 100 s at 2 a second and 10 saved");
+    }
+
+    #[test]
+    fn who_says_zero_gets_a_second() {
+        let mut pace = Pace::new(None, at(0));
+        pace.hear(Heard::TooMuch(Some(Duration::ZERO)), at(0));
+        assert_eq!(pace.admit(at(0)), not_before(1_000));
     }
 
     #[test]
