@@ -100,22 +100,17 @@ impl PollingLaw {
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
-    /// How long a render took that was found ended at `age`. A polled one ended some time
+    /// How long a poll-only render took that a poll found ended at `age`. It ended some time
     /// between the last two polls: the middle.
     #[must_use]
-    pub fn duration_of(&self, tracking: Tracking, age: Duration, spread: f64) -> Duration {
-        match tracking {
-            Tracking::WebhookFirst => age,
-            Tracking::PollOnly => {
-                // The poll that found it came at its time or a little later.
-                let due = self.due_ages(tracking, spread).take_while(|due| *due <= age);
-                let (mut before, mut last) = (Duration::ZERO, Duration::ZERO);
-                for due in due {
-                    (before, last) = (last, due);
-                }
-                (before + age.max(before)) / 2
-            }
+    pub fn duration_of_polled(&self, age: Duration, spread: f64) -> Duration {
+        // The poll that found it came at its time or a little later.
+        let due = self.due_ages(Tracking::PollOnly, spread).take_while(|due| *due <= age);
+        let (mut before, mut last) = (Duration::ZERO, Duration::ZERO);
+        for due in due {
+            (before, last) = (last, due);
         }
+        (before + age.max(before)) / 2
     }
 
     /// How many polls a second a job of this age asks for, before any slowdown.

@@ -63,6 +63,22 @@ pub enum Submitted {
     NotSent(ProviderHttpError),
 }
 
+/// What came of looking for a render in its provider's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Search {
+    /// The provider's id of it.
+    Found(RenderJobId),
+    /// It is not there, as far as the list was read.
+    Absent,
+    /// The provider does not list its renders now.
+    NotTold {
+        /// Why.
+        class: ErrorClass,
+        /// How long the provider wants to be left alone, where it says so.
+        retry_after: Option<Duration>,
+    },
+}
+
 impl Providers {
     /// The shipped providers and the installation's own, adjusted by `PROVIDER_BASE_URLS` and
     /// `PROVIDER_ENVIRONMENTS`. A spec of its own that is wrong is left out, and logged.
@@ -167,8 +183,7 @@ impl Providers {
         Ok(told)
     }
 
-    /// Looks for a job among the provider's renders, newest first. None when it is not
-    /// there, or the provider does not tell; the next look asks again.
+    /// Looks for a job among the provider's renders, newest first.
     ///
     /// # Errors
     /// When our own key cannot be had.
@@ -178,7 +193,7 @@ impl Providers {
         list: &ListSpec,
         job: &Job,
         now: DateTime<Utc>,
-    ) -> Result<Option<RenderJobId>, SecretError> {
+    ) -> Result<Search, SecretError> {
         let key = self.key(&provider.spec.name).await?;
         let timeout = Duration::from_millis(provider.spec.limits.status_timeout_ms.get().into());
         let mut page = ListPage::First;
@@ -188,7 +203,8 @@ impl Providers {
                 Ok(response) => response,
                 Err(error) => {
                     warn!(error = chain(&error), "{} did not list its renders", provider.spec.name);
-                    return Ok(None);
+                    let class = ErrorClass::Transient;
+                    return Ok(Search::NotTold { class, retry_after: None });
                 }
             };
             let seen = match page {
@@ -196,16 +212,16 @@ impl Providers {
                 ListPage::First | ListPage::Token(_) => 0,
             };
             match provider.spec.read_list(list, &job.id, seen, &answer(&response, now)) {
-                ListAnswer::Found(id) => return Ok(Some(id)),
+                ListAnswer::Found(id) => return Ok(Search::Found(id)),
                 ListAnswer::Next(next) => page = next,
-                ListAnswer::Absent => return Ok(None),
-                ListAnswer::NotTold { class, .. } => {
+                ListAnswer::Absent => return Ok(Search::Absent),
+                ListAnswer::NotTold { class, retry_after } => {
                     warn!(class = ?class, "{} did not list its renders", provider.spec.name);
-                    return Ok(None);
+                    return Ok(Search::NotTold { class, retry_after });
                 }
             }
         }
-        Ok(None)
+        Ok(Search::Absent)
     }
 
     /// Asks to call a render off.

@@ -27,7 +27,7 @@ use tracing::info;
 
 use crate::bus::{Bus, BusError};
 use crate::laws::Laws;
-use crate::providers::Providers;
+use crate::providers::{Providers, Search};
 use crate::queue::{DeliveryQueue, QueueError, Ticket};
 use crate::secrets::SecretError;
 use crate::store::{Committed, Inserted, Store, StoreError, Wait};
@@ -64,6 +64,17 @@ pub enum Told {
     Gone,
 }
 
+/// Who brings the news of a job, and so how much is known of when it happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bearer {
+    /// The provider's callback: just now.
+    Callback,
+    /// A poll: since the poll before.
+    Poll,
+    /// Whoever looked for another reason: at any time.
+    Passer,
+}
+
 /// Why a job could not be changed or told of. The same call later is harmless.
 #[derive(Debug, thiserror::Error)]
 pub enum TrackError {
@@ -97,6 +108,7 @@ impl Tracker {
         &self,
         mut job: Job,
         report: &Report,
+        bearer: Bearer,
         checks: u32,
         now: DateTime<Utc>,
     ) -> Result<Told, TrackError> {
@@ -108,7 +120,7 @@ impl Tracker {
             let changed = self.settled(&changed, now).unwrap_or(*changed);
             match self.store.commit_job(&changed).await? {
                 Committed::Stored => {
-                    self.learn_from(&job, &changed, now);
+                    self.learn_from(&job, &changed, bearer, now);
                     info!(
                         job.id = %changed.id, job.state = changed.state.name(),
                         job.version = changed.version, "job {} is {}",
@@ -167,7 +179,13 @@ impl Tracker {
             (Some(id), _) => Some(id.clone()),
             // Elsewhere there is a better way to know than an unproved body.
             (None, Some(hint)) if only_called_back(provider) => Some(hint.clone()),
-            (None, _) => self.look_up(provider, job, now).await?,
+            (None, _) => match self.look_up(provider, job, now).await? {
+                Search::Found(id) => Some(id),
+                Search::Absent => None,
+                Search::NotTold { class, retry_after } => {
+                    return Ok(Some(StatusAnswer::NotTold { class, retry_after }));
+                }
+            },
         };
         let Some(id) = &known else {
             return Ok(None);
@@ -181,24 +199,36 @@ impl Tracker {
         provider: &Provider,
         job: &Job,
         now: DateTime<Utc>,
-    ) -> Result<Option<RenderJobId>, TrackError> {
+    ) -> Result<Search, TrackError> {
         match &provider.spec.submit_safety {
-            SubmitSafety::ClientId {} => Ok(RenderJobId::parse(&job.id.as_uuid()).ok()),
+            SubmitSafety::ClientId {} => {
+                Ok(RenderJobId::parse(&job.id.as_uuid()).map_or(Search::Absent, Search::Found))
+            }
             // A submit that is under way will be answered by itself.
             SubmitSafety::List(list) if job.state != State::Submitting => {
                 Ok(self.providers.find(provider, list, job, now).await?)
             }
-            SubmitSafety::List(_) | SubmitSafety::Callback {} => Ok(None),
+            SubmitSafety::List(_) | SubmitSafety::Callback {} => Ok(Search::Absent),
         }
     }
 
-    /// Remembers how long a render took that has just turned out to be done.
-    fn learn_from(&self, before: &Job, job: &Job, now: DateTime<Utc>) {
-        if job.state == State::Completed && before.state != State::Completed {
-            let law = self.law(job);
-            let took = law.duration_of(job.tracking, age(job, now), job.id.spread());
-            self.laws.saw(&job.provider, took);
+    /// Remembers how long a render took that has just turned out to be done, if that is known.
+    fn learn_from(&self, before: &Job, job: &Job, bearer: Bearer, now: DateTime<Utc>) {
+        if job.state != State::Completed || before.state == State::Completed {
+            return;
         }
+        let age = age(job, now);
+        let took = match (bearer, job.tracking) {
+            (Bearer::Callback, Tracking::PollOnly | Tracking::WebhookFirst) => age,
+            (Bearer::Poll, Tracking::PollOnly) => {
+                self.law(job).duration_of_polled(age, job.id.spread())
+            }
+            // Its callback was lost, and it may have ended at any time since the submit. To
+            // take that for long would put the next safety polls later, and so on.
+            (Bearer::Poll, Tracking::WebhookFirst) => return,
+            (Bearer::Passer, Tracking::PollOnly | Tracking::WebhookFirst) => return,
+        };
+        self.laws.saw(&job.provider, took);
     }
 
     /// The polling law of a job. A provider that this installation does not know (a
@@ -282,27 +312,27 @@ fn only_called_back(provider: &Provider) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
     use domain::event::{EventName, EventSet};
     use domain::failure::FailureCode;
     use domain::id::{JobId, ProviderName, SourceRecordId};
     use domain::job::Intent;
+    use domain::provider::Catalogue;
+    use domain::provider::catalogue::Adjustments;
+    use futures_util::FutureExt;
+    use http::Response;
 
     use super::*;
+    use crate::fake::fate::Calm;
+    use crate::fake::network::Network;
     use crate::fake::{FakeAws, clock};
     use crate::store::WebhookConfig;
 
-    /// How many deliveries a job makes that fails, and which events went on the bus.
-    async fn told(callback_url: Option<&str>, receiver_wants: EventName) -> (usize, Vec<String>) {
-        let aws = FakeAws::new(&[]);
-        let tracker = aws.tracker().unwrap();
-        let config = WebhookConfig {
-            url: Some("https://shop.example/hooks".into()),
-            events: [receiver_wants].into_iter().collect(),
-            limits: domain::endpoint::Limits::default(),
-            updated_at: clock::now(),
-        };
-        tracker.store.put_webhook_config(&config).await.unwrap();
-        let job = Job::intend(
+    fn job(callback_url: Option<&str>) -> Job {
+        Job::intend(
             Intent {
                 id: JobId::from_bytes([7; 16]),
                 provider: ProviderName::parse("zvid").unwrap(),
@@ -317,14 +347,57 @@ mod tests {
                 durations: None,
             },
             clock::now(),
-        );
+        )
+    }
+
+    /// How many deliveries a job makes that fails, and which events went on the bus.
+    async fn told(callback_url: Option<&str>, receiver_wants: EventName) -> (usize, Vec<String>) {
+        let aws = FakeAws::new(&[]);
+        let tracker = aws.tracker().unwrap();
+        let config = WebhookConfig {
+            url: Some("https://shop.example/hooks".into()),
+            events: [receiver_wants].into_iter().collect(),
+            limits: domain::endpoint::Limits::default(),
+            updated_at: clock::now(),
+        };
+        tracker.store.put_webhook_config(&config).await.unwrap();
+        let job = job(callback_url);
         tracker.store.insert_job(&job).await.unwrap();
         let failure = domain::failure::Failure::new(FailureCode::ProviderRejected, "no scenes");
-        let told = tracker.tell(job, &Report::Rejected(failure), 0, clock::now()).await.unwrap();
+        let told = tracker
+            .tell(job, &Report::Rejected(failure), Bearer::Passer, 0, clock::now())
+            .await
+            .unwrap();
         let Told::Changed(job) = told else { panic!("{told:?}") };
         tracker.settle(job.clone(), clock::now()).await.unwrap();
         let deliveries = tracker.store.deliveries(&job.id).await.unwrap().len();
         (deliveries, aws.events().into_iter().map(|event| event.detail_type).collect())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_does_not_list_its_renders_is_heard() {
+        let aws = FakeAws::new(&[("providers/viralsync/api-key", "key")]);
+        let network = Network::default();
+        let refuses = |_| {
+            let refusal = Response::builder().status(503).header("retry-after", 30);
+            ready(refusal.body(Bytes::new()).unwrap()).boxed()
+        };
+        network.add("viralsync.test", Arc::new(refuses));
+        let base_urls = [("viralsync".to_owned(), "http://viralsync.test".parse().unwrap())];
+        let adjustments = Adjustments { base_urls: base_urls.into(), ..Adjustments::default() };
+        let catalogue = Catalogue::load(&adjustments).unwrap();
+        let tracker = aws.tracker_on(network.seen_by(Arc::new(Calm)), catalogue).unwrap();
+        let job = Job { provider: ProviderName::parse("viralsync").unwrap(), ..job(None) };
+        let Step::Changed(job) = job.apply(&Report::SubmitUnclear, 0, clock::now()) else {
+            panic!("it is unclear")
+        };
+
+        let answer = tracker.ask(&job, None, clock::now()).await.unwrap();
+
+        let Some(StatusAnswer::NotTold { retry_after, .. }) = answer else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(retry_after, Some(Duration::from_secs(30)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -126,10 +126,9 @@ fn the_count_is_that_of_the_due_polls() {
 
 #[test]
 fn a_render_ended_between_two_polls() {
-    let took = |tracking, age| LAW.duration_of(tracking, Duration::from_secs_f64(age), MIDDLE);
-    assert_eq!(took(Tracking::PollOnly, 7.5), Duration::from_millis(5_750));
-    assert_eq!(took(Tracking::PollOnly, 2.0), Duration::from_secs(1), "since the submit");
-    assert_eq!(took(Tracking::WebhookFirst, 7.5), Duration::from_millis(7_500), "we were told");
+    let took = |age| LAW.duration_of_polled(Duration::from_secs_f64(age), MIDDLE);
+    assert_eq!(took(7.5), Duration::from_millis(5_750));
+    assert_eq!(took(2.0), Duration::from_secs(1), "since the submit");
 }
 
 #[test]

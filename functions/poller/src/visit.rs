@@ -7,7 +7,7 @@ use domain::job::{Job, Report, State};
 use domain::polling::{Heard, PollingLaw};
 use domain::provider::{ErrorClass, StatusAnswer};
 use shared::telemetry::chain;
-use shared::tracker::{Told, TrackError, checks_due};
+use shared::tracker::{Bearer, Told, TrackError, checks_due};
 use tracing::error;
 
 use crate::Poller;
@@ -100,7 +100,7 @@ impl Poller {
         now: DateTime<Utc>,
     ) -> Result<Option<Job>, TrackError> {
         let checks = checks_due(&self.tracker.law(&job), &job, now);
-        match self.tracker.tell(job, report, checks, now).await? {
+        match self.tracker.tell(job, report, Bearer::Poll, checks, now).await? {
             Told::Changed(job) => Ok(Some(self.tracker.settle(job, now).await?)),
             Told::Unchanged(job) => match job.checkpoint(checks, now) {
                 Some(checked) => {

@@ -26,7 +26,7 @@ use shared::queue::{WakeQueue, WakeUp};
 use shared::secrets::{SecretName, Secrets};
 use shared::store::{Inserted, StoreError, StoredPayload};
 use shared::telemetry::chain;
-use shared::tracker::{Told, Tracker, age};
+use shared::tracker::{Bearer, Told, Tracker, age};
 use shared::view;
 use tracing::{error, warn};
 
@@ -231,7 +231,7 @@ impl Submitter {
                 Report::Rejected(Failure::new(FailureCode::ProviderUnreachable, text))
             }
         };
-        let told = match self.tracker.tell(job.clone(), &report, 0, now()).await {
+        let told = match self.tracker.tell(job.clone(), &report, Bearer::Passer, 0, now()).await {
             Ok(Told::Changed(job)) => job,
             // A callback was faster than the answer; whoever stored it tells of it.
             Ok(Told::Unchanged(job)) => return (job, wait),

@@ -21,7 +21,7 @@ use serde_json::json;
 use shared::api::{self, Problem};
 use shared::secrets::{SecretError, SecretName, Secrets};
 use shared::telemetry::chain;
-use shared::tracker::{Told, Tracker, checks_due};
+use shared::tracker::{Bearer, Told, Tracker, checks_due};
 use tracing::{error, info, warn};
 
 /// The largest callback body, in bytes.
@@ -254,7 +254,8 @@ impl Callbacks {
         now: fn() -> DateTime<Utc>,
     ) -> Result<State, Problem> {
         let checks = checks_due(&self.tracker.law(&job), &job, now());
-        let told = self.tracker.tell(job, &Report::Observed(observation), checks, now()).await;
+        let report = Report::Observed(observation);
+        let told = self.tracker.tell(job, &report, Bearer::Callback, checks, now()).await;
         match told.map_err(|error| store_down(&error))? {
             Told::Changed(job) => {
                 let state = job.state;
