@@ -140,7 +140,7 @@ impl Agenda {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             entry.is_out = true;
             let task = match entry.plan.is_overripe(entry.created_at, now) {
-                true => Task::Mend,
+                true => Task::GiveUp,
                 false => entry.next.task,
             };
             due.push(Due { id, provider: entry.provider.clone(), task });
@@ -153,6 +153,11 @@ impl Agenda {
         let job = self.entries.get_mut(id)?.job.take();
         self.kept -= usize::from(job.is_some());
         job
+    }
+
+    /// When a job was due that is out.
+    pub(crate) fn was_due(&self, id: &JobId) -> Option<DateTime<Utc>> {
+        self.entries.get(id).map(|entry| entry.next.at)
     }
 
     /// When the next job is due, of those that are not out.

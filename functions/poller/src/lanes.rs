@@ -8,7 +8,7 @@ use domain::id::{JobId, ProviderName};
 use domain::polling::{Admission, Heard, Pace, Pause, Slowdown};
 
 use crate::agenda::Due;
-use crate::plan::Task;
+use crate::plan::{Asks, Task};
 
 /// Jobs looked at at once, all lanes together: far below the thousand sockets of a function.
 const AT_ONCE: usize = 256;
@@ -37,6 +37,8 @@ struct Lane {
     provider: ProviderName,
     pace: Pace,
     waiting: VecDeque<JobId>,
+    /// Those that are given up whatever the provider says.
+    overripe: VecDeque<JobId>,
     /// When the first in line may go, as far as is known.
     not_before: Option<DateTime<Utc>>,
     at_once: usize,
@@ -47,10 +49,9 @@ struct Lane {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Turn {
     pub(crate) id: JobId,
-    /// The lane it is in; none for what waits for no provider.
+    /// The lane of the provider that is asked.
     pub(crate) lane: Option<usize>,
-    /// Whether the provider answers nobody.
-    pub(crate) is_down: bool,
+    pub(crate) asks: Asks,
 }
 
 impl Lanes {
@@ -79,6 +80,9 @@ impl Lanes {
         match due.task {
             Task::Mend => self.mending.push_back(due.id),
             Task::Ask => self.with_lane(&due.provider, now, |lane| lane.waiting.push_back(due.id)),
+            Task::GiveUp => {
+                self.with_lane(&due.provider, now, |lane| lane.overripe.push_back(due.id));
+            }
         }
     }
 
@@ -89,15 +93,19 @@ impl Lanes {
         }
         if let Some(id) = self.mending.pop_front() {
             self.at_once += 1;
-            return Some(Turn { id, lane: None, is_down: false });
+            return Some(Turn { id, lane: None, asks: Asks::Nobody });
         }
         for step in 0..self.lanes.len() {
             let at = (self.turn + step) % self.lanes.len();
             let Some(lane) = self.lanes.get_mut(at) else { continue };
-            if let Some(id) = lane.admit(now) {
+            if let Some((id, asks)) = lane.admit(now) {
                 self.at_once += 1;
                 self.turn = at + 1;
-                return Some(Turn { id, lane: Some(at), is_down: lane.pace.is_down() });
+                let lane = match asks {
+                    Asks::Provider { .. } => Some(at),
+                    Asks::Nobody => None,
+                };
+                return Some(Turn { id, lane, asks });
             }
         }
         None
@@ -114,15 +122,15 @@ impl Lanes {
 
     /// When the next of those that wait may go; none when nobody waits for a time.
     pub(crate) fn next_at(&self) -> Option<DateTime<Utc>> {
-        let waiting = self.lanes.iter().filter(|lane| !lane.waiting.is_empty());
+        let waiting = self.lanes.iter().filter(|lane| !lane.is_empty());
         waiting.filter_map(|lane| lane.not_before).min()
     }
 
-    /// Whether somebody waits for a share of a budget, and not for a pause to end. Who was
-    /// asked about already and who was not is only known here, so nobody sleeps over it.
-    pub(crate) fn has_backlog(&self) -> bool {
-        let mut waiting = self.lanes.iter().filter(|lane| !lane.waiting.is_empty());
-        waiting.any(|lane| lane.pace.pause().is_none())
+    /// Who waits for a share of a budget, and not for a pause to end. Who was asked about
+    /// already and who was not is only known here, so nobody sleeps over it.
+    pub(crate) fn backlog(&self) -> impl Iterator<Item = &JobId> {
+        let lanes = self.lanes.iter().filter(|lane| lane.pace.pause().is_none());
+        lanes.flat_map(|lane| lane.overripe.iter().chain(&lane.waiting))
     }
 
     /// The providers that are not to be asked yet.
@@ -187,27 +195,83 @@ impl Lane {
             provider,
             pace,
             waiting: VecDeque::new(),
+            overripe: VecDeque::new(),
             not_before: None,
             at_once: 0,
             slowdown: Slowdown::NONE,
         }
     }
 
-    fn admit(&mut self, now: DateTime<Utc>) -> Option<JobId> {
-        if self.waiting.is_empty() || self.at_once >= LANE_AT_ONCE {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.overripe.is_empty()
+    }
+
+    fn admit(&mut self, now: DateTime<Utc>) -> Option<(JobId, Asks)> {
+        if self.is_empty() || self.at_once >= LANE_AT_ONCE {
             return None;
         }
         self.not_before = None;
         match self.pace.admit(now) {
             Admission::Now => {
+                let id = self.overripe.pop_front().or_else(|| self.waiting.pop_front())?;
                 self.at_once += 1;
-                self.waiting.pop_front()
+                Some((id, Asks::Provider { is_down: self.pace.is_down() }))
             }
             Admission::NotBefore(then) => {
                 self.not_before = Some(then);
-                None
+                self.give_up()
             }
-            Admission::AfterProbe => None,
+            Admission::AfterProbe => self.give_up(),
         }
+    }
+
+    /// A job that has waited long enough for a provider that is not to be asked.
+    fn give_up(&mut self) -> Option<(JobId, Asks)> {
+        self.pace.pause()?;
+        Some((self.overripe.pop_front()?, Asks::Nobody))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fixtures::start;
+
+    fn zvid() -> ProviderName {
+        ProviderName::parse("zvid").unwrap()
+    }
+
+    fn due(number: u8, task: Task) -> Due {
+        Due { id: JobId::from_bytes([number; 16]), provider: zvid(), task }
+    }
+
+    fn lanes(pauses: &BTreeMap<ProviderName, Pause>) -> Lanes {
+        Lanes::new(BTreeMap::new(), pauses, &BTreeMap::new(), start())
+    }
+
+    #[test]
+    fn who_has_waited_long_enough_is_given_up_though_the_provider_is_paused() {
+        let until = start() + Duration::from_secs(40);
+        let pause = Pause { since: start(), until, failures: 5 };
+        let mut lanes = lanes(&BTreeMap::from([(zvid(), pause)]));
+        lanes.queue(due(1, Task::Ask), start());
+        lanes.queue(due(2, Task::GiveUp), start());
+        let id = JobId::from_bytes([2; 16]);
+        assert_eq!(lanes.next(start()), Some(Turn { id, lane: None, asks: Asks::Nobody }));
+        assert_eq!(lanes.next(start()), None, "the other one waits");
+    }
+
+    #[test]
+    fn who_is_to_be_given_up_is_asked_about_once_more_and_leaves_room_for_others() {
+        let mut lanes = lanes(&BTreeMap::new());
+        for number in 0..200 {
+            lanes.queue(due(number, Task::GiveUp), start());
+        }
+        let turns: Vec<Turn> = std::iter::from_fn(|| lanes.next(start())).collect();
+        assert_eq!(turns.len(), LANE_AT_ONCE);
+        let asks = Asks::Provider { is_down: false };
+        assert!(turns.iter().all(|turn| turn.lane == Some(0) && turn.asks == asks));
     }
 }

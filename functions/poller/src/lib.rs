@@ -33,6 +33,8 @@ use shared::tracker::Tracker;
 use tokio::sync::OnceCell;
 use tracing::{error, warn};
 
+use crate::shard::Interrupted;
+
 /// How long a wake-up call waits that could not be followed.
 const TROUBLE: Duration = Duration::from_secs(10);
 
@@ -80,12 +82,18 @@ impl Poller {
         }
     }
 
-    /// Each provider's budget of status calls a second, as far as it is one shard's.
-    fn budgets(&self) -> BTreeMap<ProviderName, f64> {
+    /// Each provider's budget of status calls a second, as far as it is this shard's. A shard
+    /// from the time when there were more has half of what it had then, until its jobs are
+    /// over: the others have theirs already.
+    fn budgets(&self, shard: u32) -> BTreeMap<ProviderName, f64> {
+        let shares = match shard < self.shards {
+            true => self.shards,
+            false => shard.saturating_add(1).next_power_of_two().saturating_mul(2),
+        };
         let catalogue = self.tracker.providers.catalogue();
         let budgets = catalogue.names().filter_map(|name| {
             let budget = catalogue.get(name)?.spec.polling_budget()?;
-            Some((name.clone(), budget / f64::from(self.shards)))
+            Some((name.clone(), budget / f64::from(shares)))
         });
         budgets.collect()
     }
@@ -122,8 +130,10 @@ pub async fn handle(
     Ok(answer)
 }
 
-/// Follows the calls, all of a shard's together and the shards side by side. Calls that could
-/// not be followed are sent again, to come back sooner than the queue would bring them.
+/// Follows the calls of one shard, all together. To look after a shard may take all the time,
+/// memory and sockets that a function has, so those of other shards are sent on at once, to
+/// somebody else. Calls that could not be followed are sent again, to come back sooner than
+/// the queue would bring them.
 async fn wake_up(
     poller: &Poller,
     batch: &SqsEvent,
@@ -137,20 +147,44 @@ async fn wake_up(
             None => warn!("a wake-up call is malformed and was dropped"),
         }
     }
-    let followed = shards.into_iter().map(async |(shard, calls)| {
-        let Err(cause) = poller.wake_up(shard, &calls, until, now).await else {
-            return (shard, Handled::Done);
-        };
-        error!(shard, error = chain(&cause), "looking after shard {shard} failed");
-        for call in &calls {
-            if let Err(cause) = poller.wakes.send(call, TROUBLE).await {
-                error!(shard, error = chain(&cause), "a wake-up call is not sent again");
-                return (shard, Handled::ComesBack);
+    let judged = shards.iter().map(|(shard, calls)| poller.judge(*shard, calls, now));
+    let judged = join_all(judged).await;
+    let mut handled = BTreeMap::new();
+    let mut mine = None;
+    for ((shard, calls), judged) in shards.into_iter().zip(judged) {
+        let outcome = match judged {
+            Ok(None) => Handled::Done,
+            Ok(Some(claimed)) if mine.is_none() => {
+                mine = Some((shard, calls, claimed));
+                Handled::Done
             }
+            Ok(Some(_)) => send(poller, &calls, Duration::ZERO).await,
+            Err(cause) => {
+                error!(shard, error = chain(&cause), "shard {shard} cannot be looked for");
+                send(poller, &calls, TROUBLE).await
+            }
+        };
+        handled.insert(shard, outcome);
+    }
+    if let Some((shard, calls, claimed)) = mine
+        && let Err(Interrupted { cause, next }) = poller.follow(claimed, until, now).await
+    {
+        error!(shard, error = chain(&cause), "looking after shard {shard} failed");
+        let next: Vec<WakeUp> = next.into_iter().chain(calls).collect();
+        handled.insert(shard, send(poller, &next, TROUBLE).await);
+    }
+    handled
+}
+
+async fn send(poller: &Poller, calls: &[WakeUp], delay: Duration) -> Handled {
+    for call in calls {
+        if let Err(cause) = poller.wakes.send(call, delay).await {
+            let shard = call.shard();
+            error!(shard, error = chain(&cause), "a wake-up call of shard {shard} is not sent on");
+            return Handled::ComesBack;
         }
-        (shard, Handled::Done)
-    });
-    join_all(followed).await.into_iter().collect()
+    }
+    Handled::Done
 }
 
 fn read(message: &SqsMessage) -> Option<WakeUp> {

@@ -41,8 +41,23 @@ pub(crate) struct NextLook {
 pub(crate) enum Task {
     /// To ask the provider.
     Ask,
-    /// To finish what somebody has begun. That must not wait for a provider's pace.
+    /// To finish what somebody has begun. That asks no provider, and waits for none.
     Mend,
+    /// To ask once more if the provider may be asked now, and to give the job up if it does
+    /// not tell.
+    GiveUp,
+}
+
+/// Whom a look may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asks {
+    /// The job's provider, which answers nobody if it is down.
+    Provider {
+        /// Whether it is.
+        is_down: bool,
+    },
+    /// Nobody.
+    Nobody,
 }
 
 /// What is to be done for a job until something changes: all that its looks follow from.

@@ -2,7 +2,6 @@
 //! them. See [`domain::lease`] for the rules.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::ProviderName;
@@ -23,23 +22,40 @@ const LAST_MOMENTS: TimeDelta = TimeDelta::seconds(2);
 /// More jobs than these are not read to find out whether any is due.
 const WORTH_READING: usize = 1_000;
 
+/// A claim to look after a shard that holds, as far as its lease says.
+pub(crate) struct Claimed {
+    shard: u32,
+    lease: Option<Lease>,
+    /// Of the lease's own wake-up call: up to when all looks were taken, and who has failed.
+    goes_on: Option<(DateTime<Utc>, BTreeMap<ProviderName, u32>)>,
+    /// Since when new jobs were made.
+    new_since: Option<DateTime<Utc>>,
+}
+
+/// Why looking after a shard has ended before its time, and who goes on.
+#[derive(Debug)]
+pub(crate) struct Interrupted {
+    pub(crate) cause: TrackError,
+    /// Wake-up calls of leases that were written, as far as is known: the claim that they were
+    /// taken by is worth nothing any more.
+    pub(crate) next: Vec<WakeUp>,
+}
+
 impl Poller {
-    /// Follows the wake-up calls of one shard. Whoever may look after it does; all others go
-    /// back to sleep.
+    /// Reads what a shard's wake-up calls are worth; none when all of them go back to sleep.
     ///
     /// # Errors
-    /// When the table or the queue does not answer. The calls may come again.
-    pub(crate) async fn wake_up(
+    /// When the table does not answer. The calls may come again.
+    pub(crate) async fn judge(
         &self,
         shard: u32,
         calls: &[WakeUp],
-        until: DateTime<Utc>,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<(), TrackError> {
+    ) -> Result<Option<Claimed>, TrackError> {
         let lease = self.tracker.store.lease(shard).await?;
         let at = now();
         let mut new_since = None;
-        let mut successor = None;
+        let mut goes_on = None;
         for call in calls {
             match call {
                 WakeUp::NewJob { created_at, .. } => {
@@ -49,34 +65,69 @@ impl Poller {
                 }
                 WakeUp::Successor { epoch, seen, failures, .. } => {
                     match Lease::judge(lease.as_ref(), Claim::Successor(*epoch), at) {
-                        Verdict::GoOn => successor = Some((*seen, failures.clone())),
+                        Verdict::GoOn => goes_on = Some((*seen, failures.clone())),
                         Verdict::TakeOver | Verdict::Leave => {}
                     }
                 }
             }
         }
-        let (lease, owed) = match (lease, successor) {
-            (Some(lease), Some((since, failures))) => {
-                let Some(lease) = self.renewed(lease, since, at).await? else { return Ok(()) };
-                (lease, Owed { since, new_since, failures })
+        let takes_over = new_since.is_some_and(|made_at| {
+            match Lease::judge(lease.as_ref(), Claim::NewJob(made_at), at) {
+                Verdict::TakeOver => true,
+                Verdict::Leave | Verdict::GoOn => false,
             }
-            (lease, _) => {
-                let Some(made_at) = new_since else { return Ok(()) };
-                match Lease::judge(lease.as_ref(), Claim::NewJob(made_at), at) {
-                    Verdict::TakeOver => {}
-                    Verdict::Leave | Verdict::GoOn => return Ok(()),
+        });
+        let holds = goes_on.is_some() || takes_over;
+        Ok(holds.then_some(Claimed { shard, lease, goes_on, new_since }))
+    }
+
+    /// Looks after a shard.
+    ///
+    /// # Errors
+    /// When the table or the queue does not answer. Whoever is named goes on.
+    pub(crate) async fn follow(
+        &self,
+        claimed: Claimed,
+        until: DateTime<Utc>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<(), Interrupted> {
+        let Claimed { shard, lease, goes_on, new_since } = claimed;
+        let at = now();
+        let (lease, is_new, owed) = match (lease, goes_on) {
+            (Some(lease), Some((since, failures))) => {
+                let owed = Owed { since, new_since, failures };
+                match lease.is_to_be_renewed(at) {
+                    true => {
+                        let pauses = lease.pauses.clone();
+                        (lease.renewed(lease.is_awake(at), since, pauses, at), true, owed)
+                    }
+                    false => (lease, false, owed),
                 }
-                let is_held = lease.as_ref().is_some_and(|lease| lease.is_held(at));
-                let Some(taken) = self.take_over(lease.as_ref(), shard, at).await? else {
-                    return Ok(());
-                };
+            }
+            (before, _) => {
+                let taken = Lease::taken_over(before.as_ref(), shard, at);
+                let is_held = before.is_some_and(|before| before.is_held(at));
                 let since = if is_held { at - LAST_MOMENTS } else { taken.seen };
-                (taken, Owed { since, new_since, failures: BTreeMap::new() })
+                (taken, true, Owed { since, new_since, failures: BTreeMap::new() })
             }
         };
+        if is_new {
+            match self.tracker.store.commit_lease(&lease).await {
+                Ok(Committed::Stored) => {}
+                // Somebody else was faster.
+                Ok(Committed::Overtaken(_)) => return Ok(()),
+                // It may be stored all the same, and then nobody takes it for a while.
+                Err(cause) => {
+                    let next = vec![successor(&lease, owed.since, owed.failures)];
+                    return Err(Interrupted { cause: cause.into(), next });
+                }
+            }
+        }
         match Watch::new(self, lease, owed, until, now).run().await? {
             Ending::Sleep { lease, delay, seen, failures } => {
-                self.leave_call(&lease, seen, failures, delay).await
+                let call = successor(&lease, seen, failures);
+                let sent = self.wakes.send(&call, delay).await;
+                sent.map_err(|cause| Interrupted { cause: cause.into(), next: vec![call] })
             }
             Ending::Over => Ok(()),
             Ending::Superseded => {
@@ -108,10 +159,16 @@ impl Poller {
         }
         let seen = lease.as_ref().map_or(DateTime::UNIX_EPOCH, |lease| lease.seen);
         let Some(due) = self.next_due(shard, seen, at).await? else { return Ok(false) };
-        if let Some(lease) = self.take_over(lease.as_ref(), shard, at).await? {
-            let delay = (due - at).to_std().unwrap_or_default();
-            self.leave_call(&lease, lease.seen, BTreeMap::new(), delay).await?;
+        let lease = Lease::taken_over(lease.as_ref(), shard, at);
+        let taken = self.tracker.store.commit_lease(&lease).await;
+        if matches!(taken, Ok(Committed::Overtaken(_))) {
+            return Ok(false);
         }
+        // A lease whose write was not answered may be stored, and then nobody takes it for a
+        // while. If it is not, the call is worth nothing.
+        let delay = (due - at).to_std().unwrap_or_default();
+        self.wakes.send(&successor(&lease, lease.seen, BTreeMap::new()), delay).await?;
+        taken?;
         Ok(false)
     }
 
@@ -132,53 +189,20 @@ impl Poller {
             let plan = Plan::of(job, self.tracker.law(job));
             let next = plan.next(job.created_at, job.id.spread(), seen.max(job.created_at));
             let soon = match next.task {
-                Task::Ask => at + LONGEST_SLEEP,
+                Task::Ask | Task::GiveUp => at + LONGEST_SLEEP,
                 Task::Mend => at,
             };
             (next.at <= soon).then_some(next.at)
         });
         Ok(due.min())
     }
+}
 
-    /// Takes the lease over; none when somebody else was faster.
-    async fn take_over(
-        &self,
-        before: Option<&Lease>,
-        shard: u32,
-        now: DateTime<Utc>,
-    ) -> Result<Option<Lease>, TrackError> {
-        let lease = Lease::taken_over(before, shard, now);
-        match self.tracker.store.commit_lease(&lease).await? {
-            Committed::Stored => Ok(Some(lease)),
-            Committed::Overtaken(_) => Ok(None),
-        }
-    }
-
-    /// The lease for another term, when it is time; none when somebody else has it.
-    async fn renewed(
-        &self,
-        lease: Lease,
-        seen: DateTime<Utc>,
-        now: DateTime<Utc>,
-    ) -> Result<Option<Lease>, TrackError> {
-        if !lease.is_to_be_renewed(now) {
-            return Ok(Some(lease));
-        }
-        let renewed = lease.renewed(lease.is_awake(now), seen, lease.pauses.clone(), now);
-        match self.tracker.store.commit_lease(&renewed).await? {
-            Committed::Stored => Ok(Some(renewed)),
-            Committed::Overtaken(_) => Ok(None),
-        }
-    }
-
-    async fn leave_call(
-        &self,
-        lease: &Lease,
-        seen: DateTime<Utc>,
-        failures: BTreeMap<ProviderName, u32>,
-        delay: Duration,
-    ) -> Result<(), TrackError> {
-        let call = WakeUp::Successor { shard: lease.shard, epoch: lease.epoch, seen, failures };
-        Ok(self.wakes.send(&call, delay).await?)
-    }
+/// The wake-up call of whoever holds a lease.
+pub(crate) fn successor(
+    lease: &Lease,
+    seen: DateTime<Utc>,
+    failures: BTreeMap<ProviderName, u32>,
+) -> WakeUp {
+    WakeUp::Successor { shard: lease.shard, epoch: lease.epoch, seen, failures }
 }

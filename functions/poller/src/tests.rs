@@ -1,7 +1,9 @@
 mod awake;
 mod chain;
+mod mending;
 mod providers;
 mod ticks;
+mod trouble;
 mod world;
 
 use shared::fake::FakeAws;
@@ -39,6 +41,15 @@ async fn wake_ups_are_sent_again_while_the_table_cannot_be_reached() {
 #[tokio::test]
 async fn a_tick_that_cannot_look_fails() {
     assert!(handled(&FakeAws::without_table(&[]), TICK).await.is_err());
+}
+
+#[test]
+fn shards_that_are_no_more_leave_the_others_their_budget() {
+    let aws = FakeAws::new(&[]);
+    let poller = poller(&aws);
+    let budget = |shard| poller.budgets(shard).values().sum::<f64>();
+    let inherited: f64 = (1..16).map(budget).sum();
+    assert!(budget(0) > 0.0 && inherited <= budget(0), "{inherited} of {}", budget(0));
 }
 
 /// Lambda can then run several at once in one process, as its Managed Instances do.

@@ -6,12 +6,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::job::{Job, Report, State};
 use domain::polling::{Heard, PollingLaw};
 use domain::provider::{ErrorClass, StatusAnswer};
+use shared::store::Committed;
 use shared::telemetry::chain;
 use shared::tracker::{Bearer, Told, TrackError, checks_due};
 use tracing::error;
 
 use crate::Poller;
-use crate::plan::{LONGEST_OUTAGE, SUBMIT_IS_OVER, TELLING, deadline};
+use crate::plan::{Asks, LONGEST_OUTAGE, SUBMIT_IS_OVER, TELLING, deadline};
 
 /// How long past its deadline a job waits for a provider that tells of others and not of it.
 const LONGEST_SILENCE: TimeDelta = TimeDelta::minutes(15);
@@ -26,32 +27,39 @@ pub(crate) struct Looked {
 }
 
 impl Poller {
-    /// Looks at a job. `is_down` says whether its provider answers nobody.
+    /// Looks at a job, and asks whom it may ask.
     ///
     /// # Errors
     /// When the table, bus or queue does not answer. Looking again is harmless.
     pub(crate) async fn visit(
         &self,
         job: Job,
-        is_down: bool,
+        asks: Asks,
         now: fn() -> DateTime<Utc>,
     ) -> Result<Looked, TrackError> {
         let law = self.tracker.law(&job);
-        let (job, said) = match repair(&job, now()) {
-            Some(Repair::Report(report)) => {
-                (self.tell(job, &report, now()).await?, Said::nothing())
+        // What is repaired is asked about at the next look, and not given up before.
+        let (job, said) = match (repair(&job, now()), asks) {
+            (Some(Repair::Report(report)), _) => (self.tell(job, &report, now()).await?, None),
+            (Some(Repair::SettleOnly), _) => (Some(job), None),
+            (None, Asks::Provider { .. }) => {
+                let (job, said) = self.ask(job, now).await?;
+                (job, Some(said))
             }
-            Some(Repair::SettleOnly) => (Some(job), Said::nothing()),
-            None => self.ask(job, now).await?,
+            (None, Asks::Nobody) => (Some(job), Some(Said::by_nobody())),
         };
-        let heard = said.heard;
-        let job = match job {
-            Some(job)
+        let is_down = match asks {
+            Asks::Provider { is_down } => is_down,
+            Asks::Nobody => true,
+        };
+        let heard = said.map_or(Heard::Nothing, |said| said.heard);
+        let job = match (job, said) {
+            (Some(job), Some(said))
                 if !job.state.has_ended() && is_given_up(&job, &law, said, is_down, now()) =>
             {
                 self.tell(job, &Report::DeadlinePassed, now()).await?
             }
-            job => job,
+            (job, _) => job,
         };
         let Some(job) = job else { return Ok(Looked { job: None, heard }) };
         // A callback was faster, and whoever took it is telling just now: a second teller
@@ -103,11 +111,11 @@ impl Poller {
         match self.tracker.tell(job, report, Bearer::Poll, checks, now).await? {
             Told::Changed(job) => Ok(Some(self.tracker.settle(job, now).await?)),
             Told::Unchanged(job) => match job.checkpoint(checks, now) {
-                Some(checked) => {
-                    // Whoever was faster wrote something newer than a checkpoint.
-                    self.tracker.store.commit_job(&checked).await?;
-                    Ok(Some(checked))
-                }
+                Some(checked) => match self.tracker.store.commit_job(&checked).await? {
+                    Committed::Stored => Ok(Some(checked)),
+                    // Something newer than a checkpoint, and perhaps the end.
+                    Committed::Overtaken(current) => Ok(current),
+                },
                 None => Ok(Some(job)),
             },
             Told::Gone => Ok(None),
@@ -125,9 +133,14 @@ struct Said {
 }
 
 impl Said {
-    /// There was nobody to ask, or nothing to ask.
+    /// There was nothing to ask by.
     fn nothing() -> Self {
         Self { told: true, heard: Heard::Nothing }
+    }
+
+    /// The provider was not asked, because it answers nobody.
+    fn by_nobody() -> Self {
+        Self { told: false, heard: Heard::Trouble(None) }
     }
 }
 
@@ -154,6 +167,16 @@ fn repair(job: &Job, now: DateTime<Utc>) -> Option<Repair> {
         State::Completed | State::Failed | State::Cancelled => Some(Repair::SettleOnly),
         State::Submitting if now - job.created_at >= SUBMIT_IS_OVER => {
             Some(Repair::Report(Report::SubmitUnclear))
+        }
+        // Its provider has nothing to do with why it could not be told of.
+        State::Submitting
+        | State::SubmitUnknown
+        | State::Queued
+        | State::Processing
+        | State::TimedOut
+            if !job.outbox.is_empty() =>
+        {
+            Some(Repair::SettleOnly)
         }
         State::Submitting
         | State::SubmitUnknown

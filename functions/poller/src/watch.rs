@@ -25,6 +25,8 @@ use tracing::{error, warn};
 use crate::Poller;
 use crate::agenda::Agenda;
 use crate::lanes::{Lanes, Turn};
+use crate::plan::Asks;
+use crate::shard::{Interrupted, successor};
 use crate::visit::Looked;
 
 /// Between two readings of what is new.
@@ -37,6 +39,10 @@ const OVERLAP: TimeDelta = TimeDelta::seconds(15);
 /// Between two readings of the whole index, and what each of a shard's jobs adds to that.
 const WHOLE: TimeDelta = TimeDelta::seconds(20);
 const WHOLE_PER_JOB: TimeDelta = TimeDelta::milliseconds(1);
+
+/// The most jobs that are looked after at once, the oldest first: as many as the smallest
+/// function has memory for. The others follow as these leave.
+const MOST_KNOWN: usize = 100_000;
 
 /// Jobs read by one call, and such calls at once.
 const READ_BATCH: usize = 100;
@@ -134,6 +140,10 @@ pub(crate) struct Watch<'a> {
     renew_at: DateTime<Utc>,
     /// Whether all that was active at the beginning was read.
     is_complete: bool,
+    /// A lease that may be stored: nobody answered.
+    attempted: Option<Lease>,
+    /// When the lease was last written.
+    said_at: DateTime<Utc>,
     /// Whether the lease says so already that nobody is awake, or there.
     is_lying_down: bool,
     is_superseded: bool,
@@ -149,7 +159,7 @@ impl<'a> Watch<'a> {
         now: fn() -> DateTime<Utc>,
     ) -> Self {
         let start = now();
-        let lanes = Lanes::new(poller.budgets(), &lease.pauses, &owed.failures, start);
+        let lanes = Lanes::new(poller.budgets(lease.shard), &lease.pauses, &owed.failures, start);
         Self {
             poller,
             now,
@@ -172,6 +182,8 @@ impl<'a> Watch<'a> {
             fit_at: start,
             renew_at: start,
             is_complete: false,
+            attempted: None,
+            said_at: start,
             is_lying_down: false,
             is_superseded: false,
         }
@@ -181,7 +193,25 @@ impl<'a> Watch<'a> {
     ///
     /// # Errors
     /// When it could not be found out what is active, or the lease could not be given back.
-    pub(crate) async fn run(mut self) -> Result<Ending, TrackError> {
+    /// Whoever follows goes on from there.
+    pub(crate) async fn run(mut self) -> Result<Ending, Interrupted> {
+        match self.look_after().await {
+            Ok(Done::Superseded) => Ok(Ending::Superseded),
+            Ok(Done::Over) => Ok(Ending::Over),
+            Ok(Done::Asleep(delay)) => {
+                let (seen, failures) = (self.seen(), self.lanes.failures());
+                Ok(Ending::Sleep { lease: self.lease, delay, seen, failures })
+            }
+            Err(cause) => {
+                let leases = [Some(&self.lease), self.attempted.as_ref()].into_iter().flatten();
+                let next = leases.map(|lease| successor(lease, self.seen(), self.lanes.failures()));
+                Err(Interrupted { cause, next: next.collect() })
+            }
+        }
+    }
+
+    /// The same, until it may rest.
+    async fn look_after(&mut self) -> Result<Done, TrackError> {
         self.list(true);
         loop {
             let at = self.clock.now();
@@ -192,10 +222,10 @@ impl<'a> Watch<'a> {
             self.read_on();
             if self.work.is_empty() || at >= self.until - LAST_WORD {
                 if self.is_superseded {
-                    return Ok(Ending::Superseded);
+                    return Ok(Done::Superseded);
                 }
                 if !may_begin {
-                    return Ok(self.sleep(Duration::ZERO));
+                    return Ok(Done::Asleep(Duration::ZERO));
                 }
                 match self.rest(at) {
                     Rest::Awake => {}
@@ -208,9 +238,17 @@ impl<'a> Watch<'a> {
                         self.lie_down(self.lease.ended(self.lanes.pauses(), at)).await?;
                         continue;
                     }
-                    Rest::Asleep(delay) => return Ok(self.sleep(delay)),
-                    Rest::Over => return Ok(Ending::Over),
+                    // A job that came before that write has waked nobody.
+                    Rest::Asleep(_) if self.listed_at < self.said_at => {
+                        self.list(false);
+                        continue;
+                    }
+                    Rest::Asleep(delay) => return Ok(Done::Asleep(delay)),
+                    Rest::Over => return Ok(Done::Over),
                 }
+            }
+            if may_begin {
+                self.keep_lease(at);
             }
             if may_begin && self.is_complete {
                 self.keep_up(at);
@@ -235,10 +273,10 @@ impl<'a> Watch<'a> {
         for due in self.agenda.take_due(at) {
             self.lanes.queue(due, at);
         }
-        while let Some(Turn { id, lane, is_down }) = self.lanes.next(at) {
+        while let Some(Turn { id, lane, asks }) = self.lanes.next(at) {
             self.is_lying_down = false;
             let job = self.agenda.take_job(&id);
-            self.work.push(look(self.poller, id, lane, job, is_down, self.now).boxed());
+            self.work.push(look(self.poller, id, lane, job, asks, self.now).boxed());
         }
     }
 
@@ -272,14 +310,22 @@ impl<'a> Watch<'a> {
         if !self.listing && self.unread.is_empty() && at >= self.listed_at + NEWS {
             self.list(at >= self.whole_at + self.whole_every());
         }
+        if at >= self.fit_at + FITTING {
+            self.fit(at);
+        }
+    }
+
+    /// Renews the lease when it is time, and when it says something else than what is so.
+    fn keep_lease(&mut self, at: DateTime<Utc>) {
         let stays = self.lease.is_awake(at) || at >= self.clock.start + AWAKE_AFTER;
         let stays = stays && !self.is_lying_down;
         let is_to_be_renewed = stays && self.lease.is_to_be_renewed(at);
         let has_to_say = !self.is_lying_down && self.has_to_say(stays, at);
         if (has_to_say || is_to_be_renewed) && !self.renewing && at >= self.renew_at {
-            let lease = self.lease.renewed(stays, at, self.lanes.pauses(), at);
+            let lease = self.lease.renewed(stays, self.seen(), self.lanes.pauses(), at);
             let store = &self.poller.tracker.store;
-            (self.renewing, self.renew_at) = (true, at + NEWS);
+            (self.renewing, self.renew_at, self.said_at) = (true, at + NEWS, at);
+            self.attempted = Some(lease.clone());
             self.work.push(
                 async move {
                     let outcome = store.commit_lease(&lease).await;
@@ -288,9 +334,14 @@ impl<'a> Watch<'a> {
                 .boxed(),
             );
         }
-        if at >= self.fit_at + FITTING {
-            self.fit(at);
-        }
+    }
+
+    /// Up to when all looks were taken. Who still waits for a share of a budget was not looked
+    /// at: a poll too many of others is cheaper than one too few.
+    fn seen(&self) -> DateTime<Utc> {
+        let backlog = self.lanes.backlog().filter_map(|id| self.agenda.was_due(id));
+        let owed = backlog.map(|due| due - TimeDelta::milliseconds(1)).min();
+        owed.map_or(self.begun_at, |owed| owed.min(self.begun_at))
     }
 
     /// Whether the lease says something else than what is so.
@@ -358,8 +409,7 @@ impl<'a> Watch<'a> {
             Event::Renewed(lease, outcome) => {
                 self.renewing = false;
                 match outcome {
-                    Ok(Committed::Stored) => self.lease = lease,
-                    Ok(Committed::Overtaken(_)) => self.is_superseded = true,
+                    Ok(outcome) => self.take_lease(lease, outcome),
                     Err(cause) => warn!(error = chain(&cause), "the lease is not renewed"),
                 }
             }
@@ -398,7 +448,13 @@ impl<'a> Watch<'a> {
     }
 
     fn take_list(&mut self, ids: Vec<JobId>, whole: bool, at: DateTime<Utc>) {
-        let unknown: Vec<JobId> = ids.iter().filter(|id| !self.agenda.knows(id)).cloned().collect();
+        let room = MOST_KNOWN.saturating_sub(self.agenda.len());
+        let unknown = ids.iter().filter(|id| !self.agenda.knows(id));
+        let unknown: Vec<JobId> = unknown.take(room).cloned().collect();
+        if self.agenda.len() + unknown.len() >= MOST_KNOWN {
+            let shard = self.lease.shard;
+            warn!(shard, "shard {shard} has more jobs than can be looked after at once");
+        }
         self.unread.extend(unknown);
         if whole {
             self.whole_at = at;
@@ -443,7 +499,9 @@ impl<'a> Watch<'a> {
         let next = [self.agenda.next_at(), self.lanes.next_at()].into_iter().flatten().min();
         let wait = next.map(|next| (next - at).to_std().unwrap_or_default());
         let wait = wait.unwrap_or(lease::LONGEST_SLEEP).min(lease::LONGEST_SLEEP);
-        match self.lanes.has_backlog() || lease::is_worth_waiting(self.agenda.len(), wait) {
+        match self.lanes.backlog().next().is_some()
+            || lease::is_worth_waiting(self.agenda.len(), wait)
+        {
             true => Rest::Awake,
             false => Rest::Asleep(wait),
         }
@@ -452,21 +510,35 @@ impl<'a> Watch<'a> {
     /// Says in the lease that nobody is awake, or there, and looks once more for what came
     /// meanwhile: its wake-up call has gone back to sleep, because somebody was awake.
     async fn lie_down(&mut self, lease: Lease) -> Result<(), TrackError> {
-        match self.poller.tracker.store.commit_lease(&lease).await? {
-            Committed::Stored => {
-                self.lease = lease;
-                self.is_lying_down = true;
-                self.list(false);
-            }
-            Committed::Overtaken(_) => self.is_superseded = true,
+        self.attempted = Some(lease.clone());
+        let outcome = self.poller.tracker.store.commit_lease(&lease).await?;
+        self.is_lying_down = outcome == Committed::Stored;
+        self.take_lease(lease, outcome);
+        if self.is_lying_down {
+            self.list(false);
         }
         Ok(())
     }
 
-    fn sleep(self, delay: Duration) -> Ending {
-        let failures = self.lanes.failures();
-        Ending::Sleep { lease: self.lease, delay, seen: self.begun_at, failures }
+    /// Takes what came of writing a lease. One that was written in vain, as far as was known,
+    /// may be what is there now.
+    fn take_lease(&mut self, lease: Lease, outcome: Committed<Lease>) {
+        let before = self.attempted.take();
+        match outcome {
+            Committed::Stored => self.lease = lease,
+            Committed::Overtaken(Some(current)) if before.as_ref() == Some(&current) => {
+                self.lease = current;
+            }
+            Committed::Overtaken(_) => self.is_superseded = true,
+        }
     }
+}
+
+/// Why nobody looks after the shard any more.
+enum Done {
+    Asleep(Duration),
+    Over,
+    Superseded,
 }
 
 enum Rest {
@@ -480,7 +552,7 @@ async fn look(
     id: JobId,
     lane: Option<usize>,
     job: Option<Box<Job>>,
-    is_down: bool,
+    asks: Asks,
     now: fn() -> DateTime<Utc>,
 ) -> Event {
     let outcome = async {
@@ -489,7 +561,7 @@ async fn look(
             None => poller.tracker.store.job(&id).await?,
         };
         match job.filter(|job| job.settled_at.is_none()) {
-            Some(job) => poller.visit(job, is_down, now).await,
+            Some(job) => poller.visit(job, asks, now).await,
             None => Ok(Looked { job: None, heard: Heard::Nothing }),
         }
     };

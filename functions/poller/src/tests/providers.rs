@@ -76,6 +76,20 @@ async fn a_provider_that_hangs_leaves_room_for_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_for_a_budget_is_not_forgotten_at_a_hand_over() {
+    let world = World::new().with_time_limit(Duration::from_secs(60));
+    let mut ids = Vec::new();
+    for _ in 0..400 {
+        ids.push(world.submit("shotstack", Tracking::PollOnly, 10_000.0).await);
+    }
+    world.run(300.0).await;
+    // At 3.75 questions a second it takes two minutes to ask about everybody, and some more
+    // for those who are asked about again meanwhile.
+    let forgotten = ids.iter().filter(|id| world.polled_at(id).is_empty()).count();
+    assert_eq!(forgotten, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_job_is_given_up_because_its_provider_is_down() {
     let world = World::new();
     // Zvid's deadline is half an hour.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use domain::job::{Job, State};
 use domain::polling::{Durations, Tracking};
 use shared::fake::clock::now;
+use tokio::time::timeout;
 
 use super::world::World;
 
@@ -119,6 +120,26 @@ async fn shards_are_looked_after_side_by_side() {
     for shard in 0..4 {
         assert!(world.epoch(shard).await > 0, "shard {shard} had a holder");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invocation_looks_after_one_shard() {
+    let world = World::with_shards(2);
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        ids.push(world.submit("zvid", Tracking::PollOnly, 10_000.0).await);
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Calls of both shards, in one event.
+    let event = world.next_batch().await;
+    drop(timeout(Duration::from_secs(1), world.invocation(event)).await);
+    let mut epochs = [world.epoch(0).await, world.epoch(1).await];
+    epochs.sort_unstable();
+    assert_eq!(epochs, [0, 1]);
+
+    // Somebody else has the other one.
+    world.run_unticked(10.0).await;
+    assert!(ids.iter().all(|id| !world.polled_at(id).is_empty()));
 }
 
 #[tokio::test(start_paused = true)]

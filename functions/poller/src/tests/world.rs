@@ -20,7 +20,7 @@ use http::{Request, Response};
 use serde_json::{Value, json};
 use shared::fake::FakeAws;
 use shared::fake::clock::{self, now};
-use shared::fake::fate::Calm;
+use shared::fake::fate::{Calm, Fate};
 use shared::fake::network::{Host, Network};
 use shared::queue::WakeUp;
 use tokio::sync::Notify;
@@ -116,6 +116,12 @@ impl World {
         }
     }
 
+    /// The same world, in which the poller's calls to AWS meet this fate.
+    pub(crate) fn fated(self, fate: Arc<dyn Fate>) -> Self {
+        let poller = Arc::new(poller(&self.aws.seen_by(fate), &self.network, self.shards));
+        Self { poller, ..self }
+    }
+
     pub(crate) fn with_time_limit(self, time_limit: Duration) -> Self {
         Self { time_limit, ..self }
     }
@@ -144,7 +150,7 @@ impl World {
             let law = self.poller.tracker.law(&job);
             let due = law.next_after(tracking, Duration::ZERO, job.id.spread());
             let call = WakeUp::NewJob { shard: job.shard, created_at: job.created_at };
-            self.poller.wakes.send(&call, due).await.unwrap();
+            self.aws.wakes().send(&call, due).await.unwrap();
         }
         job.id
     }
@@ -180,7 +186,7 @@ impl World {
         let Step::Changed(job) = job.apply(&accepted, 0, created_at) else { panic!("no news") };
         let ends_at = created_at + Duration::from_secs_f64(ends_s);
         self.providers.lock().unwrap().ends.insert(render, ends_at);
-        self.poller.tracker.store.insert_job(&job).await.unwrap();
+        self.aws.store().insert_job(&job).await.unwrap();
         self.jobs.borrow_mut().push((*job).clone());
         *job
     }

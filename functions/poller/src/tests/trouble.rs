@@ -1,0 +1,148 @@
+//! What goes wrong between the poller and AWS, and who goes on.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use domain::job::{Job, Observation, RenderResult, RenderStatus, Report, State, Step};
+use domain::polling::Tracking;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use serde_json::json;
+use shared::fake::clock::now;
+use shared::fake::fate::{Call, Fate, Fated, Happens};
+
+use tokio::time::Instant;
+
+use super::world::World;
+use crate::plan::Asks;
+
+/// The first `times` calls of one operation meet this.
+#[derive(Debug)]
+struct Then {
+    operation: &'static str,
+    happens: Happens,
+    left: AtomicUsize,
+}
+
+impl Then {
+    fn new(operation: &'static str, times: usize, happens: Happens) -> Arc<Self> {
+        Arc::new(Self { operation, happens, left: AtomicUsize::new(times) })
+    }
+}
+
+impl Fate for Then {
+    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+        let less = |left: usize| left.checked_sub(1);
+        let is_hit = call.what == self.operation
+            && self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok();
+        let happens = if is_hit { self.happens.clone() } else { Happens::Answered };
+        ready(happens.into()).boxed()
+    }
+}
+
+fn denied() -> Happens {
+    Happens::Refused(400, json!({"__type": "AccessDeniedException"}))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_cannot_be_read_stops_nobody_for_long() {
+    let world = World::new().fated(Then::new("Query", 1, denied()));
+    let id = world.submit("zvid", Tracking::PollOnly, 5.0).await;
+    world.run_unticked(60.0).await;
+    let found = world.settled_at(&id).await.expect("the lease is its holder's still");
+    assert!(found < 16.0, "found after {found} s");
+}
+
+/// From the first write on no answer arrives for so long, whatever was done.
+#[derive(Debug)]
+struct Unheard {
+    lasts: Duration,
+    since: OnceLock<Instant>,
+}
+
+impl Fate for Unheard {
+    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+        if call.what == "PutItem" {
+            self.since.get_or_init(Instant::now);
+        }
+        let is_unheard = self.since.get().is_some_and(|since| since.elapsed() < self.lasts);
+        let happens = if is_unheard { Happens::Unanswered } else { Happens::Answered };
+        ready(happens.into()).boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_written_without_an_answer_is_followed_up() {
+    let unheard = Unheard { lasts: Duration::from_secs(20), since: OnceLock::new() };
+    let world = World::new().fated(Arc::new(unheard));
+    let id = world.submit("zvid", Tracking::PollOnly, 5.0).await;
+    world.run_unticked(100.0).await;
+    let found = world.settled_at(&id).await.expect("the lease is its holder's still");
+    assert!(found < 60.0, "found after {found} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_up_call_that_is_not_sent_is_sent_a_little_later() {
+    let world = World::new().fated(Then::new("SendMessage", 1, denied()));
+    let id = world.submit("zvid", Tracking::PollOnly, 30.0).await;
+    world.run_unticked(60.0).await;
+    let found = world.settled_at(&id).await.expect("the chain goes on");
+    assert!(found < 50.0, "found after {found} s");
+}
+
+/// Each answer to one operation takes so long.
+#[derive(Debug)]
+struct Slow {
+    operation: &'static str,
+    takes: Duration,
+}
+
+impl Fate for Slow {
+    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+        let takes = if call.what == self.operation { self.takes } else { Duration::ZERO };
+        let then = async move { tokio::time::sleep(takes).await }.boxed();
+        ready(Fated { happens: Happens::Answered, then }).boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_for_long_keeps_the_lease() {
+    let world = World::new()
+        .fated(Arc::new(Slow { operation: "BatchGetItem", takes: Duration::from_millis(2_900) }));
+    // Five rounds of eight batches, three seconds each.
+    for _ in 0..3_300 {
+        world.leave("zvid", Tracking::WebhookFirst, 1e9, None, now()).await;
+    }
+    world.submit("zvid", Tracking::PollOnly, 1e9).await;
+    world.run_unticked(13.5).await;
+    assert!(world.polls().is_empty(), "it is not read yet");
+    let lease = world.poller.tracker.store.lease(0).await.unwrap().unwrap();
+    assert!(lease.is_awake(now()), "and the lease says that somebody is at it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_came_meanwhile_outlives_a_checkpoint() {
+    let world = World::new();
+    // Past its deadline, and with its age long doubled since it was last written.
+    let made_at = now() - Duration::from_secs(2 * 3_600);
+    let job = world.leave("zvid", Tracking::PollOnly, 1e9, None, made_at).await;
+    let goes_on = |job: &Job, status, word: &str, at| {
+        let (render_job_id, provider_status) = (None, word.to_owned());
+        let seen = Observation { render_job_id, status, provider_status, progress: None };
+        let Step::Changed(job) = job.apply(&Report::Observed(seen), 1, at) else { panic!() };
+        *job
+    };
+    let stale = goes_on(&job, RenderStatus::Processing, "active", made_at);
+    let done = RenderStatus::Completed(RenderResult::default());
+    let ended = goes_on(&stale, done, "completed", now());
+    for job in [&stale, &ended] {
+        world.poller.tracker.store.commit_job(job).await.unwrap();
+    }
+
+    let asks = Asks::Provider { is_down: false };
+    let looked = world.poller.visit(stale.clone(), asks, now).await.unwrap();
+
+    assert_eq!(world.job(&stale.id).await.state, State::Completed);
+    assert!(looked.job.is_none_or(|job| job.state == State::Completed));
+}
