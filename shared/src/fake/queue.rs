@@ -42,6 +42,8 @@ pub struct Queue {
 struct State {
     messages: VecDeque<Message>,
     dead: Vec<String>,
+    /// How many messages ever became dead letters.
+    deaths: usize,
     /// Bodies and delays of everything that was sent.
     sent: Vec<Sent>,
     ids: u64,
@@ -160,6 +162,12 @@ impl Queue {
     #[must_use]
     pub fn dead_letters(&self) -> Vec<String> {
         self.state().dead.clone()
+    }
+
+    /// How many messages were ever taken too often, those that were moved back included.
+    #[must_use]
+    pub fn deaths(&self) -> usize {
+        self.state().deaths
     }
 
     /// Moves the dead letters back, as an operator does when the cause is gone.
@@ -314,6 +322,7 @@ impl State {
             .map(|it| (it.id, it.body.clone()))
             .collect();
         self.messages.retain(|it| !dead.contains_key(&it.id));
+        self.deaths += dead.len();
         self.dead.extend(dead.into_values());
     }
 }
@@ -365,6 +374,7 @@ mod tests {
         assert_eq!(queue.dead_letters(), ["a"]);
         queue.redrive();
         assert_eq!(bodies(queue.take_in_order()), ["a"]);
+        assert_eq!((queue.dead_letters().len(), queue.deaths()), (0, 1));
     }
 
     #[tokio::test(start_paused = true)]

@@ -51,6 +51,9 @@ pub(crate) const PROVIDER_SECRET: &str = "a-secret-of-the-provider";
 /// AWS; endpoints are remembered for longer than this.
 const READ_LAG: Duration = Duration::from_millis(500);
 
+/// When every run begins.
+pub(crate) const BEGINNING: DateTime<Utc> = DateTime::from_timestamp(1_779_602_400, 0).unwrap();
+
 /// How often it is looked whether everything is quiet: out of step with the schedule, which
 /// calls a function once a minute.
 const LOOK: Duration = Duration::from_secs(7);
@@ -162,7 +165,7 @@ impl Bundle {
         random::seed(settings.seed);
         fastrand::seed(settings.seed);
         let mut chance = Random::new(settings.seed);
-        clock::set(DateTime::from_timestamp(1_779_602_400, 0).unwrap());
+        clock::set(BEGINNING);
         let webhook_secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
         let hashes = hex::encode(Sha256::digest(API_KEY));
         let aws =

@@ -18,6 +18,7 @@ use std::thread;
 
 use crate::bundle::{Bundle, Settings};
 use crate::invocation::{Fault, Made, Planned};
+use crate::lateness::{self, Taken};
 use crate::stories::{STORIES, Story};
 
 /// Something that goes wrong in a story.
@@ -30,6 +31,8 @@ struct Mishap {
     at: String,
     /// The calls of the invocation up to there.
     before: Vec<Made>,
+    /// When webhooks are taken when nothing goes wrong.
+    on_time: Arc<Taken>,
 }
 
 /// Runs a story, with what goes wrong in it.
@@ -41,6 +44,7 @@ fn run(story: &Story, fault: Option<(usize, Planned)>, twice: bool) -> Arc<Bundl
 /// Everything that can go wrong in a story, once each.
 fn mishaps(story: &'static Story, faults: &[Fault]) -> (usize, Vec<Mishap>) {
     let bundle = run(story, None, false);
+    let on_time = Arc::new(Taken::of(&bundle));
     let mut points = 0;
     let mut mishaps = Vec::new();
     let mut idle = BTreeSet::new();
@@ -62,6 +66,7 @@ fn mishaps(story: &'static Story, faults: &[Fault]) -> (usize, Vec<Mishap>) {
                     planned: Planned { call: number, fault },
                     at: format!("{:?} {} {}", invocation.function, invocation.number, call.label),
                     before: calls.iter().take(number + 1).cloned().collect(),
+                    on_time: Arc::clone(&on_time),
                 });
             }
         }
@@ -90,6 +95,8 @@ fn outcome(mishap: &Mishap) -> Option<String> {
     if !calls.is_some_and(|calls| calls.starts_with(&mishap.before)) {
         violations.push("the run was another one before anything went wrong".into());
     }
+    violations.extend(Taken::of(&bundle).later_than(&mishap.on_time));
+    violations.extend(lateness::deaths(&bundle));
     if violations.is_empty() {
         return None;
     }
@@ -140,6 +147,8 @@ fn every_story_ends_well_when_nothing_goes_wrong() {
         let bundle = run(story, None, false);
         let log = bundle.watch.log().text();
         assert_eq!(bundle.watch.violations(), [""; 0], "{}\n{log}", story.name);
+        assert_eq!(lateness::deaths(&bundle), None, "{}", story.name);
+        assert_eq!(Taken::of(&bundle).too_late(story.name), None, "{}", story.name);
     }
 }
 

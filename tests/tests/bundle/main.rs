@@ -23,6 +23,8 @@ mod invocation;
 #[cfg(test)]
 mod lambda;
 #[cfg(test)]
+mod lateness;
+#[cfg(test)]
 mod random;
 #[cfg(test)]
 mod receivers;
