@@ -15,8 +15,6 @@ use domain::endpoint::Limits;
 use domain::event::EventName;
 use domain::retry::DeliverySchedule;
 use domain::signature::{SignatureType, WebhookSecret};
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
@@ -33,6 +31,7 @@ use tracing::warn;
 
 use crate::backend::Placed;
 use crate::functions::{Event, Function, Instance, PROVIDERS, Parameters, catalogue};
+use crate::hosts;
 use crate::invocation::{Ended, Invocation, Planned, Process};
 use crate::lambda::Source;
 use crate::random::Random;
@@ -173,12 +172,13 @@ impl Bundle {
         aws.table().lag_reads(READ_LAG);
         aws.table().split_batches();
         let watch = Watch::new(&aws);
-        for secret in [API_KEY, PROVIDER_SECRET, simulator::API_KEY, &webhook_secret] {
+        for secret in [API_KEY, PROVIDER_SECRET, &webhook_secret] {
             watch.keep_secret(secret);
         }
         for provider in PROVIDERS {
-            let name = provider.name();
-            aws.set_parameter(&format!("providers/{name}/api-key"), simulator::API_KEY);
+            let (name, key) = (provider.name(), hosts::key_of(provider));
+            aws.set_parameter(&format!("providers/{name}/api-key"), &key);
+            watch.keep_secret(&key);
         }
         for signing in ["viralsync", "renderio"] {
             aws.set_parameter(&format!("providers/{signing}/webhook-secrets"), PROVIDER_SECRET);
@@ -211,11 +211,7 @@ impl Bundle {
                 random,
             }
         });
-        for provider in PROVIDERS {
-            let me = Arc::downgrade(&bundle);
-            let host = format!("{}.test", provider.name());
-            bundle.network.add(&host, Arc::new(move |request| simulate(me.clone(), request)));
-        }
+        bundle.open_providers();
         for signing in ["viralsync", "renderio"] {
             let secret = serde_json::json!({"secret": PROVIDER_SECRET});
             bundle.control(Method::PUT, &format!("/secrets/{signing}"), &secret).await;
@@ -256,7 +252,8 @@ impl Bundle {
         self.control(Method::PUT, &path, &webhook).await;
     }
 
-    async fn ask_simulator(&self, request: Request<Bytes>) -> Response<Bytes> {
+    /// Asks the simulator, as a provider or as what controls it.
+    pub(crate) async fn ask_simulator(&self, request: Request<Bytes>) -> Response<Bytes> {
         let answer = self.simulator.lock().unwrap().call(request.map(Full::new));
         let Ok(answer) = answer.await;
         let (head, body) = answer.into_parts();
@@ -467,23 +464,6 @@ impl Bundle {
             quiet = if self.is_quiet() { quiet + LOOK } else { Duration::ZERO };
         }
     }
-}
-
-/// A provider's host.
-fn simulate(bundle: Weak<Bundle>, request: Request<Bytes>) -> BoxFuture<'static, Response<Bytes>> {
-    async move {
-        match bundle.upgrade() {
-            Some(bundle) => {
-                if request.method() == Method::POST && !request.uri().path().ends_with("/cancel") {
-                    let body = String::from_utf8_lossy(request.body()).into_owned();
-                    bundle.submitted.lock().unwrap().push(body);
-                }
-                bundle.ask_simulator(request).await
-            }
-            None => Response::default(),
-        }
-    }
-    .boxed()
 }
 
 /// What the simulator has around it: this bundle.

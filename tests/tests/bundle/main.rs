@@ -19,6 +19,8 @@ mod front;
 #[cfg(test)]
 mod functions;
 #[cfg(test)]
+mod hosts;
+#[cfg(test)]
 mod invocation;
 #[cfg(test)]
 mod lambda;
@@ -30,6 +32,8 @@ mod random;
 mod receivers;
 #[cfg(test)]
 mod schedule;
+#[cfg(test)]
+mod secrets;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

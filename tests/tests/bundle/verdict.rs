@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use domain::credential::CallbackSecret;
 use domain::delivery::DeliveryState;
 use domain::failure::FailureCode;
-use domain::id::{EventId, JobId, ProviderName};
+use domain::id::{EventId, JobId};
 use domain::job::{Job, State};
 use http::Method;
 use serde_json::Value;
@@ -59,8 +58,7 @@ impl Bundle {
         if lanes.iter().any(|lane| !lane.dead_letters().is_empty()) {
             self.watch.violation("invariant 2: a ticket is among the dead letters");
         }
-        self.keep_tokens_secret();
-        self.watch.read_logs();
+        self.judge_secrets();
     }
 
     /// What became of one order.
@@ -185,18 +183,6 @@ impl Bundle {
         let jobs = items.iter().filter(|item| item["sk"]["S"] == "job");
         let ids = jobs.filter_map(|item| item["pk"]["S"].as_str()?.strip_prefix("job#"));
         ids.map(|id| JobId::parse(id).unwrap()).collect()
-    }
-
-    fn keep_tokens_secret(&self) {
-        let Some(secret) = self.aws.parameter("callback-secret") else { return };
-        self.watch.keep_secret(&secret);
-        let secret = CallbackSecret::parse(&secret).unwrap();
-        for placed in self.placed.lock().unwrap().iter() {
-            if let Ok(job) = &placed.job {
-                let provider = ProviderName::parse(placed.order.provider.name()).unwrap();
-                self.watch.keep_secret(&secret.token(&provider, job));
-            }
-        }
     }
 
     /// Every render at every provider.

@@ -1,0 +1,86 @@
+//! The providers' hosts: the simulator, behind a door that knows who has which key.
+
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use tests::Provider;
+
+use crate::bundle::Bundle;
+use crate::functions::PROVIDERS;
+
+/// The key of our account with a provider.
+pub(crate) fn key_of(provider: Provider) -> String {
+    format!("the-key-of-our-account-with-{}", provider.name())
+}
+
+impl Bundle {
+    /// Puts the providers on the network.
+    pub(crate) fn open_providers(self: &Arc<Self>) {
+        for provider in PROVIDERS {
+            let me = Arc::downgrade(self);
+            let host = format!("{}.test", provider.name());
+            let answer = move |request| answer(me.clone(), provider, request);
+            self.network.add(&host, Arc::new(answer));
+        }
+    }
+
+    /// Lets a request in that has the provider's own key and no other secret of anybody, with
+    /// the key that the simulator knows.
+    fn admit(&self, provider: Provider, mut request: Request<Bytes>) -> Request<Bytes> {
+        let (name, key) = (provider.name(), key_of(provider));
+        if !exchange(request.headers_mut(), &key, simulator::API_KEY) {
+            self.watch.violation(format!("invariant 5: {name} is asked without its key"));
+        }
+        let body = String::from_utf8_lossy(request.body()).into_owned();
+        let text = format!("{} {:?} {body}", request.uri(), request.headers());
+        // Its own key is exchanged by now.
+        self.watch.seen(&text, &format!("a request to {name}"));
+        let of_callbacks = self.aws.parameter("callback-secret");
+        if of_callbacks.is_some_and(|secret| text.contains(&secret)) {
+            self.watch.violation(format!("invariant 5: {name} gets the secret of callbacks"));
+        }
+        request
+    }
+}
+
+/// Replaces one key by another in the header that holds it; whether there is one.
+fn exchange(headers: &mut HeaderMap, key: &str, by: &str) -> bool {
+    let exchanged = |value: &HeaderValue| {
+        let text = value.to_str().ok()?;
+        let scheme = text.strip_suffix(key)?;
+        HeaderValue::from_str(&format!("{scheme}{by}")).ok()
+    };
+    let mut has_any = false;
+    for value in headers.values_mut() {
+        if let Some(new) = exchanged(value) {
+            *value = new;
+            has_any = true;
+        }
+    }
+    has_any
+}
+
+/// A provider's host.
+fn answer(
+    bundle: Weak<Bundle>,
+    provider: Provider,
+    request: Request<Bytes>,
+) -> BoxFuture<'static, Response<Bytes>> {
+    async move {
+        match bundle.upgrade() {
+            Some(bundle) => {
+                if request.method() == Method::POST && !request.uri().path().ends_with("/cancel") {
+                    let body = String::from_utf8_lossy(request.body()).into_owned();
+                    bundle.submitted.lock().unwrap().push(body);
+                }
+                let request = bundle.admit(provider, request);
+                bundle.ask_simulator(request).await
+            }
+            None => Response::default(),
+        }
+    }
+    .boxed()
+}
