@@ -293,7 +293,8 @@ impl Bundle {
             self.warm.lock().unwrap().entry(function).or_default().push((process, instance));
             answer
         };
-        let work = tokio::time::timeout(function.time_limit(), Caught(Box::pin(work)));
+        let work = invocation.at_its_pace(Caught(Box::pin(work)));
+        let work = tokio::time::timeout(function.time_limit(), work);
         tokio::select! {
             biased;
             () = invocation.death() => Ended::Died,

@@ -1,6 +1,8 @@
 //! One invocation of a function: the calls it makes, and what befalls it on the way.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -10,11 +12,15 @@ use serde_json::{Value, json};
 use shared::fake::bus::not_taken;
 use shared::fake::fate::{Call, Fate, Fated, Happens};
 use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep};
 
 use crate::bundle::Bundle;
 use crate::functions::{Answer, Function};
 use crate::watch::Watch;
 use crate::weather::Weather;
+
+/// How long a process stands still: not so long that it must be thought dead.
+const STALL: Duration = Duration::from_secs(20);
 
 /// What befalls an invocation at one of its calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +41,15 @@ pub(crate) enum Fault {
     OvertakenBefore,
     /// A second copy runs to its end when the call was made, before its answer is seen.
     OvertakenAfter,
+    /// It stands still for a while before the call is made, and everybody else goes on.
+    StallsBefore,
+    /// It stands still for a while when the call was made, before it hears of it.
+    StallsAfter,
 }
 
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::DiesBefore,
         Self::DiesAfter,
         Self::Lost,
@@ -48,6 +58,8 @@ impl Fault {
         Self::Twice,
         Self::OvertakenBefore,
         Self::OvertakenAfter,
+        Self::StallsBefore,
+        Self::StallsAfter,
     ];
 
     /// Whether it can happen to a call: only AWS says that it is busy, and nobody repeats a
@@ -62,7 +74,9 @@ impl Fault {
             | Self::DiesAfter
             | Self::Lost
             | Self::OvertakenBefore
-            | Self::OvertakenAfter => true,
+            | Self::OvertakenAfter
+            | Self::StallsBefore
+            | Self::StallsAfter => true,
         }
     }
 }
@@ -122,6 +136,8 @@ pub(crate) struct Invocation {
     /// Whether a copy is to run, and whether it has.
     pub(crate) reached: Notify,
     pub(crate) released: Notify,
+    /// Until when it stands still.
+    stalled: Mutex<Option<Instant>>,
 }
 
 impl Invocation {
@@ -144,6 +160,7 @@ impl Invocation {
             died: Notify::new(),
             reached: Notify::new(),
             released: Notify::new(),
+            stalled: Mutex::default(),
         }
     }
 
@@ -182,6 +199,19 @@ impl Invocation {
     async fn overtaken(&self) {
         self.reached.notify_one();
         self.released.notified().await;
+    }
+
+    /// Stands still for a while. It is the process that does: none of its clocks runs out
+    /// before it goes on.
+    async fn stall(&self) {
+        let until = Instant::now() + STALL;
+        *self.stalled.lock().unwrap() = Some(until);
+        tokio::time::sleep_until(until).await;
+    }
+
+    /// What the invocation does, with the times at which it stands still.
+    pub(crate) fn at_its_pace<F: Future>(self: &Arc<Self>, work: F) -> AtItsPace<F> {
+        AtItsPace { invocation: Arc::clone(self), work: Box::pin(work), pause: None }
     }
 
     async fn of(self: Arc<Self>, call: &Call<'_>) -> Fated {
@@ -255,6 +285,43 @@ impl Invocation {
                 let me = Arc::clone(&self);
                 let then = async move { me.overtaken().await }.boxed();
                 Fated { happens: Happens::Answered, then }
+            }
+            Fault::StallsBefore => {
+                self.stall().await;
+                Happens::Answered.into()
+            }
+            Fault::StallsAfter => {
+                let me = Arc::clone(&self);
+                let then = async move { me.stall().await }.boxed();
+                Fated { happens: Happens::Answered, then }
+            }
+        }
+    }
+}
+
+/// The work of an invocation, which is not at it while it stands still.
+pub(crate) struct AtItsPace<F> {
+    invocation: Arc<Invocation>,
+    work: Pin<Box<F>>,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl<F: Future> Future for AtItsPace<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            let polled = self.work.as_mut().poll(cx);
+            let stalled = self.invocation.stalled.lock().unwrap().take();
+            match (polled, stalled) {
+                (Poll::Pending, Some(until)) => {
+                    self.pause = Some(Box::pin(tokio::time::sleep_until(until)));
+                }
+                (polled, _) => return polled,
             }
         }
     }

@@ -36,7 +36,8 @@ fn due(story: &str) -> Duration {
         "unclear_and_asked_about_by_our_id" => 30 + 6,
         // The same, and then its callback is waited for in vain.
         "unclear_and_found_in_the_list" => 240,
-        "unclear_and_called_back" => 25 + 1,
+        "called_back_before_the_answer" => 1 + 1,
+        "unclear_and_called_back" => 25 + 8 + 1,
         "called_back_as_a_hint"
         | "called_back_signed"
         | "called_back_by_the_account"

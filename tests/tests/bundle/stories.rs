@@ -36,6 +36,7 @@ stories![
     called_back_as_a_hint,
     called_back_signed,
     called_back_by_the_account,
+    called_back_before_the_answer,
     told_of_at_every_step,
     refused_by_the_provider,
     unclear_and_asked_about_by_our_id,
@@ -82,6 +83,24 @@ async fn called_back_by_the_account(bundle: Arc<Bundle>) {
     let url = format!("{PUBLIC_URL}/v1/webhooks/{}", provider.name());
     bundle.register(provider, mark, &url).await;
     let knobs = json!({"durationMs": 20_000, "statusCode": 503, "callbackRetryMs": 10_000});
+    bundle.scenario(provider, mark, &knobs).await;
+    bundle.place(&Order::new(provider, mark).with("providerWebhook", json!(false))).await;
+}
+
+/// The provider answers the submit when its account's webhook was answered, and no other
+/// question: what the callback says meets what the submit learns, and nothing else tells it. A
+/// callback is waited for as long as the gateway does, and not made again once it is taken.
+async fn called_back_before_the_answer(bundle: Arc<Bundle>) {
+    let (provider, mark) = (Provider::RenderIo, "hasty");
+    let url = format!("{PUBLIC_URL}/v1/webhooks/{}", provider.name());
+    bundle.register(provider, mark, &url).await;
+    let knobs = json!({
+        "durationMs": 1000,
+        "submitAnswer": "afterCallback",
+        "statusCode": 503,
+        "callbackRetryMs": 10_000,
+        "callbackAnswerWithinMs": 30_000,
+    });
     bundle.scenario(provider, mark, &knobs).await;
     bundle.place(&Order::new(provider, mark).with("providerWebhook", json!(false))).await;
 }
