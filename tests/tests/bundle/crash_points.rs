@@ -207,6 +207,18 @@ fn every_story_ends_well_whatever_goes_wrong_wherever() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
+/// Nothing but the bus fails, and only while one function calls it.
+#[test]
+fn a_webhook_that_its_receiver_refuses_is_told_of_though_the_bus_is_busy() {
+    let story = STORIES.iter().find(|story| story.name == "disabled").unwrap();
+    let (_, mut mishaps) = mishaps(story, &[Fault::Busy]);
+    mishaps.retain(|mishap| mishap.at.contains("PutEvents"));
+    assert!(mishaps.iter().any(|it| it.at.contains("webhook.delivery.exhausted")));
+    let failed = on_all_processors(&mishaps, outcome);
+    let failed: Vec<String> = failed.into_iter().flatten().collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
 /// The story in which most comes at once; `CRASH_FAULTS=Stalls` tries all.
 #[test]
 fn what_meets_in_the_middle_of_a_call_is_not_lost() {

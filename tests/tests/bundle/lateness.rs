@@ -50,7 +50,7 @@ fn due(story: &str) -> Duration {
         "recovered" => 3 + (5 + 60 + 1200) * 11 / 10 + 100,
         "cancelled" => 5 + 1,
         // Nobody ever takes them.
-        "exhausted" | "gone" => 0,
+        "exhausted" | "gone" | "disabled" => 0,
         other => panic!("say when the webhooks of {other} are due"),
     })
 }

@@ -45,6 +45,7 @@ stories![
     delivered_at_the_second_attempt,
     exhausted,
     gone,
+    disabled,
     redelivered,
     recovered,
     cancelled,
@@ -153,6 +154,19 @@ async fn exhausted(bundle: Arc<Bundle>) {
 async fn gone(bundle: Arc<Bundle>) {
     bundle.receivers.treat("gone", [Manner::status(410)]);
     bundle.place(&Order::new(Provider::ViralSync, "gone")).await;
+}
+
+/// Two webhooks for one receiver, which asks for a pause at the first. The second is held
+/// meanwhile, until the first is told that the receiver is gone.
+async fn disabled(bundle: Arc<Bundle>) {
+    let paused = Manner { retry_after: Some("20"), ..Manner::status(429) };
+    bundle.receivers.treat("closed", [paused]);
+    bundle.receivers.refuse("closed", 410);
+    for (mark, duration) in [("first", 2000), ("second", 8000)] {
+        bundle.scenario(Provider::ViralSync, mark, &json!({"durationMs": duration})).await;
+        let closed = json!(receivers::url("closed"));
+        bundle.place(&Order::new(Provider::ViralSync, mark).with("callbackUrl", closed)).await;
+    }
 }
 
 async fn redelivered(bundle: Arc<Bundle>) {

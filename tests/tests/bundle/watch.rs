@@ -1,7 +1,7 @@
 //! What may not happen at any moment, seen from outside: by what is written into the table,
 //! put on the bus, answered, posted and logged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -18,6 +18,8 @@ pub(crate) struct Watch {
     secrets: Mutex<Vec<String>>,
     /// By event id: the first body that was seen on the bus.
     told: Mutex<BTreeMap<String, String>>,
+    /// The keys of every delivery that was given up.
+    given_up: Mutex<BTreeSet<[String; 2]>>,
     /// By host: how many connections there were.
     dials: Mutex<BTreeMap<String, usize>>,
     log: Log,
@@ -84,6 +86,10 @@ impl Watch {
     fn written(&self, before: Option<&Value>, after: Option<&Value>) {
         let Some(after) = after else { return };
         self.seen(&after.to_string(), "the table");
+        if text(after, "sk").starts_with("delivery#") && text(after, "state") == "given_up" {
+            let keys = ["pk", "sk"].map(|key| text(after, key).to_owned());
+            self.given_up.lock().unwrap().insert(keys);
+        }
         let Some(before) = before.filter(|_| text(after, "sk") == "job") else { return };
         let (was, is) = (text(before, "state"), text(after, "state"));
         let unsure = before.pointer("/failure/M/code/S").and_then(Value::as_str);
@@ -139,14 +145,11 @@ impl Watch {
         entered.any(|state| state == word("status")) && has_result
     }
 
-    /// Whether the table has the delivery as given up; it may have been sent again since.
+    /// Whether the table has had the delivery as given up; it may have been sent again since.
     fn knows_given_up(&self, event: &Value) -> bool {
         let word = |name: &str| event[name].as_str().unwrap_or_default();
-        let pk = format!("job#{}", word("jobId"));
-        let delivery = self.item(&pk, &format!("delivery#{}", word("deliveryEventId")));
-        delivery.is_some_and(|delivery| {
-            ["given_up", "exhausted", "pending", "delivered"].contains(&text(&delivery, "state"))
-        })
+        let sk = format!("delivery#{}", word("deliveryEventId"));
+        self.given_up.lock().unwrap().contains(&[format!("job#{}", word("jobId")), sk])
     }
 
     /// Whether the table has the endpoint as disabled.
