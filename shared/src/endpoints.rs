@@ -67,14 +67,19 @@ impl Endpoints {
         Self { store, remembered: Mutex::default() }
     }
 
-    /// What is known of the endpoint at `url`, as of a moment ago.
+    /// What is known of the endpoint at `url`.
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub async fn known(&self, url: &str, now: DateTime<Utc>) -> Result<Endpoint, StoreError> {
+    pub async fn known(
+        &self,
+        url: &str,
+        as_of: AsOf,
+        now: DateTime<Utc>,
+    ) -> Result<Endpoint, StoreError> {
         let entry = self.entry(url);
         let mut turn = entry.lock().await;
-        self.current(url, AsOf::Recently, &mut turn, now).await
+        self.current(url, as_of, &mut turn, now).await
     }
 
     /// Asks the endpoint at `url` whether an attempt that is due may be made.

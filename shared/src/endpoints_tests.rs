@@ -69,7 +69,7 @@ async fn what_one_process_learns_the_others_know_a_second_later() {
     }
     sleep(Duration::from_secs(2)).await;
     // The other reads what it remembers just before.
-    other.known(URL, now()).await.unwrap();
+    other.known(URL, AsOf::Recently, now()).await.unwrap();
     attempt(&one, 500).await;
     let held = one.arrive(URL, &arrival(0), now()).await.unwrap();
     assert!(matches!(held, Passage::Hold { by: Hold::Failing, .. }), "{held:?}");
@@ -89,7 +89,7 @@ async fn of_a_crowd_of_failures_four_are_written_and_the_one_that_opens() {
     for (process, pass) in &crowd {
         process.learn(URL, pass, &lesson(503), now()).await.unwrap();
     }
-    let endpoint = process(&aws).known(URL, now()).await.unwrap();
+    let endpoint = process(&aws).known(URL, AsOf::Recently, now()).await.unwrap();
     assert_eq!(endpoint.failing.map(|failing| failing.failures), Some(4));
     assert_eq!(endpoint.health(now()), Health::Failing);
     // Each of the others was refused once, and then had nothing more to say.
@@ -99,7 +99,7 @@ async fn of_a_crowd_of_failures_four_are_written_and_the_one_that_opens() {
     for (process, pass) in &crowd {
         process.learn(URL, pass, &lesson(503), now()).await.unwrap();
     }
-    let endpoint = process(&aws).known(URL, now()).await.unwrap();
+    let endpoint = process(&aws).known(URL, AsOf::Recently, now()).await.unwrap();
     assert_eq!(endpoint.failing.map(|failing| failing.failures), Some(5));
     assert_eq!(endpoint.health(now()), Health::Held);
     assert_eq!(puts(&aws), 4 + 3 + 36 + 1, "all had read it anew");
@@ -160,7 +160,7 @@ async fn a_busy_endpoint_that_only_fails_is_held_by_all_within_seconds() {
         let made = busy(&aws, traffic, 20, |_| 503).await;
         // Two seconds until it opens, and one until everybody knows.
         assert!((200..=400).contains(&made), "{made}");
-        let endpoint = process(&aws).known(URL, now()).await.unwrap();
+        let endpoint = process(&aws).known(URL, AsOf::Recently, now()).await.unwrap();
         assert_eq!(endpoint.health(now()), Health::Held);
         // Whoever does not know yet is refused: of the trouble, and of what came of it.
         let most = 5 + 2 * PROCESSES;
@@ -185,7 +185,7 @@ async fn limits_hold_across_processes_whose_memory_is_old() {
     with_limits(&aws, Limits::new(Some(2), None).unwrap()).await;
     let processes = [process(&aws), process(&aws), process(&aws)];
     for process in &processes {
-        process.known(URL, now()).await.unwrap();
+        process.known(URL, AsOf::Recently, now()).await.unwrap();
     }
     let first = pass(&processes[0], 1).await;
     pass(&processes[1], 2).await;

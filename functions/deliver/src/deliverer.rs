@@ -355,7 +355,8 @@ impl Deliverer {
         delivery: &Delivery,
         now: DateTime<Utc>,
     ) -> Result<(), DeliverError> {
-        let endpoint = self.endpoints.known(&delivery.url, now).await?;
+        // As of now: what this attempt has just taught is not to be missed by a late read.
+        let endpoint = self.endpoints.known(&delivery.url, AsOf::Now, now).await?;
         if let Some(disabled) = endpoint.disabled.filter(|disabled| !disabled.announced) {
             let event = EndpointDisabled::of(&endpoint, disabled).to_body()?;
             self.bus.publish(EndpointDisabled::NAME, &event).await?;

@@ -61,6 +61,8 @@ async fn attempt(
 }
 
 #[cfg(test)]
+mod gone_tests;
+#[cfg(test)]
 mod signing_tests;
 #[cfg(test)]
 mod tests;
