@@ -86,9 +86,10 @@ impl Receivers {
         receivers
     }
 
-    /// Says how a receiver treats its next webhooks; afterwards it answers 200.
+    /// Says how a receiver treats its next webhooks, after those of which it was said before;
+    /// afterwards it answers 200.
     pub(crate) fn treat(&self, receiver: &str, manners: impl IntoIterator<Item = Manner>) {
-        self.manners.lock().unwrap().insert(receiver.to_owned(), manners.into_iter().collect());
+        self.manners.lock().unwrap().entry(receiver.to_owned()).or_default().extend(manners);
     }
 
     /// Has a receiver answer with this status until it is told otherwise.

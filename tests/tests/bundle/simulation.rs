@@ -17,7 +17,7 @@ use crate::backend::Order;
 use crate::bundle::{Bundle, Settings};
 use crate::crash_points::on_all_processors;
 use crate::functions::PROVIDERS;
-use crate::receivers::Manner;
+use crate::receivers::{self, Manner};
 
 /// Seeds and jobs of each when nothing else is said.
 const SEEDS: u64 = 4;
@@ -25,6 +25,9 @@ const JOBS: u64 = 25;
 
 /// Over how long the jobs are spread.
 const SPREAD: Duration = Duration::from_secs(30 * 60);
+
+/// How many receivers there are that several orders share.
+const SHARED: usize = 4;
 
 /// How far the indexes are behind their table at most, and how long it stays so.
 const LAG: Duration = Duration::from_secs(8);
@@ -143,8 +146,18 @@ async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
         3 => vec![Manner { retry_after: Some("90"), ..Manner::status(429) }],
         _ => Vec::new(),
     };
-    bundle.receivers.treat(&mark, manners);
-    Order::new(provider, &mark)
+    let order = Order::new(provider, &mark);
+    match one_in(2) {
+        true => {
+            let shared = format!("shared-{}", weather.pick(SHARED));
+            bundle.receivers.treat(&shared, manners);
+            order.with("callbackUrl", json!(receivers::url(&shared)))
+        }
+        false => {
+            bundle.receivers.treat(&mark, manners);
+            order
+        }
+    }
 }
 
 impl Bundle {
