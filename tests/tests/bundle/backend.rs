@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::id::JobId;
+use domain::id::{IdempotencyKey, JobId};
 use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::{Method, Request};
 use serde_json::{Value, json};
@@ -28,6 +28,17 @@ pub(crate) struct Order {
     pub(crate) body: Value,
     /// None when every try is a request of its own.
     pub(crate) key: Option<String>,
+    /// What its provider says to it.
+    pub(crate) fate: Fate,
+}
+
+/// What a provider says to an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It takes it, or does not say.
+    Taken,
+    /// It refuses, which the caller is told with this code.
+    Refused(&'static str),
 }
 
 impl Order {
@@ -40,7 +51,14 @@ impl Order {
             "metadata": {"shop": "berlin"},
             "callbackUrl": receivers::url(mark),
         });
-        Self { mark: mark.to_owned(), provider, body, key: Some(mark.to_owned()) }
+        let (mark, key) = (mark.to_owned(), Some(mark.to_owned()));
+        Self { mark, provider, body, key, fate: Fate::Taken }
+    }
+
+    /// The same order, which its provider refuses with this code of ours.
+    pub(crate) fn refused(mut self, code: &'static str) -> Self {
+        self.fate = Fate::Refused(code);
+        self
     }
 
     /// The same order with one member more, or another value for it.
@@ -54,23 +72,60 @@ impl Order {
         self.body.as_object_mut().unwrap().remove(member);
         self
     }
+
+    /// The job that belongs to its key.
+    pub(crate) fn job(&self) -> Option<JobId> {
+        let key = IdempotencyKey::parse(self.key.as_ref()?).unwrap();
+        Some(JobId::from_key(&key))
+    }
 }
 
 /// An order, and what came of placing it.
 #[derive(Clone, Debug)]
 pub(crate) struct Placed {
     pub(crate) order: Order,
-    pub(crate) job: Result<JobId, u16>,
+    pub(crate) job: Result<JobId, Refusal>,
+}
+
+/// An answer for good that is not 202.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    /// The problem's code; empty when it has none.
+    pub(crate) code: String,
+    /// The job that was made all the same, and failed.
+    pub(crate) job: Option<JobId>,
+}
+
+impl Refusal {
+    fn of(seen: &Seen) -> Self {
+        let text = |at: &str| seen.body.pointer(at).and_then(Value::as_str);
+        Self {
+            status: seen.status,
+            code: text("/code").unwrap_or_default().to_owned(),
+            job: text("/job/jobId").map(|id| JobId::parse(id).expect("a refusal names its job")),
+        }
+    }
+}
+
+impl Placed {
+    /// The job that was made of it, as far as anybody can say.
+    pub(crate) fn job(&self) -> Option<JobId> {
+        match &self.job {
+            Ok(job) => Some(job.clone()),
+            Err(refusal) => refusal.job.clone().or_else(|| self.order.job()),
+        }
+    }
 }
 
 impl Bundle {
     /// Places an order, again and again until it is taken or refused.
     pub(crate) async fn place(self: &Arc<Self>, order: &Order) -> Option<JobId> {
-        let mut last = 0;
+        let mut last = None;
         for _ in 0..MOST_TRIES {
             let key = order.key.as_deref();
             let seen = self.ask(Method::POST, "/v1/jobs", key, &order.body).await;
-            last = seen.status;
+            last = Some(Refusal::of(&seen));
             if seen.status == 202 {
                 let id = seen.body.get("jobId").and_then(Value::as_str).unwrap_or_default();
                 let id = JobId::parse(id).expect("202 names the job");
@@ -89,7 +144,8 @@ impl Bundle {
             }
             tokio::time::sleep(self.wait(&seen)).await;
         }
-        self.placed.lock().unwrap().push(Placed { order: order.clone(), job: Err(last) });
+        let refusal = last.expect("it was tried");
+        self.placed.lock().unwrap().push(Placed { order: order.clone(), job: Err(refusal) });
         None
     }
 
@@ -138,7 +194,13 @@ impl Bundle {
                 let (first, second) = tokio::join!(self.call(request.clone()), self.call(request));
                 self.learn_secret(&first);
                 self.learn_secret(&second);
-                if first.status < 300 { first } else { second }
+                // What the provider refused is the last word, whoever hears it.
+                let is_refused = first.body.get("job").is_some();
+                if is_refused || first.status < 300 && second.body.get("job").is_none() {
+                    first
+                } else {
+                    second
+                }
             }
             false => self.call(request).await,
         };

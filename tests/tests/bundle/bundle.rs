@@ -32,7 +32,7 @@ use tracing::warn;
 use crate::backend::Placed;
 use crate::functions::{Event, Function, Instance, PROVIDERS, Parameters, catalogue};
 use crate::hosts;
-use crate::invocation::{Ended, Invocation, Planned, Process};
+use crate::invocation::{Ended, Harm, Invocation, Planned, Process};
 use crate::lambda::Source;
 use crate::random::Random;
 use crate::receivers::Receivers;
@@ -270,6 +270,9 @@ impl Bundle {
         let me = Arc::clone(self);
         tokio::task::spawn_local(async move {
             let ended = me.run_to_its_end(&invocation, event).await;
+            if let Ended::Died = ended {
+                invocation.suffers("", Harm::Died);
+            }
             *me.running.lock().unwrap() -= 1;
             if let Some(copy) = copy {
                 copy.abort();
@@ -331,15 +334,9 @@ impl Bundle {
         let mut invocations = self.invocations.lock().unwrap();
         let number = invocations.len();
         let planned = self.settings.fault.filter(|(befallen, _)| *befallen == number);
-        let is_tick = matches!(event, Event::Tick(_));
         let planned = planned.map(|(_, planned)| planned).or_else(|| self.storm.befalls(function));
-        let invocation = Arc::new(Invocation::new(
-            number,
-            function,
-            is_tick,
-            planned,
-            Arc::clone(&self.weather),
-        ));
+        let invocation =
+            Arc::new(Invocation::new(number, function, event, planned, Arc::clone(&self.weather)));
         invocations.push(Arc::clone(&invocation));
         invocation
     }

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use crate::bundle::Bundle;
-use crate::functions::{Answer, Function};
+use crate::functions::{Answer, Event, Function};
 use crate::watch::Watch;
 use crate::weather::Weather;
 
@@ -117,6 +117,17 @@ impl Made {
     }
 }
 
+/// What went wrong in an invocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Harm {
+    /// It ended before it had answered.
+    Died,
+    /// Nobody could connect to a host.
+    Unreachable,
+    /// Something befell a call.
+    Befallen(Fault),
+}
+
 /// One invocation.
 #[derive(Debug)]
 pub(crate) struct Invocation {
@@ -125,9 +136,13 @@ pub(crate) struct Invocation {
     pub(crate) function: Function,
     /// Whether the schedule called.
     pub(crate) is_tick: bool,
+    /// The body of the request that it answers; empty when nobody calls over HTTP.
+    pub(crate) request: String,
     planned: Option<Planned>,
     weather: Arc<Weather>,
     calls: Mutex<Vec<Made>>,
+    /// What went wrong, and where to.
+    befallen: Mutex<Vec<(String, Harm)>>,
     /// How many of them are not over yet.
     under_way: Mutex<usize>,
     /// A call that does not get through any more, and why.
@@ -144,17 +159,23 @@ impl Invocation {
     pub(crate) fn new(
         number: usize,
         function: Function,
-        is_tick: bool,
+        event: &Event,
         planned: Option<Planned>,
         weather: Arc<Weather>,
     ) -> Self {
+        let request = match event {
+            Event::Http(request) => request.body.clone().unwrap_or_default(),
+            Event::Messages(_) | Event::Tick(_) => String::new(),
+        };
         Self {
             number,
             function,
-            is_tick,
+            is_tick: matches!(event, Event::Tick(_)),
+            request,
             planned,
             weather,
             calls: Mutex::default(),
+            befallen: Mutex::default(),
             under_way: Mutex::default(),
             broken: Mutex::default(),
             died: Notify::new(),
@@ -174,6 +195,16 @@ impl Invocation {
         let calls = self.calls.lock().unwrap();
         let befalls = |it: &Planned| calls.get(it.call).is_some_and(|call| it.fault.befalls(call));
         self.planned.filter(befalls).map(|planned| planned.call)
+    }
+
+    /// Notes what went wrong; `to` is the AWS service or host, where it was a call.
+    pub(crate) fn suffers(&self, to: &str, harm: Harm) {
+        self.befallen.lock().unwrap().push((to.to_owned(), harm));
+    }
+
+    /// What went wrong so far, and where to.
+    pub(crate) fn harms(&self) -> Vec<(String, Harm)> {
+        self.befallen.lock().unwrap().clone()
     }
 
     /// Whether it did nothing that anybody could notice.
@@ -253,6 +284,7 @@ impl Invocation {
         let Some(fault) = planned.map(|planned| planned.fault).or(weather) else {
             return Happens::Answered.into();
         };
+        self.suffers(call.to, Harm::Befallen(fault));
         // Weather passes, and a repeat may get through.
         let breaks = || {
             *self.broken.lock().unwrap() = planned.map(|_| (identity.clone(), fault));
@@ -392,7 +424,11 @@ impl Process {
 impl Fate for Process {
     fn connects(&self, host: &str) -> bool {
         self.watch.dials(host);
-        self.weather.outage(host).is_none()
+        let is_there = self.weather.outage(host).is_none();
+        if let (false, Some(invocation)) = (is_there, &*self.current.lock().unwrap()) {
+            invocation.suffers(host, Harm::Unreachable);
+        }
+        is_there
     }
 
     fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {

@@ -3,7 +3,7 @@
 //! function between any two of its calls, and look at what becomes of it days later.
 //!
 //! [`bundle::Bundle`] puts it together. What may not happen is watched while it runs
-//! ([`watch`]) and judged when everything is quiet ([`verdict`]). Things go wrong at one call
+//! ([`watch`]) and judged when everything is quiet ([`verdict`], [`orders`]). Things go wrong at one call
 //! of one story ([`crash_points`]), for minutes ([`trouble`]), or everywhere by chance
 //! ([`simulation`]).
 
@@ -27,9 +27,13 @@ mod lambda;
 #[cfg(test)]
 mod lateness;
 #[cfg(test)]
+mod orders;
+#[cfg(test)]
 mod random;
 #[cfg(test)]
 mod receivers;
+#[cfg(test)]
+mod renders;
 #[cfg(test)]
 mod schedule;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use serde_json::{Value, json};
 
-use crate::backend::Order;
+use crate::backend::{Fate, Order};
 use crate::bundle::{Bundle, Settings};
 use crate::crash_points::on_all_processors;
 use crate::functions::PROVIDERS;
@@ -113,12 +113,20 @@ async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
         "queuedMs": ms(20_000),
         "callbackRetryMs": 2000 + ms(30_000),
     });
+    let mut fate = Fate::Taken;
     let mut set = |name: &str, value: Value| knobs[name] = value;
     if one_in(8) {
         set("failWith", json!("no codec"));
     }
     if one_in(12) {
-        set("submitStatus", json!([422, 429, 500, 503][weather.pick(4)]));
+        let status = [422, 429, 500, 503][weather.pick(4)];
+        fate = match status {
+            422 => Fate::Refused("provider_rejected"),
+            429 => Fate::Refused("provider_busy"),
+            // Then nobody knows.
+            _ => Fate::Taken,
+        };
+        set("submitStatus", json!(status));
         set("submitStatusTimes", json!(1));
     }
     if one_in(12) {
@@ -146,7 +154,7 @@ async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
         3 => vec![Manner { retry_after: Some("90"), ..Manner::status(429) }],
         _ => Vec::new(),
     };
-    let order = Order::new(provider, &mark);
+    let order = Order { fate, ..Order::new(provider, &mark) };
     match one_in(2) {
         true => {
             let shared = format!("shared-{}", weather.pick(SHARED));

@@ -118,7 +118,8 @@ async fn told_of_at_every_step(bundle: Arc<Bundle>) {
 /// A refusal is an answer, and a job that failed.
 async fn refused_by_the_provider(bundle: Arc<Bundle>) {
     bundle.scenario(Provider::Zvid, "refused", &json!({"submitStatus": 422})).await;
-    bundle.place(&Order::new(Provider::Zvid, "refused")).await;
+    let order = Order::new(Provider::Zvid, "refused").refused("provider_rejected");
+    bundle.place(&order).await;
 }
 
 async fn unclear_and_asked_about_by_our_id(bundle: Arc<Bundle>) {

@@ -5,51 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use domain::delivery::DeliveryState;
-use domain::failure::FailureCode;
 use domain::id::{EventId, JobId};
-use domain::job::{Job, State};
-use http::Method;
+use domain::job::Job;
 use serde_json::Value;
-use tests::Provider;
 
-use crate::backend::Placed;
 use crate::bundle::Bundle;
 use crate::watch::text;
-
-/// A render at the simulator.
-#[derive(Clone, Debug)]
-pub(crate) struct Render {
-    /// What was submitted, as text.
-    pub(crate) body: String,
-    /// The provider's own word for how it stands.
-    pub(crate) state: String,
-}
-
-impl Render {
-    /// Whether it is done.
-    pub(crate) fn is_complete(&self) -> bool {
-        matches!(self.state.as_str(), "completed" | "done" | "SUCCESS")
-    }
-}
 
 impl Bundle {
     /// Judges everything.
     pub(crate) async fn judge(self: &Arc<Self>) {
         let renders = self.renders().await;
-        let submits = self.submitted.lock().unwrap().clone();
         let placed = self.placed.lock().unwrap().clone();
         for placed in &placed {
-            let of_it = |body: &&String| body.contains(&placed.order.mark);
-            let asked = submits.iter().filter(of_it).count();
-            let made: Vec<&Render> = renders.iter().filter(|render| of_it(&&render.body)).collect();
-            if placed.order.key.is_some() && (asked > 1 || made.len() > 1) {
-                self.watch.violation(format!(
-                    "invariant 1: order {} was submitted {asked} times and rendered {} times",
-                    placed.order.mark,
-                    made.len()
-                ));
-            }
-            self.judge_order(placed, &made).await;
+            self.judge_order(placed, &renders).await;
         }
         self.judge_table().await;
         self.judge_endpoints();
@@ -59,29 +28,6 @@ impl Bundle {
             self.watch.violation("invariant 2: a ticket is among the dead letters");
         }
         self.judge_secrets();
-    }
-
-    /// What became of one order.
-    async fn judge_order(&self, placed: &Placed, made: &[&Render]) {
-        let mark = &placed.order.mark;
-        let Ok(id) = &placed.job else {
-            // A refusal is an answer like any other; what was stored is judged with the table.
-            return;
-        };
-        let Some(job) = self.aws.store().job(id).await.unwrap() else {
-            self.watch.violation(format!("invariant 2: the job of {mark} is gone"));
-            return;
-        };
-        let complete = made.iter().any(|render| render.is_complete());
-        if complete != (job.state == State::Completed) && !nobody_could_know(&job) {
-            let states: Vec<&str> = made.iter().map(|render| render.state.as_str()).collect();
-            self.watch.violation(format!(
-                "invariant 2: {mark} of {} is {} ({:?}) and its render {states:?}",
-                job.provider,
-                job.state.name(),
-                job.failure
-            ));
-        }
     }
 
     /// Every job and delivery there is.
@@ -185,27 +131,6 @@ impl Bundle {
         ids.map(|id| JobId::parse(id).unwrap()).collect()
     }
 
-    /// Every render at every provider.
-    pub(crate) async fn renders(&self) -> Vec<Render> {
-        let renders = self.control(Method::GET, "/renders", &Value::Null).await;
-        let renders = renders.as_array().cloned().unwrap_or_default();
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        renders
-            .iter()
-            .map(|render| Render {
-                body: render["body"].to_string(),
-                state: text(&render["state"]),
-            })
-            .collect()
-    }
-}
-
-/// Whether the answer to the submit was lost, and so were all callbacks of a provider of whose
-/// renders only they tell.
-fn nobody_could_know(job: &Job) -> bool {
-    let unknown =
-        job.failure.as_ref().is_some_and(|failure| failure.code == FailureCode::SubmitUnknown);
-    unknown && job.provider.as_str() == Provider::Shotstack.name()
 }
 
 /// The ids of the events that were wanted of what a job went through.
