@@ -18,6 +18,9 @@ use crate::receivers;
 /// How long a backend goes on asking.
 const MOST_TRIES: usize = 60;
 
+/// The events that a job tells of when its order names none.
+const ENDS: [&str; 3] = ["video.render.completed", "video.render.failed", "video.render.cancelled"];
+
 /// A job to order.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
@@ -73,6 +76,19 @@ impl Order {
         self
     }
 
+    /// Whether somebody wants to hear of an event: the three ends, unless it names others.
+    pub(crate) fn wants(&self, event: &str) -> bool {
+        match self.body.get("events").and_then(Value::as_array) {
+            Some(named) => named.iter().any(|name| name == event),
+            None => ENDS.contains(&event),
+        }
+    }
+
+    /// The URL of its own receiver.
+    pub(crate) fn receiver(&self) -> Option<&str> {
+        self.body.get("callbackUrl").and_then(Value::as_str)
+    }
+
     /// The job that belongs to its key.
     pub(crate) fn job(&self) -> Option<JobId> {
         let key = IdempotencyKey::parse(self.key.as_ref()?).unwrap();
@@ -121,6 +137,7 @@ impl Placed {
 impl Bundle {
     /// Places an order, again and again until it is taken or refused.
     pub(crate) async fn place(self: &Arc<Self>, order: &Order) -> Option<JobId> {
+        self.film(order.provider, &order.mark).await;
         let mut last = None;
         for _ in 0..MOST_TRIES {
             let key = order.key.as_deref();

@@ -1,6 +1,6 @@
 //! The whole bundle, and the time that passes for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -115,6 +115,8 @@ pub(crate) struct Bundle {
     simulator: Mutex<axum::Router>,
     /// The body of every submit that reached a provider.
     pub(crate) submitted: Mutex<Vec<String>>,
+    /// The providers and marks whose treatment is known.
+    scenarios: Mutex<BTreeSet<(&'static str, String)>>,
     /// Started functions that wait for their next event.
     warm: Mutex<BTreeMap<Function, Vec<Started>>>,
     invocations: Mutex<Vec<Arc<Invocation>>>,
@@ -203,6 +205,7 @@ impl Bundle {
                 placed: Mutex::default(),
                 weather,
                 submitted: Mutex::default(),
+                scenarios: Mutex::default(),
                 simulator: Mutex::new(simulator::without_sockets(around)),
                 settings,
                 warm: Mutex::default(),
@@ -239,10 +242,22 @@ impl Bundle {
         serde_json::from_slice(response.body()).unwrap_or_default()
     }
 
-    /// Says how a provider treats the orders of a mark; see the simulator for the knobs.
+    /// Says how a provider treats the orders of a mark; see the simulator for the knobs. Its
+    /// video is [`hosts::video_url`]'s.
     pub(crate) async fn scenario(&self, provider: Provider, mark: &str, knobs: &Value) {
+        let mut knobs = knobs.clone();
+        knobs["resultUrl"] = Value::from(hosts::video_url(mark));
         let path = format!("/scenarios/{}/{mark}", provider.name());
-        self.control(Method::PUT, &path, knobs).await;
+        self.control(Method::PUT, &path, &knobs).await;
+        self.scenarios.lock().unwrap().insert((provider.name(), mark.to_owned()));
+    }
+
+    /// Has a provider treat the orders of a mark as any others, if nobody said how.
+    pub(crate) async fn film(&self, provider: Provider, mark: &str) {
+        let scenario = (provider.name(), mark.to_owned());
+        if !self.scenarios.lock().unwrap().contains(&scenario) {
+            self.scenario(provider, mark, &serde_json::json!({})).await;
+        }
     }
 
     /// Has a provider's account call back about every render with that mark.
@@ -370,6 +385,11 @@ impl Bundle {
     pub(crate) fn received(&self, receiver: &str) -> usize {
         let received = self.receivers.received();
         received.iter().filter(|webhook| webhook.receiver == receiver).count()
+    }
+
+    /// Whether things go wrong by chance.
+    pub(crate) fn is_stormy(&self) -> bool {
+        self.settings.is_stormy
     }
 
     /// Whether every message, callback, request and tick comes twice.

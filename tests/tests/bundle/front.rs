@@ -134,15 +134,16 @@ impl Bundle {
         let provider = parts.next().and_then(|name| ProviderName::parse(name).ok());
         let provider = provider.and_then(|name| self.parameters.catalogue.get(&name)).unwrap();
         let callback = provider.spec.read_callback(body, clock::true_now()).unwrap();
-        let of_job = parts.next().map(str::to_owned);
-        // Of a render that nobody knows yet only a signed body is believed.
-        let is_proved = of_job.is_none();
-        let job = of_job.or(callback.job_id.map(|id| id.to_string()));
-        let Some(job) = job.filter(|_| callback.kind == WebhookKind::Ended) else { return };
+        if callback.kind != WebhookKind::Ended {
+            return;
+        }
+        let job = parts.next().map(str::to_owned).or(callback.job_id.map(|id| id.to_string()));
+        let Some(job) = job else { return };
         let Some(job) = self.aws.table().item(&format!("job#{job}"), "job") else { return };
-        let ours = match text(&job, "render") {
-            "" if is_proved => true,
-            render => callback.render_job_id.is_none_or(|id| id.as_str() == render),
+        // A URL of its own, or a signed body, says whose it is before its render is known.
+        let ours = match (callback.render_job_id, text(&job, "render")) {
+            (None, _) | (Some(_), "") => true,
+            (Some(id), render) => id.as_str() == render,
         };
         let state = State::from_name(text(&job, "state")).unwrap();
         if ours && !state.has_ended() {

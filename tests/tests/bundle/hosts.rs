@@ -16,6 +16,11 @@ pub(crate) fn key_of(provider: Provider) -> String {
     format!("the-key-of-our-account-with-{}", provider.name())
 }
 
+/// Where a provider puts the video of a mark.
+pub(crate) fn video_url(mark: &str) -> String {
+    format!("https://videos.test/{mark}.mp4")
+}
+
 impl Bundle {
     /// Puts the providers on the network.
     pub(crate) fn open_providers(self: &Arc<Self>) {

@@ -37,6 +37,7 @@ fn due(story: &str) -> Duration {
         // The same, and then its callback is waited for in vain.
         "unclear_and_found_in_the_list" => 240,
         "called_back_before_the_answer" => 1 + 1,
+        // The first callback is refused, and comes again.
         "unclear_and_called_back" => 25 + 8 + 1,
         "called_back_as_a_hint"
         | "called_back_signed"

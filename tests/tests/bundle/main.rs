@@ -3,9 +3,9 @@
 //! function between any two of its calls, and look at what becomes of it days later.
 //!
 //! [`bundle::Bundle`] puts it together. What may not happen is watched while it runs
-//! ([`watch`]) and judged when everything is quiet ([`verdict`], [`orders`]). Things go wrong at one call
-//! of one story ([`crash_points`]), for minutes ([`trouble`]), or everywhere by chance
-//! ([`simulation`]).
+//! ([`watch`]) and judged when everything is quiet ([`verdict`]), order by order ([`orders`],
+//! [`events`]). Things go wrong at one call of one story ([`crash_points`]), for minutes
+//! ([`trouble`]), or everywhere by chance ([`simulation`]).
 
 // `cfg(test)` is always true here; it tells the lints that helpers are tests too.
 #[cfg(test)]
@@ -14,6 +14,8 @@ mod backend;
 mod bundle;
 #[cfg(test)]
 mod crash_points;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod front;
 #[cfg(test)]

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use domain::failure::FailureCode;
 use domain::job::{Job, State};
+use serde_json::Value;
+use shared::fake::clock;
+use shared::store::{Inserted, StoredPayload};
 use tests::Provider;
 
 use crate::backend::{Fate, Order, Placed};
@@ -35,7 +38,9 @@ impl Bundle {
             self.watch.violation(format!("invariant 2: the job of {mark} is gone"));
             return;
         };
-        self.judge_end(&job, asked, &made);
+        self.judge_end(order, &job, asked, &made);
+        self.judge_payload(order, &job).await;
+        self.judge_told(order, &job, &made).await;
     }
 
     /// Whether the caller was told what is so. Nobody may be told that a provider was not
@@ -63,21 +68,49 @@ impl Bundle {
     }
 
     /// Whether a job ended as its render did.
-    fn judge_end(&self, job: &Job, asked: usize, made: &[&Render]) {
-        let mark = &job.source_record_id;
+    fn judge_end(&self, order: &Order, job: &Job, asked: usize, made: &[&Render]) {
         let code = job.failure.as_ref().map(|failure| failure.code);
-        if code == Some(NOT_ASKED) && asked > 0 {
-            self.watch.violation(format!("invariant 1: {mark} was asked for, and is said not to"));
-        }
-        let complete = made.iter().any(|render| render.is_complete());
-        if complete != (job.state == State::Completed) && !nobody_could_know(job) {
+        let is_right = match made.last() {
+            Some(render) => {
+                let failed = (job.state == State::Failed).then_some(FailureCode::RenderFailed);
+                render.end() == Some(job.state) && code == failed
+                    || code == Some(FailureCode::SubmitUnknown) && self.nobody_could_know(render)
+            }
+            None => job.state == State::Failed && may_fail_with(order, asked, code),
+        };
+        if !is_right {
             let states: Vec<&str> = made.iter().map(|render| render.state.as_str()).collect();
             self.watch.violation(format!(
-                "invariant 2: {mark} of {} is {} ({:?}) and its render {states:?}",
+                "invariant 2: {} reached {} {asked} times, is {} ({:?}) and its render {states:?}",
+                order.mark,
                 job.provider,
                 job.state.name(),
                 job.failure
             ));
+        }
+    }
+
+    /// Whether nobody but a provider's callbacks can tell of a render, and none was heard. When
+    /// all goes well they are.
+    fn nobody_could_know(&self, render: &Render) -> bool {
+        let mut receiving =
+            self.invocations().into_iter().filter(|it| it.function == Function::Webhook);
+        let is_hard = self.is_stormy() || receiving.any(|it| !it.harms().is_empty());
+        is_hard && render.provider == Provider::Shotstack.name() && !render.was_heard()
+    }
+
+    /// What a job was made from is kept.
+    async fn judge_payload(&self, order: &Order, job: &Job) {
+        // It is never stored over what is there, and that is answered.
+        let other = StoredPayload::compress(b"", [0; 32]).unwrap();
+        let stored = self.aws.store().insert_payload(&job.id, &other, clock::true_now()).await;
+        let kept = match stored.unwrap() {
+            Inserted::Exists(payload) => payload.body().unwrap(),
+            Inserted::New => Vec::new(),
+        };
+        if serde_json::from_slice::<Value>(&kept).ok().as_ref() != Some(&order.body) {
+            let kept = String::from_utf8_lossy(&kept);
+            self.watch.violation(format!("invariant 2: {} is kept as {kept:?}", order.mark));
         }
     }
 
@@ -110,10 +143,14 @@ fn host(order: &Order) -> String {
     format!("{}.test", order.provider.name())
 }
 
-/// Whether the answer to the submit was lost, and so were all callbacks of a provider of whose
-/// renders only they tell.
-fn nobody_could_know(job: &Job) -> bool {
-    let unknown =
-        job.failure.as_ref().is_some_and(|failure| failure.code == FailureCode::SubmitUnknown);
-    unknown && job.provider.as_str() == Provider::Shotstack.name()
+/// Whether a job without a render may have failed with a code.
+fn may_fail_with(order: &Order, asked: usize, code: Option<FailureCode>) -> bool {
+    let Some(code) = code else { return false };
+    match order.fate {
+        // Its answer may have been lost.
+        _ if code == FailureCode::SubmitUnknown => true,
+        _ if asked == 0 => code == NOT_ASKED,
+        Fate::Refused(refusal) => code.name() == refusal,
+        Fate::Taken => false,
+    }
 }

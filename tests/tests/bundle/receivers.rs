@@ -55,6 +55,9 @@ pub(crate) struct Receivers {
 
 const HOST: &str = "shop.test";
 
+/// The receiver of those orders that name none.
+pub(crate) const DEFAULT: &str = "default";
+
 /// Where a receiver is.
 pub(crate) fn url(receiver: &str) -> String {
     format!("http://{HOST}/hooks/{receiver}")

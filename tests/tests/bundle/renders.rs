@@ -1,5 +1,6 @@
 //! The renders at the simulator: what the providers know.
 
+use domain::job::State;
 use http::Method;
 use serde_json::Value;
 
@@ -8,16 +9,30 @@ use crate::bundle::Bundle;
 /// A render at the simulator.
 #[derive(Clone, Debug)]
 pub(crate) struct Render {
+    pub(crate) provider: String,
+    pub(crate) id: String,
     /// What was submitted, as text.
     pub(crate) body: String,
     /// The provider's own word for how it stands.
     pub(crate) state: String,
+    /// What its callbacks were answered with, as far as the provider saw an answer.
+    pub(crate) callbacks: Vec<u64>,
 }
 
 impl Render {
-    /// Whether it is done.
-    pub(crate) fn is_complete(&self) -> bool {
-        matches!(self.state.as_str(), "completed" | "done" | "SUCCESS")
+    /// The state of a job whose render stands like this at last; none when it is under way.
+    pub(crate) fn end(&self) -> Option<State> {
+        match self.state.as_str() {
+            "completed" | "done" | "SUCCESS" => Some(State::Completed),
+            "failed" | "error" | "FAILED" => Some(State::Failed),
+            "cancelled" => Some(State::Cancelled),
+            _ => None,
+        }
+    }
+
+    /// Whether a callback was taken, or refused for good.
+    pub(crate) fn was_heard(&self) -> bool {
+        self.callbacks.iter().any(|status| matches!(status, 200..=299 | 400..=499))
     }
 }
 
@@ -25,14 +40,18 @@ impl Bundle {
     /// Every render at every provider.
     pub(crate) async fn renders(&self) -> Vec<Render> {
         let renders = self.control(Method::GET, "/renders", &Value::Null).await;
-        let renders = renders.as_array().cloned().unwrap_or_default();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        renders
-            .iter()
-            .map(|render| Render {
-                body: render["body"].to_string(),
-                state: text(&render["state"]),
-            })
-            .collect()
+        let statuses = |callbacks: &Value| {
+            let callbacks = callbacks.as_array().into_iter().flatten();
+            callbacks.filter_map(|callback| callback["status"].as_u64()).collect()
+        };
+        let renders = renders.as_array().into_iter().flatten().map(|render| Render {
+            provider: text(&render["provider"]),
+            id: text(&render["id"]),
+            body: render["body"].to_string(),
+            state: text(&render["state"]),
+            callbacks: statuses(&render["callbacks"]),
+        });
+        renders.collect()
     }
 }

@@ -17,7 +17,7 @@ use crate::backend::{Fate, Order};
 use crate::bundle::{Bundle, Settings};
 use crate::crash_points::on_all_processors;
 use crate::functions::PROVIDERS;
-use crate::receivers::{self, Manner};
+use crate::receivers::{self, DEFAULT, Manner};
 
 /// Seeds and jobs of each when nothing else is said.
 const SEEDS: u64 = 4;
@@ -77,6 +77,8 @@ fn simulate(seed: u64, jobs: u64) -> Outcome {
 }
 
 async fn tell(bundle: &Arc<Bundle>, jobs: u64) {
+    let config = json!({"url": receivers::url(DEFAULT)});
+    bundle.insist(Method::PUT, "/v1/webhook-config", &config, &[200]).await;
     let mut backends = vec![tokio::spawn(Arc::clone(bundle).lag())];
     for number in 0..jobs {
         let order = order(bundle, number).await;
@@ -131,6 +133,8 @@ async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
     }
     if one_in(12) {
         set("submitAnswer", json!("never"));
+        // Nobody hears a refusal either.
+        fate = Fate::Taken;
     }
     if one_in(6) {
         set("statusCode", json!([429, 500, 503][weather.pick(3)]));
@@ -155,13 +159,14 @@ async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
         _ => Vec::new(),
     };
     let order = Order { fate, ..Order::new(provider, &mark) };
-    match one_in(2) {
-        true => {
+    match weather.pick(3) {
+        0 => order.without("callbackUrl"),
+        1 => {
             let shared = format!("shared-{}", weather.pick(SHARED));
             bundle.receivers.treat(&shared, manners);
             order.with("callbackUrl", json!(receivers::url(&shared)))
         }
-        false => {
+        _ => {
             bundle.receivers.treat(&mark, manners);
             order
         }

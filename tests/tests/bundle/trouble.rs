@@ -14,8 +14,9 @@ use tests::Provider;
 
 use crate::backend::Order;
 use crate::bundle::{Bundle, Settings};
-use crate::invocation::Fault;
-use crate::receivers::Manner;
+use crate::functions::Function;
+use crate::invocation::{Fault, Planned};
+use crate::receivers::{self, DEFAULT, Manner};
 
 /// How long the trouble lasts.
 const A_WHILE: Duration = Duration::from_secs(4 * 60);
@@ -147,6 +148,37 @@ fn a_first_ticket_that_no_queue_took_is_sent_by_the_poller() {
         futures_util::join!(bundle.place(&order), bundle.in_trouble(QUEUES, Fault::Lost));
     });
     assert_eq!(bundle.received("first"), 1);
+}
+
+#[test]
+fn the_default_receiver_is_not_passed_over_when_nobody_can_say_which_it_is() {
+    let told = |fault| {
+        let settings = Settings { fault, ..Settings::default() };
+        let bundle = Bundle::run(settings, async |bundle| {
+            let config = json!({"url": receivers::url(DEFAULT)});
+            bundle.insist(Method::PUT, "/v1/webhook-config", &config, &[200]).await;
+            bundle.place(&Order::new(Provider::ViralSync, "plain").without("callbackUrl")).await;
+        });
+        assert_eq!(bundle.watch.violations(), [""; 0], "{}", bundle.watch.log().text());
+        assert_eq!(bundle.received(DEFAULT), 1);
+        bundle
+    };
+    let (number, call) = reading_of_the_receiver(&told(None));
+    for fault in [Fault::Lost, Fault::Busy] {
+        let bundle = told(Some((number, Planned { call, fault })));
+        assert_eq!(bundle.invocations()[number].struck_at(), Some(call));
+    }
+}
+
+/// Where whoever tells of a job's end reads who is to hear of it.
+fn reading_of_the_receiver(bundle: &Bundle) -> (usize, usize) {
+    let invocations = bundle.invocations();
+    let found = invocations.iter().filter(|it| it.function == Function::Webhook).find_map(|it| {
+        let calls = it.calls();
+        let call = calls.iter().position(|call| call.label == "dynamodb GetItem webhook")?;
+        Some((it.number, call))
+    });
+    found.expect("the configuration is read")
 }
 
 #[test]

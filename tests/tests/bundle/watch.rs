@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, Weak};
 
+use domain::id::JobId;
 use serde_json::Value;
 use shared::fake::FakeAws;
 use tracing_subscriber::fmt::MakeWriter;
@@ -20,6 +21,12 @@ pub(crate) struct Watch {
     told: Mutex<BTreeMap<String, String>>,
     /// The keys of every delivery that was given up.
     given_up: Mutex<BTreeSet<[String; 2]>>,
+    /// Where webhooks go by default, as it is configured now.
+    default_receiver: Mutex<Option<String>>,
+    /// By the job's partition key: where webhooks went by default when it was made.
+    receivers: Mutex<BTreeMap<String, Option<String>>>,
+    /// The partition keys of the payloads that are stored.
+    payloads: Mutex<BTreeSet<String>>,
     /// By host: how many connections there were.
     dials: Mutex<BTreeMap<String, usize>>,
     log: Log,
@@ -90,6 +97,17 @@ impl Watch {
             let keys = ["pk", "sk"].map(|key| text(after, key).to_owned());
             self.given_up.lock().unwrap().insert(keys);
         }
+        match (before, text(after, "sk")) {
+            (_, "webhook") => {
+                let url = Some(text(after, "url")).filter(|url| !url.is_empty());
+                *self.default_receiver.lock().unwrap() = url.map(str::to_owned);
+            }
+            (None, "payload") => {
+                self.payloads.lock().unwrap().insert(text(after, "pk").into());
+            }
+            (None, "job") => self.made(text(after, "pk")),
+            _ => {}
+        }
         let Some(before) = before.filter(|_| text(after, "sk") == "job") else { return };
         let (was, is) = (text(before, "state"), text(after, "state"));
         let unsure = before.pointer("/failure/M/code/S").and_then(Value::as_str);
@@ -105,6 +123,20 @@ impl Watch {
         if settled && (after.get("shard").is_some() || after.get("outbox").is_some()) {
             self.violation("invariant 2: a settled job is active, or has something to tell");
         }
+    }
+
+    /// A job is new.
+    fn made(&self, pk: &str) {
+        let receiver = self.default_receiver.lock().unwrap().clone();
+        self.receivers.lock().unwrap().insert(pk.to_owned(), receiver);
+        if !self.payloads.lock().unwrap().contains(pk) {
+            self.violation(format!("invariant 3: {pk} is stored before what it is made from"));
+        }
+    }
+
+    /// Where webhooks went by default when a job was made.
+    pub(crate) fn default_receiver(&self, job: &JobId) -> Option<String> {
+        self.receivers.lock().unwrap().get(&format!("job#{job}")).cloned().flatten()
     }
 
     /// An event was put on the bus.

@@ -1,0 +1,116 @@
+//! What was told of an order, on the bus and to its receiver.
+
+use std::collections::BTreeSet;
+
+use domain::delivery::{Delivery, DeliveryState};
+use domain::id::EventId;
+use domain::job::{Job, State};
+use serde_json::Value;
+
+use crate::backend::Order;
+use crate::bundle::Bundle;
+use crate::hosts::video_url;
+use crate::renders::Render;
+
+/// The event that tells of a state. Written out, so that what is tested is not its own judge.
+fn event_of(state: State) -> Option<&'static str> {
+    match state {
+        State::Submitting | State::SubmitUnknown => None,
+        State::Queued => Some("video.render.queued"),
+        State::Processing => Some("video.render.processing"),
+        State::Completed => Some("video.render.completed"),
+        State::Failed | State::TimedOut => Some("video.render.failed"),
+        State::Cancelled => Some("video.render.cancelled"),
+    }
+}
+
+impl Bundle {
+    /// Judges what was told of an order: all that was wanted of what its job went through, and
+    /// nothing else.
+    pub(crate) async fn judge_told(&self, order: &Order, job: &Job, made: &[&Render]) {
+        let mark = &order.mark;
+        let entered = job.timeline.iter().map(|line| line.state).chain([job.state]);
+        let events: BTreeSet<&str> = entered.filter_map(event_of).collect();
+        let wanted: Vec<&str> = events.into_iter().filter(|event| order.wants(event)).collect();
+
+        let told = self.told_of(job);
+        let deliveries = self.aws.store().deliveries(&job.id).await.unwrap();
+        for event in &wanted {
+            match told.iter().find(|body| body["event"] == *event) {
+                Some(body) => self.judge_event(order, job, made, body),
+                None => {
+                    self.watch.violation(format!("invariant 2: the bus misses {event} of {mark}"));
+                }
+            }
+            let id = EventId::of(&job.id, event);
+            let delivery = deliveries.iter().find(|delivery| delivery.event_id == id);
+            self.judge_delivery(order, job, event, delivery);
+        }
+        let delivered = deliveries.iter().map(|it| serde_json::from_str(&it.body).unwrap());
+        for body in told.into_iter().chain(delivered) {
+            if !wanted.iter().any(|event| body["event"] == *event) {
+                self.watch.violation(format!("invariant 2: {mark} is not to tell of {body}"));
+            }
+        }
+    }
+
+    /// The events on the bus that tell of how a job stands.
+    fn told_of(&self, job: &Job) -> Vec<Value> {
+        let events = self.aws.events().into_iter();
+        let renders = events.filter(|event| event.detail_type.starts_with("video.render."));
+        let bodies = renders.map(|event| serde_json::from_str::<Value>(&event.detail).unwrap());
+        bodies.filter(|body| body["jobId"] == job.id.as_str()).collect()
+    }
+
+    /// Whether an event says what was ordered and what came of it.
+    fn judge_event(&self, order: &Order, job: &Job, made: &[&Render], body: &Value) {
+        let name = body["event"].as_str().unwrap_or_default();
+        let is_completed = name == "video.render.completed";
+        let video = is_completed.then(|| video_url(&order.mark));
+        let render = made.last().filter(|_| is_completed).map(|render| render.id.as_str());
+        let echoed = ["provider", "sourceRecordId", "payloadVersion", "metadata"];
+        let says = |member: &str| body[member].as_str();
+        let is_true = echoed.into_iter().all(|member| body[member] == order.body[member])
+            && says("eventId") == Some(EventId::of(&job.id, name).as_str())
+            && says("resultUrl") == video.as_deref()
+            && (!is_completed || says("renderJobId") == render)
+            && body["failure"].is_object() == (name == "video.render.failed");
+        if !is_true {
+            self.watch.violation(format!("invariant 2: of {} it is said that {body}", order.mark));
+        }
+    }
+
+    /// Whether a webhook is where it has to be.
+    fn judge_delivery(&self, order: &Order, job: &Job, event: &str, delivery: Option<&Delivery>) {
+        let default = self.watch.default_receiver(&job.id);
+        let receiver = order.receiver().map(str::to_owned).or(default);
+        let is_well = match (delivery, &receiver) {
+            (None, None) => true,
+            (None, Some(_)) => false,
+            (Some(delivery), receiver) => {
+                let is_there = receiver.as_ref().is_none_or(|url| *url == delivery.url);
+                is_there
+                    && match delivery.state {
+                        DeliveryState::Delivered => self.was_taken(delivery),
+                        DeliveryState::Exhausted(_) => true,
+                        DeliveryState::Pending { .. } | DeliveryState::GivenUp(_) => false,
+                    }
+            }
+        };
+        if !is_well {
+            let mark = &order.mark;
+            self.watch.violation(format!(
+                "invariant 2: the webhook {event} of {mark} for {receiver:?} is {delivery:?}"
+            ));
+        }
+    }
+
+    /// Whether the receiver of a delivery took it.
+    fn was_taken(&self, delivery: &Delivery) -> bool {
+        self.receivers.received().into_iter().any(|webhook| {
+            webhook.id == delivery.event_id.as_str()
+                && delivery.url.ends_with(&format!("/{}", webhook.receiver))
+                && (200..300).contains(&webhook.answered)
+        })
+    }
+}
