@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use domain::id::{IdempotencyKey, JobId};
 use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::{Method, Request};
 use serde_json::{Value, json};
+use shared::fake::clock;
 use tests::Provider;
 
 use crate::bundle::{API_KEY, Bundle};
@@ -113,6 +115,16 @@ pub(crate) struct Refusal {
     pub(crate) job: Option<JobId>,
 }
 
+/// The try that was answered, of a call that was made again and again.
+#[derive(Clone, Debug)]
+pub(crate) struct Try {
+    pub(crate) since: DateTime<Utc>,
+    pub(crate) status: u16,
+    /// The problem's code; empty when it is none.
+    pub(crate) code: String,
+    pub(crate) body: Value,
+}
+
 impl Refusal {
     fn of(seen: &Seen) -> Self {
         let text = |at: &str| seen.body.pointer(at).and_then(Value::as_str);
@@ -167,27 +179,30 @@ impl Bundle {
     }
 
     /// Calls the API until it answers something else than that it cannot, as an operator's
-    /// script does; that has to be among `expected`.
+    /// script does; that has to be among `expected`. None when it never does.
     pub(crate) async fn insist(
         self: &Arc<Self>,
         method: Method,
         path: &str,
         body: &Value,
         expected: &[u16],
-    ) {
+    ) -> Option<Try> {
         for _ in 0..MOST_TRIES {
+            let since = clock::true_now();
             let seen = self.ask(method.clone(), path, None, body).await;
             let code = seen.body.get("code").and_then(Value::as_str).unwrap_or_default();
             if seen.status < 500 && code != "change_in_progress" {
-                if !expected.contains(&seen.status) {
-                    let (status, body) = (seen.status, seen.body);
+                let (status, code) = (seen.status, code.to_owned());
+                if !expected.contains(&status) {
+                    let body = &seen.body;
                     self.watch.violation(format!("{method} {path} is answered {status}: {body}"));
                 }
-                return;
+                return Some(Try { since, status, code, body: seen.body });
             }
             tokio::time::sleep(self.wait(&seen)).await;
         }
         self.watch.violation(format!("{method} {path} is never answered"));
+        None
     }
 
     /// Calls the API once, or twice at once when everything comes twice.

@@ -34,6 +34,7 @@ use crate::functions::{Event, Function, Instance, PROVIDERS, Parameters, catalog
 use crate::hosts;
 use crate::invocation::{Ended, Harm, Invocation, Planned, Process};
 use crate::lambda::Source;
+use crate::operator::Promise;
 use crate::random::Random;
 use crate::receivers::Receivers;
 use crate::storm::Storm;
@@ -110,6 +111,7 @@ pub(crate) struct Bundle {
     pub(crate) watch: Arc<Watch>,
     pub(crate) storm: Arc<Storm>,
     pub(crate) placed: Mutex<Vec<Placed>>,
+    pub(crate) promises: Mutex<Vec<Promise>>,
     pub(crate) weather: Arc<Weather>,
     settings: Settings,
     simulator: Mutex<axum::Router>,
@@ -203,6 +205,7 @@ impl Bundle {
                 watch,
                 storm: Arc::default(),
                 placed: Mutex::default(),
+                promises: Mutex::default(),
                 weather,
                 submitted: Mutex::default(),
                 scenarios: Mutex::default(),
@@ -385,6 +388,11 @@ impl Bundle {
     pub(crate) fn received(&self, receiver: &str) -> usize {
         let received = self.receivers.received();
         received.iter().filter(|webhook| webhook.receiver == receiver).count()
+    }
+
+    /// Whether something is to go wrong.
+    pub(crate) fn has_fault(&self) -> bool {
+        self.settings.fault.is_some()
     }
 
     /// Whether things go wrong by chance.

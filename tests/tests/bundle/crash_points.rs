@@ -187,10 +187,14 @@ impl Tried {
             },
             Ok(names) => {
                 let all = Fault::ALL.into_iter();
-                let everywhere = all.filter(|it| is_named(*it, &names)).collect();
-                Self { everywhere, outside: Vec::new() }
+                Self::everywhere(all.filter(|it| is_named(*it, &names)))
             }
         }
+    }
+
+    /// These at every call.
+    fn everywhere(faults: impl IntoIterator<Item = Fault>) -> Self {
+        Self { everywhere: faults.into_iter().collect(), outside: Vec::new() }
     }
 
     fn at(&self, call: &Made) -> Vec<Fault> {
@@ -239,7 +243,7 @@ fn every_story_ends_well_whatever_goes_wrong_wherever() {
 #[test]
 fn a_webhook_that_its_receiver_refuses_is_told_of_though_the_bus_is_busy() {
     let story = STORIES.iter().find(|story| story.name == "disabled").unwrap();
-    let (_, mut mishaps) = mishaps(story, &[Fault::Busy]);
+    let (_, mut mishaps) = mishaps(story, &Tried::everywhere([Fault::Busy]));
     mishaps.retain(|mishap| mishap.at.contains("PutEvents"));
     assert!(mishaps.iter().any(|it| it.at.contains("webhook.delivery.exhausted")));
     let failed = on_all_processors(&mishaps, outcome);
@@ -251,7 +255,8 @@ fn a_webhook_that_its_receiver_refuses_is_told_of_though_the_bus_is_busy() {
 #[test]
 fn what_meets_in_the_middle_of_a_call_is_not_lost() {
     let story = STORIES.iter().find(|story| story.name == "called_back_before_the_answer").unwrap();
-    let (_, mishaps) = mishaps(story, &[Fault::StallsBefore, Fault::StallsAfter]);
+    let (_, mishaps) =
+        mishaps(story, &Tried::everywhere([Fault::StallsBefore, Fault::StallsAfter]));
     let failed = on_all_processors(&mishaps, outcome);
     let failed: Vec<String> = failed.into_iter().flatten().collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));

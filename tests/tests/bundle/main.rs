@@ -29,6 +29,8 @@ mod lambda;
 #[cfg(test)]
 mod lateness;
 #[cfg(test)]
+mod operator;
+#[cfg(test)]
 mod orders;
 #[cfg(test)]
 mod random;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response};
 use shared::fake::clock;
@@ -48,12 +48,17 @@ pub(crate) struct Receivers {
     /// What those answer that take nothing.
     refusals: Mutex<BTreeMap<String, u16>>,
     received: Mutex<Vec<Received>>,
-    /// The secrets that their owner has seen.
-    secrets: Mutex<Vec<String>>,
+    /// The secrets that their owner has seen, and when; the newest last.
+    secrets: Mutex<Vec<(String, DateTime<Utc>)>>,
     watch: Arc<Watch>,
 }
 
 const HOST: &str = "shop.test";
+
+/// How long it takes at most until everybody has heard of a secret, and until its owner may
+/// have put another one in its place that nobody was shown.
+const HEARD: TimeDelta = TimeDelta::minutes(15);
+const FORGOTTEN: TimeDelta = TimeDelta::minutes(50);
 
 /// The receiver of those orders that name none.
 pub(crate) const DEFAULT: &str = "default";
@@ -69,7 +74,7 @@ impl Receivers {
             manners: Mutex::default(),
             refusals: Mutex::default(),
             received: Mutex::default(),
-            secrets: Mutex::new(vec![secret.to_owned()]),
+            secrets: Mutex::new(vec![(secret.to_owned(), clock::true_now())]),
             watch: Arc::clone(watch),
         });
         let me = Arc::downgrade(&receivers);
@@ -112,7 +117,7 @@ impl Receivers {
 
     /// The owner hears of a secret.
     pub(crate) fn learn(&self, secret: &str) {
-        self.secrets.lock().unwrap().push(secret.to_owned());
+        self.secrets.lock().unwrap().push((secret.to_owned(), clock::true_now()));
     }
 
     async fn receive(&self, request: Request<Bytes>) -> Response<Bytes> {
@@ -137,7 +142,8 @@ impl Receivers {
         response
     }
 
-    /// Any secret that its owner has seen will do, be it one that is being rotated out.
+    /// Any secret that its owner has seen will do, be it one that is being rotated out, until
+    /// everybody must have heard of the newest.
     fn verify(&self, headers: &HeaderMap, body: &str) {
         let id = header(headers, "webhook-id");
         let at = header(headers, "webhook-timestamp").parse().unwrap_or_default();
@@ -146,13 +152,20 @@ impl Receivers {
             let signature = Webhook::new(secret).map(|it| it.sign(&id, at, body.as_bytes()));
             matches!(signature, Ok(Ok(it)) if signed.split(' ').any(|one| one == it))
         };
-        if !self.secrets.lock().unwrap().iter().any(|secret| holds(secret)) {
+        let secrets = self.secrets.lock().unwrap().clone();
+        if !secrets.iter().any(|(secret, _)| holds(secret)) {
             self.watch.violation("a webhook's signature does not hold");
+        }
+        if let Some((newest, since)) = secrets.last()
+            && (HEARD..=FORGOTTEN).contains(&(clock::true_now() - since))
+            && !holds(newest)
+        {
+            self.watch.violation("a webhook is not signed with the newest secret");
         }
         let at = DateTime::<Utc>::from_timestamp(at, 0);
         let off = at.map(|at| (at - clock::true_now()).abs());
         // What the specification's libraries tolerate.
-        if off.is_none_or(|off| off > chrono::TimeDelta::minutes(5)) {
+        if off.is_none_or(|off| off > TimeDelta::minutes(5)) {
             self.watch.violation(format!("a webhook's timestamp is off by {off:?}"));
         }
     }

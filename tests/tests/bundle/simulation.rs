@@ -29,6 +29,9 @@ const SPREAD: Duration = Duration::from_secs(30 * 60);
 /// How many receivers there are that several orders share.
 const SHARED: usize = 4;
 
+/// How long after an order an operator calls at most.
+const LATER: Duration = Duration::from_secs(25 * 60);
+
 /// How far the indexes are behind their table at most, and how long it stays so.
 const LAG: Duration = Duration::from_secs(8);
 const LAG_LASTS: Duration = Duration::from_secs(60);
@@ -86,13 +89,15 @@ async fn tell(bundle: &Arc<Bundle>, jobs: u64) {
         let bundle = Arc::clone(bundle);
         backends.push(tokio::spawn(async move {
             tokio::time::sleep(after).await;
-            let job = bundle.place(&order).await;
-            if let Some(job) = job
-                && bundle.weather.strikes("forged callback", 5)
-            {
+            let Some(job) = bundle.place(&order).await else { return };
+            if bundle.weather.strikes("forged callback", 5) {
                 let name = order.provider.name();
                 bundle.forge(&format!("/v1/webhooks/{name}/{job}/{}", "0".repeat(43))).await;
                 bundle.forge(&format!("/v1/webhooks/{name}")).await;
+            }
+            if bundle.weather.strikes("operator calls", 10) {
+                tokio::time::sleep(bundle.chance(LATER)).await;
+                bundle.operate(&job).await;
             }
         }));
     }

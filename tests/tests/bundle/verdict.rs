@@ -20,6 +20,7 @@ impl Bundle {
         for placed in &placed {
             self.judge_order(placed, &renders).await;
         }
+        self.judge_promises().await;
         self.judge_table().await;
         self.judge_endpoints();
         self.judge_bodies();
@@ -99,7 +100,7 @@ impl Bundle {
         told.collect()
     }
 
-    fn job_ids(&self) -> Vec<JobId> {
+    pub(crate) fn job_ids(&self) -> Vec<JobId> {
         let items = self.aws.table().items();
         let jobs = items.iter().filter(|item| item["sk"]["S"] == "job");
         let ids = jobs.filter_map(|item| item["pk"]["S"].as_str()?.strip_prefix("job#"));

@@ -1,0 +1,196 @@
+//! The operator: calls renders off, has webhooks sent again, changes the secret. What is
+//! answered has to be so: at once where it can be seen at once, else when everything is quiet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::delivery::{Delivery, DeliveryState};
+use domain::id::{EndpointId, EventId, JobId};
+use domain::job::State;
+use http::Method;
+use serde_json::{Value, json};
+use shared::fake::clock;
+
+use crate::bundle::Bundle;
+use crate::renders::Render;
+use crate::watch::text;
+
+/// How often somebody asks to cancel what its provider has not accepted yet, and how long
+/// after each other.
+const PATIENCE: usize = 20;
+const A_MOMENT: Duration = Duration::from_secs(15);
+
+/// How old a webhook is that nobody overlooks any more: clocks are wrong and indexes late.
+const OLD: TimeDelta = TimeDelta::minutes(10);
+
+/// How wrong a clock is at most.
+const WRONG: TimeDelta = TimeDelta::minutes(3);
+
+/// How long a secret goes on beside the next one, in seconds.
+pub(crate) const GRACE_S: i64 = 3600;
+
+/// What somebody was told to have been sent again.
+#[derive(Clone, Debug)]
+pub(crate) struct Promise {
+    event: EventId,
+    since: DateTime<Utc>,
+}
+
+impl Bundle {
+    /// An operator calls about a job, or about whatever there is.
+    pub(crate) async fn operate(self: &Arc<Self>, job: &JobId) {
+        match self.weather.pick(4) {
+            0 => drop(self.cancel(job).await),
+            1 => drop(self.redeliver(job).await),
+            2 => self.recover().await,
+            _ => self.rotate().await,
+        }
+    }
+
+    /// Has a render called off; answers the HTTP status, if the provider has it at all.
+    pub(crate) async fn cancel(self: &Arc<Self>, job: &JobId) -> Option<u16> {
+        let path = format!("/v1/jobs/{job}/cancel");
+        for _ in 0..PATIENCE {
+            let was_accepted = !text(&self.item_of(job), "render").is_empty();
+            let tried = self.insist(Method::POST, &path, &Value::Null, &[202, 409]).await?;
+            let item = self.item_of(job);
+            let render = self.render(text(&item, "render")).await;
+            let is_over = render.is_some_and(|render| render.end().is_some());
+            let is_so = match (tried.status, tried.code.as_str()) {
+                (202, _) | (409, "cancel_refused") => is_over,
+                (409, "job_ended") => {
+                    State::from_name(text(&item, "state")).is_some_and(State::has_ended)
+                }
+                (409, "cancel_not_supported") => text(&item, "provider") != "viralsync",
+                (409, "not_accepted_yet") => !was_accepted,
+                _ => false,
+            };
+            if !is_so {
+                self.watch.violation(format!("cancelling {job} is answered {tried:?}: {item}"));
+            }
+            if tried.code != "not_accepted_yet" {
+                return Some(tried.status);
+            }
+            tokio::time::sleep(A_MOMENT).await;
+        }
+        None
+    }
+
+    /// Has a job's last webhook sent again.
+    pub(crate) async fn redeliver(self: &Arc<Self>, job: &JobId) -> Option<u16> {
+        let path = format!("/v1/jobs/{job}/redeliver");
+        let before = self.aws.store().deliveries(job).await.unwrap();
+        let begun = clock::true_now();
+        let tried = self.insist(Method::POST, &path, &Value::Null, &[202, 409]).await?;
+        let after = self.aws.store().deliveries(job).await.unwrap();
+        let is_pending = |it: &Delivery| matches!(it.state, DeliveryState::Pending { .. });
+        let is_so = match (tried.status, tried.code.as_str()) {
+            (202, _) => match tried.body["eventId"].as_str().map(EventId::parse) {
+                Some(Ok(event)) => {
+                    self.promise(event, tried.since);
+                    true
+                }
+                Some(Err(_)) | None => false,
+            },
+            (409, "nothing_to_deliver") => before.is_empty(),
+            // On its way by itself, or by a try whose answer was lost.
+            (409, "delivery_pending") => {
+                before.iter().chain(&after).any(is_pending)
+                    || after.iter().any(|it| self.arrived_since(&it.event_id, begun))
+            }
+            _ => false,
+        };
+        if !is_so {
+            self.watch.violation(format!("sending {job} again is answered {tried:?}: {before:?}"));
+        }
+        Some(tried.status)
+    }
+
+    /// Has everything sent again that was given up.
+    pub(crate) async fn recover(self: &Arc<Self>) {
+        let mut lost = self.given_up().await;
+        let begun = clock::true_now();
+        lost.retain(|delivery| begun - delivery.created_at >= OLD && !self.is_gone(delivery));
+        let mut wanted = json!({"since": "2026-01-01T00:00:00Z"});
+        loop {
+            let path = "/v1/deliveries/recover";
+            let Some(tried) = self.insist(Method::POST, path, &wanted, &[202]).await else {
+                return;
+            };
+            match &tried.body["next"] {
+                Value::Null => break,
+                next => wanted["cursor"] = next.clone(),
+            }
+        }
+        for delivery in lost {
+            self.promise(delivery.event_id, begun);
+        }
+    }
+
+    /// Has a new secret take over. Receivers that know it hold the others against webhooks
+    /// that are signed with those alone, a while later.
+    pub(crate) async fn rotate(self: &Arc<Self>) {
+        let rotation = json!({"gracePeriodSeconds": GRACE_S});
+        let path = "/v1/webhook-config/rotate-secret";
+        let Some(tried) = self.insist(Method::POST, path, &rotation, &[200]).await else { return };
+        if !tried.body["secret"].is_string() {
+            self.watch.violation("a new secret is not shown");
+        }
+    }
+
+    fn promise(&self, event: EventId, since: DateTime<Utc>) {
+        self.promises.lock().unwrap().push(Promise { event, since });
+    }
+
+    /// Whatever is said to be sent again arrives, or is given up anew.
+    pub(crate) async fn judge_promises(&self) {
+        let promises = self.promises.lock().unwrap().clone();
+        let given_up = self.given_up().await;
+        for Promise { event, since } in promises {
+            let given_up = given_up.iter().find(|delivery| delivery.event_id == event);
+            let is_over = given_up.is_some_and(|delivery| match delivery.state {
+                DeliveryState::Exhausted(given_up) => {
+                    given_up.at > since - WRONG || self.is_gone(delivery)
+                }
+                DeliveryState::Pending { .. }
+                | DeliveryState::Delivered
+                | DeliveryState::GivenUp(_) => false,
+            });
+            if !is_over && !self.arrived_since(&event, since) {
+                self.watch.violation(format!("invariant 2: {event} is not sent again"));
+            }
+        }
+    }
+
+    fn arrived_since(&self, event: &EventId, since: DateTime<Utc>) -> bool {
+        let mut webhooks = self.receivers.received().into_iter();
+        webhooks.any(|webhook| webhook.id == event.as_str() && webhook.at >= since)
+    }
+
+    /// The webhooks that were given up.
+    async fn given_up(&self) -> Vec<Delivery> {
+        let mut given_up = Vec::new();
+        for job in self.job_ids() {
+            given_up.extend(self.aws.store().deliveries(&job).await.unwrap());
+        }
+        given_up.retain(|delivery| matches!(delivery.state, DeliveryState::Exhausted(_)));
+        given_up
+    }
+
+    /// Whether nothing is sent any more to where a delivery goes.
+    fn is_gone(&self, delivery: &Delivery) -> bool {
+        let pk = format!("endpoint#{}", EndpointId::of(&delivery.url));
+        let endpoint = self.aws.table().item(&pk, "endpoint");
+        endpoint.is_some_and(|endpoint| endpoint.get("disabled").is_some())
+    }
+
+    fn item_of(&self, job: &JobId) -> Value {
+        self.aws.table().item(&format!("job#{job}"), "job").unwrap_or_default()
+    }
+
+    /// A render at the simulator, by its id.
+    async fn render(&self, id: &str) -> Option<Render> {
+        self.renders().await.into_iter().find(|render| render.id == id)
+    }
+}
