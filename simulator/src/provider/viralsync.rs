@@ -166,16 +166,19 @@ impl Provider for ViralSync {
         if scenario.callback.skip {
             return Vec::new();
         }
-        let queued = u64::from(scenario.queued_ms);
-        let work = u64::from(scenario.duration_ms).saturating_sub(queued);
+        // A render that ends in the queue has made no progress.
+        let end = u64::from(scenario.duration_ms);
+        let queued = u64::from(scenario.queued_ms).min(end);
+        let work = end - queued;
         let count = u64::from(scenario.progress_callbacks.min(MAX_PROGRESS_CALLBACKS));
-        let progress = (1..=count).map(|number| {
+        let progress = (1..=count).filter(|_| work > 0).map(|number| {
             let after = Duration::from_millis(queued + work * number / (count + 1));
             Departure { after, occasion: Occasion::Progress(render.submitted_at + after) }
         });
 
         let at_end = render.departures_at_end();
-        let late = scenario.late_progress_ms.zip(at_end.last().copied()).map(|(ms, end)| {
+        let late = scenario.late_progress_ms.filter(|_| work > 0);
+        let late = late.zip(at_end.last().copied()).map(|(ms, end)| {
             let half_done = TimeDelta::milliseconds((queued + work / 2).try_into().unwrap_or(0));
             Departure {
                 after: end.after + Duration::from_millis(ms.into()),
@@ -346,6 +349,11 @@ mod tests {
         assert_eq!(
             leave(r#"{"progressCallbacks":1,"freezeProgress":0.1,"lateProgressMs":5}"#),
             ["1750: progress at 1750"]
+        );
+        assert_eq!(
+            leave(r#"{"queuedMs":500,"durationMs":400,"lateProgressMs":5}"#),
+            ["400: Ended"],
+            "no progress was made"
         );
         assert_eq!(leave(r#"{"callback":{"skip":true}}"#), [""; 0]);
     }
