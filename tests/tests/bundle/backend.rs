@@ -17,8 +17,8 @@ use crate::front::Seen;
 use crate::functions::PUBLIC_URL;
 use crate::receivers;
 
-/// How long a backend goes on asking.
-const MOST_TRIES: usize = 60;
+/// How long a backend goes on asking: longer than any neighbour is away.
+const MOST_TRIES: usize = 300;
 
 /// The events that a job tells of when its order names none.
 const ENDS: [&str; 3] = ["video.render.completed", "video.render.failed", "video.render.cancelled"];
