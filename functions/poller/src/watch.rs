@@ -451,7 +451,7 @@ impl<'a> Watch<'a> {
         let room = MOST_KNOWN.saturating_sub(self.agenda.len());
         let unknown = ids.iter().filter(|id| !self.agenda.knows(id));
         let unknown: Vec<JobId> = unknown.take(room).cloned().collect();
-        if self.agenda.len() + unknown.len() >= MOST_KNOWN {
+        if whole && self.agenda.len() + unknown.len() >= MOST_KNOWN {
             let shard = self.lease.shard;
             warn!(shard, "shard {shard} has more jobs than can be looked after at once");
         }
