@@ -123,14 +123,15 @@ impl Bundle {
 }
 
 impl Invocation {
-    /// Whether an order that it took may not have reached its provider: it died, or its
-    /// request was lost.
+    /// Whether an order that it took may not have reached its provider: it died, its request
+    /// was lost, or it was never told that the job is stored, and so asked nobody.
     fn may_ask_nobody(&self, order: &Order) -> bool {
-        let lost = [Harm::Befallen(Fault::Lost), Harm::Unreachable];
         let host = host(order);
-        self.harms()
-            .iter()
-            .any(|(to, harm)| *harm == Harm::Died || (*to == host && lost.contains(harm)))
+        self.harms().iter().any(|(to, harm)| match harm {
+            Harm::Died => true,
+            Harm::Unreachable | Harm::Befallen(Fault::Lost) => *to == host,
+            Harm::Befallen(fault) => to == "dynamodb" && *fault == Fault::Unanswered,
+        })
     }
 
     fn could_not_reach(&self, order: &Order) -> bool {
