@@ -67,12 +67,11 @@ async fn a_failure_is_told_in_json2videos_words() -> Result<()> {
 async fn a_render_that_was_called_timed_out_can_still_complete() -> Result<()> {
     let world = World::open("json2video-late").await?;
     let order = world.order(Provider::Json2Video).await?.with("providerWebhook", json!(false));
-    // The first poll sees the time-out, and a later one the video.
-    let knobs = json!({"timeoutAfterMs": 0, "endsAfterPolls": 1, "resultUrl": VIDEO});
-    world.endless(&order, &knobs).await?;
+    world.endless(&order, &json!({"timeoutAfterMs": 0, "resultUrl": VIDEO})).await?;
 
     world.submit(&order).await?;
     world.until_state(&order, "timed_out").await?;
+    world.end(&order).await?;
     world.until_state(&order, "completed").await?;
     let job = world.settled(&order).await?;
 

@@ -9,13 +9,15 @@ use crate::endings::assert_told_once;
 
 const VIDEO: &str = "https://cdn.example/product-123.mp4";
 
-/// Places the order and follows it to its end; answers the job and its only render, which
-/// ends when it was accepted, unless it does by itself.
+/// Places the order and follows it to its end; answers the job and its only render.
 async fn follow(world: &World, order: &Order, ends: Ends) -> Result<(JobView, Render)> {
     assert_eq!(world.submit(order).await?.state, "queued");
     match ends {
-        Ends::ByItself => {}
         Ends::OnceAccepted => world.end(order).await?,
+        Ends::OnceSeenAtWork => {
+            world.until_state(order, "processing").await?;
+            world.end(order).await?;
+        }
     }
     let job = world.settled(order).await?;
 
@@ -26,20 +28,20 @@ async fn follow(world: &World, order: &Order, ends: Ends) -> Result<(JobView, Re
     Ok((job, render))
 }
 
+/// When a render ends.
 #[derive(Clone, Copy)]
 enum Ends {
-    ByItself,
     OnceAccepted,
+    OnceSeenAtWork,
 }
 
 #[tokio::test]
 async fn a_polled_render_becomes_one_event_and_one_signed_webhook() -> Result<()> {
     let world = World::open("polled").await?;
     let order = world.order(Provider::Zvid).await?;
-    // The first poll sees it at work, and a later one its end.
-    world.endless(&order, &json!({"endsAfterPolls": 1, "resultUrl": VIDEO})).await?;
+    world.endless(&order, &json!({"resultUrl": VIDEO})).await?;
 
-    let (job, render) = follow(&world, &order, Ends::ByItself).await?;
+    let (job, render) = follow(&world, &order, Ends::OnceSeenAtWork).await?;
 
     assert_eq!(job.states(), ["submitting", "queued", "processing", "completed"]);
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
