@@ -72,10 +72,7 @@ impl Poller {
             }
         }
         let takes_over = new_since.is_some_and(|made_at| {
-            match Lease::judge(lease.as_ref(), Claim::NewJob(made_at), at) {
-                Verdict::TakeOver => true,
-                Verdict::Leave | Verdict::GoOn => false,
-            }
+            Lease::judge(lease.as_ref(), Claim::NewJob(made_at), at) == Verdict::TakeOver
         });
         let holds = goes_on.is_some() || takes_over;
         Ok(holds.then_some(Claimed { shard, lease, goes_on, new_since }))
