@@ -159,6 +159,16 @@ impl Lease {
         self.is_awake(now) || self.is_held(now) && made_at + SEEN_AFTER <= self.since()
     }
 
+    /// Whether `stored` is what became of this one: times are kept in milliseconds.
+    #[must_use]
+    pub fn is_written_as(&self, stored: &Self) -> bool {
+        let millis = |lease: &Self| {
+            [Some(lease.until), lease.awake_until, Some(lease.seen)]
+                .map(|time| time.map(|time| time.timestamp_millis()))
+        };
+        self.epoch == stored.epoch && self.shard == stored.shard && millis(self) == millis(stored)
+    }
+
     /// Whether somebody is there.
     #[must_use]
     pub fn is_held(&self, now: DateTime<Utc>) -> bool {

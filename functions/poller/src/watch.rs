@@ -140,8 +140,8 @@ pub(crate) struct Watch<'a> {
     renew_at: DateTime<Utc>,
     /// Whether all that was active at the beginning was read.
     is_complete: bool,
-    /// A lease that may be stored: nobody answered.
-    attempted: Option<Lease>,
+    /// Leases of the next epoch that were written and may be stored.
+    attempted: Vec<Lease>,
     /// When the lease was last written.
     said_at: DateTime<Utc>,
     /// Whether the lease says so already that nobody is awake, or there.
@@ -182,7 +182,7 @@ impl<'a> Watch<'a> {
             fit_at: start,
             renew_at: start,
             is_complete: false,
-            attempted: None,
+            attempted: Vec::new(),
             said_at: start,
             is_lying_down: false,
             is_superseded: false,
@@ -203,7 +203,7 @@ impl<'a> Watch<'a> {
                 Ok(Ending::Sleep { lease: self.lease, delay, seen, failures })
             }
             Err(cause) => {
-                let leases = [Some(&self.lease), self.attempted.as_ref()].into_iter().flatten();
+                let leases = [Some(&self.lease), self.attempted.last()].into_iter().flatten();
                 let next = leases.map(|lease| successor(lease, self.seen(), self.lanes.failures()));
                 Err(Interrupted { cause, next: next.collect() })
             }
@@ -325,7 +325,7 @@ impl<'a> Watch<'a> {
             let lease = self.lease.renewed(stays, self.seen(), self.lanes.pauses(), at);
             let store = &self.poller.tracker.store;
             (self.renewing, self.renew_at, self.said_at) = (true, at + NEWS, at);
-            self.attempted = Some(lease.clone());
+            self.attempted.push(lease.clone());
             self.work.push(
                 async move {
                     let outcome = store.commit_lease(&lease).await;
@@ -510,7 +510,7 @@ impl<'a> Watch<'a> {
     /// Says in the lease that nobody is awake, or there, and looks once more for what came
     /// meanwhile: its wake-up call has gone back to sleep, because somebody was awake.
     async fn lie_down(&mut self, lease: Lease) -> Result<(), TrackError> {
-        self.attempted = Some(lease.clone());
+        self.attempted.push(lease.clone());
         let outcome = self.poller.tracker.store.commit_lease(&lease).await?;
         self.is_lying_down = outcome == Committed::Stored;
         self.take_lease(lease, outcome);
@@ -523,10 +523,12 @@ impl<'a> Watch<'a> {
     /// Takes what came of writing a lease. One that was written in vain, as far as was known,
     /// may be what is there now.
     fn take_lease(&mut self, lease: Lease, outcome: Committed<Lease>) {
-        let before = self.attempted.take();
+        let attempted = std::mem::take(&mut self.attempted);
         match outcome {
             Committed::Stored => self.lease = lease,
-            Committed::Overtaken(Some(current)) if before.as_ref() == Some(&current) => {
+            Committed::Overtaken(Some(current))
+                if attempted.iter().any(|ours| ours.is_written_as(&current)) =>
+            {
                 self.lease = current;
             }
             Committed::Overtaken(_) => self.is_superseded = true,

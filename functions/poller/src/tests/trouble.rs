@@ -54,16 +54,24 @@ async fn a_list_that_cannot_be_read_stops_nobody_for_long() {
     assert!(found < 16.0, "found after {found} s");
 }
 
-/// From the first write on no answer arrives for so long, whatever was done.
+/// From the first write on that comes after a while, no answer arrives for so long, whatever
+/// was done.
 #[derive(Debug)]
 struct Unheard {
+    after: Instant,
     lasts: Duration,
     since: OnceLock<Instant>,
 }
 
+impl Unheard {
+    fn after(wait: Duration, lasts: Duration) -> Arc<Self> {
+        Arc::new(Self { after: Instant::now() + wait, lasts, since: OnceLock::new() })
+    }
+}
+
 impl Fate for Unheard {
     fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
-        if call.what == "PutItem" {
+        if call.what == "PutItem" && Instant::now() >= self.after {
             self.since.get_or_init(Instant::now);
         }
         let is_unheard = self.since.get().is_some_and(|since| since.elapsed() < self.lasts);
@@ -74,8 +82,8 @@ impl Fate for Unheard {
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_was_written_without_an_answer_is_followed_up() {
-    let unheard = Unheard { lasts: Duration::from_secs(20), since: OnceLock::new() };
-    let world = World::new().fated(Arc::new(unheard));
+    let unheard = Unheard::after(Duration::ZERO, Duration::from_secs(20));
+    let world = World::new().fated(unheard);
     let id = world.submit("zvid", Tracking::PollOnly, 5.0).await;
     world.run_unticked(100.0).await;
     let found = world.settled_at(&id).await.expect("the lease is its holder's still");
@@ -89,6 +97,22 @@ async fn a_wake_up_call_that_is_not_sent_is_sent_a_little_later() {
     world.run_unticked(60.0).await;
     let found = world.settled_at(&id).await.expect("the chain goes on");
     assert!(found < 50.0, "found after {found} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_be_told_that_a_lease_is_renewed_goes_on() {
+    // The lease is taken after two seconds and renewed ten later, by who stays awake.
+    let unheard = Unheard::after(Duration::from_secs(8), Duration::from_secs(20));
+    let world = World::new().fated(unheard);
+    let mut ids = Vec::new();
+    for _ in 0..60 {
+        ids.push(world.submit("zvid", Tracking::PollOnly, 10_000.0).await);
+    }
+    world.run_unticked(90.0).await;
+    for id in &ids {
+        let last = world.polled_at(id).last().copied().unwrap_or_default();
+        assert!(last > 75.0, "last asked about after {last} s");
+    }
 }
 
 /// Each answer to one operation takes so long.
