@@ -34,6 +34,7 @@ use crate::aws;
 use crate::bus::Bus;
 use crate::egress::Dial;
 use crate::egress::provider::ProviderHttp;
+use crate::entropy::Entropy;
 use crate::laws::Laws;
 use crate::providers::{Providers, SetupError};
 use crate::queue::{DeliveryQueue, WakeQueue};
@@ -226,7 +227,13 @@ impl FakeAws {
     /// The table as the functions see it.
     #[must_use]
     pub fn store(&self) -> Store {
-        Store::new(self.dynamodb(), "table".into(), RETENTION)
+        Store::new(self.dynamodb(), "table".into(), RETENTION, self.entropy())
+    }
+
+    /// Where random bytes come from: see [`random`].
+    #[must_use]
+    pub fn entropy(&self) -> Entropy {
+        Entropy::from_fn(random::fill)
     }
 
     /// The bus as the functions see it.

@@ -10,13 +10,13 @@ pub mod batch;
 pub mod bus;
 pub mod egress;
 pub mod endpoints;
+pub mod entropy;
 pub mod env;
 #[cfg(any(test, feature = "fake-aws"))]
 pub mod fake;
 pub mod laws;
 pub mod providers;
 pub mod queue;
-mod random;
 pub mod secrets;
 pub mod setup;
 pub mod store;
@@ -27,5 +27,3 @@ pub mod view;
 
 #[cfg(test)]
 mod limits_tests;
-
-pub use random::{luck, random_bytes};

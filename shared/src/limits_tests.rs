@@ -18,6 +18,7 @@ use domain::submission::{JobRequest, RequestError};
 use serde_json::{Value, json};
 use tokio::time::Duration;
 
+use crate::entropy::Entropy;
 use crate::fake::FakeAws;
 use crate::queue::Ticket;
 use crate::store::{Inserted, MAX_STORED_PAYLOAD, StoredPayload, Wait};
@@ -168,7 +169,7 @@ async fn the_largest_payload_is_stored_and_a_larger_one_is_refused() {
     let id = JobId::from_bytes([7; 16]);
     // Nothing that can be compressed.
     let noise: Vec<u8> =
-        (0..MAX_STORED_PAYLOAD).map(|_| crate::random_bytes::<1>().unwrap()[0]).collect();
+        (0..MAX_STORED_PAYLOAD).map(|_| Entropy::os().bytes::<1>().unwrap()[0]).collect();
     // Deflate adds a few bytes to what it cannot make smaller.
     let (fits, too_much) = (&noise[..MAX_STORED_PAYLOAD - 1024], &noise[..]);
     let payload = StoredPayload::compress(fits, [7; 32]).unwrap();

@@ -8,6 +8,7 @@ use domain::address::{PrivateHosts, PrivateNetworks, ReceiverPorts, TargetPolicy
 use lambda_runtime::Error;
 
 use crate::bus::Bus;
+use crate::entropy::Entropy;
 use crate::env::{self, EnvError};
 use crate::laws::Laws;
 use crate::providers::Providers;
@@ -21,6 +22,7 @@ use crate::{aws, user_specs};
 pub struct Setup {
     aws: SdkConfig,
     prefix: String,
+    entropy: Entropy,
 }
 
 impl Setup {
@@ -30,7 +32,13 @@ impl Setup {
     /// When a setting is missing or wrong; the error names it.
     pub fn from_env() -> Result<Self, EnvError> {
         let prefix = env::required("PARAMETER_PREFIX")?;
-        Ok(Self { aws: aws::config()?, prefix })
+        Ok(Self { aws: aws::config()?, prefix, entropy: Entropy::os() })
+    }
+
+    /// The operating system's randomness.
+    #[must_use]
+    pub fn entropy(&self) -> Entropy {
+        self.entropy
     }
 
     /// The table.
@@ -41,7 +49,7 @@ impl Setup {
         let table = env::required("TABLE_NAME")?;
         let days = env::parsed("RETENTION_DAYS", 90, str::parse::<u16>)?;
         let client = aws_sdk_dynamodb::Client::new(&self.aws);
-        Ok(Store::new(client, table, TimeDelta::days(days.into())))
+        Ok(Store::new(client, table, TimeDelta::days(days.into()), self.entropy))
     }
 
     /// The event bus.

@@ -48,6 +48,7 @@ use domain::job::{Job, State};
 use domain::time;
 use tracing::error;
 
+use crate::entropy::Entropy;
 use crate::telemetry::chain;
 
 use reading::Filter;
@@ -67,6 +68,7 @@ pub struct Store {
     client: Client,
     table: String,
     retention: TimeDelta,
+    entropy: Entropy,
 }
 
 /// Why the table could not be read or written.
@@ -109,10 +111,11 @@ pub enum Committed<T> {
 }
 
 impl Store {
-    /// The table called `table`; settled jobs are kept for `retention`.
+    /// The table called `table`; settled jobs are kept for `retention`, and each write is
+    /// marked with an id from `entropy`.
     #[must_use]
-    pub fn new(client: Client, table: String, retention: TimeDelta) -> Self {
-        Self { client, table, retention }
+    pub fn new(client: Client, table: String, retention: TimeDelta, entropy: Entropy) -> Self {
+        Self { client, table, retention, entropy }
     }
 
     /// Stores a job that must be new.
@@ -409,7 +412,7 @@ impl Store {
         version: Option<u64>,
         doing: &'static str,
     ) -> Result<Put, StoreError> {
-        let mark: [u8; 8] = crate::random_bytes().map_err(|error| unavailable(doing, error))?;
+        let mark: [u8; 8] = self.entropy.bytes().map_err(|error| unavailable(doing, error))?;
         let mark = AttributeValue::B(Blob::new(mark));
         item.insert(MARK.into(), mark.clone());
         let is_key = |name: &str| matches!(name, "pk" | "sk");

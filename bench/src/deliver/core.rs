@@ -18,6 +18,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use rustls::ClientConfig;
 use shared::egress::{self, Limits, Outgoing, Receivers, Resolve};
+use shared::entropy::Entropy;
 
 use crate::tls::DOMAIN;
 
@@ -85,7 +86,7 @@ impl Core {
         };
         let outcome = Outcome::Answered(answer.status.as_u16());
         let attempt = Attempt { at, duration_ms, outcome, excerpt: answer.excerpt };
-        let (said, luck) = (Said::default(), shared::luck());
+        let (said, luck) = (Said::default(), Entropy::os().jitter_sample());
         let (_, consequence) =
             delivery.record(attempt, said, &self.endpoint, &self.schedule, luck, Utc::now());
         ensure!(consequence == Consequence::Delivered, "not delivered: {consequence:?}");

@@ -10,6 +10,7 @@ use futures_util::future::try_join_all;
 use rustls::ClientConfig;
 use shared::bus::Bus;
 use shared::endpoints::Endpoints;
+use shared::entropy::Entropy;
 use shared::fake::FakeAws;
 use shared::queue::{DeliveryQueue, Ticket};
 use shared::store::{Store, Wait};
@@ -36,7 +37,7 @@ impl Handler {
         let config = aws.config();
         let policy = core::policy(port)?;
         let table = aws_sdk_dynamodb::Client::new(&config);
-        let store = Store::new(table, "table".to_owned(), TimeDelta::days(90));
+        let store = Store::new(table, "table".to_owned(), TimeDelta::days(90), Entropy::os());
         let deliverer = Deliverer {
             endpoints: Endpoints::new(store.clone()),
             store,
@@ -49,6 +50,7 @@ impl Handler {
             receivers: core::receivers(tls, policy.clone()),
             policy,
             schedule: DeliverySchedule::default(),
+            entropy: Entropy::os(),
         };
         Ok(Self { aws, deliverer })
     }

@@ -28,5 +28,6 @@ pub fn deliverer() -> Result<Deliverer, Error> {
         receivers: Receivers::new(policy.clone())?,
         policy,
         schedule,
+        entropy: setup.entropy(),
     })
 }

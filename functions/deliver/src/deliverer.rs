@@ -24,6 +24,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderName, Inv
 use shared::bus::{Bus, BusError};
 use shared::egress::{self, FailureClass, Outgoing, Receivers};
 use shared::endpoints::{Endpoints, Passage};
+use shared::entropy::Entropy;
 use shared::queue::{DeliveryQueue, LONGEST_DELAY, QueueError, Ticket};
 use shared::secrets::{SecretError, SecretName, Secrets};
 use shared::store::{AsOf, Committed, Store, StoreError, Wait};
@@ -54,6 +55,8 @@ pub struct Deliverer {
     pub policy: TargetPolicy,
     /// When to try again.
     pub schedule: DeliverySchedule,
+    /// Where jitter and the tokens of attempts come from.
+    pub entropy: Entropy,
 }
 
 /// What an attempt takes out of the stack's secrets.
@@ -137,8 +140,8 @@ impl Deliverer {
             deliberate: delivery.deliberate,
             has_slot: delivery.has_slot(),
             lane: ticket.lane,
-            token: u64::from_be_bytes(shared::random_bytes().unwrap_or_default()),
-            luck: shared::luck(),
+            token: u64::from_be_bytes(self.entropy.bytes().unwrap_or_default()),
+            luck: self.entropy.jitter_sample(),
         };
         match self.endpoints.arrive(&delivery.url, &arrival, now()).await? {
             Passage::Go(pass) => self.attempt(delivery, pass, &kept, now).await,
@@ -157,7 +160,7 @@ impl Deliverer {
                 }
             }
             Passage::Crowded => {
-                let delay = CROWDED + CROWDED_SPREAD.mul_f64(shared::luck());
+                let delay = CROWDED + CROWDED_SPREAD.mul_f64(self.entropy.jitter_sample());
                 Ok(self.queue.send(ticket, delay).await?)
             }
         }
@@ -186,8 +189,14 @@ impl Deliverer {
             warn!(error = chain(&cause), "what an attempt taught was lost");
             Endpoint::unknown(&delivery.url)
         });
-        let (delivery, consequence) =
-            delivery.record(attempt, said, &endpoint, &self.schedule, shared::luck(), now());
+        let (delivery, consequence) = delivery.record(
+            attempt,
+            said,
+            &endpoint,
+            &self.schedule,
+            self.entropy.jitter_sample(),
+            now(),
+        );
         if let Committed::Overtaken(_) = self.commit(&delivery, consequence, now()).await? {
             // The lease ran out meanwhile, and another holder's attempt counts.
             return Err(DeliverError::Overtaken);

@@ -58,6 +58,7 @@ async fn the_bus_hears_that_a_receiver_is_gone_however_slow_the_table_is() {
         receivers: Receivers::through(network, policy.clone(), Limits::default()).unwrap(),
         policy,
         schedule: DeliverySchedule::default(),
+        entropy: aws.entropy(),
     };
     let test = TestEvent::new([7; 16], clock::now());
     let delivery = Delivery::of_test(&test, "http://shop.test/hooks", clock::now()).unwrap();

@@ -58,6 +58,7 @@ impl World {
             receivers: Receivers::through(network, policy.clone(), Limits::default()).unwrap(),
             policy,
             schedule: DeliverySchedule::default(),
+            entropy: aws.entropy(),
         };
         Self { aws, deliverer, received, deliveries: 0 }
     }

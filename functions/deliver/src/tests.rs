@@ -17,6 +17,7 @@ fn deliverer(aws: &FakeAws) -> Deliverer {
         receivers: Receivers::new(TargetPolicy::public()).unwrap(),
         policy: TargetPolicy::public(),
         schedule: DeliverySchedule::default(),
+        entropy: aws.entropy(),
     }
 }
 

@@ -17,5 +17,11 @@ pub async fn jobs() -> Result<Jobs, Error> {
     let shards = env::parsed("POLLER_SHARDS", 1, str::parse)?;
     let setup = Setup::from_env()?;
     let secrets = Arc::new(setup.secrets());
-    Ok(Jobs { tracker: setup.tracker(secrets.clone()).await?, secrets, policy, shards })
+    Ok(Jobs {
+        tracker: setup.tracker(secrets.clone()).await?,
+        secrets,
+        policy,
+        shards,
+        entropy: setup.entropy(),
+    })
 }

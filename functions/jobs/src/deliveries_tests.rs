@@ -26,6 +26,7 @@ async fn asked(aws: &FakeAws, route: &str, query: Value, body: Option<Value>) ->
         secrets: Arc::new(aws.secrets()),
         policy: TargetPolicy::public(),
         shards: 1,
+        entropy: aws.entropy(),
     };
     let mut event: Value = serde_json::from_str(GET).unwrap();
     event["routeKey"] = route.into();

@@ -20,6 +20,7 @@ use domain::address::TargetPolicy;
 use domain::id::{EventId, JobId};
 use lambda_runtime::Error;
 use shared::api::{self, Problem};
+use shared::entropy::Entropy;
 use shared::secrets::Secrets;
 use shared::tracker::Tracker;
 
@@ -33,6 +34,8 @@ pub struct Jobs {
     pub policy: TargetPolicy,
     /// Among how many pollers jobs and deliveries are shared out.
     pub shards: u32,
+    /// Where secrets and ids of test events come from.
+    pub entropy: Entropy,
 }
 
 /// Answers a request; `now` is the clock.

@@ -47,7 +47,7 @@ impl Jobs {
             self.secrets.read_since(&name, hold.least_version(now), SigningSecrets::parse).await;
         let before = before.map_err(|cause| not_configured(&cause))?;
 
-        let random = shared::random_bytes().map_err(|cause| Problem::unavailable(&cause))?;
+        let random = self.entropy.bytes().map_err(|cause| Problem::unavailable(&cause))?;
         let (grace, brought) = (rotation.grace, rotation.secret.is_some());
         let secret = rotation.into_secret(before.newest_kind(), random);
         let after = before.rotate(secret.clone(), grace, now).map_err(|full| too_many(&full))?;

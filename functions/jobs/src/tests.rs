@@ -24,6 +24,7 @@ async fn answered(aws: &FakeAws, event: &str) -> (i64, Value) {
         secrets: Arc::new(aws.secrets()),
         policy: TargetPolicy::public(),
         shards: 1,
+        entropy: aws.entropy(),
     };
     let response = handle(&jobs, serde_json::from_str(event).unwrap(), Utc::now).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };

@@ -101,7 +101,7 @@ impl Jobs {
             self.forget_headers().await?;
         }
         // The secret last: once it is made, only this answer stands between it and its owner.
-        let fresh = shared::random_bytes().map_err(|cause| Problem::unavailable(&cause))?;
+        let fresh = self.entropy.bytes().map_err(|cause| Problem::unavailable(&cause))?;
         let fresh = WebhookSecret::from_random(SignatureType::V1, fresh);
         let (secrets, origin) = self
             .secrets

@@ -39,6 +39,7 @@ async fn answered(aws: &FakeAws, request: ApiGatewayV2httpRequest) -> (i64, Valu
         secrets: Arc::new(aws.secrets()),
         policy: TargetPolicy::public(),
         shards: 1,
+        entropy: aws.entropy(),
     };
     let response = handle(&jobs, request, clock::now).await.unwrap();
     let Some(aws_lambda_events::encodings::Body::Text(body)) = response.body else {

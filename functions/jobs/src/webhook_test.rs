@@ -32,7 +32,7 @@ impl Jobs {
                  first.",
             ));
         };
-        let random = shared::random_bytes().map_err(|cause| Problem::unavailable(&cause))?;
+        let random = self.entropy.bytes().map_err(|cause| Problem::unavailable(&cause))?;
         let event = TestEvent::new(random, now);
         let delivery = Delivery::of_test(&event, &url, now);
         let delivery = delivery.map_err(|cause| Problem::unavailable(&cause))?;

@@ -25,5 +25,6 @@ pub async fn submitter() -> Result<Submitter, Error> {
         public_url: public_url.trim_end_matches('/').to_owned(),
         shards,
         policy,
+        entropy: setup.entropy(),
     })
 }

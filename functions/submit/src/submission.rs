@@ -21,6 +21,7 @@ use domain::provider::request::Submission;
 use domain::provider::{HttpRequest, Rejection, SubmitAnswer};
 use domain::submission::{JobRequest, MAX_BODY_BYTES};
 use shared::api::{self, Problem};
+use shared::entropy::Entropy;
 use shared::providers::Submitted;
 use shared::queue::{WakeQueue, WakeUp};
 use shared::secrets::{SecretName, Secrets};
@@ -44,6 +45,8 @@ pub struct Submitter {
     pub shards: u32,
     /// Which receivers may be named.
     pub policy: TargetPolicy,
+    /// Where ids of jobs and keys of callback URLs come from.
+    pub entropy: Entropy,
 }
 
 /// A job whose every part was checked and whose request to the provider is ready.
@@ -114,7 +117,7 @@ impl Submitter {
 
         let job_id = match key {
             Some(key) => JobId::from_key(key),
-            None => JobId::from_bytes(random()?),
+            None => JobId::from_bytes(self.random()?),
         };
         let callback_url = match wants_callback {
             true => Some(self.callback_url(provider, &job_id).await?),
@@ -171,8 +174,12 @@ impl Submitter {
         }
     }
 
+    fn random<const N: usize>(&self) -> Result<[u8; N], Problem> {
+        self.entropy.bytes().map_err(|cause| Problem::unavailable(&cause))
+    }
+
     async fn callback_url(&self, provider: &Provider, job: &JobId) -> Result<String, Problem> {
-        let fresh = random()?;
+        let fresh = self.random()?;
         let (secret, _) = self
             .secrets
             .get_or_create(
@@ -304,10 +311,6 @@ fn mismatch() -> Problem {
          key.",
     )
     .about("Idempotency-Key")
-}
-
-fn random<const N: usize>() -> Result<[u8; N], Problem> {
-    shared::random_bytes().map_err(|cause| Problem::unavailable(&cause))
 }
 
 /// The job, or the problem that its provider made at once. A repeat of the request gets the

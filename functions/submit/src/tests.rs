@@ -21,6 +21,7 @@ async fn answered(aws: &FakeAws, request: ApiGatewayV2httpRequest) -> (i64, Valu
         public_url: "https://api.example.com".into(),
         shards: 1,
         policy: TargetPolicy::public(),
+        entropy: aws.entropy(),
     };
     let response = handle(&submitter, request, Utc::now).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };

@@ -12,7 +12,7 @@ pub fn seed(seed: u64) {
 }
 
 /// Fills `bytes`; the shape of `getrandom::fill`.
-pub(crate) fn fill(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
+pub(super) fn fill(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
     let Some(mut state) = STATE.get() else { return getrandom::fill(bytes) };
     for chunk in bytes.chunks_mut(8) {
         let number = next(&mut state).to_le_bytes();

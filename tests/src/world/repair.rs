@@ -7,6 +7,7 @@ use chrono::{TimeDelta, Utc};
 use domain::delivery::Delivery;
 use domain::event::Event;
 use domain::job::Job;
+use shared::entropy::Entropy;
 use shared::queue::Ticket;
 use shared::store::{Inserted, Store, Wait};
 use tokio::sync::Mutex;
@@ -80,6 +81,7 @@ impl World {
     /// The table, as the functions see it.
     pub(super) fn store(&self) -> Store {
         let retention = TimeDelta::days(90);
-        Store::new(self.table.client.clone(), self.table.name.clone(), retention)
+        let (client, table) = (self.table.client.clone(), self.table.name.clone());
+        Store::new(client, table, retention, Entropy::os())
     }
 }

@@ -121,6 +121,7 @@ impl Instance {
                     .map_err(|error| error.to_string())?,
                 policy,
                 schedule: parameters.schedule.clone(),
+                entropy: aws.entropy(),
             }));
         }
         // What every other function reads when it starts.
@@ -135,13 +136,15 @@ impl Instance {
                 public_url: PUBLIC_URL.to_owned(),
                 shards: parameters.shards,
                 policy,
+                entropy: aws.entropy(),
             }),
             Function::Poller => {
                 Self::Poller(poller::Poller::new(tracker, aws.wakes(), parameters.shards))
             }
             Function::Webhook => Self::Webhook(webhook::Callbacks { tracker, secrets }),
             Function::Jobs | Function::Deliver => {
-                Self::Jobs(jobs::Jobs { tracker, secrets, policy, shards: parameters.shards })
+                let (shards, entropy) = (parameters.shards, aws.entropy());
+                Self::Jobs(jobs::Jobs { tracker, secrets, policy, shards, entropy })
             }
         })
     }

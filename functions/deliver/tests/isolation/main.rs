@@ -62,6 +62,7 @@ async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
         receivers: receivers.clone(),
         policy: policy.clone(),
         schedule: DeliverySchedule::default(),
+        entropy: aws.entropy(),
     };
     let quick = Mapping::new(deliverer(), aws.clone(), FakeAws::delivery_queue).at_most(PLACES);
     let slow = Mapping::new(deliverer(), aws.clone(), FakeAws::slow_delivery_queue).at_most(20);
