@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use self::expression::{Condition, Item, Placeholders, Update};
+use self::expression::{Condition, Placeholders, Update};
 use self::index::{Index, Place};
-use self::items::{InOrder, Items, Key};
+use self::items::{InOrder, Item, Items, Key};
 
 const KEYS: [&str; 2] = ["pk", "sk"];
 

@@ -10,11 +10,9 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use self::token::{Token, tokens};
+use super::items::Item;
 
 pub(super) use update::Update;
-
-/// An item, or a part of one, in DynamoDB's JSON.
-pub(super) type Item = Map<String, Value>;
 
 /// What stands between the names and values of a request and its expressions.
 pub(super) struct Placeholders<'a> {

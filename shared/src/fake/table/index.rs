@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::expression::Item;
+use super::items::Item;
 use super::{KEYS, size};
 
 /// Where an item stands among others: by some of its attributes, in their order.

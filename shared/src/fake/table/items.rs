@@ -5,9 +5,11 @@ use std::collections::btree_map::Values;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::expression::Item;
+/// An item, or a part of one, in DynamoDB's JSON.
+pub(super) type Item = Map<String, Value>;
 
 /// An item's keys.
 pub(super) type Key = [String; 2];

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::expression::Item;
+use super::items::Item;
 
 const WRITE_UNIT: usize = 1024;
 const READ_UNIT: usize = 4096;

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::super::items::Item;
 use super::token::Token;
-use super::{Item, Operand, Parser, Placeholders};
+use super::{Operand, Parser, Placeholders};
 
 /// What an update does to an item.
 #[derive(Clone, Debug, PartialEq)]
