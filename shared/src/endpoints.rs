@@ -213,5 +213,5 @@ enum Changed<T> {
 }
 
 #[cfg(test)]
-#[path = "endpoints_tests.rs"]
+#[path = "../tests/in_memory/endpoint_cache.rs"]
 mod tests;

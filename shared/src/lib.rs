@@ -13,6 +13,7 @@ pub mod endpoints;
 pub mod entropy;
 pub mod env;
 #[cfg(any(test, feature = "fake-aws"))]
+#[path = "../../aws-in-memory/src/lib.rs"]
 pub mod fake;
 pub mod laws;
 pub mod providers;
@@ -26,4 +27,5 @@ pub mod user_specs;
 pub mod view;
 
 #[cfg(test)]
+#[path = "../tests/in_memory/aws_limits.rs"]
 mod limits_tests;

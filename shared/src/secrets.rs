@@ -409,5 +409,5 @@ pub enum Origin {
 }
 
 #[cfg(test)]
-#[path = "secrets_tests.rs"]
+#[path = "../tests/in_memory/secrets.rs"]
 mod tests;
