@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
-use crate::egress::{Dial, Dialling, Stream};
+use shared::egress::{Dial, Dialling, Stream};
 
 use super::fate::{Call, Fate, Fated, Happens};
 
@@ -162,7 +162,7 @@ mod tests {
     use http::{Method, StatusCode};
 
     use super::*;
-    use crate::egress::provider::{ProviderHttp, ProviderHttpError};
+    use shared::egress::provider::{ProviderHttp, ProviderHttpError};
 
     /// One thing happens to every call.
     #[derive(Debug)]

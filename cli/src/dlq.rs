@@ -162,11 +162,11 @@ mod tests {
     use std::future::ready;
     use std::sync::Arc;
 
+    use aws_in_memory::FakeAws;
+    use aws_in_memory::fate::{Call, Fate, Fated, Happens};
     use futures_util::FutureExt;
     use futures_util::future::BoxFuture;
     use serde_json::json;
-    use shared::fake::FakeAws;
-    use shared::fake::fate::{Call, Fate, Fated, Happens};
 
     use super::*;
 

@@ -24,7 +24,7 @@ use crate::env::{self, EnvError};
 
 /// A healthy call takes milliseconds. Without a limit, one hung connection would hold a
 /// function until Lambda ends it, and its whole batch with it.
-pub(crate) const ATTEMPT: Duration = Duration::from_secs(3);
+pub const ATTEMPT: Duration = Duration::from_secs(3);
 
 /// A call may be made so often.
 const ATTEMPTS: u32 = 3;
@@ -53,7 +53,8 @@ pub fn config() -> Result<SdkConfig, EnvError> {
 }
 
 /// How long a call may take that may take this long each time it is made.
-pub(crate) fn timeouts(attempt: Duration) -> TimeoutConfig {
+#[must_use]
+pub fn timeouts(attempt: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
         .operation_attempt_timeout(attempt)
         .operation_timeout(attempt.saturating_mul(ATTEMPTS))

@@ -211,7 +211,3 @@ enum Changed<T> {
     /// It would be this, if others had not been faster again and again.
     Raced(Endpoint, T),
 }
-
-#[cfg(test)]
-#[path = "../tests/in_memory/endpoint_cache.rs"]
-mod tests;

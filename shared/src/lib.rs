@@ -12,9 +12,6 @@ pub mod egress;
 pub mod endpoints;
 pub mod entropy;
 pub mod env;
-#[cfg(any(test, feature = "fake-aws"))]
-#[path = "../../aws-in-memory/src/lib.rs"]
-pub mod fake;
 pub mod laws;
 pub mod providers;
 pub mod queue;
@@ -25,7 +22,3 @@ pub mod telemetry;
 pub mod tracker;
 pub mod user_specs;
 pub mod view;
-
-#[cfg(test)]
-#[path = "../tests/in_memory/aws_limits.rs"]
-mod limits_tests;

@@ -407,7 +407,3 @@ pub enum Origin {
     /// This call made it.
     Created,
 }
-
-#[cfg(test)]
-#[path = "../tests/in_memory/secrets.rs"]
-mod tests;

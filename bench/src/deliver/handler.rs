@@ -1,6 +1,7 @@
 //! The handler: invocations of `deliver` with ten messages each, AWS answered in the process.
 
 use anyhow::{Result, ensure};
+use aws_in_memory::FakeAws;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use chrono::{TimeDelta, Utc};
 use deliver::Deliverer;
@@ -11,7 +12,6 @@ use rustls::ClientConfig;
 use shared::bus::Bus;
 use shared::endpoints::Endpoints;
 use shared::entropy::Entropy;
-use shared::fake::FakeAws;
 use shared::queue::{DeliveryQueue, Ticket};
 use shared::store::{Store, Wait};
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use aws_in_memory::FakeAws;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -22,7 +23,6 @@ use hyper_util::rt::TokioExecutor;
 use poller::{Call, Poller};
 use serde::{Deserialize, Serialize};
 use shared::egress::provider::ProviderHttp;
-use shared::fake::FakeAws;
 use shared::laws::Laws;
 use shared::providers::Providers;
 use shared::queue::WakeUp;

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_in_memory::fate::{Call, Calm, Fate, Fated, Happens};
+use aws_in_memory::network::{Network, host};
+use aws_in_memory::{FakeAws, clock};
 use aws_lambda_events::sqs::SqsMessage;
 use bytes::Bytes;
 use domain::address::TargetPolicy;
@@ -16,9 +19,6 @@ use http::Response;
 use serde_json::Value;
 use shared::egress::{Limits, Receivers};
 use shared::endpoints::Endpoints;
-use shared::fake::fate::{Call, Calm, Fate, Fated, Happens};
-use shared::fake::network::{Network, host};
-use shared::fake::{FakeAws, clock};
 use shared::store::Wait;
 use tokio::time::sleep;
 

@@ -3,6 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aws_in_memory::fate::Calm;
+use aws_in_memory::network::{Network, host};
+use aws_in_memory::{FakeAws, clock};
 use aws_lambda_events::sqs::SqsMessage;
 use bytes::Bytes;
 use chrono::TimeDelta;
@@ -17,9 +20,6 @@ use http::{HeaderMap, Request, Response};
 use serde_json::json;
 use shared::egress::{Limits, Receivers};
 use shared::endpoints::Endpoints;
-use shared::fake::fate::Calm;
-use shared::fake::network::{Network, host};
-use shared::fake::{FakeAws, clock};
 use shared::store::Wait;
 use tokio::time::advance;
 

@@ -1,8 +1,8 @@
+use aws_in_memory::FakeAws;
 use domain::address::TargetPolicy;
 use domain::retry::DeliverySchedule;
 use shared::egress::Receivers;
 use shared::endpoints::Endpoints;
-use shared::fake::FakeAws;
 
 use super::*;
 

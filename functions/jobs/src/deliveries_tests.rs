@@ -1,5 +1,7 @@
 //! Webhooks that were not delivered, their receivers, and what operators do about both.
 
+use aws_in_memory::FakeAws;
+use aws_in_memory::clock::now;
 use aws_lambda_events::encodings::Body;
 use chrono::TimeDelta;
 use domain::delivery::{Attempt, AttemptError, Delivery, DeliveryState, GiveUpReason, GivenUp};
@@ -9,8 +11,6 @@ use domain::event::{EventName, TestEvent};
 use domain::id::{EndpointId, EventId};
 use domain::time;
 use serde_json::{Value, json};
-use shared::fake::FakeAws;
-use shared::fake::clock::now;
 use shared::store::{AsOf, Committed, Wait};
 use tokio::time::{Duration, sleep};
 
@@ -197,9 +197,9 @@ async fn a_recovery_without_a_queue_loses_nothing() {
 }
 
 mod shared_fate {
+    use aws_in_memory::fate::{Call, Fate, Fated, Happens};
     use futures_util::FutureExt;
     use futures_util::future::BoxFuture;
-    use shared::fake::fate::{Call, Fate, Fated, Happens};
 
     #[derive(Debug)]
     pub(super) struct NoQueue;

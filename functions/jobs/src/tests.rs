@@ -1,3 +1,4 @@
+use aws_in_memory::FakeAws;
 use aws_lambda_events::encodings::Body;
 use domain::endpoint::Limits;
 use domain::event::EventSet;
@@ -6,7 +7,6 @@ use domain::id::{ProviderName, RenderJobId, SourceRecordId};
 use domain::job::{Intent, Job, Report, Step};
 use domain::polling::Tracking;
 use serde_json::{Value, json};
-use shared::fake::FakeAws;
 use shared::store::WebhookConfig;
 
 use super::*;

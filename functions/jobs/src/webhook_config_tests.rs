@@ -5,13 +5,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use aws_in_memory::fate::{Call, Fate, Fated, Happens};
+use aws_in_memory::{FakeAws, clock};
 use domain::headers::ReceiverHeaders;
 use domain::signature::{SigningSecrets, WebhookSecret};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
-use shared::fake::fate::{Call, Fate, Fated, Happens};
-use shared::fake::{FakeAws, clock};
 use tokio::sync::Notify;
 use tokio::time::advance;
 

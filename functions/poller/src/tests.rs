@@ -6,7 +6,7 @@ mod ticks;
 mod trouble;
 mod world;
 
-use shared::fake::FakeAws;
+use aws_in_memory::FakeAws;
 
 use super::*;
 

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
+use aws_in_memory::FakeAws;
 use aws_lambda_events::encodings::Body;
 use domain::address::TargetPolicy;
 use serde_json::Value;
-use shared::fake::FakeAws;
 
 use super::*;
 

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use aws_in_memory::FakeAws;
 use aws_lambda_events::encodings::Body;
 use domain::credential::CallbackSecret;
 use domain::event::EventSet;
@@ -8,7 +9,6 @@ use domain::job::{Intent, Job, Report, State, Step};
 use domain::polling::Tracking;
 use domain::provider::catalogue::OwnSpec;
 use serde_json::{Value, json};
-use shared::fake::FakeAws;
 
 use super::*;
 

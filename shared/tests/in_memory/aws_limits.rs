@@ -3,6 +3,7 @@
 //! or a message above one would be refused again and again. The AWS of these tests refuses
 //! what is too much, as the real one does.
 
+use aws_in_memory::FakeAws;
 use chrono::{DateTime, Utc};
 use domain::address::TargetPolicy;
 use domain::delivery::{Attempt, Delivery, DeliveryState, GiveUpReason, GivenUp, MOST_ATTEMPTS};
@@ -16,12 +17,11 @@ use domain::polling::Tracking;
 use domain::retry::DeliverySchedule;
 use domain::submission::{JobRequest, RequestError};
 use serde_json::{Value, json};
+use shared::entropy::Entropy;
+use shared::queue::Ticket;
+use shared::store::{Inserted, MAX_STORED_PAYLOAD, StoredPayload, Wait};
+use shared::view;
 use tokio::time::Duration;
-
-use crate::entropy::Entropy;
-use crate::fake::FakeAws;
-use crate::queue::Ticket;
-use crate::store::{Inserted, MAX_STORED_PAYLOAD, StoredPayload, Wait};
 
 /// Four bytes, and one character.
 const WIDE: &str = "𝕏";
@@ -159,7 +159,7 @@ async fn the_largest_job_and_its_delivery_are_stored_told_of_and_sent() {
         aws.deliveries().send(&Ticket::next(&delivery), Duration::from_secs(901)).await.unwrap();
         assert_eq!(aws.delivery_queue().sent()[0].delay, Duration::from_secs(900));
         // What a reader of all of a job's deliveries is answered: Lambda takes 6 MB.
-        let shown = crate::view::delivery(&delivery).to_string().len() * EventName::ALL.len();
+        let shown = view::delivery(&delivery).to_string().len() * EventName::ALL.len();
         assert!(shown < 6_000_000, "{shown}");
     }
 }

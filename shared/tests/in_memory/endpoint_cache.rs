@@ -1,15 +1,18 @@
+//! Endpoints as one process sees them: [`shared::endpoints`].
+
+use std::sync::Arc;
 use std::time::Duration;
 
+use aws_in_memory::FakeAws;
+use aws_in_memory::clock::now;
+use aws_in_memory::fate::{Call, Fate, Fated, Happens};
 use domain::delivery::Outcome;
-use domain::endpoint::{Health, Lane, Limits, Said};
+use domain::endpoint::{Arrival, Endpoint, Health, Hold, Lane, Lesson, Limits, Pass, Said};
 use futures_util::future::{BoxFuture, join_all};
 use serde_json::json;
+use shared::endpoints::{Endpoints, Passage};
+use shared::store::AsOf;
 use tokio::time::sleep;
-
-use super::*;
-use crate::fake::FakeAws;
-use crate::fake::clock::now;
-use crate::fake::fate::{Call, Fate, Fated, Happens};
 
 const URL: &str = "https://shop.example/hooks";
 

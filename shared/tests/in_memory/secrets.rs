@@ -1,21 +1,23 @@
-use std::sync::Arc;
+//! Secrets as one process sees them: [`shared::secrets`].
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_in_memory::FakeAws;
+use aws_in_memory::fate::{Call, Fate, Fated, Happens};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
+use shared::secrets::{SecretError, SecretName, Secrets};
 use tokio::time::advance;
-
-use super::*;
-use crate::fake::FakeAws;
-use crate::fake::fate::{Call, Fate, Fated, Happens};
 
 const SECRETS: SecretName = SecretName::WebhookSecrets;
 
 /// What happens to every call from now on.
 #[derive(Debug, Default)]
-struct Now(Mutex<Happens>);
+pub(crate) struct Now(Mutex<Happens>);
 
 impl Now {
-    fn set(&self, happens: Happens) {
+    pub(crate) fn set(&self, happens: Happens) {
         *self.0.lock().unwrap() = happens;
     }
 }
@@ -165,10 +167,10 @@ async fn what_is_removed_is_gone_and_to_remove_it_again_is_fine() {
     }
 }
 
-#[test]
-fn no_value_is_shown() {
-    let secrets = FakeAws::new(&[]).secrets();
-    secrets.remember(&SECRETS, Some("whsec_hidden"));
+#[tokio::test]
+async fn no_value_is_shown() {
+    let secrets = FakeAws::new(&[("webhook-secrets", "whsec_hidden")]).secrets();
+    assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "whsec_hidden");
     let shown = format!("{secrets:?}");
     assert!(shown.contains("WebhookSecrets") && !shown.contains("hidden"), "{shown}");
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_in_memory::clock;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::id::{IdempotencyKey, JobId};
 use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::{Method, Request};
 use serde_json::{Value, json};
-use shared::fake::clock;
 use tests::Provider;
 
 use crate::bundle::{API_KEY, Bundle};

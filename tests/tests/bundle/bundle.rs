@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use aws_in_memory::network::Network;
+use aws_in_memory::{FakeAws, clock, random};
 use aws_lambda_events::sqs::SqsEvent;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -19,8 +21,6 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use shared::fake::network::Network;
-use shared::fake::{FakeAws, clock, random};
 use shared::store::WebhookConfig;
 use simulator::{Posting, Surroundings};
 use tests::Provider;

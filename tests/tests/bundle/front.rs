@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use aws_in_memory::clock;
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use aws_lambda_events::encodings::Body;
 use bytes::Bytes;
@@ -13,7 +14,6 @@ use domain::job::State;
 use domain::provider::spec::webhook::WebhookKind;
 use http::{HeaderMap, Method, Request};
 use serde_json::Value;
-use shared::fake::clock;
 
 use crate::bundle::Bundle;
 use crate::functions::{Answer, Event, Function};

@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use aws_in_memory::{FakeAws, clock};
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use chrono::{DateTime, Utc};
@@ -14,7 +15,6 @@ use domain::retry::DeliverySchedule;
 use serde_json::json;
 use shared::egress::{Dial, Limits, Receivers};
 use shared::endpoints::Endpoints;
-use shared::fake::{FakeAws, clock};
 use tests::Provider;
 
 /// Every provider that the simulator plays.

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use aws_in_memory::bus::not_taken;
+use aws_in_memory::fate::{Call, Fate, Fated, Happens};
 use chrono::TimeDelta;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
-use shared::fake::bus::not_taken;
-use shared::fake::fate::{Call, Fate, Fated, Happens};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_in_memory::queue::Queue;
 use aws_lambda_events::sqs::SqsEvent;
-use shared::fake::queue::Queue;
 
 use crate::bundle::Bundle;
 use crate::functions::{Answer, Event, Function};

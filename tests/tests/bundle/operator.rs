@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_in_memory::clock;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::delivery::{Delivery, DeliveryState};
 use domain::id::{EndpointId, EventId, JobId};
 use domain::job::State;
 use http::Method;
 use serde_json::{Value, json};
-use shared::fake::clock;
 
 use crate::bundle::Bundle;
 use crate::renders::Render;

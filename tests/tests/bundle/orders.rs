@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use aws_in_memory::clock;
 use domain::failure::FailureCode;
 use domain::job::{Job, State};
 use serde_json::Value;
-use shared::fake::clock;
 use shared::store::{Inserted, StoredPayload};
 use tests::Provider;
 

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aws_in_memory::clock;
+use aws_in_memory::network::Network;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response};
-use shared::fake::clock;
-use shared::fake::network::Network;
 use standardwebhooks::Webhook;
 
 use crate::watch::Watch;

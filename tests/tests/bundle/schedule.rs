@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_in_memory::clock;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::delivery::{Attempt, Delivery, DeliveryState, GiveUpReason};
 use domain::endpoint::Lane;
@@ -16,7 +17,6 @@ use domain::event::EventName;
 use domain::id::{EventId, JobId};
 use domain::retry::DeliverySchedule;
 use serde_json::Value;
-use shared::fake::clock;
 use shared::queue::Ticket;
 use tests::Provider;
 

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, Weak};
 
+use aws_in_memory::FakeAws;
 use domain::id::JobId;
 use serde_json::Value;
-use shared::fake::FakeAws;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Keeps what was noticed.

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use aws_in_memory::clock;
 use bytes::Bytes;
 use chrono::TimeDelta;
 use domain::address::{ReceiverUrl, TargetPolicy};
@@ -40,7 +41,6 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use sha2::Sha256;
 use shared::egress::{Answered, Dial, Dialling, Limits, Outcome, Outgoing, Receivers, Stream};
-use shared::fake::clock;
 use tests::Provider;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};

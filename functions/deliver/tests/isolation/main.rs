@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_in_memory::{FakeAws, clock};
 use deliver::Deliverer;
 use domain::address::TargetPolicy;
 use domain::delivery::{Delivery, Subject};
@@ -23,7 +24,6 @@ use domain::retry::DeliverySchedule;
 use domain::signature::{SignatureType, WebhookSecret};
 use shared::egress::{Limits, Receivers};
 use shared::endpoints::Endpoints;
-use shared::fake::{FakeAws, clock};
 use shared::queue::Ticket;
 use shared::store::Wait;
 use tokio::task::JoinSet;

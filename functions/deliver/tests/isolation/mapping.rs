@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_in_memory::queue::Queue;
+use aws_in_memory::{FakeAws, clock};
 use aws_lambda_events::sqs::SqsEvent;
 use deliver::Deliverer;
-use shared::fake::queue::Queue;
-use shared::fake::{FakeAws, clock};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 

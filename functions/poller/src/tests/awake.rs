@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use aws_in_memory::clock::now;
 use domain::id::JobId;
 use domain::job::State;
 use domain::polling::Tracking;
-use shared::fake::clock::now;
 
 use super::world::{World, lateness};
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use aws_in_memory::clock::now;
 use domain::event::{EventName, Notice};
 use domain::id::ProviderName;
 use domain::job::State;
 use domain::polling::Tracking;
-use shared::fake::clock::now;
 
 use super::world::World;
 use crate::plan::Asks;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use aws_in_memory::clock::now;
 use domain::job::State;
 use domain::polling::Tracking;
-use shared::fake::clock::now;
 
 use super::world::{Mood, World};
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use aws_in_memory::clock::now;
 use domain::job::{Job, State};
 use domain::polling::{Durations, Tracking};
-use shared::fake::clock::now;
 use tokio::time::timeout;
 
 use super::world::World;

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use aws_in_memory::clock::now;
+use aws_in_memory::fate::{Call, Fate, Fated, Happens};
 use domain::job::{Job, Observation, RenderResult, RenderStatus, Report, State, Step};
 use domain::polling::Tracking;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use serde_json::json;
-use shared::fake::clock::now;
-use shared::fake::fate::{Call, Fate, Fated, Happens};
 
 use tokio::time::Instant;
 

@@ -1,0 +1,80 @@
+//! How long renders take: [`shared::laws`] over the in-memory table.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_in_memory::FakeAws;
+use aws_in_memory::fate::Happens;
+use domain::id::ProviderName;
+use shared::laws::Laws;
+
+use crate::secrets::Now;
+
+fn zvid() -> ProviderName {
+    ProviderName::parse("zvid").unwrap()
+}
+
+fn laws(aws: &FakeAws) -> Laws {
+    aws.tracker().unwrap().laws
+}
+
+async fn minutes(count: u32) {
+    tokio::time::advance(Duration::from_secs(60) * count).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_two_processes_see_adds_up() {
+    let aws = FakeAws::new(&[]);
+    let [left, right, reader] = [(); 3].map(|()| laws(&aws));
+    for process in [&left, &right] {
+        for _ in 0..10 {
+            process.saw(&zvid(), Duration::from_secs(10));
+        }
+    }
+    minutes(1).await;
+    left.write_down().await;
+    assert_eq!(reader.durations(&zvid()).await, None, "ten are too few");
+    right.write_down().await;
+    assert_eq!(reader.durations(&zvid()).await, None, "read a moment ago");
+    minutes(1).await;
+    let durations = reader.durations(&zvid()).await.expect("twenty are enough");
+    assert!(durations.percentile_95() < Duration::from_secs(40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_writes_at_most_once_a_minute_and_not_in_its_first() {
+    let aws = FakeAws::new(&[]);
+    let laws = laws(&aws);
+    let writes = || aws.asked().iter().filter(|it| *it == "PutItem").count();
+    laws.saw(&zvid(), Duration::from_secs(10));
+    laws.write_down().await;
+    assert_eq!(writes(), 0);
+    minutes(1).await;
+    laws.write_down().await;
+    assert_eq!(writes(), 1);
+    laws.saw(&zvid(), Duration::from_secs(10));
+    laws.write_down().await;
+    minutes(3).await;
+    assert_eq!(writes(), 1);
+    laws.write_down().await;
+    laws.write_down().await;
+    assert_eq!(writes(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_table_nothing_is_known_and_nothing_fails() {
+    let aws = FakeAws::new(&[]);
+    let fate = Arc::new(Now::default());
+    fate.set(Happens::Lost);
+    let laws = laws(&aws.seen_by(fate.clone()));
+    laws.saw(&zvid(), Duration::from_secs(10));
+    minutes(1).await;
+    laws.write_down().await;
+    assert_eq!(laws.durations(&zvid()).await, None);
+
+    fate.set(Happens::Answered);
+    minutes(1).await;
+    laws.write_down().await;
+    let stored = aws.store().learnt(&zvid()).await.unwrap();
+    assert_eq!(stored.map(|stored| stored.statistics.count()), Some(1), "kept");
+}

@@ -1,0 +1,19 @@
+//! `shared` on an AWS in memory.
+
+// `cfg(test)` is always true here; it tells the lints that helpers are tests too.
+#[cfg(test)]
+mod aws_limits;
+#[cfg(test)]
+mod durations;
+#[cfg(test)]
+mod endpoint_cache;
+#[cfg(test)]
+mod secrets;
+#[cfg(test)]
+mod store;
+#[cfg(test)]
+mod tracker;
+#[cfg(test)]
+mod undelivered;
+#[cfg(test)]
+mod user_specs;

@@ -1,0 +1,67 @@
+//! Writes of the table whose answer is lost, or that another writer wins.
+
+use aws_in_memory::FakeAws;
+use domain::event::EventSet;
+use domain::id::{JobId, ProviderName, SourceRecordId};
+use domain::job::{Intent, Job};
+use domain::polling::Tracking;
+use domain::time;
+use shared::store::{Committed, Inserted};
+
+fn job(source: &str) -> Job {
+    let intent = Intent {
+        id: JobId::from_bytes([7; 16]),
+        provider: ProviderName::parse("zvid").unwrap(),
+        source_record_id: SourceRecordId::parse(source).unwrap(),
+        payload_version: None,
+        metadata: serde_json::Map::new(),
+        callback_url: None,
+        wanted: EventSet::ends(),
+        fingerprint: [0; 32],
+        tracking: Tracking::PollOnly,
+        durations: None,
+        shard: 0,
+    };
+    Job::intend(intent, time::from_millis(1_800_000_000_000).unwrap())
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_ours() {
+    let aws = FakeAws::new(&[]);
+    let store = aws.tracker().unwrap().store;
+    aws.lose_next_answer();
+    assert_eq!(store.insert_job(&job("ours")).await.unwrap(), Inserted::New);
+
+    let changed = job("ours").bumped();
+    aws.lose_next_answer();
+    assert_eq!(store.commit_job(&changed).await.unwrap(), Committed::Stored);
+    assert_eq!(store.job(&changed.id).await.unwrap(), Some(changed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_busy_table_leaves_out_is_asked_for_again() {
+    let aws = FakeAws::new(&[]);
+    aws.table().split_batches();
+    let store = aws.tracker().unwrap().store;
+    let mut ids: Vec<JobId> = (1..=101).map(|id| JobId::from_bytes([id; 16])).collect();
+    for id in &ids {
+        store.insert_job(&Job { id: id.clone(), ..job("many") }).await.unwrap();
+    }
+    let read = store.jobs(&ids).await.unwrap();
+    let mut read: Vec<JobId> = read.into_iter().map(|job| job.id).collect();
+    read.sort();
+    ids.sort();
+    assert_eq!(read, ids);
+}
+
+#[tokio::test]
+async fn a_write_of_somebody_else_is_not() {
+    let aws = FakeAws::new(&[]);
+    let store = aws.tracker().unwrap().store;
+    store.insert_job(&job("theirs")).await.unwrap();
+    let second = store.insert_job(&job("ours")).await.unwrap();
+    assert_eq!(second, Inserted::Exists(job("theirs")));
+    let stale = job("ours").bumped().bumped();
+    let overtaken = store.commit_job(&stale).await.unwrap();
+    assert_eq!(overtaken, Committed::Overtaken(Some(job("theirs"))));
+}

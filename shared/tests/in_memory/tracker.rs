@@ -1,0 +1,99 @@
+//! What changes a job and publishes what follows: [`shared::tracker`].
+
+use std::future::ready;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_in_memory::fate::Calm;
+use aws_in_memory::network::Network;
+use aws_in_memory::{FakeAws, clock};
+use bytes::Bytes;
+use domain::event::{EventName, EventSet};
+use domain::failure::FailureCode;
+use domain::id::{JobId, ProviderName, SourceRecordId};
+use domain::job::{Intent, Job, Report, Step};
+use domain::polling::Tracking;
+use domain::provider::catalogue::Adjustments;
+use domain::provider::{Catalogue, StatusAnswer};
+use futures_util::FutureExt;
+use http::Response;
+use shared::store::WebhookConfig;
+use shared::tracker::{Bearer, Told};
+
+fn job(callback_url: Option<&str>) -> Job {
+    Job::intend(
+        Intent {
+            id: JobId::from_bytes([7; 16]),
+            provider: ProviderName::parse("zvid").unwrap(),
+            source_record_id: SourceRecordId::parse("product-123").unwrap(),
+            payload_version: None,
+            metadata: serde_json::Map::new(),
+            callback_url: callback_url.map(str::to_owned),
+            wanted: EventSet::ends(),
+            fingerprint: [0; 32],
+            tracking: Tracking::PollOnly,
+            shard: 0,
+            durations: None,
+        },
+        clock::now(),
+    )
+}
+
+/// How many deliveries a job makes that fails, and which events went on the bus.
+async fn told(callback_url: Option<&str>, receiver_wants: EventName) -> (usize, Vec<String>) {
+    let aws = FakeAws::new(&[]);
+    let tracker = aws.tracker().unwrap();
+    let config = WebhookConfig {
+        url: Some("https://shop.example/hooks".into()),
+        events: [receiver_wants].into_iter().collect(),
+        limits: domain::endpoint::Limits::default(),
+        updated_at: clock::now(),
+    };
+    tracker.store.put_webhook_config(&config).await.unwrap();
+    let job = job(callback_url);
+    tracker.store.insert_job(&job).await.unwrap();
+    let failure = domain::failure::Failure::new(FailureCode::ProviderRejected, "no scenes");
+    let told = tracker
+        .tell(job, &Report::Rejected(failure), Bearer::Passer, 0, clock::now())
+        .await
+        .unwrap();
+    let Told::Changed(job) = told else { panic!("{told:?}") };
+    tracker.settle(job.clone(), clock::now()).await.unwrap();
+    let deliveries = tracker.store.deliveries(&job.id).await.unwrap().len();
+    (deliveries, aws.events().into_iter().map(|event| event.detail_type).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_does_not_list_its_renders_is_heard() {
+    let aws = FakeAws::new(&[("providers/viralsync/api-key", "key")]);
+    let network = Network::default();
+    let refuses = |_| {
+        let refusal = Response::builder().status(503).header("retry-after", 30);
+        ready(refusal.body(Bytes::new()).unwrap()).boxed()
+    };
+    network.add("viralsync.test", Arc::new(refuses));
+    let base_urls = [("viralsync".to_owned(), "http://viralsync.test".parse().unwrap())];
+    let adjustments = Adjustments { base_urls: base_urls.into(), ..Adjustments::default() };
+    let catalogue = Catalogue::load(&adjustments).unwrap();
+    let tracker = aws.tracker_on(network.seen_by(Arc::new(Calm)), catalogue).unwrap();
+    let job = Job { provider: ProviderName::parse("viralsync").unwrap(), ..job(None) };
+    let Step::Changed(job) = job.apply(&Report::SubmitUnclear, 0, clock::now()) else {
+        panic!("it is unclear")
+    };
+
+    let answer = tracker.ask(&job, None, clock::now()).await.unwrap();
+
+    let Some(StatusAnswer::NotTold { retry_after, .. }) = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(retry_after, Some(Duration::from_secs(30)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_default_receiver_gets_what_it_wants_and_the_bus_everything() {
+    let on_bus = vec!["video.render.failed".to_owned()];
+    assert_eq!(told(None, EventName::Failed).await, (1, on_bus.clone()));
+    assert_eq!(told(None, EventName::Completed).await, (0, on_bus.clone()));
+    let own = Some("https://other.example/hooks");
+    assert_eq!(told(own, EventName::Completed).await, (1, on_bus), "it was not asked");
+}

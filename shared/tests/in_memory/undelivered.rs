@@ -1,0 +1,101 @@
+//! Listing deliveries, page by page.
+
+use aws_in_memory::FakeAws;
+use aws_in_memory::clock::now;
+use chrono::TimeDelta;
+use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp, Subject};
+use domain::event::{EventName, TestEvent};
+use domain::id::{EventId, JobId};
+use shared::store::{Order, Span, Store, StoreError, Wait};
+
+const SHARDS: u32 = 3;
+
+/// A delivery that was created so many minutes ago and given up. Neither its job's id nor
+/// its event's grows with time.
+fn given_up(minutes: u8) -> Delivery {
+    let job_id = JobId::from_bytes([minutes.wrapping_mul(101); 16]);
+    let event = TestEvent::new([0; 16], now());
+    let at = now() - TimeDelta::minutes(minutes.into());
+    let test = Delivery::of_test(&event, "https://shop.example/hooks", at).unwrap();
+    Delivery {
+        event_id: EventId::of(&job_id, EventName::Completed.as_str()),
+        shard: u32::from(minutes) % SHARDS,
+        subject: Subject::Render { job_id, event: EventName::Completed },
+        state: DeliveryState::GivenUp(GivenUp {
+            at: now(),
+            reason: GiveUpReason::AttemptsExhausted,
+        }),
+        deliberate: false,
+        ..test
+    }
+}
+
+fn last(minutes: i64) -> Span {
+    Span { since: now() - TimeDelta::minutes(minutes), until: now() }
+}
+
+async fn all(store: &Store, span: Span, order: Order, limit: u8) -> Vec<Delivery> {
+    let (mut found, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = store.undelivered(SHARDS, span, order, cursor.as_deref(), limit).await.unwrap();
+        assert!(page.items.len() <= limit.into());
+        found.extend(page.items);
+        cursor = page.next;
+        if cursor.is_none() {
+            return found;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_of_any_size_show_each_once_whatever_the_order_of_ids() {
+    let store = FakeAws::new(&[]).store();
+    let mut stored: Vec<Delivery> = (0..20).map(given_up).collect();
+    for delivery in &stored {
+        store.insert_delivery(delivery, Wait::InQueue).await.unwrap();
+    }
+    for limit in [1, 2, 3, 7, 100] {
+        for order in [Order::OldestFirst, Order::NewestFirst] {
+            let mut found = all(&store, last(60), order, limit).await;
+            found.sort_by_key(|delivery| std::cmp::Reverse(delivery.created_at));
+            assert_eq!(found, stored, "{limit} a page");
+        }
+    }
+    stored.truncate(6);
+    let mut found = all(&store, last(5), Order::OldestFirst, 2).await;
+    found.sort_by_key(|delivery| std::cmp::Reverse(delivery.created_at));
+    assert_eq!(found, stored, "both ends of a span are in it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_again_is_no_longer_undelivered() {
+    let aws = FakeAws::new(&[]);
+    let store = aws.store();
+    let delivery = given_up(1);
+    store.insert_delivery(&delivery, Wait::InQueue).await.unwrap();
+    let announced = delivery.announced();
+    store.commit_delivery(&announced, Wait::InQueue).await.unwrap();
+    let found = all(&store, last(9), Order::OldestFirst, 9).await;
+    assert_eq!(found, std::slice::from_ref(&announced));
+
+    let before = aws.table().consumed().write_units;
+    let again = announced.recover(now()).unwrap();
+    store.commit_delivery(&again, Wait::InQueue).await.unwrap();
+    assert_eq!(all(&store, last(9), Order::OldestFirst, 9).await, []);
+    assert_eq!(aws.table().consumed().write_units - before, 2.0, "the item and its entry");
+    let pending = store.deliveries_in_state("pending", last(9), None, 9).await.unwrap();
+    assert_eq!((pending.items, pending.next), (vec![again], None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cursor_of_another_listing_is_the_callers_fault() {
+    let store = FakeAws::new(&[]).store();
+    for minutes in 0..2 {
+        store.insert_delivery(&given_up(minutes), Wait::InQueue).await.unwrap();
+    }
+    let other = store.deliveries_in_state("exhausted", last(9), None, 1).await.unwrap().next;
+    for cursor in ["%%", other.unwrap().as_str()] {
+        let page = store.undelivered(1, last(9), Order::OldestFirst, Some(cursor), 9).await;
+        assert!(matches!(page, Err(StoreError::Corrupt { kind: "page", .. })), "{cursor}");
+    }
+}
