@@ -75,7 +75,7 @@ const DEAD_DELIVERIES: Settings = Settings {
 
 /// AWS as a test sets it up. Clones are the same AWS.
 #[derive(Clone, Debug)]
-pub struct FakeAws {
+pub struct InMemoryAws {
     state: Arc<State>,
     fate: Arc<dyn Fate>,
     retries: RetryConfig,
@@ -103,7 +103,7 @@ struct State {
     loses_answer: AtomicBool,
 }
 
-impl FakeAws {
+impl InMemoryAws {
     /// With these parameters (`api-key-hashes` and its value, say), and an empty table.
     #[must_use]
     pub fn new(parameters: &[(&str, &str)]) -> Self {
@@ -412,7 +412,7 @@ impl State {
     }
 }
 
-impl HttpConnector for FakeAws {
+impl HttpConnector for InMemoryAws {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         HttpConnectorFuture::new(self.clone().call(request))
     }

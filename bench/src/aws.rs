@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
 };
@@ -16,12 +16,12 @@ use crate::cost;
 /// Counts the processor time that the fake AWS behind it takes to answer.
 #[derive(Clone, Debug)]
 pub(crate) struct TimedAws {
-    aws: FakeAws,
+    aws: InMemoryAws,
     nanoseconds: Arc<AtomicU64>,
 }
 
 impl TimedAws {
-    pub(crate) fn new(aws: FakeAws) -> Self {
+    pub(crate) fn new(aws: InMemoryAws) -> Self {
         Self { aws, nanoseconds: Arc::default() }
     }
 

@@ -162,7 +162,7 @@ mod tests {
     use std::future::ready;
     use std::sync::Arc;
 
-    use aws_in_memory::FakeAws;
+    use aws_in_memory::InMemoryAws;
     use aws_in_memory::fate::{Call, Fate, Fated, Happens};
     use futures_util::FutureExt;
     use futures_util::future::BoxFuture;
@@ -220,13 +220,13 @@ mod tests {
     }
 
     /// Bodies in the dead-letter queue that anybody may see, and all that were sent home.
-    fn where_letters_are(aws: &FakeAws) -> (Vec<String>, Vec<String>) {
+    fn where_letters_are(aws: &InMemoryAws) -> (Vec<String>, Vec<String>) {
         let seen = aws.dead_letter_queue().take_in_order().unwrap_or_default();
         let home = aws.delivery_queue().sent().into_iter().map(|sent| sent.body);
         (seen.records.into_iter().filter_map(|it| it.body).collect(), home.collect())
     }
 
-    async fn bury(aws: &FakeAws, bodies: &[&str]) {
+    async fn bury(aws: &InMemoryAws, bodies: &[&str]) {
         let client = aws_sdk_sqs::Client::new(&aws.config());
         for body in bodies {
             let send = client.send_message().queue_url("https://sqs/dead-deliveries");
@@ -236,7 +236,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn to_list_is_to_change_nothing() {
-        let aws = FakeAws::new(&[]);
+        let aws = InMemoryAws::new(&[]);
         let bodies: Vec<String> = (0..25).map(|_| ticket().body).collect();
         bury(&aws, &bodies.iter().map(String::as_str).collect::<Vec<_>>()).await;
         let lines = RefCell::<Vec<String>>::default();
@@ -251,7 +251,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tickets_go_home_by_the_quick_lane_and_the_rest_stays() {
-        let aws = FakeAws::new(&[]);
+        let aws = InMemoryAws::new(&[]);
         bury(&aws, &[&ticket().body, "{}"]).await;
         let lines = RefCell::<Vec<String>>::default();
         let all = which(None, None);
@@ -282,7 +282,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_is_interrupted_loses_nothing() {
         for (operation, sent) in [("SendMessage", 0), ("DeleteMessage", 1)] {
-            let aws = FakeAws::new(&[]);
+            let aws = InMemoryAws::new(&[]);
             bury(&aws, &[&ticket().body]).await;
             let refusing = aws.seen_by(Arc::new(Refuses(operation)));
             let all = which(None, None);

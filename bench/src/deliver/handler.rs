@@ -1,7 +1,7 @@
 //! The handler: invocations of `deliver` with ten messages each, AWS answered in the process.
 
 use anyhow::{Result, ensure};
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use chrono::{TimeDelta, Utc};
 use deliver::Deliverer;
@@ -30,7 +30,7 @@ pub(super) struct Handler {
 
 impl Handler {
     pub(super) fn new(port: u16, tls: ClientConfig, secret: &str) -> Result<Self> {
-        let fake = FakeAws::new(&[("webhook-secrets", secret)]);
+        let fake = InMemoryAws::new(&[("webhook-secrets", secret)]);
         // Read once, and then out of a cache.
         let secrets = fake.secrets();
         let aws = TimedAws::new(fake);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -360,7 +360,7 @@ struct Core(Tracker);
 impl Core {
     fn new(options: &Options) -> Result<Self> {
         let key = format!("providers/{PROVIDER}/api-key");
-        let aws = FakeAws::new(&[(key.as_str(), simulator::API_KEY)]);
+        let aws = InMemoryAws::new(&[(key.as_str(), simulator::API_KEY)]);
         Ok(Self(Tracker {
             store: aws.store(),
             providers: providers(options, aws.secrets())?,

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use aws_smithy_runtime_api::client::http::HttpConnector;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use axum::Router;
@@ -116,7 +116,7 @@ pub(super) struct Consumed {
 pub(crate) async fn serve(options: &Options) -> Result<()> {
     child::leave_with_parent();
     let key = format!("providers/{PROVIDER}/api-key");
-    let aws = FakeAws::new(&[(key.as_str(), simulator::API_KEY)]);
+    let aws = InMemoryAws::new(&[(key.as_str(), simulator::API_KEY)]);
     let store = aws.store();
     for job in options.fleet.all() {
         store.insert_job(&job?).await?;
@@ -143,7 +143,7 @@ pub(crate) async fn serve(options: &Options) -> Result<()> {
 
 #[derive(Clone)]
 struct Cloud {
-    aws: FakeAws,
+    aws: InMemoryAws,
     latency: Duration,
 }
 
@@ -157,7 +157,7 @@ async fn answer(State(cloud): State<Cloud>, request: Request) -> Response {
     }
 }
 
-async fn call(aws: &FakeAws, request: Request) -> Result<Response> {
+async fn call(aws: &InMemoryAws, request: Request) -> Result<Response> {
     let (head, body) = request.into_parts();
     let target = head.headers.get("x-amz-target").context("no x-amz-target")?.to_str()?.to_owned();
     let body = to_bytes(body, MAX_BODY_BYTES).await?;
@@ -172,7 +172,7 @@ async fn call(aws: &FakeAws, request: Request) -> Result<Response> {
         .body(Body::from(body))?)
 }
 
-fn consumed(aws: &FakeAws) -> Consumed {
+fn consumed(aws: &InMemoryAws) -> Consumed {
     let units = aws.table().consumed();
     let mut requests = BTreeMap::<String, u32>::new();
     for name in aws.asked() {

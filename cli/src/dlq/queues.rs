@@ -60,7 +60,7 @@ impl Queues {
 
     /// The queues of a test.
     #[cfg(test)]
-    pub(super) fn of(aws: &aws_in_memory::FakeAws) -> Self {
+    pub(super) fn of(aws: &aws_in_memory::InMemoryAws) -> Self {
         let client = Client::new(&aws.config());
         let [home, dead] = ["deliveries", "dead-deliveries"].map(|it| format!("https://sqs/{it}"));
         Self { client, home, dead }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_in_memory::fate::{Call, Calm, Fate, Fated, Happens};
 use aws_in_memory::network::{Network, host};
-use aws_in_memory::{FakeAws, clock};
+use aws_in_memory::{InMemoryAws, clock};
 use aws_lambda_events::sqs::SqsMessage;
 use bytes::Bytes;
 use domain::address::TargetPolicy;
@@ -41,7 +41,7 @@ impl Fate for SlowEndpoints {
 #[tokio::test(start_paused = true)]
 async fn the_bus_hears_that_a_receiver_is_gone_however_slow_the_table_is() {
     let secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
-    let aws = FakeAws::new(&[("webhook-secrets", &secret)]);
+    let aws = InMemoryAws::new(&[("webhook-secrets", &secret)]);
     aws.table().lag_reads(Duration::from_millis(500));
     let network = Network::default();
     let gone = |_| Response::builder().status(410).body(Bytes::new()).unwrap();

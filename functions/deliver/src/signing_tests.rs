@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_in_memory::fate::Calm;
 use aws_in_memory::network::{Network, host};
-use aws_in_memory::{FakeAws, clock};
+use aws_in_memory::{InMemoryAws, clock};
 use aws_lambda_events::sqs::SqsMessage;
 use bytes::Bytes;
 use chrono::TimeDelta;
@@ -29,7 +29,7 @@ const SHOP: &str = "http://shop.test/hooks";
 
 /// A warm function, and a receiver that keeps what it gets.
 struct World {
-    aws: FakeAws,
+    aws: InMemoryAws,
     deliverer: Deliverer,
     received: Arc<Mutex<Vec<Request<Bytes>>>>,
     deliveries: u8,
@@ -37,7 +37,7 @@ struct World {
 
 impl World {
     fn new(secrets: &SigningSecrets) -> Self {
-        let aws = FakeAws::new(&[("webhook-secrets", &secrets.reveal())]);
+        let aws = InMemoryAws::new(&[("webhook-secrets", &secrets.reveal())]);
         let received = Arc::new(Mutex::new(Vec::new()));
         let network = Network::default();
         let log = Arc::clone(&received);

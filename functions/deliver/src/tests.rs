@@ -1,4 +1,4 @@
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use domain::address::TargetPolicy;
 use domain::retry::DeliverySchedule;
 use shared::egress::Receivers;
@@ -6,7 +6,7 @@ use shared::endpoints::Endpoints;
 
 use super::*;
 
-fn deliverer(aws: &FakeAws) -> Deliverer {
+fn deliverer(aws: &InMemoryAws) -> Deliverer {
     let tracker = aws.tracker().unwrap();
     Deliverer {
         endpoints: Endpoints::new(tracker.store.clone()),
@@ -31,7 +31,7 @@ fn back(response: SqsBatchResponse) -> Vec<String> {
 
 #[tokio::test]
 async fn a_malformed_ticket_comes_back_alone() {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     // The others are about deliveries that were deleted long ago: nothing is left to do.
     let response = handle(&deliverer(&aws), batch(), Utc::now).await.unwrap();
     assert_eq!(back(response), ["m-2"]);
@@ -41,7 +41,7 @@ async fn a_malformed_ticket_comes_back_alone() {
 #[tokio::test]
 async fn all_tickets_come_back_while_the_table_cannot_be_reached() {
     let response =
-        handle(&deliverer(&FakeAws::without_table(&[])), batch(), Utc::now).await.unwrap();
+        handle(&deliverer(&InMemoryAws::without_table(&[])), batch(), Utc::now).await.unwrap();
     assert_eq!(back(response), ["m-1", "m-2", "m-3"]);
 }
 
@@ -49,7 +49,7 @@ async fn all_tickets_come_back_while_the_table_cannot_be_reached() {
 async fn a_message_without_an_id_fails_the_batch_rather_than_vanish() {
     let mut batch = batch();
     batch.records[1].message_id = None;
-    assert!(handle(&deliverer(&FakeAws::new(&[])), batch, Utc::now).await.is_err());
+    assert!(handle(&deliverer(&InMemoryAws::new(&[])), batch, Utc::now).await.is_err());
 }
 
 /// Lambda can then run several at once in one process, as its Managed Instances do.

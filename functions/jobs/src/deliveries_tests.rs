@@ -1,6 +1,6 @@
 //! Webhooks that were not delivered, their receivers, and what operators do about both.
 
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use aws_in_memory::clock::now;
 use aws_lambda_events::encodings::Body;
 use chrono::TimeDelta;
@@ -20,7 +20,7 @@ use crate::tests::{GET, KEYS};
 const URL: &str = "https://shop.example/hooks";
 const OTHER: &str = "https://other.example/hooks";
 
-async fn asked(aws: &FakeAws, route: &str, query: Value, body: Option<Value>) -> (i64, Value) {
+async fn asked(aws: &InMemoryAws, route: &str, query: Value, body: Option<Value>) -> (i64, Value) {
     let jobs = Jobs {
         tracker: aws.tracker().unwrap(),
         secrets: Arc::new(aws.secrets()),
@@ -37,7 +37,7 @@ async fn asked(aws: &FakeAws, route: &str, query: Value, body: Option<Value>) ->
     (response.status_code, serde_json::from_str(&body).unwrap())
 }
 
-async fn recover(aws: &FakeAws, body: Value) -> Value {
+async fn recover(aws: &InMemoryAws, body: Value) -> Value {
     let (status, answer) = asked(aws, "POST /v1/deliveries/recover", json!({}), Some(body)).await;
     assert_eq!(status, 202, "{answer}");
     answer
@@ -64,14 +64,14 @@ fn given_up(n: u8, minutes: i64, url: &str) -> Delivery {
     }
 }
 
-async fn stored(aws: &FakeAws, deliveries: &[Delivery]) {
+async fn stored(aws: &InMemoryAws, deliveries: &[Delivery]) {
     for delivery in deliveries {
         aws.store().insert_delivery(delivery, Wait::InQueue).await.unwrap();
     }
 }
 
 /// The endpoint after an answer of this status.
-async fn answers(aws: &FakeAws, url: &str, status: u16) {
+async fn answers(aws: &InMemoryAws, url: &str, status: u16) {
     let arrival =
         Arrival { deliberate: true, has_slot: false, lane: Lane::Slow, token: 0, luck: 0.0 };
     let before = aws.store().endpoint(url, AsOf::Now).await.unwrap();
@@ -82,7 +82,7 @@ async fn answers(aws: &FakeAws, url: &str, status: u16) {
     assert_eq!(committed, Committed::Stored);
 }
 
-async fn endpoint(aws: &FakeAws, url: &str) -> Endpoint {
+async fn endpoint(aws: &InMemoryAws, url: &str) -> Endpoint {
     aws.store().endpoint(url, AsOf::Now).await.unwrap()
 }
 
@@ -92,7 +92,7 @@ fn since(minutes: i64) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_tried_a_thousand_times_is_not_sent_again() {
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     // Of the job that the event asks for.
     let delivery = given_up(7, 10, URL);
     let attempts = vec![delivery.attempts[0].clone(); 1_000];
@@ -109,7 +109,7 @@ async fn what_was_tried_a_thousand_times_is_not_sent_again() {
 /// ids do not grow with time are skipped then.
 #[tokio::test(start_paused = true)]
 async fn recover_misses_none_whatever_their_order() {
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     // Ids and ages each in an order of their own, and several of the same age.
     let ages = [50, 10, 40, 10, 30, 20, 20, 10, 60, 40, 30];
     let deliveries: Vec<Delivery> =
@@ -144,7 +144,7 @@ async fn recover_misses_none_whatever_their_order() {
 
 #[tokio::test(start_paused = true)]
 async fn two_recoveries_at_once_send_each_delivery_once() {
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     let deliveries: Vec<Delivery> = (1..=9).map(|n| given_up(n, 5, URL)).collect();
     stored(&aws, &deliveries).await;
     // The second reads the index as it was before the first.
@@ -157,7 +157,7 @@ async fn two_recoveries_at_once_send_each_delivery_once() {
 
 #[tokio::test(start_paused = true)]
 async fn recover_takes_the_span_and_the_receiver_that_it_was_given() {
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     stored(&aws, &[given_up(1, 50, URL), given_up(2, 30, URL), given_up(3, 30, OTHER)]).await;
     stored(&aws, &[given_up(4, 10, URL)]).await;
     let id = EndpointId::of(URL);
@@ -186,7 +186,7 @@ async fn recover_takes_the_span_and_the_receiver_that_it_was_given() {
 /// index of waits that are over, and a repeated call goes on where this one broke off.
 #[tokio::test(start_paused = true)]
 async fn a_recovery_without_a_queue_loses_nothing() {
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     stored(&aws, &[given_up(1, 5, URL)]).await;
     let broken = aws.seen_by(Arc::new(shared_fate::NoQueue));
     let route = "POST /v1/deliveries/recover";
@@ -214,7 +214,7 @@ mod shared_fate {
 
 #[tokio::test(start_paused = true)]
 async fn deliveries_are_listed_by_state_with_reason_and_next_attempt() {
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     let exhausted: Vec<Delivery> = (1..=5).map(|n| given_up(n, n.into(), URL)).collect();
     stored(&aws, &exhausted).await;
     let next_at = now() + TimeDelta::hours(2);
@@ -253,17 +253,17 @@ async fn deliveries_are_listed_by_state_with_reason_and_next_attempt() {
     }
 }
 
-async fn put_config(aws: &FakeAws, body: Value) -> (i64, Value) {
+async fn put_config(aws: &InMemoryAws, body: Value) -> (i64, Value) {
     asked(aws, "PUT /v1/webhook-config", json!({}), Some(body)).await
 }
 
-async fn get_config(aws: &FakeAws) -> Value {
+async fn get_config(aws: &InMemoryAws) -> Value {
     asked(aws, "GET /v1/webhook-config", json!({}), None).await.1
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_is_enabled_by_being_configured_again_and_then_caught_up() {
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     put_config(&aws, json!({"url": URL})).await;
     assert_eq!(get_config(&aws).await["endpoint"]["state"], "healthy");
     answers(&aws, URL, 410).await;
@@ -284,7 +284,7 @@ async fn a_receiver_is_enabled_by_being_configured_again_and_then_caught_up() {
 
 #[tokio::test(start_paused = true)]
 async fn limits_belong_to_the_configured_receiver() {
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     let body = json!({"url": URL, "maxInFlight": 3, "ratePerSecond": 20});
     let (_, shown) = put_config(&aws, body).await;
     assert_eq!((&shown["maxInFlight"], &shown["ratePerSecond"]), (&json!(3), &json!(20)));
@@ -310,14 +310,14 @@ async fn limits_belong_to_the_configured_receiver() {
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_without_limits_costs_no_item() {
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     put_config(&aws, json!({"url": URL})).await;
     assert_eq!(endpoint(&aws, URL).await.version, 0, "there is nothing to say of it");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_delivery_that_is_sent_again_by_hand_is_a_probe() {
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     let delivery = given_up(7, 5, URL);
     stored(&aws, std::slice::from_ref(&delivery)).await;
     let (status, shown) = asked(&aws, "POST /v1/jobs/{jobId}/redeliver", json!({}), None).await;

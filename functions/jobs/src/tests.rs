@@ -1,4 +1,4 @@
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use aws_lambda_events::encodings::Body;
 use domain::endpoint::Limits;
 use domain::event::EventSet;
@@ -18,7 +18,7 @@ pub(crate) const GET: &str = include_str!("../../../events/jobs-get.json");
 const CANCEL: &str = include_str!("../../../events/jobs-cancel.json");
 const TEST_WEBHOOK: &str = include_str!("../../../events/jobs-test-webhook.json");
 
-async fn answered(aws: &FakeAws, event: &str) -> (i64, Value) {
+async fn answered(aws: &InMemoryAws, event: &str) -> (i64, Value) {
     let jobs = Jobs {
         tracker: aws.tracker().unwrap(),
         secrets: Arc::new(aws.secrets()),
@@ -65,8 +65,8 @@ fn rejected(provider: &str) -> Job {
     after(&job(provider), &Report::Rejected(failure))
 }
 
-async fn with_job(job: &Job) -> FakeAws {
-    let aws = FakeAws::new(&[KEYS]);
+async fn with_job(job: &Job) -> InMemoryAws {
+    let aws = InMemoryAws::new(&[KEYS]);
     aws.tracker().unwrap().store.insert_job(job).await.unwrap();
     aws
 }
@@ -82,7 +82,7 @@ async fn a_job_is_shown() {
 #[tokio::test]
 async fn a_job_that_is_not_there_is_not_found() {
     for event in [GET, CANCEL] {
-        let (status, problem) = answered(&FakeAws::new(&[KEYS]), event).await;
+        let (status, problem) = answered(&InMemoryAws::new(&[KEYS]), event).await;
         assert_eq!((status, &problem["code"]), (404, &"not_found".into()));
     }
 }
@@ -91,7 +91,7 @@ async fn a_job_that_is_not_there_is_not_found() {
 async fn nobody_gets_in_with_another_key() {
     let other = "0".repeat(64);
     for event in [GET, CANCEL] {
-        let aws = FakeAws::new(&[("api-key-hashes", &other)]);
+        let aws = InMemoryAws::new(&[("api-key-hashes", &other)]);
         let (status, problem) = answered(&aws, event).await;
         assert_eq!((status, &problem["code"]), (401, &"unauthorized".into()));
         assert_eq!(aws.asked(), ["GetParameter"], "nothing was read");
@@ -101,7 +101,7 @@ async fn nobody_gets_in_with_another_key() {
 #[tokio::test]
 async fn trouble_of_our_own_is_503_and_says_nothing_of_it() {
     for event in [GET, CANCEL] {
-        let (status, problem) = answered(&FakeAws::without_table(&[KEYS]), event).await;
+        let (status, problem) = answered(&InMemoryAws::without_table(&[KEYS]), event).await;
         assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
         assert!(!problem.to_string().contains("table"), "{problem}");
     }
@@ -140,7 +140,7 @@ async fn a_job_whose_provider_is_gone_is_not_said_to_be_beyond_cancelling() {
     assert_eq!((status, &problem["code"]), (503, &"provider_not_configured".into()));
 }
 
-async fn with_receiver(aws: &FakeAws) {
+async fn with_receiver(aws: &InMemoryAws) {
     let config = WebhookConfig {
         url: Some("https://shop.example/hooks".into()),
         events: EventSet::ends(),
@@ -160,7 +160,7 @@ fn about(test: &Value) -> String {
 
 #[tokio::test]
 async fn a_test_is_on_its_way_and_can_be_looked_at() {
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     with_receiver(&aws).await;
     let (status, sent) = answered(&aws, TEST_WEBHOOK).await;
     assert_eq!((status, &sent["event"]), (202, &"webhook.test".into()), "{sent}");
@@ -179,7 +179,7 @@ async fn a_test_is_on_its_way_and_can_be_looked_at() {
 
 #[tokio::test]
 async fn a_test_needs_a_receiver() {
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     let (status, problem) = answered(&aws, TEST_WEBHOOK).await;
     assert_eq!((status, &problem["code"]), (409, &"webhook_not_configured".into()));
     let (status, problem) =

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_in_memory::fate::{Call, Fate, Fated, Happens};
-use aws_in_memory::{FakeAws, clock};
+use aws_in_memory::{InMemoryAws, clock};
 use domain::headers::ReceiverHeaders;
 use domain::signature::{SigningSecrets, WebhookSecret};
 use futures_util::FutureExt;
@@ -29,11 +29,11 @@ fn request(event: &str, route: &str, body: Option<&Value>) -> ApiGatewayV2httpRe
     serde_json::from_value(event).unwrap()
 }
 
-async fn asked(aws: &FakeAws, route: &str, body: Option<&Value>) -> (i64, Value) {
+async fn asked(aws: &InMemoryAws, route: &str, body: Option<&Value>) -> (i64, Value) {
     answered(aws, request(PUT, route, body)).await
 }
 
-async fn answered(aws: &FakeAws, request: ApiGatewayV2httpRequest) -> (i64, Value) {
+async fn answered(aws: &InMemoryAws, request: ApiGatewayV2httpRequest) -> (i64, Value) {
     let jobs = Jobs {
         tracker: aws.tracker().unwrap(),
         secrets: Arc::new(aws.secrets()),
@@ -48,26 +48,26 @@ async fn answered(aws: &FakeAws, request: ApiGatewayV2httpRequest) -> (i64, Valu
     (response.status_code, serde_json::from_str(&body).unwrap())
 }
 
-async fn put(aws: &FakeAws, body: Value) -> (i64, Value) {
+async fn put(aws: &InMemoryAws, body: Value) -> (i64, Value) {
     asked(aws, "PUT /v1/webhook-config", Some(&body)).await
 }
 
-async fn rotate(aws: &FakeAws, body: Value) -> (i64, Value) {
+async fn rotate(aws: &InMemoryAws, body: Value) -> (i64, Value) {
     asked(aws, "POST /v1/webhook-config/rotate-secret", Some(&body)).await
 }
 
-async fn shown(aws: &FakeAws) -> Value {
+async fn shown(aws: &InMemoryAws) -> Value {
     let (status, shown) = asked(aws, "GET /v1/webhook-config", None).await;
     assert_eq!(status, 200, "{shown}");
     shown
 }
 
 /// What `deliver` would sign with.
-fn stored(aws: &FakeAws) -> SigningSecrets {
+fn stored(aws: &InMemoryAws) -> SigningSecrets {
     SigningSecrets::parse(&aws.parameter("webhook-secrets").unwrap()).unwrap()
 }
 
-fn in_force(aws: &FakeAws) -> Vec<WebhookSecret> {
+fn in_force(aws: &InMemoryAws) -> Vec<WebhookSecret> {
     stored(aws).in_force(clock::now()).map(|stored| stored.secret.clone()).collect()
 }
 
@@ -76,8 +76,8 @@ fn secret(answer: &Value) -> WebhookSecret {
 }
 
 /// With a receiver, and the secret that came with it.
-async fn configured() -> (FakeAws, WebhookSecret) {
-    let aws = FakeAws::new(&[KEYS]);
+async fn configured() -> (InMemoryAws, WebhookSecret) {
+    let aws = InMemoryAws::new(&[KEYS]);
     let (status, config) = put(&aws, json!({"url": URL})).await;
     assert_eq!(status, 200, "{config}");
     (aws, secret(&config))
@@ -85,7 +85,7 @@ async fn configured() -> (FakeAws, WebhookSecret) {
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_is_configured_and_its_secret_shown_once() {
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     let (status, first) = answered(&aws, serde_json::from_str(PUT).unwrap()).await;
     assert_eq!(status, 200, "{first}");
     let made = secret(&first);
@@ -111,7 +111,7 @@ async fn a_receiver_is_configured_and_its_secret_shown_once() {
 
 #[tokio::test(start_paused = true)]
 async fn neither_secrets_nor_headers_stand_in_the_table() {
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     let (_, first) = answered(&aws, serde_json::from_str(PUT).unwrap()).await;
     let (_, second) = rotate(&aws, json!({"type": "v1"})).await;
     let items = format!("{:?}", aws.table().items());
@@ -123,7 +123,7 @@ async fn neither_secrets_nor_headers_stand_in_the_table() {
 
 #[tokio::test(start_paused = true)]
 async fn headers_are_kept_for_their_receiver_and_go_with_it() {
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     put(&aws, json!({"url": URL, "headers": {"X-Key": "one"}})).await;
     let kept = ReceiverHeaders::parse(&aws.parameter("webhook-headers").unwrap()).unwrap();
     let pairs: Vec<_> = kept.for_receiver(URL).unwrap().iter().collect();
@@ -243,7 +243,7 @@ async fn what_is_wrong_with_a_rotation_is_said_without_the_secret() {
         assert!(!problem.to_string().contains("aGlkZGVu"), "{problem}");
     }
     assert_eq!(in_force(&aws), [old]);
-    let (status, problem) = rotate(&FakeAws::new(&[KEYS]), json!({})).await;
+    let (status, problem) = rotate(&InMemoryAws::new(&[KEYS]), json!({})).await;
     assert_eq!((status, &problem["code"]), (409, &"webhook_not_configured".into()));
 }
 
@@ -289,7 +289,7 @@ impl Fate for Dies {
 }
 
 /// Whether the process came to its end.
-async fn until_it_dies(aws: &FakeAws, at: usize, after: bool) -> bool {
+async fn until_it_dies(aws: &InMemoryAws, at: usize, after: bool) -> bool {
     let dead = Arc::new(Notify::new());
     let fate = Dies { at, after, calls: AtomicUsize::new(0), dead: Arc::clone(&dead) };
     let process = aws.seen_by(Arc::new(fate));

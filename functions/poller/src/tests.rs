@@ -6,15 +6,15 @@ mod ticks;
 mod trouble;
 mod world;
 
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 
 use super::*;
 
-fn poller(aws: &FakeAws) -> Poller {
+fn poller(aws: &InMemoryAws) -> Poller {
     Poller::new(aws.tracker().unwrap(), aws.wakes(), 1)
 }
 
-async fn handled(aws: &FakeAws, event: &str) -> Result<Value, Error> {
+async fn handled(aws: &InMemoryAws, event: &str) -> Result<Value, Error> {
     let call: Call = serde_json::from_str(event).unwrap();
     handle(&poller(aws), call, Utc::now() + chrono::TimeDelta::minutes(1), Utc::now).await
 }
@@ -24,7 +24,7 @@ const TICK: &str = include_str!("../../../events/poller-tick.json");
 
 #[tokio::test]
 async fn a_malformed_wake_up_is_dropped() {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     let answer = handled(&aws, WAKE_UPS).await.unwrap();
     assert_eq!(answer, serde_json::json!({"batchItemFailures": []}));
     assert!(aws.asked().contains(&"Query".to_owned()), "the others were followed");
@@ -32,7 +32,7 @@ async fn a_malformed_wake_up_is_dropped() {
 
 #[tokio::test]
 async fn wake_ups_are_sent_again_while_the_table_cannot_be_reached() {
-    let aws = FakeAws::without_table(&[]);
+    let aws = InMemoryAws::without_table(&[]);
     let answer = handled(&aws, WAKE_UPS).await.unwrap();
     assert_eq!(answer, serde_json::json!({"batchItemFailures": []}));
     assert_eq!(aws.wake_queue().len(), 2);
@@ -40,12 +40,12 @@ async fn wake_ups_are_sent_again_while_the_table_cannot_be_reached() {
 
 #[tokio::test]
 async fn a_tick_that_cannot_look_fails() {
-    assert!(handled(&FakeAws::without_table(&[]), TICK).await.is_err());
+    assert!(handled(&InMemoryAws::without_table(&[]), TICK).await.is_err());
 }
 
 #[test]
 fn shards_that_are_no_more_leave_the_others_their_budget() {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     let poller = poller(&aws);
     let budget = |shard| poller.budgets(shard).values().sum::<f64>();
     let inherited: f64 = (1..16).map(budget).sum();

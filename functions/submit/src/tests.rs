@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use aws_lambda_events::encodings::Body;
 use domain::address::TargetPolicy;
 use serde_json::Value;
@@ -13,7 +13,7 @@ const KEYS: (&str, &str) =
 const OK: &str = include_str!("../../../events/submit-ok.json");
 const MALFORMED: &str = include_str!("../../../events/submit-malformed.json");
 
-async fn answered(aws: &FakeAws, request: ApiGatewayV2httpRequest) -> (i64, Value) {
+async fn answered(aws: &InMemoryAws, request: ApiGatewayV2httpRequest) -> (i64, Value) {
     let submitter = Submitter {
         tracker: aws.tracker().unwrap(),
         secrets: Arc::new(aws.secrets()),
@@ -30,7 +30,7 @@ async fn answered(aws: &FakeAws, request: ApiGatewayV2httpRequest) -> (i64, Valu
 
 #[tokio::test]
 async fn nobody_gets_in_without_a_key() {
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     let mut request: ApiGatewayV2httpRequest = serde_json::from_str(OK).unwrap();
     request.headers.remove("authorization");
     let (status, problem) = answered(&aws, request).await;
@@ -39,7 +39,7 @@ async fn nobody_gets_in_without_a_key() {
 
 #[tokio::test]
 async fn a_malformed_body_is_told_as_such() {
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     let (status, problem) = answered(&aws, serde_json::from_str(MALFORMED).unwrap()).await;
     assert_eq!((status, &problem["code"]), (400, &"malformed_json".into()));
 }
@@ -47,7 +47,7 @@ async fn a_malformed_body_is_told_as_such() {
 #[tokio::test]
 async fn what_cannot_be_submitted_is_refused_before_anything_is_stored() {
     // The request is good; nobody has stored the provider's key.
-    let aws = FakeAws::new(&[KEYS]);
+    let aws = InMemoryAws::new(&[KEYS]);
     let (status, problem) = answered(&aws, serde_json::from_str(OK).unwrap()).await;
     assert_eq!((status, &problem["code"]), (503, &"provider_not_configured".into()));
     assert_eq!(aws.asked(), ["GetParameter", "GetParameter"]);
@@ -55,7 +55,7 @@ async fn what_cannot_be_submitted_is_refused_before_anything_is_stored() {
 
 #[tokio::test]
 async fn without_its_table_it_asks_no_provider() {
-    let aws = FakeAws::without_table(&[KEYS, ("providers/zvid/api-key", "zvid_key")]);
+    let aws = InMemoryAws::without_table(&[KEYS, ("providers/zvid/api-key", "zvid_key")]);
     let (status, problem) = answered(&aws, serde_json::from_str(OK).unwrap()).await;
     assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
 }

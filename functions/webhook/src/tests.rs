@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use aws_lambda_events::encodings::Body;
 use domain::credential::CallbackSecret;
 use domain::event::EventSet;
@@ -85,20 +85,20 @@ fn zvid_job() -> Job {
     job("zvid", "07070707-0707-8707-8707-070707070707")
 }
 
-async fn with_job(parameters: &[(&str, &str)], job: &Job) -> FakeAws {
-    let aws = FakeAws::new(parameters);
+async fn with_job(parameters: &[(&str, &str)], job: &Job) -> InMemoryAws {
+    let aws = InMemoryAws::new(parameters);
     aws.tracker().unwrap().store.insert_job(job).await.unwrap();
     aws
 }
 
-async fn stored(aws: &FakeAws) -> Job {
+async fn stored(aws: &InMemoryAws) -> Job {
     let id = JobId::from_bytes([7; 16]);
     aws.tracker().unwrap().store.job(&id).await.unwrap().unwrap()
 }
 
 /// Status and body of the answer, and what AWS was asked for it.
 async fn answered_with(
-    aws: &FakeAws,
+    aws: &InMemoryAws,
     request: ApiGatewayV2httpRequest,
 ) -> (i64, Value, Vec<String>) {
     let callbacks = Callbacks { tracker: aws.tracker().unwrap(), secrets: Arc::new(aws.secrets()) };
@@ -109,7 +109,7 @@ async fn answered_with(
     (response.status_code, serde_json::from_str(&body).unwrap(), asked)
 }
 
-async fn answered(aws: &FakeAws, event: &str) -> (i64, Value) {
+async fn answered(aws: &InMemoryAws, event: &str) -> (i64, Value) {
     let (status, body, _) = answered_with(aws, serde_json::from_str(event).unwrap()).await;
     (status, body)
 }
@@ -120,7 +120,7 @@ const STORED_AND_TOLD: [&str; 5] = ["GetItem", "PutItem", "PutEvents", "GetItem"
 
 #[tokio::test]
 async fn a_wrong_token_is_refused_before_anything_is_read() {
-    let aws = FakeAws::new(&[SECRET]);
+    let aws = InMemoryAws::new(&[SECRET]);
     let (status, problem) = answered(&aws, WRONG_TOKEN).await;
     assert_eq!((status, &problem["code"]), (401, &"invalid_token".into()));
     assert_eq!(aws.asked(), ["GetParameter"]);
@@ -129,7 +129,7 @@ async fn a_wrong_token_is_refused_before_anything_is_read() {
 #[tokio::test]
 async fn each_provider_gets_as_far_as_its_job() {
     for (callback, parameters) in [(ZVID, 2), (SHOTSTACK, 1), (VIRALSYNC, 2)] {
-        let aws = FakeAws::new(&[SECRET]);
+        let aws = InMemoryAws::new(&[SECRET]);
         let (status, problem) = answered(&aws, callback).await;
         assert_eq!((status, &problem["code"]), (404, &"not_found".into()));
         let asked = aws.asked();
@@ -140,7 +140,7 @@ async fn each_provider_gets_as_far_as_its_job() {
 
 #[tokio::test]
 async fn a_callback_that_cannot_be_stored_is_500_so_that_it_is_repeated() {
-    let (status, problem) = answered(&FakeAws::without_table(&[SECRET]), SHOTSTACK).await;
+    let (status, problem) = answered(&InMemoryAws::without_table(&[SECRET]), SHOTSTACK).await;
     assert_eq!((status, &problem["code"]), (500, &"not_stored".into()));
 }
 
@@ -304,7 +304,7 @@ async fn an_accounts_callback_is_not_taken_hours_later() {
 async fn an_accounts_callback_of_a_render_that_is_not_ours_is_taken_and_ignored() {
     // Of nobody we know, and of a job that another provider renders.
     let elsewhere = job("viralsync", "07070707-0707-8707-8707-070707070707");
-    for aws in [FakeAws::new(&[ZVID_SECRET]), with_job(&[ZVID_SECRET], &elsewhere).await] {
+    for aws in [InMemoryAws::new(&[ZVID_SECRET]), with_job(&[ZVID_SECRET], &elsewhere).await] {
         let (status, body, asked) = answered_with(&aws, event(ZVID_ACCOUNT)).await;
         assert_eq!((status, body), (200, json!({"status": "ignored"})));
         assert_eq!(asked, ["GetParameter", "GetItem"]);
@@ -314,7 +314,7 @@ async fn an_accounts_callback_of_a_render_that_is_not_ours_is_taken_and_ignored(
 #[tokio::test]
 async fn a_provider_whose_account_has_no_callbacks_has_no_such_url() {
     for provider in ["shotstack", "viralsync", "nobody", "No Name"] {
-        let aws = FakeAws::new(&[SECRET, VIRALSYNC_SECRET]);
+        let aws = InMemoryAws::new(&[SECRET, VIRALSYNC_SECRET]);
         let mut callback = event(ZVID_ACCOUNT);
         callback.path_parameters.insert("provider".into(), provider.into());
         let (status, problem, asked) = answered_with(&aws, callback).await;
@@ -325,7 +325,7 @@ async fn a_provider_whose_account_has_no_callbacks_has_no_such_url() {
 
 /// What a function answers that found a broken spec of a provider of one's own.
 async fn answered_without(own: &str, request: ApiGatewayV2httpRequest) -> (i64, Value) {
-    let aws = FakeAws::new(&[SECRET]);
+    let aws = InMemoryAws::new(&[SECRET]);
     let broken = OwnSpec { file: own.into(), name: own.into(), json: "{".into() };
     let tracker = aws.tracker_with(&[broken]).unwrap();
     let callbacks = Callbacks { tracker, secrets: Arc::new(aws.secrets()) };
@@ -366,7 +366,7 @@ async fn the_provider_of_the_guide_needs_a_parameter_and_nothing_else() {
     let conversation: Value = serde_json::from_str(conversation).unwrap();
     let exchanges = conversation["exchanges"].as_array().unwrap();
     let callback = exchanges.iter().find_map(|exchange| exchange.get("callback")).unwrap();
-    let aws = FakeAws::new(&[
+    let aws = InMemoryAws::new(&[
         ("provider-specs/reelworks", spec),
         ("providers/reelworks/webhook-secrets", conversation["webhookSecrets"].as_str().unwrap()),
     ]);

@@ -3,7 +3,7 @@
 //! or a message above one would be refused again and again. The AWS of these tests refuses
 //! what is too much, as the real one does.
 
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use chrono::{DateTime, Utc};
 use domain::address::TargetPolicy;
 use domain::delivery::{Attempt, Delivery, DeliveryState, GiveUpReason, GivenUp, MOST_ATTEMPTS};
@@ -142,7 +142,7 @@ fn the_longest_source_record_is_a_key() {
 #[tokio::test(start_paused = true)]
 async fn the_largest_job_and_its_delivery_are_stored_told_of_and_sent() {
     for end in ends() {
-        let aws = FakeAws::new(&[]);
+        let aws = InMemoryAws::new(&[]);
         let job = largest_job(end);
         assert!(job.outbox.len() > 1, "{:?}", job.outbox);
         assert_eq!(aws.store().insert_job(&job).await.unwrap(), Inserted::New);
@@ -173,6 +173,6 @@ async fn the_largest_payload_is_stored_and_a_larger_one_is_refused() {
     // Deflate adds a few bytes to what it cannot make smaller.
     let (fits, too_much) = (&noise[..MAX_STORED_PAYLOAD - 1024], &noise[..]);
     let payload = StoredPayload::compress(fits, [7; 32]).unwrap();
-    FakeAws::new(&[]).store().insert_payload(&id, &payload, now()).await.unwrap();
+    InMemoryAws::new(&[]).store().insert_payload(&id, &payload, now()).await.unwrap();
     assert!(StoredPayload::compress(too_much, [7; 32]).is_err());
 }

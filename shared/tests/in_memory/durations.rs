@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use aws_in_memory::fate::Happens;
 use domain::id::ProviderName;
 use shared::laws::Laws;
@@ -14,7 +14,7 @@ fn zvid() -> ProviderName {
     ProviderName::parse("zvid").unwrap()
 }
 
-fn laws(aws: &FakeAws) -> Laws {
+fn laws(aws: &InMemoryAws) -> Laws {
     aws.tracker().unwrap().laws
 }
 
@@ -24,7 +24,7 @@ async fn minutes(count: u32) {
 
 #[tokio::test(start_paused = true)]
 async fn what_two_processes_see_adds_up() {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     let [left, right, reader] = [(); 3].map(|()| laws(&aws));
     for process in [&left, &right] {
         for _ in 0..10 {
@@ -43,7 +43,7 @@ async fn what_two_processes_see_adds_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_process_writes_at_most_once_a_minute_and_not_in_its_first() {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     let laws = laws(&aws);
     let writes = || aws.asked().iter().filter(|it| *it == "PutItem").count();
     laws.saw(&zvid(), Duration::from_secs(10));
@@ -63,7 +63,7 @@ async fn a_process_writes_at_most_once_a_minute_and_not_in_its_first() {
 
 #[tokio::test(start_paused = true)]
 async fn without_the_table_nothing_is_known_and_nothing_fails() {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     let fate = Arc::new(Now::default());
     fate.set(Happens::Lost);
     let laws = laws(&aws.seen_by(fate.clone()));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use aws_in_memory::clock::now;
 use aws_in_memory::fate::{Call, Fate, Fated, Happens};
 use domain::delivery::Outcome;
@@ -24,7 +24,7 @@ fn lesson(status: u16) -> Lesson {
     Lesson::of(Outcome::Answered(status), Said::default(), Duration::from_millis(80))
 }
 
-fn process(aws: &FakeAws) -> Endpoints {
+fn process(aws: &InMemoryAws) -> Endpoints {
     Endpoints::new(aws.store())
 }
 
@@ -40,18 +40,18 @@ async fn attempt(endpoints: &Endpoints, status: u16) -> Endpoint {
     endpoints.learn(URL, &pass, &lesson(status), now()).await.unwrap()
 }
 
-fn puts(aws: &FakeAws) -> usize {
+fn puts(aws: &InMemoryAws) -> usize {
     aws.asked().iter().filter(|asked| *asked == "PutItem").count()
 }
 
-async fn with_limits(aws: &FakeAws, limits: Limits) {
+async fn with_limits(aws: &InMemoryAws, limits: Limits) {
     let configured = |endpoint: &Endpoint| endpoint.configured(limits, now());
     process(aws).tell(URL, AsOf::Now, now(), configured).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_healthy_endpoint_costs_a_read_a_second_and_no_write() {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     let endpoints = process(&aws);
     for _ in 0..100 {
         attempt(&endpoints, 200).await;
@@ -65,7 +65,7 @@ async fn a_healthy_endpoint_costs_a_read_a_second_and_no_write() {
 
 #[tokio::test(start_paused = true)]
 async fn what_one_process_learns_the_others_know_a_second_later() {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     let (one, other) = (process(&aws), process(&aws));
     for _ in 0..4 {
         attempt(&one, 500).await;
@@ -82,7 +82,7 @@ async fn what_one_process_learns_the_others_know_a_second_later() {
 
 #[tokio::test(start_paused = true)]
 async fn of_a_crowd_of_failures_four_are_written_and_the_one_that_opens() {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     let mut crowd = Vec::new();
     for _ in 0..40 {
         let process = process(&aws);
@@ -126,7 +126,7 @@ const SPREAD: Traffic = |number| {
 
 /// So many seconds of it, each post answered after 80 ms; answers how many were made.
 async fn busy(
-    aws: &FakeAws,
+    aws: &InMemoryAws,
     traffic: Traffic,
     seconds: u64,
     status_of: impl Fn(u64) -> u16,
@@ -150,7 +150,7 @@ async fn busy(
 #[tokio::test(start_paused = true)]
 async fn a_busy_endpoint_that_fails_every_tenth_time_is_never_held() {
     for traffic in [TOGETHER, SPREAD] {
-        let aws = FakeAws::new(&[]);
+        let aws = InMemoryAws::new(&[]);
         let every_tenth = |number| if number % 10 == 9 { 503 } else { 200 };
         assert_eq!(busy(&aws, traffic, 60, every_tenth).await, 6_000);
     }
@@ -159,7 +159,7 @@ async fn a_busy_endpoint_that_fails_every_tenth_time_is_never_held() {
 #[tokio::test(start_paused = true)]
 async fn a_busy_endpoint_that_only_fails_is_held_by_all_within_seconds() {
     for traffic in [TOGETHER, SPREAD] {
-        let aws = FakeAws::new(&[]);
+        let aws = InMemoryAws::new(&[]);
         let made = busy(&aws, traffic, 20, |_| 503).await;
         // Two seconds until it opens, and one until everybody knows.
         assert!((200..=400).contains(&made), "{made}");
@@ -173,7 +173,7 @@ async fn a_busy_endpoint_that_only_fails_is_held_by_all_within_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_its_owner_enabled_is_not_refused_out_of_memory() {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     let process = process(&aws);
     attempt(&process, 410).await;
     assert_eq!(process.arrive(URL, &arrival(0), now()).await.unwrap(), Passage::Refuse);
@@ -184,7 +184,7 @@ async fn an_endpoint_that_its_owner_enabled_is_not_refused_out_of_memory() {
 
 #[tokio::test(start_paused = true)]
 async fn limits_hold_across_processes_whose_memory_is_old() {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     with_limits(&aws, Limits::new(Some(2), None).unwrap()).await;
     let processes = [process(&aws), process(&aws), process(&aws)];
     for process in &processes {
@@ -201,7 +201,7 @@ async fn limits_hold_across_processes_whose_memory_is_old() {
 
 #[tokio::test(start_paused = true)]
 async fn the_attempts_of_one_process_take_turns() {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     with_limits(&aws, Limits::new(None, Some(100)).unwrap()).await;
     let endpoints = process(&aws);
     let all = (0..10).map(|token| pass(&endpoints, token));
@@ -211,7 +211,7 @@ async fn the_attempts_of_one_process_take_turns() {
 
 /// Others are always faster: each write of an endpoint finds another version.
 #[derive(Debug)]
-struct AlwaysOvertaken(FakeAws);
+struct AlwaysOvertaken(InMemoryAws);
 
 impl Fate for AlwaysOvertaken {
     fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
@@ -230,7 +230,7 @@ impl Fate for AlwaysOvertaken {
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_is_always_overtaken_comes_back_rather_than_try_for_ever() {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     with_limits(&aws, Limits::new(None, Some(1)).unwrap()).await;
     let crowded = aws.seen_by(Arc::new(AlwaysOvertaken(aws.clone())));
     let endpoints = process(&crowded);

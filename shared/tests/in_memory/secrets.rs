@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use aws_in_memory::fate::{Call, Fate, Fated, Happens};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
@@ -48,7 +48,7 @@ fn denied() -> Happens {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_api_changes_is_read_again_after_a_minute_and_the_rest_after_ten() {
-    let aws = FakeAws::new(&[("webhook-secrets", "old"), ("api-key-hashes", "old")]);
+    let aws = InMemoryAws::new(&[("webhook-secrets", "old"), ("api-key-hashes", "old")]);
     let secrets = aws.secrets();
     for name in [&SECRETS, &SecretName::ApiKeyHashes] {
         assert_eq!(read(&secrets, name).await.unwrap(), "old");
@@ -67,7 +67,7 @@ async fn what_the_api_changes_is_read_again_after_a_minute_and_the_rest_after_te
 
 #[tokio::test(start_paused = true)]
 async fn a_crowd_that_needs_a_secret_asks_for_it_once() {
-    let aws = FakeAws::new(&[("webhook-secrets", "old")]);
+    let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
     let fate = Arc::new(Now::default());
     let secrets = aws.seen_by(fate.clone()).secrets();
     let crowd = async || join_all((0..100).map(|_| read(&secrets, &SECRETS))).await;
@@ -86,7 +86,7 @@ async fn a_crowd_that_needs_a_secret_asks_for_it_once() {
 
 #[tokio::test(start_paused = true)]
 async fn while_ssm_is_down_what_was_read_will_do_for_ten_minutes() {
-    let aws = FakeAws::new(&[("webhook-secrets", "old")]);
+    let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
     let fate = Arc::new(Now::default());
     let secrets = aws.seen_by(fate.clone()).secrets();
     read(&secrets, &SECRETS).await.unwrap();
@@ -102,7 +102,7 @@ async fn while_ssm_is_down_what_was_read_will_do_for_ten_minutes() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_forgotten_is_read_again() {
-    let aws = FakeAws::new(&[("webhook-secrets", "old")]);
+    let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
     let secrets = aws.secrets();
     read(&secrets, &SECRETS).await.unwrap();
     aws.set_parameter("webhook-secrets", "new");
@@ -112,7 +112,7 @@ async fn what_is_forgotten_is_read_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_value_whose_every_answer_was_lost_is_found_to_be_stored() {
-    let aws = FakeAws::new(&[("webhook-secrets", "old")]);
+    let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
     let fate = Arc::new(LosesPuts);
     let secrets = aws.seen_by(fate).secrets();
     let version = secrets.replace(&SECRETS, "new").await.unwrap();
@@ -135,7 +135,7 @@ impl Fate for LosesPuts {
 
 #[tokio::test(start_paused = true)]
 async fn a_value_that_was_not_stored_is_not_believed_to_be() {
-    let aws = FakeAws::new(&[("webhook-secrets", "old")]);
+    let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
     let fate = Arc::new(Now::default());
     let secrets = aws.seen_by(fate.clone()).secrets();
     read(&secrets, &SECRETS).await.unwrap();
@@ -148,7 +148,7 @@ async fn a_value_that_was_not_stored_is_not_believed_to_be() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_writes_over_a_secret_is_told_when_it_reads_an_older_one() {
-    let aws = FakeAws::new(&[("webhook-secrets", "first")]);
+    let aws = InMemoryAws::new(&[("webhook-secrets", "first")]);
     let secrets = aws.secrets();
     let version = secrets.replace(&SECRETS, "second").await.unwrap();
     assert_eq!(secrets.read_since(&SECRETS, version, text).await.unwrap(), "second");
@@ -158,7 +158,7 @@ async fn whoever_writes_over_a_secret_is_told_when_it_reads_an_older_one() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_removed_is_gone_and_to_remove_it_again_is_fine() {
-    let aws = FakeAws::new(&[("webhook-headers", "{}")]);
+    let aws = InMemoryAws::new(&[("webhook-headers", "{}")]);
     let secrets = aws.secrets();
     for _ in 0..2 {
         secrets.remove(&SecretName::WebhookHeaders).await.unwrap();
@@ -169,7 +169,7 @@ async fn what_is_removed_is_gone_and_to_remove_it_again_is_fine() {
 
 #[tokio::test]
 async fn no_value_is_shown() {
-    let secrets = FakeAws::new(&[("webhook-secrets", "whsec_hidden")]).secrets();
+    let secrets = InMemoryAws::new(&[("webhook-secrets", "whsec_hidden")]).secrets();
     assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "whsec_hidden");
     let shown = format!("{secrets:?}");
     assert!(shown.contains("WebhookSecrets") && !shown.contains("hidden"), "{shown}");

@@ -1,6 +1,6 @@
 //! Writes of the table whose answer is lost, or that another writer wins.
 
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use domain::event::EventSet;
 use domain::id::{JobId, ProviderName, SourceRecordId};
 use domain::job::{Intent, Job};
@@ -27,7 +27,7 @@ fn job(source: &str) -> Job {
 
 #[tokio::test]
 async fn a_write_whose_answer_was_lost_is_ours() {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     let store = aws.tracker().unwrap().store;
     aws.lose_next_answer();
     assert_eq!(store.insert_job(&job("ours")).await.unwrap(), Inserted::New);
@@ -40,7 +40,7 @@ async fn a_write_whose_answer_was_lost_is_ours() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_busy_table_leaves_out_is_asked_for_again() {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     aws.table().split_batches();
     let store = aws.tracker().unwrap().store;
     let mut ids: Vec<JobId> = (1..=101).map(|id| JobId::from_bytes([id; 16])).collect();
@@ -56,7 +56,7 @@ async fn what_a_busy_table_leaves_out_is_asked_for_again() {
 
 #[tokio::test]
 async fn a_write_of_somebody_else_is_not() {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     let store = aws.tracker().unwrap().store;
     store.insert_job(&job("theirs")).await.unwrap();
     let second = store.insert_job(&job("ours")).await.unwrap();

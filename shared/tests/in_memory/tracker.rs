@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_in_memory::fate::Calm;
 use aws_in_memory::network::Network;
-use aws_in_memory::{FakeAws, clock};
+use aws_in_memory::{InMemoryAws, clock};
 use bytes::Bytes;
 use domain::event::{EventName, EventSet};
 use domain::failure::FailureCode;
@@ -41,7 +41,7 @@ fn job(callback_url: Option<&str>) -> Job {
 
 /// How many deliveries a job makes that fails, and which events went on the bus.
 async fn told(callback_url: Option<&str>, receiver_wants: EventName) -> (usize, Vec<String>) {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     let tracker = aws.tracker().unwrap();
     let config = WebhookConfig {
         url: Some("https://shop.example/hooks".into()),
@@ -65,7 +65,7 @@ async fn told(callback_url: Option<&str>, receiver_wants: EventName) -> (usize, 
 
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_does_not_list_its_renders_is_heard() {
-    let aws = FakeAws::new(&[("providers/viralsync/api-key", "key")]);
+    let aws = InMemoryAws::new(&[("providers/viralsync/api-key", "key")]);
     let network = Network::default();
     let refuses = |_| {
         let refusal = Response::builder().status(503).header("retry-after", 30);

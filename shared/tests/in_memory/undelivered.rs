@@ -1,6 +1,6 @@
 //! Listing deliveries, page by page.
 
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use aws_in_memory::clock::now;
 use chrono::TimeDelta;
 use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp, Subject};
@@ -49,7 +49,7 @@ async fn all(store: &Store, span: Span, order: Order, limit: u8) -> Vec<Delivery
 
 #[tokio::test(start_paused = true)]
 async fn pages_of_any_size_show_each_once_whatever_the_order_of_ids() {
-    let store = FakeAws::new(&[]).store();
+    let store = InMemoryAws::new(&[]).store();
     let mut stored: Vec<Delivery> = (0..20).map(given_up).collect();
     for delivery in &stored {
         store.insert_delivery(delivery, Wait::InQueue).await.unwrap();
@@ -69,7 +69,7 @@ async fn pages_of_any_size_show_each_once_whatever_the_order_of_ids() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_sent_again_is_no_longer_undelivered() {
-    let aws = FakeAws::new(&[]);
+    let aws = InMemoryAws::new(&[]);
     let store = aws.store();
     let delivery = given_up(1);
     store.insert_delivery(&delivery, Wait::InQueue).await.unwrap();
@@ -89,7 +89,7 @@ async fn what_is_sent_again_is_no_longer_undelivered() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cursor_of_another_listing_is_the_callers_fault() {
-    let store = FakeAws::new(&[]).store();
+    let store = InMemoryAws::new(&[]).store();
     for minutes in 0..2 {
         store.insert_delivery(&given_up(minutes), Wait::InQueue).await.unwrap();
     }

@@ -1,6 +1,6 @@
 //! Provider specs among the parameters: [`shared::user_specs`].
 
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use domain::id::ProviderName;
 
 const SHOTSTACK: &str = include_str!("../../../providers/shotstack.json");
@@ -11,7 +11,7 @@ fn acme() -> String {
 
 #[tokio::test]
 async fn every_page_is_read_and_nothing_else() {
-    let aws = FakeAws::new(&[
+    let aws = InMemoryAws::new(&[
         ("provider-specs/a", "1"),
         ("provider-specs/b", "2"),
         ("provider-specs/c", "3"),
@@ -33,7 +33,7 @@ async fn every_page_is_read_and_nothing_else() {
 
 #[tokio::test]
 async fn a_wrong_one_does_not_keep_the_others_out() {
-    let aws = FakeAws::new(&[
+    let aws = InMemoryAws::new(&[
         ("provider-specs/acme", acme().as_str()),
         ("provider-specs/zvid", "{\"name\":5}"),
     ]);
@@ -46,7 +46,7 @@ async fn a_wrong_one_does_not_keep_the_others_out() {
 
 #[tokio::test]
 async fn a_store_that_does_not_answer_is_an_error() {
-    let error = FakeAws::without_parameters().user_specs().await.unwrap_err();
+    let error = InMemoryAws::without_parameters().user_specs().await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "the provider specs below /render-relay/test/provider-specs could not be read"

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aws_in_memory::network::Network;
-use aws_in_memory::{FakeAws, clock, random};
+use aws_in_memory::{InMemoryAws, clock, random};
 use aws_lambda_events::sqs::SqsEvent;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -104,7 +104,7 @@ type Started = (Arc<Process>, Instance);
 
 /// The whole bundle.
 pub(crate) struct Bundle {
-    pub(crate) aws: FakeAws,
+    pub(crate) aws: InMemoryAws,
     pub(crate) network: Network,
     pub(crate) parameters: Parameters,
     pub(crate) receivers: Arc<Receivers>,
@@ -172,7 +172,7 @@ impl Bundle {
         let webhook_secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
         let hashes = hex::encode(Sha256::digest(API_KEY));
         let aws =
-            FakeAws::new(&[("api-key-hashes", &hashes), ("webhook-secrets", &webhook_secret)]);
+            InMemoryAws::new(&[("api-key-hashes", &hashes), ("webhook-secrets", &webhook_secret)]);
         aws.table().lag_reads(READ_LAG);
         aws.table().split_batches();
         let watch = Watch::new(&aws);

@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use aws_in_memory::{FakeAws, clock};
+use aws_in_memory::{InMemoryAws, clock};
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use chrono::{DateTime, Utc};
@@ -104,7 +104,7 @@ impl Instance {
     /// Starts a function.
     pub(crate) async fn start(
         function: Function,
-        aws: &FakeAws,
+        aws: &InMemoryAws,
         network: Arc<dyn Dial>,
         parameters: &Parameters,
     ) -> Result<Self, String> {

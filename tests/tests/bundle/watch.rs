@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, Weak};
 
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use domain::id::JobId;
 use serde_json::Value;
 use tracing_subscriber::fmt::MakeWriter;
@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Keeps what was noticed.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    aws: Mutex<Option<FakeAws>>,
+    aws: Mutex<Option<InMemoryAws>>,
     violations: Mutex<Vec<String>>,
     /// What must not be seen in clear.
     secrets: Mutex<Vec<String>>,
@@ -33,7 +33,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(aws: &FakeAws) -> Arc<Self> {
+    pub(crate) fn new(aws: &InMemoryAws) -> Arc<Self> {
         let watch = Arc::new(Self { aws: Mutex::new(Some(aws.clone())), ..Self::default() });
         let me: Weak<Self> = Arc::downgrade(&watch);
         aws.table().watch(move |before, after| {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_in_memory::{FakeAws, clock};
+use aws_in_memory::{InMemoryAws, clock};
 use deliver::Deliverer;
 use domain::address::TargetPolicy;
 use domain::delivery::{Delivery, Subject};
@@ -48,7 +48,7 @@ const MOST: f64 = 1.5;
 /// took, from when it was queued to when it was answered, shortest first.
 async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
     let secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
-    let aws = FakeAws::new(&[("webhook-secrets", &secret)]);
+    let aws = InMemoryAws::new(&[("webhook-secrets", &secret)]);
     let street = Arc::new(Street::new(sickness));
     let policy = TargetPolicy::local_use();
     let receivers =
@@ -64,8 +64,8 @@ async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
         schedule: DeliverySchedule::default(),
         entropy: aws.entropy(),
     };
-    let quick = Mapping::new(deliverer(), aws.clone(), FakeAws::delivery_queue).at_most(PLACES);
-    let slow = Mapping::new(deliverer(), aws.clone(), FakeAws::slow_delivery_queue).at_most(20);
+    let quick = Mapping::new(deliverer(), aws.clone(), InMemoryAws::delivery_queue).at_most(PLACES);
+    let slow = Mapping::new(deliverer(), aws.clone(), InMemoryAws::slow_delivery_queue).at_most(20);
     let mut running = JoinSet::new();
     running.spawn(quick.run());
     running.spawn(slow.run());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_in_memory::queue::Queue;
-use aws_in_memory::{FakeAws, clock};
+use aws_in_memory::{InMemoryAws, clock};
 use aws_lambda_events::sqs::SqsEvent;
 use deliver::Deliverer;
 use tokio::task::JoinSet;
@@ -18,13 +18,17 @@ const MORE_A_SECOND: usize = 5;
 /// Invokes `deliver` with what is in a queue.
 pub(crate) struct Mapping {
     deliverer: Arc<Deliverer>,
-    aws: FakeAws,
-    queue: fn(&FakeAws) -> &Queue,
+    aws: InMemoryAws,
+    queue: fn(&InMemoryAws) -> &Queue,
     most: usize,
 }
 
 impl Mapping {
-    pub(crate) fn new(deliverer: Deliverer, aws: FakeAws, queue: fn(&FakeAws) -> &Queue) -> Self {
+    pub(crate) fn new(
+        deliverer: Deliverer,
+        aws: InMemoryAws,
+        queue: fn(&InMemoryAws) -> &Queue,
+    ) -> Self {
         Self { deliverer: Arc::new(deliverer), aws, queue, most: usize::MAX }
     }
 
@@ -61,8 +65,8 @@ impl Mapping {
 
 async fn invoke(
     deliverer: Arc<Deliverer>,
-    aws: FakeAws,
-    queue: fn(&FakeAws) -> &Queue,
+    aws: InMemoryAws,
+    queue: fn(&InMemoryAws) -> &Queue,
     batch: SqsEvent,
 ) {
     let ids: Vec<String> = batch.records.iter().filter_map(|it| it.message_id.clone()).collect();

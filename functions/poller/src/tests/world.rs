@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_in_memory::FakeAws;
+use aws_in_memory::InMemoryAws;
 use aws_in_memory::clock::{self, now};
 use aws_in_memory::fate::{Calm, Fate};
 use aws_in_memory::network::{Host, Network};
@@ -66,7 +66,7 @@ pub(crate) struct Poll {
 }
 
 pub(crate) struct World {
-    pub(crate) aws: FakeAws,
+    pub(crate) aws: InMemoryAws,
     pub(crate) poller: Arc<Poller>,
     network: Network,
     providers: Arc<Mutex<Providers>>,
@@ -89,7 +89,7 @@ impl World {
 
     pub(crate) fn with_shards(shards: u32) -> Self {
         clock::set(DateTime::from_timestamp(1_779_602_430, 0).unwrap());
-        let aws = FakeAws::new(&[
+        let aws = InMemoryAws::new(&[
             ("providers/zvid/api-key", "zvid_key"),
             ("providers/shotstack/api-key", "shotstack_key"),
         ]);
@@ -343,7 +343,7 @@ impl World {
     }
 }
 
-fn poller(aws: &FakeAws, network: &Network, shards: u32) -> Poller {
+fn poller(aws: &InMemoryAws, network: &Network, shards: u32) -> Poller {
     let url = |name: &str| (name.to_owned(), format!("http://{name}.test").parse().unwrap());
     let base_urls = BTreeMap::from([url("zvid"), url("shotstack")]);
     let adjustments = Adjustments { base_urls, ..Adjustments::default() };
