@@ -1,11 +1,11 @@
 //! AWS without AWS, for tests: the real clients, whose requests never leave the process. A
 //! table, three queues, a bus and a parameter store that behave ([`table`], [`queue`], [`bus`]),
 //! on tokio's clock ([`clock`]), so that a test with a paused clock lives through days at
-//! once. What becomes of a call can be decided call by call ([`fate`]).
+//! once. What becomes of a call can be decided call by call ([`interceptor`]).
 
 pub mod bus;
 pub mod clock;
-pub mod fate;
+pub mod interceptor;
 pub mod network;
 mod parameters;
 pub mod queue;
@@ -44,7 +44,7 @@ use shared::tracker::Tracker;
 use shared::user_specs::{self, UserSpecsError};
 
 use self::bus::BusEvent;
-use self::fate::{Call, Calm, Fate, Fated, Happens};
+use self::interceptor::{Call, CallInterceptor, Injected, Interception, NoFaults};
 use self::parameters::Parameters;
 use self::queue::{Queue, Settings};
 use self::table::Table;
@@ -77,7 +77,7 @@ const DEAD_DELIVERIES: Settings = Settings {
 #[derive(Clone, Debug)]
 pub struct InMemoryAws {
     state: Arc<State>,
-    fate: Arc<dyn Fate>,
+    interceptor: Arc<dyn CallInterceptor>,
     retries: RetryConfig,
     /// How much the clients of one process may still repeat, by service. The SDK's own are
     /// shared by all clients there are, and so by tests that run side by side.
@@ -99,7 +99,7 @@ struct State {
     bus: bus::Bus,
     has_table: bool,
     has_parameters: bool,
-    asked: Mutex<Vec<String>>,
+    calls: Mutex<Vec<String>>,
     loses_answer: AtomicBool,
 }
 
@@ -136,19 +136,19 @@ impl InMemoryAws {
             bus: bus::Bus::default(),
             has_table,
             has_parameters,
-            asked: Mutex::default(),
+            calls: Mutex::default(),
             loses_answer: AtomicBool::new(false),
         };
-        let (fate, retries) = (Arc::new(Calm), RetryConfig::disabled());
-        Self { state: Arc::new(state), fate, retries, budgets: budgets() }
+        let (interceptor, retries) = (Arc::new(NoFaults), RetryConfig::disabled());
+        Self { state: Arc::new(state), interceptor, retries, budgets: budgets() }
     }
 
     /// The same AWS as one process sees it, whose clients repeat calls as those of a deployed
     /// function do.
     #[must_use]
-    pub fn seen_by(&self, fate: Arc<dyn Fate>) -> Self {
+    pub fn seen_by(&self, interceptor: Arc<dyn CallInterceptor>) -> Self {
         let (state, retries) = (Arc::clone(&self.state), RetryConfig::standard());
-        Self { state, fate, retries, budgets: budgets() }
+        Self { state, interceptor, retries, budgets: budgets() }
     }
 
     /// Loses the next answer of the table: what was asked is done, and nobody hears of it.
@@ -156,10 +156,11 @@ impl InMemoryAws {
         self.state.loses_answer.store(true, Ordering::SeqCst);
     }
 
-    /// What was asked so far, oldest first: `GetParameter`, `PutItem` and so on.
+    /// The operations that were called so far, oldest first: `GetParameter`, `PutItem` and so
+    /// on.
     #[must_use]
-    pub fn asked(&self) -> Vec<String> {
-        self.state.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn calls(&self) -> Vec<String> {
+        self.state.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is in the table.
@@ -360,19 +361,19 @@ impl InMemoryAws {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let call = Call { to, what: operation, body: &body };
         let broken = || Err(ConnectorError::io("the connection broke".into()));
-        let Fated { happens, then } = self.fate.of(&call).await;
-        let (status, answer) = match happens {
-            Happens::Answered => self.state.answer(&call)?,
-            Happens::Twice => {
+        let Interception { injected, then } = self.interceptor.intercept(&call).await;
+        let (status, answer) = match injected {
+            Injected::Answered => self.state.answer(&call)?,
+            Injected::Twice => {
                 self.state.answer(&call)?;
                 self.state.answer(&call)?
             }
-            Happens::Unanswered => {
+            Injected::Unanswered => {
                 self.state.answer(&call)?;
                 return broken();
             }
-            Happens::Lost => return broken(),
-            Happens::Refused(status, answer) => (status, answer),
+            Injected::Lost => return broken(),
+            Injected::Refused(status, answer) => (status, answer),
         };
         then.await;
         let status = status.try_into();
@@ -383,9 +384,9 @@ impl InMemoryAws {
 
 impl State {
     fn answer(&self, call: &Call<'_>) -> Result<(u16, Value), ConnectorError> {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.push(call.what.to_owned());
-        drop(asked);
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.push(call.what.to_owned());
+        drop(calls);
         let answer = match call.to {
             "dynamodb" if self.has_table => self.table.answer(call.what, call.body),
             "dynamodb" => return Err(ConnectorError::io("the table cannot be reached".into())),

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use shared::egress::{Dial, Dialling, Stream};
 
-use super::fate::{Call, Fate, Fated, Happens};
+use super::interceptor::{Call, CallInterceptor, Injected, Interception};
 
 /// How much of a request or an answer is on its way at once, in bytes.
 const PIPE: usize = 64 * 1024;
@@ -50,8 +50,8 @@ impl Network {
 
     /// The network as one process sees it.
     #[must_use]
-    pub fn seen_by(&self, fate: Arc<dyn Fate>) -> Arc<dyn Dial> {
-        Arc::new(View { network: self.clone(), fate })
+    pub fn seen_by(&self, interceptor: Arc<dyn CallInterceptor>) -> Arc<dyn Dial> {
+        Arc::new(View { network: self.clone(), interceptor })
     }
 
     fn hosts(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Host>> {
@@ -61,21 +61,21 @@ impl Network {
 
 struct View {
     network: Network,
-    fate: Arc<dyn Fate>,
+    interceptor: Arc<dyn CallInterceptor>,
 }
 
 impl Dial for View {
     fn dial(&self, uri: Uri) -> Dialling {
         let name = uri.host().unwrap_or_default().to_owned();
         let host = self.network.hosts().get(&name).cloned();
-        let host = host.filter(|_| self.fate.connects(&name));
-        let fate = Arc::clone(&self.fate);
+        let host = host.filter(|_| self.interceptor.connects(&name));
+        let interceptor = Arc::clone(&self.interceptor);
         async move {
             let Some(host) = host else {
                 return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
             };
             let (ours, theirs) = tokio::io::duplex(PIPE);
-            tokio::spawn(serve(TokioIo::new(theirs), name, host, fate));
+            tokio::spawn(serve(TokioIo::new(theirs), name, host, interceptor));
             Ok(Box::new(TokioIo::new(ours)) as Box<dyn Stream>)
         }
         .boxed()
@@ -87,11 +87,11 @@ async fn serve(
     stream: TokioIo<tokio::io::DuplexStream>,
     name: String,
     host: Host,
-    fate: Arc<dyn Fate>,
+    interceptor: Arc<dyn CallInterceptor>,
 ) {
     let service = service_fn(|request| {
-        let (name, host, fate) = (name.clone(), Arc::clone(&host), Arc::clone(&fate));
-        async move { answer(request, &name, host, fate).await }
+        let (name, host, interceptor) = (name.clone(), Arc::clone(&host), Arc::clone(&interceptor));
+        async move { answer(request, &name, host, interceptor).await }
     });
     let mut server = http1::Builder::new();
     // The date would be the machine's.
@@ -109,7 +109,7 @@ async fn answer(
     request: Request<Incoming>,
     name: &str,
     host: Host,
-    fate: Arc<dyn Fate>,
+    interceptor: Arc<dyn CallInterceptor>,
 ) -> Result<Response<Full<Bytes>>, Breaks> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Breaks)?.to_bytes();
@@ -117,19 +117,19 @@ async fn answer(
     let document: Value = serde_json::from_slice(&body).unwrap_or_default();
     let request = Request::from_parts(head, body);
     let call = Call { to: name, what: &what, body: &document };
-    let Fated { happens, then } = fate.of(&call).await;
-    let answer = match happens {
-        Happens::Answered => made(&host, request).await?,
-        Happens::Twice => {
+    let Interception { injected, then } = interceptor.intercept(&call).await;
+    let answer = match injected {
+        Injected::Answered => made(&host, request).await?,
+        Injected::Twice => {
             made(&host, request.clone()).await?;
             made(&host, request).await?
         }
-        Happens::Unanswered => {
+        Injected::Unanswered => {
             made(&host, request).await?;
             return Err(Breaks);
         }
-        Happens::Lost => return Err(Breaks),
-        Happens::Refused(status, body) => refused(status, &body),
+        Injected::Lost => return Err(Breaks),
+        Injected::Refused(status, body) => refused(status, &body),
     };
     then.await;
     Ok(answer.map(Full::new))
@@ -166,16 +166,16 @@ mod tests {
 
     /// One thing happens to every call.
     #[derive(Debug)]
-    struct Always(Happens);
+    struct Always(Injected);
 
-    impl Fate for Always {
-        fn of<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+    impl CallInterceptor for Always {
+        fn intercept<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Interception> {
             std::future::ready(self.0.clone().into()).boxed()
         }
     }
 
     /// What a POST comes to, and how often the host was asked.
-    async fn posted(happens: Happens) -> (Result<StatusCode, ProviderHttpError>, usize) {
+    async fn posted(injected: Injected) -> (Result<StatusCode, ProviderHttpError>, usize) {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
         let network = Network::default();
@@ -184,7 +184,7 @@ mod tests {
             Response::new(Bytes::from_static(b"{}"))
         };
         network.add("provider.test", host(answer));
-        let http = ProviderHttp::through(network.seen_by(Arc::new(Always(happens)))).unwrap();
+        let http = ProviderHttp::through(network.seen_by(Arc::new(Always(injected)))).unwrap();
         let url = "http://provider.test/render".parse().unwrap();
         let body = Some(Bytes::from_static(b"{}"));
         let sent = http.send(Method::POST, &url, [], body, Duration::from_secs(15)).await;
@@ -193,14 +193,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_happens_to_a_call_happens() {
-        let (answer, asked) = posted(Happens::Answered).await;
+        let (answer, asked) = posted(Injected::Answered).await;
         assert_eq!((answer.unwrap(), asked), (StatusCode::OK, 1));
-        let (answer, asked) = posted(Happens::Refused(503, Value::Null)).await;
+        let (answer, asked) = posted(Injected::Refused(503, Value::Null)).await;
         assert_eq!((answer.unwrap(), asked), (StatusCode::SERVICE_UNAVAILABLE, 0));
-        let (answer, asked) = posted(Happens::Twice).await;
+        let (answer, asked) = posted(Injected::Twice).await;
         assert_eq!((answer.unwrap(), asked), (StatusCode::OK, 2));
-        for (happens, expected) in [(Happens::Lost, 0), (Happens::Unanswered, 1)] {
-            let (answer, asked) = posted(happens).await;
+        for (injected, expected) in [(Injected::Lost, 0), (Injected::Unanswered, 1)] {
+            let (answer, asked) = posted(injected).await;
             assert!(matches!(answer, Err(ProviderHttpError::Unclear(_))), "{answer:?}");
             assert_eq!(asked, expected, "nothing is posted twice");
         }
@@ -208,8 +208,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_connects_to_a_host_that_is_not_there() {
-        let http =
-            ProviderHttp::through(Network::default().seen_by(Arc::new(super::super::fate::Calm)));
+        let http = ProviderHttp::through(
+            Network::default().seen_by(Arc::new(crate::interceptor::NoFaults)),
+        );
         let url = "http://nobody.test/".parse().unwrap();
         let sent = http.unwrap().send(Method::POST, &url, [], None, Duration::from_secs(1)).await;
         assert!(matches!(sent, Err(ProviderHttpError::NotSent(_))), "{sent:?}");

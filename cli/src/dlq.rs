@@ -163,7 +163,7 @@ mod tests {
     use std::sync::Arc;
 
     use aws_in_memory::InMemoryAws;
-    use aws_in_memory::fate::{Call, Fate, Fated, Happens};
+    use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
     use futures_util::FutureExt;
     use futures_util::future::BoxFuture;
     use serde_json::json;
@@ -271,11 +271,11 @@ mod tests {
     #[derive(Debug)]
     struct Refuses(&'static str);
 
-    impl Fate for Refuses {
-        fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
-            let refused = Happens::Refused(400, json!({"__type": "com.amazonaws.sqs#OverLimit"}));
-            let happens = if call.what == self.0 { refused } else { Happens::Answered };
-            ready(happens.into()).boxed()
+    impl CallInterceptor for Refuses {
+        fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
+            let refused = Injected::Refused(400, json!({"__type": "com.amazonaws.sqs#OverLimit"}));
+            let injected = if call.what == self.0 { refused } else { Injected::Answered };
+            ready(injected.into()).boxed()
         }
     }
 

@@ -175,7 +175,7 @@ async fn call(aws: &InMemoryAws, request: Request) -> Result<Response> {
 fn consumed(aws: &InMemoryAws) -> Consumed {
     let units = aws.table().consumed();
     let mut requests = BTreeMap::<String, u32>::new();
-    for name in aws.asked() {
+    for name in aws.calls() {
         *requests.entry(name).or_default() += 1;
     }
     Consumed { read_units: units.read_units, write_units: units.write_units, requests }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_in_memory::fate::{Call, Calm, Fate, Fated, Happens};
+use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception, NoFaults};
 use aws_in_memory::network::{Network, host};
 use aws_in_memory::{InMemoryAws, clock};
 use aws_lambda_events::sqs::SqsMessage;
@@ -30,11 +30,11 @@ const SLOW: Duration = Duration::from_millis(1_500);
 #[derive(Debug)]
 struct SlowEndpoints;
 
-impl Fate for SlowEndpoints {
-    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+impl CallInterceptor for SlowEndpoints {
+    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
         let written = call.body.pointer("/Item/pk/S").and_then(Value::as_str).unwrap_or_default();
         let takes = if written.starts_with("endpoint#") { SLOW } else { Duration::ZERO };
-        sleep(takes).map(|()| Happens::Answered.into()).boxed()
+        sleep(takes).map(|()| Injected::Answered.into()).boxed()
     }
 }
 
@@ -48,7 +48,7 @@ async fn the_bus_hears_that_a_receiver_is_gone_however_slow_the_table_is() {
     network.add("shop.test", host(gone));
     let seen = aws.seen_by(Arc::new(SlowEndpoints));
     let policy = TargetPolicy::local_use();
-    let network = network.seen_by(Arc::new(Calm));
+    let network = network.seen_by(Arc::new(NoFaults));
     let deliverer = Deliverer {
         endpoints: Endpoints::new(seen.store()),
         store: seen.store(),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_in_memory::fate::Calm;
+use aws_in_memory::interceptor::NoFaults;
 use aws_in_memory::network::{Network, host};
 use aws_in_memory::{InMemoryAws, clock};
 use aws_lambda_events::sqs::SqsMessage;
@@ -48,7 +48,7 @@ impl World {
         network.add("shop.test", host(keep.clone()));
         network.add("other.test", host(keep));
         let policy = TargetPolicy::local_use();
-        let network = network.seen_by(Arc::new(Calm));
+        let network = network.seen_by(Arc::new(NoFaults));
         let deliverer = Deliverer {
             endpoints: Endpoints::new(aws.store()),
             store: aws.store(),
@@ -139,7 +139,7 @@ async fn an_attempt_is_signed_by_all_secrets_in_force_to_the_end_of_each() {
         assert_eq!(signature(&request), expected(&request, &secrets));
         assert_eq!(signature(&request).split(' ').count(), entries, "after {at} s");
     }
-    let reads = world.aws.asked().into_iter().filter(|call| call == "GetParameter").count();
+    let reads = world.aws.calls().into_iter().filter(|call| call == "GetParameter").count();
     assert!(reads <= 4, "what is kept tells the ends by itself: {reads} reads");
 }
 

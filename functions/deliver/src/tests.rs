@@ -35,7 +35,7 @@ async fn a_malformed_ticket_comes_back_alone() {
     // The others are about deliveries that were deleted long ago: nothing is left to do.
     let response = handle(&deliverer(&aws), batch(), Utc::now).await.unwrap();
     assert_eq!(back(response), ["m-2"]);
-    assert_eq!(aws.asked(), ["GetItem", "GetItem"], "the others were looked at");
+    assert_eq!(aws.calls(), ["GetItem", "GetItem"], "the others were looked at");
 }
 
 #[tokio::test]

@@ -188,7 +188,7 @@ async fn recover_takes_the_span_and_the_receiver_that_it_was_given() {
 async fn a_recovery_without_a_queue_loses_nothing() {
     let aws = InMemoryAws::new(&[KEYS]);
     stored(&aws, &[given_up(1, 5, URL)]).await;
-    let broken = aws.seen_by(Arc::new(shared_fate::NoQueue));
+    let broken = aws.seen_by(Arc::new(without_queue::NoQueue));
     let route = "POST /v1/deliveries/recover";
     let (status, _) = asked(&broken, route, json!({}), Some(json!({"since": since(9)}))).await;
     assert_eq!(status, 503);
@@ -196,18 +196,18 @@ async fn a_recovery_without_a_queue_loses_nothing() {
     assert_eq!(aws.store().due_deliveries(0, now()).await.unwrap().len(), 1);
 }
 
-mod shared_fate {
-    use aws_in_memory::fate::{Call, Fate, Fated, Happens};
+mod without_queue {
+    use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
     use futures_util::FutureExt;
     use futures_util::future::BoxFuture;
 
     #[derive(Debug)]
     pub(super) struct NoQueue;
 
-    impl Fate for NoQueue {
-        fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
-            let happens = if call.to == "sqs" { Happens::Lost } else { Happens::Answered };
-            std::future::ready(happens.into()).boxed()
+    impl CallInterceptor for NoQueue {
+        fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
+            let injected = if call.to == "sqs" { Injected::Lost } else { Injected::Answered };
+            std::future::ready(injected.into()).boxed()
         }
     }
 }

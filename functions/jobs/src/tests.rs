@@ -94,7 +94,7 @@ async fn nobody_gets_in_with_another_key() {
         let aws = InMemoryAws::new(&[("api-key-hashes", &other)]);
         let (status, problem) = answered(&aws, event).await;
         assert_eq!((status, &problem["code"]), (401, &"unauthorized".into()));
-        assert_eq!(aws.asked(), ["GetParameter"], "nothing was read");
+        assert_eq!(aws.calls(), ["GetParameter"], "nothing was read");
     }
 }
 
@@ -121,7 +121,7 @@ async fn what_cannot_be_cancelled_is_told_without_asking_the_provider() {
         let aws = with_job(&job).await;
         let (status, problem) = answered(&aws, CANCEL).await;
         assert_eq!((status, &problem["code"]), (409, &code.into()), "{problem}");
-        assert_eq!(aws.asked(), ["PutItem", "GetParameter", "GetItem"], "{code}");
+        assert_eq!(aws.calls(), ["PutItem", "GetParameter", "GetItem"], "{code}");
     }
 }
 
@@ -130,7 +130,7 @@ async fn a_provider_whose_key_is_missing_cannot_be_told_to_cancel() {
     let aws = with_job(&accepted("viralsync")).await;
     let (status, problem) = answered(&aws, CANCEL).await;
     assert_eq!((status, &problem["code"]), (503, &"provider_not_configured".into()));
-    assert_eq!(aws.asked(), ["PutItem", "GetParameter", "GetItem", "GetParameter"]);
+    assert_eq!(aws.calls(), ["PutItem", "GetParameter", "GetItem", "GetParameter"]);
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ async fn a_test_is_on_its_way_and_can_be_looked_at() {
     assert_eq!((&sent["state"], &sent["attempts"]), (&"pending".into(), &json!([])));
     assert_eq!(sent["url"], "https://shop.example/hooks");
     assert_eq!(answered(&aws, &about(&sent)).await, (200, sent.clone()));
-    let asked = aws.asked();
+    let asked = aws.calls();
     let writes: Vec<_> = asked
         .iter()
         .filter(|it| it.as_str() != "GetItem" && it.as_str() != "GetParameter")

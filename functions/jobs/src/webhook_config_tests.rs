@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aws_in_memory::fate::{Call, Fate, Fated, Happens};
+use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
 use aws_in_memory::{InMemoryAws, clock};
 use domain::headers::ReceiverHeaders;
 use domain::signature::{SigningSecrets, WebhookSecret};
@@ -267,11 +267,11 @@ struct Dies {
     dead: Arc<Notify>,
 }
 
-impl Fate for Dies {
-    fn of<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+impl CallInterceptor for Dies {
+    fn intercept<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Interception> {
         async move {
             if self.calls.fetch_add(1, Ordering::SeqCst) != self.at {
-                return Happens::Answered.into();
+                return Injected::Answered.into();
             }
             let dead = Arc::clone(&self.dead);
             let die = async move {
@@ -279,10 +279,10 @@ impl Fate for Dies {
                 std::future::pending::<()>().await;
             };
             if self.after {
-                return Fated { happens: Happens::Answered, then: die.boxed() };
+                return Interception { injected: Injected::Answered, then: die.boxed() };
             }
             die.await;
-            Happens::Lost.into()
+            Injected::Lost.into()
         }
         .boxed()
     }
@@ -291,8 +291,8 @@ impl Fate for Dies {
 /// Whether the process came to its end.
 async fn until_it_dies(aws: &InMemoryAws, at: usize, after: bool) -> bool {
     let dead = Arc::new(Notify::new());
-    let fate = Dies { at, after, calls: AtomicUsize::new(0), dead: Arc::clone(&dead) };
-    let process = aws.seen_by(Arc::new(fate));
+    let interceptor = Dies { at, after, calls: AtomicUsize::new(0), dead: Arc::clone(&dead) };
+    let process = aws.seen_by(Arc::new(interceptor));
     let lives = async {
         assert_eq!(rotate(&process, json!({"gracePeriodSeconds": 3600})).await.0, 200);
     };
@@ -334,8 +334,8 @@ struct Waits {
     done: Mutex<bool>,
 }
 
-impl Fate for Waits {
-    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+impl CallInterceptor for Waits {
+    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
         async move {
             if call.what == "PutParameter"
                 && !std::mem::replace(&mut *self.done.lock().unwrap(), true)
@@ -343,7 +343,7 @@ impl Fate for Waits {
                 self.there.notify_one();
                 self.go_on.notified().await;
             }
-            Happens::Answered.into()
+            Injected::Answered.into()
         }
         .boxed()
     }
@@ -352,15 +352,15 @@ impl Fate for Waits {
 #[tokio::test(start_paused = true)]
 async fn of_two_rotations_at_once_one_waits_and_no_secret_is_lost() {
     let (aws, old) = configured().await;
-    let fate = Arc::new(Waits::default());
-    let slow = aws.seen_by(fate.clone());
+    let interceptor = Arc::new(Waits::default());
+    let slow = aws.seen_by(interceptor.clone());
     let both = async {
-        fate.there.notified().await;
+        interceptor.there.notified().await;
         let (status, problem) = rotate(&aws, json!({})).await;
         assert_eq!((status, &problem["code"]), (409, &"change_in_progress".into()));
         let (status, problem) = put(&aws, json!({"url": URL})).await;
         assert_eq!((status, &problem["code"]), (409, &"change_in_progress".into()));
-        fate.go_on.notify_one();
+        interceptor.go_on.notify_one();
     };
     let ((status, first), ()) = tokio::join!(rotate(&slow, json!({})), both);
     assert_eq!(status, 200, "{first}");
@@ -373,15 +373,15 @@ async fn of_two_rotations_at_once_one_waits_and_no_secret_is_lost() {
 #[derive(Debug)]
 struct Stale(Value);
 
-impl Fate for Stale {
-    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+impl CallInterceptor for Stale {
+    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
         let name = call.body["Name"].as_str().unwrap_or_default();
         let stale = call.what == "GetParameter" && name.ends_with("webhook-secrets");
-        let happens = match stale {
-            true => Happens::Refused(200, json!({"Parameter": self.0})),
-            false => Happens::Answered,
+        let injected = match stale {
+            true => Injected::Refused(200, json!({"Parameter": self.0})),
+            false => Injected::Answered,
         };
-        std::future::ready(happens.into()).boxed()
+        std::future::ready(injected.into()).boxed()
     }
 }
 

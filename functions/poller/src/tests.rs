@@ -27,7 +27,7 @@ async fn a_malformed_wake_up_is_dropped() {
     let aws = InMemoryAws::new(&[]);
     let answer = handled(&aws, WAKE_UPS).await.unwrap();
     assert_eq!(answer, serde_json::json!({"batchItemFailures": []}));
-    assert!(aws.asked().contains(&"Query".to_owned()), "the others were followed");
+    assert!(aws.calls().contains(&"Query".to_owned()), "the others were followed");
 }
 
 #[tokio::test]

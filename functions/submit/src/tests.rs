@@ -50,7 +50,7 @@ async fn what_cannot_be_submitted_is_refused_before_anything_is_stored() {
     let aws = InMemoryAws::new(&[KEYS]);
     let (status, problem) = answered(&aws, serde_json::from_str(OK).unwrap()).await;
     assert_eq!((status, &problem["code"]), (503, &"provider_not_configured".into()));
-    assert_eq!(aws.asked(), ["GetParameter", "GetParameter"]);
+    assert_eq!(aws.calls(), ["GetParameter", "GetParameter"]);
 }
 
 #[tokio::test]

@@ -102,10 +102,10 @@ async fn answered_with(
     request: ApiGatewayV2httpRequest,
 ) -> (i64, Value, Vec<String>) {
     let callbacks = Callbacks { tracker: aws.tracker().unwrap(), secrets: Arc::new(aws.secrets()) };
-    let before = aws.asked().len();
+    let before = aws.calls().len();
     let response = handle(&callbacks, request, arrival).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
-    let asked = aws.asked().split_off(before);
+    let asked = aws.calls().split_off(before);
     (response.status_code, serde_json::from_str(&body).unwrap(), asked)
 }
 
@@ -123,7 +123,7 @@ async fn a_wrong_token_is_refused_before_anything_is_read() {
     let aws = InMemoryAws::new(&[SECRET]);
     let (status, problem) = answered(&aws, WRONG_TOKEN).await;
     assert_eq!((status, &problem["code"]), (401, &"invalid_token".into()));
-    assert_eq!(aws.asked(), ["GetParameter"]);
+    assert_eq!(aws.calls(), ["GetParameter"]);
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn each_provider_gets_as_far_as_its_job() {
         let aws = InMemoryAws::new(&[SECRET]);
         let (status, problem) = answered(&aws, callback).await;
         assert_eq!((status, &problem["code"]), (404, &"not_found".into()));
-        let asked = aws.asked();
+        let asked = aws.calls();
         assert_eq!(asked.iter().filter(|asked| *asked == "GetParameter").count(), parameters);
         assert_eq!(asked.last().unwrap(), "GetItem");
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_in_memory::InMemoryAws;
-use aws_in_memory::fate::Happens;
+use aws_in_memory::interceptor::Injected;
 use domain::id::ProviderName;
 use shared::laws::Laws;
 
@@ -45,7 +45,7 @@ async fn what_two_processes_see_adds_up() {
 async fn a_process_writes_at_most_once_a_minute_and_not_in_its_first() {
     let aws = InMemoryAws::new(&[]);
     let laws = laws(&aws);
-    let writes = || aws.asked().iter().filter(|it| *it == "PutItem").count();
+    let writes = || aws.calls().iter().filter(|it| *it == "PutItem").count();
     laws.saw(&zvid(), Duration::from_secs(10));
     laws.write_down().await;
     assert_eq!(writes(), 0);
@@ -64,15 +64,15 @@ async fn a_process_writes_at_most_once_a_minute_and_not_in_its_first() {
 #[tokio::test(start_paused = true)]
 async fn without_the_table_nothing_is_known_and_nothing_fails() {
     let aws = InMemoryAws::new(&[]);
-    let fate = Arc::new(Now::default());
-    fate.set(Happens::Lost);
-    let laws = laws(&aws.seen_by(fate.clone()));
+    let interceptor = Arc::new(Now::default());
+    interceptor.set(Injected::Lost);
+    let laws = laws(&aws.seen_by(interceptor.clone()));
     laws.saw(&zvid(), Duration::from_secs(10));
     minutes(1).await;
     laws.write_down().await;
     assert_eq!(laws.durations(&zvid()).await, None);
 
-    fate.set(Happens::Answered);
+    interceptor.set(Injected::Answered);
     minutes(1).await;
     laws.write_down().await;
     let stored = aws.store().learnt(&zvid()).await.unwrap();

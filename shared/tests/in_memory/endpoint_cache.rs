@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_in_memory::InMemoryAws;
 use aws_in_memory::clock::now;
-use aws_in_memory::fate::{Call, Fate, Fated, Happens};
+use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
 use domain::delivery::Outcome;
 use domain::endpoint::{Arrival, Endpoint, Health, Hold, Lane, Lesson, Limits, Pass, Said};
 use futures_util::future::{BoxFuture, join_all};
@@ -41,7 +41,7 @@ async fn attempt(endpoints: &Endpoints, status: u16) -> Endpoint {
 }
 
 fn puts(aws: &InMemoryAws) -> usize {
-    aws.asked().iter().filter(|asked| *asked == "PutItem").count()
+    aws.calls().iter().filter(|asked| *asked == "PutItem").count()
 }
 
 async fn with_limits(aws: &InMemoryAws, limits: Limits) {
@@ -56,11 +56,11 @@ async fn a_healthy_endpoint_costs_a_read_a_second_and_no_write() {
     for _ in 0..100 {
         attempt(&endpoints, 200).await;
     }
-    assert_eq!(aws.asked(), ["GetItem"]);
+    assert_eq!(aws.calls(), ["GetItem"]);
     assert_eq!(aws.table().consumed().read_units, 0.5, "and not a consistent one");
     sleep(Duration::from_secs(1)).await;
     attempt(&endpoints, 200).await;
-    assert_eq!(aws.asked(), ["GetItem", "GetItem"]);
+    assert_eq!(aws.calls(), ["GetItem", "GetItem"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -213,18 +213,18 @@ async fn the_attempts_of_one_process_take_turns() {
 #[derive(Debug)]
 struct AlwaysOvertaken(InMemoryAws);
 
-impl Fate for AlwaysOvertaken {
-    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
-        let happens = match call.what {
+impl CallInterceptor for AlwaysOvertaken {
+    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
+        let injected = match call.what {
             "PutItem" => {
                 let item = self.0.table().items().pop().unwrap();
                 let kind = "ConditionalCheckFailedException";
                 let body = json!({"__type": kind, "Item": item});
-                Happens::Refused(400, body)
+                Injected::Refused(400, body)
             }
-            _ => Happens::Answered,
+            _ => Injected::Answered,
         };
-        Box::pin(std::future::ready(happens.into()))
+        Box::pin(std::future::ready(injected.into()))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_in_memory::InMemoryAws;
-use aws_in_memory::fate::{Call, Fate, Fated, Happens};
+use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use shared::secrets::{SecretError, SecretName, Secrets};
@@ -14,21 +14,21 @@ const SECRETS: SecretName = SecretName::WebhookSecrets;
 
 /// What happens to every call from now on.
 #[derive(Debug, Default)]
-pub(crate) struct Now(Mutex<Happens>);
+pub(crate) struct Now(Mutex<Injected>);
 
 impl Now {
-    pub(crate) fn set(&self, happens: Happens) {
-        *self.0.lock().unwrap() = happens;
+    pub(crate) fn set(&self, injected: Injected) {
+        *self.0.lock().unwrap() = injected;
     }
 }
 
-impl Fate for Now {
-    fn of<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Fated> {
-        let happens = self.0.lock().unwrap().clone();
+impl CallInterceptor for Now {
+    fn intercept<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Interception> {
+        let injected = self.0.lock().unwrap().clone();
         let answered = async {
             // Others have the time to ask as well.
             tokio::task::yield_now().await;
-            happens.into()
+            injected.into()
         };
         answered.boxed()
     }
@@ -42,8 +42,8 @@ async fn read(secrets: &Secrets, name: &SecretName) -> Result<String, SecretErro
     secrets.get(name, text).await
 }
 
-fn denied() -> Happens {
-    Happens::Refused(400, serde_json::json!({"__type": "AccessDeniedException"}))
+fn denied() -> Injected {
+    Injected::Refused(400, serde_json::json!({"__type": "AccessDeniedException"}))
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,35 +68,35 @@ async fn what_the_api_changes_is_read_again_after_a_minute_and_the_rest_after_te
 #[tokio::test(start_paused = true)]
 async fn a_crowd_that_needs_a_secret_asks_for_it_once() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
-    let fate = Arc::new(Now::default());
-    let secrets = aws.seen_by(fate.clone()).secrets();
+    let interceptor = Arc::new(Now::default());
+    let secrets = aws.seen_by(interceptor.clone()).secrets();
     let crowd = async || join_all((0..100).map(|_| read(&secrets, &SECRETS))).await;
 
     assert!(crowd().await.iter().all(|read| read.as_deref().is_ok_and(|text| text == "old")));
-    assert_eq!(aws.asked().len(), 1);
+    assert_eq!(aws.calls().len(), 1);
 
     // One is told that it is not to be had, and so are all.
     secrets.forget(&SECRETS);
-    fate.set(denied());
+    interceptor.set(denied());
     assert!(crowd().await.iter().all(Result::is_err));
-    fate.set(Happens::Answered);
+    interceptor.set(Injected::Answered);
     assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old", "and who comes later asks again");
-    assert_eq!(aws.asked().len(), 2);
+    assert_eq!(aws.calls().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn while_ssm_is_down_what_was_read_will_do_for_ten_minutes() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
-    let fate = Arc::new(Now::default());
-    let secrets = aws.seen_by(fate.clone()).secrets();
+    let interceptor = Arc::new(Now::default());
+    let secrets = aws.seen_by(interceptor.clone()).secrets();
     read(&secrets, &SECRETS).await.unwrap();
-    fate.set(denied());
+    interceptor.set(denied());
     advance(Duration::from_secs(599)).await;
     assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old");
     advance(Duration::from_secs(1)).await;
     let error = read(&secrets, &SECRETS).await.unwrap_err();
     assert!(matches!(error, SecretError::Unavailable { .. }), "{error}");
-    fate.set(Happens::Answered);
+    interceptor.set(Injected::Answered);
     assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old");
 }
 
@@ -113,8 +113,8 @@ async fn what_is_forgotten_is_read_again() {
 #[tokio::test(start_paused = true)]
 async fn a_value_whose_every_answer_was_lost_is_found_to_be_stored() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
-    let fate = Arc::new(LosesPuts);
-    let secrets = aws.seen_by(fate).secrets();
+    let interceptor = Arc::new(LosesPuts);
+    let secrets = aws.seen_by(interceptor).secrets();
     let version = secrets.replace(&SECRETS, "new").await.unwrap();
     assert!(version > 1, "{version}");
     assert_eq!(aws.parameter("webhook-secrets").unwrap(), "new");
@@ -125,24 +125,24 @@ async fn a_value_whose_every_answer_was_lost_is_found_to_be_stored() {
 #[derive(Debug)]
 struct LosesPuts;
 
-impl Fate for LosesPuts {
-    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+impl CallInterceptor for LosesPuts {
+    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
         let put = call.what == "PutParameter";
-        let happens = if put { Happens::Unanswered } else { Happens::Answered };
-        std::future::ready(happens.into()).boxed()
+        let injected = if put { Injected::Unanswered } else { Injected::Answered };
+        std::future::ready(injected.into()).boxed()
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_value_that_was_not_stored_is_not_believed_to_be() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
-    let fate = Arc::new(Now::default());
-    let secrets = aws.seen_by(fate.clone()).secrets();
+    let interceptor = Arc::new(Now::default());
+    let secrets = aws.seen_by(interceptor.clone()).secrets();
     read(&secrets, &SECRETS).await.unwrap();
-    fate.set(denied());
+    interceptor.set(denied());
     let error = secrets.replace(&SECRETS, "new").await.unwrap_err();
     assert!(matches!(error, SecretError::Unavailable { .. }), "{error}");
-    fate.set(Happens::Answered);
+    interceptor.set(Injected::Answered);
     assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old");
 }
 

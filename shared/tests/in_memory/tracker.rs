@@ -4,7 +4,7 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_in_memory::fate::Calm;
+use aws_in_memory::interceptor::NoFaults;
 use aws_in_memory::network::Network;
 use aws_in_memory::{InMemoryAws, clock};
 use bytes::Bytes;
@@ -75,7 +75,7 @@ async fn a_provider_that_does_not_list_its_renders_is_heard() {
     let base_urls = [("viralsync".to_owned(), "http://viralsync.test".parse().unwrap())];
     let adjustments = Adjustments { base_urls: base_urls.into(), ..Adjustments::default() };
     let catalogue = Catalogue::load(&adjustments).unwrap();
-    let tracker = aws.tracker_on(network.seen_by(Arc::new(Calm)), catalogue).unwrap();
+    let tracker = aws.tracker_on(network.seen_by(Arc::new(NoFaults)), catalogue).unwrap();
     let job = Job { provider: ProviderName::parse("viralsync").unwrap(), ..job(None) };
     let Step::Changed(job) = job.apply(&Report::SubmitUnclear, 0, clock::now()) else {
         panic!("it is unclear")

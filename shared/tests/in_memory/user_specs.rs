@@ -28,7 +28,7 @@ async fn every_page_is_read_and_nothing_else() {
             ("/render-relay/test/provider-specs/c", "c", "3"),
         ]
     );
-    assert_eq!(aws.asked(), ["GetParametersByPath"; 2]);
+    assert_eq!(aws.calls(), ["GetParametersByPath"; 2]);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use aws_in_memory::bus::not_taken;
-use aws_in_memory::fate::{Call, Fate, Fated, Happens};
+use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
 use chrono::TimeDelta;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -245,13 +245,13 @@ impl Invocation {
         AtItsPace { invocation: Arc::clone(self), work: Box::pin(work), pause: None }
     }
 
-    async fn of(self: Arc<Self>, call: &Call<'_>) -> Fated {
-        let Fated { happens, then } = Arc::clone(&self).decide(call).await;
+    async fn of(self: Arc<Self>, call: &Call<'_>) -> Interception {
+        let Interception { injected, then } = Arc::clone(&self).decide(call).await;
         let then = async move {
             then.await;
             *self.under_way.lock().unwrap() -= 1;
         };
-        Fated { happens, then: then.boxed() }
+        Interception { injected, then: then.boxed() }
     }
 
     fn begin(&self, call: &Call<'_>) -> (usize, Made) {
@@ -263,7 +263,7 @@ impl Invocation {
         (calls.len() - 1, made)
     }
 
-    async fn decide(self: Arc<Self>, call: &Call<'_>) -> Fated {
+    async fn decide(self: Arc<Self>, call: &Call<'_>) -> Interception {
         let (number, made) = self.begin(call);
         // What the AWS clients wait between repeats comes from here. Some of them take a
         // number or two when the first of them in a process starts, so it begins anew.
@@ -274,7 +274,7 @@ impl Invocation {
         if let Some((_, fault)) = broken.filter(|(broken, _)| *broken == identity) {
             return match fault {
                 Fault::Busy => busy(call),
-                _ => Happens::Lost,
+                _ => Injected::Lost,
             }
             .into();
         }
@@ -282,7 +282,7 @@ impl Invocation {
         let planned = self.planned.filter(befalls);
         let weather = self.weather.befalls(call.to, &made);
         let Some(fault) = planned.map(|planned| planned.fault).or(weather) else {
-            return Happens::Answered.into();
+            return Injected::Answered.into();
         };
         self.suffers(call.to, Harm::Befallen(fault));
         // Weather passes, and a repeat may get through.
@@ -294,38 +294,38 @@ impl Invocation {
             Fault::DiesAfter => {
                 let me = Arc::clone(&self);
                 let then = async move { me.die().await }.boxed();
-                Fated { happens: Happens::Answered, then }
+                Interception { injected: Injected::Answered, then }
             }
             Fault::Lost => {
                 breaks();
-                Happens::Lost.into()
+                Injected::Lost.into()
             }
             Fault::Unanswered => {
                 breaks();
-                Happens::Unanswered.into()
+                Injected::Unanswered.into()
             }
             Fault::Busy => {
                 breaks();
                 busy(call).into()
             }
-            Fault::Twice => Happens::Twice.into(),
+            Fault::Twice => Injected::Twice.into(),
             Fault::OvertakenBefore => {
                 self.overtaken().await;
-                Happens::Answered.into()
+                Injected::Answered.into()
             }
             Fault::OvertakenAfter => {
                 let me = Arc::clone(&self);
                 let then = async move { me.overtaken().await }.boxed();
-                Fated { happens: Happens::Answered, then }
+                Interception { injected: Injected::Answered, then }
             }
             Fault::StallsBefore => {
                 self.stall().await;
-                Happens::Answered.into()
+                Injected::Answered.into()
             }
             Fault::StallsAfter => {
                 let me = Arc::clone(&self);
                 let then = async move { me.stall().await }.boxed();
-                Fated { happens: Happens::Answered, then }
+                Interception { injected: Injected::Answered, then }
             }
         }
     }
@@ -360,7 +360,7 @@ impl<F: Future> Future for AtItsPace<F> {
 }
 
 /// What a busy AWS answers. The bus answers 200, and says inside that it took nothing.
-fn busy(call: &Call<'_>) -> Happens {
+fn busy(call: &Call<'_>) -> Injected {
     let (status, body) = match call.to {
         "events" => not_taken(),
         "dynamodb" => {
@@ -369,7 +369,7 @@ fn busy(call: &Call<'_>) -> Happens {
         }
         _ => (400, json!({"__type": "ThrottlingException"})),
     };
-    Happens::Refused(status, body)
+    Injected::Refused(status, body)
 }
 
 fn describe(call: &Call<'_>) -> Made {
@@ -421,7 +421,7 @@ impl Process {
     }
 }
 
-impl Fate for Process {
+impl CallInterceptor for Process {
     fn connects(&self, host: &str) -> bool {
         self.watch.dials(host);
         let is_there = self.weather.outage(host).is_none();
@@ -431,12 +431,13 @@ impl Fate for Process {
         is_there
     }
 
-    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
         let invocation = self.current.lock().unwrap().clone();
         let invocation = invocation.expect("a function calls only when it is called");
         async move {
             let fated = invocation.of(call).await;
-            if call.to == "events" && !matches!(fated.happens, Happens::Lost | Happens::Refused(..))
+            if call.to == "events"
+                && !matches!(fated.injected, Injected::Lost | Injected::Refused(..))
             {
                 self.watch.told(call.body);
             }

@@ -15,13 +15,13 @@ async fn an_idle_shard_costs_one_read_a_minute_and_no_write() {
         let world = World::with_shards(shards);
         // The first round of deliveries of a process asks how many shards there were.
         world.run(301.0).await;
-        let (before, asked) = (world.aws.table().consumed(), world.aws.asked().len());
+        let (before, asked) = (world.aws.table().consumed(), world.aws.calls().len());
         world.run(3_600.0).await;
         let after = world.aws.table().consumed();
         assert_eq!(after.writes, before.writes);
         assert_eq!(after.reads - before.reads, 60 * shards);
         assert_eq!(after.read_units - before.read_units, 30.0 * f64::from(shards));
-        assert!(world.aws.asked()[asked..].iter().all(|operation| operation == "Query"));
+        assert!(world.aws.calls()[asked..].iter().all(|operation| operation == "Query"));
         assert!(world.aws.wake_queue().sent().is_empty());
         assert_eq!(world.invocations(), 0, "the ticks were all there was");
     }

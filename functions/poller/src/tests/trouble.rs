@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aws_in_memory::clock::now;
-use aws_in_memory::fate::{Call, Fate, Fated, Happens};
+use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
 use domain::job::{Job, Observation, RenderResult, RenderStatus, Report, State, Step};
 use domain::polling::Tracking;
 use futures_util::FutureExt;
@@ -21,33 +21,33 @@ use crate::plan::Asks;
 #[derive(Debug)]
 struct Then {
     operation: &'static str,
-    happens: Happens,
+    injected: Injected,
     left: AtomicUsize,
 }
 
 impl Then {
-    fn new(operation: &'static str, times: usize, happens: Happens) -> Arc<Self> {
-        Arc::new(Self { operation, happens, left: AtomicUsize::new(times) })
+    fn new(operation: &'static str, times: usize, injected: Injected) -> Arc<Self> {
+        Arc::new(Self { operation, injected, left: AtomicUsize::new(times) })
     }
 }
 
-impl Fate for Then {
-    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+impl CallInterceptor for Then {
+    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
         let less = |left: usize| left.checked_sub(1);
         let is_hit = call.what == self.operation
             && self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok();
-        let happens = if is_hit { self.happens.clone() } else { Happens::Answered };
-        ready(happens.into()).boxed()
+        let injected = if is_hit { self.injected.clone() } else { Injected::Answered };
+        ready(injected.into()).boxed()
     }
 }
 
-fn denied() -> Happens {
-    Happens::Refused(400, json!({"__type": "AccessDeniedException"}))
+fn denied() -> Injected {
+    Injected::Refused(400, json!({"__type": "AccessDeniedException"}))
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_cannot_be_read_stops_nobody_for_long() {
-    let world = World::new().fated(Then::new("Query", 1, denied()));
+    let world = World::new().with_faults(Then::new("Query", 1, denied()));
     let id = world.submit("zvid", Tracking::PollOnly, 5.0).await;
     world.run_unticked(60.0).await;
     let found = world.settled_at(&id).await.expect("the lease is its holder's still");
@@ -69,21 +69,21 @@ impl Unheard {
     }
 }
 
-impl Fate for Unheard {
-    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+impl CallInterceptor for Unheard {
+    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
         if call.what == "PutItem" && Instant::now() >= self.after {
             self.since.get_or_init(Instant::now);
         }
         let is_unheard = self.since.get().is_some_and(|since| since.elapsed() < self.lasts);
-        let happens = if is_unheard { Happens::Unanswered } else { Happens::Answered };
-        ready(happens.into()).boxed()
+        let injected = if is_unheard { Injected::Unanswered } else { Injected::Answered };
+        ready(injected.into()).boxed()
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_was_written_without_an_answer_is_followed_up() {
     let unheard = Unheard::after(Duration::ZERO, Duration::from_secs(20));
-    let world = World::new().fated(unheard);
+    let world = World::new().with_faults(unheard);
     let id = world.submit("zvid", Tracking::PollOnly, 5.0).await;
     world.run_unticked(100.0).await;
     let found = world.settled_at(&id).await.expect("the lease is its holder's still");
@@ -92,7 +92,7 @@ async fn a_lease_that_was_written_without_an_answer_is_followed_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wake_up_call_that_is_not_sent_is_sent_a_little_later() {
-    let world = World::new().fated(Then::new("SendMessage", 1, denied()));
+    let world = World::new().with_faults(Then::new("SendMessage", 1, denied()));
     let id = world.submit("zvid", Tracking::PollOnly, 30.0).await;
     world.run_unticked(60.0).await;
     let found = world.settled_at(&id).await.expect("the chain goes on");
@@ -103,7 +103,7 @@ async fn a_wake_up_call_that_is_not_sent_is_sent_a_little_later() {
 async fn who_cannot_be_told_that_a_lease_is_renewed_goes_on() {
     // The lease is taken after two seconds and renewed ten later, by who stays awake.
     let unheard = Unheard::after(Duration::from_secs(8), Duration::from_secs(20));
-    let world = World::new().fated(unheard);
+    let world = World::new().with_faults(unheard);
     let mut ids = Vec::new();
     for _ in 0..60 {
         ids.push(world.submit("zvid", Tracking::PollOnly, 10_000.0).await);
@@ -122,18 +122,20 @@ struct Slow {
     takes: Duration,
 }
 
-impl Fate for Slow {
-    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+impl CallInterceptor for Slow {
+    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
         let takes = if call.what == self.operation { self.takes } else { Duration::ZERO };
         let then = async move { tokio::time::sleep(takes).await }.boxed();
-        ready(Fated { happens: Happens::Answered, then }).boxed()
+        ready(Interception { injected: Injected::Answered, then }).boxed()
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_reads_for_long_keeps_the_lease() {
-    let world = World::new()
-        .fated(Arc::new(Slow { operation: "BatchGetItem", takes: Duration::from_millis(2_900) }));
+    let world = World::new().with_faults(Arc::new(Slow {
+        operation: "BatchGetItem",
+        takes: Duration::from_millis(2_900),
+    }));
     // Five rounds of eight batches, three seconds each.
     for _ in 0..3_300 {
         world.leave("zvid", Tracking::WebhookFirst, 1e9, None, now()).await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aws_in_memory::InMemoryAws;
 use aws_in_memory::clock::{self, now};
-use aws_in_memory::fate::{Calm, Fate};
+use aws_in_memory::interceptor::{CallInterceptor, NoFaults};
 use aws_in_memory::network::{Host, Network};
 use aws_lambda_events::sqs::SqsEvent;
 use bytes::Bytes;
@@ -116,9 +116,9 @@ impl World {
         }
     }
 
-    /// The same world, in which the poller's calls to AWS meet this fate.
-    pub(crate) fn fated(self, fate: Arc<dyn Fate>) -> Self {
-        let poller = Arc::new(poller(&self.aws.seen_by(fate), &self.network, self.shards));
+    /// The same world, in which the poller's calls to AWS pass this interceptor.
+    pub(crate) fn with_faults(self, interceptor: Arc<dyn CallInterceptor>) -> Self {
+        let poller = Arc::new(poller(&self.aws.seen_by(interceptor), &self.network, self.shards));
         Self { poller, ..self }
     }
 
@@ -348,7 +348,7 @@ fn poller(aws: &InMemoryAws, network: &Network, shards: u32) -> Poller {
     let base_urls = BTreeMap::from([url("zvid"), url("shotstack")]);
     let adjustments = Adjustments { base_urls, ..Adjustments::default() };
     let catalogue = Catalogue::load(&adjustments).unwrap();
-    let tracker = aws.tracker_on(network.seen_by(Arc::new(Calm)), catalogue).unwrap();
+    let tracker = aws.tracker_on(network.seen_by(Arc::new(NoFaults)), catalogue).unwrap();
     Poller::new(tracker, aws.wakes(), shards)
 }
 

@@ -19,7 +19,7 @@ pub struct Call<'a> {
 
 /// What happens to a call.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub enum Happens {
+pub enum Injected {
     /// It is made and answered.
     #[default]
     Answered,
@@ -34,24 +34,24 @@ pub enum Happens {
 }
 
 /// What becomes of a call, and what its answer waits for once it was made.
-pub struct Fated {
+pub struct Interception {
     /// What happens to it.
-    pub happens: Happens,
+    pub injected: Injected,
     /// Between the making and the answer.
     pub then: BoxFuture<'static, ()>,
 }
 
-impl From<Happens> for Fated {
-    fn from(happens: Happens) -> Self {
-        Self { happens, then: std::future::ready(()).boxed() }
+impl From<Injected> for Interception {
+    fn from(injected: Injected) -> Self {
+        Self { injected, then: std::future::ready(()).boxed() }
     }
 }
 
 /// Decides what becomes of the calls of one process. A process that is to die waits here for
 /// ever, and is dropped; one that is to be overtaken waits here for as long as it takes.
-pub trait Fate: Debug + Send + Sync {
+pub trait CallInterceptor: Debug + Send + Sync {
     /// Before a call is made.
-    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated>;
+    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception>;
 
     /// Whether the process can connect to a host of the network.
     fn connects(&self, _host: &str) -> bool {
@@ -61,10 +61,10 @@ pub trait Fate: Debug + Send + Sync {
 
 /// All calls are made and answered.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Calm;
+pub struct NoFaults;
 
-impl Fate for Calm {
-    fn of<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Fated> {
-        std::future::ready(Happens::Answered.into()).boxed()
+impl CallInterceptor for NoFaults {
+    fn intercept<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Interception> {
+        std::future::ready(Injected::Answered.into()).boxed()
     }
 }
