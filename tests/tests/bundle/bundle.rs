@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aws_in_memory::network::Network;
+use aws_in_memory::random::Random;
 use aws_in_memory::{InMemoryAws, clock, random};
 use aws_lambda_events::sqs::SqsEvent;
 use bytes::Bytes;
@@ -35,7 +36,6 @@ use crate::hosts;
 use crate::invocation::{Ended, Harm, Invocation, Planned, Process};
 use crate::lambda::Source;
 use crate::operator::Promise;
-use crate::random::Random;
 use crate::receivers::Receivers;
 use crate::storm::Storm;
 use crate::watch::Watch;

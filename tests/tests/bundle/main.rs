@@ -33,8 +33,6 @@ mod operator;
 #[cfg(test)]
 mod orders;
 #[cfg(test)]
-mod random;
-#[cfg(test)]
 mod receivers;
 #[cfg(test)]
 mod renders;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_in_memory::clock;
+use aws_in_memory::random::Random;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::delivery::{Attempt, Delivery, DeliveryState, GiveUpReason};
 use domain::endpoint::Lane;
@@ -24,7 +25,6 @@ use crate::backend::Order;
 use crate::bundle::{Bundle, Settings};
 use crate::crash_points::on_all_processors;
 use crate::functions::{Function, Parameters, catalogue};
-use crate::random::Random;
 use crate::receivers::Manner;
 use crate::storm::Counts;
 use crate::watch::text;

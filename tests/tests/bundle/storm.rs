@@ -5,9 +5,10 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use aws_in_memory::random::Random;
+
 use crate::functions::Function;
 use crate::invocation::{Fault, Planned};
-use crate::random::Random;
 
 /// How far into an invocation a fault may come: about as many calls as an attempt has.
 const CALLS: u64 = 12;

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use aws_in_memory::random::Random;
 use chrono::TimeDelta;
 use tokio::time::Instant;
 
 use crate::invocation::{Fault, Made};
-use crate::random::Random;
 
 /// How long a storm lasts; afterwards nothing goes wrong any more.
 const STORMY: Duration = Duration::from_secs(40 * 60);
