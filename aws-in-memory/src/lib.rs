@@ -3,6 +3,7 @@
 //! on tokio's clock ([`clock`]), so that a test with a paused clock lives through days at
 //! once. What becomes of a call can be decided call by call ([`interceptor`]).
 
+pub mod builders;
 pub mod bus;
 pub mod clock;
 pub mod interceptor;

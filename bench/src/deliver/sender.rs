@@ -4,11 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use aws_in_memory::builders;
 use bytes::Bytes;
 use chrono::Utc;
 use clap::{Args, Subcommand, ValueEnum};
-use domain::delivery::{Delivery, Subject};
-use domain::event::{EventName, TestEvent};
+use domain::delivery::Delivery;
 use domain::id::{EventId, JobId};
 use domain::signature::{SignatureType, SigningSecrets, WebhookSecret};
 use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
@@ -313,14 +313,13 @@ fn delivery(number: u64, url: &str, body: usize) -> Result<Delivery> {
     let head = r#"{"event":"video.render.completed","metadata":{"text":""#;
     let tail = r#""}}"#;
     let filling = body.checked_sub(head.len() + tail.len()).context("too short a body")?;
-    let subject = Subject::Render {
-        job_id: JobId::from_bytes(u128::from(number).to_be_bytes()),
-        event: EventName::Completed,
-    };
-    let event_id = EventId::parse(&format!("evt_{number:032x}"))?;
-    let body = format!("{head}{}{tail}", "x".repeat(filling));
-    let test = Delivery::of_test(&TestEvent::new([0; 16], Utc::now()), url, Utc::now())?;
-    Ok(Delivery { subject, event_id, body, deliberate: false, ..test })
+    Ok(builders::delivery()
+        .job_id(JobId::from_bytes(u128::from(number).to_be_bytes()))
+        .event_id(EventId::parse(&format!("evt_{number:032x}"))?)
+        .url(url)
+        .body(format!("{head}{}{tail}", "x".repeat(filling)))
+        .created_at(Utc::now())
+        .build())
 }
 
 fn posts(deliveries: &[Delivery], path: &str) -> Result<Vec<Post>> {

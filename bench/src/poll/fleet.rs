@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use aws_in_memory::builders;
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
-use domain::event::EventSet;
-use domain::id::{JobId, ProviderName, RenderJobId, SourceRecordId};
-use domain::job::{Intent, Job, Observation, RenderStatus, Report, Step};
+use domain::id::{JobId, RenderJobId};
+use domain::job::{Job, Observation, RenderStatus, Report, Step};
 use domain::polling::Tracking;
-use serde_json::Map;
 
 /// Takes our id of a render for its own, so that a job's render is known beforehand.
 pub(super) const PROVIDER: &str = "zvid";
@@ -89,22 +88,17 @@ impl Fleet {
 fn job(number: u32, told_by: ToldBy, created_at: DateTime<Utc>, at: DateTime<Utc>) -> Result<Job> {
     let id = id(number);
     let render_job_id = RenderJobId::parse(&id.as_uuid())?;
-    let intent = Intent {
-        id,
-        provider: ProviderName::parse(PROVIDER)?,
-        source_record_id: SourceRecordId::parse(&format!("order-{number}"))?,
-        payload_version: None,
-        metadata: Map::new(),
-        callback_url: None,
-        wanted: EventSet::ends(),
-        fingerprint: [0; 32],
-        tracking: match told_by {
-            ToldBy::Polls => Tracking::PollOnly,
-            ToldBy::Callbacks => Tracking::WebhookFirst,
-        },
-        durations: None,
-        shard: 0,
+    let tracking = match told_by {
+        ToldBy::Polls => Tracking::PollOnly,
+        ToldBy::Callbacks => Tracking::WebhookFirst,
     };
+    let intended = builders::job()
+        .id(id)
+        .provider(PROVIDER)
+        .source_record(&format!("order-{number}"))
+        .tracking(tracking)
+        .created_at(created_at)
+        .build();
     let observed = Observation {
         render_job_id: Some(render_job_id.clone()),
         status: RenderStatus::Processing,
@@ -112,11 +106,11 @@ fn job(number: u32, told_by: ToldBy, created_at: DateTime<Utc>, at: DateTime<Utc
         progress: Some(0.0),
     };
     let reports = [Report::Accepted(render_job_id), Report::Observed(observed)];
-    let job = reports.iter().try_fold(Job::intend(intent, created_at), |job, report| match job
-        .apply(report, 0, created_at)
-    {
-        Step::Changed(changed) => Ok(changed.told(&changed.outbox)),
-        Step::Unchanged => bail!("{report:?} changes nothing"),
+    let job = reports.iter().try_fold(intended, |job, report| {
+        match job.apply(report, 0, created_at) {
+            Step::Changed(changed) => Ok(changed.told(&changed.outbox)),
+            Step::Unchanged => bail!("{report:?} changes nothing"),
+        }
     })?;
     // Its age has not doubled since, so the next polls have nothing to write.
     job.checkpoint(0, at).context("too young")

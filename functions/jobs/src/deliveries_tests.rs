@@ -1,14 +1,15 @@
 //! Webhooks that were not delivered, their receivers, and what operators do about both.
 
 use aws_in_memory::InMemoryAws;
+use aws_in_memory::builders::delivery;
 use aws_in_memory::clock::now;
 use aws_lambda_events::encodings::Body;
 use chrono::TimeDelta;
-use domain::delivery::{Attempt, AttemptError, Delivery, DeliveryState, GiveUpReason, GivenUp};
-use domain::delivery::{Outcome, Subject};
+use domain::delivery::{
+    Attempt, AttemptError, Delivery, DeliveryState, GiveUpReason, GivenUp, Outcome,
+};
 use domain::endpoint::{Arrival, Arrived, Endpoint, Lane, Lesson, Said};
-use domain::event::{EventName, TestEvent};
-use domain::id::{EndpointId, EventId};
+use domain::id::EndpointId;
 use domain::time;
 use serde_json::{Value, json};
 use shared::store::{AsOf, Committed, Wait};
@@ -45,23 +46,21 @@ async fn recover(aws: &InMemoryAws, body: Value) -> Value {
 
 /// A delivery of job number `n` that was given up, created so many minutes ago.
 fn given_up(n: u8, minutes: i64, url: &str) -> Delivery {
-    let job_id = JobId::from_bytes([n; 16]);
     let at = now() - TimeDelta::minutes(minutes);
-    let fresh = Delivery::of_test(&TestEvent::new([0; 16], at), url, at).unwrap();
     let attempt = Attempt {
         at,
         duration_ms: 15_000,
         outcome: Outcome::Failed(AttemptError::Timeout),
         excerpt: String::new(),
     };
-    Delivery {
-        event_id: EventId::of(&job_id, EventName::Completed.as_str()),
-        subject: Subject::Render { job_id, event: EventName::Completed },
-        attempts: vec![attempt; 10],
-        state: DeliveryState::Exhausted(GivenUp { at, reason: GiveUpReason::AttemptsExhausted }),
-        deliberate: false,
-        ..fresh
-    }
+    let given_up = GivenUp { at, reason: GiveUpReason::AttemptsExhausted };
+    delivery()
+        .job_id(JobId::from_bytes([n; 16]))
+        .url(url)
+        .created_at(at)
+        .attempts(vec![attempt; 10])
+        .state(DeliveryState::Exhausted(given_up))
+        .build()
 }
 
 async fn stored(aws: &InMemoryAws, deliveries: &[Delivery]) {

@@ -1,11 +1,10 @@
-use aws_in_memory::InMemoryAws;
+use aws_in_memory::{InMemoryAws, builders};
 use aws_lambda_events::encodings::Body;
 use domain::endpoint::Limits;
 use domain::event::EventSet;
 use domain::failure::{Failure, FailureCode};
-use domain::id::{ProviderName, RenderJobId, SourceRecordId};
-use domain::job::{Intent, Job, Report, Step};
-use domain::polling::Tracking;
+use domain::id::RenderJobId;
+use domain::job::{Job, Report, Step};
 use serde_json::{Value, json};
 use shared::store::WebhookConfig;
 
@@ -33,20 +32,7 @@ async fn answered(aws: &InMemoryAws, event: &str) -> (i64, Value) {
 
 /// The job of the requests in `events/`.
 fn job(provider: &str) -> Job {
-    let intent = Intent {
-        id: JobId::from_bytes([7; 16]),
-        provider: ProviderName::parse(provider).unwrap(),
-        source_record_id: SourceRecordId::parse("product-123").unwrap(),
-        payload_version: None,
-        metadata: serde_json::Map::new(),
-        callback_url: None,
-        wanted: EventSet::ends(),
-        fingerprint: [1; 32],
-        tracking: Tracking::PollOnly,
-        durations: None,
-        shard: 0,
-    };
-    Job::intend(intent, Utc::now())
+    builders::job().provider(provider).created_at(Utc::now()).build()
 }
 
 fn after(job: &Job, report: &Report) -> Job {

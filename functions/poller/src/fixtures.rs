@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use domain::event::EventSet;
-use domain::id::{JobId, ProviderName, SourceRecordId};
-use domain::job::{Intent, Job};
+use aws_in_memory::builders;
+use domain::job::Job;
 use domain::polling::{PollingLaw, Slowdown, Tracking};
+
+/// When the job was submitted.
+pub(crate) use aws_in_memory::builders::noon as start;
 
 pub(crate) const LAW: PollingLaw = PollingLaw {
     floor: Duration::from_secs(1),
@@ -16,25 +17,7 @@ pub(crate) const LAW: PollingLaw = PollingLaw {
     slowdown: Slowdown::NONE,
 };
 
-/// When the job was submitted.
-pub(crate) fn start() -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(1_800_000_000_000).unwrap()
-}
-
 /// One whose provider was not asked yet.
 pub(crate) fn job(tracking: Tracking) -> Job {
-    let intent = Intent {
-        id: JobId::from_bytes([7; 16]),
-        provider: ProviderName::parse("zvid").unwrap(),
-        source_record_id: SourceRecordId::parse("p").unwrap(),
-        payload_version: None,
-        metadata: serde_json::Map::new(),
-        callback_url: None,
-        wanted: EventSet::ends(),
-        fingerprint: [0; 32],
-        tracking,
-        durations: None,
-        shard: 0,
-    };
-    Job::intend(intent, start())
+    builders::job().tracking(tracking).build()
 }

@@ -1,11 +1,10 @@
 use std::sync::Arc;
 
-use aws_in_memory::InMemoryAws;
+use aws_in_memory::{InMemoryAws, builders};
 use aws_lambda_events::encodings::Body;
 use domain::credential::CallbackSecret;
-use domain::event::EventSet;
-use domain::id::{JobId, ProviderName, RenderJobId, SourceRecordId};
-use domain::job::{Intent, Job, Report, State, Step};
+use domain::id::{JobId, ProviderName, RenderJobId};
+use domain::job::{Job, Report, State, Step};
 use domain::polling::Tracking;
 use domain::provider::catalogue::OwnSpec;
 use serde_json::{Value, json};
@@ -51,20 +50,7 @@ fn without(text: &str, header: &str) -> ApiGatewayV2httpRequest {
 
 /// The job of the callbacks in `events/`, before its provider has answered the submit.
 fn unanswered(provider: &str) -> Job {
-    let intent = Intent {
-        id: JobId::from_bytes([7; 16]),
-        provider: ProviderName::parse(provider).unwrap(),
-        source_record_id: SourceRecordId::parse("product-123").unwrap(),
-        payload_version: None,
-        metadata: serde_json::Map::new(),
-        callback_url: None,
-        wanted: EventSet::ends(),
-        fingerprint: [1; 32],
-        tracking: Tracking::WebhookFirst,
-        durations: None,
-        shard: 0,
-    };
-    Job::intend(intent, DateTime::from_timestamp(1_779_624_000, 0).unwrap())
+    builders::job().provider(provider).tracking(Tracking::WebhookFirst).build()
 }
 
 /// The same, accepted as `render`.

@@ -1,56 +1,36 @@
 //! Jobs and deliveries as the functions make them.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use aws_in_memory::builders::{JobBuilder, job};
+use chrono::TimeDelta;
 use domain::delivery::{
     Attempt, AttemptError, Delivery, DeliveryState, GiveUpReason, GivenUp, Outcome,
 };
 use domain::endpoint::{Breaker, Disabled, DisabledReason, Endpoint, Failing, Hold};
 use domain::event::{Event, EventName, Notice};
 use domain::failure::{Failure, FailureCode};
-use domain::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
-use domain::job::{Intent, Job, Observation, RenderResult, RenderStatus, Report, Step};
-use domain::polling::Tracking;
-use domain::time;
+use domain::id::RenderJobId;
+use domain::job::{Job, Observation, RenderResult, RenderStatus, Report, Step};
 use serde_json::json;
 
-pub(crate) fn noon() -> DateTime<Utc> {
-    time::from_millis(1_779_624_000_000).unwrap()
-}
+pub(crate) use aws_in_memory::builders::noon;
 
 /// A job that says as little as a job can.
 pub(crate) fn bare_job() -> Job {
-    intended(None, None, serde_json::Map::new())
+    shotstack_job().build()
 }
 
 /// A job that carries everything a caller may give it.
 pub(crate) fn full_job() -> Job {
     let metadata = json!({"campaign": {"id": 7}, "tags": ["a", null]});
-    intended(
-        Some(PayloadVersion::parse("product-promo-v4").unwrap()),
-        Some("https://shop.example/hooks".into()),
-        metadata.as_object().unwrap().clone(),
-    )
+    shotstack_job()
+        .payload_version("product-promo-v4")
+        .callback_url(Some("https://shop.example/hooks"))
+        .metadata(&metadata)
+        .build()
 }
 
-fn intended(
-    payload_version: Option<PayloadVersion>,
-    callback_url: Option<String>,
-    metadata: serde_json::Map<String, serde_json::Value>,
-) -> Job {
-    let intent = Intent {
-        id: JobId::from_bytes([7; 16]),
-        provider: ProviderName::parse("shotstack").unwrap(),
-        source_record_id: SourceRecordId::parse("product-123").unwrap(),
-        payload_version,
-        metadata,
-        callback_url,
-        wanted: EventName::ALL.into_iter().collect(),
-        fingerprint: [1; 32],
-        tracking: Tracking::PollOnly,
-        durations: None,
-        shard: 0,
-    };
-    Job::intend(intent, noon())
+fn shotstack_job() -> JobBuilder {
+    job().provider("shotstack").subscribed_events(EventName::ALL)
 }
 
 pub(crate) fn accepted() -> Report {

@@ -4,14 +4,14 @@
 //! what is too much, as the real one does.
 
 use aws_in_memory::InMemoryAws;
-use chrono::{DateTime, Utc};
+use aws_in_memory::builders::{job, noon};
 use domain::address::TargetPolicy;
 use domain::delivery::{Attempt, Delivery, DeliveryState, GiveUpReason, GivenUp, MOST_ATTEMPTS};
 use domain::delivery::{EXCERPTS_KEPT, Outcome};
 use domain::event::{DeliveryExhausted, Event, EventName};
 use domain::failure::{Failure, FailureCode};
 use domain::id::{JobId, RenderJobId};
-use domain::job::{Intent, Job, MAX_METADATA_BYTES, Observation, Report, Step};
+use domain::job::{Job, MAX_METADATA_BYTES, Observation, Report, Step};
 use domain::job::{RenderResult, RenderStatus};
 use domain::polling::Tracking;
 use domain::retry::DeliverySchedule;
@@ -28,10 +28,6 @@ const WIDE: &str = "𝕏";
 
 /// The longest result URL that is believed of a provider.
 const LONGEST_RESULT_URL: usize = 8192;
-
-fn now() -> DateTime<Utc> {
-    DateTime::from_timestamp(1_800_000_000, 0).unwrap()
-}
 
 /// A request with everything as long as it may be.
 fn largest_request() -> Value {
@@ -65,46 +61,32 @@ fn ends() -> [RenderStatus; 2] {
     let failure = Failure::new(FailureCode::RenderFailed, &WIDE.repeat(10_000));
     let failure = failure.with_provider_code(&WIDE.repeat(10_000));
     let url = format!("https://cdn.example/{}", "\u{1}".repeat(LONGEST_RESULT_URL - 20));
-    let result = RenderResult { url: Some(url), expires_at: Some(now()) };
+    let result = RenderResult { url: Some(url), expires_at: Some(noon()) };
     [RenderStatus::Completed(result), RenderStatus::Failed(failure)]
 }
 
 /// A job that has told nobody of anything that it went through.
 fn largest_job(end: RenderStatus) -> Job {
     let request = parse(&largest_request()).unwrap();
-    let intent = Intent {
-        shard: u32::MAX,
-        id: JobId::from_bytes([7; 16]),
-        provider: request.provider,
-        source_record_id: request.source_record_id,
-        payload_version: request.payload_version,
-        metadata: request.metadata,
-        callback_url: request.callback_url.map(|url| url.as_str().to_owned()),
-        wanted: request.wanted,
-        fingerprint: request.fingerprint,
-        tracking: Tracking::WebhookFirst,
-        durations: None,
-    };
+    let intended = job().request(request).shard(u32::MAX).tracking(Tracking::WebhookFirst).build();
     let reports = [
         Report::SubmitUnclear,
         Report::Accepted(RenderJobId::parse(&WIDE.repeat(256)).unwrap()),
         observed(RenderStatus::Processing),
         observed(end),
     ];
-    reports.iter().fold(Job::intend(intent, now()), |job, report| {
-        match job.apply(report, u32::MAX, now()) {
-            Step::Changed(job) => *job,
-            Step::Unchanged => panic!("{report:?} is no news"),
-        }
+    reports.iter().fold(intended, |job, report| match job.apply(report, u32::MAX, noon()) {
+        Step::Changed(job) => *job,
+        Step::Unchanged => panic!("{report:?} is no news"),
     })
 }
 
 /// The job's last delivery, tried as often as one may be by a receiver that says much.
 fn largest_delivery(job: &Job) -> Delivery {
     let event = Event::of(job, job.outbox.last().unwrap());
-    let fresh = Delivery::of(job, &event, job.callback_url.as_deref().unwrap(), now()).unwrap();
+    let fresh = Delivery::of(job, &event, job.callback_url.as_deref().unwrap(), noon()).unwrap();
     let attempt = |excerpt: &str| Attempt {
-        at: now(),
+        at: noon(),
         duration_ms: u64::MAX,
         outcome: Outcome::Answered(500),
         excerpt: excerpt.to_owned(),
@@ -112,7 +94,7 @@ fn largest_delivery(job: &Job) -> Delivery {
     let last_round = DeliverySchedule::MOST_ATTEMPTS;
     let mut attempts = vec![attempt(""); MOST_ATTEMPTS - 1 + last_round - EXCERPTS_KEPT];
     attempts.extend(vec![attempt(&"x".repeat(1024)); EXCERPTS_KEPT]);
-    let given_up = GivenUp { at: now(), reason: GiveUpReason::AttemptsExhausted };
+    let given_up = GivenUp { at: noon(), reason: GiveUpReason::AttemptsExhausted };
     Delivery { attempts, state: DeliveryState::GivenUp(given_up), ..fresh }
 }
 
@@ -173,6 +155,6 @@ async fn the_largest_payload_is_stored_and_a_larger_one_is_refused() {
     // Deflate adds a few bytes to what it cannot make smaller.
     let (fits, too_much) = (&noise[..MAX_STORED_PAYLOAD - 1024], &noise[..]);
     let payload = StoredPayload::compress(fits, [7; 32]).unwrap();
-    InMemoryAws::new(&[]).store().insert_payload(&id, &payload, now()).await.unwrap();
+    InMemoryAws::new(&[]).store().insert_payload(&id, &payload, noon()).await.unwrap();
     assert!(StoredPayload::compress(too_much, [7; 32]).is_err());
 }

@@ -1,28 +1,12 @@
 //! Writes of the table whose answer is lost, or that another writer wins.
 
-use aws_in_memory::InMemoryAws;
-use domain::event::EventSet;
-use domain::id::{JobId, ProviderName, SourceRecordId};
-use domain::job::{Intent, Job};
-use domain::polling::Tracking;
-use domain::time;
+use aws_in_memory::{InMemoryAws, builders};
+use domain::id::JobId;
+use domain::job::Job;
 use shared::store::{Committed, Inserted};
 
 fn job(source: &str) -> Job {
-    let intent = Intent {
-        id: JobId::from_bytes([7; 16]),
-        provider: ProviderName::parse("zvid").unwrap(),
-        source_record_id: SourceRecordId::parse(source).unwrap(),
-        payload_version: None,
-        metadata: serde_json::Map::new(),
-        callback_url: None,
-        wanted: EventSet::ends(),
-        fingerprint: [0; 32],
-        tracking: Tracking::PollOnly,
-        durations: None,
-        shard: 0,
-    };
-    Job::intend(intent, time::from_millis(1_800_000_000_000).unwrap())
+    builders::job().source_record(source).build()
 }
 
 #[tokio::test]

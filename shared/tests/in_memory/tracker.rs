@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use aws_in_memory::interceptor::NoFaults;
 use aws_in_memory::network::Network;
-use aws_in_memory::{InMemoryAws, clock};
+use aws_in_memory::{InMemoryAws, builders, clock};
 use bytes::Bytes;
-use domain::event::{EventName, EventSet};
+use domain::event::EventName;
 use domain::failure::FailureCode;
-use domain::id::{JobId, ProviderName, SourceRecordId};
-use domain::job::{Intent, Job, Report, Step};
-use domain::polling::Tracking;
+use domain::id::ProviderName;
+use domain::job::{Job, Report, Step};
 use domain::provider::catalogue::Adjustments;
 use domain::provider::{Catalogue, StatusAnswer};
 use futures_util::FutureExt;
@@ -21,22 +20,7 @@ use shared::store::WebhookConfig;
 use shared::tracker::{Bearer, Told};
 
 fn job(callback_url: Option<&str>) -> Job {
-    Job::intend(
-        Intent {
-            id: JobId::from_bytes([7; 16]),
-            provider: ProviderName::parse("zvid").unwrap(),
-            source_record_id: SourceRecordId::parse("product-123").unwrap(),
-            payload_version: None,
-            metadata: serde_json::Map::new(),
-            callback_url: callback_url.map(str::to_owned),
-            wanted: EventSet::ends(),
-            fingerprint: [0; 32],
-            tracking: Tracking::PollOnly,
-            shard: 0,
-            durations: None,
-        },
-        clock::now(),
-    )
+    builders::job().callback_url(callback_url).created_at(clock::now()).build()
 }
 
 /// How many deliveries a job makes that fails, and which events went on the bus.

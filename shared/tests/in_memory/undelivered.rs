@@ -1,11 +1,11 @@
 //! Listing deliveries, page by page.
 
 use aws_in_memory::InMemoryAws;
+use aws_in_memory::builders::delivery;
 use aws_in_memory::clock::now;
 use chrono::TimeDelta;
-use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp, Subject};
-use domain::event::{EventName, TestEvent};
-use domain::id::{EventId, JobId};
+use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp};
+use domain::id::JobId;
 use shared::store::{Order, Span, Store, StoreError, Wait};
 
 const SHARDS: u32 = 3;
@@ -13,21 +13,13 @@ const SHARDS: u32 = 3;
 /// A delivery that was created so many minutes ago and given up. Neither its job's id nor
 /// its event's grows with time.
 fn given_up(minutes: u8) -> Delivery {
-    let job_id = JobId::from_bytes([minutes.wrapping_mul(101); 16]);
-    let event = TestEvent::new([0; 16], now());
-    let at = now() - TimeDelta::minutes(minutes.into());
-    let test = Delivery::of_test(&event, "https://shop.example/hooks", at).unwrap();
-    Delivery {
-        event_id: EventId::of(&job_id, EventName::Completed.as_str()),
-        shard: u32::from(minutes) % SHARDS,
-        subject: Subject::Render { job_id, event: EventName::Completed },
-        state: DeliveryState::GivenUp(GivenUp {
-            at: now(),
-            reason: GiveUpReason::AttemptsExhausted,
-        }),
-        deliberate: false,
-        ..test
-    }
+    let given_up = GivenUp { at: now(), reason: GiveUpReason::AttemptsExhausted };
+    delivery()
+        .job_id(JobId::from_bytes([minutes.wrapping_mul(101); 16]))
+        .shard(u32::from(minutes) % SHARDS)
+        .state(DeliveryState::GivenUp(given_up))
+        .created_at(now() - TimeDelta::minutes(minutes.into()))
+        .build()
 }
 
 fn last(minutes: i64) -> Span {

@@ -14,11 +14,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_in_memory::{InMemoryAws, clock};
+use aws_in_memory::{InMemoryAws, builders, clock};
 use deliver::Deliverer;
 use domain::address::TargetPolicy;
-use domain::delivery::{Delivery, Subject};
-use domain::event::{EventName, TestEvent};
+use domain::delivery::Delivery;
 use domain::id::{EventId, JobId};
 use domain::retry::DeliverySchedule;
 use domain::signature::{SignatureType, WebhookSecret};
@@ -106,14 +105,12 @@ fn is_for_the_sick(event_id: &str) -> bool {
 
 fn delivery(number: u64) -> Delivery {
     let url = format!("http://{}/hooks", receivers::name(number % RECEIVERS));
-    let subject = Subject::Render {
-        job_id: JobId::from_bytes(u128::from(number).to_be_bytes()),
-        event: EventName::Completed,
-    };
-    let event_id = EventId::parse(&format!("evt_{number:032x}")).unwrap();
-    let test = TestEvent::new([0; 16], clock::now());
-    let test = Delivery::of_test(&test, &url, clock::now()).unwrap();
-    Delivery { subject, event_id, deliberate: false, ..test }
+    builders::delivery()
+        .job_id(JobId::from_bytes(u128::from(number).to_be_bytes()))
+        .event_id(EventId::parse(&format!("evt_{number:032x}")).unwrap())
+        .url(&url)
+        .created_at(clock::now())
+        .build()
 }
 
 /// The smallest that 99 of 100 do not exceed.

@@ -6,16 +6,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_in_memory::InMemoryAws;
 use aws_in_memory::clock::{self, now};
 use aws_in_memory::interceptor::{CallInterceptor, NoFaults};
 use aws_in_memory::network::{Host, Network};
+use aws_in_memory::{InMemoryAws, builders};
 use aws_lambda_events::sqs::SqsEvent;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use domain::event::EventSet;
-use domain::id::{JobId, ProviderName, RenderJobId, SourceRecordId};
-use domain::job::{Intent, Job, Report, Step};
+use domain::id::{JobId, RenderJobId};
+use domain::job::{Job, Report, Step};
 use domain::polling::{Durations, Tracking};
 use domain::provider::Catalogue;
 use domain::provider::catalogue::Adjustments;
@@ -168,20 +167,14 @@ impl World {
         let more = u8::try_from(self.jobs.borrow().len() / 251).unwrap();
         let id = JobId::from_bytes([number, more, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7]);
         let render = id.as_uuid();
-        let intent = Intent {
-            shard: id.shard(self.shards),
-            id,
-            provider: ProviderName::parse(provider).unwrap(),
-            source_record_id: SourceRecordId::parse("product-123").unwrap(),
-            payload_version: None,
-            metadata: serde_json::Map::new(),
-            callback_url: None,
-            wanted: EventSet::ends(),
-            fingerprint: [0; 32],
-            tracking,
-            durations,
-        };
-        let job = Job::intend(intent, created_at);
+        let job = builders::job()
+            .shard(id.shard(self.shards))
+            .id(id)
+            .provider(provider)
+            .tracking(tracking)
+            .durations(durations)
+            .created_at(created_at)
+            .build();
         let accepted = Report::Accepted(RenderJobId::parse(&render).unwrap());
         let Step::Changed(job) = job.apply(&accepted, 0, created_at) else { panic!("no news") };
         let ends_at = created_at + Duration::from_secs_f64(ends_s);
