@@ -11,7 +11,6 @@ pub mod network;
 mod parameters;
 pub mod queue;
 pub mod random;
-pub mod table;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +29,8 @@ use chrono::TimeDelta;
 use domain::provider::Catalogue;
 use domain::provider::catalogue::OwnSpec;
 use serde_json::{Value, json};
+
+pub use dynamodb_in_memory as table;
 
 use shared::aws;
 use shared::bus::Bus;

@@ -67,7 +67,7 @@ pub struct Consumed {
 }
 
 /// An answer: HTTP status and body.
-type Answer = (u16, Value);
+pub type Answer = (u16, Value);
 
 /// Why a request is refused.
 enum Refusal {
@@ -201,7 +201,7 @@ impl Table {
     }
 
     /// HTTP status and body, as DynamoDB answers.
-    pub(super) fn answer(&self, operation: &str, request: &Value) -> Answer {
+    pub fn answer(&self, operation: &str, request: &Value) -> Answer {
         let mut state = self.state();
         let answer = match operation {
             "GetItem" => state.get(request),
