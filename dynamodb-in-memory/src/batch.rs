@@ -1,21 +1,24 @@
 //! Many items at once, or some of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
 use super::items::Key;
-use super::{Refusal, State, exact_key, flag, object, only, size};
+use super::{Cost, Refusal, State, consumed, exact_key, flag, object, only, size};
 
 /// The most keys that one request names.
 const MOST_KEYS: usize = 100;
+/// The largest answer, in bytes.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 impl State {
     pub(super) fn batch_get(&mut self, request: &Value) -> Result<Value, Refusal> {
         only(request, &["RequestItems"])?;
         let mut responses = Map::new();
         let mut unprocessed = Map::new();
-        let mut units = 0.0;
+        let mut costs = Vec::new();
+        let mut bytes = 0;
         for (table, mut wanted) in object(request, "RequestItems")? {
             only(&wanted, &["Keys", "ConsistentRead"])?;
             let consistent = flag(&wanted, "ConsistentRead", false);
@@ -23,20 +26,28 @@ impl State {
             if keys.is_empty() || keys.len() > MOST_KEYS {
                 return Err("BatchGetItem takes 1 to 100 keys".to_owned().into());
             }
-            let processed = self.processed(&keys);
-            let mut seen: BTreeMap<Key, Option<Value>> = BTreeMap::new();
-            for (number, key) in keys.iter().enumerate() {
-                let key = exact_key(&json!({"Key": key}))?;
-                let item = self.items.read(&key, consistent).filter(|_| number < processed);
-                if number < processed {
-                    units += size::read_units(item.map_or(0, size::of_item), consistent);
-                }
-                let item = item.cloned().map(Value::Object);
-                if seen.insert(key, item).is_some() {
-                    return Err("BatchGetItem takes no key twice".to_owned().into());
-                }
+            let exact = keys.iter().map(|key| exact_key(&json!({"Key": key})));
+            let exact: Vec<Key> = exact.collect::<Result<_, _>>()?;
+            if BTreeSet::from_iter(&exact).len() < keys.len() {
+                return Err("BatchGetItem takes no key twice".to_owned().into());
             }
-            let found: Vec<Value> = seen.into_values().flatten().collect();
+            let wished = self.processed(&keys);
+            let mut processed = 0;
+            let mut units = 0.0;
+            let mut found = BTreeMap::new();
+            for key in exact.iter().take(wished) {
+                let item = self.items.read(key, consistent);
+                let size = item.map_or(0, size::of_item);
+                if bytes + size > MAX_ANSWER {
+                    break;
+                }
+                bytes += size;
+                units += size::read_units(size, consistent);
+                processed += 1;
+                found.extend(item.cloned().map(|item| (key, Value::Object(item))));
+            }
+            costs.push((table.clone(), Cost::read(units, None)));
+            let found: Vec<Value> = found.into_values().collect();
             responses.insert(table.clone(), found.into());
             if let (Some(rest @ [_, ..]), Some(names)) =
                 (keys.get(processed..), wanted.as_object_mut())
@@ -46,7 +57,13 @@ impl State {
             }
         }
         let mut answer = Map::new();
-        self.charge_read(request, &mut answer, units);
+        let consumed: Vec<Value> =
+            costs.iter().filter_map(|(table, cost)| consumed(request, Some(table), cost)).collect();
+        if !consumed.is_empty() {
+            answer.insert("ConsumedCapacity".into(), consumed.into());
+        }
+        self.consumed.read_units += costs.iter().map(|(_, cost)| cost.total()).sum::<f64>();
+        self.consumed.reads += 1;
         answer.insert("Responses".into(), Value::Object(responses));
         answer.insert("UnprocessedKeys".into(), Value::Object(unprocessed));
         Ok(Value::Object(answer))

@@ -11,30 +11,44 @@ use serde_json::{Map, Value};
 
 use self::token::{Token, tokens};
 use super::items::Item;
+use super::key::KeyAttribute;
+use super::value;
 
 pub(super) use update::Update;
+
+/// The longest expression, in bytes.
+const MAX_EXPRESSION: usize = 4096;
 
 /// What stands between the names and values of a request and its expressions.
 pub(super) struct Placeholders<'a> {
     names: Option<&'a Item>,
-    values: Option<&'a Item>,
+    /// As they are stored.
+    values: Option<Item>,
     used: BTreeSet<String>,
 }
 
 impl<'a> Placeholders<'a> {
     /// Those of a request.
-    pub(super) fn of(request: &'a Value) -> Self {
-        let members = |name: &str| request.get(name).and_then(Value::as_object);
-        Self {
-            names: members("ExpressionAttributeNames"),
-            values: members("ExpressionAttributeValues"),
-            used: BTreeSet::new(),
-        }
+    ///
+    /// # Errors
+    /// When there is a list of none, or one that does not begin as placeholders do.
+    pub(super) fn of(request: &'a Value) -> Result<Self, String> {
+        let members = |list: &str, start: char| match request.get(list).and_then(Value::as_object) {
+            Some(members) if members.is_empty() => Err(format!("{list} is empty")),
+            Some(members) if !members.keys().all(|name| name.starts_with(start)) => {
+                Err(format!("{list} has a name that does not begin with {start}"))
+            }
+            members => Ok(members),
+        };
+        let names = members("ExpressionAttributeNames", '#')?;
+        let values = members("ExpressionAttributeValues", ':')?;
+        let values = values.map(value::stored_item).transpose()?;
+        Ok(Self { names, values, used: BTreeSet::new() })
     }
 
     /// Refuses placeholders that no expression names, as DynamoDB does.
     pub(super) fn all_used(&self) -> Result<(), String> {
-        let all = self.names.into_iter().chain(self.values).flat_map(Map::keys);
+        let all = self.names.into_iter().chain(&self.values).flat_map(Map::keys);
         match all.into_iter().find(|name| !self.used.contains(*name)) {
             Some(unused) => Err(format!("{unused} is unused in expressions")),
             None => Ok(()),
@@ -43,7 +57,7 @@ impl<'a> Placeholders<'a> {
 
     fn name(&mut self, text: &str) -> Result<String, String> {
         if !text.starts_with('#') {
-            return match RESERVED.contains(&text.to_ascii_uppercase().as_str()) {
+            return match is_reserved(text) {
                 true => Err(format!("{text} is a reserved word")),
                 false => Ok(text.to_owned()),
             };
@@ -55,52 +69,17 @@ impl<'a> Placeholders<'a> {
 
     fn value(&mut self, text: &str) -> Result<Value, String> {
         self.used.insert(text.to_owned());
-        let value = self.values.and_then(|values| values.get(text));
+        let value = self.values.as_ref().and_then(|values| values.get(text));
         value.cloned().ok_or_else(|| format!("{text} is not defined"))
     }
 }
 
-/// Of DynamoDB's reserved words those that somebody might call an attribute.
-const RESERVED: [&str; 38] = [
-    "ACTION",
-    "ADD",
-    "ATTEMPT",
-    "BEGIN",
-    "BUCKET",
-    "BYTE",
-    "CASE",
-    "CLOCK",
-    "COUNT",
-    "COUNTER",
-    "DATA",
-    "DATE",
-    "END",
-    "FIRST",
-    "HASH",
-    "KEY",
-    "KEYS",
-    "LAST",
-    "LEVEL",
-    "LIMIT",
-    "NAME",
-    "OWNER",
-    "POSITION",
-    "RANGE",
-    "REGION",
-    "SHARD",
-    "SOURCE",
-    "START",
-    "STATE",
-    "STATUS",
-    "TIMESTAMP",
-    "TOKEN",
-    "TTL",
-    "TYPE",
-    "URL",
-    "VALUE",
-    "VALUES",
-    "VIEW",
-];
+/// "Reserved words in DynamoDB" of the developer guide.
+const RESERVED: &str = include_str!("expression/reserved_words.txt");
+
+fn is_reserved(word: &str) -> bool {
+    RESERVED.split_ascii_whitespace().any(|reserved| reserved.eq_ignore_ascii_case(word))
+}
 
 /// A condition, filter or key condition.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,7 +122,40 @@ impl Condition {
         let mut parser = Parser::new(text, placeholders)?;
         let condition = parser.any_of()?;
         parser.end()?;
+        condition.check()?;
         Ok(condition)
+    }
+
+    /// Refuses what DynamoDB refuses before it looks at an item.
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Self::And(one, other) | Self::Or(one, other) => {
+                one.check().and_then(|()| other.check())
+            }
+            Self::Not(inner) => inner.check(),
+            Self::Between(_, Operand::Value(low), Operand::Value(high)) => {
+                match value::compare(low, high) {
+                    Some(Ordering::Less | Ordering::Equal) => Ok(()),
+                    Some(Ordering::Greater) | None => {
+                        Err(format!("{low} and {high} are no bounds of BETWEEN"))
+                    }
+                }
+            }
+            Self::BeginsWith(_, Operand::Value(start))
+                if value::text(start).is_none() && value::bytes(start).is_none() =>
+            {
+                Err(format!("begins_with takes a text or a binary, not {start}"))
+            }
+            Self::Contains(value, part) if value == part => {
+                Err("contains takes two different operands".into())
+            }
+            Self::Compare(..)
+            | Self::Between(..)
+            | Self::In(..)
+            | Self::Exists(_)
+            | Self::BeginsWith(..)
+            | Self::Contains(..) => Ok(()),
+        }
     }
 
     /// Whether `item` fulfils it; an item that is not there has no attributes.
@@ -154,8 +166,9 @@ impl Condition {
             Self::Not(inner) => !inner.holds(item),
             Self::Compare(left, how, right) => {
                 let (left, right) = (left.of(item), right.of(item));
-                let order =
-                    left.zip(right).map(|(left, right)| (compare(&left, &right), left == right));
+                let order = left
+                    .zip(right)
+                    .map(|(left, right)| (value::compare(&left, &right), left == right));
                 match (how, order) {
                     (Comparison::Equal, order) => order.is_some_and(|(_, same)| same),
                     (Comparison::Unequal, order) => order.is_none_or(|(_, same)| !same),
@@ -172,7 +185,7 @@ impl Condition {
             Self::Between(value, low, high) => {
                 let within = |bound: &Operand, wanted: Ordering| {
                     let order = value.of(item).zip(bound.of(item));
-                    let order = order.and_then(|(value, bound)| compare(&value, &bound));
+                    let order = order.and_then(|(value, bound)| value::compare(&value, &bound));
                     order.is_some_and(|order| order == wanted || order == Ordering::Equal)
                 };
                 within(low, Ordering::Greater) && within(high, Ordering::Less)
@@ -182,26 +195,49 @@ impl Condition {
                 value.is_some() && list.iter().any(|one| one.of(item) == value)
             }
             Self::Exists(name) => item.contains_key(name),
-            Self::BeginsWith(value, start) => match (text_of(value, item), text_of(start, item)) {
-                (Some(value), Some(start)) => value.starts_with(&start),
-                (Some(_) | None, _) => false,
-            },
-            Self::Contains(value, part) => match (text_of(value, item), text_of(part, item)) {
-                (Some(value), Some(part)) => value.contains(&part),
-                (Some(_) | None, _) => false,
-            },
+            Self::BeginsWith(value, start) => {
+                let both = value.of(item).zip(start.of(item));
+                both.is_some_and(|(value, start)| value::begins_with(&value, &start))
+            }
+            Self::Contains(value, part) => {
+                let both = value.of(item).zip(part.of(item));
+                both.is_some_and(|(value, part)| value::contains(&value, &part))
+            }
         }
     }
 
-    /// The value that `name` must equal, where the condition demands one.
-    pub(super) fn demanded(&self, name: &str) -> Option<&Value> {
+    /// The value that the hash key must equal, of a condition that is one on a hash and a range
+    /// key of these types.
+    ///
+    /// # Errors
+    /// When it is no key condition. "Key condition expressions for the Query operation" of the
+    /// developer guide.
+    pub(super) fn of_key(&self, [hash, range]: [KeyAttribute; 2]) -> Result<&Value, String> {
+        let clauses = self.clauses();
+        let mut demanded = None;
+        let mut named = BTreeSet::new();
+        for clause in clauses {
+            let (name, values) = clause.clause_of_key().ok_or("a key condition is too complex")?;
+            let key = [hash, range].into_iter().find(|key| key.name == name);
+            let key = key.ok_or_else(|| format!("{name} is not in the key"))?;
+            if let Some(other) = values.iter().find(|value| !key.takes(value)) {
+                return Err(format!("{name} is no {other}"));
+            }
+            if !named.insert(name) {
+                return Err(format!("there are two conditions on {name}"));
+            }
+            if let (Self::Compare(_, Comparison::Equal, _), [value]) = (clause, values.as_slice())
+                && name == hash.name
+            {
+                demanded = Some(*value);
+            }
+        }
+        demanded.ok_or_else(|| format!("{} must equal something", hash.name))
+    }
+
+    fn clauses(&self) -> Vec<&Self> {
         match self {
-            Self::And(one, other) => one.demanded(name).or_else(|| other.demanded(name)),
-            Self::Compare(
-                Operand::Attribute(attribute),
-                Comparison::Equal,
-                Operand::Value(value),
-            ) if attribute == name => Some(value),
+            Self::And(one, other) => [one.clauses(), other.clauses()].concat(),
             Self::Compare(..)
             | Self::Or(..)
             | Self::Not(_)
@@ -209,7 +245,53 @@ impl Condition {
             | Self::In(..)
             | Self::Exists(_)
             | Self::BeginsWith(..)
+            | Self::Contains(..) => vec![self],
+        }
+    }
+
+    /// The attribute of a clause of a key condition, and the values that it is compared with.
+    fn clause_of_key(&self) -> Option<(&str, Vec<&Value>)> {
+        match self {
+            Self::Compare(_, Comparison::Unequal, _) => None,
+            Self::Compare(Operand::Attribute(name), _, Operand::Value(value))
+            | Self::Compare(Operand::Value(value), _, Operand::Attribute(name))
+            | Self::BeginsWith(Operand::Attribute(name), Operand::Value(value)) => {
+                Some((name, vec![value]))
+            }
+            Self::Between(Operand::Attribute(name), Operand::Value(low), Operand::Value(high)) => {
+                Some((name, vec![low, high]))
+            }
+            Self::And(..)
+            | Self::Compare(..)
+            | Self::Or(..)
+            | Self::Not(_)
+            | Self::Between(..)
+            | Self::In(..)
+            | Self::Exists(_)
+            | Self::BeginsWith(..)
             | Self::Contains(..) => None,
+        }
+    }
+
+    /// The attributes that it names.
+    pub(super) fn attributes(&self) -> Vec<&str> {
+        match self {
+            Self::And(one, other) | Self::Or(one, other) => {
+                [one.attributes(), other.attributes()].concat()
+            }
+            Self::Not(inner) => inner.attributes(),
+            Self::Compare(one, _, other)
+            | Self::BeginsWith(one, other)
+            | Self::Contains(one, other) => {
+                [one, other].into_iter().filter_map(Operand::attribute).collect()
+            }
+            Self::Between(value, low, high) => {
+                [value, low, high].into_iter().filter_map(Operand::attribute).collect()
+            }
+            Self::In(value, list) => {
+                std::iter::once(value).chain(list).filter_map(Operand::attribute).collect()
+            }
+            Self::Exists(name) => vec![name],
         }
     }
 }
@@ -224,28 +306,36 @@ impl Operand {
             Self::Attribute(name) => item.get(name).cloned(),
             Self::Value(value) => Some(value.clone()),
             Self::Size(name) => {
-                let size = item.get(name).map(super::size::of_value)?;
+                let size = item.get(name).and_then(value::size)?;
                 Some(serde_json::json!({"N": size.to_string()}))
             }
         }
     }
-}
 
-fn text_of(operand: &Operand, item: &Item) -> Option<String> {
-    operand.of(item)?.get("S")?.as_str().map(str::to_owned)
-}
-
-/// How two values of one type are ordered; values of different types are not.
-pub(super) fn compare(one: &Value, other: &Value) -> Option<Ordering> {
-    let both = |kind: &str| Some((one.get(kind)?.as_str()?, other.get(kind)?.as_str()?));
-    if let Some((one, other)) = both("N") {
-        return match (one.parse::<i128>(), other.parse::<i128>()) {
-            (Ok(one), Ok(other)) => Some(one.cmp(&other)),
-            (Ok(_) | Err(_), _) => one.parse::<f64>().ok()?.partial_cmp(&other.parse().ok()?),
-        };
+    fn attribute(&self) -> Option<&str> {
+        match self {
+            Self::Attribute(name) | Self::Size(name) => Some(name),
+            Self::Value(_) => None,
+        }
     }
-    let (one, other) = both("S").or_else(|| both("B"))?;
-    Some(one.cmp(other))
+}
+
+/// Whether a pair of parentheses has nothing in it but another pair.
+fn has_redundant_parentheses(tokens: &[Token]) -> bool {
+    let mut open = Vec::new();
+    let mut pairs = BTreeSet::new();
+    for (place, token) in tokens.iter().enumerate() {
+        match token {
+            Token::Symbol("(") => open.push(place),
+            Token::Symbol(")") => {
+                if let Some(opened) = open.pop() {
+                    pairs.insert((opened, place));
+                }
+            }
+            Token::Symbol(_) | Token::Word(_) => {}
+        }
+    }
+    pairs.iter().any(|(opened, closed)| pairs.contains(&(opened + 1, closed.saturating_sub(1))))
 }
 
 /// A recursive-descent parser; `OR` binds least.
@@ -256,7 +346,14 @@ struct Parser<'a, 'b> {
 
 impl<'a, 'b> Parser<'a, 'b> {
     fn new(text: &str, placeholders: &'a mut Placeholders<'b>) -> Result<Self, String> {
-        Ok(Self { tokens: tokens(text)?.into_iter().peekable(), placeholders })
+        if text.len() > MAX_EXPRESSION {
+            return Err(format!("an expression has at most {MAX_EXPRESSION} bytes"));
+        }
+        let tokens = tokens(text)?;
+        match has_redundant_parentheses(&tokens) {
+            true => Err("there are redundant parentheses".into()),
+            false => Ok(Self { tokens: tokens.into_iter().peekable(), placeholders }),
+        }
     }
 
     fn any_of(&mut self) -> Result<Condition, String> {
@@ -408,7 +505,7 @@ mod tests {
                 ":v": {"N": "10"}, ":w": {"N": "9"}, ":t": {"S": "job"}, ":p": {"S": "jo"},
             },
         });
-        let mut placeholders = Placeholders::of(&request);
+        let mut placeholders = Placeholders::of(&request)?;
         let condition = Condition::parse(text, &mut placeholders)?;
         Ok(condition.holds(item.as_object().unwrap()))
     }
@@ -445,6 +542,6 @@ mod tests {
             assert!(holds(text, &json!({})).is_err(), "{text}");
         }
         let request = json!({"ExpressionAttributeValues": {":v": {"N": "1"}}});
-        assert!(Placeholders::of(&request).all_used().is_err());
+        assert!(Placeholders::of(&request).unwrap().all_used().is_err());
     }
 }

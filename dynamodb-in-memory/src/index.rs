@@ -8,28 +8,14 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::items::Item;
-use super::{KEYS, size};
-
-/// Where an item stands among others: by some of its attributes, in their order.
-pub(super) type Place = Vec<Rank>;
-
-/// A key: numbers before texts, in their own orders.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Rank {
-    Number(i128),
-    Text(String),
-}
-
-/// The place of an item by the attributes of these names; none when it lacks one.
-pub(super) fn place(item: &Item, names: &[&str]) -> Option<Place> {
-    names.iter().map(|name| item.get(*name).and_then(rank)).collect()
-}
+use super::key::{self, KeyAttribute, Place, place};
+use super::size;
 
 #[derive(Debug)]
 pub(super) struct Index {
     pub(super) name: &'static str,
     /// Its hash and range key.
-    pub(super) keys: [&'static str; 2],
+    pub(super) keys: [KeyAttribute; 2],
     shown: BTreeMap<Place, Item>,
     /// Changes that are not to be seen yet, in their order.
     coming: VecDeque<(Instant, Change)>,
@@ -42,7 +28,7 @@ enum Change {
 }
 
 impl Index {
-    pub(super) fn new(name: &'static str, keys: [&'static str; 2]) -> Self {
+    pub(super) fn new(name: &'static str, keys: [KeyAttribute; 2]) -> Self {
         Self { name, keys, shown: BTreeMap::new(), coming: VecDeque::new() }
     }
 
@@ -100,14 +86,25 @@ impl Index {
     /// The item's entry, if it has both keys.
     fn entry(&self, item: &Item) -> Option<(Place, Item)> {
         let names = self.names();
-        let entry = names.iter().map(|name| Some(((*name).to_owned(), item.get(*name)?.clone())));
+        let entry =
+            names.iter().map(|key| Some((key.name.to_owned(), item.get(key.name)?.clone())));
         let entry: Item = entry.collect::<Option<_>>()?;
         Some((place(&entry, &names)?, entry))
     }
 
     /// What its entries hold, and are sorted by.
-    pub(super) fn names(&self) -> Vec<&'static str> {
-        self.keys.into_iter().chain(KEYS).collect()
+    pub(super) fn names(&self) -> Vec<KeyAttribute> {
+        self.keys.into_iter().chain(key::PRIMARY).collect()
+    }
+
+    /// Refuses an item that has a key of this index which is none.
+    pub(super) fn check(&self, item: &Item) -> Result<(), String> {
+        let is_wrong =
+            |key: &&KeyAttribute| item.get(key.name).is_some_and(|value| !key.takes(value));
+        match self.keys.iter().find(is_wrong) {
+            Some(key) => Err(format!("{} is not what the index {} needs", key.name, self.name)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -119,13 +116,5 @@ fn show(shown: &mut BTreeMap<Place, Item>, change: &Change) {
         Change::Leave(place) => {
             shown.remove(place);
         }
-    }
-}
-
-fn rank(value: &Value) -> Option<Rank> {
-    match (value.get("N"), value.get("S")) {
-        (Some(number), _) => number.as_str()?.parse().ok().map(Rank::Number),
-        (None, Some(text)) => text.as_str().map(|text| Rank::Text(text.to_owned())),
-        (None, None) => None,
     }
 }

@@ -9,9 +9,13 @@ mod batch;
 mod expression;
 mod index;
 mod items;
+mod key;
+mod number;
 mod size;
+mod value;
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,10 +23,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use self::expression::{Condition, Placeholders, Update};
-use self::index::{Index, Place};
+use self::index::Index;
 use self::items::{InOrder, Item, Items, Key};
-
-const KEYS: [&str; 2] = ["pk", "sk"];
+use self::key::{KeyAttribute, Place};
 
 /// The most that one page reads, in bytes.
 const PAGE_BYTES: usize = 1024 * 1024;
@@ -106,7 +109,7 @@ impl Refusal {
 /// What a page is taken from: items in their order, and by which attributes they are sorted.
 struct Candidates<'a> {
     items: Box<dyn Iterator<Item = &'a Item> + 'a>,
-    names: Vec<&'static str>,
+    names: Vec<KeyAttribute>,
     /// How a place compares with those before it.
     order: Ordering,
     /// The place that the page before ended with.
@@ -120,19 +123,37 @@ struct Page {
 }
 
 /// What a call read or wrote, in units.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Cost {
     table: f64,
-    indexes: f64,
+    /// By the name of the index.
+    indexes: BTreeMap<&'static str, f64>,
+}
+
+impl Cost {
+    /// Of a read of the table, or of one of its indexes.
+    fn read(units: f64, index: Option<&'static str>) -> Self {
+        match index {
+            None => Self { table: units, indexes: BTreeMap::new() },
+            Some(index) => Self { table: 0.0, indexes: [(index, units)].into() },
+        }
+    }
+
+    fn total(&self) -> f64 {
+        self.table + self.indexes.values().sum::<f64>()
+    }
 }
 
 impl Default for Table {
     fn default() -> Self {
         let indexes = [
-            Index::new("active", ["shard", "since"]),
-            Index::new("due", ["due_shard", "due_at"]),
-            Index::new("by_source", ["source", "created_at"]),
-            Index::new("undelivered", ["undelivered", "created_at"]),
+            Index::new("active", ["shard", "since"].map(KeyAttribute::number)),
+            Index::new("due", ["due_shard", "due_at"].map(KeyAttribute::number)),
+            Index::new(
+                "by_source",
+                [KeyAttribute::text("source"), KeyAttribute::number("created_at")],
+            ),
+            Index::new("undelivered", ["undelivered", "created_at"].map(KeyAttribute::number)),
         ];
         Self(Mutex::new(State {
             watcher: None,
@@ -203,7 +224,7 @@ impl Table {
     /// HTTP status and body, as DynamoDB answers.
     pub fn answer(&self, operation: &str, request: &Value) -> Answer {
         let mut state = self.state();
-        let answer = match operation {
+        let answer = check_choices(request).and_then(|()| match operation {
             "GetItem" => state.get(request),
             "BatchGetItem" => state.batch_get(request),
             "PutItem" => state.put(request),
@@ -212,12 +233,27 @@ impl Table {
             "Query" => state.query(request),
             "Scan" => state.scan(request),
             other => Err(format!("the fake table knows no {other}").into()),
-        };
+        });
         match answer {
             Ok(body) => (200, body),
             Err(refusal) => refusal.into_answer(),
         }
     }
+}
+
+/// What a parameter may say.
+const CHOICES: [(&str, &[&str]); 2] = [
+    ("ReturnConsumedCapacity", &["INDEXES", "TOTAL", "NONE"]),
+    ("ReturnValuesOnConditionCheckFailure", &["ALL_OLD", "NONE"]),
+];
+
+fn check_choices(request: &Value) -> Result<(), Refusal> {
+    for (name, choices) in CHOICES {
+        if text(request, name).is_some_and(|choice| !choices.contains(&choice)) {
+            return Err(format!("{name} is one of {choices:?}").into());
+        }
+    }
+    Ok(())
 }
 
 /// What every request may carry.
@@ -237,6 +273,11 @@ fn object(request: &Value, name: &str) -> Result<Item, Refusal> {
     found.cloned().ok_or_else(|| format!("{name} is missing").into())
 }
 
+/// An item in a request, or a part of one, as it is stored.
+fn item(request: &Value, name: &str) -> Result<Item, Refusal> {
+    Ok(value::stored_item(&object(request, name)?)?)
+}
+
 fn text<'a>(request: &'a Value, name: &str) -> Option<&'a str> {
     request.get(name).and_then(Value::as_str)
 }
@@ -245,19 +286,11 @@ fn flag(request: &Value, name: &str, fallback: bool) -> bool {
     request.get(name).and_then(Value::as_bool).unwrap_or(fallback)
 }
 
-fn key_of(item: &Item) -> Result<Key, Refusal> {
-    let part = |name: &str| item.get(name).and_then(|value| value.get("S")).and_then(Value::as_str);
-    match KEYS.map(part) {
-        [Some(pk), Some(sk)] if !pk.is_empty() && !sk.is_empty() => Ok([pk.into(), sk.into()]),
-        _ => Err("the keys pk and sk are texts".to_owned().into()),
-    }
-}
-
 /// The key of a request that names nothing but a key.
 fn exact_key(request: &Value) -> Result<Key, Refusal> {
-    let key = object(request, "Key")?;
-    match key.len() == KEYS.len() {
-        true => key_of(&key),
+    let key = item(request, "Key")?;
+    match key.len() == key::PRIMARY.len() {
+        true => Ok(key::of_item(&key)?),
         false => Err("Key holds the keys and nothing else".to_owned().into()),
     }
 }
@@ -269,7 +302,8 @@ impl State {
         let item = self.items.read(&exact_key(request)?, consistent).cloned();
         let bytes = item.as_ref().map_or(0, size::of_item);
         let mut answer = Map::new();
-        self.charge_read(request, &mut answer, size::read_units(bytes, consistent));
+        let cost = Cost::read(size::read_units(bytes, consistent), None);
+        self.charge_read(request, &mut answer, &cost);
         answer.extend(item.map(|item| ("Item".to_owned(), Value::Object(item))));
         Ok(Value::Object(answer))
     }
@@ -285,11 +319,13 @@ impl State {
                 "ReturnValuesOnConditionCheckFailure",
             ],
         )?;
-        let item = object(request, "Item")?;
-        let key = key_of(&item)?;
-        let mut placeholders = Placeholders::of(request);
-        self.demand(request, &key, &mut placeholders)?;
+        let item = item(request, "Item")?;
+        let key = key::of_item(&item)?;
+        let mut placeholders = Placeholders::of(request)?;
+        let condition = condition(request, "ConditionExpression", &mut placeholders)?;
         placeholders.all_used()?;
+        self.check(&item)?;
+        self.demand(request, condition.as_ref(), &key, size::of_item(&item))?;
         self.store(request, &key, Some(&item))
     }
 
@@ -307,18 +343,17 @@ impl State {
             ],
         )?;
         let key = exact_key(request)?;
-        let mut placeholders = Placeholders::of(request);
-        self.demand(request, &key, &mut placeholders)?;
+        let mut placeholders = Placeholders::of(request)?;
+        let condition = condition(request, "ConditionExpression", &mut placeholders)?;
         let expression = text(request, "UpdateExpression").unwrap_or_default();
         let update = Update::parse(expression, &mut placeholders)?;
         placeholders.all_used()?;
+        self.demand(request, condition.as_ref(), &key, 0)?;
         let before = self.items.get(&key).cloned();
         let after = update.apply(&before.clone().unwrap_or_default())?;
-        let mut stored = object(request, "Key")?;
+        let mut stored = item(request, "Key")?;
         stored.extend(after);
-        if key_of(&stored)? != key {
-            return Err("an update cannot change a key".to_owned().into());
-        }
+        self.check(&stored)?;
         let attributes = match text(request, "ReturnValues") {
             None | Some("NONE") => None,
             Some("ALL_OLD") => before,
@@ -344,22 +379,31 @@ impl State {
             ],
         )?;
         let key = exact_key(request)?;
-        let mut placeholders = Placeholders::of(request);
-        self.demand(request, &key, &mut placeholders)?;
+        let mut placeholders = Placeholders::of(request)?;
+        let condition = condition(request, "ConditionExpression", &mut placeholders)?;
         placeholders.all_used()?;
+        self.demand(request, condition.as_ref(), &key, 0)?;
         self.store(request, &key, None)
     }
 
-    /// Checks the condition of a write. A refused write costs what writing the item that is
-    /// there would.
+    /// Refuses an item that is too large, or has a key of an index which is none.
+    fn check(&self, item: &Item) -> Result<(), String> {
+        match size::of_item(item) > LARGEST_ITEM {
+            true => Err("Item size has exceeded the maximum allowed size".into()),
+            false => self.indexes.iter().try_for_each(|index| index.check(item)),
+        }
+    }
+
+    /// Checks the condition of a write. A refused write costs what writing the larger of two
+    /// items would: of the one that is there, and of `bytes`, the one that is not written.
     fn demand(
         &mut self,
         request: &Value,
+        condition: Option<&Condition>,
         key: &Key,
-        placeholders: &mut Placeholders<'_>,
+        bytes: usize,
     ) -> Result<(), Refusal> {
-        let Some(text_of_it) = text(request, "ConditionExpression") else { return Ok(()) };
-        let condition = Condition::parse(text_of_it, placeholders)?;
+        let Some(condition) = condition else { return Ok(()) };
         let nothing = Item::new();
         let item = self.items.get(key);
         if condition.holds(item.unwrap_or(&nothing)) {
@@ -369,7 +413,7 @@ impl State {
             Some("ALL_OLD") => item.cloned(),
             Some(_) | None => None,
         };
-        let units = size::write_units(item.map_or(0, size::of_item));
+        let units = size::write_units(item.map_or(0, size::of_item).max(bytes));
         self.consumed.write_units += units;
         self.consumed.writes += 1;
         Err(Refusal::Condition(shown))
@@ -377,24 +421,24 @@ impl State {
 
     /// Stores or deletes, and lets the indexes follow.
     fn store(&mut self, request: &Value, key: &Key, item: Option<&Item>) -> Result<Value, Refusal> {
-        if item.map_or(0, size::of_item) > LARGEST_ITEM {
-            return Err("Item size has exceeded the maximum allowed size".to_owned().into());
-        }
         let before = self.items.store(key, item);
         let bytes = [before.as_ref(), item].into_iter().flatten().map(size::of_item);
         let table = size::write_units(bytes.max().unwrap_or(0));
-        let mut cost = Cost { table, indexes: 0.0 };
+        let mut cost = Cost { table, indexes: BTreeMap::new() };
         for index in &mut self.indexes {
-            cost.indexes += index.follow(before.as_ref(), item, self.lag);
+            let units = index.follow(before.as_ref(), item, self.lag);
+            if units > 0.0 {
+                cost.indexes.insert(index.name, units);
+            }
         }
         if let Some(watcher) = &mut self.watcher {
             let [before, after] = [before, item.cloned()].map(|item| item.map(Value::Object));
             watcher(before.as_ref(), after.as_ref());
         }
-        self.consumed.write_units += cost.table + cost.indexes;
+        self.consumed.write_units += cost.total();
         self.consumed.writes += 1;
         let mut answer = Map::new();
-        tell_cost(request, &mut answer, cost);
+        tell_cost(request, &mut answer, &cost);
         Ok(Value::Object(answer))
     }
 
@@ -415,19 +459,22 @@ impl State {
             ],
         )?;
         let consistent = flag(request, "ConsistentRead", false);
-        let mut placeholders = Placeholders::of(request);
-        let expression = text(request, "KeyConditionExpression").unwrap_or_default();
-        let wanted = Condition::parse(expression, &mut placeholders)?;
+        let mut placeholders = Placeholders::of(request)?;
+        let wanted = condition(request, "KeyConditionExpression", &mut placeholders)?;
+        let wanted = wanted.ok_or_else(|| "KeyConditionExpression is missing".to_owned())?;
+        let filter = condition(request, "FilterExpression", &mut placeholders)?;
+        placeholders.all_used()?;
         let forward = flag(request, "ScanIndexForward", true);
-        let (hash, names, after, items) = match text(request, "IndexName") {
+        let mut read_index = None;
+        let (keys, names, after, items) = match text(request, "IndexName") {
             None => {
-                let pk = wanted.demanded("pk").and_then(|value| value.get("S"));
-                let pk = pk.and_then(Value::as_str).ok_or_else(|| "pk must be named".to_owned())?;
+                let pk = wanted.of_key(key::PRIMARY)?;
+                let pk = value::text(pk).unwrap_or_default();
                 let first = [pk.to_owned(), String::new()];
                 let beyond = [format!("{pk}\0"), String::new()];
-                let after = start_of(request, &KEYS)?;
+                let after = start_of(request, &key::PRIMARY, Some(&wanted))?;
                 let of_pk = self.items.range(&first, Some(&beyond), consistent);
-                ("pk", KEYS.to_vec(), after, of_pk)
+                (key::PRIMARY, key::PRIMARY.to_vec(), after, of_pk)
             }
             Some(_) if consistent => {
                 return Err("an index cannot be read consistently".to_owned().into());
@@ -435,14 +482,25 @@ impl State {
             Some(name) => {
                 let index = self.indexes.iter_mut().find(|index| index.name == name);
                 let index = index.ok_or_else(|| format!("there is no index {name}"))?;
-                let (hash, names) = (index.keys[0], index.names());
-                let after = start_of(request, &names)?;
+                wanted.of_key(index.keys)?;
+                read_index = Some(index.name);
+                let (keys, names) = (index.keys, index.names());
+                let after = start_of(request, &names, Some(&wanted))?;
                 let visible = index.visible(after.as_ref().filter(|_| forward));
-                (hash, names, after, Box::new(visible) as InOrder<'_>)
+                (keys, names, after, Box::new(visible) as InOrder<'_>)
             }
         };
-        if wanted.demanded(hash).is_none() {
-            return Err(format!("{hash} must be named").into());
+        let filtered = filter.iter().flat_map(Condition::attributes);
+        if let Some(name) =
+            filtered.into_iter().find(|name| keys.iter().any(|key| key.name == *name))
+        {
+            return Err(format!("{name} is part of the key, which no filter names").into());
+        }
+        match (text(request, "Select"), read_index) {
+            (None | Some("COUNT"), _)
+            | (Some("ALL_ATTRIBUTES"), None)
+            | (Some("ALL_PROJECTED_ATTRIBUTES"), Some(_)) => {}
+            (Some(other), _) => return Err(format!("{other} cannot be selected").into()),
         }
         let wanted = |item: &&Item| wanted.holds(item);
         let candidates = match forward {
@@ -459,8 +517,8 @@ impl State {
                 after,
             },
         };
-        let page = page(request, candidates, placeholders)?;
-        Ok(self.charge_page(request, page))
+        let page = page(request, candidates, filter.as_ref())?;
+        Ok(self.charge_page(request, page, read_index))
     }
 
     fn scan(&mut self, request: &Value) -> Result<Value, Refusal> {
@@ -476,35 +534,55 @@ impl State {
             ],
         )?;
         let consistent = flag(request, "ConsistentRead", false);
+        let mut placeholders = Placeholders::of(request)?;
+        let filter = condition(request, "FilterExpression", &mut placeholders)?;
+        placeholders.all_used()?;
         let all = Candidates {
             items: self.items.range(&Key::default(), None, consistent),
-            names: KEYS.to_vec(),
+            names: key::PRIMARY.to_vec(),
             order: Ordering::Greater,
-            after: start_of(request, &KEYS)?,
+            after: start_of(request, &key::PRIMARY, None)?,
         };
-        let page = page(request, all, Placeholders::of(request))?;
-        Ok(self.charge_page(request, page))
+        let page = page(request, all, filter.as_ref())?;
+        Ok(self.charge_page(request, page, None))
     }
 
-    fn charge_page(&mut self, request: &Value, page: Page) -> Value {
+    fn charge_page(&mut self, request: &Value, page: Page, index: Option<&'static str>) -> Value {
         let Page { mut answer, units } = page;
-        self.charge_read(request, &mut answer, units);
+        self.charge_read(request, &mut answer, &Cost::read(units, index));
         Value::Object(answer)
     }
 
-    fn charge_read(&mut self, request: &Value, answer: &mut Item, units: f64) {
-        self.consumed.read_units += units;
+    fn charge_read(&mut self, request: &Value, answer: &mut Item, cost: &Cost) {
+        self.consumed.read_units += cost.total();
         self.consumed.reads += 1;
-        tell_cost(request, answer, Cost { table: units, indexes: 0.0 });
+        tell_cost(request, answer, cost);
     }
 }
 
-/// The place that a request's page begins after.
-fn start_of(request: &Value, names: &[&str]) -> Result<Option<Place>, String> {
-    let Some(key) = request.get("ExclusiveStartKey") else { return Ok(None) };
-    let key = key.as_object().filter(|key| key.len() == names.len());
-    let place = key.and_then(|key| index::place(key, names));
-    place.map(Some).ok_or_else(|| "ExclusiveStartKey is none of this".to_owned())
+/// An expression of a request that is a condition, if it has this one.
+fn condition(
+    request: &Value,
+    name: &str,
+    placeholders: &mut Placeholders<'_>,
+) -> Result<Option<Condition>, String> {
+    text(request, name).map(|text| Condition::parse(text, placeholders)).transpose()
+}
+
+/// The place that a request's page begins after. It must be one that the key condition allows.
+fn start_of(
+    request: &Value,
+    names: &[KeyAttribute],
+    wanted: Option<&Condition>,
+) -> Result<Option<Place>, Refusal> {
+    if request.get("ExclusiveStartKey").is_none() {
+        return Ok(None);
+    }
+    let start = item(request, "ExclusiveStartKey")?;
+    let is_whole = start.len() == names.len();
+    let is_wanted = wanted.is_none_or(|wanted| wanted.holds(&start));
+    let place = key::place(&start, names).filter(|_| is_whole && is_wanted);
+    place.map(Some).ok_or_else(|| "ExclusiveStartKey is none of this".to_owned().into())
 }
 
 /// The page of `candidates` that a request asks for. Its limits count what is read, and only
@@ -512,11 +590,8 @@ fn start_of(request: &Value, names: &[&str]) -> Result<Option<Place>, String> {
 fn page(
     request: &Value,
     candidates: Candidates<'_>,
-    mut placeholders: Placeholders<'_>,
+    filter: Option<&Condition>,
 ) -> Result<Page, Refusal> {
-    let filter = text(request, "FilterExpression");
-    let filter = filter.map(|text| Condition::parse(text, &mut placeholders)).transpose()?;
-    placeholders.all_used()?;
     let limit = match request.get("Limit").map(Value::as_u64) {
         None => usize::MAX,
         Some(Some(limit @ 1..)) => usize::try_from(limit).unwrap_or(usize::MAX),
@@ -525,29 +600,30 @@ fn page(
     let Candidates { items, names, order, after } = candidates;
     // By its place, because the item that a page ended with may be gone by now.
     let lies_ahead = |item: &Item| {
-        let place = index::place(item, &names);
+        let place = key::place(item, &names);
         after.as_ref().is_none_or(|after| place.map(|place| place.cmp(after)) == Some(order))
     };
     let mut rest = items.skip_while(|item| !lies_ahead(item)).peekable();
     let mut read = Vec::new();
     let mut bytes = 0;
+    let has_room = |item: &&Item, bytes: usize| bytes + size::of_item(item) <= PAGE_BYTES;
     while read.len() < limit
-        && bytes < PAGE_BYTES
-        && let Some(item) = rest.next()
+        && let Some(item) = rest.next_if(|item| read.is_empty() || has_room(item, bytes))
     {
         bytes += size::of_item(item);
         read.push(item);
     }
     let mut answer = Map::new();
-    if rest.peek().is_some()
+    // A page that has reached its limit does not look whether there is more.
+    if (read.len() == limit || rest.peek().is_some())
         && let Some(last) = read.last()
     {
-        let last = names.iter().filter_map(|name| last.get_key_value(*name));
+        let last = names.iter().filter_map(|key| last.get_key_value(key.name));
         let last = last.map(|(name, value)| (name.clone(), value.clone())).collect();
         answer.insert("LastEvaluatedKey".into(), Value::Object(last));
     }
     let scanned = read.len();
-    read.retain(|item| filter.as_ref().is_none_or(|filter| filter.holds(item)));
+    read.retain(|item| filter.is_none_or(|filter| filter.holds(item)));
     let consistent = flag(request, "ConsistentRead", false);
     answer.insert("Count".into(), read.len().into());
     answer.insert("ScannedCount".into(), scanned.into());
@@ -561,15 +637,29 @@ fn page(
     Ok(Page { answer, units: size::read_units(bytes, consistent) })
 }
 
-fn tell_cost(request: &Value, answer: &mut Item, cost: Cost) {
-    if matches!(text(request, "ReturnConsumedCapacity"), Some("TOTAL" | "INDEXES")) {
-        let consumed = json!({
-            "TableName": text(request, "TableName"),
-            "CapacityUnits": cost.table + cost.indexes,
-            "Table": {"CapacityUnits": cost.table},
-        });
+fn tell_cost(request: &Value, answer: &mut Item, cost: &Cost) {
+    if let Some(consumed) = consumed(request, text(request, "TableName"), cost) {
         answer.insert("ConsumedCapacity".into(), consumed);
     }
+}
+
+/// What a request is told of its cost, if it wants to know.
+fn consumed(request: &Value, table: Option<&str>, cost: &Cost) -> Option<Value> {
+    let units = |units: &f64| json!({"CapacityUnits": units});
+    let mut consumed = json!({"TableName": table, "CapacityUnits": cost.total()});
+    match (text(request, "ReturnConsumedCapacity"), consumed.as_object_mut()) {
+        (Some("INDEXES"), Some(consumed)) => {
+            consumed.insert("Table".into(), units(&cost.table));
+            if !cost.indexes.is_empty() {
+                let indexes = cost.indexes.iter();
+                let indexes = indexes.map(|(name, cost)| ((*name).to_owned(), units(cost)));
+                consumed.insert("GlobalSecondaryIndexes".into(), indexes.collect());
+            }
+        }
+        (Some("TOTAL"), _) => {}
+        (Some(_) | None, _) => return None,
+    }
+    Some(consumed)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use super::items::Item;
+use super::value;
 
 const WRITE_UNIT: usize = 1024;
 const READ_UNIT: usize = 4096;
@@ -25,10 +26,9 @@ pub(super) fn of_value(value: &Value) -> usize {
     let text = inner.as_str().unwrap_or_default();
     match kind.as_str() {
         "S" => text.len(),
-        // One byte for two digits, and one more.
-        "N" => text.bytes().filter(u8::is_ascii_digit).count().div_ceil(2) + 1,
+        "N" => value::number(value).map_or(0, |number| number.size()),
         // Base64 on the wire, bytes in the table.
-        "B" => text.trim_end_matches('=').len() * 3 / 4,
+        "B" => value::bytes(value).map_or(0, |bytes| bytes.len()),
         "L" => {
             let elements = inner.as_array().into_iter().flatten();
             NESTED + elements.map(|element| of_value(element) + 1).sum::<usize>()

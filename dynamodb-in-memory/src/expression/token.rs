@@ -17,10 +17,14 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
     let mut tokens = Vec::new();
     let mut rest = text.trim_start();
     while let Some(first) = rest.chars().next() {
-        let in_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '#' | ':');
-        rest = if in_word(first) {
-            let end = rest.find(|c| !in_word(c)).unwrap_or(rest.len());
-            let (word, after) = rest.split_at(end);
+        let in_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let is_placeholder = matches!(first, '#' | ':');
+        rest = if is_placeholder || first.is_ascii_alphabetic() || first == '_' {
+            let end = rest.char_indices().skip(1).find(|(_, c)| !in_word(*c));
+            let (word, after) = rest.split_at(end.map_or(rest.len(), |(end, _)| end));
+            if is_placeholder && word.len() == 1 {
+                return Err(format!("`{first}` is not understood"));
+            }
             tokens.push(Token::Word(word.to_owned()));
             after
         } else {

@@ -1,8 +1,12 @@
 //! Update expressions: `SET`, `REMOVE` and `ADD` of whole attributes.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::super::items::Item;
+use super::super::number::Number;
+use super::super::{key, value};
 use super::token::Token;
 use super::{Operand, Parser, Placeholders};
 
@@ -37,11 +41,15 @@ impl Update {
     ) -> Result<Self, String> {
         let mut parser = Parser::new(text, placeholders)?;
         let mut steps = Vec::new();
+        let mut clauses = BTreeSet::new();
         while parser.tokens.peek().is_some() {
             let clause = match parser.tokens.next() {
                 Some(Token::Word(word)) => word.to_ascii_uppercase(),
                 other => return Err(format!("{other:?} begins no clause")),
             };
+            if !clauses.insert(clause.clone()) {
+                return Err(format!("{clause} is there twice"));
+            }
             loop {
                 steps.push(match clause.as_str() {
                     "SET" => {
@@ -61,6 +69,12 @@ impl Update {
                 }
             }
         }
+        let mut changed = BTreeSet::new();
+        for name in steps.iter().map(Step::name) {
+            if !changed.insert(name) {
+                return Err(format!("{name} is changed twice"));
+            }
+        }
         match steps.is_empty() {
             true => Err("an update expression is empty".into()),
             false => Ok(Self(steps)),
@@ -70,10 +84,13 @@ impl Update {
     /// The item after the update; every term is of the item before it.
     ///
     /// # Errors
-    /// When an attribute is missing, or is no number where one is needed.
+    /// When an attribute is missing, is part of the key, or is no number where one is needed.
     pub(in super::super) fn apply(&self, before: &Item) -> Result<Item, String> {
         let mut after = before.clone();
         for step in &self.0 {
+            if key::PRIMARY.iter().any(|key| key.name == step.name()) {
+                return Err(format!("{} is part of the key", step.name()));
+            }
             match step {
                 Step::Set(name, term) => {
                     after.insert(name.clone(), term.of(before)?);
@@ -83,12 +100,20 @@ impl Update {
                 }
                 Step::Add(name, value) => {
                     let zero = json!({"N": "0"});
-                    let sum = sum(before.get(name).unwrap_or(&zero), value, 1.0)?;
+                    let sum = sum(before.get(name).unwrap_or(&zero), value, i128::checked_add)?;
                     after.insert(name.clone(), sum);
                 }
             }
         }
         Ok(after)
+    }
+}
+
+impl Step {
+    fn name(&self) -> &str {
+        match self {
+            Self::Set(name, _) | Self::Remove(name) | Self::Add(name, _) => name,
+        }
     }
 }
 
@@ -102,19 +127,24 @@ impl Term {
                 Some(value) => Ok(value.clone()),
                 None => fallback.of(item),
             },
-            Self::Plus(one, other) => sum(&one.of(item)?, &other.of(item)?, 1.0),
-            Self::Minus(one, other) => sum(&one.of(item)?, &other.of(item)?, -1.0),
+            Self::Plus(one, other) => sum(&one.of(item)?, &other.of(item)?, i128::checked_add),
+            Self::Minus(one, other) => sum(&one.of(item)?, &other.of(item)?, i128::checked_sub),
         }
     }
 }
 
-fn sum(one: &Value, other: &Value, sign: f64) -> Result<Value, String> {
-    let number = |value: &Value| {
-        let text = value.get("N").and_then(Value::as_str);
-        text.and_then(|text| text.parse::<f64>().ok())
-            .ok_or_else(|| format!("{value} is no number"))
+/// The sum or difference of two integers; the table in memory calculates with no others.
+fn sum(
+    one: &Value,
+    other: &Value,
+    calculate: impl Fn(i128, i128) -> Option<i128>,
+) -> Result<Value, String> {
+    let integer = |value: &Value| {
+        let number = value::number(value).and_then(|number| number.to_string().parse().ok());
+        number.ok_or_else(|| format!("{value} is no integer"))
     };
-    Ok(json!({"N": (number(one)? + sign * number(other)?).to_string()}))
+    let sum = calculate(integer(one)?, integer(other)?).ok_or("the sum is out of range")?;
+    Ok(json!({"N": Number::parse(&sum.to_string())?.to_string()}))
 }
 
 impl Parser<'_, '_> {
@@ -148,27 +178,27 @@ mod tests {
 
     fn updated(text: &str) -> Result<Value, String> {
         let request = json!({"ExpressionAttributeValues": {":one": {"N": "1"}, ":x": {"S": "x"}}});
-        let update = Update::parse(text, &mut Placeholders::of(&request))?;
-        let before = json!({"epoch": {"N": "4"}, "old": {"S": "o"}});
+        let update = Update::parse(text, &mut Placeholders::of(&request)?)?;
+        let before = json!({"epoch": {"N": "4"}, "former": {"S": "o"}});
         update.apply(before.as_object().unwrap()).map(Value::Object)
     }
 
     #[test]
     fn attributes_are_set_counted_and_removed() {
         assert_eq!(
-            updated("SET epoch = epoch + :one, holder = :x REMOVE old"),
+            updated("SET epoch = epoch + :one, holder = :x REMOVE former"),
             Ok(json!({"epoch": {"N": "5"}, "holder": {"S": "x"}}))
         );
         assert_eq!(
             updated("ADD epoch :one SET n = if_not_exists(n, :one) + :one"),
-            Ok(json!({"epoch": {"N": "5"}, "n": {"N": "2"}, "old": {"S": "o"}}))
+            Ok(json!({"epoch": {"N": "5"}, "n": {"N": "2"}, "former": {"S": "o"}}))
         );
     }
 
     #[test]
     fn what_cannot_be_done_is_refused() {
         for text in
-            ["", "SET", "SET a", "SET a = gone", "DELETE a :x", "ADD old :one", "SET a = :y"]
+            ["", "SET", "SET a", "SET a = gone", "DELETE a :x", "ADD former :one", "SET a = :y"]
         {
             assert!(updated(text).is_err(), "{text}");
         }
