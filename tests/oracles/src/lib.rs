@@ -1,1 +1,2 @@
-//! Nothing but its tests: the libraries that receivers use, against what we sign and verify.
+//! Nothing but its tests: other people's libraries, against what this repository implements
+//! itself. See the README.
