@@ -6,6 +6,7 @@ mod update;
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
@@ -57,7 +58,7 @@ impl<'a> Placeholders<'a> {
 
     fn name(&mut self, text: &str) -> Result<String, String> {
         if !text.starts_with('#') {
-            return match is_reserved(text) {
+            return match RESERVED.contains(text.to_ascii_uppercase().as_str()) {
                 true => Err(format!("{text} is a reserved word")),
                 false => Ok(text.to_owned()),
             };
@@ -75,11 +76,9 @@ impl<'a> Placeholders<'a> {
 }
 
 /// "Reserved words in DynamoDB" of the developer guide.
-const RESERVED: &str = include_str!("expression/reserved_words.txt");
-
-fn is_reserved(word: &str) -> bool {
-    RESERVED.split_ascii_whitespace().any(|reserved| reserved.eq_ignore_ascii_case(word))
-}
+static RESERVED: LazyLock<BTreeSet<&str>> = LazyLock::new(|| {
+    include_str!("expression/reserved_words.txt").split_ascii_whitespace().collect()
+});
 
 /// A condition, filter or key condition.
 #[derive(Clone, Debug, PartialEq)]
@@ -165,21 +164,19 @@ impl Condition {
             Self::Or(one, other) => one.holds(item) || other.holds(item),
             Self::Not(inner) => !inner.holds(item),
             Self::Compare(left, how, right) => {
-                let (left, right) = (left.of(item), right.of(item));
-                let order = left
-                    .zip(right)
-                    .map(|(left, right)| (value::compare(&left, &right), left == right));
-                match (how, order) {
-                    (Comparison::Equal, order) => order.is_some_and(|(_, same)| same),
-                    (Comparison::Unequal, order) => order.is_none_or(|(_, same)| !same),
-                    (Comparison::Less, order) => is(order, &[Ordering::Less]),
-                    (Comparison::LessOrEqual, order) => {
-                        is(order, &[Ordering::Less, Ordering::Equal])
-                    }
-                    (Comparison::Greater, order) => is(order, &[Ordering::Greater]),
-                    (Comparison::GreaterOrEqual, order) => {
-                        is(order, &[Ordering::Greater, Ordering::Equal])
-                    }
+                let both = left.of(item).zip(right.of(item));
+                let are_equal = both.as_ref().map(|(left, right)| left == right);
+                let is = |wanted: &[Ordering]| {
+                    let order = both.as_ref().and_then(|(left, right)| value::compare(left, right));
+                    order.is_some_and(|order| wanted.contains(&order))
+                };
+                match how {
+                    Comparison::Equal => are_equal.unwrap_or(false),
+                    Comparison::Unequal => !are_equal.unwrap_or(false),
+                    Comparison::Less => is(&[Ordering::Less]),
+                    Comparison::LessOrEqual => is(&[Ordering::Less, Ordering::Equal]),
+                    Comparison::Greater => is(&[Ordering::Greater]),
+                    Comparison::GreaterOrEqual => is(&[Ordering::Greater, Ordering::Equal]),
                 }
             }
             Self::Between(value, low, high) => {
@@ -294,10 +291,6 @@ impl Condition {
             Self::Exists(name) => vec![name],
         }
     }
-}
-
-fn is(order: Option<(Option<Ordering>, bool)>, wanted: &[Ordering]) -> bool {
-    order.and_then(|(order, _)| order).is_some_and(|order| wanted.contains(&order))
 }
 
 impl Operand {
