@@ -328,6 +328,72 @@ fn unprocessed_keys_agree() {
     assert_eq!(answer["UnprocessedKeys"][TABLE]["Keys"].as_array().unwrap().len(), 2);
 }
 
+/// Every operator and function, with values of every pair of types.
+#[test]
+fn comparisons_agree() {
+    let values = [
+        json!({"S": ""}),
+        json!({"S": "ab"}),
+        json!({"S": "abc"}),
+        json!({"S": "🎬é"}),
+        json!({"N": "1"}),
+        json!({"N": "1.0"}),
+        json!({"N": "-2.5"}),
+        json!({"N": "-10"}),
+        json!({"N": "12345678901234567890.5"}),
+        json!({"B": ""}),
+        json!({"B": "YWI="}),
+        json!({"B": "YWJj"}),
+        json!({"B": "/w=="}),
+        json!({"BOOL": true}),
+        json!({"NULL": true}),
+        json!({"L": [{"N": "1"}, {"S": "ab"}]}),
+        json!({"M": {"a": {"N": "1.0"}}}),
+        json!({"M": {"a": {"N": "1"}}}),
+    ];
+    let expressions = [
+        "extra = :v",
+        "extra <> :v",
+        "extra < :v",
+        "extra <= :v",
+        "extra > :v",
+        "extra >= :v",
+        "extra IN (:v)",
+        "begins_with(extra, :v)",
+        "contains(extra, :v)",
+        "size(extra) <= :v",
+        "absent_one = :v",
+        "absent_one <> :v",
+        "absent_one < :v",
+    ];
+    let pair = Pair::new();
+    for stored in &values {
+        let put = |condition: &str, value: &Value| {
+            let request = json!({
+                "TableName": TABLE,
+                "Item": {"pk": {"S": "p"}, "sk": {"S": "s"}, "extra": stored},
+                "ConditionExpression": condition, "ExpressionAttributeValues": {":v": value},
+            });
+            pair.ask("PutItem", &request).unwrap()
+        };
+        put("attribute_exists(pk) OR pk <> :v", &values[0]);
+        for size in 0..6 {
+            put("size(extra) = :v", &json!({"N": size.to_string()}));
+        }
+        for expression in expressions {
+            for value in &values {
+                put(expression, value);
+            }
+        }
+        for value in values
+            .iter()
+            .filter(|value| ["S", "N", "B"].iter().any(|kind| value.get(kind).is_some()))
+        {
+            put("extra BETWEEN :v AND :v", value);
+        }
+    }
+}
+
 #[test]
 fn expression_syntax_agrees() {
     let pair = Pair::new();
