@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use super::clock;
 
 /// The longest delay SQS takes, in seconds.
-const LONGEST_DELAY_S: u64 = 900;
+const MAX_DELAY_S: u64 = 900;
 /// The most messages a receive or a batch has.
-const MOST_AT_ONCE: usize = 10;
+const MAX_BATCH: usize = 10;
 /// The longest message, in bytes.
-const LONGEST_BODY: usize = 1024 * 1024;
+const MAX_BODY: usize = 1024 * 1024;
 
 /// What `template.yaml` says of a queue.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Settings {
     /// How long a message that was taken stays away.
     pub(super) visibility: Duration,
     /// How often a message is taken before it is a dead letter.
-    pub(super) most_receives: u32,
+    pub(super) max_receives: u32,
     /// How long a message is kept.
     pub(super) retention: Duration,
 }
@@ -43,7 +43,7 @@ struct State {
     messages: VecDeque<Message>,
     dead: Vec<String>,
     /// How many messages ever became dead letters.
-    deaths: usize,
+    dead_letter_total: usize,
     /// Bodies and delays of everything that was sent.
     sent: Vec<Sent>,
     ids: u64,
@@ -79,11 +79,11 @@ impl Queue {
     pub fn take(&self, mut pick: impl FnMut(usize) -> usize) -> Option<SqsEvent> {
         let now = Instant::now();
         let mut state = self.state();
-        state.bury(now, &self.settings);
+        state.expire(now, &self.settings);
         let mut seen: Vec<u64> =
             state.messages.iter().filter(|it| it.visible_at <= now).map(|it| it.id).collect();
         let mut event = SqsEvent::default();
-        while !seen.is_empty() && event.records.len() < MOST_AT_ONCE {
+        while !seen.is_empty() && event.records.len() < MAX_BATCH {
             let id = seen.remove(pick(seen.len()).min(seen.len() - 1));
             let Some(message) = state.messages.iter_mut().find(|it| it.id == id) else { continue };
             message.receives += 1;
@@ -142,7 +142,7 @@ impl Queue {
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
         let mut state = self.state();
-        state.bury(Instant::now(), &self.settings);
+        state.expire(Instant::now(), &self.settings);
         state.messages.iter().map(|it| it.visible_at).min()
     }
 
@@ -166,8 +166,8 @@ impl Queue {
 
     /// How many messages were ever taken too often, those that were moved back included.
     #[must_use]
-    pub fn deaths(&self) -> usize {
-        self.state().deaths
+    pub fn dead_letter_total(&self) -> usize {
+        self.state().dead_letter_total
     }
 
     /// Moves the dead letters back, as an operator does when the cause is gone.
@@ -201,7 +201,7 @@ impl Queue {
                 self.of_receipt(request).map(|id| self.delete(&id)).map(|()| json!({}))
             }
             "ChangeMessageVisibility" => self.hide(request),
-            other => Err(format!("the fake queue knows no {other}")),
+            other => Err(format!("the in-memory queue has no {other}")),
         };
         match sent {
             Ok(answer) => (200, answer),
@@ -258,12 +258,12 @@ impl Queue {
 
     fn send(&self, request: &Value) -> Result<Value, String> {
         let body = request.get("MessageBody").and_then(Value::as_str).unwrap_or_default();
-        if body.is_empty() || body.len() > LONGEST_BODY {
+        if body.is_empty() || body.len() > MAX_BODY {
             return Err("a message has 1 byte to 1 MiB".into());
         }
         let delay = match request.get("DelaySeconds").map(Value::as_u64) {
             None => 0,
-            Some(Some(delay @ 0..=LONGEST_DELAY_S)) => delay,
+            Some(Some(delay @ 0..=MAX_DELAY_S)) => delay,
             Some(_) => return Err("DelaySeconds is 0 to 900".into()),
         };
         let delay = Duration::from_secs(delay);
@@ -278,7 +278,7 @@ impl Queue {
     fn send_batch(&self, request: &Value) -> Result<Value, String> {
         let entries = request.get("Entries").and_then(Value::as_array);
         let entries = entries.map(Vec::as_slice).unwrap_or_default();
-        if entries.is_empty() || entries.len() > MOST_AT_ONCE {
+        if entries.is_empty() || entries.len() > MAX_BATCH {
             return Err("a batch has 1 to 10 entries".into());
         }
         let mut successful = Vec::new();
@@ -312,9 +312,9 @@ impl State {
     }
 
     /// Drops what is too old, and moves what comes back once too often to the dead letters.
-    fn bury(&mut self, now: Instant, settings: &Settings) {
+    fn expire(&mut self, now: Instant, settings: &Settings) {
         self.messages.retain(|it| it.expires_at > now);
-        let is_dead = |it: &Message| it.visible_at <= now && it.receives >= settings.most_receives;
+        let is_dead = |it: &Message| it.visible_at <= now && it.receives >= settings.max_receives;
         let dead: BTreeMap<u64, String> = self
             .messages
             .iter()
@@ -322,7 +322,7 @@ impl State {
             .map(|it| (it.id, it.body.clone()))
             .collect();
         self.messages.retain(|it| !dead.contains_key(&it.id));
-        self.deaths += dead.len();
+        self.dead_letter_total += dead.len();
         self.dead.extend(dead.into_values());
     }
 }
@@ -334,7 +334,7 @@ mod tests {
     fn queue() -> Queue {
         Queue::new(Settings {
             visibility: Duration::from_secs(30),
-            most_receives: 2,
+            max_receives: 2,
             retention: Duration::from_secs(3600),
         })
     }
@@ -374,7 +374,7 @@ mod tests {
         assert_eq!(queue.dead_letters(), ["a"]);
         queue.redrive();
         assert_eq!(bodies(queue.take_in_order()), ["a"]);
-        assert_eq!((queue.dead_letters().len(), queue.deaths()), (0, 1));
+        assert_eq!((queue.dead_letters().len(), queue.dead_letter_total()), (0, 1));
     }
 
     #[tokio::test(start_paused = true)]

@@ -27,7 +27,7 @@ const KEYS: [&str; 2] = ["pk", "sk"];
 /// The most that one page reads, in bytes.
 const PAGE_BYTES: usize = 1024 * 1024;
 /// The largest item, in bytes.
-const LARGEST_ITEM: usize = 400 * 1024;
+const MAX_ITEM: usize = 400 * 1024;
 
 /// Items by `pk` and `sk`, in DynamoDB's JSON, with the indexes of `template.yaml`.
 #[derive(Debug)]
@@ -211,7 +211,7 @@ impl Table {
             "DeleteItem" => state.delete(request),
             "Query" => state.query(request),
             "Scan" => state.scan(request),
-            other => Err(format!("the fake table knows no {other}").into()),
+            other => Err(format!("the in-memory table has no {other}").into()),
         };
         match answer {
             Ok(body) => (200, body),
@@ -227,7 +227,7 @@ const COMMON: [&str; 2] = ["TableName", "ReturnConsumedCapacity"];
 fn only(request: &Value, known: &[&str]) -> Result<(), Refusal> {
     let names = request.as_object().into_iter().flat_map(Map::keys);
     match names.into_iter().find(|name| !known.contains(&&***name) && !COMMON.contains(&&***name)) {
-        Some(unknown) => Err(format!("the fake table does not look at {unknown}").into()),
+        Some(unknown) => Err(format!("the in-memory table does not read {unknown}").into()),
         None => Ok(()),
     }
 }
@@ -288,7 +288,7 @@ impl State {
         let item = object(request, "Item")?;
         let key = key_of(&item)?;
         let mut placeholders = Placeholders::of(request);
-        self.demand(request, &key, &mut placeholders)?;
+        self.check_condition(request, &key, &mut placeholders)?;
         placeholders.all_used()?;
         self.store(request, &key, Some(&item))
     }
@@ -308,7 +308,7 @@ impl State {
         )?;
         let key = exact_key(request)?;
         let mut placeholders = Placeholders::of(request);
-        self.demand(request, &key, &mut placeholders)?;
+        self.check_condition(request, &key, &mut placeholders)?;
         let expression = text(request, "UpdateExpression").unwrap_or_default();
         let update = Update::parse(expression, &mut placeholders)?;
         placeholders.all_used()?;
@@ -323,7 +323,7 @@ impl State {
             None | Some("NONE") => None,
             Some("ALL_OLD") => before,
             Some("ALL_NEW") => Some(stored.clone()),
-            Some(other) => return Err(format!("the fake table returns no {other}").into()),
+            Some(other) => return Err(format!("the in-memory table returns no {other}").into()),
         };
         let mut answer = self.store(request, &key, Some(&stored))?;
         if let (Some(attributes), Some(answer)) = (attributes, answer.as_object_mut()) {
@@ -345,21 +345,21 @@ impl State {
         )?;
         let key = exact_key(request)?;
         let mut placeholders = Placeholders::of(request);
-        self.demand(request, &key, &mut placeholders)?;
+        self.check_condition(request, &key, &mut placeholders)?;
         placeholders.all_used()?;
         self.store(request, &key, None)
     }
 
     /// Checks the condition of a write. A refused write costs what writing the item that is
     /// there would.
-    fn demand(
+    fn check_condition(
         &mut self,
         request: &Value,
         key: &Key,
         placeholders: &mut Placeholders<'_>,
     ) -> Result<(), Refusal> {
-        let Some(text_of_it) = text(request, "ConditionExpression") else { return Ok(()) };
-        let condition = Condition::parse(text_of_it, placeholders)?;
+        let Some(expression) = text(request, "ConditionExpression") else { return Ok(()) };
+        let condition = Condition::parse(expression, placeholders)?;
         let nothing = Item::new();
         let item = self.items.get(key);
         if condition.holds(item.unwrap_or(&nothing)) {
@@ -377,7 +377,7 @@ impl State {
 
     /// Stores or deletes, and lets the indexes follow.
     fn store(&mut self, request: &Value, key: &Key, item: Option<&Item>) -> Result<Value, Refusal> {
-        if item.map_or(0, size::of_item) > LARGEST_ITEM {
+        if item.map_or(0, size::of_item) > MAX_ITEM {
             return Err("Item size has exceeded the maximum allowed size".to_owned().into());
         }
         let before = self.items.store(key, item);
@@ -394,7 +394,7 @@ impl State {
         self.consumed.write_units += cost.table + cost.indexes;
         self.consumed.writes += 1;
         let mut answer = Map::new();
-        tell_cost(request, &mut answer, cost);
+        report_cost(request, &mut answer, cost);
         Ok(Value::Object(answer))
     }
 
@@ -421,7 +421,7 @@ impl State {
         let forward = flag(request, "ScanIndexForward", true);
         let (hash, names, after, items) = match text(request, "IndexName") {
             None => {
-                let pk = wanted.demanded("pk").and_then(|value| value.get("S"));
+                let pk = wanted.equality("pk").and_then(|value| value.get("S"));
                 let pk = pk.and_then(Value::as_str).ok_or_else(|| "pk must be named".to_owned())?;
                 let first = [pk.to_owned(), String::new()];
                 let beyond = [format!("{pk}\0"), String::new()];
@@ -441,7 +441,7 @@ impl State {
                 (hash, names, after, Box::new(visible) as InOrder<'_>)
             }
         };
-        if wanted.demanded(hash).is_none() {
+        if wanted.equality(hash).is_none() {
             return Err(format!("{hash} must be named").into());
         }
         let wanted = |item: &&Item| wanted.holds(item);
@@ -495,7 +495,7 @@ impl State {
     fn charge_read(&mut self, request: &Value, answer: &mut Item, units: f64) {
         self.consumed.read_units += units;
         self.consumed.reads += 1;
-        tell_cost(request, answer, Cost { table: units, indexes: 0.0 });
+        report_cost(request, answer, Cost { table: units, indexes: 0.0 });
     }
 }
 
@@ -561,7 +561,7 @@ fn page(
     Ok(Page { answer, units: size::read_units(bytes, consistent) })
 }
 
-fn tell_cost(request: &Value, answer: &mut Item, cost: Cost) {
+fn report_cost(request: &Value, answer: &mut Item, cost: Cost) {
     if matches!(text(request, "ReturnConsumedCapacity"), Some("TOTAL" | "INDEXES")) {
         let consumed = json!({
             "TableName": text(request, "TableName"),

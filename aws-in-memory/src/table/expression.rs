@@ -194,9 +194,9 @@ impl Condition {
     }
 
     /// The value that `name` must equal, where the condition demands one.
-    pub(super) fn demanded(&self, name: &str) -> Option<&Value> {
+    pub(super) fn equality(&self, name: &str) -> Option<&Value> {
         match self {
-            Self::And(one, other) => one.demanded(name).or_else(|| other.demanded(name)),
+            Self::And(one, other) => one.equality(name).or_else(|| other.equality(name)),
             Self::Compare(
                 Operand::Attribute(attribute),
                 Comparison::Equal,
@@ -281,7 +281,7 @@ impl<'a, 'b> Parser<'a, 'b> {
         }
         if self.takes("(") {
             let condition = self.any_of()?;
-            self.demand(")")?;
+            self.require(")")?;
             return Ok(condition);
         }
         if let Some(Token::Word(word)) = self.tokens.peek() {
@@ -289,9 +289,9 @@ impl<'a, 'b> Parser<'a, 'b> {
             match function.as_str() {
                 "attribute_exists" | "attribute_not_exists" => {
                     self.tokens.next();
-                    self.demand("(")?;
+                    self.require("(")?;
                     let name = self.name()?;
-                    self.demand(")")?;
+                    self.require(")")?;
                     let exists = Condition::Exists(name);
                     return Ok(match function.as_str() {
                         "attribute_exists" => exists,
@@ -300,11 +300,11 @@ impl<'a, 'b> Parser<'a, 'b> {
                 }
                 "begins_with" | "contains" => {
                     self.tokens.next();
-                    self.demand("(")?;
+                    self.require("(")?;
                     let value = self.operand()?;
-                    self.demand(",")?;
+                    self.require(",")?;
                     let part = self.operand()?;
-                    self.demand(")")?;
+                    self.require(")")?;
                     return Ok(match function.as_str() {
                         "begins_with" => Condition::BeginsWith(value, part),
                         _ => Condition::Contains(value, part),
@@ -322,12 +322,12 @@ impl<'a, 'b> Parser<'a, 'b> {
             }
         }
         if self.takes_word("IN") {
-            self.demand("(")?;
+            self.require("(")?;
             let mut list = vec![self.operand()?];
             while self.takes(",") {
                 list.push(self.operand()?);
             }
-            self.demand(")")?;
+            self.require(")")?;
             return Ok(Condition::In(left, list));
         }
         let how = match self.tokens.next() {
@@ -346,9 +346,9 @@ impl<'a, 'b> Parser<'a, 'b> {
         match self.tokens.peek() {
             Some(Token::Word(word)) if word == "size" => {
                 self.tokens.next();
-                self.demand("(")?;
+                self.require("(")?;
                 let name = self.name()?;
-                self.demand(")")?;
+                self.require(")")?;
                 Ok(Operand::Size(name))
             }
             Some(Token::Word(word)) if word.starts_with(':') => {
@@ -380,7 +380,7 @@ impl<'a, 'b> Parser<'a, 'b> {
             .is_some()
     }
 
-    fn demand(&mut self, symbol: &str) -> Result<(), String> {
+    fn require(&mut self, symbol: &str) -> Result<(), String> {
         match self.takes(symbol) {
             true => Ok(()),
             false => Err(format!("{symbol} is missing before {:?}", self.tokens.peek())),

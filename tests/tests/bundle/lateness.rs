@@ -105,6 +105,6 @@ impl Taken {
 /// than one mishap.
 pub(crate) fn deaths(bundle: &Bundle) -> Option<String> {
     let sources = [Source::Deliveries, Source::SlowDeliveries, Source::Wakes];
-    let deaths: usize = sources.iter().map(|source| source.queue(bundle).deaths()).sum();
+    let deaths: usize = sources.iter().map(|source| source.queue(bundle).dead_letter_total()).sum();
     (deaths > 0).then(|| format!("{deaths} messages died"))
 }

@@ -46,7 +46,7 @@ impl Update {
                 steps.push(match clause.as_str() {
                     "SET" => {
                         let name = parser.name()?;
-                        parser.demand("=")?;
+                        parser.require("=")?;
                         Step::Set(name, parser.term()?)
                     }
                     "REMOVE" => Step::Remove(parser.name()?),
@@ -133,11 +133,11 @@ impl Parser<'_, '_> {
         if !self.takes_word("if_not_exists") {
             return self.operand().map(Term::Plain);
         }
-        self.demand("(")?;
+        self.require("(")?;
         let name = self.name()?;
-        self.demand(",")?;
+        self.require(",")?;
         let fallback = self.term()?;
-        self.demand(")")?;
+        self.require(")")?;
         Ok(Term::IfNotExists(name, Box::new(fallback)))
     }
 }
