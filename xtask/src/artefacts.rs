@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -24,50 +24,77 @@ const MEGABYTE: f64 = 1_000_000.0;
 /// Binaries by the name of their package.
 pub(crate) type Binaries = BTreeMap<String, PathBuf>;
 
-/// Which features dependencies are built with: cargo unites those of all the
-/// packages that one call names, so other packages mean compiling most anew.
+/// What is built for what.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
-    /// Only what runs: the quickest way to a stack.
+    /// The functions and the simulator: the quickest way to a stack.
     Running,
-    /// Everything, as `cargo test --workspace` does, so that both share a build.
+    /// The same, and everything that `cargo test --workspace` runs.
     Testing,
     /// The functions with the release profile.
     Deploying,
 }
 
 /// Builds, and answers where the binaries are.
+///
+/// Cargo unites the features of all packages that one call names. So the functions are always
+/// built by a call of their own, with the features that ship: beside the tests they would get
+/// tokio's `test-util` and more. That is one more compilation of all that depends on tokio,
+/// the AWS clients among it, which nothing can share with the tests as long as these pause the
+/// clock. It happens once: a test run, the demo and `up` use the same. The simulator ships
+/// nowhere. A test run takes it from the build of all targets, which the tests need in any
+/// case.
 pub(crate) fn build(
     workspace: &Workspace,
     purpose: For,
     interrupt: &Interrupt,
 ) -> Result<Binaries> {
-    let mut cargo = workspace.cargo();
-    cargo.args(["build", "--locked", "--message-format=json-render-diagnostics"]);
-    let simulator = match purpose {
-        For::Running => Some("simulator"),
-        For::Testing => {
-            cargo.args(["--workspace", "--all-targets"]);
-            Some("simulator")
-        }
-        For::Deploying => {
-            cargo.arg("--release");
-            None
-        }
+    let mut binaries = match purpose {
+        For::Running => built(workspace, &["--package", "simulator"], interrupt)?,
+        For::Testing => built(workspace, &["--workspace", "--all-targets"], interrupt)?,
+        For::Deploying => Binaries::new(),
     };
-    if purpose != For::Testing {
-        for package in FUNCTIONS.into_iter().chain(simulator) {
-            cargo.args(["--package", package]);
-        }
+    binaries.retain(|package, _| package == "simulator");
+    if purpose != For::Deploying && binaries.is_empty() {
+        bail!("cargo built no binary `simulator`");
     }
-    let messages = process::run_for_output(&mut cargo, None, interrupt)?;
-    let binaries: Binaries = messages.lines().filter_map(binary).collect();
-    for package in FUNCTIONS.into_iter().chain(simulator) {
-        if !binaries.contains_key(package) {
+    let packages = FUNCTIONS.iter().flat_map(|package| ["--package", package]);
+    let release = (purpose == For::Deploying).then_some("--release");
+    let arguments: Vec<&str> = release.into_iter().chain(packages).collect();
+    let functions = built(workspace, &arguments, interrupt)?;
+    for package in FUNCTIONS {
+        let Some(binary) = functions.get(package) else {
             bail!("cargo built no binary `{package}`");
-        }
+        };
+        let binary = match purpose {
+            For::Running | For::Testing => set_aside(workspace, package, binary)?,
+            For::Deploying => binary.clone(),
+        };
+        binaries.insert(package.to_owned(), binary);
     }
     Ok(binaries)
+}
+
+/// The binaries that one call of `cargo build` makes.
+fn built(workspace: &Workspace, arguments: &[&str], interrupt: &Interrupt) -> Result<Binaries> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--locked", "--message-format=json-render-diagnostics"]).args(arguments);
+    let messages = process::run_for_output(&mut cargo, None, interrupt)?;
+    Ok(messages.lines().filter_map(binary).collect())
+}
+
+/// Copies a function's binary to where no other call of cargo replaces it: `cargo test` builds
+/// the functions too, with the features of the tests, and a stack may be started after it.
+fn set_aside(workspace: &Workspace, package: &str, binary: &Path) -> Result<PathBuf> {
+    let folder = workspace.path("target/functions");
+    fs::create_dir_all(&folder)?;
+    let copy = folder.join(package);
+    // A function of a stack that runs may still be open: its file is replaced, not written to.
+    let fresh = folder.join(format!("{package}.new"));
+    fs::copy(binary, &fresh)
+        .and_then(|_| fs::rename(&fresh, &copy))
+        .with_context(|| format!("cannot copy {} to {}", binary.display(), copy.display()))?;
+    Ok(copy)
 }
 
 /// The binary that a line of cargo's output tells of, if it tells of one.

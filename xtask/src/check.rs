@@ -34,6 +34,12 @@ const CONFORMANCE: &str = "conformance";
 /// and reaches nothing.
 const IMPURE: [&str; 5] = ["aws-", "hyper", "reqwest", "tokio", "ureq"];
 
+/// Packages that are there for tests and measurements; no function is linked with one.
+const FOR_TESTS: [&str; 5] = ["aws-in-memory", "bench", "proptest", "simulator", "tests"];
+
+/// Features of dependencies that are there for tests: a package and its feature.
+const TEST_FEATURES: [(&str, &str); 1] = [("tokio", "test-util")];
+
 /// Runs every step until one fails, then says how far it came.
 pub(crate) fn run(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     let mut report = Report { steps: Vec::new() };
@@ -51,6 +57,7 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
         cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])
     })?;
     report.step("domain is pure", || domain_is_pure(workspace, interrupt))?;
+    report.step("functions ship no tests", || functions_ship_no_tests(workspace, interrupt))?;
     let venv = report.step("python", || Venv::ensure(workspace, interrupt))?;
     let receivers = report.step("receivers", || Receivers::ensure(workspace, interrupt))?;
     report.step("template", || {
@@ -231,6 +238,37 @@ fn domain_is_pure(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     bail!("cannot tell whether domain is pure:\n{complaint}")
 }
 
+/// Fails when a function's normal dependencies hold what only tests may use. They are those of
+/// the call that builds the functions: all five together, and nothing beside them.
+fn functions_ship_no_tests(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
+    let tree = process::run_for_output(
+        workspace
+            .cargo()
+            .args(["tree", "--locked"])
+            .args(artefacts::FUNCTIONS.iter().flat_map(|function| ["--package", function]))
+            .args(["--edges", "normal", "--prefix", "none", "--format", "{p} | {f}"]),
+        None,
+        interrupt,
+    )?;
+    match for_tests(&tree) {
+        Some(found) => bail!("a function depends on {found}"),
+        None => Ok(()),
+    }
+}
+
+/// The first line of `tree` that names what only tests may use. Each line is a package, its
+/// version, a bar and its features.
+fn for_tests(tree: &str) -> Option<&str> {
+    tree.lines().find(|line| {
+        let (package, features) = line.split_once(" | ").unwrap_or((line, ""));
+        let name = package.split(' ').next().unwrap_or_default();
+        // Packages that were shown above have `(*)` behind their features.
+        let mut features = features.trim_end_matches(" (*)").split(',');
+        FOR_TESTS.contains(&name)
+            || features.any(|feature| TEST_FEATURES.contains(&(name, feature)))
+    })
+}
+
 struct Report {
     steps: Vec<(&'static str, Duration, bool)>,
 }
@@ -251,6 +289,26 @@ impl Report {
         for (name, took, ok) in &self.steps {
             let outcome = if *ok { "ok" } else { "FAILED" };
             println!("{name:<width$} {:>8.1}  {outcome}", took.as_secs_f64());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_packages_and_features_are_found() {
+        let product = "submit v0.1.0 (/r/functions/submit) | \n\
+                       tokio v1.54.1 | default,rt,time\n\
+                       aws-credential-types v1.3.1 | test-util (*)";
+        assert_eq!(for_tests(product), None);
+        for line in [
+            "aws-in-memory v0.1.0 (/r/aws-in-memory) | ",
+            "tokio v1.54.1 | rt,test-util,time",
+            "tokio v1.54.1 | test-util (*)",
+        ] {
+            assert_eq!(for_tests(&format!("{product}\n{line}")), Some(line));
         }
     }
 }
