@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 
 use crate::cost;
 
-/// Counts the processor time that the fake AWS behind it takes to answer.
+/// Counts the processor time that the in-memory AWS behind it takes to answer.
 #[derive(Clone, Debug)]
 pub(crate) struct TimedAws {
     aws: InMemoryAws,
@@ -42,7 +42,7 @@ impl HttpConnector for TimedAws {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let Self { aws, nanoseconds } = self.clone();
         HttpConnectorFuture::new(async move {
-            // A clock that cannot be read shows as answers that cost nothing. The fake never
+            // A clock that cannot be read shows as answers that cost nothing. It never
             // waits, so nobody else runs in between.
             let before = cost::thread_cpu().unwrap_or_default();
             let answer = aws.call(request).await;

@@ -30,10 +30,10 @@ pub(super) struct Handler {
 
 impl Handler {
     pub(super) fn new(port: u16, tls: ClientConfig, secret: &str) -> Result<Self> {
-        let fake = InMemoryAws::new(&[("webhook-secrets", secret)]);
+        let in_memory = InMemoryAws::new(&[("webhook-secrets", secret)]);
         // Read once, and then out of a cache.
-        let secrets = fake.secrets();
-        let aws = TimedAws::new(fake);
+        let secrets = in_memory.secrets();
+        let aws = TimedAws::new(in_memory);
         let config = aws.config();
         let policy = core::policy(port)?;
         let table = aws_sdk_dynamodb::Client::new(&config);

@@ -123,19 +123,19 @@ pub(super) struct Measured {
     pub(super) way: Way,
     deliveries: u32,
     cost: Cost,
-    /// What the fake AWS took of it.
-    fake: Duration,
+    /// What the in-memory AWS took of it.
+    aws: Duration,
 }
 
 impl Measured {
-    /// Processor time per delivery without the fake's, in microseconds.
+    /// Processor time per delivery without the in-memory AWS's, in microseconds.
     pub(super) fn cpu_us(&self) -> f64 {
-        self.each(self.cost.cpu.saturating_sub(self.fake)) * 1e6
+        self.each(self.cost.cpu.saturating_sub(self.aws)) * 1e6
     }
 
-    /// Processor time of the fake per delivery, in microseconds.
-    pub(super) fn fake_us(&self) -> f64 {
-        self.each(self.fake) * 1e6
+    /// Processor time of the in-memory AWS per delivery, in microseconds.
+    pub(super) fn aws_us(&self) -> f64 {
+        self.each(self.aws) * 1e6
     }
 
     pub(super) fn per_second(&self) -> f64 {
@@ -303,7 +303,7 @@ impl Senders {
             way,
             deliveries: u32::try_from(count)?,
             cost,
-            fake: self.handler.aws.take_cost(),
+            aws: self.handler.aws.take_cost(),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! AWS as a process of its own: the fake by HTTP, with a shard of active jobs in its table.
+//! AWS as a process of its own: the in-memory one by HTTP, with a shard of active jobs in its table.
 //! What it keeps and what answering costs is its own, not the measured process's.
 
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ use crate::child;
 /// Answers what was consumed so far: [`Consumed`].
 pub(super) const CONSUMED: &str = "/consumed";
 
-/// What the fake's names begin with, and those that the poller is told.
+/// What names in the in-memory AWS begin with, and those that the poller is told.
 pub(super) const ENVIRONMENT: [(&str, &str); 8] = [
     ("AWS_REGION", "us-east-1"),
     ("AWS_ACCESS_KEY_ID", "bench"),

@@ -1,5 +1,5 @@
 //! The five functions as they are deployed: their handlers, set up as their `config.rs` does
-//! it, from a fake AWS and a fake network instead of an environment.
+//! it, from an AWS and a network in memory instead of an environment.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
