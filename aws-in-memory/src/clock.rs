@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn time_passes_when_everybody_waits() {
+    async fn clock_follows_paused_time() {
         let start = now();
         tokio::time::sleep(Duration::from_secs(3600)).await;
         assert_eq!(now() - start, TimeDelta::hours(1));

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_happens_to_a_call_happens() {
+    async fn injected_faults_reach_the_host() {
         let (answer, asked) = posted(Injected::Answered).await;
         assert_eq!((answer.unwrap(), asked), (StatusCode::OK, 1));
         let (answer, asked) = posted(Injected::Refused(503, Value::Null)).await;
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_connects_to_a_host_that_is_not_there() {
+    async fn unknown_host_refuses_connections() {
         let http = ProviderHttp::through(
             Network::default().seen_by(Arc::new(crate::interceptor::NoFaults)),
         );

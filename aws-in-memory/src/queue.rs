@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_is_seen_after_its_delay_and_again_unless_it_is_deleted() {
+    async fn message_returns_unless_deleted() {
         let queue = queue();
         assert_eq!(send(&queue, "a", 5), 200);
         assert!(queue.take_in_order().is_none());
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_that_comes_back_too_often_is_a_dead_letter() {
+    async fn repeated_receives_make_dead_letters() {
         let queue = queue();
         send(&queue, "a", 0);
         for _ in 0..2 {
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn order_and_copies_are_the_callers_choice() {
+    async fn caller_chooses_order_and_copies() {
         let queue = queue();
         for body in ["a", "b", "c"] {
             send(&queue, body, 0);
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_is_hidden_for_as_long_as_its_receiver_asks() {
+    async fn receiver_chooses_visibility_timeout() {
         let queue = queue();
         send(&queue, "a", 0);
         let received = queue.answer("ReceiveMessage", &json!({"VisibilityTimeout": 100})).1;
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_sqs_refuses_is_refused() {
+    async fn invalid_sqs_requests_are_refused() {
         let queue = queue();
         assert_eq!(send(&queue, "a", 901), 400);
         assert_eq!(send(&queue, "", 0), 400);

@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_say_what_dynamodb_says() {
+    fn conditions_evaluate_as_in_dynamodb() {
         let item = json!({"pk": {"S": "job"}, "v": {"N": "10"}, "state": {"S": "queued"}});
         for (text, expected) in [
             ("attribute_not_exists(pk)", false),
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
+    fn invalid_expressions_are_refused() {
         for text in
             ["", "v", "v = ", "v = :unknown", "#x = :v", "state = :t", "v ~ :v", "v = :v :v"]
         {

@@ -99,7 +99,7 @@ fn largest_delivery(job: &Job) -> Delivery {
 }
 
 #[test]
-fn what_is_longer_than_its_limit_is_refused_before_anything_is_stored() {
+fn longer_fields_are_refused() {
     parse(&largest_request()).unwrap();
     let longer = [
         ("sourceRecordId", json!(WIDE.repeat(257))),
@@ -116,13 +116,13 @@ fn what_is_longer_than_its_limit_is_refused_before_anything_is_stored() {
 
 /// A key of the `by_source` index may have 2,048 bytes.
 #[test]
-fn the_longest_source_record_is_a_key() {
+fn longest_source_record_is_a_key() {
     let longest = parse(&largest_request()).unwrap().source_record_id;
     assert!(longest.as_str().len() <= 2048);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_largest_job_and_its_delivery_are_stored_told_of_and_sent() {
+async fn largest_job_passes_all_services() {
     for end in ends() {
         let aws = InMemoryAws::new(&[]);
         let job = largest_job(end);
@@ -147,7 +147,7 @@ async fn the_largest_job_and_its_delivery_are_stored_told_of_and_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_largest_payload_is_stored_and_a_larger_one_is_refused() {
+async fn payload_size_is_limited() {
     let id = JobId::from_bytes([7; 16]);
     // Nothing that can be compressed.
     let noise: Vec<u8> =

@@ -23,7 +23,7 @@ async fn minutes(count: u32) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_two_processes_see_adds_up() {
+async fn observations_of_processes_add_up() {
     let aws = InMemoryAws::new(&[]);
     let [left, right, reader] = [(); 3].map(|()| laws(&aws));
     for process in [&left, &right] {
@@ -42,7 +42,7 @@ async fn what_two_processes_see_adds_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_writes_at_most_once_a_minute_and_not_in_its_first() {
+async fn writes_are_a_minute_apart() {
     let aws = InMemoryAws::new(&[]);
     let laws = laws(&aws);
     let writes = || aws.calls().iter().filter(|it| *it == "PutItem").count();
@@ -62,7 +62,7 @@ async fn a_process_writes_at_most_once_a_minute_and_not_in_its_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_the_table_nothing_is_known_and_nothing_fails() {
+async fn outage_loses_no_observation() {
     let aws = InMemoryAws::new(&[]);
     let interceptor = Arc::new(Now::default());
     interceptor.set(Injected::Lost);

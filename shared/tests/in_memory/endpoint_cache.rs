@@ -50,7 +50,7 @@ async fn with_limits(aws: &InMemoryAws, limits: Limits) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_healthy_endpoint_costs_a_read_a_second_and_no_write() {
+async fn healthy_endpoint_costs_no_write() {
     let aws = InMemoryAws::new(&[]);
     let endpoints = process(&aws);
     for _ in 0..100 {
@@ -64,7 +64,7 @@ async fn a_healthy_endpoint_costs_a_read_a_second_and_no_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_process_learns_the_others_know_a_second_later() {
+async fn processes_learn_within_a_second() {
     let aws = InMemoryAws::new(&[]);
     let (one, other) = (process(&aws), process(&aws));
     for _ in 0..4 {
@@ -81,7 +81,7 @@ async fn what_one_process_learns_the_others_know_a_second_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_crowd_of_failures_four_are_written_and_the_one_that_opens() {
+async fn concurrent_failures_count_as_four() {
     let aws = InMemoryAws::new(&[]);
     let mut crowd = Vec::new();
     for _ in 0..40 {
@@ -148,7 +148,7 @@ async fn busy(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_busy_endpoint_that_fails_every_tenth_time_is_never_held() {
+async fn occasional_failures_never_open_breaker() {
     for traffic in [TOGETHER, SPREAD] {
         let aws = InMemoryAws::new(&[]);
         let every_tenth = |number| if number % 10 == 9 { 503 } else { 200 };
@@ -157,7 +157,7 @@ async fn a_busy_endpoint_that_fails_every_tenth_time_is_never_held() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_busy_endpoint_that_only_fails_is_held_by_all_within_seconds() {
+async fn constant_failures_open_breaker_everywhere() {
     for traffic in [TOGETHER, SPREAD] {
         let aws = InMemoryAws::new(&[]);
         let made = busy(&aws, traffic, 20, |_| 503).await;
@@ -172,7 +172,7 @@ async fn a_busy_endpoint_that_only_fails_is_held_by_all_within_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_its_owner_enabled_is_not_refused_out_of_memory() {
+async fn cached_refusal_is_read_again() {
     let aws = InMemoryAws::new(&[]);
     let process = process(&aws);
     attempt(&process, 410).await;
@@ -183,7 +183,7 @@ async fn an_endpoint_that_its_owner_enabled_is_not_refused_out_of_memory() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_hold_across_processes_whose_memory_is_old() {
+async fn limits_hold_across_stale_caches() {
     let aws = InMemoryAws::new(&[]);
     with_limits(&aws, Limits::new(Some(2), None).unwrap()).await;
     let processes = [process(&aws), process(&aws), process(&aws)];
@@ -200,7 +200,7 @@ async fn limits_hold_across_processes_whose_memory_is_old() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_attempts_of_one_process_take_turns() {
+async fn attempts_of_one_process_queue() {
     let aws = InMemoryAws::new(&[]);
     with_limits(&aws, Limits::new(None, Some(100)).unwrap()).await;
     let endpoints = process(&aws);
@@ -229,7 +229,7 @@ impl CallInterceptor for AlwaysOvertaken {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_is_always_overtaken_comes_back_rather_than_try_for_ever() {
+async fn endless_conflicts_end_in_contention() {
     let aws = InMemoryAws::new(&[]);
     with_limits(&aws, Limits::new(None, Some(1)).unwrap()).await;
     let crowded = aws.seen_by(Arc::new(AlwaysOvertaken(aws.clone())));

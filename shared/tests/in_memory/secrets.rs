@@ -47,7 +47,7 @@ fn denied() -> Injected {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_api_changes_is_read_again_after_a_minute_and_the_rest_after_ten() {
+async fn ttl_depends_on_the_secret() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old"), ("api-key-hashes", "old")]);
     let secrets = aws.secrets();
     for name in [&SECRETS, &SecretName::ApiKeyHashes] {
@@ -66,7 +66,7 @@ async fn what_the_api_changes_is_read_again_after_a_minute_and_the_rest_after_te
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crowd_that_needs_a_secret_asks_for_it_once() {
+async fn concurrent_reads_share_one_fetch() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
     let interceptor = Arc::new(Now::default());
     let secrets = aws.seen_by(interceptor.clone()).secrets();
@@ -85,7 +85,7 @@ async fn a_crowd_that_needs_a_secret_asks_for_it_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_ssm_is_down_what_was_read_will_do_for_ten_minutes() {
+async fn stale_secret_serves_during_outage() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
     let interceptor = Arc::new(Now::default());
     let secrets = aws.seen_by(interceptor.clone()).secrets();
@@ -101,7 +101,7 @@ async fn while_ssm_is_down_what_was_read_will_do_for_ten_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_forgotten_is_read_again() {
+async fn forgotten_secret_is_read_again() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
     let secrets = aws.secrets();
     read(&secrets, &SECRETS).await.unwrap();
@@ -111,7 +111,7 @@ async fn what_is_forgotten_is_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_whose_every_answer_was_lost_is_found_to_be_stored() {
+async fn lost_answers_hide_no_write() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
     let interceptor = Arc::new(LosesPuts);
     let secrets = aws.seen_by(interceptor).secrets();
@@ -134,7 +134,7 @@ impl CallInterceptor for LosesPuts {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_that_was_not_stored_is_not_believed_to_be() {
+async fn failed_write_changes_no_cache() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
     let interceptor = Arc::new(Now::default());
     let secrets = aws.seen_by(interceptor.clone()).secrets();
@@ -147,7 +147,7 @@ async fn a_value_that_was_not_stored_is_not_believed_to_be() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_writes_over_a_secret_is_told_when_it_reads_an_older_one() {
+async fn older_version_is_reported_stale() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "first")]);
     let secrets = aws.secrets();
     let version = secrets.replace(&SECRETS, "second").await.unwrap();
@@ -157,7 +157,7 @@ async fn whoever_writes_over_a_secret_is_told_when_it_reads_an_older_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_removed_is_gone_and_to_remove_it_again_is_fine() {
+async fn removal_is_idempotent() {
     let aws = InMemoryAws::new(&[("webhook-headers", "{}")]);
     let secrets = aws.secrets();
     for _ in 0..2 {
@@ -168,7 +168,7 @@ async fn what_is_removed_is_gone_and_to_remove_it_again_is_fine() {
 }
 
 #[tokio::test]
-async fn no_value_is_shown() {
+async fn debug_output_hides_values() {
     let secrets = InMemoryAws::new(&[("webhook-secrets", "whsec_hidden")]).secrets();
     assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "whsec_hidden");
     let shown = format!("{secrets:?}");

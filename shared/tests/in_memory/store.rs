@@ -10,7 +10,7 @@ fn job(source: &str) -> Job {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_was_lost_is_ours() {
+async fn unanswered_write_is_recognised() {
     let aws = InMemoryAws::new(&[]);
     let store = aws.tracker().unwrap().store;
     aws.lose_next_answer();
@@ -23,7 +23,7 @@ async fn a_write_whose_answer_was_lost_is_ours() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_busy_table_leaves_out_is_asked_for_again() {
+async fn unprocessed_keys_are_requested_again() {
     let aws = InMemoryAws::new(&[]);
     aws.table().split_batches();
     let store = aws.tracker().unwrap().store;
@@ -39,7 +39,7 @@ async fn what_a_busy_table_leaves_out_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_write_of_somebody_else_is_not() {
+async fn foreign_write_is_a_conflict() {
     let aws = InMemoryAws::new(&[]);
     let store = aws.tracker().unwrap().store;
     store.insert_job(&job("theirs")).await.unwrap();

@@ -48,7 +48,7 @@ async fn told(callback_url: Option<&str>, receiver_wants: EventName) -> (usize, 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_that_does_not_list_its_renders_is_heard() {
+async fn unlisted_provider_error_is_reported() {
     let aws = InMemoryAws::new(&[("providers/viralsync/api-key", "key")]);
     let network = Network::default();
     let refuses = |_| {
@@ -74,7 +74,7 @@ async fn a_provider_that_does_not_list_its_renders_is_heard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_default_receiver_gets_what_it_wants_and_the_bus_everything() {
+async fn default_receiver_filters_events() {
     let on_bus = vec!["video.render.failed".to_owned()];
     assert_eq!(told(None, EventName::Failed).await, (1, on_bus.clone()));
     assert_eq!(told(None, EventName::Completed).await, (0, on_bus.clone()));

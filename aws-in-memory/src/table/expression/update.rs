@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_is_refused() {
+    fn invalid_updates_are_refused() {
         for text in
             ["", "SET", "SET a", "SET a = gone", "DELETE a :x", "ADD old :one", "SET a = :y"]
         {
