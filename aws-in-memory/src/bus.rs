@@ -1,4 +1,4 @@
-//! An event bus that remembers.
+//! An event bus that keeps every event.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -25,7 +25,7 @@ pub struct BusEvent {
     pub detail: String,
 }
 
-/// What EventBridge answers when it takes no entry of a request: 200.
+/// The answer of EventBridge when the one entry of a request fails, whose status is 200.
 #[must_use]
 pub fn not_taken() -> (u16, Value) {
     let entry = json!({"ErrorCode": "InternalFailure", "ErrorMessage": "internal failure"});

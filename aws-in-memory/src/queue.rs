@@ -1,5 +1,5 @@
-//! SQS queues in memory: delays, visibility timeouts, receive counts, dead letters. Messages
-//! are taken as Lambda takes them, by whoever plays the event source mapping.
+//! SQS queues in memory: delays, visibility timeouts, receive counts, dead letters. A test
+//! takes messages as the event source mapping of a function does.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,12 +19,12 @@ const MAX_BATCH: usize = 10;
 /// The longest message, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
 
-/// What `template.yaml` says of a queue.
+/// A queue's settings in `template.yaml`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
-    /// How long a message that was taken stays away.
+    /// The visibility timeout.
     pub(super) visibility: Duration,
-    /// How often a message is taken before it is a dead letter.
+    /// How often a message is received before it is a dead letter.
     pub(super) max_receives: u32,
     /// How long a message is kept.
     pub(super) retention: Duration,
@@ -73,9 +73,9 @@ impl Queue {
         Self { settings, state: Mutex::default(), arrived: Notify::new() }
     }
 
-    /// Takes up to ten messages that may be seen now, as an event for a function; they come
-    /// back after the visibility timeout unless they are deleted. `pick` chooses the next
-    /// one among so many: real queues keep no order. None when there is nothing to see.
+    /// Takes up to ten visible messages, as an event for a function; they are visible again
+    /// after the visibility timeout unless they are deleted. `pick` chooses the next one among
+    /// so many: real queues keep no order. None when no message is visible.
     pub fn take(&self, mut pick: impl FnMut(usize) -> usize) -> Option<SqsEvent> {
         let now = Instant::now();
         let mut state = self.state();
@@ -101,7 +101,7 @@ impl Queue {
         self.take(|_| 0)
     }
 
-    /// Forgets a message, by the id it was taken with.
+    /// Deletes a message, by the id it was taken with.
     pub fn delete(&self, message_id: &str) {
         self.state().messages.retain(|it| format!("m-{}", it.id) != message_id);
     }
@@ -122,7 +122,7 @@ impl Queue {
         self.arrived.notify_waiters();
     }
 
-    /// Waits until there may be something to take.
+    /// Waits until a message may be visible.
     pub async fn ready(&self) {
         loop {
             let arrived = self.arrived.notified();
@@ -130,7 +130,7 @@ impl Queue {
             match next {
                 Some(at) if at <= Instant::now() => return,
                 Some(at) => {
-                    // Whichever is first; a message that comes may be seen sooner.
+                    // Whichever is first: a message that arrives may be visible sooner.
                     let _ = tokio::time::timeout_at(at, arrived).await;
                 }
                 None => arrived.await,
@@ -138,7 +138,7 @@ impl Queue {
         }
     }
 
-    /// When the next message may be seen; none when there is none.
+    /// When the next message is visible; none when the queue is empty.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
         let mut state = self.state();
@@ -146,7 +146,7 @@ impl Queue {
         state.messages.iter().map(|it| it.visible_at).min()
     }
 
-    /// How many messages there are, seen or not.
+    /// How many messages there are, hidden ones included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.state().messages.len()
@@ -212,7 +212,7 @@ impl Queue {
         }
     }
 
-    /// Up to ten messages, hidden for as long as is asked. Nobody waits here.
+    /// Up to ten messages, hidden for as long as the request says. It answers at once.
     fn receive(&self, request: &Value) -> Value {
         let event = self.take_in_order().unwrap_or_default();
         let messages: Vec<Value> = event
@@ -222,7 +222,7 @@ impl Queue {
                 let hold = request.get("VisibilityTimeout").cloned().unwrap_or_default();
                 let receipt =
                     json!({"ReceiptHandle": record.message_id, "VisibilityTimeout": hold});
-                // It is there: it was taken a moment ago.
+                // It cannot fail: the message was taken a moment ago.
                 drop(self.hide(&receipt));
                 let sent_at = clock::true_now().timestamp_millis().to_string();
                 json!({
@@ -311,7 +311,8 @@ impl State {
         self.ids
     }
 
-    /// Drops what is too old, and moves what comes back once too often to the dead letters.
+    /// Drops messages past their retention, and moves those that were received too often to
+    /// the dead letters.
     fn expire(&mut self, now: Instant, settings: &Settings) {
         self.messages.retain(|it| it.expires_at > now);
         let is_dead = |it: &Message| it.visible_at <= now && it.receives >= settings.max_receives;
@@ -354,7 +355,7 @@ mod tests {
         assert!(queue.take_in_order().is_none());
         queue.ready().await;
         let event = queue.take_in_order().unwrap();
-        assert!(queue.take_in_order().is_none(), "somebody is at it");
+        assert!(queue.take_in_order().is_none(), "it is hidden");
         queue.ready().await;
         assert_eq!(bodies(queue.take_in_order()), ["a"], "it came back");
         queue.delete(event.records[0].message_id.as_deref().unwrap());

@@ -1,9 +1,8 @@
 //! A table in memory that behaves as DynamoDB does: conditions are evaluated, sparse indexes
-//! follow the items (late, when wanted), so do reads that need not be consistent, pages end, and
-//! every call costs its units.
+//! and eventually consistent reads may lag, pages end, and every call costs its units.
 //!
-//! What the store does not use is not here, and is refused: a test must not rest on an
-//! operation or a parameter that nobody looked at.
+//! An operation or a parameter that is not implemented is refused: a test must not rest on
+//! one that is ignored.
 
 mod batch;
 mod expression;
@@ -39,7 +38,7 @@ struct State {
     indexes: Vec<Index>,
     lag: Duration,
     splits_batches: bool,
-    /// Keys that a batch did not come to.
+    /// Keys that were left unprocessed.
     left_over: Vec<Value>,
     consumed: Consumed,
 }
@@ -73,7 +72,7 @@ type Answer = (u16, Value);
 enum Refusal {
     /// A condition does not hold; the item that was there, if it is wanted.
     Condition(Option<Item>),
-    /// The request makes no sense, or none that is known here.
+    /// The request is invalid, or not implemented.
     Validation(String),
 }
 
@@ -160,7 +159,7 @@ impl Table {
         self.state().items.get(&key).cloned().map(Value::Object)
     }
 
-    /// The keys of what an index will show when it has caught up.
+    /// The entries of an index once it has caught up.
     #[must_use]
     pub fn indexed(&self, index: &str) -> Vec<Value> {
         let state = self.state();
@@ -173,24 +172,24 @@ impl Table {
         self.state().watcher = Some(Box::new(watcher));
     }
 
-    /// From now on the indexes show a change so much later.
+    /// From now on the indexes lag behind the table by `lag`.
     pub fn delay_indexes(&self, lag: Duration) {
         self.state().lag = lag;
     }
 
-    /// From now on a read that does not ask for consistency sees a write so much later.
-    /// Conditions of writes see everything at once, always.
+    /// From now on an eventually consistent read sees a write `lag` later. Conditions of writes
+    /// see every write at once.
     pub fn lag_reads(&self, lag: Duration) {
         self.state().items.lag(lag);
     }
 
-    /// From now on a request for several keys is answered for half of them, and for the others
-    /// when they are asked for again: what a busy table does.
+    /// From now on a request for several keys is answered for half of them, and the others are
+    /// unprocessed until they are requested again, as by a busy table.
     pub fn split_batches(&self) {
         self.state().splits_batches = true;
     }
 
-    /// What all calls so far have cost.
+    /// The cost of all calls so far.
     #[must_use]
     pub fn consumed(&self) -> Consumed {
         self.state().consumed
@@ -223,7 +222,7 @@ impl Table {
 /// What every request may carry.
 const COMMON: [&str; 2] = ["TableName", "ReturnConsumedCapacity"];
 
-/// Refuses parameters that are not looked at.
+/// Refuses parameters that are not implemented.
 fn only(request: &Value, known: &[&str]) -> Result<(), Refusal> {
     let names = request.as_object().into_iter().flat_map(Map::keys);
     match names.into_iter().find(|name| !known.contains(&&***name) && !COMMON.contains(&&***name)) {

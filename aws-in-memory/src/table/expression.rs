@@ -1,5 +1,5 @@
-//! DynamoDB's expression language: read whole and evaluated, so that a test rests on what a
-//! condition says and not on how it is spelled. What is not understood is refused.
+//! DynamoDB's expression language, parsed and evaluated, so that a test rests on what a
+//! condition means and not on how it is spelled. What cannot be parsed is refused.
 
 mod token;
 mod update;
@@ -14,7 +14,7 @@ use super::items::Item;
 
 pub(super) use update::Update;
 
-/// What stands between the names and values of a request and its expressions.
+/// The placeholders of a request: names for `#name`, values for `:value`.
 pub(super) struct Placeholders<'a> {
     names: Option<&'a Item>,
     values: Option<&'a Item>,
@@ -60,7 +60,7 @@ impl<'a> Placeholders<'a> {
     }
 }
 
-/// Of DynamoDB's reserved words those that somebody might call an attribute.
+/// Those of DynamoDB's reserved words that an attribute might be named by.
 const RESERVED: [&str; 38] = [
     "ACTION",
     "ADD",

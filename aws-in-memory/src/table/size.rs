@@ -51,7 +51,7 @@ pub(super) fn read_units(bytes: usize, consistent: bool) -> f64 {
     units(bytes, READ_UNIT) * if consistent { 1.0 } else { 0.5 }
 }
 
-/// Nothing is free: what is not there costs as much as the smallest that is.
+/// Whole units, at least one: an absent item costs as much as the smallest.
 fn units(bytes: usize, unit: usize) -> f64 {
     let whole = bytes.div_ceil(unit).max(1);
     u32::try_from(whole).map_or(f64::MAX, f64::from)

@@ -1,7 +1,6 @@
-//! What AWS takes, held against the largest that we make of what callers, providers and
-//! receivers may send. Emulators do not know all of these limits, and on AWS an item, an event
-//! or a message above one would be refused again and again. The AWS of these tests refuses
-//! what is too much, as the real one does.
+//! The limits of AWS, held against the largest items, events and messages that callers,
+//! providers and receivers can cause. Emulators do not enforce all of these limits, and AWS
+//! would refuse what is above one again and again. The in-memory AWS enforces them.
 
 use aws_in_memory::InMemoryAws;
 use aws_in_memory::builders::{job, noon};
@@ -56,7 +55,7 @@ fn observed(status: RenderStatus) -> Report {
     })
 }
 
-/// The ends of a render that leave most behind.
+/// The ends of a render that store most.
 fn ends() -> [RenderStatus; 2] {
     let failure = Failure::new(FailureCode::RenderFailed, &WIDE.repeat(10_000));
     let failure = failure.with_provider_code(&WIDE.repeat(10_000));
@@ -65,7 +64,7 @@ fn ends() -> [RenderStatus; 2] {
     [RenderStatus::Completed(result), RenderStatus::Failed(failure)]
 }
 
-/// A job that has told nobody of anything that it went through.
+/// A job whose outbox holds everything that it went through.
 fn largest_job(end: RenderStatus) -> Job {
     let request = parse(&largest_request()).unwrap();
     let intended = job().request(request).shard(u32::MAX).tracking(Tracking::WebhookFirst).build();
@@ -81,7 +80,7 @@ fn largest_job(end: RenderStatus) -> Job {
     })
 }
 
-/// The job's last delivery, tried as often as one may be by a receiver that says much.
+/// The job's last delivery, with as many attempts as one may have and the longest excerpts.
 fn largest_delivery(job: &Job) -> Delivery {
     let event = Event::of(job, job.outbox.last().unwrap());
     let fresh = Delivery::of(job, &event, job.callback_url.as_deref().unwrap(), noon()).unwrap();

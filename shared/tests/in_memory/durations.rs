@@ -8,7 +8,7 @@ use aws_in_memory::interceptor::Injected;
 use domain::id::ProviderName;
 use shared::laws::Laws;
 
-use crate::secrets::Now;
+use crate::secrets::EveryCall;
 
 fn zvid() -> ProviderName {
     ProviderName::parse("zvid").unwrap()
@@ -64,7 +64,7 @@ async fn writes_are_a_minute_apart() {
 #[tokio::test(start_paused = true)]
 async fn outage_loses_no_observation() {
     let aws = InMemoryAws::new(&[]);
-    let interceptor = Arc::new(Now::default());
+    let interceptor = Arc::new(EveryCall::default());
     interceptor.set(Injected::Lost);
     let laws = laws(&aws.seen_by(interceptor.clone()));
     laws.saw(&zvid(), Duration::from_secs(10));

@@ -71,7 +71,7 @@ async fn processes_learn_within_a_second() {
         attempt(&one, 500).await;
     }
     sleep(Duration::from_secs(2)).await;
-    // The other reads what it remembers just before.
+    // The other process reads just before the fifth failure.
     other.known(URL, AsOf::Recently, now()).await.unwrap();
     attempt(&one, 500).await;
     let held = one.arrive(URL, &arrival(0), now()).await.unwrap();
@@ -95,7 +95,7 @@ async fn concurrent_failures_count_as_four() {
     let endpoint = process(&aws).known(URL, AsOf::Recently, now()).await.unwrap();
     assert_eq!(endpoint.failing.map(|failing| failing.failures), Some(4));
     assert_eq!(endpoint.health(now()), Health::Failing);
-    // Each of the others was refused once, and then had nothing more to say.
+    // Each of the others lost one conditional write, and had nothing to write after that.
     assert_eq!(puts(&aws), 4 + 3 + 36);
 
     sleep(Duration::from_secs(2)).await;
@@ -105,7 +105,7 @@ async fn concurrent_failures_count_as_four() {
     let endpoint = process(&aws).known(URL, AsOf::Recently, now()).await.unwrap();
     assert_eq!(endpoint.failing.map(|failing| failing.failures), Some(5));
     assert_eq!(endpoint.health(now()), Health::Held);
-    assert_eq!(puts(&aws), 4 + 3 + 36 + 1, "all had read it anew");
+    assert_eq!(puts(&aws), 4 + 3 + 36 + 1, "all had read it again");
 }
 
 /// How many processes post to a busy endpoint.
@@ -118,7 +118,7 @@ type Traffic = fn(u64) -> (Duration, usize);
 const TOGETHER: Traffic =
     |number| (Duration::from_secs(number / 100), (number / 10) as usize % PROCESSES);
 
-/// One post after the other, by processes that nobody chooses.
+/// One post after the other, by processes in a pseudo-random order.
 const SPREAD: Traffic = |number| {
     let process = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % PROCESSES;
     (Duration::from_millis(number * 10), process)
@@ -161,11 +161,12 @@ async fn constant_failures_open_breaker_everywhere() {
     for traffic in [TOGETHER, SPREAD] {
         let aws = InMemoryAws::new(&[]);
         let made = busy(&aws, traffic, 20, |_| 503).await;
-        // Two seconds until it opens, and one until everybody knows.
+        // Two seconds until the breaker opens, and one until every process has read that.
         assert!((200..=400).contains(&made), "{made}");
         let endpoint = process(&aws).known(URL, AsOf::Recently, now()).await.unwrap();
         assert_eq!(endpoint.health(now()), Health::Held);
-        // Whoever does not know yet is refused: of the trouble, and of what came of it.
+        // A process that has not read it yet writes in vain: for the failures, and for the
+        // open breaker.
         let most = 5 + 2 * PROCESSES;
         assert!(puts(&aws) <= most, "{} writes", puts(&aws));
     }
@@ -209,11 +210,11 @@ async fn attempts_of_one_process_queue() {
     assert_eq!(puts(&aws), 1 + 10, "none was refused");
 }
 
-/// Others are always faster: each write of an endpoint finds another version.
+/// Has each write of an endpoint lose against another version.
 #[derive(Debug)]
-struct AlwaysOvertaken(InMemoryAws);
+struct AlwaysConflicts(InMemoryAws);
 
-impl CallInterceptor for AlwaysOvertaken {
+impl CallInterceptor for AlwaysConflicts {
     fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
         let injected = match call.what {
             "PutItem" => {
@@ -232,7 +233,7 @@ impl CallInterceptor for AlwaysOvertaken {
 async fn endless_conflicts_end_in_contention() {
     let aws = InMemoryAws::new(&[]);
     with_limits(&aws, Limits::new(None, Some(1)).unwrap()).await;
-    let crowded = aws.seen_by(Arc::new(AlwaysOvertaken(aws.clone())));
+    let crowded = aws.seen_by(Arc::new(AlwaysConflicts(aws.clone())));
     let endpoints = process(&crowded);
     let passage = endpoints.arrive(URL, &arrival(0), now()).await.unwrap();
     assert_eq!(passage, Passage::Crowded);

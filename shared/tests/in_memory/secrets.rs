@@ -12,21 +12,21 @@ use tokio::time::advance;
 
 const SECRETS: SecretName = SecretName::WebhookSecrets;
 
-/// What happens to every call from now on.
+/// Injects the same into every call, which a test may change at any time.
 #[derive(Debug, Default)]
-pub(crate) struct Now(Mutex<Injected>);
+pub(crate) struct EveryCall(Mutex<Injected>);
 
-impl Now {
+impl EveryCall {
     pub(crate) fn set(&self, injected: Injected) {
         *self.0.lock().unwrap() = injected;
     }
 }
 
-impl CallInterceptor for Now {
+impl CallInterceptor for EveryCall {
     fn intercept<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Interception> {
         let injected = self.0.lock().unwrap().clone();
         let answered = async {
-            // Others have the time to ask as well.
+            // Concurrent readers begin meanwhile.
             tokio::task::yield_now().await;
             injected.into()
         };
@@ -68,26 +68,26 @@ async fn ttl_depends_on_the_secret() {
 #[tokio::test(start_paused = true)]
 async fn concurrent_reads_share_one_fetch() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
-    let interceptor = Arc::new(Now::default());
+    let interceptor = Arc::new(EveryCall::default());
     let secrets = aws.seen_by(interceptor.clone()).secrets();
     let crowd = async || join_all((0..100).map(|_| read(&secrets, &SECRETS))).await;
 
     assert!(crowd().await.iter().all(|read| read.as_deref().is_ok_and(|text| text == "old")));
     assert_eq!(aws.calls().len(), 1);
 
-    // One is told that it is not to be had, and so are all.
+    // One fetch fails, and so do all that wait for it.
     secrets.forget(&SECRETS);
     interceptor.set(denied());
     assert!(crowd().await.iter().all(Result::is_err));
     interceptor.set(Injected::Answered);
-    assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old", "and who comes later asks again");
+    assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old", "and a later read fetches again");
     assert_eq!(aws.calls().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn stale_secret_serves_during_outage() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
-    let interceptor = Arc::new(Now::default());
+    let interceptor = Arc::new(EveryCall::default());
     let secrets = aws.seen_by(interceptor.clone()).secrets();
     read(&secrets, &SECRETS).await.unwrap();
     interceptor.set(denied());
@@ -121,7 +121,7 @@ async fn lost_answers_hide_no_write() {
     assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "new");
 }
 
-/// Every write is made, and its answer is lost.
+/// Loses the answer of every write, which takes effect.
 #[derive(Debug)]
 struct LosesPuts;
 
@@ -136,7 +136,7 @@ impl CallInterceptor for LosesPuts {
 #[tokio::test(start_paused = true)]
 async fn failed_write_changes_no_cache() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
-    let interceptor = Arc::new(Now::default());
+    let interceptor = Arc::new(EveryCall::default());
     let secrets = aws.seen_by(interceptor.clone()).secrets();
     read(&secrets, &SECRETS).await.unwrap();
     interceptor.set(denied());
