@@ -83,9 +83,10 @@ async fn redelivery_leaves_the_index() {
 async fn foreign_cursor_is_refused() {
     let store = InMemoryAws::new(&[]).store();
     for minutes in 0..2 {
-        store.insert_delivery(&given_up(minutes), Wait::InQueue).await.unwrap();
+        let delivered = Delivery { state: DeliveryState::Delivered, ..given_up(minutes) };
+        store.insert_delivery(&delivered, Wait::InQueue).await.unwrap();
     }
-    let other = store.deliveries_in_state("exhausted", last(9), None, 1).await.unwrap().next;
+    let other = store.deliveries_in_state("delivered", last(9), None, 1).await.unwrap().next;
     for cursor in ["%%", other.unwrap().as_str()] {
         let page = store.undelivered(1, last(9), Order::OldestFirst, Some(cursor), 9).await;
         assert!(matches!(page, Err(StoreError::Corrupt { kind: "page", .. })), "{cursor}");
