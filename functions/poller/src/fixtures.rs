@@ -1,4 +1,4 @@
-//! A job and a law for the tests of what is decided about them.
+//! A job and a schedule for the tests of what is decided about them.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use domain::polling::{PollingLaw, Slowdown, Tracking};
 /// When the job was submitted.
 pub(crate) use aws_in_memory::builders::noon as start;
 
-pub(crate) const LAW: PollingLaw = PollingLaw {
+pub(crate) const SCHEDULE: PollingLaw = PollingLaw {
     floor: Duration::from_secs(1),
     safety: Duration::from_secs(120),
     deadline: Duration::from_secs(1800),

@@ -1,18 +1,18 @@
 //! `poller`: asks providers about active jobs and repairs what a crash left unfinished.
 //!
 //! It is called in two ways. A wake-up call from the `wake` queue is where looking after a
-//! shard goes on ([`shard`] decides whether, [`watch`] does it, [`visit`] looks at one job).
+//! shard goes on ([`claim`] decides whether, [`shard_poller`] does it, [`poll_job`] looks at one job).
 //! The schedule's tick, once a minute and shard, only sees to it that somebody does, and that
 //! deliveries whose long wait is over go on ([`tick`]).
 
-mod agenda;
+mod claim;
 pub mod config;
-mod lanes;
 mod plan;
-mod shard;
+mod poll_job;
+mod poll_queue;
+mod provider_queues;
+mod shard_poller;
 mod tick;
-mod visit;
-mod watch;
 
 use std::collections::BTreeMap;
 use std::future::ready;
@@ -33,10 +33,10 @@ use shared::tracker::Tracker;
 use tokio::sync::OnceCell;
 use tracing::{error, warn};
 
-use crate::shard::Interrupted;
+use crate::claim::Interrupted;
 
 /// How long a wake-up call waits that could not be followed.
-const TROUBLE: Duration = Duration::from_secs(10);
+const REQUEUE_DELAY: Duration = Duration::from_secs(10);
 
 /// Looks after active jobs.
 pub struct Poller {
@@ -147,12 +147,12 @@ async fn wake_up(
             None => warn!("a wake-up call is malformed and was dropped"),
         }
     }
-    let judged = shards.iter().map(|(shard, calls)| poller.judge(*shard, calls, now));
-    let judged = join_all(judged).await;
+    let claims = shards.iter().map(|(shard, calls)| poller.resolve_claims(*shard, calls, now));
+    let claims = join_all(claims).await;
     let mut handled = BTreeMap::new();
     let mut mine = None;
-    for ((shard, calls), judged) in shards.into_iter().zip(judged) {
-        let outcome = match judged {
+    for ((shard, calls), claims) in shards.into_iter().zip(claims) {
+        let outcome = match claims {
             Ok(None) => Handled::Done,
             Ok(Some(claimed)) if mine.is_none() => {
                 mine = Some((shard, calls, claimed));
@@ -161,17 +161,17 @@ async fn wake_up(
             Ok(Some(_)) => send(poller, &calls, Duration::ZERO).await,
             Err(cause) => {
                 error!(shard, error = chain(&cause), "shard {shard} cannot be looked for");
-                send(poller, &calls, TROUBLE).await
+                send(poller, &calls, REQUEUE_DELAY).await
             }
         };
         handled.insert(shard, outcome);
     }
     if let Some((shard, calls, claimed)) = mine
-        && let Err(Interrupted { cause, next }) = poller.follow(claimed, until, now).await
+        && let Err(Interrupted { cause, next }) = poller.run(claimed, until, now).await
     {
         error!(shard, error = chain(&cause), "looking after shard {shard} failed");
         let next: Vec<WakeUp> = next.into_iter().chain(calls).collect();
-        handled.insert(shard, send(poller, &next, TROUBLE).await);
+        handled.insert(shard, send(poller, &next, REQUEUE_DELAY).await);
     }
     handled
 }

@@ -1,9 +1,9 @@
 mod awake;
+mod aws_faults;
 mod chain;
-mod mending;
 mod providers;
+mod repairs;
 mod ticks;
-mod trouble;
 mod world;
 
 use aws_in_memory::InMemoryAws;

@@ -22,7 +22,7 @@ use crate::Poller;
 const DELIVERIES_EVERY: i64 = 5;
 
 /// Deliveries moved at once.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENT: usize = 16;
 
 impl Poller {
     /// Looks after what nobody else does, of the shard and of those that it has inherited.
@@ -36,34 +36,34 @@ impl Poller {
     ) -> Result<(), TrackError> {
         let minute = now().timestamp().div_euclid(60);
         if (minute + i64::from(shard)).rem_euclid(DELIVERIES_EVERY) != 0 {
-            let is_quiet = self.guard(shard, now).await?;
-            self.remember(shard, is_quiet.then_some(minute));
+            let is_quiet = self.ensure_polled(shard, now).await?;
+            self.record_quiet(shard, is_quiet.then_some(minute));
             return Ok(());
         }
         // Deliveries first: whatever goes wrong with jobs must not keep receivers waiting.
         self.release_deliveries(shard, now()).await?;
         // One read is enough for a minute in which nothing is to be expected.
         if self.was_quiet(shard, minute - 1) {
-            return self.guard_inherited(shard, now).await;
+            return self.ensure_inherited_polled(shard, now).await;
         }
-        self.guard(shard, now).await?;
-        self.guard_inherited(shard, now).await
+        self.ensure_polled(shard, now).await?;
+        self.ensure_inherited_polled(shard, now).await
     }
 
     /// Looks after the shards that have no tick of their own any more.
-    async fn guard_inherited(
+    async fn ensure_inherited_polled(
         &self,
         shard: u32,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), TrackError> {
         for inherited in self.inherited(shard).await? {
             self.release_deliveries(inherited, now()).await?;
-            self.guard(inherited, now).await?;
+            self.ensure_polled(inherited, now).await?;
         }
         Ok(())
     }
 
-    fn remember(&self, shard: u32, quiet_minute: Option<i64>) {
+    fn record_quiet(&self, shard: u32, quiet_minute: Option<i64>) {
         let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         match quiet_minute {
             Some(minute) => quiet.insert(shard, minute),
@@ -96,7 +96,7 @@ impl Poller {
         let soon = now + TimeDelta::from_std(LONGEST_DELAY).unwrap_or_default();
         let deliveries = self.tracker.store.due_deliveries(shard, soon).await?;
         stream::iter(deliveries)
-            .for_each_concurrent(AT_ONCE, |(job, event)| async move {
+            .for_each_concurrent(MAX_CONCURRENT, |(job, event)| async move {
                 if let Err(cause) = self.release(job.as_ref(), &event, now).await {
                     error!(
                         job.id = job.as_ref().map(JobId::as_str),

@@ -12,18 +12,18 @@ use shared::tracker::{Bearer, Told, TrackError, checks_due};
 use tracing::error;
 
 use crate::Poller;
-use crate::plan::{Asks, LONGEST_OUTAGE, SUBMIT_IS_OVER, TELLING, deadline};
+use crate::plan::{MAX_OUTAGE, PUBLISH_GRACE, PollTarget, SUBMIT_TIMEOUT_GRACE, deadline};
 
 /// How long past its deadline a job waits for a provider that tells of others and not of it.
-const LONGEST_SILENCE: TimeDelta = TimeDelta::minutes(15);
+const MAX_SILENCE: TimeDelta = TimeDelta::minutes(15);
 
 /// What came of a look.
 #[derive(Debug)]
-pub(crate) struct Looked {
+pub(crate) struct PollOutcome {
     /// The job as it is now; none when there is nothing left to do for it.
     pub(crate) job: Option<Box<Job>>,
     /// What its provider said, as far as its next question goes.
-    pub(crate) heard: Heard,
+    pub(crate) result: Heard,
 }
 
 impl Poller {
@@ -31,77 +31,86 @@ impl Poller {
     ///
     /// # Errors
     /// When the table, bus or queue does not answer. Looking again is harmless.
-    pub(crate) async fn visit(
+    pub(crate) async fn poll_job(
         &self,
         job: Job,
-        asks: Asks,
+        target: PollTarget,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<Looked, TrackError> {
-        let law = self.tracker.law(&job);
+    ) -> Result<PollOutcome, TrackError> {
+        let schedule = self.tracker.law(&job);
         // What is repaired is asked about at the next look, and not given up before.
-        let (job, said) = match (repair(&job, now()), asks) {
-            (Some(Repair::Report(report)), _) => (self.tell(job, &report, now()).await?, None),
-            (Some(Repair::SettleOnly), _) => (Some(job), None),
-            (None, Asks::Provider { .. }) => {
-                let (job, said) = self.ask(job, now).await?;
-                (job, Some(said))
+        let (job, reply) = match (repair_action(&job, now()), target) {
+            (Some(RepairAction::Report(report)), _) => {
+                (self.apply_report(job, &report, now()).await?, None)
             }
-            (None, Asks::Nobody) => (Some(job), Some(Said::by_nobody())),
+            (Some(RepairAction::SettleOnly), _) => (Some(job), None),
+            (None, PollTarget::Provider { .. }) => {
+                let (job, reply) = self.fetch_status(job, now).await?;
+                (job, Some(reply))
+            }
+            (None, PollTarget::NoProvider) => (Some(job), Some(StatusReply::provider_down())),
         };
-        let is_down = match asks {
-            Asks::Provider { is_down } => is_down,
-            Asks::Nobody => true,
+        let is_down = match target {
+            PollTarget::Provider { is_down } => is_down,
+            PollTarget::NoProvider => true,
         };
-        let heard = said.map_or(Heard::Nothing, |said| said.heard);
-        let job = match (job, said) {
-            (Some(job), Some(said))
-                if !job.state.has_ended() && is_given_up(&job, &law, said, is_down, now()) =>
+        let result = reply.map_or(Heard::Nothing, |reply| reply.result);
+        let job = match (job, reply) {
+            (Some(job), Some(reply))
+                if !job.state.has_ended()
+                    && is_given_up(&job, &schedule, reply, is_down, now()) =>
             {
-                self.tell(job, &Report::DeadlinePassed, now()).await?
+                self.apply_report(job, &Report::DeadlinePassed, now()).await?
             }
             (job, _) => job,
         };
-        let Some(job) = job else { return Ok(Looked { job: None, heard }) };
+        let Some(job) = job else { return Ok(PollOutcome { job: None, result }) };
         // A callback was faster, and whoever took it is telling just now: a second teller
         // would put the event on the bus once more. The next look is for a teller's crash.
-        if job.outbox.iter().any(|notice| now() - notice.at < TELLING) {
-            return Ok(Looked { job: Some(Box::new(job)), heard });
+        if job.outbox.iter().any(|notice| now() - notice.at < PUBLISH_GRACE) {
+            return Ok(PollOutcome { job: Some(Box::new(job)), result });
         }
         let job = self.tracker.settle(job, now()).await?;
         let is_left = job.settled_at.is_none();
-        Ok(Looked { job: is_left.then(|| Box::new(job)), heard })
+        Ok(PollOutcome { job: is_left.then(|| Box::new(job)), result })
     }
 
     /// Asks the provider; answers the job as it is then, none when it is gone.
-    async fn ask(
+    async fn fetch_status(
         &self,
         job: Job,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<(Option<Job>, Said), TrackError> {
+    ) -> Result<(Option<Job>, StatusReply), TrackError> {
         let answer = match self.tracker.ask(&job, None, now()).await {
             Ok(answer) => answer,
             // Our own key is missing: nobody can tell, and the job waits like any other.
             Err(TrackError::Secret(cause)) => {
                 error!(job.id = %job.id, error = chain(&cause), "job {} cannot be asked about", job.id);
-                return Ok((Some(job), Said { told: false, heard: Heard::Trouble(None) }));
+                return Ok((
+                    Some(job),
+                    StatusReply { is_conclusive: false, result: Heard::Trouble(None) },
+                ));
             }
             Err(cause) => return Err(cause),
         };
         Ok(match answer {
             Some(StatusAnswer::Observed(observation)) => {
-                let job = self.tell(job, &Report::Observed(observation), now()).await?;
-                (job, Said { told: true, heard: Heard::Answer })
+                let job = self.apply_report(job, &Report::Observed(observation), now()).await?;
+                (job, StatusReply { is_conclusive: true, result: Heard::Answer })
             }
-            Some(StatusAnswer::NotTold { class, retry_after }) => {
-                (Some(job), Said { told: false, heard: heard(class, retry_after) })
+            Some(StatusAnswer::NotTold { class, retry_after }) => (
+                Some(job),
+                StatusReply { is_conclusive: false, result: poll_result(class, retry_after) },
+            ),
+            Some(StatusAnswer::NotFound) => {
+                (Some(job), StatusReply { is_conclusive: true, result: Heard::Answer })
             }
-            Some(StatusAnswer::NotFound) => (Some(job), Said { told: true, heard: Heard::Answer }),
-            None => (Some(job), Said::nothing()),
+            None => (Some(job), StatusReply::not_asked()),
         })
     }
 
     /// Tells a job of a report, and whoever wants to hear of what came of it.
-    async fn tell(
+    async fn apply_report(
         &self,
         job: Job,
         report: &Report,
@@ -125,26 +134,26 @@ impl Poller {
 
 /// What was heard of a job's provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Said {
+struct StatusReply {
     /// How the render stands, or that there is none.
-    told: bool,
+    is_conclusive: bool,
     /// What it means for the next question to the provider.
-    heard: Heard,
+    result: Heard,
 }
 
-impl Said {
+impl StatusReply {
     /// There was nothing to ask by.
-    fn nothing() -> Self {
-        Self { told: true, heard: Heard::Nothing }
+    fn not_asked() -> Self {
+        Self { is_conclusive: true, result: Heard::Nothing }
     }
 
     /// The provider was not asked, because it answers nobody.
-    fn by_nobody() -> Self {
-        Self { told: false, heard: Heard::Trouble(None) }
+    fn provider_down() -> Self {
+        Self { is_conclusive: false, result: Heard::Trouble(None) }
     }
 }
 
-fn heard(class: ErrorClass, retry_after: Option<Duration>) -> Heard {
+fn poll_result(class: ErrorClass, retry_after: Option<Duration>) -> Heard {
     match class {
         ErrorClass::Rate | ErrorClass::Busy => Heard::TooMuch(retry_after),
         ErrorClass::Auth | ErrorClass::Quota | ErrorClass::Transient => Heard::Trouble(retry_after),
@@ -155,18 +164,18 @@ fn heard(class: ErrorClass, retry_after: Option<Duration>) -> Heard {
 
 /// What a look does instead of asking the provider.
 #[derive(Debug, PartialEq)]
-enum Repair {
+enum RepairAction {
     /// Tell the job this.
     Report(Report),
     /// Only finish telling of it.
     SettleOnly,
 }
 
-fn repair(job: &Job, now: DateTime<Utc>) -> Option<Repair> {
+fn repair_action(job: &Job, now: DateTime<Utc>) -> Option<RepairAction> {
     match job.state {
-        State::Completed | State::Failed | State::Cancelled => Some(Repair::SettleOnly),
-        State::Submitting if now - job.created_at >= SUBMIT_IS_OVER => {
-            Some(Repair::Report(Report::SubmitUnclear))
+        State::Completed | State::Failed | State::Cancelled => Some(RepairAction::SettleOnly),
+        State::Submitting if now - job.created_at >= SUBMIT_TIMEOUT_GRACE => {
+            Some(RepairAction::Report(Report::SubmitUnclear))
         }
         // Its provider has nothing to do with why it could not be told of.
         State::Submitting
@@ -176,7 +185,7 @@ fn repair(job: &Job, now: DateTime<Utc>) -> Option<Repair> {
         | State::TimedOut
             if !job.outbox.is_empty() =>
         {
-            Some(Repair::SettleOnly)
+            Some(RepairAction::SettleOnly)
         }
         State::Submitting
         | State::SubmitUnknown
@@ -189,16 +198,23 @@ fn repair(job: &Job, now: DateTime<Utc>) -> Option<Repair> {
 /// Whether a job that has not ended is given up. Only after the provider was asked once more:
 /// a render that ended while nobody looked is not to be called a failure. And not because a
 /// provider tells nobody anything.
-fn is_given_up(job: &Job, law: &PollingLaw, said: Said, is_down: bool, now: DateTime<Utc>) -> bool {
-    let patience = match said {
-        Said { told: true, .. } => TimeDelta::zero(),
-        Said { heard: Heard::TooMuch(_), .. } => LONGEST_OUTAGE,
-        Said { heard: Heard::Trouble(_), .. } if is_down => LONGEST_OUTAGE,
-        Said { heard: Heard::Trouble(_) | Heard::Answer | Heard::Nothing, .. } => LONGEST_SILENCE,
+fn is_given_up(
+    job: &Job,
+    schedule: &PollingLaw,
+    reply: StatusReply,
+    is_down: bool,
+    now: DateTime<Utc>,
+) -> bool {
+    let patience = match reply {
+        StatusReply { is_conclusive: true, .. } => TimeDelta::zero(),
+        StatusReply { result: Heard::TooMuch(_), .. } => MAX_OUTAGE,
+        StatusReply { result: Heard::Trouble(_), .. } if is_down => MAX_OUTAGE,
+        StatusReply { result: Heard::Trouble(_) | Heard::Answer | Heard::Nothing, .. } => {
+            MAX_SILENCE
+        }
     };
-    now - job.created_at >= deadline(law) + patience
+    now - job.created_at >= deadline(schedule) + patience
 }
 
 #[cfg(test)]
-#[path = "visit_tests.rs"]
 mod tests;

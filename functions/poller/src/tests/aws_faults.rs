@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::world::World;
-use crate::plan::Asks;
+use crate::plan::PollTarget;
 
 /// The first `times` calls of one operation meet this.
 #[derive(Debug)]
@@ -166,8 +166,8 @@ async fn an_end_that_came_meanwhile_outlives_a_checkpoint() {
         world.poller.tracker.store.commit_job(job).await.unwrap();
     }
 
-    let asks = Asks::Provider { is_down: false };
-    let looked = world.poller.visit(stale.clone(), asks, now).await.unwrap();
+    let target = PollTarget::Provider { is_down: false };
+    let looked = world.poller.poll_job(stale.clone(), target, now).await.unwrap();
 
     assert_eq!(world.job(&stale.id).await.state, State::Completed);
     assert!(looked.job.is_none_or(|job| job.state == State::Completed));

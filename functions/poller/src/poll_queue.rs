@@ -1,8 +1,8 @@
 //! What is due when: the active jobs of one shard, in memory for as long as somebody looks
 //! after it.
 //!
-//! Of each job only as much is kept as its next look follows from, so that a shard may have a
-//! hundred thousand. The whole job is kept of those that only we ask about, up to a limit:
+//! Of each job only as much is cached as its next look follows from, so that a shard may have a
+//! hundred thousand. The whole job is cached of those that only we ask about, up to a limit:
 //! hardly anybody else changes them, and a change that was missed is noticed by the
 //! conditional write.
 
@@ -13,10 +13,10 @@ use domain::id::{JobId, ProviderName};
 use domain::job::{Job, State};
 use domain::polling::{PollingLaw, Slowdown, Tracking};
 
-use crate::plan::{NextLook, Plan, Task};
+use crate::plan::{NextTask, Plan, Task};
 
-/// How many whole jobs are kept: some ten megabytes.
-const MOST_KEPT: usize = 8_000;
+/// How many whole jobs are cached: some ten megabytes.
+const MAX_CACHED_JOBS: usize = 8_000;
 
 /// After how long a job is read anew that others may have changed.
 const STALE: TimeDelta = TimeDelta::minutes(2);
@@ -27,26 +27,26 @@ const INDEX_LAG: TimeDelta = TimeDelta::seconds(15);
 
 /// The active jobs of one shard.
 #[derive(Debug, Default)]
-pub(crate) struct Agenda {
+pub(crate) struct PollQueue {
     entries: HashMap<JobId, Entry>,
     /// Those that are not out, by when they are due.
     order: BTreeSet<(DateTime<Utc>, JobId)>,
-    kept: usize,
+    cached: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
     provider: ProviderName,
     plan: Plan,
-    next: NextLook,
+    next: NextTask,
     /// When it was last looked at, or would have been.
-    looked: DateTime<Utc>,
+    last_polled: DateTime<Utc>,
     read_at: DateTime<Utc>,
     created_at: DateTime<Utc>,
     is_submitting: bool,
     job: Option<Box<Job>>,
     /// Somebody is at it, until it is learnt or postponed.
-    is_out: bool,
+    in_flight: bool,
 }
 
 /// A job that is due.
@@ -57,46 +57,46 @@ pub(crate) struct Due {
     pub(crate) task: Task,
 }
 
-impl Agenda {
+impl PollQueue {
     /// Takes a job as it was at `read_at`; it was last looked at, or would have been, at
-    /// `looked`. One that is over is forgotten.
-    pub(crate) fn learn(
+    /// `last_polled`. One that is over is forgotten.
+    pub(crate) fn upsert(
         &mut self,
         job: Job,
-        law: PollingLaw,
-        looked: DateTime<Utc>,
+        schedule: PollingLaw,
+        last_polled: DateTime<Utc>,
         read_at: DateTime<Utc>,
     ) {
-        self.forget(&job.id);
+        self.remove(&job.id);
         if job.settled_at.is_some() {
             return;
         }
-        let plan = Plan::of(&job, law);
+        let plan = Plan::of(&job, schedule);
         let id = job.id.clone();
-        let keep = job.tracking == Tracking::PollOnly && self.kept < MOST_KEPT;
+        let cache = job.tracking == Tracking::PollOnly && self.cached < MAX_CACHED_JOBS;
         let entry = Entry {
             provider: job.provider.clone(),
             plan,
-            next: plan.next(job.created_at, id.spread(), looked),
-            looked,
+            next: plan.next(job.created_at, id.spread(), last_polled),
+            last_polled,
             read_at,
             created_at: job.created_at,
             is_submitting: job.state == State::Submitting,
-            job: keep.then(|| Box::new(job)),
-            is_out: false,
+            job: cache.then(|| Box::new(job)),
+            in_flight: false,
         };
-        self.kept += usize::from(keep);
+        self.cached += usize::from(cache);
         self.order.insert((entry.next.at, id.clone()));
         self.entries.insert(id, entry);
     }
 
     /// Takes a known job as it was read anew, unless somebody is at it and knows better.
-    pub(crate) fn refresh(&mut self, job: Job, law: PollingLaw, read_at: DateTime<Utc>) {
+    pub(crate) fn refresh(&mut self, job: Job, schedule: PollingLaw, read_at: DateTime<Utc>) {
         match self.entries.get(&job.id) {
-            Some(entry) if entry.is_out => {}
+            Some(entry) if entry.in_flight => {}
             Some(entry) => {
-                let looked = entry.looked;
-                self.learn(job, law, looked, read_at);
+                let last_polled = entry.last_polled;
+                self.upsert(job, schedule, last_polled, read_at);
             }
             None => {}
         }
@@ -105,30 +105,30 @@ impl Agenda {
     /// Puts a job back that somebody was at in vain: its next look is one later.
     pub(crate) fn postpone(&mut self, id: &JobId, now: DateTime<Utc>) {
         if let Some(entry) = self.entries.get_mut(id) {
-            entry.is_out = false;
-            entry.looked = now;
+            entry.in_flight = false;
+            entry.last_polled = now;
             entry.next = entry.plan.next(entry.created_at, id.spread(), now);
             self.order.insert((entry.next.at, id.clone()));
         }
     }
 
     /// Forgets a job that is over.
-    pub(crate) fn forget(&mut self, id: &JobId) {
+    pub(crate) fn remove(&mut self, id: &JobId) {
         if let Some(entry) = self.entries.remove(id) {
-            self.kept -= usize::from(entry.job.is_some());
+            self.cached -= usize::from(entry.job.is_some());
             self.order.remove(&(entry.next.at, id.clone()));
         }
     }
 
     /// Forgets what the whole index, read at `read_at`, no longer lists.
-    pub(crate) fn forget_all_but(&mut self, listed: &HashSet<JobId>, read_at: DateTime<Utc>) {
+    pub(crate) fn remove_unlisted(&mut self, listed: &HashSet<JobId>, read_at: DateTime<Utc>) {
         let is_gone = |(id, entry): &(&JobId, &Entry)| {
-            !listed.contains(*id) && !entry.is_out && entry.created_at < read_at - INDEX_LAG
+            !listed.contains(*id) && !entry.in_flight && entry.created_at < read_at - INDEX_LAG
         };
         let gone: Vec<JobId> =
             self.entries.iter().filter(is_gone).map(|(id, _)| id.clone()).collect();
         for id in gone {
-            self.forget(&id);
+            self.remove(&id);
         }
     }
 
@@ -138,8 +138,8 @@ impl Agenda {
         while self.order.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, id)) = self.order.pop_first() else { break };
             let Some(entry) = self.entries.get_mut(&id) else { continue };
-            entry.is_out = true;
-            let task = match entry.plan.is_overripe(entry.created_at, now) {
+            entry.in_flight = true;
+            let task = match entry.plan.is_past_deadline(entry.created_at, now) {
                 true => Task::GiveUp,
                 false => entry.next.task,
             };
@@ -148,15 +148,15 @@ impl Agenda {
         due
     }
 
-    /// The job of an entry that is out, if it is kept whole.
+    /// The job of an entry that is out, if it is cached whole.
     pub(crate) fn take_job(&mut self, id: &JobId) -> Option<Box<Job>> {
         let job = self.entries.get_mut(id)?.job.take();
-        self.kept -= usize::from(job.is_some());
+        self.cached -= usize::from(job.is_some());
         job
     }
 
     /// When a job was due that is out.
-    pub(crate) fn was_due(&self, id: &JobId) -> Option<DateTime<Utc>> {
+    pub(crate) fn due_at(&self, id: &JobId) -> Option<DateTime<Utc>> {
         self.entries.get(id).map(|entry| entry.next.at)
     }
 
@@ -170,7 +170,7 @@ impl Agenda {
         self.entries.len()
     }
 
-    pub(crate) fn knows(&self, id: &JobId) -> bool {
+    pub(crate) fn contains(&self, id: &JobId) -> bool {
         self.entries.contains_key(id)
     }
 
@@ -179,7 +179,7 @@ impl Agenda {
     pub(crate) fn stale(&self, now: DateTime<Utc>) -> Vec<JobId> {
         let is_stale = |entry: &Entry| {
             let may_have_changed = entry.job.is_none() && entry.read_at <= now - STALE;
-            !entry.is_out && (entry.is_submitting || may_have_changed)
+            !entry.in_flight && (entry.is_submitting || may_have_changed)
         };
         let stale = self.entries.iter().filter(|(_, entry)| is_stale(entry));
         let mut stale: Vec<JobId> = stale.map(|(id, _)| id.clone()).collect();
@@ -196,14 +196,14 @@ impl Agenda {
     /// Has a provider's jobs asked about so much more rarely.
     pub(crate) fn slow_down(&mut self, provider: &ProviderName, slowdown: Slowdown) {
         for (id, entry) in &mut self.entries {
-            let Plan::Ask(tracking, law) = entry.plan else { continue };
-            if entry.provider != *provider || law.slowdown == slowdown {
+            let Plan::Poll(tracking, schedule) = entry.plan else { continue };
+            if entry.provider != *provider || schedule.slowdown == slowdown {
                 continue;
             }
-            entry.plan = Plan::Ask(tracking, PollingLaw { slowdown, ..law });
-            if !entry.is_out {
+            entry.plan = Plan::Poll(tracking, PollingLaw { slowdown, ..schedule });
+            if !entry.in_flight {
                 self.order.remove(&(entry.next.at, id.clone()));
-                entry.next = entry.plan.next(entry.created_at, id.spread(), entry.looked);
+                entry.next = entry.plan.next(entry.created_at, id.spread(), entry.last_polled);
                 self.order.insert((entry.next.at, id.clone()));
             }
         }

@@ -9,7 +9,7 @@ use domain::job::State;
 use domain::polling::Tracking;
 
 use super::world::World;
-use crate::plan::Asks;
+use crate::plan::PollTarget;
 
 #[tokio::test(start_paused = true)]
 async fn what_nobody_was_told_of_is_told_without_a_word_to_the_provider() {
@@ -21,7 +21,7 @@ async fn what_nobody_was_told_of_is_told_without_a_word_to_the_provider() {
     world.aws.store().commit_job(&job).await.unwrap();
     tokio::time::sleep(Duration::from_secs(20)).await;
 
-    world.poller.visit(job, Asks::Provider { is_down: false }, now).await.unwrap();
+    world.poller.poll_job(job, PollTarget::Provider { is_down: false }, now).await.unwrap();
 
     assert_eq!(world.aws.events().len(), 1);
     assert!(world.job(&id).await.outbox.is_empty());

@@ -13,21 +13,21 @@ use tracing::info;
 
 use crate::Poller;
 use crate::plan::{Plan, Task};
-use crate::watch::{Ending, Owed, Watch};
+use crate::shard_poller::{CatchUp, Exit, ShardPoller};
 
 /// A holder that is taken over from while it sleeps may just have made the polls that were due
 /// in the last moments, or not. A poll too many is cheaper than one too few.
-const LAST_MOMENTS: TimeDelta = TimeDelta::seconds(2);
+const TAKEOVER_OVERLAP: TimeDelta = TimeDelta::seconds(2);
 
 /// More jobs than these are not read to find out whether any is due.
-const WORTH_READING: usize = 1_000;
+const MAX_READ_TO_CLAIM: usize = 1_000;
 
 /// A claim to look after a shard that holds, as far as its lease says.
-pub(crate) struct Claimed {
+pub(crate) struct ShardClaim {
     shard: u32,
     lease: Option<Lease>,
     /// Of the lease's own wake-up call: up to when all looks were taken, and who has failed.
-    goes_on: Option<(DateTime<Utc>, BTreeMap<ProviderName, u32>)>,
+    continued: Option<(DateTime<Utc>, BTreeMap<ProviderName, u32>)>,
     /// Since when new jobs were made.
     new_since: Option<DateTime<Utc>>,
 }
@@ -46,16 +46,16 @@ impl Poller {
     ///
     /// # Errors
     /// When the table does not answer. The calls may come again.
-    pub(crate) async fn judge(
+    pub(crate) async fn resolve_claims(
         &self,
         shard: u32,
         calls: &[WakeUp],
         now: fn() -> DateTime<Utc>,
-    ) -> Result<Option<Claimed>, TrackError> {
+    ) -> Result<Option<ShardClaim>, TrackError> {
         let lease = self.tracker.store.lease(shard).await?;
         let at = now();
         let mut new_since = None;
-        let mut goes_on = None;
+        let mut continued = None;
         for call in calls {
             match call {
                 WakeUp::NewJob { created_at, .. } => {
@@ -65,7 +65,7 @@ impl Poller {
                 }
                 WakeUp::Successor { epoch, seen, failures, .. } => {
                     match Lease::judge(lease.as_ref(), Claim::Successor(*epoch), at) {
-                        Verdict::GoOn => goes_on = Some((*seen, failures.clone())),
+                        Verdict::GoOn => continued = Some((*seen, failures.clone())),
                         Verdict::TakeOver | Verdict::Leave => {}
                     }
                 }
@@ -74,38 +74,38 @@ impl Poller {
         let takes_over = new_since.is_some_and(|made_at| {
             Lease::judge(lease.as_ref(), Claim::NewJob(made_at), at) == Verdict::TakeOver
         });
-        let holds = goes_on.is_some() || takes_over;
-        Ok(holds.then_some(Claimed { shard, lease, goes_on, new_since }))
+        let holds = continued.is_some() || takes_over;
+        Ok(holds.then_some(ShardClaim { shard, lease, continued, new_since }))
     }
 
     /// Looks after a shard.
     ///
     /// # Errors
     /// When the table or the queue does not answer. Whoever is named goes on.
-    pub(crate) async fn follow(
+    pub(crate) async fn run(
         &self,
-        claimed: Claimed,
+        claimed: ShardClaim,
         until: DateTime<Utc>,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), Interrupted> {
-        let Claimed { shard, lease, goes_on, new_since } = claimed;
+        let ShardClaim { shard, lease, continued, new_since } = claimed;
         let at = now();
-        let (lease, is_new, owed) = match (lease, goes_on) {
+        let (lease, is_new, catch_up) = match (lease, continued) {
             (Some(lease), Some((since, failures))) => {
-                let owed = Owed { since, new_since, failures };
+                let catch_up = CatchUp { since, new_since, failures };
                 match lease.is_to_be_renewed(at) {
                     true => {
                         let pauses = lease.pauses.clone();
-                        (lease.renewed(lease.is_awake(at), since, pauses, at), true, owed)
+                        (lease.renewed(lease.is_awake(at), since, pauses, at), true, catch_up)
                     }
-                    false => (lease, false, owed),
+                    false => (lease, false, catch_up),
                 }
             }
             (before, _) => {
                 let taken = Lease::taken_over(before.as_ref(), shard, at);
                 let is_held = before.is_some_and(|before| before.is_held(at));
-                let since = if is_held { at - LAST_MOMENTS } else { taken.seen };
-                (taken, true, Owed { since, new_since, failures: BTreeMap::new() })
+                let since = if is_held { at - TAKEOVER_OVERLAP } else { taken.seen };
+                (taken, true, CatchUp { since, new_since, failures: BTreeMap::new() })
             }
         };
         if is_new {
@@ -115,19 +115,19 @@ impl Poller {
                 Ok(Committed::Overtaken(_)) => return Ok(()),
                 // It may be stored all the same, and then nobody takes it for a while.
                 Err(cause) => {
-                    let next = vec![successor(&lease, owed.since, owed.failures)];
+                    let next = vec![continuation(&lease, catch_up.since, catch_up.failures)];
                     return Err(Interrupted { cause: cause.into(), next });
                 }
             }
         }
-        match Watch::new(self, lease, owed, until, now).run().await? {
-            Ending::Sleep { lease, delay, seen, failures } => {
-                let call = successor(&lease, seen, failures);
+        match ShardPoller::new(self, lease, catch_up, until, now).run().await? {
+            Exit::Idle { lease, delay, seen, failures } => {
+                let call = continuation(&lease, seen, failures);
                 let sent = self.wakes.send(&call, delay).await;
                 sent.map_err(|cause| Interrupted { cause: cause.into(), next: vec![call] })
             }
-            Ending::Over => Ok(()),
-            Ending::Superseded => {
+            Exit::Over => Ok(()),
+            Exit::Superseded => {
                 info!(shard, "somebody else looks after shard {shard}");
                 Ok(())
             }
@@ -140,7 +140,7 @@ impl Poller {
     ///
     /// # Errors
     /// When the table or the queue does not answer. The next tick tries again.
-    pub(crate) async fn guard(
+    pub(crate) async fn ensure_polled(
         &self,
         shard: u32,
         now: fn() -> DateTime<Utc>,
@@ -164,7 +164,7 @@ impl Poller {
         // A lease whose write was not answered may be stored, and then nobody takes it for a
         // while. If it is not, the call is worth nothing.
         let delay = (due - at).to_std().unwrap_or_default();
-        self.wakes.send(&successor(&lease, lease.seen, BTreeMap::new()), delay).await?;
+        self.wakes.send(&continuation(&lease, lease.seen, BTreeMap::new()), delay).await?;
         taken?;
         Ok(false)
     }
@@ -178,7 +178,7 @@ impl Poller {
         at: DateTime<Utc>,
     ) -> Result<Option<DateTime<Utc>>, TrackError> {
         let ids = self.tracker.store.active(shard, None).await?;
-        if ids.len() > WORTH_READING {
+        if ids.len() > MAX_READ_TO_CLAIM {
             return Ok(Some(at));
         }
         let jobs = self.tracker.store.jobs_lately(&ids).await?;
@@ -186,8 +186,8 @@ impl Poller {
             let plan = Plan::of(job, self.tracker.law(job));
             let next = plan.next(job.created_at, job.id.spread(), seen.max(job.created_at));
             let soon = match next.task {
-                Task::Ask | Task::GiveUp => at + LONGEST_SLEEP,
-                Task::Mend => at,
+                Task::Poll | Task::GiveUp => at + LONGEST_SLEEP,
+                Task::Repair => at,
             };
             (next.at <= soon).then_some(next.at)
         });
@@ -196,7 +196,7 @@ impl Poller {
 }
 
 /// The wake-up call of whoever holds a lease.
-pub(crate) fn successor(
+pub(crate) fn continuation(
     lease: &Lease,
     seen: DateTime<Utc>,
     failures: BTreeMap<ProviderName, u32>,

@@ -1,0 +1,52 @@
+use domain::id::RenderJobId;
+use domain::job::Step;
+use domain::polling::Tracking;
+
+use super::*;
+use crate::fixtures::{SCHEDULE, job, start};
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    start() + TimeDelta::seconds(seconds)
+}
+
+#[test]
+fn an_unanswered_submit_is_given_up_when_nobody_can_wait_for_it_any_more() {
+    assert_eq!(repair_action(&job(Tracking::PollOnly), at(44)), None);
+    assert_eq!(
+        repair_action(&job(Tracking::PollOnly), at(45)),
+        Some(RepairAction::Report(Report::SubmitUnclear))
+    );
+}
+
+#[test]
+fn nobody_is_given_up_unasked() {
+    let accepted = Report::Accepted(RenderJobId::parse("r").unwrap());
+    let Step::Changed(job) = job(Tracking::PollOnly).apply(&accepted, 0, start()) else {
+        panic!("not accepted")
+    };
+    assert_eq!(repair_action(&job, at(1_800)), None, "the provider is asked once more");
+
+    let conclusive = StatusReply { is_conclusive: true, result: Heard::Answer };
+    let trouble = StatusReply { is_conclusive: false, result: Heard::Trouble(None) };
+    let too_much = StatusReply { is_conclusive: false, result: Heard::TooMuch(None) };
+    for (reply, is_down, seconds) in [
+        (conclusive, false, 1_800),
+        (StatusReply::not_asked(), false, 1_800),
+        // The provider tells of others.
+        (trouble, false, 1_800 + 15 * 60),
+        // It tells nobody.
+        (trouble, true, 1_800 + 6 * 3_600),
+        (too_much, false, 1_800 + 6 * 3_600),
+    ] {
+        assert!(!is_given_up(&job, &SCHEDULE, reply, is_down, at(seconds - 1)), "{reply:?}");
+        assert!(is_given_up(&job, &SCHEDULE, reply, is_down, at(seconds)), "{reply:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_render_is_no_trouble_of_its_provider() {
+    assert_eq!(poll_result(ErrorClass::Invalid, None), Heard::Answer);
+    assert_eq!(poll_result(ErrorClass::Auth, None), Heard::Trouble(None));
+    let wait = Some(Duration::from_secs(3));
+    assert_eq!(poll_result(ErrorClass::Rate, wait), Heard::TooMuch(wait));
+}
