@@ -1,5 +1,8 @@
-//! Whose turn it is to look after a shard: wake-up calls and ticks, and the lease between
-//! them. See [`domain::lease`] for the rules.
+//! Claims to poll a shard, and the lease that decides between them.
+//!
+//! Wake-up calls of both kinds and the tick claim a shard; [`domain::lease`] has the rules by
+//! which a claim holds. A claim that holds is turned into a written lease here, before the
+//! shard poller begins. When the poller stops, the continuation call carries on from there.
 
 use std::collections::BTreeMap;
 
@@ -9,43 +12,61 @@ use domain::lease::{Claim, LONGEST_SLEEP, Lease, Verdict};
 use shared::queue::WakeUp;
 use shared::store::Committed;
 use shared::tracker::TrackError;
-use tracing::info;
 
 use crate::Poller;
 use crate::plan::{Plan, Task};
-use crate::shard_poller::{CatchUp, Exit, ShardPoller};
 
-/// A holder that is taken over from while it sleeps may just have made the polls that were due
-/// in the last moments, or not. A poll too many is cheaper than one too few.
+/// How far back polls are repeated after a takeover from an idle holder, which may or may not
+/// have made the polls of the last moments. A repeated poll is cheaper than a missed one.
 const TAKEOVER_OVERLAP: TimeDelta = TimeDelta::seconds(2);
 
-/// More jobs than these are not read to find out whether any is due.
-const MAX_READ_TO_CLAIM: usize = 1_000;
+/// A tick reads at most this many jobs to find out whether one is due. In a larger shard one
+/// always is.
+const MAX_READ_BY_TICK: usize = 1_000;
 
-/// A claim to look after a shard that holds, as far as its lease says.
+/// A claim that holds by the lease as it was read.
 pub(crate) struct ShardClaim {
     shard: u32,
     lease: Option<Lease>,
-    /// Of the lease's own wake-up call: up to when all looks were taken, and who has failed.
-    continued: Option<(DateTime<Utc>, BTreeMap<ProviderName, u32>)>,
-    /// Since when new jobs were made.
+    /// Present if the lease's own continuation call is among the calls.
+    continued: Option<Continued>,
+    /// When the oldest of the new jobs was created.
     new_since: Option<DateTime<Utc>>,
 }
 
-/// Why looking after a shard has ended before its time, and who goes on.
+/// What a continuation call carries.
+struct Continued {
+    /// All polls that were due up to then were made.
+    seen: DateTime<Utc>,
+    /// Consecutive failures of providers that are not paused.
+    failures: BTreeMap<ProviderName, u32>,
+}
+
+/// The polls that a new holder of the lease still has to make.
+#[derive(Clone, Debug)]
+pub(crate) struct CatchUp {
+    /// Polls that were due since then were not made.
+    pub(crate) since: DateTime<Utc>,
+    /// Jobs created since then were never polled.
+    pub(crate) new_since: Option<DateTime<Utc>>,
+    /// Consecutive failures of providers that are not paused.
+    pub(crate) failures: BTreeMap<ProviderName, u32>,
+}
+
+/// An error that stopped the polling of a shard, and the calls that carry on after it.
 #[derive(Debug)]
 pub(crate) struct Interrupted {
     pub(crate) cause: TrackError,
-    /// Wake-up calls of leases that were written, as far as is known: the claim that they were
-    /// taken by is worth nothing any more.
-    pub(crate) next: Vec<WakeUp>,
+    /// The continuation calls of all leases that may be stored: the calls that the claim came
+    /// from belong to an older epoch and are declined from now on.
+    pub(crate) continuations: Vec<WakeUp>,
 }
 
 impl Poller {
-    /// Reads what a shard's wake-up calls are worth; none when all of them go back to sleep.
+    /// Decides about a shard's wake-up calls. The answer is none when all of them are declined.
     ///
     /// # Errors
-    /// When the table does not answer. The calls may come again.
+    /// When the lease cannot be read. The calls may be sent again.
     pub(crate) async fn resolve_claims(
         &self,
         shard: u32,
@@ -54,49 +75,50 @@ impl Poller {
     ) -> Result<Option<ShardClaim>, TrackError> {
         let lease = self.tracker.store.lease(shard).await?;
         let at = now();
-        let mut new_since = None;
+        let mut new_since: Option<DateTime<Utc>> = None;
         let mut continued = None;
         for call in calls {
             match call {
                 WakeUp::NewJob { created_at, .. } => {
-                    new_since = Some(
-                        new_since.map_or(*created_at, |it: DateTime<Utc>| it.min(*created_at)),
-                    );
+                    new_since = Some(new_since.map_or(*created_at, |it| it.min(*created_at)));
                 }
                 WakeUp::Successor { epoch, seen, failures, .. } => {
                     match Lease::judge(lease.as_ref(), Claim::Successor(*epoch), at) {
-                        Verdict::GoOn => continued = Some((*seen, failures.clone())),
+                        Verdict::GoOn => {
+                            continued = Some(Continued { seen: *seen, failures: failures.clone() });
+                        }
                         Verdict::TakeOver | Verdict::Leave => {}
                     }
                 }
             }
         }
-        let takes_over = new_since.is_some_and(|made_at| {
-            Lease::judge(lease.as_ref(), Claim::NewJob(made_at), at) == Verdict::TakeOver
+        let takes_over = new_since.is_some_and(|created_at| {
+            Lease::judge(lease.as_ref(), Claim::NewJob(created_at), at) == Verdict::TakeOver
         });
         let holds = continued.is_some() || takes_over;
         Ok(holds.then_some(ShardClaim { shard, lease, continued, new_since }))
     }
 
-    /// Looks after a shard.
+    /// Writes the lease that a claim asks for: a takeover, or a renewal when one is due. The
+    /// answer is none after a conflict: another poller has the lease.
     ///
     /// # Errors
-    /// When the table or the queue does not answer. Whoever is named goes on.
-    pub(crate) async fn run(
+    /// When the write fails. The lease may be stored all the same and would then keep every
+    /// other poller away, so its continuation call is part of the error.
+    pub(crate) async fn take_lease(
         &self,
-        claimed: ShardClaim,
-        until: DateTime<Utc>,
+        claim: ShardClaim,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<(), Interrupted> {
-        let ShardClaim { shard, lease, continued, new_since } = claimed;
+    ) -> Result<Option<(Lease, CatchUp)>, Interrupted> {
+        let ShardClaim { shard, lease, continued, new_since } = claim;
         let at = now();
         let (lease, is_new, catch_up) = match (lease, continued) {
-            (Some(lease), Some((since, failures))) => {
-                let catch_up = CatchUp { since, new_since, failures };
+            (Some(lease), Some(Continued { seen, failures })) => {
+                let catch_up = CatchUp { since: seen, new_since, failures };
                 match lease.is_to_be_renewed(at) {
                     true => {
                         let pauses = lease.pauses.clone();
-                        (lease.renewed(lease.is_awake(at), since, pauses, at), true, catch_up)
+                        (lease.renewed(lease.is_awake(at), seen, pauses, at), true, catch_up)
                     }
                     false => (lease, false, catch_up),
                 }
@@ -111,35 +133,21 @@ impl Poller {
         if is_new {
             match self.tracker.store.commit_lease(&lease).await {
                 Ok(Committed::Stored) => {}
-                // Somebody else was faster.
-                Ok(Committed::Overtaken(_)) => return Ok(()),
-                // It may be stored all the same, and then nobody takes it for a while.
+                Ok(Committed::Overtaken(_)) => return Ok(None),
                 Err(cause) => {
-                    let next = vec![continuation(&lease, catch_up.since, catch_up.failures)];
-                    return Err(Interrupted { cause: cause.into(), next });
+                    let call = continuation(&lease, catch_up.since, catch_up.failures);
+                    return Err(Interrupted { cause: cause.into(), continuations: vec![call] });
                 }
             }
         }
-        match ShardPoller::new(self, lease, catch_up, until, now).run().await? {
-            Exit::Idle { lease, delay, seen, failures } => {
-                let call = continuation(&lease, seen, failures);
-                let sent = self.wakes.send(&call, delay).await;
-                sent.map_err(|cause| Interrupted { cause: cause.into(), next: vec![call] })
-            }
-            Exit::Over => Ok(()),
-            Exit::Superseded => {
-                info!(shard, "somebody else looks after shard {shard}");
-                Ok(())
-            }
-        }
+        Ok(Some((lease, catch_up)))
     }
 
-    /// Sees to it that somebody looks after a shard: when nobody does and something is due
-    /// before the next tick, a chain of wake-up calls begins. Answers whether nothing is
-    /// active.
+    /// Starts a chain of wake-up calls for a shard that has active jobs and no holder, if a job
+    /// is due before the next tick. Answers whether the shard has no active job.
     ///
     /// # Errors
-    /// When the table or the queue does not answer. The next tick tries again.
+    /// When the table or the queue fails. The next tick tries again.
     pub(crate) async fn ensure_polled(
         &self,
         shard: u32,
@@ -161,16 +169,17 @@ impl Poller {
         if matches!(taken, Ok(Committed::Overtaken(_))) {
             return Ok(false);
         }
-        // A lease whose write was not answered may be stored, and then nobody takes it for a
-        // while. If it is not, the call is worth nothing.
+        // A lease whose write failed may be stored all the same and would then keep every other
+        // poller away. If it is not stored, the call is declined.
         let delay = (due - at).to_std().unwrap_or_default();
         self.wakes.send(&continuation(&lease, lease.seen, BTreeMap::new()), delay).await?;
         taken?;
         Ok(false)
     }
 
-    /// When something is due in a shard of which nobody knows, if that is before the next
-    /// tick. What somebody has merely begun is left to him until he must have crashed.
+    /// When the first job of a shard without a holder is due, if that is before the next tick.
+    /// A repair only counts once it is due: until then the function that began the work may
+    /// still finish it.
     async fn next_due(
         &self,
         shard: u32,
@@ -178,7 +187,7 @@ impl Poller {
         at: DateTime<Utc>,
     ) -> Result<Option<DateTime<Utc>>, TrackError> {
         let ids = self.tracker.store.active(shard, None).await?;
-        if ids.len() > MAX_READ_TO_CLAIM {
+        if ids.len() > MAX_READ_BY_TICK {
             return Ok(Some(at));
         }
         let jobs = self.tracker.store.jobs_lately(&ids).await?;
@@ -195,7 +204,7 @@ impl Poller {
     }
 }
 
-/// The wake-up call of whoever holds a lease.
+/// The wake-up call that carries on under this lease, and is declined under any other.
 pub(crate) fn continuation(
     lease: &Lease,
     seen: DateTime<Utc>,

@@ -33,7 +33,8 @@ use shared::tracker::Tracker;
 use tokio::sync::OnceCell;
 use tracing::{error, warn};
 
-use crate::claim::Interrupted;
+use crate::claim::{Interrupted, ShardClaim};
+use crate::shard_poller::ShardPoller;
 
 /// How long a wake-up call waits that could not be followed.
 const REQUEUE_DELAY: Duration = Duration::from_secs(10);
@@ -79,6 +80,25 @@ impl Poller {
             shards: shards.max(1),
             most_shards: OnceCell::new(),
             quiet: Mutex::default(),
+        }
+    }
+
+    /// Takes the lease that a claim asks for, and polls the shard under it until `until` at the
+    /// latest.
+    ///
+    /// # Errors
+    /// When the table or the queue fails. The error carries the calls that carry on.
+    async fn run(
+        &self,
+        claim: ShardClaim,
+        until: DateTime<Utc>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<(), Interrupted> {
+        match self.take_lease(claim, now).await? {
+            Some((lease, catch_up)) => {
+                ShardPoller::new(self, lease, catch_up, until, now).run().await
+            }
+            None => Ok(()),
         }
     }
 
@@ -167,10 +187,10 @@ async fn wake_up(
         handled.insert(shard, outcome);
     }
     if let Some((shard, calls, claimed)) = mine
-        && let Err(Interrupted { cause, next }) = poller.run(claimed, until, now).await
+        && let Err(Interrupted { cause, continuations }) = poller.run(claimed, until, now).await
     {
         error!(shard, error = chain(&cause), "looking after shard {shard} failed");
-        let next: Vec<WakeUp> = next.into_iter().chain(calls).collect();
+        let next: Vec<WakeUp> = continuations.into_iter().chain(calls).collect();
         handled.insert(shard, send(poller, &next, REQUEUE_DELAY).await);
     }
     handled

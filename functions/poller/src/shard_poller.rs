@@ -20,10 +20,10 @@ use shared::store::{Committed, StoreError};
 use shared::telemetry::chain;
 use shared::tracker::TrackError;
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::Poller;
-use crate::claim::{Interrupted, continuation};
+use crate::claim::{CatchUp, Interrupted, continuation};
 use crate::plan::PollTarget;
 use crate::poll_job::PollOutcome;
 use crate::poll_queue::PollQueue;
@@ -61,37 +61,6 @@ const FIT_EVERY: TimeDelta = TimeDelta::seconds(10);
 /// way are dropped: a look may take a status call and a few writes.
 const DRAIN_BEFORE: TimeDelta = TimeDelta::seconds(25);
 const ABORT_BEFORE: TimeDelta = TimeDelta::seconds(5);
-
-/// Since when looks are owed.
-#[derive(Clone, Debug)]
-pub(crate) struct CatchUp {
-    /// Since then, for all jobs.
-    pub(crate) since: DateTime<Utc>,
-    /// Jobs made since then were never looked at.
-    pub(crate) new_since: Option<DateTime<Utc>>,
-    /// How often in a row providers have failed that are asked all the same.
-    pub(crate) failures: BTreeMap<ProviderName, u32>,
-}
-
-/// How it ended.
-#[derive(Debug)]
-pub(crate) enum Exit {
-    /// There is something to do later.
-    Idle {
-        /// The lease as it is now.
-        lease: Lease,
-        /// After how long.
-        delay: Duration,
-        /// Up to when all polls were made.
-        seen: DateTime<Utc>,
-        /// How often in a row providers have failed that are asked all the same.
-        failures: BTreeMap<ProviderName, u32>,
-    },
-    /// Nothing is active.
-    Over,
-    /// Somebody else looks after the shard now.
-    Superseded,
-}
 
 enum Completion {
     Polled(JobId, Option<usize>, Result<PollOutcome, TrackError>),
@@ -194,24 +163,31 @@ impl<'a> ShardPoller<'a> {
         }
     }
 
-    /// Does all that is due, and goes on for as long as that is cheaper than to come back.
+    /// Polls the shard until one of the exits, and sends the continuation call if one is needed.
     ///
     /// # Errors
-    /// When it could not be found out what is active, or the lease could not be given back.
-    /// Whoever follows goes on from there.
-    pub(crate) async fn run(mut self) -> Result<Exit, Interrupted> {
+    /// When the active jobs cannot be read, the lease cannot be given back, or the continuation
+    /// call cannot be sent.
+    pub(crate) async fn run(mut self) -> Result<(), Interrupted> {
         match self.poll_until_exit().await {
-            Ok(Done::Superseded) => Ok(Exit::Superseded),
-            Ok(Done::Over) => Ok(Exit::Over),
+            Ok(Done::Superseded) => {
+                let shard = self.lease.shard;
+                info!(shard, "somebody else looks after shard {shard}");
+                Ok(())
+            }
+            Ok(Done::Over) => Ok(()),
             Ok(Done::Asleep(delay)) => {
-                let (seen, failures) = (self.seen(), self.provider_queues.failures());
-                Ok(Exit::Idle { lease: self.lease, delay, seen, failures })
+                let call = continuation(&self.lease, self.seen(), self.provider_queues.failures());
+                // What is in flight is dropped before the next holder may begin.
+                self.in_flight.clear();
+                let sent = self.poller.wakes.send(&call, delay).await;
+                sent.map_err(|cause| Interrupted { cause: cause.into(), continuations: vec![call] })
             }
             Err(cause) => {
                 let leases = [Some(&self.lease), self.attempted.last()].into_iter().flatten();
-                let next = leases
+                let calls = leases
                     .map(|lease| continuation(lease, self.seen(), self.provider_queues.failures()));
-                Err(Interrupted { cause, next: next.collect() })
+                Err(Interrupted { cause, continuations: calls.collect() })
             }
         }
     }
