@@ -119,7 +119,7 @@ impl Plan {
     }
 
     /// How many questions a second it asks for.
-    pub(crate) fn wanted_rate(&self, created_at: DateTime<Utc>, now: DateTime<Utc>) -> f64 {
+    pub(crate) fn poll_rate(&self, created_at: DateTime<Utc>, now: DateTime<Utc>) -> f64 {
         match self {
             Self::Repair(_) => 0.0,
             Self::Poll(tracking, schedule) => {

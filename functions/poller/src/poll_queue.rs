@@ -188,9 +188,9 @@ impl PollQueue {
     }
 
     /// How many questions a second a provider's jobs ask for.
-    pub(crate) fn wanted_rate(&self, provider: &ProviderName, now: DateTime<Utc>) -> f64 {
+    pub(crate) fn poll_rate(&self, provider: &ProviderName, now: DateTime<Utc>) -> f64 {
         let theirs = self.entries.values().filter(|entry| entry.provider == *provider);
-        theirs.map(|entry| entry.plan.wanted_rate(entry.created_at, now)).sum()
+        theirs.map(|entry| entry.plan.poll_rate(entry.created_at, now)).sum()
     }
 
     /// Has a provider's jobs asked about so much more rarely.
