@@ -1,4 +1,4 @@
-//! A job and a schedule for the tests of what is decided about them.
+//! A job and a polling schedule for unit tests.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use aws_in_memory::builders;
 use domain::job::Job;
 use domain::polling::{PollingLaw, Slowdown, Tracking};
 
-/// When the job was submitted.
+/// When the job was created.
 pub(crate) use aws_in_memory::builders::noon as start;
 
 pub(crate) const SCHEDULE: PollingLaw = PollingLaw {
@@ -17,7 +17,7 @@ pub(crate) const SCHEDULE: PollingLaw = PollingLaw {
     slowdown: Slowdown::NONE,
 };
 
-/// One whose provider was not asked yet.
+/// A job whose submit has no answer yet.
 pub(crate) fn job(tracking: Tracking) -> Job {
     builders::job().tracking(tracking).build()
 }

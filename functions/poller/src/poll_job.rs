@@ -1,4 +1,4 @@
-//! One look at one job: repair it, ask its provider, tell what was learnt.
+//! One poll of one job: repair it or ask its provider, and store and publish what changed.
 
 use std::time::Duration;
 
@@ -14,23 +14,23 @@ use tracing::error;
 use crate::Poller;
 use crate::plan::{MAX_OUTAGE, PUBLISH_GRACE, PollTarget, SUBMIT_TIMEOUT_GRACE, deadline};
 
-/// How long past its deadline a job waits for a provider that tells of others and not of it.
+/// How long past its deadline a job waits for a provider that answers for other jobs.
 const MAX_SILENCE: TimeDelta = TimeDelta::minutes(15);
 
-/// What came of a look.
 #[derive(Debug)]
 pub(crate) struct PollOutcome {
-    /// The job as it is now; none when there is nothing left to do for it.
+    /// The job as stored now; none when it has settled or is gone.
     pub(crate) job: Option<Box<Job>>,
-    /// What its provider said, as far as its next question goes.
+    /// What the poll means for the provider's throttle.
     pub(crate) result: Heard,
 }
 
 impl Poller {
-    /// Looks at a job, and asks whom it may ask.
+    /// Polls a job. Any number of polls at once are harmless: each change is one conditional
+    /// write.
     ///
     /// # Errors
-    /// When the table, bus or queue does not answer. Looking again is harmless.
+    /// When the table, bus or queue fails. The next poll tries again.
     pub(crate) async fn poll_job(
         &self,
         job: Job,
@@ -38,7 +38,7 @@ impl Poller {
         now: fn() -> DateTime<Utc>,
     ) -> Result<PollOutcome, TrackError> {
         let schedule = self.tracker.law(&job);
-        // What is repaired is asked about at the next look, and not given up before.
+        // A repaired job is not given up before the next poll has asked its provider.
         let (job, reply) = match (repair_action(&job, now()), target) {
             (Some(RepairAction::Report(report)), _) => {
                 (self.apply_report(job, &report, now()).await?, None)
@@ -65,8 +65,8 @@ impl Poller {
             (job, _) => job,
         };
         let Some(job) = job else { return Ok(PollOutcome { job: None, result }) };
-        // A callback was faster, and whoever took it is telling just now: a second teller
-        // would put the event on the bus once more. The next look is for a teller's crash.
+        // The function that stored a fresh outbox is publishing it just now. Publishing it here
+        // would put the event on the bus twice. The next poll repairs it after a crash.
         if job.outbox.iter().any(|notice| now() - notice.at < PUBLISH_GRACE) {
             return Ok(PollOutcome { job: Some(Box::new(job)), result });
         }
@@ -75,7 +75,7 @@ impl Poller {
         Ok(PollOutcome { job: is_left.then(|| Box::new(job)), result })
     }
 
-    /// Asks the provider; answers the job as it is then, none when it is gone.
+    /// Asks the provider and applies its answer. The job is none when it is gone.
     async fn fetch_status(
         &self,
         job: Job,
@@ -83,7 +83,7 @@ impl Poller {
     ) -> Result<(Option<Job>, StatusReply), TrackError> {
         let answer = match self.tracker.ask(&job, None, now()).await {
             Ok(answer) => answer,
-            // Our own key is missing: nobody can tell, and the job waits like any other.
+            // Without our own key no status can be had, and the job waits as in an outage.
             Err(TrackError::Secret(cause)) => {
                 error!(job.id = %job.id, error = chain(&cause), "job {} cannot be asked about", job.id);
                 return Ok((
@@ -109,20 +109,21 @@ impl Poller {
         })
     }
 
-    /// Tells a job of a report, and whoever wants to hear of what came of it.
+    /// Applies a report and publishes the change. When nothing has changed, the poll count may
+    /// still be due for a checkpoint.
     async fn apply_report(
         &self,
         job: Job,
         report: &Report,
         now: DateTime<Utc>,
     ) -> Result<Option<Job>, TrackError> {
-        let checks = checks_due(&self.tracker.law(&job), &job, now);
-        match self.tracker.tell(job, report, Bearer::Poll, checks, now).await? {
+        let polls = checks_due(&self.tracker.law(&job), &job, now);
+        match self.tracker.tell(job, report, Bearer::Poll, polls, now).await? {
             Told::Changed(job) => Ok(Some(self.tracker.settle(job, now).await?)),
-            Told::Unchanged(job) => match job.checkpoint(checks, now) {
-                Some(checked) => match self.tracker.store.commit_job(&checked).await? {
-                    Committed::Stored => Ok(Some(checked)),
-                    // Something newer than a checkpoint, and perhaps the end.
+            Told::Unchanged(job) => match job.checkpoint(polls, now) {
+                Some(updated) => match self.tracker.store.commit_job(&updated).await? {
+                    Committed::Stored => Ok(Some(updated)),
+                    // The stored change is newer than the checkpoint, and may be the end.
                     Committed::Overtaken(current) => Ok(current),
                 },
                 None => Ok(Some(job)),
@@ -132,22 +133,21 @@ impl Poller {
     }
 }
 
-/// What was heard of a job's provider.
+/// What a poll has found out about a job's render.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct StatusReply {
-    /// How the render stands, or that there is none.
+    /// The render's status is known, or that there is no render.
     is_conclusive: bool,
-    /// What it means for the next question to the provider.
     result: Heard,
 }
 
 impl StatusReply {
-    /// There was nothing to ask by.
+    /// There was nothing to ask by, and so there is nothing to wait for.
     fn not_asked() -> Self {
         Self { is_conclusive: true, result: Heard::Nothing }
     }
 
-    /// The provider was not asked, because it answers nobody.
+    /// The provider was not asked because it is paused.
     fn provider_down() -> Self {
         Self { is_conclusive: false, result: Heard::Trouble(None) }
     }
@@ -157,17 +157,17 @@ fn poll_result(class: ErrorClass, retry_after: Option<Duration>) -> Heard {
     match class {
         ErrorClass::Rate | ErrorClass::Busy => Heard::TooMuch(retry_after),
         ErrorClass::Auth | ErrorClass::Quota | ErrorClass::Transient => Heard::Trouble(retry_after),
-        // About this render, and so an answer.
+        // The provider works: the error is about this render.
         ErrorClass::Invalid | ErrorClass::NotFound => Heard::Answer,
     }
 }
 
-/// What a look does instead of asking the provider.
+/// What a poll does instead of asking the provider.
 #[derive(Debug, PartialEq)]
 enum RepairAction {
-    /// Tell the job this.
+    /// Apply this report.
     Report(Report),
-    /// Only finish telling of it.
+    /// Only publish its outbox and settle it.
     SettleOnly,
 }
 
@@ -177,7 +177,7 @@ fn repair_action(job: &Job, now: DateTime<Utc>) -> Option<RepairAction> {
         State::Submitting if now - job.created_at >= SUBMIT_TIMEOUT_GRACE => {
             Some(RepairAction::Report(Report::SubmitUnclear))
         }
-        // Its provider has nothing to do with why it could not be told of.
+        // The publish has failed, which the provider has nothing to do with.
         State::Submitting
         | State::SubmitUnknown
         | State::Queued
@@ -195,9 +195,9 @@ fn repair_action(job: &Job, now: DateTime<Utc>) -> Option<RepairAction> {
     }
 }
 
-/// Whether a job that has not ended is given up. Only after the provider was asked once more:
-/// a render that ended while nobody looked is not to be called a failure. And not because a
-/// provider tells nobody anything.
+/// Whether a job that has not ended is given up after this reply. The reply comes first because
+/// the render may have ended since the last poll; an outage of the provider alone is no reason
+/// to give up before [`MAX_OUTAGE`].
 fn is_given_up(
     job: &Job,
     schedule: &PollingLaw,

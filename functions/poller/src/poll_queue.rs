@@ -1,10 +1,8 @@
-//! What is due when: the active jobs of one shard, in memory for as long as somebody looks
-//! after it.
+//! The active jobs of one shard in memory, ordered by when each is due.
 //!
-//! Of each job only as much is cached as its next look follows from, so that a shard may have a
-//! hundred thousand. The whole job is cached of those that only we ask about, up to a limit:
-//! hardly anybody else changes them, and a change that was missed is noticed by the
-//! conditional write.
+//! An entry holds only what its next poll follows from, so that a shard may have a hundred
+//! thousand. Jobs that have no callback are also cached whole, up to a limit: other functions
+//! hardly ever change them, and a write based on a stale copy ends in a conflict.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -15,21 +13,21 @@ use domain::polling::{PollingLaw, Slowdown, Tracking};
 
 use crate::plan::{NextTask, Plan, Task};
 
-/// How many whole jobs are cached: some ten megabytes.
+/// The most jobs that are cached whole: some ten megabytes.
 const MAX_CACHED_JOBS: usize = 8_000;
 
-/// After how long a job is read anew that others may have changed.
+/// After how long a job that is not cached is read again, because a callback may have changed
+/// it.
 const STALE: TimeDelta = TimeDelta::minutes(2);
 
-/// How long a job may be missing from the index before that means that it has left: the index
-/// follows the table with a delay.
+/// The index lags behind the table. A job younger than this is not removed because a list lacks
+/// it.
 const INDEX_LAG: TimeDelta = TimeDelta::seconds(15);
 
-/// The active jobs of one shard.
 #[derive(Debug, Default)]
 pub(crate) struct PollQueue {
     entries: HashMap<JobId, Entry>,
-    /// Those that are not out, by when they are due.
+    /// The entries that are not in flight, by when they are due.
     order: BTreeSet<(DateTime<Utc>, JobId)>,
     cached: usize,
 }
@@ -39,17 +37,16 @@ struct Entry {
     provider: ProviderName,
     plan: Plan,
     next: NextTask,
-    /// When it was last looked at, or would have been.
+    /// When it was last polled, or would have been had the last holder known of it.
     last_polled: DateTime<Utc>,
     read_at: DateTime<Utc>,
     created_at: DateTime<Utc>,
     is_submitting: bool,
     job: Option<Box<Job>>,
-    /// Somebody is at it, until it is learnt or postponed.
+    /// It was handed out, and is neither upserted nor postponed yet.
     in_flight: bool,
 }
 
-/// A job that is due.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Due {
     pub(crate) id: JobId,
@@ -58,8 +55,7 @@ pub(crate) struct Due {
 }
 
 impl PollQueue {
-    /// Takes a job as it was at `read_at`; it was last looked at, or would have been, at
-    /// `last_polled`. One that is over is forgotten.
+    /// Takes a job as it was at `read_at`. One that has settled is removed.
     pub(crate) fn upsert(
         &mut self,
         job: Job,
@@ -90,7 +86,7 @@ impl PollQueue {
         self.entries.insert(id, entry);
     }
 
-    /// Takes a known job as it was read anew, unless somebody is at it and knows better.
+    /// Takes a known job that was read again, unless it is in flight: its poll will know better.
     pub(crate) fn refresh(&mut self, job: Job, schedule: PollingLaw, read_at: DateTime<Utc>) {
         match self.entries.get(&job.id) {
             Some(entry) if entry.in_flight => {}
@@ -102,7 +98,7 @@ impl PollQueue {
         }
     }
 
-    /// Puts a job back that somebody was at in vain: its next look is one later.
+    /// Puts a job back whose poll has failed. It is due again at its next time.
     pub(crate) fn postpone(&mut self, id: &JobId, now: DateTime<Utc>) {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.in_flight = false;
@@ -112,7 +108,6 @@ impl PollQueue {
         }
     }
 
-    /// Forgets a job that is over.
     pub(crate) fn remove(&mut self, id: &JobId) {
         if let Some(entry) = self.entries.remove(id) {
             self.cached -= usize::from(entry.job.is_some());
@@ -120,7 +115,7 @@ impl PollQueue {
         }
     }
 
-    /// Forgets what the whole index, read at `read_at`, no longer lists.
+    /// Removes the jobs that the whole index, read at `read_at`, no longer lists.
     pub(crate) fn remove_unlisted(&mut self, listed: &HashSet<JobId>, read_at: DateTime<Utc>) {
         let is_gone = |(id, entry): &(&JobId, &Entry)| {
             !listed.contains(*id) && !entry.in_flight && entry.created_at < read_at - INDEX_LAG
@@ -132,7 +127,7 @@ impl PollQueue {
         }
     }
 
-    /// Hands out what is due.
+    /// Hands out the jobs that are due. Each is in flight from then on.
     pub(crate) fn take_due(&mut self, now: DateTime<Utc>) -> Vec<Due> {
         let mut due = Vec::new();
         while self.order.first().is_some_and(|(at, _)| *at <= now) {
@@ -148,24 +143,23 @@ impl PollQueue {
         due
     }
 
-    /// The job of an entry that is out, if it is cached whole.
+    /// Takes a cached job out of its entry, which must be in flight.
     pub(crate) fn take_job(&mut self, id: &JobId) -> Option<Box<Job>> {
         let job = self.entries.get_mut(id)?.job.take();
         self.cached -= usize::from(job.is_some());
         job
     }
 
-    /// When a job was due that is out.
+    /// When a job in flight was due.
     pub(crate) fn due_at(&self, id: &JobId) -> Option<DateTime<Utc>> {
         self.entries.get(id).map(|entry| entry.next.at)
     }
 
-    /// When the next job is due, of those that are not out.
+    /// When the next job is due that is not in flight.
     pub(crate) fn next_at(&self) -> Option<DateTime<Utc>> {
         self.order.first().map(|(at, _)| *at)
     }
 
-    /// How many jobs there are.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -174,8 +168,8 @@ impl PollQueue {
         self.entries.contains_key(id)
     }
 
-    /// The jobs to be read anew: those that others may have changed meanwhile, and those whose
-    /// submit was under way.
+    /// The jobs to be read again: those that another function may have changed meanwhile, and
+    /// those whose submit had no answer yet.
     pub(crate) fn stale(&self, now: DateTime<Utc>) -> Vec<JobId> {
         let is_stale = |entry: &Entry| {
             let may_have_changed = entry.job.is_none() && entry.read_at <= now - STALE;
@@ -187,13 +181,13 @@ impl PollQueue {
         stale
     }
 
-    /// How many questions a second a provider's jobs ask for.
+    /// How many requests a second a provider's jobs would make.
     pub(crate) fn poll_rate(&self, provider: &ProviderName, now: DateTime<Utc>) -> f64 {
         let theirs = self.entries.values().filter(|entry| entry.provider == *provider);
         theirs.map(|entry| entry.plan.poll_rate(entry.created_at, now)).sum()
     }
 
-    /// Has a provider's jobs asked about so much more rarely.
+    /// Slows the polls of a provider's jobs down.
     pub(crate) fn slow_down(&mut self, provider: &ProviderName, slowdown: Slowdown) {
         for (id, entry) in &mut self.entries {
             let Plan::Poll(tracking, schedule) = entry.plan else { continue };

@@ -1,5 +1,5 @@
-//! Who may be looked at now: jobs that are due, in a queue per provider, so that one that is
-//! slow, down or stingy keeps nobody else waiting.
+//! Which due job may be polled now. Jobs that are due wait in one queue per provider, so that a
+//! provider that is slow, down or rate limited does not delay the jobs of another.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,25 +10,26 @@ use domain::polling::{Admission, Heard, Pace, Pause, Slowdown};
 use crate::plan::{PollTarget, Task};
 use crate::poll_queue::Due;
 
-/// Jobs looked at at once, all queues together: far below the thousand sockets of a function.
+/// The most polls in flight, all providers together: far below the thousand sockets that a
+/// function may open.
 const MAX_CONCURRENT: usize = 256;
 
-/// The most of these that one provider may have: one that hangs leaves room for the others.
+/// The most polls in flight to one provider, so that one that hangs leaves room for the others.
 const MAX_CONCURRENT_PER_PROVIDER: usize = 128;
 
-/// How much of a provider's budget is planned with: what is left absorbs bursts.
+/// The share of a provider's budget that regular polls may take; the rest absorbs bursts.
 const PLANNED_SHARE: f64 = 0.8;
 
-/// The queues of one shard.
+/// The due jobs of one shard.
 #[derive(Debug)]
 pub(crate) struct ProviderQueues {
-    /// The shard's share of each provider's budget, in questions a second.
+    /// The shard's share of each provider's budget, in requests a second.
     budgets: BTreeMap<ProviderName, f64>,
     queues: Vec<ProviderQueue>,
-    /// What waits for no provider.
+    /// Repairs, which ask no provider and wait for none.
     repairs: VecDeque<JobId>,
     in_flight: usize,
-    /// The queue whose turn it is.
+    /// The queue that is tried first, so that providers take turns.
     next_queue: usize,
 }
 
@@ -37,26 +38,26 @@ struct ProviderQueue {
     provider: ProviderName,
     throttle: Pace,
     waiting: VecDeque<JobId>,
-    /// Those that are given up whatever the provider says.
+    /// Jobs so far past their deadline that they are given up even if the provider is paused.
     past_deadline: VecDeque<JobId>,
-    /// When the first in line may go, as far as is known.
+    /// When the throttle lets the next job through, if it has refused one.
     not_before: Option<DateTime<Utc>>,
     in_flight: usize,
     slowdown: Slowdown,
 }
 
-/// A job whose turn it is.
+/// A job that is polled now.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Dispatch {
     pub(crate) id: JobId,
-    /// The queue of the provider that is asked.
+    /// The queue of the provider that is asked; none if none is asked.
     pub(crate) queue: Option<usize>,
     pub(crate) target: PollTarget,
 }
 
 impl ProviderQueues {
-    /// ProviderQueues with these budgets, these providers to be left alone, and these that have failed
-    /// so often.
+    /// Empty queues that go on from what the lease and the continuation call have kept: pauses
+    /// of providers, and consecutive failures of providers that are not paused.
     pub(crate) fn new(
         budgets: BTreeMap<ProviderName, f64>,
         pauses: &BTreeMap<ProviderName, Pause>,
@@ -75,12 +76,11 @@ impl ProviderQueues {
         Self { budgets, queues, repairs: VecDeque::new(), in_flight: 0, next_queue: 0 }
     }
 
-    /// Takes a job that is due.
     pub(crate) fn push(&mut self, due: Due, now: DateTime<Utc>) {
         match due.task {
             Task::Repair => self.repairs.push_back(due.id),
             Task::Poll => {
-                self.with_queue(&due.provider, now, |queue| queue.waiting.push_back(due.id))
+                self.with_queue(&due.provider, now, |queue| queue.waiting.push_back(due.id));
             }
             Task::GiveUp => {
                 self.with_queue(&due.provider, now, |queue| queue.past_deadline.push_back(due.id));
@@ -88,7 +88,7 @@ impl ProviderQueues {
         }
     }
 
-    /// The next job whose turn it is. Providers take dispatches.
+    /// The next job that may be polled. Repairs go first, then providers take turns.
     pub(crate) fn dispatch(&mut self, now: DateTime<Utc>) -> Option<Dispatch> {
         if self.in_flight >= MAX_CONCURRENT {
             return None;
@@ -113,7 +113,7 @@ impl ProviderQueues {
         None
     }
 
-    /// A turn is over.
+    /// Takes the result of a poll that is no longer in flight.
     pub(crate) fn finish(&mut self, queue: Option<usize>, result: Heard, now: DateTime<Utc>) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(queue) = queue.and_then(|at| self.queues.get_mut(at)) {
@@ -122,26 +122,26 @@ impl ProviderQueues {
         }
     }
 
-    /// When the next of those that wait may go; none when nobody waits for a time.
+    /// When the next waiting job may be polled, as far as a throttle has told.
     pub(crate) fn next_at(&self) -> Option<DateTime<Utc>> {
         let waiting = self.queues.iter().filter(|queue| !queue.is_empty());
         waiting.filter_map(|queue| queue.not_before).min()
     }
 
-    /// Who waits for a share of a budget, and not for a pause to end. Who was asked about
-    /// already and who was not is only known here, so nobody sleeps over it.
+    /// The jobs that wait for a provider's budget, and not for a pause to end. Only this process
+    /// knows which jobs still wait, so the poller stays awake while there are any.
     pub(crate) fn backlog(&self) -> impl Iterator<Item = &JobId> {
         let queues = self.queues.iter().filter(|queue| queue.throttle.pause().is_none());
         queues.flat_map(|queue| queue.past_deadline.iter().chain(&queue.waiting))
     }
 
-    /// The providers that are not to be asked yet.
+    /// The paused providers, for the lease.
     pub(crate) fn pauses(&self) -> BTreeMap<ProviderName, Pause> {
         let queues = self.queues.iter();
         queues.filter_map(|queue| Some((queue.provider.clone(), queue.throttle.pause()?))).collect()
     }
 
-    /// How often providers have failed that may be asked all the same.
+    /// Consecutive failures of providers that are not paused, for the continuation call.
     pub(crate) fn failures(&self) -> BTreeMap<ProviderName, u32> {
         let failed = self
             .queues
@@ -150,13 +150,12 @@ impl ProviderQueues {
         failed.map(|queue| (queue.provider.clone(), queue.throttle.failures())).collect()
     }
 
-    /// How much a provider's polls are thinned out.
     pub(crate) fn slowdown(&self, provider: &ProviderName) -> Slowdown {
         self.find(provider).map_or(Slowdown::NONE, |queue| queue.slowdown)
     }
 
-    /// Fits the polls of each provider with a budget into it; answers whose slowdown has
-    /// changed. `demand` tells how many questions a second a provider's jobs ask for.
+    /// Slows each provider's polls down as far as its budget needs, and answers the slowdowns
+    /// that have changed. `demand` is the requests a second that a provider's jobs would make.
     pub(crate) fn fit(
         &mut self,
         demand: impl Fn(&ProviderName) -> f64,
@@ -229,7 +228,7 @@ impl ProviderQueue {
         }
     }
 
-    /// A job that has waited long enough for a provider that is not to be asked.
+    /// While the provider is paused, only jobs that are given up without it go through.
     fn dispatch_past_deadline(&mut self) -> Option<(JobId, PollTarget)> {
         self.throttle.pause()?;
         Some((self.past_deadline.pop_front()?, PollTarget::NoProvider))

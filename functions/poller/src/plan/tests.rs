@@ -4,13 +4,13 @@ use domain::job::{Report, Step};
 use super::*;
 use crate::fixtures::{SCHEDULE, job, start};
 
-/// Of a job whose ages are not stretched.
+/// The spread of a job whose poll times are not shifted.
 const MIDDLE: f64 = 0.5;
 
 fn after(job: &Job, report: &Report) -> Job {
     match job.apply(report, 0, start()) {
         Step::Changed(job) => *job,
-        Step::Unchanged => panic!("no news"),
+        Step::Unchanged => panic!("unchanged"),
     }
 }
 
@@ -18,7 +18,7 @@ fn accepted(job: &Job) -> Job {
     after(job, &Report::Accepted(RenderJobId::parse("r").unwrap()))
 }
 
-/// When, in seconds of age, and what for, after a look at this age.
+/// The next task and the job's age in seconds at it, after a poll at the age `last_polled`.
 fn next(job: &Job, last_polled: i64) -> (i64, Task) {
     let last_polled = start() + TimeDelta::seconds(last_polled);
     let next = Plan::of(job, SCHEDULE).next(job.created_at, MIDDLE, last_polled);
@@ -70,7 +70,7 @@ fn past_its_deadline_a_job_is_looked_at_once_a_minute() {
     assert_eq!(next(&job, 1_800), (1_860, Task::Poll));
 }
 
-/// A holder that sleeps forgets when it polled, and knows only up to when it has.
+/// After a sleep the poller only knows up to when all polls were made.
 #[test]
 fn a_look_that_is_due_stays_due_whenever_one_asks_for_it() {
     let polled = accepted(&job(Tracking::PollOnly));
