@@ -165,7 +165,7 @@ async fn handle_wake_ups(
     for message in &batch.records {
         match parse(message) {
             Some(call) => shards.entry(call.shard()).or_default().push(call),
-            None => warn!("a wake-up call is malformed and was dropped"),
+            None => warn!("malformed wake-up call dropped"),
         }
     }
     let claims = shards.iter().map(|(shard, calls)| poller.resolve_claims(*shard, calls, now));
@@ -181,7 +181,11 @@ async fn handle_wake_ups(
             }
             Ok(Some(_)) => requeue(poller, &calls, Duration::ZERO).await,
             Err(cause) => {
-                error!(shard, error = chain(&cause), "shard {shard} cannot be looked for");
+                error!(
+                    shard,
+                    error = chain(&cause),
+                    "shard claim failed; requeueing wake-up calls"
+                );
                 requeue(poller, &calls, REQUEUE_DELAY).await
             }
         };
@@ -190,7 +194,7 @@ async fn handle_wake_ups(
     if let Some((shard, calls, claim)) = accepted
         && let Err(Interrupted { cause, continuations }) = poller.run(claim, until, now).await
     {
-        error!(shard, error = chain(&cause), "looking after shard {shard} failed");
+        error!(shard, error = chain(&cause), "shard polling interrupted; requeueing wake-up calls");
         let calls: Vec<WakeUp> = continuations.into_iter().chain(calls).collect();
         handled.insert(shard, requeue(poller, &calls, REQUEUE_DELAY).await);
     }
@@ -200,8 +204,11 @@ async fn handle_wake_ups(
 async fn requeue(poller: &Poller, calls: &[WakeUp], delay: Duration) -> Handled {
     for call in calls {
         if let Err(cause) = poller.wakes.send(call, delay).await {
-            let shard = call.shard();
-            error!(shard, error = chain(&cause), "a wake-up call of shard {shard} is not sent on");
+            error!(
+                shard = call.shard(),
+                error = chain(&cause),
+                "wake-up call requeue failed; queue will redeliver it"
+            );
             return Handled::ComesBack;
         }
     }

@@ -85,7 +85,10 @@ impl Poller {
             Ok(answer) => answer,
             // Without our own key no status can be had, and the job waits as in an outage.
             Err(TrackError::Secret(cause)) => {
-                error!(job.id = %job.id, error = chain(&cause), "job {} cannot be asked about", job.id);
+                error!(
+                    job.id = %job.id, provider.name = %job.provider, error = chain(&cause),
+                    "provider key unavailable; job status not fetched"
+                );
                 return Ok((
                     Some(job),
                     StatusReply { is_conclusive: false, result: Heard::Trouble(None) },

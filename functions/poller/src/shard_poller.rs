@@ -134,7 +134,7 @@ impl<'a> ShardPoller<'a> {
             in_flight: FuturesUnordered::new(),
             dispatched_at: catch_up.since,
             fitted_at: start,
-            lister: Lister::new(catch_up, lease.pauses.clone(), start),
+            lister: Lister::new(shard, catch_up, lease.pauses.clone(), start),
             lease: LeaseKeeper::new(lease, start),
         }
     }
@@ -150,8 +150,7 @@ impl<'a> ShardPoller<'a> {
             Ok(Exit::OutOfTime) => self.send_continuation(Duration::ZERO).await,
             Ok(Exit::Over) => Ok(()),
             Ok(Exit::Superseded) => {
-                let shard = self.shard;
-                info!(shard, "somebody else looks after shard {shard}");
+                info!(shard = self.shard, "lease held by another poller");
                 Ok(())
             }
             Err(cause) => {
@@ -271,7 +270,7 @@ impl<'a> ShardPoller<'a> {
 
     fn list(&mut self, scope: Scope) {
         let store = &self.poller.tracker.store;
-        let listing = self.lister.list(store, self.shard, scope, self.clock.now());
+        let listing = self.lister.list(store, scope, self.clock.now());
         self.in_flight.push(listing.map(Completion::Listed).boxed());
     }
 
@@ -302,7 +301,7 @@ impl<'a> ShardPoller<'a> {
         for (provider, slowdown) in changed {
             warn!(
                 provider.name = %provider, factor = slowdown.factor(),
-                "polls of {provider} are thinned out to keep within its budget"
+                "poll rate adjusted to the provider budget"
             );
             self.poll_queue.slow_down(&provider, slowdown);
         }
@@ -339,7 +338,7 @@ impl<'a> ShardPoller<'a> {
         match completion {
             Completion::Polled { id, queue, outcome } => self.take_poll(&id, queue, outcome, at),
             Completion::Listed(listing) => {
-                self.lister.take_listing(listing, &mut self.poll_queue, self.shard)?;
+                self.lister.take_listing(listing, &mut self.poll_queue)?;
             }
             Completion::Read(read) => {
                 let read_at = read.at;
@@ -374,7 +373,7 @@ impl<'a> ShardPoller<'a> {
                 }
             }
             Err(cause) => {
-                error!(job.id = %id, error = chain(&cause), "looking at job {id} failed");
+                error!(job.id = %id, error = chain(&cause), "job poll failed; will retry");
                 self.provider_queues.finish(queue, Heard::Nothing, at);
                 self.poll_queue.postpone(id, at);
             }

@@ -101,7 +101,7 @@ impl Poller {
                         job.id = job.as_ref().map(JobId::as_str),
                         event.id = event.as_str(),
                         error = chain(&cause),
-                        "the delivery of event {event} stays in its wait"
+                        "delivery release failed; will retry"
                     );
                 }
             })

@@ -130,7 +130,10 @@ impl LeaseKeeper {
         self.write_in_flight = false;
         match outcome {
             Ok(outcome) => self.take_outcome(lease, outcome),
-            Err(cause) => warn!(error = chain(&cause), "the lease is not renewed"),
+            Err(cause) => {
+                let shard = self.lease.shard;
+                warn!(shard, error = chain(&cause), "lease renewal failed; will retry");
+            }
         }
     }
 

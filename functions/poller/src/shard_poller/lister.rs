@@ -66,6 +66,7 @@ pub(crate) struct JobRead {
 /// The lists and reads of one shard.
 #[derive(Debug)]
 pub(crate) struct Lister {
+    shard: u32,
     catch_up: CatchUp,
     /// The providers that were paused when the poller began.
     initial_pauses: BTreeMap<ProviderName, Pause>,
@@ -83,11 +84,13 @@ pub(crate) struct Lister {
 
 impl Lister {
     pub(crate) fn new(
+        shard: u32,
         catch_up: CatchUp,
         initial_pauses: BTreeMap<ProviderName, Pause>,
         start: DateTime<Utc>,
     ) -> Self {
         Self {
+            shard,
             awaited_since: catch_up.new_since,
             catch_up,
             initial_pauses,
@@ -132,7 +135,6 @@ impl Lister {
     pub(crate) fn list<'a>(
         &mut self,
         store: &'a Store,
-        shard: u32,
         scope: Scope,
         at: DateTime<Utc>,
     ) -> impl Future<Output = Listing> + use<'a> {
@@ -140,6 +142,7 @@ impl Lister {
             Scope::New => Some(self.listed_at - LIST_OVERLAP),
             Scope::Full => None,
         };
+        let shard = self.shard;
         self.is_listing = true;
         async move { Listing { scope, at, ids: store.active(shard, from).await } }
     }
@@ -153,7 +156,6 @@ impl Lister {
         &mut self,
         Listing { scope, at, ids }: Listing,
         poll_queue: &mut PollQueue,
-        shard: u32,
     ) -> Result<(), StoreError> {
         self.is_listing = false;
         self.listed_at = at;
@@ -161,7 +163,11 @@ impl Lister {
             Ok(ids) => ids,
             Err(cause) if !self.is_complete => return Err(cause),
             Err(cause) => {
-                warn!(error = chain(&cause), "new jobs cannot be listed");
+                warn!(
+                    shard = self.shard,
+                    error = chain(&cause),
+                    "active jobs list failed; will retry"
+                );
                 return Ok(());
             }
         };
@@ -169,7 +175,11 @@ impl Lister {
         let unknown = ids.iter().filter(|id| !poll_queue.contains(id));
         let unknown: Vec<JobId> = unknown.take(room).cloned().collect();
         if scope == Scope::Full && poll_queue.len() + unknown.len() >= MAX_JOBS {
-            warn!(shard, "shard {shard} has more jobs than can be looked after at once");
+            warn!(
+                shard = self.shard,
+                max = MAX_JOBS,
+                "shard over job limit; youngest jobs not polled"
+            );
         }
         self.pending.extend(unknown);
         if scope == Scope::Full {
@@ -206,7 +216,7 @@ impl Lister {
             Ok(jobs) => Ok(jobs),
             Err(cause) if !self.is_complete => Err(cause),
             Err(cause) => {
-                warn!(error = chain(&cause), "jobs cannot be read");
+                warn!(shard = self.shard, error = chain(&cause), "job read failed; will retry");
                 Ok(Vec::new())
             }
         }
@@ -289,7 +299,7 @@ mod tests {
     #[test]
     fn unread_jobs_delay_the_next_list() {
         let catch_up = CatchUp { since: start(), new_since: None, failures: BTreeMap::new() };
-        let mut lister = Lister::new(catch_up, BTreeMap::new(), start());
+        let mut lister = Lister::new(0, catch_up, BTreeMap::new(), start());
         assert_eq!(lister.due_list(1, after(2)), Some(Scope::New));
         lister.pending.push_back(JobId::from_bytes([1; 16]));
         assert_eq!(lister.due_list(1, after(2)), None);
