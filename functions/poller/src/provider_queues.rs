@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_waited_long_enough_is_given_up_though_the_provider_is_paused() {
+    fn pause_does_not_delay_giving_up() {
         let until = start() + Duration::from_secs(40);
         let pause = Pause { since: start(), until, failures: 5 };
         let mut queues = queues(&BTreeMap::from([(zvid(), pause)]));
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_to_be_given_up_is_asked_about_once_more_and_leaves_room_for_others() {
+    fn late_jobs_leave_room_for_others() {
         let mut queues = queues(&BTreeMap::new());
         for number in 0..200 {
             queues.push(due(number, Task::GiveUp), start());

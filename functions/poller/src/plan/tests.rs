@@ -26,7 +26,7 @@ fn next(job: &Job, last_polled: i64) -> (i64, Task) {
 }
 
 #[test]
-fn an_unanswered_submit_is_left_alone_until_nobody_can_wait_for_it_any_more() {
+fn unanswered_submit_is_repaired_after_timeout() {
     for tracking in [Tracking::PollOnly, Tracking::WebhookFirst] {
         assert_eq!(next(&job(tracking), 0), (45, Task::Repair));
         assert_eq!(next(&job(tracking), 45), (55, Task::Repair), "and again if that failed");
@@ -34,28 +34,28 @@ fn an_unanswered_submit_is_left_alone_until_nobody_can_wait_for_it_any_more() {
 }
 
 #[test]
-fn a_job_that_only_we_ask_about_is_asked_about_by_its_law() {
+fn polled_job_follows_its_schedule() {
     let job = accepted(&job(Tracking::PollOnly));
     let ages: Vec<_> = [0, 2, 4, 7, 8].map(|last_polled| next(&job, last_polled).0).into();
     assert_eq!(ages, [2, 4, 7, 7, 13]);
 }
 
 #[test]
-fn a_job_with_a_callback_is_left_alone_until_its_safety_poll() {
+fn callback_job_waits_for_safety_poll() {
     let job = accepted(&job(Tracking::WebhookFirst));
     assert_eq!(next(&job, 0), (120, Task::Poll));
     assert_eq!(next(&job, 120), (180, Task::Poll));
 }
 
 #[test]
-fn a_render_that_may_not_exist_is_searched_for_whoever_should_call() {
+fn unknown_submit_is_searched_for() {
     let job = after(&job(Tracking::WebhookFirst), &Report::SubmitUnclear);
     let ages: Vec<_> = [0, 2, 22].map(|last_polled| next(&job, last_polled).0).into();
     assert_eq!(ages, [2, 22, 42]);
 }
 
 #[test]
-fn what_was_not_told_is_told_when_nobody_can_be_telling() {
+fn stale_outbox_is_repaired() {
     let job = after(&accepted(&job(Tracking::WebhookFirst)), &Report::DeadlinePassed);
     assert_eq!(job.outbox.len(), 1);
     assert_eq!(next(&job, 0), (15, Task::Repair));
@@ -64,7 +64,7 @@ fn what_was_not_told_is_told_when_nobody_can_be_telling() {
 }
 
 #[test]
-fn past_its_deadline_a_job_is_looked_at_once_a_minute() {
+fn late_job_is_polled_once_a_minute() {
     let job = accepted(&job(Tracking::PollOnly));
     assert_eq!(next(&job, 1_799), (1_800, Task::Poll));
     assert_eq!(next(&job, 1_800), (1_860, Task::Poll));
@@ -72,7 +72,7 @@ fn past_its_deadline_a_job_is_looked_at_once_a_minute() {
 
 /// After a sleep the poller only knows up to when all polls were made.
 #[test]
-fn a_look_that_is_due_stays_due_whenever_one_asks_for_it() {
+fn due_time_is_stable() {
     let polled = accepted(&job(Tracking::PollOnly));
     let safe = accepted(&job(Tracking::WebhookFirst));
     let untold = after(&safe, &Report::DeadlinePassed);
@@ -91,7 +91,7 @@ fn a_look_that_is_due_stays_due_whenever_one_asks_for_it() {
 }
 
 #[test]
-fn who_has_waited_for_hours_does_not_wait_for_a_pause() {
+fn max_outage_ends_the_wait() {
     let plan = Plan::of(&accepted(&job(Tracking::PollOnly)), SCHEDULE);
     let hours = |hours: i64| start() + TimeDelta::hours(hours);
     assert!(!plan.is_past_deadline(start(), hours(6)));

@@ -10,7 +10,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 #[test]
-fn an_unanswered_submit_is_given_up_when_nobody_can_wait_for_it_any_more() {
+fn unanswered_submit_becomes_unclear() {
     assert_eq!(repair_action(&job(Tracking::PollOnly), at(44)), None);
     assert_eq!(
         repair_action(&job(Tracking::PollOnly), at(45)),
@@ -19,7 +19,7 @@ fn an_unanswered_submit_is_given_up_when_nobody_can_wait_for_it_any_more() {
 }
 
 #[test]
-fn nobody_is_given_up_unasked() {
+fn job_is_given_up_after_asking() {
     let accepted = Report::Accepted(RenderJobId::parse("r").unwrap());
     let Step::Changed(job) = job(Tracking::PollOnly).apply(&accepted, 0, start()) else {
         panic!("not accepted")
@@ -44,7 +44,7 @@ fn nobody_is_given_up_unasked() {
 }
 
 #[test]
-fn what_is_wrong_with_a_render_is_no_trouble_of_its_provider() {
+fn render_error_is_no_provider_failure() {
     assert_eq!(poll_result(ErrorClass::Invalid, None), Heard::Answer);
     assert_eq!(poll_result(ErrorClass::Auth, None), Heard::Trouble(None));
     let wait = Some(Duration::from_secs(3));

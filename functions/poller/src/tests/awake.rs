@@ -20,7 +20,7 @@ async fn many(world: &World, count: usize, ends_s: f64) -> Vec<JobId> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_poll_comes_at_its_time_and_none_twice() {
+async fn polls_are_punctual_and_unique() {
     let world = World::new();
     let ids = many(&world, 60, 10_000.0).await;
     world.run(20.0).await;
@@ -42,7 +42,7 @@ async fn every_poll_comes_at_its_time_and_none_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_job_is_seen_by_who_is_awake_and_takes_nothing_over() {
+async fn awake_poller_finds_new_job() {
     let world = World::new();
     many(&world, 60, 10_000.0).await;
     world.run(30.0).await;
@@ -59,7 +59,7 @@ async fn a_new_job_is_seen_by_who_is_awake_and_takes_nothing_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_index_that_lags_hides_a_job_for_no_longer_than_it_lags() {
+async fn lagging_index_delays_only_briefly() {
     let world = World::new();
     many(&world, 60, 10_000.0).await;
     world.run(30.0).await;
@@ -71,7 +71,7 @@ async fn an_index_that_lags_hides_a_job_for_no_longer_than_it_lags() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn before_its_time_is_up_it_hands_over_and_no_poll_is_missed() {
+async fn handover_misses_no_poll() {
     let world = World::new().with_time_limit(Duration::from_secs(120));
     let ids = many(&world, 60, 10_000.0).await;
     world.run(20.0).await;
@@ -94,7 +94,7 @@ async fn before_its_time_is_up_it_hands_over_and_no_poll_is_missed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_it_becomes_quiet_it_goes_to_sleep() {
+async fn quiet_shard_goes_to_sleep() {
     let world = World::new();
     let ids = many(&world, 60, 100.0).await;
     let last = world.submit("zvid", Tracking::PollOnly, 600.0).await;
@@ -111,7 +111,7 @@ async fn when_it_becomes_quiet_it_goes_to_sleep() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_dies_awake_is_replaced() {
+async fn crashed_awake_poller_is_replaced() {
     let world = World::new();
     let ids = many(&world, 60, 500.0).await;
     world.run(60.0).await;
@@ -127,7 +127,7 @@ async fn who_dies_awake_is_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shard_is_read_once_and_not_for_every_poll() {
+async fn shard_is_read_once() {
     let world = World::new();
     many(&world, 100, 10_000.0).await;
     world.run(30.0).await;

@@ -46,7 +46,7 @@ fn denied() -> Injected {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_cannot_be_read_stops_nobody_for_long() {
+async fn failed_list_is_retried_soon() {
     let world = World::new().with_faults(Then::new("Query", 1, denied()));
     let id = world.submit("zvid", Tracking::PollOnly, 5.0).await;
     world.run_unticked(60.0).await;
@@ -81,7 +81,7 @@ impl CallInterceptor for Unheard {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_was_written_without_an_answer_is_followed_up() {
+async fn unanswered_lease_write_is_continued() {
     let unheard = Unheard::after(Duration::ZERO, Duration::from_secs(20));
     let world = World::new().with_faults(unheard);
     let id = world.submit("zvid", Tracking::PollOnly, 5.0).await;
@@ -91,7 +91,7 @@ async fn a_lease_that_was_written_without_an_answer_is_followed_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wake_up_call_that_is_not_sent_is_sent_a_little_later() {
+async fn failed_continuation_is_sent_later() {
     let world = World::new().with_faults(Then::new("SendMessage", 1, denied()));
     let id = world.submit("zvid", Tracking::PollOnly, 30.0).await;
     world.run_unticked(60.0).await;
@@ -100,7 +100,7 @@ async fn a_wake_up_call_that_is_not_sent_is_sent_a_little_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_cannot_be_told_that_a_lease_is_renewed_goes_on() {
+async fn unanswered_renewal_keeps_polling() {
     // The lease is taken after two seconds and renewed ten later, by who stays awake.
     let unheard = Unheard::after(Duration::from_secs(8), Duration::from_secs(20));
     let world = World::new().with_faults(unheard);
@@ -131,11 +131,9 @@ impl CallInterceptor for Slow {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_reads_for_long_keeps_the_lease() {
-    let world = World::new().with_faults(Arc::new(Slow {
-        operation: "BatchGetItem",
-        takes: Duration::from_millis(2_900),
-    }));
+async fn long_read_keeps_the_lease() {
+    let world = World::new()
+        .with_faults(Arc::new(Slow { operation: "BatchGetItem", takes: Duration::from_millis(2_900) }));
     // Five rounds of eight batches, three seconds each.
     for _ in 0..3_300 {
         world.leave("zvid", Tracking::WebhookFirst, 1e9, None, now()).await;
@@ -148,7 +146,7 @@ async fn who_reads_for_long_keeps_the_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_came_meanwhile_outlives_a_checkpoint() {
+async fn concurrent_end_outlives_a_checkpoint() {
     let world = World::new();
     // Past its deadline, and with its age long doubled since it was last written.
     let made_at = now() - Duration::from_secs(2 * 3_600);

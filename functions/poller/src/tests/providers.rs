@@ -9,7 +9,7 @@ use domain::polling::Tracking;
 use super::world::{Mood, World};
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_is_left_alone_for_as_long_as_it_asks_over_every_sleep() {
+async fn retry_after_outlives_every_sleep() {
     let world = World::new();
     world.mood("zvid", Mood::WantsRest(429, 40));
     let first = world.submit("zvid", Tracking::PollOnly, 1.0).await;
@@ -31,7 +31,7 @@ async fn a_provider_is_left_alone_for_as_long_as_it_asks_over_every_sleep() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_that_is_down_is_probed_rarely_and_starves_nobody() {
+async fn down_provider_is_probed_rarely() {
     let world = World::new();
     world.mood("shotstack", Mood::Refuses(503));
     let mut down = Vec::new();
@@ -58,7 +58,7 @@ async fn a_provider_that_is_down_is_probed_rarely_and_starves_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_that_hangs_leaves_room_for_others() {
+async fn hanging_provider_leaves_room() {
     let world = World::new();
     world.mood("zvid", Mood::Hangs);
     for _ in 0..400 {
@@ -76,7 +76,7 @@ async fn a_provider_that_hangs_leaves_room_for_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_a_budget_is_not_forgotten_at_a_hand_over() {
+async fn backlog_survives_a_handover() {
     let world = World::new().with_time_limit(Duration::from_secs(60));
     let mut ids = Vec::new();
     for _ in 0..400 {
@@ -90,7 +90,7 @@ async fn who_waits_for_a_budget_is_not_forgotten_at_a_hand_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_job_is_given_up_because_its_provider_is_down() {
+async fn outage_gives_no_job_up() {
     let world = World::new();
     // Zvid's deadline is half an hour.
     let id = world.submit("zvid", Tracking::PollOnly, 1_000.0).await;
@@ -104,7 +104,7 @@ async fn no_job_is_given_up_because_its_provider_is_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_that_never_comes_back_is_given_up_after_hours() {
+async fn endless_outage_gives_job_up() {
     let world = World::new();
     world.mood("zvid", Mood::Refuses(503));
     let id = world.submit("zvid", Tracking::PollOnly, 1_000.0).await;
@@ -117,7 +117,7 @@ async fn a_provider_that_never_comes_back_is_given_up_after_hours() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_render_that_never_ends_is_given_up_at_its_deadline() {
+async fn endless_render_times_out() {
     let world = World::new();
     let id = world.submit("zvid", Tracking::PollOnly, 1e6).await;
     world.run(2_000.0).await;
@@ -128,7 +128,7 @@ async fn a_render_that_never_ends_is_given_up_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_budget_is_kept_and_nobody_is_forgotten() {
+async fn budget_is_kept_without_starvation() {
     let world = World::new();
     // 300 a minute, and polls may have 225 of them: 3.75 a second.
     let mut ids = Vec::new();
@@ -150,7 +150,7 @@ async fn a_budget_is_kept_and_nobody_is_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_shard_has_its_part_of_a_budget() {
+async fn shards_share_the_budget() {
     let world = World::with_shards(2);
     for _ in 0..200 {
         world.submit("shotstack", Tracking::PollOnly, 10_000.0).await;

@@ -12,7 +12,7 @@ use super::world::World;
 use crate::plan::PollTarget;
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_was_told_of_is_told_without_a_word_to_the_provider() {
+async fn stale_outbox_is_published_without_poll() {
     let world = World::new();
     let id = world.leave("zvid", Tracking::PollOnly, 1e9, None, now()).await.id;
     // Whoever stored it died before it told anybody.
@@ -29,7 +29,7 @@ async fn what_nobody_was_told_of_is_told_without_a_word_to_the_provider() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_callbacks_do_not_teach_that_renders_take_long() {
+async fn lost_callbacks_record_no_duration() {
     let world = World::new();
     for _ in 0..30 {
         // Nobody calls back in this world.

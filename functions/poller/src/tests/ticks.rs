@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::world::World;
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_shard_costs_one_read_a_minute_and_no_write() {
+async fn idle_shard_costs_one_read_per_minute() {
     for shards in [1, 4] {
         let world = World::with_shards(shards);
         // The first round of deliveries of a process asks how many shards there were.
@@ -29,7 +29,7 @@ async fn an_idle_shard_costs_one_read_a_minute_and_no_write() {
 
 /// The one read of every fifth minute is for deliveries.
 #[tokio::test(start_paused = true)]
-async fn a_job_that_comes_in_a_quiet_minute_is_found_by_the_next_tick_but_one() {
+async fn job_after_quiet_minute_is_found() {
     let world = World::new();
     world.run(1_000.0).await;
     for _ in 0..5 {
@@ -41,7 +41,7 @@ async fn a_job_that_comes_in_a_quiet_minute_is_found_by_the_next_tick_but_one() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_with_a_callback_costs_no_write_before_its_safety_poll() {
+async fn callback_job_costs_no_early_write() {
     let world = World::new();
     let id = world.submit("shotstack", Tracking::WebhookFirst, 10_000.0).await;
     let writes = world.aws.table().consumed().writes;
@@ -56,7 +56,7 @@ async fn a_job_with_a_callback_costs_no_write_before_its_safety_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_callback_that_was_lost_is_found_by_a_safety_poll() {
+async fn safety_poll_finds_lost_callback() {
     let world = World::new();
     let durations = Durations::lognormal(20.0_f64.ln(), 0.5);
     let known =
@@ -70,7 +70,7 @@ async fn a_callback_that_was_lost_is_found_by_a_safety_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_submit_that_died_is_found() {
+async fn crashed_submit_is_found() {
     let world = World::new();
     let job = world.leave("zvid", Tracking::PollOnly, 30.0, None, now()).await;
     world.run(200.0).await;
@@ -78,7 +78,7 @@ async fn a_submit_that_died_is_found() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_was_not_told_of_is_told() {
+async fn unpublished_end_is_published() {
     let world = World::new();
     let job = world.leave("shotstack", Tracking::WebhookFirst, 1.0, None, now()).await;
     let done = ended(&job);
@@ -107,7 +107,7 @@ fn ended(job: &Job) -> Job {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shards_are_looked_after_side_by_side() {
+async fn shards_are_polled_concurrently() {
     let world = World::with_shards(4);
     let mut ids = Vec::new();
     for _ in 0..40 {
@@ -123,7 +123,7 @@ async fn shards_are_looked_after_side_by_side() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invocation_looks_after_one_shard() {
+async fn invocation_polls_one_shard() {
     let world = World::with_shards(2);
     let mut ids = Vec::new();
     for _ in 0..10 {
@@ -143,7 +143,7 @@ async fn an_invocation_looks_after_one_shard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn jobs_of_shards_that_are_no_more_are_looked_after() {
+async fn jobs_of_removed_shards_settle() {
     let world = World::with_shards(4);
     world.run(310.0).await;
     let mut ids = Vec::new();
@@ -159,7 +159,7 @@ async fn jobs_of_shards_that_are_no_more_are_looked_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_learnt_is_written_down_once_a_minute() {
+async fn durations_are_stored_once_a_minute() {
     let world = World::new();
     for _ in 0..30 {
         world.submit("zvid", Tracking::PollOnly, 20.0).await;
