@@ -52,7 +52,7 @@ fn inherited_shards_leave_the_budget_intact() {
     assert!(budget(0) > 0.0 && inherited <= budget(0), "{inherited} of {}", budget(0));
 }
 
-/// Lambda can then run several at once in one process, as its Managed Instances do.
+/// Lambda's Managed Instances run several invocations at once in one process.
 #[test]
 fn handler_future_is_send() {
     fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Poller, Call) -> F) {}

@@ -32,9 +32,9 @@ fn job_is_given_up_after_asking() {
     for (reply, is_down, seconds) in [
         (conclusive, false, 1_800),
         (StatusReply::not_asked(), false, 1_800),
-        // The provider tells of others.
+        // The provider answers for other jobs.
         (trouble, false, 1_800 + 15 * 60),
-        // It tells nobody.
+        // The provider is down.
         (trouble, true, 1_800 + 6 * 3_600),
         (too_much, false, 1_800 + 6 * 3_600),
     ] {

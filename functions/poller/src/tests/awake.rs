@@ -1,4 +1,4 @@
-//! A shard with much to do: whoever looks after it stays awake.
+//! A busy shard, whose poller stays awake.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use domain::polling::Tracking;
 
 use super::world::{World, lateness};
 
-async fn many(world: &World, count: usize, ends_s: f64) -> Vec<JobId> {
+async fn submit_many(world: &World, count: usize, ends_s: f64) -> Vec<JobId> {
     let mut ids = Vec::new();
     for _ in 0..count {
         ids.push(world.submit("zvid", Tracking::PollOnly, ends_s).await);
-        // Not all at the same moment.
+        // The jobs are spread over time.
         tokio::time::sleep(Duration::from_millis(97)).await;
     }
     ids
@@ -22,7 +22,7 @@ async fn many(world: &World, count: usize, ends_s: f64) -> Vec<JobId> {
 #[tokio::test(start_paused = true)]
 async fn polls_are_punctual_and_unique() {
     let world = World::new();
-    let ids = many(&world, 60, 10_000.0).await;
+    let ids = submit_many(&world, 60, 10_000.0).await;
     world.run(20.0).await;
     let (start, before) = (now(), world.invocations());
     world.run(200.0).await;
@@ -44,7 +44,7 @@ async fn polls_are_punctual_and_unique() {
 #[tokio::test(start_paused = true)]
 async fn awake_poller_finds_new_job() {
     let world = World::new();
-    many(&world, 60, 10_000.0).await;
+    submit_many(&world, 60, 10_000.0).await;
     world.run(30.0).await;
     let (epoch, invocations) = (world.epoch(0).await, world.invocations());
     let new = world.submit("zvid", Tracking::PollOnly, 10_000.0).await;
@@ -61,7 +61,7 @@ async fn awake_poller_finds_new_job() {
 #[tokio::test(start_paused = true)]
 async fn lagging_index_delays_only_briefly() {
     let world = World::new();
-    many(&world, 60, 10_000.0).await;
+    submit_many(&world, 60, 10_000.0).await;
     world.run(30.0).await;
     world.aws.table().delay_indexes(Duration::from_secs(9));
     let new = world.submit("zvid", Tracking::PollOnly, 10_000.0).await;
@@ -73,7 +73,7 @@ async fn lagging_index_delays_only_briefly() {
 #[tokio::test(start_paused = true)]
 async fn handover_misses_no_poll() {
     let world = World::new().with_time_limit(Duration::from_secs(120));
-    let ids = many(&world, 60, 10_000.0).await;
+    let ids = submit_many(&world, 60, 10_000.0).await;
     world.run(20.0).await;
     let (start, before) = (now(), world.invocations());
     world.run(400.0).await;
@@ -96,7 +96,7 @@ async fn handover_misses_no_poll() {
 #[tokio::test(start_paused = true)]
 async fn quiet_shard_goes_to_sleep() {
     let world = World::new();
-    let ids = many(&world, 60, 100.0).await;
+    let ids = submit_many(&world, 60, 100.0).await;
     let last = world.submit("zvid", Tracking::PollOnly, 600.0).await;
     world.run(300.0).await;
     for id in &ids {
@@ -113,9 +113,9 @@ async fn quiet_shard_goes_to_sleep() {
 #[tokio::test(start_paused = true)]
 async fn crashed_awake_poller_is_replaced() {
     let world = World::new();
-    let ids = many(&world, 60, 500.0).await;
+    let ids = submit_many(&world, 60, 500.0).await;
     world.run(60.0).await;
-    // Its message will not come back for a quarter of an hour.
+    // The visibility timeout of its message is a quarter of an hour.
     world.crash().await;
     let polls = world.polls().len();
     world.run(215.0).await;
@@ -129,7 +129,7 @@ async fn crashed_awake_poller_is_replaced() {
 #[tokio::test(start_paused = true)]
 async fn shard_is_read_once() {
     let world = World::new();
-    many(&world, 100, 10_000.0).await;
+    submit_many(&world, 100, 10_000.0).await;
     world.run(30.0).await;
     let (before, polls) = (world.aws.table().consumed(), world.polls().len());
     world.run(60.0).await;

@@ -1,4 +1,4 @@
-//! What goes wrong between the poller and AWS, and who goes on.
+//! Calls to AWS that fail, have no answer or are slow, and how polling carries on.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::world::World;
 use crate::plan::PollTarget;
 
-/// The first `times` calls of one operation meet this.
+/// Injects a fault into the first calls of one operation.
 #[derive(Debug)]
 struct Then {
     operation: &'static str,
@@ -54,8 +54,7 @@ async fn failed_list_is_retried_soon() {
     assert!(found < 16.0, "found after {found} s");
 }
 
-/// From the first write on that comes after a while, no answer arrives for so long, whatever
-/// was done.
+/// Loses the answers of all calls for a while, from the first write after `after` on.
 #[derive(Debug)]
 struct Unheard {
     after: Instant,
@@ -101,7 +100,7 @@ async fn failed_continuation_is_sent_later() {
 
 #[tokio::test(start_paused = true)]
 async fn unanswered_renewal_keeps_polling() {
-    // The lease is taken after two seconds and renewed ten later, by who stays awake.
+    // The lease is taken after two seconds, and renewed ten seconds later as awake.
     let unheard = Unheard::after(Duration::from_secs(8), Duration::from_secs(20));
     let world = World::new().with_faults(unheard);
     let mut ids = Vec::new();
@@ -115,7 +114,7 @@ async fn unanswered_renewal_keeps_polling() {
     }
 }
 
-/// Each answer to one operation takes so long.
+/// Delays each answer to one operation.
 #[derive(Debug)]
 struct Slow {
     operation: &'static str,
@@ -136,7 +135,7 @@ async fn long_read_keeps_the_lease() {
         .with_faults(Arc::new(Slow { operation: "BatchGetItem", takes: Duration::from_millis(2_900) }));
     // Five rounds of eight batches, three seconds each.
     for _ in 0..3_300 {
-        world.leave("zvid", Tracking::WebhookFirst, 1e9, None, now()).await;
+        world.insert_job("zvid", Tracking::WebhookFirst, 1e9, None, now()).await;
     }
     world.submit("zvid", Tracking::PollOnly, 1e9).await;
     world.run_unticked(13.5).await;
@@ -148,9 +147,10 @@ async fn long_read_keeps_the_lease() {
 #[tokio::test(start_paused = true)]
 async fn concurrent_end_outlives_a_checkpoint() {
     let world = World::new();
-    // Past its deadline, and with its age long doubled since it was last written.
+    // The job is past its deadline, and its age has doubled since its last write, so that a
+    // checkpoint is due.
     let made_at = now() - Duration::from_secs(2 * 3_600);
-    let job = world.leave("zvid", Tracking::PollOnly, 1e9, None, made_at).await;
+    let job = world.insert_job("zvid", Tracking::PollOnly, 1e9, None, made_at).await;
     let goes_on = |job: &Job, status, word: &str, at| {
         let (render_job_id, provider_status) = (None, word.to_owned());
         let seen = Observation { render_job_id, status, provider_status, progress: None };
@@ -165,8 +165,8 @@ async fn concurrent_end_outlives_a_checkpoint() {
     }
 
     let target = PollTarget::Provider { is_down: false };
-    let looked = world.poller.poll_job(stale.clone(), target, now).await.unwrap();
+    let outcome = world.poller.poll_job(stale.clone(), target, now).await.unwrap();
 
     assert_eq!(world.job(&stale.id).await.state, State::Completed);
-    assert!(looked.job.is_none_or(|job| job.state == State::Completed));
+    assert!(outcome.job.is_none_or(|job| job.state == State::Completed));
 }

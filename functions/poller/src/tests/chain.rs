@@ -1,4 +1,4 @@
-//! A shard with little to do: whoever looks after it sleeps, and is woken.
+//! A quiet shard, whose poller sleeps between continuation calls.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ async fn new_job_takeover_repeats_few_polls() {
         let age = (now() - world.job(id).await.created_at).as_seconds_f64();
         let polled = world.polled_at(id);
         let due = world.due(id, age - 1.3);
-        // Whoever takes over does not know of the polls of the last moments.
+        // A takeover repeats the polls of the last moments.
         assert!(polled.len() >= due.len() && polled.len() <= due.len() + 4, "{polled:?} {due:?}");
     }
 }
@@ -144,7 +144,7 @@ async fn concurrent_holders_publish_end_once() {
     let world = World::new();
     let id = world.submit("zvid", Tracking::PollOnly, 20.0).await;
     world.run(18.0).await;
-    // The call that goes on, twice, and both are followed at the same moment.
+    // The continuation call is delivered twice, and both are handled at the same time.
     let event = world.next_batch().await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     tokio::join!(world.invocation(event.clone()), world.invocation(event));
@@ -162,7 +162,7 @@ async fn concurrent_holders_publish_end_once() {
 async fn repeated_crashes_only_cost_time() {
     let world = World::new();
     let id = world.submit("zvid", Tracking::PollOnly, 60.0).await;
-    // Dies over and over, wherever it stands.
+    // The poller crashes again and again at arbitrary points.
     for _ in 0..20 {
         world.run(5.03).await;
         world.crash().await;

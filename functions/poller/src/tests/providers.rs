@@ -1,4 +1,4 @@
-//! Providers that are slow to answer, down, or want to be left alone.
+//! Providers that hang, are down or ask for fewer requests.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use aws_in_memory::clock::now;
 use domain::job::State;
 use domain::polling::Tracking;
 
-use super::world::{Mood, World};
+use super::world::{ProviderMode, World};
 
 #[tokio::test(start_paused = true)]
 async fn retry_after_outlives_every_sleep() {
     let world = World::new();
-    world.mood("zvid", Mood::WantsRest(429, 40));
+    world.set_mode("zvid", ProviderMode::RetryAfter(429, 40));
     let first = world.submit("zvid", Tracking::PollOnly, 1.0).await;
     let second = world.submit("zvid", Tracking::PollOnly, 1.0).await;
     world.run_unticked(10.0).await;
-    world.mood("zvid", Mood::Well);
+    world.set_mode("zvid", ProviderMode::Healthy);
     let asked_at = world.polls()[0].at;
     let before = world.polls().len();
     assert!(before <= 2, "both may have been under way: {before}");
@@ -33,7 +33,7 @@ async fn retry_after_outlives_every_sleep() {
 #[tokio::test(start_paused = true)]
 async fn down_provider_is_probed_rarely() {
     let world = World::new();
-    world.mood("shotstack", Mood::Refuses(503));
+    world.set_mode("shotstack", ProviderMode::Fails(503));
     let mut down = Vec::new();
     let mut well = Vec::new();
     for _ in 0..60 {
@@ -43,14 +43,14 @@ async fn down_provider_is_probed_rarely() {
     world.run(600.0).await;
 
     let asked = world.polls().iter().filter(|poll| poll.host == "shotstack.test").count();
-    // Up to half of all looks were under way when it went down.
+    // Up to 128 polls were in flight when it went down.
     assert!(asked < 128 + 20, "{asked} questions to a provider that is down");
     for id in &well {
         let found = world.settled_at(id).await.expect("found");
         assert!(found < 112.0, "found after {found} s");
     }
 
-    world.mood("shotstack", Mood::Well);
+    world.set_mode("shotstack", ProviderMode::Healthy);
     world.run(130.0).await;
     for id in &down {
         assert_eq!(world.job(id).await.state, State::Completed);
@@ -60,7 +60,7 @@ async fn down_provider_is_probed_rarely() {
 #[tokio::test(start_paused = true)]
 async fn hanging_provider_leaves_room() {
     let world = World::new();
-    world.mood("zvid", Mood::Hangs);
+    world.set_mode("zvid", ProviderMode::Hangs);
     for _ in 0..400 {
         world.submit("zvid", Tracking::PollOnly, 10_000.0).await;
     }
@@ -83,8 +83,8 @@ async fn backlog_survives_a_handover() {
         ids.push(world.submit("shotstack", Tracking::PollOnly, 10_000.0).await);
     }
     world.run(300.0).await;
-    // At 3.75 questions a second it takes two minutes to ask about everybody, and some more
-    // for those who are asked about again meanwhile.
+    // At 3.75 polls a second it takes two minutes to poll all jobs once, and longer because some
+    // are polled again meanwhile.
     let forgotten = ids.iter().filter(|id| world.polled_at(id).is_empty()).count();
     assert_eq!(forgotten, 0);
 }
@@ -92,13 +92,13 @@ async fn backlog_survives_a_handover() {
 #[tokio::test(start_paused = true)]
 async fn outage_gives_no_job_up() {
     let world = World::new();
-    // Zvid's deadline is half an hour.
+    // The provider's deadline is half an hour.
     let id = world.submit("zvid", Tracking::PollOnly, 1_000.0).await;
     world.run(20.0).await;
-    world.mood("zvid", Mood::Refuses(503));
+    world.set_mode("zvid", ProviderMode::Fails(503));
     world.run(3.0 * 3_600.0).await;
     assert_eq!(world.job(&id).await.state, State::Processing, "it may be done for all we know");
-    world.mood("zvid", Mood::Well);
+    world.set_mode("zvid", ProviderMode::Healthy);
     world.run(130.0).await;
     assert_eq!(world.job(&id).await.state, State::Completed);
 }
@@ -106,7 +106,7 @@ async fn outage_gives_no_job_up() {
 #[tokio::test(start_paused = true)]
 async fn endless_outage_gives_job_up() {
     let world = World::new();
-    world.mood("zvid", Mood::Refuses(503));
+    world.set_mode("zvid", ProviderMode::Fails(503));
     let id = world.submit("zvid", Tracking::PollOnly, 1_000.0).await;
     world.run(6.4 * 3_600.0).await;
     assert!(!world.job(&id).await.state.has_ended());
@@ -130,7 +130,7 @@ async fn endless_render_times_out() {
 #[tokio::test(start_paused = true)]
 async fn budget_is_kept_without_starvation() {
     let world = World::new();
-    // 300 a minute, and polls may have 225 of them: 3.75 a second.
+    // The budget is 300 requests a minute, of which polls may make 225: 3.75 a second.
     let mut ids = Vec::new();
     for _ in 0..200 {
         ids.push(world.submit("shotstack", Tracking::PollOnly, 10_000.0).await);

@@ -1,4 +1,4 @@
-//! What the poller makes of what others have left unfinished, and of what it is not told.
+//! Work that another function left unfinished, and callbacks that never come.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::plan::PollTarget;
 #[tokio::test(start_paused = true)]
 async fn stale_outbox_is_published_without_poll() {
     let world = World::new();
-    let id = world.leave("zvid", Tracking::PollOnly, 1e9, None, now()).await.id;
-    // Whoever stored it died before it told anybody.
+    let id = world.insert_job("zvid", Tracking::PollOnly, 1e9, None, now()).await.id;
+    // The function that stored the outbox crashed before it published it.
     let mut job = world.job(&id).await.bumped();
     job.outbox = vec![Notice { event: EventName::Queued, status: State::Queued, at: now() }];
     world.aws.store().commit_job(&job).await.unwrap();
@@ -32,7 +32,7 @@ async fn stale_outbox_is_published_without_poll() {
 async fn lost_callbacks_record_no_duration() {
     let world = World::new();
     for _ in 0..30 {
-        // Nobody calls back in this world.
+        // No callback ever comes in this world.
         world.submit("zvid", Tracking::WebhookFirst, 20.0).await;
         world.submit("shotstack", Tracking::PollOnly, 20.0).await;
     }

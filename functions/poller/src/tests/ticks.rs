@@ -1,4 +1,4 @@
-//! The schedule's tick, and what nobody else looks after.
+//! The schedule's tick, and the work that only it finds.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::world::World;
 async fn idle_shard_costs_one_read_per_minute() {
     for shards in [1, 4] {
         let world = World::with_shards(shards);
-        // The first round of deliveries of a process asks how many shards there were.
+        // A process reads the highest number of shards with its first list of deliveries.
         world.run(301.0).await;
         let (before, asked) = (world.aws.table().consumed(), world.aws.calls().len());
         world.run(3_600.0).await;
@@ -27,13 +27,14 @@ async fn idle_shard_costs_one_read_per_minute() {
     }
 }
 
-/// The one read of every fifth minute is for deliveries.
+/// In every fifth minute the tick's one read is for deliveries, so a job may be found a tick
+/// later.
 #[tokio::test(start_paused = true)]
 async fn job_after_quiet_minute_is_found() {
     let world = World::new();
     world.run(1_000.0).await;
     for _ in 0..5 {
-        let job = world.leave("zvid", Tracking::PollOnly, 1.0, None, now()).await;
+        let job = world.insert_job("zvid", Tracking::PollOnly, 1.0, None, now()).await;
         world.run(130.0).await;
         assert_eq!(world.job(&job.id).await.state, State::Completed);
         world.run(50.0).await;
@@ -72,7 +73,7 @@ async fn safety_poll_finds_lost_callback() {
 #[tokio::test(start_paused = true)]
 async fn crashed_submit_is_found() {
     let world = World::new();
-    let job = world.leave("zvid", Tracking::PollOnly, 30.0, None, now()).await;
+    let job = world.insert_job("zvid", Tracking::PollOnly, 30.0, None, now()).await;
     world.run(200.0).await;
     assert_eq!(world.job(&job.id).await.state, State::Completed);
 }
@@ -80,7 +81,7 @@ async fn crashed_submit_is_found() {
 #[tokio::test(start_paused = true)]
 async fn unpublished_end_is_published() {
     let world = World::new();
-    let job = world.leave("shotstack", Tracking::WebhookFirst, 1.0, None, now()).await;
+    let job = world.insert_job("shotstack", Tracking::WebhookFirst, 1.0, None, now()).await;
     let done = ended(&job);
     world.poller.tracker.store.commit_job(&done).await.unwrap();
     world.run(125.0).await;
@@ -130,14 +131,14 @@ async fn invocation_polls_one_shard() {
         ids.push(world.submit("zvid", Tracking::PollOnly, 10_000.0).await);
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
-    // Calls of both shards, in one event.
+    // The batch has calls of both shards.
     let event = world.next_batch().await;
     drop(timeout(Duration::from_secs(1), world.invocation(event)).await);
     let mut epochs = [world.epoch(0).await, world.epoch(1).await];
     epochs.sort_unstable();
     assert_eq!(epochs, [0, 1]);
 
-    // Somebody else has the other one.
+    // Another invocation polls the other shard.
     world.run_unticked(10.0).await;
     assert!(ids.iter().all(|id| !world.polled_at(id).is_empty()));
 }
