@@ -1,10 +1,10 @@
 //! `poller`: asks providers about active jobs and repairs what a crash left unfinished.
 //!
 //! It is called in two ways. Wake-up calls from the `wake` queue start or continue the polling
-//! of a shard: [`claim`] decides whether a call holds, [`shard_poller`] runs the event loop,
-//! [`poll_job`] polls one job. The schedule's tick, once a minute and shard, ensures that a shard
+//! of a shard: `claim` decides whether a call holds, `shard_poller` runs the event loop,
+//! `poll_job` polls one job. The schedule's tick, once a minute and shard, ensures that a shard
 //! with active jobs has a poller, and moves deliveries whose long wait is nearly over into their
-//! queue ([`tick`]).
+//! queue (`tick`).
 
 mod claim;
 pub mod config;

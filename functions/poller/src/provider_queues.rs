@@ -122,7 +122,7 @@ impl ProviderQueues {
         }
     }
 
-    /// When the next waiting job may be polled, as far as a throttle has told.
+    /// When the next waiting job may be polled, as far as the throttles have told.
     pub(crate) fn next_at(&self) -> Option<DateTime<Utc>> {
         let waiting = self.queues.iter().filter(|queue| !queue.is_empty());
         waiting.filter_map(|queue| queue.not_before).min()
