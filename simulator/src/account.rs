@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use crate::provider::Destination;
+use crate::callback::Destination;
 use crate::signature::Secret;
 
 /// A URL that hears of every render of the account.

@@ -10,31 +10,19 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, Method, StatusCode, header};
 
-use crate::callback;
-use crate::provider::{self, Answer, ApiCall, Departure, Provider, Refusal, Route};
-use crate::render::{Render, RenderId, RenderKey};
+use crate::callback::Departure;
+use crate::callback_sender;
+use crate::provider::{Answer, ApiCall, Provider, Refusal, Route, registry};
+use crate::render::{Render, RenderKey};
+use crate::render_id::RenderId;
 use crate::scenario::SubmitAnswer;
-use crate::simulation::{Simulation, World};
+use crate::simulation::{ApiRecord, Simulation, World};
 
 /// Between two looks at something that is waited for.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// The only `x-api-key` that the providers take.
 pub const API_KEY: &str = "sim-key";
-
-/// One call of a provider's API, whatever came of it.
-#[derive(Clone, Debug)]
-pub(crate) struct ApiRecord {
-    pub(crate) at: DateTime<Utc>,
-    pub(crate) provider: &'static str,
-    pub(crate) method: Method,
-    /// With the query.
-    pub(crate) path: String,
-    pub(crate) status: StatusCode,
-    /// The body that was sent; for a status call the one its render was made
-    /// of, so that marks find it. Empty when there is neither.
-    pub(crate) about: Arc<str>,
-}
 
 /// What a call comes to.
 struct Outcome {
@@ -63,7 +51,7 @@ pub(crate) async fn call(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let Some(provider) = provider::named(&name) else {
+    let Some(provider) = registry::named(&name) else {
         return (StatusCode::NOT_FOUND, format!("no provider is called {name}\n")).into_response();
     };
     let now = simulation.around.now();
@@ -102,7 +90,7 @@ pub(crate) async fn call(
     simulation.world().api_calls.push(record, bytes);
     let about = outcome.callbacks.as_ref().map(|(id, _)| (provider.name(), id.clone()));
     if let Some((id, departures)) = outcome.callbacks {
-        callback::schedule(&simulation, provider, &id, &departures);
+        callback_sender::schedule(&simulation, provider, &id, &departures);
     }
     match (outcome.when, about) {
         (SubmitAnswer::AfterCallback, Some(render)) => {

@@ -13,8 +13,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::account::AccountWebhook;
-use crate::callback;
-use crate::provider::{self, AccountWebhooks, Departure};
+use crate::callback::Departure;
+use crate::callback_sender;
+use crate::provider::{AccountWebhooks, registry};
 use crate::receiver::Behaviour;
 use crate::render::{Render, RenderKey};
 use crate::scenario::{SPECIAL_KNOBS, Scenario};
@@ -39,7 +40,7 @@ async fn put_scenario(
     Path((name, mark)): Path<(String, String)>,
     Json(knobs): Json<Map<String, Value>>,
 ) -> Response {
-    let Some(provider) = provider::named(&name) else { return unknown_provider(&name) };
+    let Some(provider) = registry::named(&name) else { return unknown_provider(&name) };
     let foreign = SPECIAL_KNOBS
         .into_iter()
         .find(|knob| knobs.contains_key(*knob) && !provider.special_knobs().contains(knob));
@@ -67,7 +68,7 @@ async fn put_secret(
     Path(name): Path<String>,
     Json(account): Json<AccountSecret>,
 ) -> Response {
-    let Some(provider) = provider::named(&name) else { return unknown_provider(&name) };
+    let Some(provider) = registry::named(&name) else { return unknown_provider(&name) };
     if !provider.has_account_secret() {
         return refusal(&format!("accounts at {name} have no secret"));
     }
@@ -81,7 +82,7 @@ async fn put_account_webhook(
     Path(name): Path<String>,
     Json(webhook): Json<AccountWebhook>,
 ) -> Response {
-    let Some(provider) = provider::named(&name) else { return unknown_provider(&name) };
+    let Some(provider) = registry::named(&name) else { return unknown_provider(&name) };
     match provider.account_webhooks() {
         AccountWebhooks::None => {
             return refusal(&format!("accounts at {name} have no webhooks"));
@@ -120,7 +121,7 @@ async fn renders(
     let world = simulation.world();
     let selected = world.renders.iter().filter(|it| selection.takes(it.provider, &it.body));
     let views = selected.map(|render| {
-        let state = provider::named(render.provider).map(|it| it.state(render, now));
+        let state = registry::named(render.provider).map(|it| it.state(render, now));
         json!({
             "provider": render.provider,
             "id": render.id,
@@ -147,7 +148,7 @@ async fn progress(
     State(simulation): State<Arc<Simulation>>,
     Path((name, mark)): Path<(String, String)>,
 ) -> Response {
-    let tells = provider::named(&name)
+    let tells = registry::named(&name)
         .is_some_and(|provider| provider.special_knobs().contains(&"progressCallbacks"));
     if !tells {
         return refusal(&format!("{name} does not tell of progress"));
@@ -163,7 +164,7 @@ fn send_off(
     mark: &str,
     cause: impl Fn(&mut Render, DateTime<Utc>) -> Option<Vec<Departure>>,
 ) -> Response {
-    let Some(provider) = provider::named(name) else { return unknown_provider(name) };
+    let Some(provider) = registry::named(name) else { return unknown_provider(name) };
     let now = simulation.around.now();
     let mut world = simulation.world();
     let marked = world
@@ -182,7 +183,7 @@ fn send_off(
         return (StatusCode::CONFLICT, Json(error)).into_response();
     }
     for (id, departures) in leaving {
-        callback::schedule(simulation, provider, &id, &departures);
+        callback_sender::schedule(simulation, provider, &id, &departures);
     }
     StatusCode::NO_CONTENT.into_response()
 }

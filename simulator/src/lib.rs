@@ -16,12 +16,16 @@
 mod account;
 mod api;
 mod callback;
+mod callback_sender;
 mod control;
 mod ledger;
 mod provider;
+mod proxy;
 mod receiver;
+mod receiver_api;
 mod recent;
 mod render;
+mod render_id;
 mod scenario;
 mod signature;
 mod simulation;
@@ -41,7 +45,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 pub use crate::api::API_KEY;
-use crate::ledger::Proxy;
+use crate::proxy::Proxy;
 use crate::simulation::Simulation;
 use crate::surroundings::{Machine, http_client};
 pub use crate::surroundings::{Posting, Surroundings};
@@ -94,7 +98,7 @@ impl Simulator {
                     let upstream =
                         upstream.authority().cloned().context("the AWS upstream names no host")?;
                     let proxy = Router::new()
-                        .fallback(ledger::forward)
+                        .fallback(proxy::forward)
                         .with_state(Arc::new(Proxy { simulation, client, upstream }));
                     Some(serve(&mut servers, listen, proxy).await?)
                 }
@@ -129,7 +133,7 @@ pub fn without_listener() -> Router {
 fn router(simulation: Arc<Simulation>) -> Router {
     Router::new()
         .nest("/_control", control::router())
-        .route("/receiver/{name}", post(receiver::receive))
+        .route("/receiver/{name}", post(receiver_api::receive))
         .route("/{provider}/{*path}", any(api::call))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(simulation)

@@ -1,14 +1,16 @@
 //! What makes a provider itself: its paths, its words, its shapes.
 //!
-//! A provider is one file below this module and one entry in [`ALL`]. It only
+//! A provider is one file below this module and one entry in [`registry`]. It only
 //! translates; keys, scenarios, time and callbacks are the same for all of them
-//! and live in [`crate::api`] and [`crate::callback`].
+//! and live in [`crate::api`] and [`crate::callback_sender`].
 //!
 //! A provider whose behaviour is not documented somewhere is simulated at its
 //! most inconvenient: what is merely allowed, happens.
 
-mod courier;
+#[cfg(test)]
+mod fixtures;
 mod json2video;
+pub(crate) mod registry;
 mod renderio;
 mod shotstack;
 mod viralsync;
@@ -19,24 +21,11 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
 
 use crate::account::Account;
-use crate::render::{Phase, Render, RenderId};
+use crate::callback::{Callback, Courier, Departure, Destination, Occasion, Trip};
+use crate::render::{Phase, Render};
+use crate::render_id::RenderId;
 
-pub(crate) use courier::{Callback, Courier, Departure, Destination, Occasion, Trip};
 pub(crate) use wire::{Answer, ApiCall, Refusal, Route};
-
-/// The providers that there are.
-static ALL: [&dyn Provider; 5] = [
-    &json2video::Json2Video,
-    &renderio::RenderIo,
-    &shotstack::Shotstack,
-    &viralsync::ViralSync,
-    &zvid::Zvid,
-];
-
-/// The provider that calls itself `name`.
-pub(crate) fn named(name: &str) -> Option<&'static dyn Provider> {
-    ALL.into_iter().find(|provider| provider.name() == name)
-}
 
 /// One provider's dialect.
 pub(crate) trait Provider: Send + Sync {
@@ -156,109 +145,4 @@ fn reported_status<'a>(provider: &dyn Provider, render: &'a Render) -> &'a str {
 /// `2026-01-01T00:01:00.000Z`
 fn iso(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
-}
-
-#[cfg(test)]
-mod fixtures {
-    use std::sync::Arc;
-
-    use http::Method;
-
-    use super::*;
-    use crate::signature::Secret;
-
-    /// 2026-05-24T06:00:00Z, and so many milliseconds.
-    pub(super) fn noon_and(ms: i64) -> DateTime<Utc> {
-        DateTime::from_timestamp_millis(1_779_602_400_000 + ms).unwrap()
-    }
-
-    /// Submitted at [`noon_and`] zero.
-    pub(super) fn render(provider: &dyn Provider, body: &str, scenario: &str) -> Render {
-        Render {
-            provider: provider.name(),
-            id: RenderId::uuid([0x11; 16]),
-            body: body.into(),
-            submitted_at: noon_and(0),
-            cancelled_at: None,
-            told_to_end_at: None,
-            deleted_at: None,
-            destinations: Vec::new(),
-            scenario: Arc::new(serde_json::from_str(scenario).unwrap()),
-            polls: 0,
-            callbacks: Vec::new(),
-        }
-    }
-
-    /// The first attempt, unsigned, 600 ms after a render with the default
-    /// duration ended.
-    pub(super) fn trip(occasion: Occasion) -> Trip<'static> {
-        Trip {
-            occasion,
-            secret: None,
-            delivery_id: RenderId::uuid([0x22; 16]),
-            attempt: 1,
-            at: noon_and(3_600),
-        }
-    }
-
-    pub(super) fn first_trip() -> Trip<'static> {
-        trip(Occasion::Ended)
-    }
-
-    pub(super) fn secret(text: &str) -> Secret {
-        Secret::try_from(text.to_owned()).unwrap()
-    }
-
-    /// Everything that the status call says, once for every time in `at_ms`.
-    pub(super) fn statuses(
-        provider: &dyn Provider,
-        render: &Render,
-        query: &str,
-        at_ms: &[i64],
-    ) -> String {
-        let call = ApiCall { method: &Method::GET, path: "/any", query };
-        let line = |ms: &i64| said(&provider.status(render, &call, noon_and(*ms)));
-        at_ms.iter().map(line).collect::<Vec<_>>().join("\n")
-    }
-
-    pub(super) fn said(answer: &Answer) -> String {
-        format!("{} {}", answer.status.as_u16(), answer.body)
-    }
-
-    /// What each submit in `bodies` comes to.
-    pub(super) fn verdicts(provider: &dyn Provider, bodies: &[&str]) -> String {
-        let verdict = |body: &&str| match provider.read_submit(&serde_json::from_str(body).unwrap())
-        {
-            Ok(submission) => format!("{body} -> {:?}", submission.callback_urls),
-            Err(answer) => format!("{body} -> {}", said(&answer)),
-        };
-        bodies.iter().map(verdict).collect::<Vec<_>>().join("\n")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::scenario::{SPECIAL_KNOBS, Scenario};
-
-    #[test]
-    fn special_knobs_belong_to_somebody() {
-        let had: Vec<&str> = ALL.iter().flat_map(|it| it.special_knobs()).copied().collect();
-        for knob in SPECIAL_KNOBS {
-            assert!(had.contains(&knob), "no provider has {knob}");
-        }
-        for knob in had {
-            assert!(SPECIAL_KNOBS.contains(&knob), "{knob} is not special");
-        }
-    }
-
-    #[test]
-    fn special_knobs_are_knobs() {
-        // No knob takes this: one that exists complains about its value, and one
-        // that does not about its name.
-        for knob in SPECIAL_KNOBS {
-            let error = serde_json::from_str::<Scenario>(&format!(r#"{{"{knob}":[[]]}}"#));
-            assert!(!error.unwrap_err().to_string().contains("unknown field"), "{knob}");
-        }
-    }
 }

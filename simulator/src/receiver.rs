@@ -3,11 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
@@ -17,7 +13,6 @@ use tokio::sync::futures::OwnedNotified;
 
 use crate::recent::{Limit, Recent};
 use crate::scenario::Status;
-use crate::simulation::Simulation;
 
 /// How many receivers are kept; the one that was made first goes first.
 const MAX_RECEIVERS: usize = 1_000;
@@ -36,12 +31,12 @@ pub(crate) struct Behaviour {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct PlannedAnswer {
-    status: Status,
-    delay_ms: u32,
+    pub(crate) status: Status,
+    pub(crate) delay_ms: u32,
     /// Not before the receiver is told anew how to behave.
     held: bool,
-    headers: HeaderLines,
-    body: String,
+    pub(crate) headers: HeaderLines,
+    pub(crate) body: String,
 }
 
 impl Default for PlannedAnswer {
@@ -59,7 +54,7 @@ impl Default for PlannedAnswer {
 /// Headers that can be sent as they are.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]
-struct HeaderLines(HeaderMap);
+pub(crate) struct HeaderLines(pub(crate) HeaderMap);
 
 impl TryFrom<BTreeMap<String, String>> for HeaderLines {
     type Error = http::Error;
@@ -132,7 +127,7 @@ impl Receivers {
     }
 
     /// Records the webhook; answers what to answer, and what a held answer waits for.
-    fn receive(
+    pub(crate) fn receive(
         &mut self,
         name: &str,
         headers: &HeaderMap,
@@ -171,24 +166,6 @@ impl Receivers {
         }
         self.named.iter_mut().rev().find(|receiver| receiver.name == name)
     }
-}
-
-/// Handles `POST /receiver/{name}`.
-pub(crate) async fn receive(
-    State(simulation): State<Arc<Simulation>>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let now = simulation.around.now();
-    let (answer, release) = simulation.world().receivers.receive(&name, &headers, &body, now);
-    if let Some(release) = release {
-        release.await;
-    }
-    if answer.delay_ms > 0 {
-        tokio::time::sleep(Duration::from_millis(answer.delay_ms.into())).await;
-    }
-    (answer.status.get(), answer.headers.0, answer.body).into_response()
 }
 
 fn joined(headers: &HeaderMap) -> BTreeMap<String, String> {

@@ -2,14 +2,30 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chrono::{DateTime, Utc};
+use http::{Method, StatusCode};
+
 use crate::account::Accounts;
-use crate::api::ApiRecord;
 use crate::ledger::Ledger;
 use crate::receiver::Receivers;
 use crate::recent::{Limit, Recent};
 use crate::render::Renders;
 use crate::scenario::Scenarios;
 use crate::surroundings::Surroundings;
+
+/// One call of a provider's API, whatever came of it.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiRecord {
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) provider: &'static str,
+    pub(crate) method: Method,
+    /// With the query.
+    pub(crate) path: String,
+    pub(crate) status: StatusCode,
+    /// The body that was sent; for a status call the one its render was made
+    /// of, so that marks find it. Empty when there is neither.
+    pub(crate) about: Arc<str>,
+}
 
 /// Everything that was asked of the simulator and everything it saw.
 #[derive(Debug)]

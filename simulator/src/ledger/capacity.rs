@@ -16,7 +16,7 @@ const READS: [&str; 5] = ["BatchGetItem", "GetItem", "Query", "Scan", "TransactG
 
 /// Capacity units of one call; zero for calls that have none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(super) struct Units {
+pub(crate) struct Units {
     /// Whether the answer said what it consumed. Where a read or a write of DynamoDB
     /// did not, zero means unknown.
     metered: bool,
@@ -30,13 +30,13 @@ pub(super) struct Units {
     index_units: BTreeMap<String, f64>,
 }
 
-pub(super) fn has_capacity(operation: &str) -> bool {
+pub(crate) fn has_capacity(operation: &str) -> bool {
     WRITES.contains(&operation) || READS.contains(&operation)
 }
 
 /// The request, with the wish to know. `None` when it already has a wish of its
 /// own, or is not an object.
-pub(super) fn ask(request: &[u8]) -> Option<Bytes> {
+pub(crate) fn ask(request: &[u8]) -> Option<Bytes> {
     const WISH: &str = "ReturnConsumedCapacity";
 
     let mut fields: Map<String, Value> = serde_json::from_slice(request).ok()?;
@@ -49,7 +49,7 @@ pub(super) fn ask(request: &[u8]) -> Option<Bytes> {
 
 /// Reads the answer. `ConsumedCapacity` is an object, or in batches and
 /// transactions an array with one object for each table.
-pub(super) fn consumed(operation: &str, answer: &Value) -> Units {
+pub(crate) fn consumed(operation: &str, answer: &Value) -> Units {
     let metered = answer.get("ConsumedCapacity").is_some();
     let mut units = Units { metered, ..Units::default() };
     let mut total = 0.0;

@@ -14,7 +14,8 @@ use super::{
     Answer, ApiCall, Callback, Courier, Provider, Refusal, Route, Submission, Trip, iso,
     reported_status,
 };
-use crate::render::{Phase, Render, RenderId};
+use crate::render::{Phase, Render};
+use crate::render_id::RenderId;
 
 pub(crate) struct Shotstack;
 

@@ -20,7 +20,8 @@ use super::{
     Submission, Trip,
 };
 use crate::account::Account;
-use crate::render::{Phase, Render, RenderId};
+use crate::render::{Phase, Render};
+use crate::render_id::RenderId;
 
 pub(crate) struct ViralSync;
 

@@ -8,7 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 use url::form_urlencoded;
 
-use crate::render::{Render, RenderId};
+use crate::render::Render;
+use crate::render_id::RenderId;
 
 /// One request to a provider's API.
 #[derive(Debug)]

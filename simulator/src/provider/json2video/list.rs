@@ -83,7 +83,7 @@ mod tests {
 
     use super::super::super::fixtures::{noon_and, render, said};
     use super::*;
-    use crate::render::RenderId;
+    use crate::render_id::RenderId;
 
     fn list(query: &str) -> String {
         let day = 24 * 3_600 * 1_000;

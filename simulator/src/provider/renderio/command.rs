@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::super::wire::merged;
-use crate::render::{Phase, Render, RenderId};
+use crate::render::{Phase, Render};
+use crate::render_id::RenderId;
 
 /// The command as it is `now`, said to be `status`.
 pub(super) fn view(render: &Render, status: &str, now: DateTime<Utc>) -> Value {

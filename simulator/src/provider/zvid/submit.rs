@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{Complaint, Submission};
-use crate::render::RenderId;
+use crate::render_id::RenderId;
 
 /// Fields of a submit. Others are refused: the documentation says so, and an
 /// adapter that sends private fields should hear of it here first.

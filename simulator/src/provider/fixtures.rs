@@ -1,0 +1,75 @@
+//! What the tests of all dialects share.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::*;
+use crate::signature::Secret;
+
+/// 2026-05-24T06:00:00Z, and so many milliseconds.
+pub(super) fn noon_and(ms: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(1_779_602_400_000 + ms).unwrap()
+}
+
+/// Submitted at [`noon_and`] zero.
+pub(super) fn render(provider: &dyn Provider, body: &str, scenario: &str) -> Render {
+    Render {
+        provider: provider.name(),
+        id: RenderId::uuid([0x11; 16]),
+        body: body.into(),
+        submitted_at: noon_and(0),
+        cancelled_at: None,
+        told_to_end_at: None,
+        deleted_at: None,
+        destinations: Vec::new(),
+        scenario: Arc::new(serde_json::from_str(scenario).unwrap()),
+        polls: 0,
+        callbacks: Vec::new(),
+    }
+}
+
+/// The first attempt, unsigned, 600 ms after a render with the default
+/// duration ended.
+pub(super) fn trip(occasion: Occasion) -> Trip<'static> {
+    Trip {
+        occasion,
+        secret: None,
+        delivery_id: RenderId::uuid([0x22; 16]),
+        attempt: 1,
+        at: noon_and(3_600),
+    }
+}
+
+pub(super) fn first_trip() -> Trip<'static> {
+    trip(Occasion::Ended)
+}
+
+pub(super) fn secret(text: &str) -> Secret {
+    Secret::try_from(text.to_owned()).unwrap()
+}
+
+/// Everything that the status call says, once for every time in `at_ms`.
+pub(super) fn statuses(
+    provider: &dyn Provider,
+    render: &Render,
+    query: &str,
+    at_ms: &[i64],
+) -> String {
+    let call = ApiCall { method: &Method::GET, path: "/any", query };
+    let line = |ms: &i64| said(&provider.status(render, &call, noon_and(*ms)));
+    at_ms.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+pub(super) fn said(answer: &Answer) -> String {
+    format!("{} {}", answer.status.as_u16(), answer.body)
+}
+
+/// What each submit in `bodies` comes to.
+pub(super) fn verdicts(provider: &dyn Provider, bodies: &[&str]) -> String {
+    let verdict = |body: &&str| match provider.read_submit(&serde_json::from_str(body).unwrap()) {
+        Ok(submission) => format!("{body} -> {:?}", submission.callback_urls),
+        Err(answer) => format!("{body} -> {}", said(&answer)),
+    };
+    bodies.iter().map(verdict).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,43 @@
+//! Which providers there are.
+
+use super::Provider;
+use super::json2video::Json2Video;
+use super::renderio::RenderIo;
+use super::shotstack::Shotstack;
+use super::viralsync::ViralSync;
+use super::zvid::Zvid;
+
+/// The providers that there are.
+static ALL: [&dyn Provider; 5] = [&Json2Video, &RenderIo, &Shotstack, &ViralSync, &Zvid];
+
+/// The provider that calls itself `name`.
+pub(crate) fn named(name: &str) -> Option<&'static dyn Provider> {
+    ALL.into_iter().find(|provider| provider.name() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{SPECIAL_KNOBS, Scenario};
+
+    #[test]
+    fn special_knobs_belong_to_somebody() {
+        let had: Vec<&str> = ALL.iter().flat_map(|it| it.special_knobs()).copied().collect();
+        for knob in SPECIAL_KNOBS {
+            assert!(had.contains(&knob), "no provider has {knob}");
+        }
+        for knob in had {
+            assert!(SPECIAL_KNOBS.contains(&knob), "{knob} is not special");
+        }
+    }
+
+    #[test]
+    fn special_knobs_are_knobs() {
+        // No knob takes this: one that exists complains about its value, and one
+        // that does not about its name.
+        for knob in SPECIAL_KNOBS {
+            let error = serde_json::from_str::<Scenario>(&format!(r#"{{"{knob}":[[]]}}"#));
+            assert!(!error.unwrap_err().to_string().contains("unknown field"), "{knob}");
+        }
+    }
+}
