@@ -14,6 +14,7 @@
 mod core;
 mod floor;
 mod handler;
+mod request;
 pub(crate) mod sender;
 mod wire;
 

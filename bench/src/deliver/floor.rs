@@ -21,7 +21,7 @@ use sha2::Sha256;
 use crate::here::{self, AllHere};
 use crate::tls::DOMAIN;
 
-use super::sender::Post;
+use super::request::Post;
 
 /// Signs and sends.
 pub(super) struct Floor {

@@ -4,15 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bytes::Bytes;
 use chrono::Utc;
 use clap::{Args, Subcommand, ValueEnum};
 use domain::delivery::{Delivery, Subject};
 use domain::event::{EventName, TestEvent};
 use domain::id::{EventId, JobId};
 use domain::signature::{SignatureType, SigningSecrets, WebhookSecret};
-use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
-use http::{HeaderMap, Uri};
 use serde::{Deserialize, Serialize};
 use shared::telemetry;
 
@@ -24,6 +21,7 @@ use crate::tls::{self, Certificate, DOMAIN};
 use super::core::Core;
 use super::floor::Floor;
 use super::handler::Handler;
+use super::request::posts;
 use super::wire::Wire;
 
 /// How many deliveries are under way at once: a batch.
@@ -154,15 +152,6 @@ pub(super) struct Memory {
     pub(super) before: u64,
     /// At most, ever.
     pub(super) peak: u64,
-}
-
-/// A request for whoever knows nothing of deliveries.
-#[derive(Clone, Debug)]
-pub(super) struct Post {
-    pub(super) id: String,
-    pub(super) path: Uri,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
 }
 
 /// Starts a process that measures this.
@@ -321,31 +310,4 @@ fn delivery(number: u64, url: &str, body: usize) -> Result<Delivery> {
     let body = format!("{head}{}{tail}", "x".repeat(filling));
     let test = Delivery::of_test(&TestEvent::new([0; 16], Utc::now()), url, Utc::now())?;
     Ok(Delivery { subject, event_id, body, deliberate: false, ..test })
-}
-
-fn posts(deliveries: &[Delivery], path: &str) -> Result<Vec<Post>> {
-    deliveries.iter().map(|delivery| post(delivery, path)).collect()
-}
-
-/// The same request, with a signature of the right length.
-fn post(delivery: &Delivery, path: &str) -> Result<Post> {
-    let signature = format!("v1,{}=", "s".repeat(43));
-    let host = delivery.url.strip_prefix("https://").and_then(|rest| rest.strip_suffix(path));
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (HeaderName::from_static("webhook-id"), HeaderValue::from_str(delivery.event_id.as_str())?),
-        (
-            HeaderName::from_static("webhook-timestamp"),
-            HeaderValue::from(delivery.created_at.timestamp()),
-        ),
-        (HeaderName::from_static("webhook-signature"), HeaderValue::from_str(&signature)?),
-        (USER_AGENT, HeaderValue::from_static("render-relay/0.0.0")),
-        (HOST, HeaderValue::from_str(host.context("no host")?)?),
-    ];
-    Ok(Post {
-        id: delivery.event_id.as_str().to_owned(),
-        path: path.parse()?,
-        headers: headers.into_iter().collect(),
-        body: Bytes::from(delivery.body.clone()),
-    })
 }

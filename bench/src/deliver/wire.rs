@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::tls::DOMAIN;
 
-use super::sender::Post;
+use super::request::Post;
 
 /// Sends prepared requests. Each lane holds its connection, if the last answer left one.
 pub(super) struct Wire {
