@@ -13,13 +13,13 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
-use crate::bundle::{Bundle, Settings};
-use crate::invocation::{Fault, Made, Planned};
-use crate::lateness::{self, Taken};
-use crate::stories::{STORIES, Story};
+use crate::checks::lateness::{self, Taken};
+use crate::faults::fault::{Fault, Planned};
+use crate::harness::bundle::{Bundle, Settings};
+use crate::harness::invocation::Made;
+use crate::harness::parallel::in_parallel;
+use crate::scenarios::{STORIES, Story};
 
 /// Something that goes wrong in a story.
 #[derive(Clone, Debug)]
@@ -115,30 +115,6 @@ fn outcome(mishap: &Mishap) -> Option<String> {
     Some(report)
 }
 
-/// Does `work` for every item, on as many threads as there are processors; what came of it, in
-/// the order of the items.
-pub(crate) fn on_all_processors<T: Sync, R: Send>(
-    items: &[T],
-    work: impl Fn(&T) -> R + Sync,
-) -> Vec<R> {
-    let next = AtomicUsize::new(0);
-    let threads = thread::available_parallelism().map_or(1, Into::into);
-    let mut done: Vec<(usize, R)> = thread::scope(|scope| {
-        let worker = || {
-            let mut done = Vec::new();
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                let Some(item) = items.get(number) else { return done };
-                done.push((number, work(item)));
-            }
-        };
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
-    });
-    done.sort_by_key(|(number, _)| *number);
-    done.into_iter().map(|(_, result)| result).collect()
-}
-
 /// The stories whose name has `CRASH_STORY` in it.
 fn stories() -> Vec<&'static Story> {
     let wanted = std::env::var("CRASH_STORY").unwrap_or_default();
@@ -218,9 +194,9 @@ fn is_named(fault: Fault, names: &str) -> bool {
 fn every_story_ends_well_whatever_goes_wrong_wherever() {
     let (stories, tried) = (stories(), Tried::chosen());
     let faults = tried.all();
-    let found = on_all_processors(&stories, |story| mishaps(story, &tried));
+    let found = in_parallel(&stories, |story| mishaps(story, &tried));
     let all: Vec<&Mishap> = found.iter().flat_map(|(_, mishaps)| mishaps).collect();
-    let failed = on_all_processors(&all, |mishap| outcome(mishap));
+    let failed = in_parallel(&all, |mishap| outcome(mishap));
     let failed: Vec<(&Mishap, String)> =
         all.iter().copied().zip(failed).filter_map(|(it, failed)| Some((it, failed?))).collect();
     println!("\n{:<36} points{}  violations", "story", heading(&faults));
@@ -246,7 +222,7 @@ fn a_webhook_that_its_receiver_refuses_is_told_of_though_the_bus_is_busy() {
     let (_, mut mishaps) = mishaps(story, &Tried::everywhere([Fault::Busy]));
     mishaps.retain(|mishap| mishap.at.contains("PutEvents"));
     assert!(mishaps.iter().any(|it| it.at.contains("webhook.delivery.exhausted")));
-    let failed = on_all_processors(&mishaps, outcome);
+    let failed = in_parallel(&mishaps, outcome);
     let failed: Vec<String> = failed.into_iter().flatten().collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
@@ -257,7 +233,7 @@ fn what_meets_in_the_middle_of_a_call_is_not_lost() {
     let story = STORIES.iter().find(|story| story.name == "called_back_before_the_answer").unwrap();
     let (_, mishaps) =
         mishaps(story, &Tried::everywhere([Fault::StallsBefore, Fault::StallsAfter]));
-    let failed = on_all_processors(&mishaps, outcome);
+    let failed = in_parallel(&mishaps, outcome);
     let failed: Vec<String> = failed.into_iter().flatten().collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use http::{Method, Request};
 use serde_json::{Value, json};
 
-use crate::backend::{Fate, Order};
-use crate::bundle::{Bundle, Settings};
-use crate::crash_points::on_all_processors;
-use crate::functions::PROVIDERS;
-use crate::receivers::{self, DEFAULT, Manner};
+use crate::harness::backend::{Fate, Order};
+use crate::harness::bundle::{Bundle, Settings};
+use crate::harness::functions::PROVIDERS;
+use crate::harness::parallel::in_parallel;
+use crate::harness::receivers::{self, DEFAULT, Manner};
 
 /// Seeds and jobs of each when nothing else is said.
 const SEEDS: u64 = 4;
@@ -256,7 +256,7 @@ fn everything_comes_to_its_end_whatever_the_weather() {
     let seeds: Vec<u64> = (first..first + number("SIM_SEEDS", SEEDS)).collect();
     let jobs = number("SIM_JOBS", JOBS);
     let progress = Progress::new(seeds.len());
-    let outcomes = on_all_processors(&seeds, |seed| {
+    let outcomes = in_parallel(&seeds, |seed| {
         let outcome = simulate(*seed, jobs);
         progress.tell(&outcome);
         outcome

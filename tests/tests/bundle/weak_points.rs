@@ -45,14 +45,14 @@ use tests::Provider;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
-use crate::backend::Order;
-use crate::bundle::{Bundle, PROVIDER_SECRET, Settings};
-use crate::front::routes;
-use crate::functions::{Function, PUBLIC_URL, Parameters, catalogue};
-use crate::hosts::video_url;
-use crate::invocation::{Fault, Planned};
-use crate::receivers::Manner;
-use crate::watch::text;
+use crate::checks::invariant_checker::text;
+use crate::faults::fault::{Fault, Planned};
+use crate::harness::backend::Order;
+use crate::harness::bundle::{Bundle, PROVIDER_SECRET, Settings};
+use crate::harness::functions::{Function, PUBLIC_URL, Parameters, catalogue};
+use crate::harness::gateway::routes;
+use crate::harness::provider_hosts::video_url;
+use crate::harness::receivers::Manner;
 
 fn with_schedule(schedule: &str, horizon: Duration) -> Settings {
     let parameters = Parameters {

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use shared::fake::clock;
 use tests::Provider;
 
-use crate::bundle::{API_KEY, Bundle};
-use crate::front::Seen;
-use crate::functions::PUBLIC_URL;
-use crate::receivers;
+use crate::harness::bundle::{API_KEY, Bundle};
+use crate::harness::functions::PUBLIC_URL;
+use crate::harness::gateway::Seen;
+use crate::harness::receivers;
 
 /// How long a backend goes on asking: longer than any neighbour is away.
 const MOST_TRIES: usize = 300;

@@ -9,8 +9,9 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use tokio::time::Instant;
 
-use crate::invocation::{Fault, Made};
-use crate::random::Random;
+use crate::faults::fault::Fault;
+use crate::harness::invocation::Made;
+use crate::harness::random::Random;
 
 /// How long a storm lasts; afterwards nothing goes wrong any more.
 const STORMY: Duration = Duration::from_secs(40 * 60);

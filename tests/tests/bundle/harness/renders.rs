@@ -4,7 +4,7 @@ use domain::job::State;
 use http::Method;
 use serde_json::Value;
 
-use crate::bundle::Bundle;
+use crate::harness::bundle::Bundle;
 
 /// A render at the simulator.
 #[derive(Clone, Debug)]

@@ -1,13 +1,13 @@
 //! What goes wrong on a delivery's way from a moment on: a storm, in which everything that may
 //! happen to tickets and to those who follow them does, at random and by a seed, for as long
-//! as deliveries take. Other than the weather ([`crate::weather`]) it knows whom it befell.
+//! as deliveries take. Other than the weather ([`crate::faults::random_faults`]) it knows whom it befell.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::functions::Function;
-use crate::invocation::{Fault, Planned};
-use crate::random::Random;
+use crate::faults::fault::{Fault, Planned};
+use crate::harness::functions::Function;
+use crate::harness::random::Random;
 
 /// How far into an invocation a fault may come: about as many calls as an attempt has.
 const CALLS: u64 = 12;

@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tests::Provider;
 
-use crate::bundle::Bundle;
-use crate::functions::PROVIDERS;
+use crate::harness::bundle::Bundle;
+use crate::harness::functions::PROVIDERS;
 
 /// The key of our account with a provider.
 pub(crate) fn key_of(provider: Provider) -> String {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use domain::failure::FailureCode;
 
-use crate::bundle::{BEGINNING, Bundle};
-use crate::lambda::Source;
+use crate::harness::bundle::{BEGINNING, Bundle};
+use crate::harness::event_sources::Source;
 
 /// What one mishap may cost at most: the sum of the two longest waits that it can lead to.
 ///

@@ -7,9 +7,9 @@ use std::time::Duration;
 use aws_lambda_events::sqs::SqsEvent;
 use shared::fake::queue::Queue;
 
-use crate::bundle::Bundle;
-use crate::functions::{Answer, Event, Function};
-use crate::invocation::Ended;
+use crate::harness::bundle::Bundle;
+use crate::harness::functions::{Answer, Event, Function};
+use crate::harness::invocation::Ended;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -2,37 +2,18 @@
 //! the bus and the table.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use domain::delivery::DeliveryState;
 use domain::id::JobId;
 use serde_json::Value;
 
-use crate::backend::Placed;
-use crate::bundle::Bundle;
-use crate::watch::text;
+use crate::checks::invariant_checker::text;
+use crate::harness::backend::Placed;
+use crate::harness::bundle::Bundle;
 
 impl Bundle {
-    /// Judges everything.
-    pub(crate) async fn judge(self: &Arc<Self>) {
-        let renders = self.renders().await;
-        let placed = self.placed.lock().unwrap().clone();
-        for placed in &placed {
-            self.judge_order(placed, &renders).await;
-        }
-        self.judge_promises().await;
-        self.judge_table().await;
-        self.judge_endpoints();
-        self.judge_bodies();
-        let lanes = [self.aws.delivery_queue(), self.aws.slow_delivery_queue()];
-        if lanes.iter().any(|lane| !lane.dead_letters().is_empty()) {
-            self.watch.violation("invariant 2: a ticket is among the dead letters");
-        }
-        self.judge_secrets();
-    }
-
     /// Every job and delivery there is.
-    async fn judge_table(&self) {
+    pub(crate) async fn judge_table(&self) {
         let store = self.aws.store();
         let placed = self.placed.lock().unwrap().clone();
         let ordered: BTreeSet<JobId> = placed.iter().filter_map(Placed::job).collect();
@@ -63,7 +44,7 @@ impl Bundle {
     }
 
     /// Every endpoint that nothing is sent to any more was said to be so.
-    fn judge_endpoints(&self) {
+    pub(crate) fn judge_endpoints(&self) {
         for item in self.aws.table().items() {
             let Some(reason) = item.pointer("/disabled/M/reason/S").and_then(Value::as_str) else {
                 continue;
@@ -79,7 +60,7 @@ impl Bundle {
     }
 
     /// Every repeat of an event has the same bytes, on the bus and in webhooks.
-    fn judge_bodies(&self) {
+    pub(crate) fn judge_bodies(&self) {
         let webhooks = self.receivers.received().into_iter().map(|it| (it.id, it.body));
         let mut bodies: BTreeMap<String, String> = BTreeMap::new();
         for (id, body) in self.told().into_iter().chain(webhooks) {

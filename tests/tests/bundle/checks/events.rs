@@ -7,10 +7,10 @@ use domain::id::EventId;
 use domain::job::{Job, State};
 use serde_json::Value;
 
-use crate::backend::Order;
-use crate::bundle::Bundle;
-use crate::hosts::video_url;
-use crate::renders::Render;
+use crate::harness::backend::Order;
+use crate::harness::bundle::Bundle;
+use crate::harness::provider_hosts::video_url;
+use crate::harness::renders::Render;
 
 /// The event that tells of a state. Written out, so that what is tested is not its own judge.
 fn event_of(state: State) -> Option<&'static str> {

@@ -8,17 +8,12 @@ use std::time::Duration;
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use aws_lambda_events::encodings::Body;
 use bytes::Bytes;
-use domain::id::ProviderName;
-use domain::job::State;
-use domain::provider::spec::webhook::WebhookKind;
 use http::{HeaderMap, Method, Request};
 use serde_json::Value;
-use shared::fake::clock;
 
-use crate::bundle::Bundle;
-use crate::functions::{Answer, Event, Function};
-use crate::invocation::Ended;
-use crate::watch::text;
+use crate::harness::bundle::Bundle;
+use crate::harness::functions::{Answer, Event, Function};
+use crate::harness::invocation::Ended;
 
 /// When API Gateway gives up on a function.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,7 +36,7 @@ impl Seen {
 pub(crate) fn routes() -> &'static [(String, String, Function)] {
     static ROUTES: OnceLock<Vec<(String, String, Function)>> = OnceLock::new();
     ROUTES.get_or_init(|| {
-        let mut lines = include_str!("../../../template.yaml").lines().map(str::trim);
+        let mut lines = include_str!("../../../../template.yaml").lines().map(str::trim);
         let mut routes = Vec::new();
         while let Some(line) = lines.next() {
             let Some((method, path)) =
@@ -125,31 +120,5 @@ impl Bundle {
             self.judge_taken(&path, &body);
         }
         seen.status
-    }
-
-    /// A provider was told that its callback was taken, and will not call again: what it said
-    /// is stored by now.
-    fn judge_taken(&self, path: &str, body: &[u8]) {
-        let mut parts = path.split('/').skip(3);
-        let provider = parts.next().and_then(|name| ProviderName::parse(name).ok());
-        let provider = provider.and_then(|name| self.parameters.catalogue.get(&name)).unwrap();
-        let callback = provider.spec.read_callback(body, clock::true_now()).unwrap();
-        if callback.kind != WebhookKind::Ended {
-            return;
-        }
-        let job = parts.next().map(str::to_owned).or(callback.job_id.map(|id| id.to_string()));
-        let Some(job) = job else { return };
-        let Some(job) = self.aws.table().item(&format!("job#{job}"), "job") else { return };
-        // A URL of its own, or a signed body, says whose it is before its render is known.
-        let ours = match (callback.render_job_id, text(&job, "render")) {
-            (None, _) | (Some(_), "") => true,
-            (Some(id), render) => id.as_str() == render,
-        };
-        let state = State::from_name(text(&job, "state")).unwrap();
-        if ours && !state.has_ended() {
-            let state = state.name();
-            self.watch
-                .violation(format!("invariant 3: a callback of an end is taken, the job {state}"));
-        }
     }
 }

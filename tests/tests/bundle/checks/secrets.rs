@@ -3,8 +3,8 @@
 use domain::credential::CallbackSecret;
 use domain::id::ProviderName;
 
-use crate::bundle::Bundle;
-use crate::lambda::Source;
+use crate::harness::bundle::Bundle;
+use crate::harness::event_sources::Source;
 
 impl Bundle {
     /// Looks for keys, secrets and callbacks' tokens in all that was stored, sent and logged. A

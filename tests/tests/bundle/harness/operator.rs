@@ -12,9 +12,9 @@ use http::Method;
 use serde_json::{Value, json};
 use shared::fake::clock;
 
-use crate::bundle::Bundle;
-use crate::renders::Render;
-use crate::watch::text;
+use crate::checks::invariant_checker::text;
+use crate::harness::bundle::Bundle;
+use crate::harness::renders::Render;
 
 /// How often somebody asks to cancel what its provider has not accepted yet, and how long
 /// after each other.
@@ -24,17 +24,14 @@ const A_MOMENT: Duration = Duration::from_secs(15);
 /// How old a webhook is that nobody overlooks any more: clocks are wrong and indexes late.
 const OLD: TimeDelta = TimeDelta::minutes(10);
 
-/// How wrong a clock is at most.
-const WRONG: TimeDelta = TimeDelta::minutes(3);
-
 /// How long a secret goes on beside the next one, in seconds.
 pub(crate) const GRACE_S: i64 = 3600;
 
 /// What somebody was told to have been sent again.
 #[derive(Clone, Debug)]
 pub(crate) struct Promise {
-    event: EventId,
-    since: DateTime<Utc>,
+    pub(crate) event: EventId,
+    pub(crate) since: DateTime<Utc>,
 }
 
 impl Bundle {
@@ -143,33 +140,13 @@ impl Bundle {
         self.promises.lock().unwrap().push(Promise { event, since });
     }
 
-    /// Whatever is said to be sent again arrives, or is given up anew.
-    pub(crate) async fn judge_promises(&self) {
-        let promises = self.promises.lock().unwrap().clone();
-        let given_up = self.given_up().await;
-        for Promise { event, since } in promises {
-            let given_up = given_up.iter().find(|delivery| delivery.event_id == event);
-            let is_over = given_up.is_some_and(|delivery| match delivery.state {
-                DeliveryState::Exhausted(given_up) => {
-                    given_up.at > since - WRONG || self.is_gone(delivery)
-                }
-                DeliveryState::Pending { .. }
-                | DeliveryState::Delivered
-                | DeliveryState::GivenUp(_) => false,
-            });
-            if !is_over && !self.arrived_since(&event, since) {
-                self.watch.violation(format!("invariant 2: {event} is not sent again"));
-            }
-        }
-    }
-
-    fn arrived_since(&self, event: &EventId, since: DateTime<Utc>) -> bool {
+    pub(crate) fn arrived_since(&self, event: &EventId, since: DateTime<Utc>) -> bool {
         let mut webhooks = self.receivers.received().into_iter();
         webhooks.any(|webhook| webhook.id == event.as_str() && webhook.at >= since)
     }
 
     /// The webhooks that were given up.
-    async fn given_up(&self) -> Vec<Delivery> {
+    pub(crate) async fn given_up(&self) -> Vec<Delivery> {
         let mut given_up = Vec::new();
         for job in self.job_ids() {
             given_up.extend(self.aws.store().deliveries(&job).await.unwrap());
@@ -179,7 +156,7 @@ impl Bundle {
     }
 
     /// Whether nothing is sent any more to where a delivery goes.
-    fn is_gone(&self, delivery: &Delivery) -> bool {
+    pub(crate) fn is_gone(&self, delivery: &Delivery) -> bool {
         let pk = format!("endpoint#{}", EndpointId::of(&delivery.url));
         let endpoint = self.aws.table().item(&pk, "endpoint");
         endpoint.is_some_and(|endpoint| endpoint.get("disabled").is_some())

@@ -10,10 +10,10 @@ use http::Method;
 use serde_json::{Value, json};
 use tests::Provider;
 
-use crate::backend::Order;
-use crate::bundle::Bundle;
-use crate::functions::PUBLIC_URL;
-use crate::receivers::{self, DEFAULT, Manner};
+use crate::harness::backend::Order;
+use crate::harness::bundle::Bundle;
+use crate::harness::functions::PUBLIC_URL;
+use crate::harness::receivers::{self, DEFAULT, Manner};
 
 /// A story, by its name.
 #[derive(Debug)]

@@ -20,14 +20,14 @@ use shared::fake::clock;
 use shared::queue::Ticket;
 use tests::Provider;
 
-use crate::backend::Order;
-use crate::bundle::{Bundle, Settings};
-use crate::crash_points::on_all_processors;
-use crate::functions::{Function, Parameters, catalogue};
-use crate::random::Random;
-use crate::receivers::Manner;
-use crate::storm::Counts;
-use crate::watch::text;
+use crate::checks::invariant_checker::text;
+use crate::faults::delivery_faults::Counts;
+use crate::harness::backend::Order;
+use crate::harness::bundle::{Bundle, Settings};
+use crate::harness::functions::{Function, Parameters, catalogue};
+use crate::harness::parallel::in_parallel;
+use crate::harness::random::Random;
+use crate::harness::receivers::Manner;
 
 /// The wait before each attempt, in seconds: the example of Standard Webhooks 1.0.0. Written
 /// out, so that the schedule under test is not its own judge.
@@ -74,7 +74,7 @@ fn seconds(seconds: i64) -> TimeDelta {
 
 /// Orders a render; its webhook is on its way when it is completed.
 async fn order(bundle: &Arc<Bundle>, mark: &str, receiver: &str) -> JobId {
-    let url = crate::receivers::url(receiver);
+    let url = crate::harness::receivers::url(receiver);
     let order = Order::new(Provider::ViralSync, mark).with("callbackUrl", Value::from(url));
     bundle.place(&order).await.expect("it is taken")
 }
@@ -463,7 +463,7 @@ fn whatever_happens_to_functions_and_messages_no_attempt_is_early_or_too_many() 
     let number = |name: &str| std::env::var(name).ok().map(|it| it.parse().expect("a number"));
     let first: u64 = number("STORM_SEED").unwrap_or(1);
     let seeds: Vec<u64> = (first..first + number("STORMS").unwrap_or(STORMS)).collect();
-    let passed = on_all_processors(&seeds, |seed| {
+    let passed = in_parallel(&seeds, |seed| {
         let mut passed = None;
         // A storm that panics says which one it is.
         println!("storm {seed}");

@@ -9,11 +9,12 @@ use shared::fake::clock;
 use shared::store::{Inserted, StoredPayload};
 use tests::Provider;
 
-use crate::backend::{Fate, Order, Placed};
-use crate::bundle::Bundle;
-use crate::functions::Function;
-use crate::invocation::{Fault, Harm, Invocation};
-use crate::renders::Render;
+use crate::faults::fault::Fault;
+use crate::harness::backend::{Fate, Order, Placed};
+use crate::harness::bundle::Bundle;
+use crate::harness::functions::Function;
+use crate::harness::invocation::{Harm, Invocation};
+use crate::harness::renders::Render;
 
 /// What a caller is told when the provider was certainly not asked.
 const NOT_ASKED: FailureCode = FailureCode::ProviderUnreachable;

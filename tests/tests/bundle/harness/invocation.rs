@@ -5,81 +5,19 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use shared::fake::bus::not_taken;
-use shared::fake::fate::{Call, Fate, Fated, Happens};
+use shared::fake::fate::{Call, Fated, Happens};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
-use crate::bundle::Bundle;
-use crate::functions::{Answer, Event, Function};
-use crate::watch::Watch;
-use crate::weather::Weather;
+use crate::faults::fault::{Fault, Planned};
+use crate::faults::random_faults::Weather;
+use crate::harness::functions::{Answer, Event, Function};
 
 /// How long a process stands still: not so long that it must be thought dead.
 const STALL: Duration = Duration::from_secs(20);
-
-/// What befalls an invocation at one of its calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// It ends before the call is made.
-    DiesBefore,
-    /// It ends when the call was made, before it hears of it.
-    DiesAfter,
-    /// The call cannot be made, however often it is tried.
-    Lost,
-    /// The call is made, and neither its answer nor that of a repeat arrives.
-    Unanswered,
-    /// AWS answers that it is too busy, however often it is asked.
-    Busy,
-    /// The call is made twice.
-    Twice,
-    /// A second copy of the invocation runs to its end before the call is made.
-    OvertakenBefore,
-    /// A second copy runs to its end when the call was made, before its answer is seen.
-    OvertakenAfter,
-    /// It stands still for a while before the call is made, and everybody else goes on.
-    StallsBefore,
-    /// It stands still for a while when the call was made, before it hears of it.
-    StallsAfter,
-}
-
-impl Fault {
-    /// All of them.
-    pub(crate) const ALL: [Self; 10] = [
-        Self::DiesBefore,
-        Self::DiesAfter,
-        Self::Lost,
-        Self::Unanswered,
-        Self::Busy,
-        Self::Twice,
-        Self::OvertakenBefore,
-        Self::OvertakenAfter,
-        Self::StallsBefore,
-        Self::StallsAfter,
-    ];
-
-    /// Whether it can happen to a call: only AWS says that it is busy, and nobody repeats a
-    /// request to render. To read twice, or to read and not hear of it, is as good as not to
-    /// read at all.
-    pub(crate) fn befalls(self, call: &Made) -> bool {
-        match self {
-            Self::Busy => call.to_aws,
-            Self::Twice => call.to_aws && !call.reads,
-            Self::Unanswered => !call.reads,
-            Self::DiesBefore
-            | Self::DiesAfter
-            | Self::Lost
-            | Self::OvertakenBefore
-            | Self::OvertakenAfter
-            | Self::StallsBefore
-            | Self::StallsAfter => true,
-        }
-    }
-}
 
 /// How an invocation ended.
 #[derive(Debug)]
@@ -89,13 +27,6 @@ pub(crate) enum Ended {
     Failed,
     /// Nobody heard of it again.
     Died,
-}
-
-/// A fault at call number `call` (from 0).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Planned {
-    pub(crate) call: usize,
-    pub(crate) fault: Fault,
 }
 
 /// A call that an invocation made.
@@ -245,7 +176,7 @@ impl Invocation {
         AtItsPace { invocation: Arc::clone(self), work: Box::pin(work), pause: None }
     }
 
-    async fn of(self: Arc<Self>, call: &Call<'_>) -> Fated {
+    pub(crate) async fn of(self: Arc<Self>, call: &Call<'_>) -> Fated {
         let Fated { happens, then } = Arc::clone(&self).decide(call).await;
         let then = async move {
             then.await;
@@ -391,57 +322,4 @@ fn describe(call: &Call<'_>) -> Made {
 /// So that time passes while a function works.
 fn latency(call: &Made) -> Duration {
     Duration::from_millis(if call.to_aws { 5 } else { 40 })
-}
-
-/// The process that an instance of a function runs in: its calls are those of whatever
-/// invocation it is at.
-pub(crate) struct Process {
-    current: Mutex<Option<Arc<Invocation>>>,
-    watch: Arc<Watch>,
-    weather: Arc<Weather>,
-    /// How wrong its clock is.
-    pub(crate) skew: TimeDelta,
-}
-
-impl std::fmt::Debug for Process {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Process").field(&self.current).finish()
-    }
-}
-
-impl Process {
-    pub(crate) fn new(bundle: &Bundle) -> Self {
-        let weather = Arc::clone(&bundle.weather);
-        let skew = weather.skew();
-        Self { current: Mutex::default(), watch: Arc::clone(&bundle.watch), weather, skew }
-    }
-
-    pub(crate) fn begin(&self, invocation: &Arc<Invocation>) {
-        *self.current.lock().unwrap() = Some(Arc::clone(invocation));
-    }
-}
-
-impl Fate for Process {
-    fn connects(&self, host: &str) -> bool {
-        self.watch.dials(host);
-        let is_there = self.weather.outage(host).is_none();
-        if let (false, Some(invocation)) = (is_there, &*self.current.lock().unwrap()) {
-            invocation.suffers(host, Harm::Unreachable);
-        }
-        is_there
-    }
-
-    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
-        let invocation = self.current.lock().unwrap().clone();
-        let invocation = invocation.expect("a function calls only when it is called");
-        async move {
-            let fated = invocation.of(call).await;
-            if call.to == "events" && !matches!(fated.happens, Happens::Lost | Happens::Refused(..))
-            {
-                self.watch.told(call.body);
-            }
-            fated
-        }
-        .boxed()
-    }
 }

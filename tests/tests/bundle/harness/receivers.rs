@@ -13,7 +13,7 @@ use shared::fake::clock;
 use shared::fake::network::Network;
 use standardwebhooks::Webhook;
 
-use crate::watch::Watch;
+use crate::checks::invariant_checker::Watch;
 
 /// How a receiver treats one webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,11 +12,11 @@ use http::header::RETRY_AFTER;
 use serde_json::{Value, json};
 use tests::Provider;
 
-use crate::backend::Order;
-use crate::bundle::{Bundle, Settings};
-use crate::functions::Function;
-use crate::invocation::{Fault, Planned};
-use crate::receivers::{self, DEFAULT, Manner};
+use crate::faults::fault::{Fault, Planned};
+use crate::harness::backend::Order;
+use crate::harness::bundle::{Bundle, Settings};
+use crate::harness::functions::Function;
+use crate::harness::receivers::{self, DEFAULT, Manner};
 
 /// How long the trouble lasts.
 const A_WHILE: Duration = Duration::from_secs(4 * 60);

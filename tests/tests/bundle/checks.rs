@@ -1,0 +1,35 @@
+//! The invariants, judged when everything is quiet: by the providers' and the receivers' logs,
+//! the bus and the table.
+
+pub(crate) mod callbacks;
+pub(crate) mod events;
+pub(crate) mod invariant_checker;
+pub(crate) mod lateness;
+pub(crate) mod orders;
+pub(crate) mod redeliveries;
+pub(crate) mod secrets;
+pub(crate) mod table;
+
+use std::sync::Arc;
+
+use crate::harness::bundle::Bundle;
+
+impl Bundle {
+    /// Judges everything.
+    pub(crate) async fn judge(self: &Arc<Self>) {
+        let renders = self.renders().await;
+        let placed = self.placed.lock().unwrap().clone();
+        for placed in &placed {
+            self.judge_order(placed, &renders).await;
+        }
+        self.judge_promises().await;
+        self.judge_table().await;
+        self.judge_endpoints();
+        self.judge_bodies();
+        let lanes = [self.aws.delivery_queue(), self.aws.slow_delivery_queue()];
+        if lanes.iter().any(|lane| !lane.dead_letters().is_empty()) {
+            self.watch.violation("invariant 2: a ticket is among the dead letters");
+        }
+        self.judge_secrets();
+    }
+}

@@ -1,0 +1,37 @@
+//! What has to be stored when a provider hears that its callback was taken.
+
+use domain::id::ProviderName;
+use domain::job::State;
+use domain::provider::spec::webhook::WebhookKind;
+use shared::fake::clock;
+
+use crate::checks::invariant_checker::text;
+use crate::harness::bundle::Bundle;
+
+impl Bundle {
+    /// A provider was told that its callback was taken, and will not call again: what it said
+    /// is stored by now.
+    pub(crate) fn judge_taken(&self, path: &str, body: &[u8]) {
+        let mut parts = path.split('/').skip(3);
+        let provider = parts.next().and_then(|name| ProviderName::parse(name).ok());
+        let provider = provider.and_then(|name| self.parameters.catalogue.get(&name)).unwrap();
+        let callback = provider.spec.read_callback(body, clock::true_now()).unwrap();
+        if callback.kind != WebhookKind::Ended {
+            return;
+        }
+        let job = parts.next().map(str::to_owned).or(callback.job_id.map(|id| id.to_string()));
+        let Some(job) = job else { return };
+        let Some(job) = self.aws.table().item(&format!("job#{job}"), "job") else { return };
+        // A URL of its own, or a signed body, says whose it is before its render is known.
+        let ours = match (callback.render_job_id, text(&job, "render")) {
+            (None, _) | (Some(_), "") => true,
+            (Some(id), render) => id.as_str() == render,
+        };
+        let state = State::from_name(text(&job, "state")).unwrap();
+        if ours && !state.has_ended() {
+            let state = state.name();
+            self.watch
+                .violation(format!("invariant 3: a callback of an end is taken, the job {state}"));
+        }
+    }
+}

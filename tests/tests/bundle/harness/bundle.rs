@@ -1,0 +1,283 @@
+//! The whole bundle, and the time that passes for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use aws_lambda_events::sqs::SqsEvent;
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::endpoint::Limits;
+use domain::event::EventName;
+use domain::retry::DeliverySchedule;
+use domain::signature::{SignatureType, WebhookSecret};
+use http::Method;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use shared::fake::network::Network;
+use shared::fake::{FakeAws, clock, random};
+use shared::store::WebhookConfig;
+use tokio::runtime::LocalOptions;
+
+use crate::checks::invariant_checker::Watch;
+use crate::faults::delivery_faults::Storm;
+use crate::faults::fault::Planned;
+use crate::faults::random_faults::Weather;
+use crate::harness::backend::Placed;
+use crate::harness::driver::Started;
+use crate::harness::event_sources::Source;
+use crate::harness::functions::{Function, PROVIDERS, Parameters, catalogue};
+use crate::harness::invocation::Invocation;
+use crate::harness::operator::Promise;
+use crate::harness::provider_hosts;
+use crate::harness::random::Random;
+use crate::harness::receivers::Receivers;
+use crate::harness::simulator::Around;
+
+/// The key of the customer's backend.
+pub(crate) const API_KEY: &str = "rr_the-key-of-the-backend";
+
+/// What the providers sign their callbacks with.
+pub(crate) const PROVIDER_SECRET: &str = "a-secret-of-the-provider";
+
+/// How far behind writes a read is that need not be consistent. Some milliseconds, mostly, on
+/// AWS; endpoints are remembered for longer than this.
+const READ_LAG: Duration = Duration::from_millis(500);
+
+/// When every run begins.
+pub(crate) const BEGINNING: DateTime<Utc> = DateTime::from_timestamp(1_779_602_400, 0).unwrap();
+
+/// How much earlier than it is due a delivery may be moved into the queue, and some more.
+const SOON: TimeDelta = TimeDelta::minutes(40);
+
+/// How a run is set up, and what goes wrong in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) seed: u64,
+    pub(crate) parameters: Parameters,
+    /// The fault, and the number of the invocation that it befalls.
+    pub(crate) fault: Option<(usize, Planned)>,
+    /// Whether every message, callback, request and tick comes twice.
+    pub(crate) twice: bool,
+    /// Whether things go wrong by chance.
+    pub(crate) is_stormy: bool,
+    /// Whether the schedule leaves out ticks that have nothing to find, but for one an hour:
+    /// a run of days has thousands of them.
+    pub(crate) skips_idle_ticks: bool,
+    /// How long it may take until everything is settled.
+    pub(crate) horizon: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            // Short, and with a wait that is longer than a queue can carry.
+            parameters: Parameters {
+                shards: 1,
+                schedule: DeliverySchedule::parse("0,5,60,1200").unwrap(),
+                catalogue: catalogue(),
+            },
+            fault: None,
+            twice: false,
+            is_stormy: false,
+            skips_idle_ticks: false,
+            horizon: Duration::from_secs(3 * 3600),
+        }
+    }
+}
+
+/// The whole bundle.
+pub(crate) struct Bundle {
+    pub(crate) aws: FakeAws,
+    pub(crate) network: Network,
+    pub(crate) parameters: Parameters,
+    pub(crate) receivers: Arc<Receivers>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) storm: Arc<Storm>,
+    pub(crate) placed: Mutex<Vec<Placed>>,
+    pub(crate) promises: Mutex<Vec<Promise>>,
+    pub(crate) weather: Arc<Weather>,
+    pub(crate) settings: Settings,
+    pub(crate) simulator: Mutex<axum::Router>,
+    /// The body of every submit that reached a provider.
+    pub(crate) submitted: Mutex<Vec<String>>,
+    /// The providers and marks whose treatment is known.
+    pub(crate) scenarios: Mutex<BTreeSet<(&'static str, String)>>,
+    /// Started functions that wait for their next event.
+    pub(crate) warm: Mutex<BTreeMap<Function, Vec<Started>>>,
+    pub(crate) invocations: Mutex<Vec<Arc<Invocation>>>,
+    pub(crate) running: Mutex<usize>,
+    random: Mutex<Random>,
+}
+
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bundle").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Bundle {
+    /// Runs `story` on a bundle of its own, in virtual time, until everything is quiet; then
+    /// everything is judged. Answers the bundle, for whoever wants to look at more.
+    pub(crate) fn run<S>(settings: Settings, story: S) -> Arc<Self>
+    where
+        S: AsyncFnOnce(&Arc<Self>),
+    {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_time().start_paused(true);
+        let runtime = runtime.build_local(LocalOptions::default()).unwrap();
+        runtime.block_on(async move {
+            let bundle = Self::open(settings).await;
+            let log = tracing_subscriber::fmt().json().with_writer(bundle.watch.log()).finish();
+            let _logging = tracing::subscriber::set_default(log);
+            let first = Duration::from_millis(bundle.random.lock().unwrap().next() % 60_000);
+            let drivers = [
+                tokio::spawn(Arc::clone(&bundle).schedule(first)),
+                tokio::spawn(Arc::clone(&bundle).source(Source::Deliveries)),
+                tokio::spawn(Arc::clone(&bundle).source(Source::SlowDeliveries)),
+                tokio::spawn(Arc::clone(&bundle).source(Source::Wakes)),
+                tokio::spawn(Arc::clone(&bundle).redrive()),
+            ];
+            story(&bundle).await;
+            bundle.until_quiet().await;
+            for driver in drivers {
+                driver.abort();
+            }
+            bundle.judge().await;
+            bundle
+        })
+    }
+
+    async fn open(settings: Settings) -> Arc<Self> {
+        random::seed(settings.seed);
+        fastrand::seed(settings.seed);
+        let mut chance = Random::new(settings.seed);
+        clock::set(BEGINNING);
+        let webhook_secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
+        let hashes = hex::encode(Sha256::digest(API_KEY));
+        let aws =
+            FakeAws::new(&[("api-key-hashes", &hashes), ("webhook-secrets", &webhook_secret)]);
+        aws.table().lag_reads(READ_LAG);
+        aws.table().split_batches();
+        let watch = Watch::new(&aws);
+        for secret in [API_KEY, PROVIDER_SECRET, &webhook_secret] {
+            watch.keep_secret(secret);
+        }
+        for provider in PROVIDERS {
+            let (name, key) = (provider.name(), provider_hosts::key_of(provider));
+            aws.set_parameter(&format!("providers/{name}/api-key"), &key);
+            watch.keep_secret(&key);
+        }
+        for signing in ["viralsync", "renderio"] {
+            aws.set_parameter(&format!("providers/{signing}/webhook-secrets"), PROVIDER_SECRET);
+        }
+        let network = Network::default();
+        let receivers = Receivers::open(&network, &webhook_secret, &watch);
+        let random = Mutex::new(Random::new(chance.next()));
+        let of_weather = Random::new(chance.next());
+        let weather = Arc::new(match settings.is_stormy {
+            true => Weather::storm(of_weather),
+            false => Weather::calm(of_weather),
+        });
+        let bundle = Arc::new_cyclic(|me: &Weak<Self>| {
+            let around = Arc::new(Around { bundle: me.clone(), random: Mutex::new(chance) });
+            Self {
+                aws,
+                network,
+                parameters: settings.parameters.clone(),
+                receivers,
+                watch,
+                storm: Arc::default(),
+                placed: Mutex::default(),
+                promises: Mutex::default(),
+                weather,
+                submitted: Mutex::default(),
+                scenarios: Mutex::default(),
+                simulator: Mutex::new(simulator::without_sockets(around)),
+                settings,
+                warm: Mutex::default(),
+                invocations: Mutex::default(),
+                running: Mutex::default(),
+                random,
+            }
+        });
+        bundle.open_providers();
+        for signing in ["viralsync", "renderio"] {
+            let secret = serde_json::json!({"secret": PROVIDER_SECRET});
+            bundle.control(Method::PUT, &format!("/secrets/{signing}"), &secret).await;
+        }
+        let config = WebhookConfig {
+            url: None,
+            events: EventName::ALL.into_iter().collect(),
+            limits: Limits::default(),
+            updated_at: clock::true_now(),
+        };
+        bundle.aws.store().put_webhook_config(&config).await.unwrap();
+        bundle
+    }
+
+    /// Every invocation so far, in the order in which they began.
+    pub(crate) fn invocations(&self) -> Vec<Arc<Invocation>> {
+        self.invocations.lock().unwrap().clone()
+    }
+
+    /// How many webhooks a receiver got.
+    pub(crate) fn received(&self, receiver: &str) -> usize {
+        let received = self.receivers.received();
+        received.iter().filter(|webhook| webhook.receiver == receiver).count()
+    }
+
+    /// Whether something is to go wrong.
+    pub(crate) fn has_fault(&self) -> bool {
+        self.settings.fault.is_some()
+    }
+
+    /// Whether things go wrong by chance.
+    pub(crate) fn is_stormy(&self) -> bool {
+        self.settings.is_stormy
+    }
+
+    /// Whether every message, callback, request and tick comes twice.
+    pub(crate) fn everything_comes_twice(&self) -> bool {
+        self.settings.twice
+    }
+
+    /// Whether a tick has nothing to find: no job is active, and no delivery due so soon that
+    /// one of the next few ticks could not move it into the queue in time.
+    pub(crate) fn is_idle_tick(&self) -> bool {
+        let now = clock::true_now();
+        let soon = (now + SOON).timestamp_millis();
+        let table = self.aws.table();
+        let due_at = |item: &Value| item.pointer("/due_at/N")?.as_str()?.parse::<i64>().ok();
+        let due = table.indexed("due").iter().any(|item| due_at(item).is_none_or(|at| at < soon));
+        let is_hour = now.timestamp() % 3600 < 60;
+        self.settings.skips_idle_ticks && !is_hour && !due && table.indexed("active").is_empty()
+    }
+
+    /// Which of so many messages comes next.
+    pub(crate) fn pick(&self, left: usize) -> usize {
+        self.storm.pick(left).unwrap_or_else(|| self.weather.pick(left))
+    }
+
+    /// A duration up to this one.
+    pub(crate) fn chance(&self, most: Duration) -> Duration {
+        self.weather.up_to(most)
+    }
+
+    /// What a queue does that it may do: it delivers twice.
+    pub(crate) fn disturb(&self, source: Source, batch: &SqsEvent) {
+        for id in batch.records.iter().filter_map(|record| record.message_id.as_deref()) {
+            if self.everything_comes_twice() {
+                source.queue(self).deliver_again(id, Duration::from_millis(20));
+            }
+            if let Some(again) = self.storm.copies_after() {
+                source.queue(self).deliver_again(id, again);
+            }
+            if self.weather.strikes("message comes twice", 20) {
+                let later = self.chance(Duration::from_secs(300));
+                source.queue(self).deliver_again(id, later);
+            }
+        }
+    }
+}

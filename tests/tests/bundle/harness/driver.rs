@@ -1,0 +1,193 @@
+//! Runs the functions: starts them, calls them with events, and lets time pass until nothing is
+//! under way.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use shared::fake::clock;
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use crate::harness::bundle::Bundle;
+use crate::harness::functions::{Event, Function, Instance};
+use crate::harness::invocation::{Ended, Harm, Invocation};
+use crate::harness::process::Process;
+
+/// How often it is looked whether everything is quiet: out of step with the schedule, which
+/// calls a function once a minute.
+const LOOK: Duration = Duration::from_secs(7);
+/// How long it has to stay quiet: the schedule has called meanwhile.
+const QUIET: Duration = Duration::from_secs(70);
+/// A function that was started, in its process.
+pub(crate) type Started = (Arc<Process>, Instance);
+
+impl Bundle {
+    /// Calls a function with an event, in a process of its own. It goes on when nobody waits
+    /// for it.
+    pub(crate) fn invoke(self: &Arc<Self>, function: Function, event: Event) -> JoinHandle<Ended> {
+        let invocation = self.begin(function, &event);
+        let copy =
+            invocation.is_overtaken().then(|| self.copy(&invocation, function, event.clone()));
+        *self.running.lock().unwrap() += 1;
+        let me = Arc::clone(self);
+        tokio::task::spawn_local(async move {
+            let ended = me.run_to_its_end(&invocation, event).await;
+            if let Ended::Died = ended {
+                invocation.suffers("", Harm::Died);
+            }
+            *me.running.lock().unwrap() -= 1;
+            if let Some(copy) = copy {
+                copy.abort();
+            }
+            ended
+        })
+    }
+
+    async fn run_to_its_end(&self, invocation: &Arc<Invocation>, event: Event) -> Ended {
+        let function = invocation.function;
+        let warm = self.warm.lock().unwrap().get_mut(&function).and_then(Vec::pop);
+        let work = async {
+            let (process, instance) = match warm {
+                Some((process, instance)) => {
+                    process.begin(invocation);
+                    (process, instance)
+                }
+                None => self.start(function, invocation).await?,
+            };
+            let answer = clock::skewed(process.skew, instance.handle(event)).await;
+            self.warm.lock().unwrap().entry(function).or_default().push((process, instance));
+            answer
+        };
+        let work = invocation.at_its_pace(Caught(Box::pin(work)));
+        let work = tokio::time::timeout(function.time_limit(), work);
+        tokio::select! {
+            biased;
+            () = invocation.death() => Ended::Died,
+            ended = work => match ended {
+                Ok(Ok(Ok(answer))) => Ended::Answered(answer),
+                Ok(Ok(Err(problem))) => {
+                    warn!("{function:?} failed: {problem}");
+                    Ended::Failed
+                }
+                Ok(Err(Panicked)) => {
+                    self.watch.violation(format!("invariant 6: {function:?} panics"));
+                    Ended::Died
+                }
+                Err(_) => Ended::Died,
+            },
+        }
+    }
+
+    /// A cold start.
+    async fn start(
+        &self,
+        function: Function,
+        invocation: &Arc<Invocation>,
+    ) -> Result<Started, String> {
+        let process = Arc::new(Process::new(self));
+        process.begin(invocation);
+        let aws = self.aws.seen_by(Arc::clone(&process) as _);
+        let network = self.network.seen_by(Arc::clone(&process) as _);
+        let instance = Instance::start(function, &aws, network, &self.parameters).await?;
+        Ok((process, instance))
+    }
+
+    fn begin(&self, function: Function, event: &Event) -> Arc<Invocation> {
+        let mut invocations = self.invocations.lock().unwrap();
+        let number = invocations.len();
+        let planned = self.settings.fault.filter(|(befallen, _)| *befallen == number);
+        let planned = planned.map(|(_, planned)| planned).or_else(|| self.storm.befalls(function));
+        let invocation =
+            Arc::new(Invocation::new(number, function, event, planned, Arc::clone(&self.weather)));
+        invocations.push(Arc::clone(&invocation));
+        invocation
+    }
+
+    /// A copy of an invocation, which runs when that reaches its call, and to its end.
+    fn copy(
+        self: &Arc<Self>,
+        invocation: &Arc<Invocation>,
+        function: Function,
+        event: Event,
+    ) -> JoinHandle<()> {
+        let (me, invocation) = (Arc::clone(self), Arc::clone(invocation));
+        tokio::spawn(async move {
+            invocation.reached.notified().await;
+            drop(me.invoke(function, event).await);
+            invocation.released.notify_one();
+        })
+    }
+
+    /// Ends every process that waits for its next event: what it knew is forgotten.
+    pub(crate) fn cool_down(&self) {
+        self.warm.lock().unwrap().clear();
+    }
+
+    /// Lets time pass until `what` is so.
+    pub(crate) async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let begun = tokio::time::Instant::now();
+        while !is_so(self) {
+            if begun.elapsed() > self.settings.horizon {
+                self.watch.violation(format!("invariant 2: it never comes about that {what}"));
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Whether nothing is under way any more.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.under_way().is_empty()
+    }
+
+    /// What is still to be done.
+    fn under_way(&self) -> Vec<String> {
+        let table = self.aws.table();
+        let counts = [
+            ("functions", *self.running.lock().unwrap()),
+            ("active jobs", table.indexed("active").len()),
+            ("due deliveries", table.indexed("due").len()),
+            ("tickets", self.aws.delivery_queue().len()),
+            ("slow tickets", self.aws.slow_delivery_queue().len()),
+            ("dead tickets", self.aws.delivery_queue().dead_letters().len()),
+            ("dead slow tickets", self.aws.slow_delivery_queue().dead_letters().len()),
+        ];
+        let some = counts.into_iter().filter(|(_, count)| *count > 0);
+        some.map(|(what, count)| format!("{count} {what}")).collect()
+    }
+
+    /// Lets time pass until nothing has been under way for a while, or for too long.
+    pub(crate) async fn until_quiet(&self) {
+        let begun = tokio::time::Instant::now();
+        let mut quiet = Duration::ZERO;
+        while quiet < QUIET {
+            if begun.elapsed() > self.settings.horizon {
+                let under_way = self.under_way().join(", ");
+                self.watch.violation(format!("invariant 2: it never gets quiet: {under_way}"));
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+            quiet = if self.is_quiet() { quiet + LOOK } else { Duration::ZERO };
+        }
+    }
+}
+
+/// A future whose panics are its caller's to see.
+struct Caught<F>(Pin<Box<F>>);
+
+struct Panicked;
+
+impl<F: Future> Future for Caught<F> {
+    type Output = Result<F::Output, Panicked>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match std::panic::catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(_) => Poll::Ready(Err(Panicked)),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The process that an instance of a function runs in.
+
+use std::sync::{Arc, Mutex};
+
+use chrono::TimeDelta;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use shared::fake::fate::{Call, Fate, Fated, Happens};
+
+use crate::checks::invariant_checker::Watch;
+use crate::faults::random_faults::Weather;
+use crate::harness::bundle::Bundle;
+use crate::harness::invocation::{Harm, Invocation};
+
+/// The process that an instance of a function runs in: its calls are those of whatever
+/// invocation it is at.
+pub(crate) struct Process {
+    current: Mutex<Option<Arc<Invocation>>>,
+    watch: Arc<Watch>,
+    weather: Arc<Weather>,
+    /// How wrong its clock is.
+    pub(crate) skew: TimeDelta,
+}
+
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Process").field(&self.current).finish()
+    }
+}
+
+impl Process {
+    pub(crate) fn new(bundle: &Bundle) -> Self {
+        let weather = Arc::clone(&bundle.weather);
+        let skew = weather.skew();
+        Self { current: Mutex::default(), watch: Arc::clone(&bundle.watch), weather, skew }
+    }
+
+    pub(crate) fn begin(&self, invocation: &Arc<Invocation>) {
+        *self.current.lock().unwrap() = Some(Arc::clone(invocation));
+    }
+}
+
+impl Fate for Process {
+    fn connects(&self, host: &str) -> bool {
+        self.watch.dials(host);
+        let is_there = self.weather.outage(host).is_none();
+        if let (false, Some(invocation)) = (is_there, &*self.current.lock().unwrap()) {
+            invocation.suffers(host, Harm::Unreachable);
+        }
+        is_there
+    }
+
+    fn of<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Fated> {
+        let invocation = self.current.lock().unwrap().clone();
+        let invocation = invocation.expect("a function calls only when it is called");
+        async move {
+            let fated = invocation.of(call).await;
+            if call.to == "events" && !matches!(fated.happens, Happens::Lost | Happens::Refused(..))
+            {
+                self.watch.told(call.body);
+            }
+            fated
+        }
+        .boxed()
+    }
+}

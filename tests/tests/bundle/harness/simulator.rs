@@ -1,0 +1,113 @@
+//! The simulated providers of a bundle: how they are told what to do, and what they have around
+//! them.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+use shared::fake::clock;
+use simulator::{Posting, Surroundings};
+use tests::Provider;
+use tower_service::Service;
+
+use crate::harness::bundle::{Bundle, PROVIDER_SECRET};
+use crate::harness::provider_hosts::video_url;
+use crate::harness::random::Random;
+
+impl Bundle {
+    /// Asks something of the simulator's control API.
+    pub(crate) async fn control(&self, method: Method, path: &str, body: &Value) -> Value {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/_control{path}"))
+            .header("content-type", "application/json")
+            .body(Bytes::from(body.to_string()))
+            .unwrap();
+        let response = self.ask_simulator(request).await;
+        assert!(response.status().is_success(), "{path}: {:?}", response.body());
+        serde_json::from_slice(response.body()).unwrap_or_default()
+    }
+
+    /// Says how a provider treats the orders of a mark; see the simulator for the knobs. Its
+    /// video is [`video_url`]'s.
+    pub(crate) async fn scenario(&self, provider: Provider, mark: &str, knobs: &Value) {
+        let mut knobs = knobs.clone();
+        knobs["resultUrl"] = Value::from(video_url(mark));
+        let path = format!("/scenarios/{}/{mark}", provider.name());
+        self.control(Method::PUT, &path, &knobs).await;
+        self.scenarios.lock().unwrap().insert((provider.name(), mark.to_owned()));
+    }
+
+    /// Has a provider treat the orders of a mark as any others, if nobody said how.
+    pub(crate) async fn film(&self, provider: Provider, mark: &str) {
+        let scenario = (provider.name(), mark.to_owned());
+        if !self.scenarios.lock().unwrap().contains(&scenario) {
+            self.scenario(provider, mark, &serde_json::json!({})).await;
+        }
+    }
+
+    /// Has a provider's account call back about every render with that mark.
+    pub(crate) async fn register(&self, provider: Provider, mark: &str, url: &str) {
+        let webhook = serde_json::json!({"url": url, "secret": PROVIDER_SECRET, "mark": mark});
+        let path = format!("/account-webhooks/{}", provider.name());
+        self.control(Method::PUT, &path, &webhook).await;
+    }
+
+    /// Asks the simulator, as a provider or as what controls it.
+    pub(crate) async fn ask_simulator(&self, request: Request<Bytes>) -> Response<Bytes> {
+        let answer = self.simulator.lock().unwrap().call(request.map(Full::new));
+        let Ok(answer) = answer.await;
+        let (head, body) = answer.into_parts();
+        Response::from_parts(head, body.collect().await.unwrap().to_bytes())
+    }
+}
+
+/// What the simulator has around it: this bundle.
+pub(crate) struct Around {
+    pub(crate) bundle: Weak<Bundle>,
+    pub(crate) random: Mutex<Random>,
+}
+
+impl fmt::Debug for Around {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Around")
+    }
+}
+
+impl Surroundings for Around {
+    fn now(&self) -> DateTime<Utc> {
+        clock::true_now()
+    }
+
+    fn random(&self) -> Option<[u8; 16]> {
+        Some(self.random.lock().unwrap().bytes())
+    }
+
+    fn post(&self, request: Request<Bytes>) -> Posting {
+        let bundle = self.bundle.upgrade();
+        Box::pin(async move {
+            let bundle = bundle.ok_or_else(|| "it is over".to_owned())?;
+            if bundle.everything_comes_twice() {
+                let (bundle, request) = (Arc::clone(&bundle), request.clone());
+                tokio::spawn(async move { bundle.called_back(request).await });
+            }
+            if bundle.weather.strikes("callback is lost", 15) {
+                return Err("lost".to_owned());
+            }
+            if bundle.weather.strikes("callback is late", 15) {
+                tokio::time::sleep(bundle.chance(Duration::from_secs(240))).await;
+            }
+            if bundle.weather.strikes("callback comes twice", 15) {
+                let (bundle, request) = (Arc::clone(&bundle), request.clone());
+                tokio::spawn(async move { bundle.called_back(request).await });
+            }
+            let seen = bundle.called_back(request).await;
+            StatusCode::from_u16(seen).map_err(|error| error.to_string())
+        })
+    }
+}
