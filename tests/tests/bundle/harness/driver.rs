@@ -2,11 +2,10 @@
 //! under way.
 
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use shared::fake::clock;
 use tokio::task::JoinHandle;
 use tracing::warn;
@@ -61,7 +60,7 @@ impl Bundle {
             self.warm.lock().unwrap().entry(function).or_default().push((process, instance));
             answer
         };
-        let work = invocation.at_its_pace(Caught(Box::pin(work)));
+        let work = invocation.at_its_pace(AssertUnwindSafe(work).catch_unwind());
         let work = tokio::time::timeout(function.time_limit(), work);
         tokio::select! {
             biased;
@@ -72,7 +71,7 @@ impl Bundle {
                     warn!("{function:?} failed: {problem}");
                     Ended::Failed
                 }
-                Ok(Err(Panicked)) => {
+                Ok(Err(_)) => {
                     self.watch.violation(format!("invariant 6: {function:?} panics"));
                     Ended::Died
                 }
@@ -171,23 +170,6 @@ impl Bundle {
             }
             tokio::time::sleep(LOOK).await;
             quiet = if self.is_quiet() { quiet + LOOK } else { Duration::ZERO };
-        }
-    }
-}
-
-/// A future whose panics are its caller's to see.
-struct Caught<F>(Pin<Box<F>>);
-
-struct Panicked;
-
-impl<F: Future> Future for Caught<F> {
-    type Output = Result<F::Output, Panicked>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match std::panic::catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-            Ok(Poll::Pending) => Poll::Pending,
-            Err(_) => Poll::Ready(Err(Panicked)),
         }
     }
 }
