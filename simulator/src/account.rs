@@ -22,7 +22,7 @@ pub(crate) struct AccountWebhook {
     /// Only renders whose submitted body contains this text; no vendor has that,
     /// but it keeps tests that share one simulator apart.
     #[serde(default)]
-    pub(crate) mark: String,
+    pub(crate) tag: String,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -32,21 +32,21 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Adds the webhook, in place of the one with the same mark.
+    /// Adds the webhook, in place of the one with the same tag.
     pub(crate) fn put_webhook(&mut self, webhook: AccountWebhook) {
-        self.webhooks.retain(|it| it.mark != webhook.mark);
+        self.webhooks.retain(|it| it.tag != webhook.tag);
         self.webhooks.push(webhook);
     }
 
     /// Where renders made of `body` are told of, the newest last.
     pub(crate) fn destinations(&self, body: &str) -> Vec<Destination> {
-        let meant = self.webhooks.iter().filter(|it| body.contains(&it.mark));
+        let matching = self.webhooks.iter().filter(|it| body.contains(&it.tag));
         let destination = |webhook: &AccountWebhook| {
             let url = webhook.url.clone()?;
             let secret = webhook.secret.clone().or_else(|| self.secret.clone());
             Some(Destination { url, secret })
         };
-        meant.filter_map(destination).collect()
+        matching.filter_map(destination).collect()
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
     fn a_webhook_replaces_the_one_with_its_mark() {
         let mut account = Account::default();
         account.put_webhook(webhook(r#"{"url":"http://all"}"#));
-        account.put_webhook(webhook(r#"{"url":"http://m-1","mark":"m-1"}"#));
+        account.put_webhook(webhook(r#"{"url":"http://m-1","tag":"m-1"}"#));
         assert_eq!(told(&account, "with m-1"), ["http://all", "http://m-1"]);
         assert_eq!(told(&account, "without"), ["http://all"]);
 
@@ -91,7 +91,7 @@ mod tests {
         let secret = |text: &str| Secret::try_from(text.to_owned()).unwrap();
         let mut account = Account { secret: Some(secret("ours")), ..Account::default() };
         account.put_webhook(webhook(r#"{"url":"http://a"}"#));
-        account.put_webhook(webhook(r#"{"url":"http://b","secret":"its","mark":"b"}"#));
+        account.put_webhook(webhook(r#"{"url":"http://b","secret":"its","tag":"b"}"#));
 
         let secrets: Vec<_> =
             account.destinations("b").into_iter().filter_map(|it| it.secret).collect();

@@ -26,7 +26,7 @@ impl Destination {
 
 /// What a callback is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Occasion {
+pub(crate) enum CallbackEvent {
     /// How far the render was at that time, which may be long ago.
     Progress(DateTime<Utc>),
     /// The render completed or failed.
@@ -37,16 +37,16 @@ pub(crate) enum Occasion {
 
 /// One copy of a callback that is to set out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Departure {
+pub(crate) struct ScheduledCallback {
     /// From whatever made the callback due: a submit or a cancel.
     pub(crate) after: Duration,
-    pub(crate) occasion: Occasion,
+    pub(crate) event: CallbackEvent,
 }
 
 /// One attempt of one copy of a callback.
 #[derive(Debug)]
-pub(crate) struct Trip<'a> {
-    pub(crate) occasion: Occasion,
+pub(crate) struct CallbackContext<'a> {
+    pub(crate) event: CallbackEvent,
     pub(crate) secret: Option<&'a Secret>,
     /// The same for every attempt of a copy, another for every copy.
     pub(crate) delivery_id: RenderId,
@@ -72,16 +72,16 @@ impl Callback {
 
 /// How a vendor hands over its callbacks.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Courier {
+pub(crate) struct CallbackPolicy {
     /// Between the attempts, in seconds; empty: there is one attempt.
-    pub(crate) waits: &'static [u32],
-    pub(crate) answer_within: Duration,
+    pub(crate) retry_waits_s: &'static [u32],
+    pub(crate) answer_timeout: Duration,
     /// Whether a redirect counts as taken. Nobody follows one.
-    pub(crate) takes_redirects: bool,
+    pub(crate) accepts_redirects: bool,
 }
 
-impl Courier {
-    pub(crate) fn is_done_after(&self, status: StatusCode) -> bool {
-        status.is_success() || (self.takes_redirects && status.is_redirection())
+impl CallbackPolicy {
+    pub(crate) fn accepts(&self, status: StatusCode) -> bool {
+        status.is_success() || (self.accepts_redirects && status.is_redirection())
     }
 }

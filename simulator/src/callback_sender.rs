@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use http::{Method, Request, StatusCode, header};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::callback::{Callback, Departure, Destination, Occasion, Trip};
+use crate::callback::{Callback, CallbackContext, CallbackEvent, Destination, ScheduledCallback};
 use crate::provider::Provider;
 use crate::render::{CallbackAttempt, RenderKey};
 use crate::render_id::RenderId;
@@ -29,24 +29,24 @@ pub(crate) fn schedule(
     simulation: &Arc<Simulation>,
     provider: &'static dyn Provider,
     id: &RenderId,
-    departures: &[Departure],
+    scheduled: &[ScheduledCallback],
 ) {
     let now = Instant::now();
     let key = (provider.name(), id.clone());
-    let destinations = match simulation.world().renders.get(&key) {
+    let destinations = match simulation.state().renders.get(&key) {
         Some(render) => render.destinations.clone(),
         None => return,
     };
     for destination in destinations {
-        for departure in departures {
+        for callback in scheduled {
             let copy = CallbackCopy {
                 simulation: Arc::clone(simulation),
                 provider,
                 key: key.clone(),
                 destination: destination.clone(),
-                occasion: departure.occasion,
+                event: callback.event,
             };
-            let leaves_at = now + departure.after;
+            let leaves_at = now + callback.after;
             tokio::spawn(async move {
                 sleep_until(leaves_at).await;
                 copy.deliver().await;
@@ -60,32 +60,32 @@ struct CallbackCopy {
     provider: &'static dyn Provider,
     key: RenderKey,
     destination: Destination,
-    occasion: Occasion,
+    event: CallbackEvent,
 }
 
 impl CallbackCopy {
     async fn deliver(self) {
-        let Some(random) = self.simulation.around.random() else { return };
+        let Some(random) = self.simulation.environment.random() else { return };
         let delivery_id = RenderId::uuid(random);
         let Some(scenario) = self.scenario() else { return };
-        let courier = self.provider.courier();
+        let policy = self.provider.callback_policy();
         let own = scenario.callback_answer_within_ms;
-        let answer_within =
-            own.map_or(courier.answer_within, |ms| Duration::from_millis(ms.into()));
-        let waits = scaled(courier.waits, scenario.callback_retry_ms);
+        let answer_timeout =
+            own.map_or(policy.answer_timeout, |ms| Duration::from_millis(ms.into()));
+        let waits = scaled(policy.retry_waits_s, scenario.callback_retry_ms);
         let waits = std::iter::once(Duration::ZERO).chain(waits.take(MAX_RETRIES));
         for (retries, wait) in waits.enumerate() {
             sleep(wait).await;
-            let trip = Trip {
-                occasion: self.occasion,
+            let context = CallbackContext {
+                event: self.event,
                 secret: self.destination.secret.as_ref(),
                 delivery_id: delivery_id.clone(),
                 attempt: retries + 1,
-                at: self.simulation.around.now(),
+                at: self.simulation.environment.now(),
             };
-            let Some(callback) = self.callback(&trip) else { return };
-            match self.attempt(callback, trip.at, answer_within).await {
-                Some(status) if courier.is_done_after(status) => return,
+            let Some(callback) = self.callback(&context) else { return };
+            match self.attempt(callback, context.at, answer_timeout).await {
+                Some(status) if policy.accepts(status) => return,
                 _ => {}
             }
         }
@@ -93,16 +93,16 @@ impl CallbackCopy {
 
     /// `None` when the render has been forgotten.
     fn scenario(&self) -> Option<Arc<Scenario>> {
-        Some(Arc::clone(&self.simulation.world().renders.get(&self.key)?.scenario))
+        Some(Arc::clone(&self.simulation.state().renders.get(&self.key)?.scenario))
     }
 
     /// `None` when there is nothing to tell any more: the render has been
     /// forgotten, or was cancelled while this waited to tell something else.
-    fn callback(&self, trip: &Trip<'_>) -> Option<Callback> {
-        let world = self.simulation.world();
-        let render = world.renders.get(&self.key)?;
-        let is_news = render.cancelled_at.is_some() == (self.occasion == Occasion::Cancelled);
-        is_news.then(|| self.provider.callback(render, trip))
+    fn callback(&self, context: &CallbackContext<'_>) -> Option<Callback> {
+        let state = self.simulation.state();
+        let render = state.renders.get(&self.key)?;
+        let is_news = render.cancelled_at.is_some() == (self.event == CallbackEvent::Cancelled);
+        is_news.then(|| self.provider.callback(render, context))
     }
 
     /// Sends once, records it, and says what came back.
@@ -110,7 +110,7 @@ impl CallbackCopy {
         &self,
         callback: Callback,
         at: DateTime<Utc>,
-        answer_within: Duration,
+        answer_timeout: Duration,
     ) -> Option<StatusCode> {
         let mut request = Request::builder()
             .method(Method::POST)
@@ -121,7 +121,7 @@ impl CallbackCopy {
         }
         let answer = match request.body(Bytes::from(callback.body.clone())) {
             Err(error) => Err(error.to_string()),
-            Ok(request) => timeout(answer_within, self.simulation.around.post(request))
+            Ok(request) => timeout(answer_timeout, self.simulation.environment.post(request))
                 .await
                 .unwrap_or_else(|_| Err("timeout".to_owned())),
         };
@@ -132,7 +132,7 @@ impl CallbackCopy {
             error: answer.as_ref().err().cloned(),
             body: callback.body,
         };
-        if let Some(render) = self.simulation.world().renders.get_mut(&self.key) {
+        if let Some(render) = self.simulation.state().renders.get_mut(&self.key) {
             render.callbacks.push(attempt);
         }
         answer.ok()
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn the_vendors_rhythm_is_kept() {
         let rhythm = |name| -> Vec<u128> {
-            let waits = registry::named(name).unwrap().courier().waits;
+            let waits = registry::named(name).unwrap().callback_policy().retry_waits_s;
             scaled(waits, 500).take(MAX_RETRIES).map(|wait| wait.as_millis()).collect()
         };
         assert_eq!(rhythm("zvid"), [500, 1_000, 2_000]);

@@ -4,8 +4,8 @@ pub(crate) mod capacity;
 
 use serde::Serialize;
 
+use crate::bounded_log::{BoundedLog, LogLimit};
 use crate::ledger::capacity::Units;
-use crate::recent::{Limit, Recent};
 
 /// One call to AWS that was answered.
 #[derive(Clone, Debug, Serialize)]
@@ -37,15 +37,15 @@ impl Record {
 
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    pub(crate) records: Recent<Record>,
+    pub(crate) records: BoundedLog<Record>,
     /// Of the latest record; 0 before the first.
     pub(crate) seq: u64,
 }
 
 impl Default for Ledger {
     fn default() -> Self {
-        let limit = Limit { entries: 20_000, bytes: 256 * 1024 * 1024 };
-        Self { records: Recent::new(limit), seq: 0 }
+        let limit = LogLimit { entries: 20_000, bytes: 256 * 1024 * 1024 };
+        Self { records: BoundedLog::new(limit), seq: 0 }
     }
 }
 

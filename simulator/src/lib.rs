@@ -15,21 +15,21 @@
 
 mod account;
 mod api;
+mod bounded_log;
 mod callback;
 mod callback_sender;
 mod control;
+mod environment;
 mod ledger;
 mod provider;
 mod proxy;
 mod receiver;
 mod receiver_api;
-mod recent;
 mod render;
 mod render_id;
 mod scenario;
 mod signature;
 mod simulation;
-mod surroundings;
 
 use std::io;
 use std::net::SocketAddr;
@@ -45,10 +45,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 pub use crate::api::API_KEY;
+pub use crate::environment::{Environment, PostFuture};
+use crate::environment::{HostEnvironment, http_client};
 use crate::proxy::Proxy;
 use crate::simulation::Simulation;
-use crate::surroundings::{Machine, http_client};
-pub use crate::surroundings::{Posting, Surroundings};
 
 /// Larger than any provider takes, small enough to keep many.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
@@ -87,7 +87,7 @@ impl Simulator {
     /// When an address cannot be listened on, or the upstream names no host.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
         let client = http_client();
-        let simulation = Arc::new(Simulation::new(Arc::new(Machine::new(client.clone()))));
+        let simulation = Arc::new(Simulation::new(Arc::new(HostEnvironment::new(client.clone()))));
         let mut servers = JoinSet::new();
 
         let address = serve(&mut servers, settings.listen, router(Arc::clone(&simulation))).await?;
@@ -121,13 +121,13 @@ impl Simulator {
 
 /// A simulator without listeners: providers, receivers and control as one service, for a test
 /// that has a network and a clock of its own.
-pub fn without_sockets(around: Arc<dyn Surroundings>) -> Router {
-    router(Arc::new(Simulation::new(around)))
+pub fn router_in(environment: Arc<dyn Environment>) -> Router {
+    router(Arc::new(Simulation::new(environment)))
 }
 
 /// The same on this machine's network and clock, for whoever listens for it (by TLS, say).
-pub fn without_listener() -> Router {
-    without_sockets(Arc::new(Machine::new(http_client())))
+pub fn router_on_host() -> Router {
+    router_in(Arc::new(HostEnvironment::new(http_client())))
 }
 
 fn router(simulation: Arc<Simulation>) -> Router {

@@ -4,7 +4,7 @@
 //! translates; keys, scenarios, time and callbacks are the same for all of them
 //! and live in [`crate::api`] and [`crate::callback_sender`].
 //!
-//! A provider whose behaviour is not documented somewhere is simulated at its
+//! A provider whose behavior is not documented somewhere is simulated at its
 //! most inconvenient: what is merely allowed, happens.
 
 #[cfg(test)]
@@ -21,7 +21,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
 
 use crate::account::Account;
-use crate::callback::{Callback, Courier, Departure, Destination, Occasion, Trip};
+use crate::callback::{
+    Callback, CallbackContext, CallbackEvent, CallbackPolicy, Destination, ScheduledCallback,
+};
 use crate::render::{Phase, Render};
 use crate::render_id::RenderId;
 
@@ -32,8 +34,8 @@ pub(crate) trait Provider: Send + Sync {
     /// Lower case; the first part of the path to it here.
     fn name(&self) -> &'static str;
 
-    /// Those of [`SPECIAL_KNOBS`](crate::scenario::SPECIAL_KNOBS) that it has.
-    fn special_knobs(&self) -> &'static [&'static str] {
+    /// Those of [`PROVIDER_OPTIONS`](crate::scenario::PROVIDER_OPTIONS) that it has.
+    fn provider_options(&self) -> &'static [&'static str] {
         &[]
     }
 
@@ -94,26 +96,26 @@ pub(crate) trait Provider: Send + Sync {
     }
 
     /// The provider's word for a phase.
-    fn word(&self, phase: Phase) -> &'static str;
+    fn status_name(&self, phase: Phase) -> &'static str;
 
     /// The provider's word for where `render` is at `at`. More than a phase
     /// tells, where a provider has more words.
     fn state(&self, render: &Render, at: DateTime<Utc>) -> &'static str {
-        self.word(render.phase(at))
+        self.status_name(render.phase(at))
     }
 
     fn refuse(&self, refusal: Refusal) -> Answer;
 
     /// Which callbacks a render sends by itself, counted from its submit.
-    fn departures(&self, render: &Render) -> Vec<Departure> {
-        render.departures_at_end()
+    fn scheduled_callbacks(&self, render: &Render) -> Vec<ScheduledCallback> {
+        render.callbacks_at_end()
     }
 
     /// A callback of `render`. Its body must not depend on anything but the
-    /// render and the occasion, so that repeats are true repeats.
-    fn callback(&self, render: &Render, trip: &Trip<'_>) -> Callback;
+    /// render and the event, so that repeats are true repeats.
+    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> Callback;
 
-    fn courier(&self) -> Courier;
+    fn callback_policy(&self) -> CallbackPolicy;
 }
 
 /// The parts of a good submit that the simulator acts on.
@@ -138,8 +140,8 @@ pub(crate) enum AccountWebhooks {
 /// The status that a callback about the end of `render` reports: the scenario's
 /// when it has one, else the true one in the provider's words.
 fn reported_status<'a>(provider: &dyn Provider, render: &'a Render) -> &'a str {
-    let told = render.scenario.callback.status_override.as_deref();
-    told.unwrap_or_else(|| provider.state(render, render.finished_at()))
+    let overridden = render.scenario.callback.status_override.as_deref();
+    overridden.unwrap_or_else(|| provider.state(render, render.finished_at()))
 }
 
 /// `2026-01-01T00:01:00.000Z`

@@ -17,10 +17,10 @@ use http::{HeaderMap, StatusCode, Uri, header, request};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 
+use crate::environment::HttpClient;
 use crate::ledger::Record;
 use crate::ledger::capacity::{self, Units};
 use crate::simulation::Simulation;
-use crate::surroundings::HttpClient;
 
 /// A function's code, as base64 in JSON, is the largest thing that passes.
 const MAX_BODY_BYTES: usize = 128 * 1024 * 1024;
@@ -85,7 +85,7 @@ impl Proxy {
             error: error_type(status, &document),
             units,
         };
-        self.simulation.world().ledger.add(record);
+        self.simulation.state().ledger.add(record);
         (status, headers, Body::from(answer)).into_response()
     }
 

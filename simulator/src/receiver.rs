@@ -11,17 +11,17 @@ use standardwebhooks::{Webhook, WebhookError};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-use crate::recent::{Limit, Recent};
+use crate::bounded_log::{BoundedLog, LogLimit};
 use crate::scenario::Status;
 
 /// How many receivers are kept; the one that was made first goes first.
 const MAX_RECEIVERS: usize = 1_000;
-const KEPT_PER_RECEIVER: Limit = Limit { entries: 20_000, bytes: 16 * 1024 * 1024 };
+const RECEIVER_LOG_LIMIT: LogLimit = LogLimit { entries: 20_000, bytes: 16 * 1024 * 1024 };
 
 /// How a receiver is to behave from now on.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct Behaviour {
+pub(crate) struct ReceiverBehavior {
     /// `whsec_…`. `None`: nothing is verified.
     pub(crate) secret: Option<String>,
     /// Used up in order; afterwards everything is answered 200.
@@ -88,9 +88,9 @@ struct Receiver {
     name: String,
     webhook: Option<Webhook>,
     answers: VecDeque<PlannedAnswer>,
-    received: Recent<Received>,
+    received: BoundedLog<Received>,
     /// Rung whenever it is told how to behave.
-    told: Arc<Notify>,
+    reconfigured: Arc<Notify>,
 }
 
 /// All receivers. One that nobody set up exists as soon as something arrives.
@@ -110,12 +110,16 @@ impl Receivers {
     ///
     /// # Errors
     /// When the secret is not one.
-    pub(crate) fn put(&mut self, name: &str, behaviour: Behaviour) -> Result<(), WebhookError> {
-        let webhook = behaviour.secret.as_deref().map(Webhook::new).transpose()?;
+    pub(crate) fn put(
+        &mut self,
+        name: &str,
+        behavior: ReceiverBehavior,
+    ) -> Result<(), WebhookError> {
+        let webhook = behavior.secret.as_deref().map(Webhook::new).transpose()?;
         if let Some(receiver) = self.named(name) {
             receiver.webhook = webhook;
-            receiver.answers = behaviour.answers;
-            receiver.told.notify_waiters();
+            receiver.answers = behavior.answers;
+            receiver.reconfigured.notify_waiters();
         }
         Ok(())
     }
@@ -146,7 +150,7 @@ impl Receivers {
             answered: answer.status.get().as_u16(),
         };
         receiver.received.push(received, body.len());
-        let release = answer.held.then(|| Arc::clone(&receiver.told).notified_owned());
+        let release = answer.held.then(|| Arc::clone(&receiver.reconfigured).notified_owned());
         (answer, release)
     }
 
@@ -160,8 +164,8 @@ impl Receivers {
                 name: name.to_owned(),
                 webhook: None,
                 answers: VecDeque::new(),
-                received: Recent::new(KEPT_PER_RECEIVER),
-                told: Arc::default(),
+                received: BoundedLog::new(RECEIVER_LOG_LIMIT),
+                reconfigured: Arc::default(),
             });
         }
         self.named.iter_mut().rev().find(|receiver| receiver.name == name)

@@ -17,8 +17,8 @@ pub(crate) async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let now = simulation.around.now();
-    let (answer, release) = simulation.world().receivers.receive(&name, &headers, &body, now);
+    let now = simulation.environment.now();
+    let (answer, release) = simulation.state().receivers.receive(&name, &headers, &body, now);
     if let Some(release) = release {
         release.await;
     }

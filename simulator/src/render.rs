@@ -14,8 +14,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::callback::{Departure, Destination, Occasion};
-use crate::recent::{Limit, Recent};
+use crate::bounded_log::{BoundedLog, LogLimit};
+use crate::callback::{CallbackEvent, Destination, ScheduledCallback};
 use crate::render_id::RenderId;
 use crate::scenario::{Percent, Scenario};
 
@@ -58,7 +58,7 @@ pub(crate) struct Render {
     pub(crate) submitted_at: DateTime<Utc>,
     pub(crate) cancelled_at: Option<DateTime<Utc>>,
     /// When one that stood still was told to end.
-    pub(crate) told_to_end_at: Option<DateTime<Utc>>,
+    pub(crate) end_requested_at: Option<DateTime<Utc>>,
     /// When its result was deleted.
     pub(crate) deleted_at: Option<DateTime<Utc>>,
     pub(crate) destinations: Vec<Destination>,
@@ -72,7 +72,7 @@ impl Render {
     /// Of a cancelled render: the one it was in when that happened.
     pub(crate) fn phase(&self, now: DateTime<Utc>) -> Phase {
         let now = self.clock(now);
-        match self.told_to_end_at {
+        match self.end_requested_at {
             Some(end) if now >= end => self.scenario.last_phase(),
             Some(_) | None => self.scenario.phase_after(now - self.submitted_at),
         }
@@ -86,28 +86,28 @@ impl Render {
     /// When it ends, or ended; meaningless while progress is frozen.
     pub(crate) fn finished_at(&self) -> DateTime<Utc> {
         let end = self.submitted_at + TimeDelta::milliseconds(self.scenario.duration_ms.into());
-        self.cancelled_at.or(self.told_to_end_at).unwrap_or(end)
+        self.cancelled_at.or(self.end_requested_at).unwrap_or(end)
     }
 
     /// Ends a render that stands still, and answers which callbacks leave now. None when
     /// it does not stand still.
-    pub(crate) fn end(&mut self, now: DateTime<Utc>) -> Option<Vec<Departure>> {
-        let stands_still = self.scenario.freeze_progress.is_some()
+    pub(crate) fn end(&mut self, now: DateTime<Utc>) -> Option<Vec<ScheduledCallback>> {
+        let is_frozen = self.scenario.freeze_progress.is_some()
             && self.cancelled_at.is_none()
-            && self.told_to_end_at.is_none();
-        if !stands_still {
+            && self.end_requested_at.is_none();
+        if !is_frozen {
             return None;
         }
-        self.told_to_end_at = Some(now);
-        Some(self.departures_about(Occasion::Ended))
+        self.end_requested_at = Some(now);
+        Some(self.callbacks_about(CallbackEvent::Ended))
     }
 
     /// The copies of a callback that tells how far it is, or was last before its end,
     /// counted from now.
-    pub(crate) fn departures_at_work(&self, now: DateTime<Utc>) -> Vec<Departure> {
-        let last = self.told_to_end_at.map(|end| end - TimeDelta::milliseconds(1));
+    pub(crate) fn callbacks_about_progress(&self, now: DateTime<Utc>) -> Vec<ScheduledCallback> {
+        let last = self.end_requested_at.map(|end| end - TimeDelta::milliseconds(1));
         let at = last.map_or(now, |last| last.min(now));
-        self.departures_about(Occasion::Progress(at))
+        self.callbacks_about(CallbackEvent::Progress(at))
     }
 
     /// The last time anything changed.
@@ -120,23 +120,25 @@ impl Render {
     }
 
     /// The copies of the callback about its end, counted from its submit.
-    pub(crate) fn departures_at_end(&self) -> Vec<Departure> {
+    pub(crate) fn callbacks_at_end(&self) -> Vec<ScheduledCallback> {
         if self.scenario.freeze_progress.is_some() {
             return Vec::new();
         }
         let end = Duration::from_millis(self.scenario.duration_ms.into());
         let copies = self.scenario.callback.copies().into_iter();
-        copies.map(|after| Departure { after: end + after, occasion: Occasion::Ended }).collect()
+        copies
+            .map(|after| ScheduledCallback { after: end + after, event: CallbackEvent::Ended })
+            .collect()
     }
 
     /// The copies of the callback about its cancellation, counted from that.
-    pub(crate) fn departures_at_cancel(&self) -> Vec<Departure> {
-        self.departures_about(Occasion::Cancelled)
+    pub(crate) fn callbacks_at_cancel(&self) -> Vec<ScheduledCallback> {
+        self.callbacks_about(CallbackEvent::Cancelled)
     }
 
-    fn departures_about(&self, occasion: Occasion) -> Vec<Departure> {
+    fn callbacks_about(&self, event: CallbackEvent) -> Vec<ScheduledCallback> {
         let copies = self.scenario.callback.copies().into_iter();
-        copies.map(|after| Departure { after, occasion }).collect()
+        copies.map(|after| ScheduledCallback { after, event }).collect()
     }
 
     fn clock(&self, now: DateTime<Utc>) -> DateTime<Utc> {
@@ -168,13 +170,13 @@ pub(crate) type RenderKey = (&'static str, RenderId);
 #[derive(Debug)]
 pub(crate) struct Renders {
     by_key: HashMap<RenderKey, Render>,
-    order: Recent<RenderKey>,
+    order: BoundedLog<RenderKey>,
 }
 
 impl Default for Renders {
     fn default() -> Self {
-        let limit = Limit { entries: 20_000, bytes: 256 * 1024 * 1024 };
-        Self { by_key: HashMap::new(), order: Recent::new(limit) }
+        let limit = LogLimit { entries: 20_000, bytes: 256 * 1024 * 1024 };
+        Self { by_key: HashMap::new(), order: BoundedLog::new(limit) }
     }
 }
 
@@ -220,29 +222,29 @@ mod tests {
 
     #[test]
     fn a_render_walks_through_its_phases() {
-        let knobs = r#"{"queuedMs":100,"durationMs":1100}"#;
+        let options = r#"{"queuedMs":100,"durationMs":1100}"#;
         assert_eq!(
-            phases(knobs, &[-5, 0, 99, 100, 350, 1099, 1100, 9_999_999]),
+            phases(options, &[-5, 0, 99, 100, 350, 1099, 1100, 9_999_999]),
             "queued queued queued 0% 25% 99% completed completed"
         );
     }
 
     #[test]
     fn a_failing_render_fails_at_the_end_and_not_before() {
-        let knobs = r#"{"queuedMs":0,"durationMs":10,"failWith":"no codec"}"#;
-        assert_eq!(phases(knobs, &[0, 9, 10]), "0% 90% failed");
+        let options = r#"{"queuedMs":0,"durationMs":10,"failWith":"no codec"}"#;
+        assert_eq!(phases(options, &[0, 9, 10]), "0% 90% failed");
     }
 
     #[test]
     fn frozen_progress_never_ends() {
-        let knobs = r#"{"queuedMs":10,"durationMs":110,"freezeProgress":0.4}"#;
-        assert_eq!(phases(knobs, &[0, 30, 60, 110, 9_999_999]), "queued 20% 40% 40% 40%");
+        let options = r#"{"queuedMs":10,"durationMs":110,"freezeProgress":0.4}"#;
+        assert_eq!(phases(options, &[0, 30, 60, 110, 9_999_999]), "queued 20% 40% 40% 40%");
     }
 
     #[test]
     fn a_queue_longer_than_the_render_skips_the_work() {
-        let knobs = r#"{"queuedMs":50,"durationMs":20}"#;
-        assert_eq!(phases(knobs, &[0, 19, 20, 60]), "queued queued completed completed");
+        let options = r#"{"queuedMs":50,"durationMs":20}"#;
+        assert_eq!(phases(options, &[0, 19, 20, 60]), "queued queued completed completed");
         let frozen = r#"{"queuedMs":50,"durationMs":20,"freezeProgress":1}"#;
         assert_eq!(phases(frozen, &[49, 50]), "queued 100%");
     }

@@ -1,12 +1,12 @@
 //! What a test or a demo may ask of a render: how long it takes, how it ends,
 //! and what goes wrong on the way.
 //!
-//! A scenario belongs to a mark, and applies to every render whose submitted
-//! body contains that mark. So tests that share one simulator never meet, as
-//! long as their marks differ. It is read once, at submit: changing it later
+//! A scenario belongs to a tag, and applies to every render whose submitted
+//! body contains that tag. So tests that share one simulator never meet, as
+//! long as their tags differ. It is read once, at submit: changing it later
 //! leaves the renders that exist alone.
 
-mod knob;
+mod values;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub(crate) use knob::{
+pub(crate) use values::{
     AcceptedStatus, CallbackContentType, CallbackShape, HeaderText, Percent, ResultShape, Status,
     SubmitAnswer,
 };
@@ -24,8 +24,8 @@ pub(crate) use knob::{
 /// How many scenarios are kept; the oldest goes first.
 const MAX_SCENARIOS: usize = 2_000;
 
-/// The knobs that not every provider has; each says which are its own.
-pub(crate) const SPECIAL_KNOBS: [&str; 9] = [
+/// The options that not every provider has; each says which are its own.
+pub(crate) const PROVIDER_OPTIONS: [&str; 9] = [
     "resultShape",
     "callbackShape",
     "callbackContentType",
@@ -37,8 +37,8 @@ pub(crate) const SPECIAL_KNOBS: [&str; 9] = [
     "callbackSigned",
 ];
 
-/// The knobs. All are optional in JSON; unknown ones are refused, so that a
-/// misspelt knob fails the test that set it.
+/// The options. All are optional in JSON; unknown ones are refused, so that a
+/// misspelt option fails the test that set it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Scenario {
@@ -175,7 +175,7 @@ impl CallbackPlan {
 }
 
 /// What to do with one submit.
-pub(crate) struct Plan {
+pub(crate) struct SubmitPlan {
     pub(crate) scenario: Arc<Scenario>,
     /// The status to refuse it with.
     pub(crate) refusal: Option<StatusCode>,
@@ -184,7 +184,7 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 struct Entry {
     provider: &'static str,
-    mark: String,
+    tag: String,
     scenario: Arc<Scenario>,
     refusals: u32,
 }
@@ -196,26 +196,26 @@ pub(crate) struct Scenarios {
 }
 
 impl Scenarios {
-    /// Sets or replaces the scenario of `mark`, and starts its counts anew.
-    pub(crate) fn put(&mut self, provider: &'static str, mark: String, scenario: Scenario) {
-        self.entries.retain(|entry| entry.provider != provider || entry.mark != mark);
+    /// Sets or replaces the scenario of `tag`, and starts its counts anew.
+    pub(crate) fn put(&mut self, provider: &'static str, tag: String, scenario: Scenario) {
+        self.entries.retain(|entry| entry.provider != provider || entry.tag != tag);
         if self.entries.len() >= MAX_SCENARIOS {
             self.entries.pop_front();
         }
         let scenario = Arc::new(scenario);
-        self.entries.push_back(Entry { provider, mark, scenario, refusals: 0 });
+        self.entries.push_back(Entry { provider, tag, scenario, refusals: 0 });
     }
 
-    /// What holds for a submit of `body`: the newest scenario whose mark is in
+    /// What holds for a submit of `body`: the newest scenario whose tag is in
     /// it, or the defaults. Counts the refusal that it plans.
-    pub(crate) fn plan(&mut self, provider: &str, body: &str) -> Plan {
+    pub(crate) fn plan(&mut self, provider: &str, body: &str) -> SubmitPlan {
         let found = self
             .entries
             .iter_mut()
             .rev()
-            .find(|entry| entry.provider == provider && body.contains(&entry.mark));
+            .find(|entry| entry.provider == provider && body.contains(&entry.tag));
         let Some(entry) = found else {
-            return Plan { scenario: Arc::default(), refusal: None };
+            return SubmitPlan { scenario: Arc::default(), refusal: None };
         };
         let scenario = Arc::clone(&entry.scenario);
         let used_up = scenario.submit_status_times.is_some_and(|times| entry.refusals >= times);
@@ -223,7 +223,7 @@ impl Scenarios {
         if refusal.is_some() {
             entry.refusals += 1;
         }
-        Plan { scenario, refusal }
+        SubmitPlan { scenario, refusal }
     }
 }
 

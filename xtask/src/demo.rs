@@ -241,7 +241,7 @@ impl<'a> Show<'a> {
         for (index, render) in self.renders.iter().enumerate() {
             let Scene { provider, mark, .. } = render.scene;
             let simulator = &self.address.simulator_url;
-            let url = format!("{simulator}/_control/renders?provider={provider}&mark={mark}");
+            let url = format!("{simulator}/_control/renders?provider={provider}&tag={mark}");
             let known: Vec<SimulatedRender> = self.http.get(&url)?;
             for render in known {
                 let answered = |call: &SimulatedCallback| matches!(call.status, Some(200..=299));

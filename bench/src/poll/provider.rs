@@ -68,7 +68,7 @@ pub(super) fn start(renders: u32, latency_ms: u64) -> Result<Server<Listening>> 
 /// Makes the renders, says where it listens, then serves until its parent ends.
 pub(crate) async fn serve(options: &Options) -> Result<()> {
     child::leave_with_parent();
-    let mut simulator = simulator::without_listener();
+    let mut simulator = simulator::router_on_host();
     let endless = json!({"durationMs": 1, "queuedMs": 0, "freezeProgress": 0.0});
     let scenario = format!("/_control/scenarios/{PROVIDER}/{MARK}");
     ask(&mut simulator, Method::PUT, &scenario, &endless).await?;

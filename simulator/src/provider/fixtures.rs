@@ -8,19 +8,19 @@ use super::*;
 use crate::signature::Secret;
 
 /// 2026-05-24T06:00:00Z, and so many milliseconds.
-pub(super) fn noon_and(ms: i64) -> DateTime<Utc> {
+pub(super) fn time_at_ms(ms: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(1_779_602_400_000 + ms).unwrap()
 }
 
-/// Submitted at [`noon_and`] zero.
+/// Submitted at [`time_at_ms`] zero.
 pub(super) fn render(provider: &dyn Provider, body: &str, scenario: &str) -> Render {
     Render {
         provider: provider.name(),
         id: RenderId::uuid([0x11; 16]),
         body: body.into(),
-        submitted_at: noon_and(0),
+        submitted_at: time_at_ms(0),
         cancelled_at: None,
-        told_to_end_at: None,
+        end_requested_at: None,
         deleted_at: None,
         destinations: Vec::new(),
         scenario: Arc::new(serde_json::from_str(scenario).unwrap()),
@@ -31,18 +31,18 @@ pub(super) fn render(provider: &dyn Provider, body: &str, scenario: &str) -> Ren
 
 /// The first attempt, unsigned, 600 ms after a render with the default
 /// duration ended.
-pub(super) fn trip(occasion: Occasion) -> Trip<'static> {
-    Trip {
-        occasion,
+pub(super) fn context(event: CallbackEvent) -> CallbackContext<'static> {
+    CallbackContext {
+        event,
         secret: None,
         delivery_id: RenderId::uuid([0x22; 16]),
         attempt: 1,
-        at: noon_and(3_600),
+        at: time_at_ms(3_600),
     }
 }
 
-pub(super) fn first_trip() -> Trip<'static> {
-    trip(Occasion::Ended)
+pub(super) fn first_context() -> CallbackContext<'static> {
+    context(CallbackEvent::Ended)
 }
 
 pub(super) fn secret(text: &str) -> Secret {
@@ -57,7 +57,7 @@ pub(super) fn statuses(
     at_ms: &[i64],
 ) -> String {
     let call = ApiCall { method: &Method::GET, path: "/any", query };
-    let line = |ms: &i64| said(&provider.status(render, &call, noon_and(*ms)));
+    let line = |ms: &i64| said(&provider.status(render, &call, time_at_ms(*ms)));
     at_ms.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
@@ -66,7 +66,7 @@ pub(super) fn said(answer: &Answer) -> String {
 }
 
 /// What each submit in `bodies` comes to.
-pub(super) fn verdicts(provider: &dyn Provider, bodies: &[&str]) -> String {
+pub(super) fn submit_results(provider: &dyn Provider, bodies: &[&str]) -> String {
     let verdict = |body: &&str| match provider.read_submit(&serde_json::from_str(body).unwrap()) {
         Ok(submission) => format!("{body} -> {:?}", submission.callback_urls),
         Err(answer) => format!("{body} -> {}", said(&answer)),

@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 
 use super::wire::merged;
 use super::{
-    Answer, ApiCall, Callback, Courier, Provider, Refusal, Route, Submission, Trip, iso,
-    reported_status,
+    Answer, ApiCall, Callback, CallbackContext, CallbackPolicy, Provider, Refusal, Route,
+    Submission, iso, reported_status,
 };
 use crate::render::{Phase, Render};
 use crate::render_id::RenderId;
@@ -37,7 +37,7 @@ impl Provider for Json2Video {
         "json2video"
     }
 
-    fn special_knobs(&self) -> &'static [&'static str] {
+    fn provider_options(&self) -> &'static [&'static str] {
         &["timeoutAfterMs", "callbackShape", "callbackContentType"]
     }
 
@@ -49,8 +49,8 @@ impl Provider for Json2Video {
         match (call.method, call.path) {
             (&Method::POST, "/movies") => Route::Submit,
             (&Method::GET, "/movies") => project().map_or(Route::List, Route::Status),
-            (&Method::DELETE, "/movies") => project().map_or(Route::Nowhere, Route::Delete),
-            _ => Route::Nowhere,
+            (&Method::DELETE, "/movies") => project().map_or(Route::Unknown, Route::Delete),
+            _ => Route::Unknown,
         }
     }
 
@@ -110,7 +110,7 @@ impl Provider for Json2Video {
         Answer::new(StatusCode::OK, body)
     }
 
-    fn word(&self, phase: Phase) -> &'static str {
+    fn status_name(&self, phase: Phase) -> &'static str {
         match phase {
             Phase::Queued => "pending",
             Phase::Working(_) => "running",
@@ -127,7 +127,7 @@ impl Provider for Json2Video {
             .is_some_and(|after| at - render.submitted_at >= TimeDelta::milliseconds(after.into()));
         match phase {
             Phase::Working(_) if is_overdue => "timeout",
-            _ => self.word(phase),
+            _ => self.status_name(phase),
         }
     }
 
@@ -162,12 +162,16 @@ impl Provider for Json2Video {
         failure(status, message)
     }
 
-    fn callback(&self, render: &Render, _trip: &Trip<'_>) -> Callback {
-        callback::told(render, reported_status(self, render))
+    fn callback(&self, render: &Render, _context: &CallbackContext<'_>) -> Callback {
+        callback::build(render, reported_status(self, render))
     }
 
-    fn courier(&self) -> Courier {
-        Courier { waits: &[], answer_within: Duration::from_secs(5), takes_redirects: false }
+    fn callback_policy(&self) -> CallbackPolicy {
+        CallbackPolicy {
+            retry_waits_s: &[],
+            answer_timeout: Duration::from_secs(5),
+            accepts_redirects: false,
+        }
     }
 }
 
@@ -237,7 +241,7 @@ fn asset_url(render: &Render, extension: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{render, statuses, verdicts};
+    use super::super::fixtures::{render, statuses, submit_results};
     use super::*;
 
     #[test]
@@ -261,9 +265,9 @@ mod tests {
 
     #[test]
     fn a_timeout_passes() {
-        let knobs = r#"{"queuedMs":0,"durationMs":3000,"timeoutAfterMs":1000}"#;
-        let render = render(&Json2Video, "{}", knobs);
-        let words = |ms| Json2Video.state(&render, super::super::fixtures::noon_and(ms));
+        let options = r#"{"queuedMs":0,"durationMs":3000,"timeoutAfterMs":1000}"#;
+        let render = render(&Json2Video, "{}", options);
+        let words = |ms| Json2Video.state(&render, super::super::fixtures::time_at_ms(ms));
         assert_eq!(
             [0, 999, 1000, 2999, 3000].map(words),
             ["running", "running", "timeout", "timeout", "done"]
@@ -288,7 +292,7 @@ mod tests {
             r#"{"scenes":{}}"#,
             r#"[]"#,
         ];
-        insta::assert_snapshot!(verdicts(&Json2Video, &bodies), @r#"
+        insta::assert_snapshot!(submit_results(&Json2Video, &bodies), @r#"
         {"scenes":[{"elements":[{"type":"video"}]}]} -> []
         {"template":"0123456789abcdefghij","exports":[{"destinations":[{"type":"email","endpoint":"http://no"},{"type":"webhook","endpoint":"http://a"}]},{"destinations":[{"type":"webhook","endpoint":"http://a"}]},{}]} -> ["http://a", "http://a"]
         {"scenes":{}} -> 400 {"code":"E1002","message":"Movie: scenes is required"}

@@ -18,26 +18,26 @@ pub(crate) fn named(name: &str) -> Option<&'static dyn Provider> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{SPECIAL_KNOBS, Scenario};
+    use crate::scenario::{PROVIDER_OPTIONS, Scenario};
 
     #[test]
     fn special_knobs_belong_to_somebody() {
-        let had: Vec<&str> = ALL.iter().flat_map(|it| it.special_knobs()).copied().collect();
-        for knob in SPECIAL_KNOBS {
-            assert!(had.contains(&knob), "no provider has {knob}");
+        let had: Vec<&str> = ALL.iter().flat_map(|it| it.provider_options()).copied().collect();
+        for option in PROVIDER_OPTIONS {
+            assert!(had.contains(&option), "no provider has {option}");
         }
-        for knob in had {
-            assert!(SPECIAL_KNOBS.contains(&knob), "{knob} is not special");
+        for option in had {
+            assert!(PROVIDER_OPTIONS.contains(&option), "{option} is not special");
         }
     }
 
     #[test]
     fn special_knobs_are_knobs() {
-        // No knob takes this: one that exists complains about its value, and one
+        // No option takes this: one that exists complains about its value, and one
         // that does not about its name.
-        for knob in SPECIAL_KNOBS {
-            let error = serde_json::from_str::<Scenario>(&format!(r#"{{"{knob}":[[]]}}"#));
-            assert!(!error.unwrap_err().to_string().contains("unknown field"), "{knob}");
+        for option in PROVIDER_OPTIONS {
+            let error = serde_json::from_str::<Scenario>(&format!(r#"{{"{option}":[[]]}}"#));
+            assert!(!error.unwrap_err().to_string().contains("unknown field"), "{option}");
         }
     }
 }

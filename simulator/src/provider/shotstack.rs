@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    Answer, ApiCall, Callback, Courier, Provider, Refusal, Route, Submission, Trip, iso,
-    reported_status,
+    Answer, ApiCall, Callback, CallbackContext, CallbackPolicy, Provider, Refusal, Route,
+    Submission, iso, reported_status,
 };
 use crate::render::{Phase, Render};
 use crate::render_id::RenderId;
@@ -30,9 +30,9 @@ impl Provider for Shotstack {
         match (call.method, call.path) {
             (&Method::POST, "/render") => Route::Submit,
             (&Method::GET, _) => {
-                call.id_between("/render/", "").map_or(Route::Nowhere, Route::Status)
+                call.id_between("/render/", "").map_or(Route::Unknown, Route::Status)
             }
-            _ => Route::Nowhere,
+            _ => Route::Unknown,
         }
     }
 
@@ -66,7 +66,7 @@ impl Provider for Shotstack {
 
     fn status(&self, render: &Render, call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer {
         let phase = render.phase(now);
-        let status = self.word(phase);
+        let status = self.status_name(phase);
         let failure = render.scenario.fail_with.as_deref().filter(|_| phase == Phase::Failed);
         // The schema promises the URL for `done` only; the vendor's own example has
         // one earlier. Whoever takes it for the end shall notice.
@@ -91,7 +91,7 @@ impl Provider for Shotstack {
         Answer::new(StatusCode::OK, body)
     }
 
-    fn word(&self, phase: Phase) -> &'static str {
+    fn status_name(&self, phase: Phase) -> &'static str {
         match phase {
             Phase::Queued => "queued",
             Phase::Working(percent) => match percent.get() {
@@ -124,9 +124,9 @@ impl Provider for Shotstack {
         }
     }
 
-    fn callback(&self, render: &Render, trip: &Trip<'_>) -> Callback {
+    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> Callback {
         let status = reported_status(self, render);
-        let failure = (status == self.word(Phase::Failed))
+        let failure = (status == self.status_name(Phase::Failed))
             .then(|| render.scenario.fail_with.as_deref().unwrap_or("Render failed"));
         let body = json!({
             "type": "edit",
@@ -140,17 +140,17 @@ impl Provider for Shotstack {
         });
         let headers = vec![
             ("x-shotstack-event-type", "edit".to_owned()),
-            ("x-shotstack-attempt", trip.attempt.to_string()),
+            ("x-shotstack-attempt", context.attempt.to_string()),
             ("user-agent", "Shotstack-Webhook/1.0".to_owned()),
         ];
         Callback::json(headers, &body)
     }
 
-    fn courier(&self) -> Courier {
-        Courier {
-            waits: &[8, 27, 64, 125, 216, 343, 512, 729, 900],
-            answer_within: Duration::from_secs(10),
-            takes_redirects: true,
+    fn callback_policy(&self) -> CallbackPolicy {
+        CallbackPolicy {
+            retry_waits_s: &[8, 27, 64, 125, 216, 343, 512, 729, 900],
+            answer_timeout: Duration::from_secs(10),
+            accepts_redirects: true,
         }
     }
 }
@@ -200,7 +200,7 @@ fn result_url(render: &Render) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{first_trip, render, statuses};
+    use super::super::fixtures::{first_context, render, statuses};
     use super::*;
 
     #[test]
@@ -235,7 +235,8 @@ mod tests {
     #[test]
     fn callbacks() {
         let callback = |scenario| {
-            let callback = Shotstack.callback(&render(&Shotstack, "{}", scenario), &first_trip());
+            let callback =
+                Shotstack.callback(&render(&Shotstack, "{}", scenario), &first_context());
             format!("{:?}\n{}", callback.headers, callback.body)
         };
         insta::assert_snapshot!(

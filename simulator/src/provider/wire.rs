@@ -16,7 +16,7 @@ use crate::render_id::RenderId;
 pub(crate) struct ApiCall<'a> {
     pub(crate) method: &'a Method,
     pub(crate) path: &'a str,
-    /// Without the question mark; empty when there is none.
+    /// Without the question tag; empty when there is none.
     pub(crate) query: &'a str,
 }
 
@@ -58,7 +58,7 @@ pub(crate) enum Route {
     List,
     Cancel(RenderId),
     Delete(RenderId),
-    Nowhere,
+    Unknown,
 }
 
 /// Why a provider says no.

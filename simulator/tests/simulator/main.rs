@@ -16,6 +16,6 @@ mod receivers;
 #[cfg(test)]
 mod renderio;
 #[cfg(test)]
-mod viralsync;
+mod server;
 #[cfg(test)]
-mod world;
+mod viralsync;

@@ -16,20 +16,20 @@ use crate::harness::bundle::Bundle;
 
 impl Bundle {
     /// Judges everything.
-    pub(crate) async fn judge(self: &Arc<Self>) {
+    pub(crate) async fn check_all(self: &Arc<Self>) {
         let renders = self.renders().await;
         let placed = self.placed.lock().unwrap().clone();
         for placed in &placed {
-            self.judge_order(placed, &renders).await;
+            self.check_order(placed, &renders).await;
         }
-        self.judge_promises().await;
-        self.judge_table().await;
-        self.judge_endpoints();
-        self.judge_bodies();
+        self.check_redeliveries().await;
+        self.check_table().await;
+        self.check_endpoints();
+        self.check_bodies();
         let lanes = [self.aws.delivery_queue(), self.aws.slow_delivery_queue()];
         if lanes.iter().any(|lane| !lane.dead_letters().is_empty()) {
-            self.watch.violation("invariant 2: a ticket is among the dead letters");
+            self.checker.violation("invariant 2: a ticket is among the dead letters");
         }
-        self.judge_secrets();
+        self.check_secrets();
     }
 }

@@ -1,7 +1,7 @@
-//! Every call of every invocation of every story is where something goes wrong, once. Then the
+//! Every call of every invocation of every scenario is where something goes wrong, once. Then the
 //! bundle goes on as it would on AWS until everything is quiet, and is judged.
 //!
-//! First a story is run as it is, which shows its invocations and their calls. Then it is run
+//! First a scenario is run as it is, which shows its invocations and their calls. Then it is run
 //! anew for each call and each thing that can befall it there. Runs are alike up to that call,
 //! because nothing in them depends on anything but their seed.
 //!
@@ -14,39 +14,39 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::checks::lateness::{self, Taken};
-use crate::faults::fault::{Fault, Planned};
+use crate::checks::lateness::{self, Acceptances};
+use crate::faults::fault::{Fault, PlannedFault};
 use crate::harness::bundle::{Bundle, Settings};
-use crate::harness::invocation::Made;
+use crate::harness::invocation::CallRecord;
 use crate::harness::parallel::in_parallel;
-use crate::scenarios::{STORIES, Story};
+use crate::scenarios::{SCENARIOS, Scenario};
 
-/// Something that goes wrong in a story.
+/// Something that goes wrong in a scenario.
 #[derive(Clone, Debug)]
-struct Mishap {
-    story: &'static Story,
+struct FaultCase {
+    scenario: &'static Scenario,
     invocation: usize,
-    planned: Planned,
+    planned: PlannedFault,
     /// What it befalls, to name it.
     at: String,
     /// The calls of the invocation up to there.
-    before: Vec<Made>,
+    before: Vec<CallRecord>,
     /// When webhooks are taken when nothing goes wrong.
-    on_time: Arc<Taken>,
+    on_time: Arc<Acceptances>,
 }
 
-/// Runs a story, with what goes wrong in it.
-fn run(story: &Story, fault: Option<(usize, Planned)>, twice: bool) -> Arc<Bundle> {
-    let settings = Settings { fault, twice, ..Settings::default() };
-    Bundle::run(settings, async |bundle| (story.tell)(Arc::clone(bundle)).await)
+/// Runs a scenario, with what goes wrong in it.
+fn run(scenario: &Scenario, fault: Option<(usize, PlannedFault)>, duplicates: bool) -> Arc<Bundle> {
+    let settings = Settings { fault, duplicates, ..Settings::default() };
+    Bundle::run(settings, async |bundle| (scenario.run)(Arc::clone(bundle)).await)
 }
 
-/// Everything that can go wrong in a story, once each.
-fn mishaps(story: &'static Story, tried: &Tried) -> (usize, Vec<Mishap>) {
-    let bundle = run(story, None, false);
-    let on_time = Arc::new(Taken::of(&bundle));
+/// Everything that can go wrong in a scenario, once each.
+fn fault_cases(scenario: &'static Scenario, tried: &Tried) -> (usize, Vec<FaultCase>) {
+    let bundle = run(scenario, None, false);
+    let on_time = Arc::new(Acceptances::of(&bundle));
     let mut points = 0;
-    let mut mishaps = Vec::new();
+    let mut fault_cases = Vec::new();
     let mut idle = BTreeSet::new();
     for invocation in bundle.invocations() {
         let calls = invocation.calls();
@@ -58,12 +58,12 @@ fn mishaps(story: &'static Story, tried: &Tried) -> (usize, Vec<Mishap>) {
         // Before and after each of them.
         points += 2 * calls.len();
         for (number, call) in calls.iter().enumerate() {
-            let faults = tried.at(call).into_iter().filter(|fault| fault.befalls(call));
+            let faults = tried.at(call).into_iter().filter(|fault| fault.applies_to(call));
             for fault in faults.filter(|fault| is_distinct(*fault, &calls, number)) {
-                mishaps.push(Mishap {
-                    story,
+                fault_cases.push(FaultCase {
+                    scenario,
                     invocation: invocation.number,
-                    planned: Planned { call: number, fault },
+                    planned: PlannedFault { call: number, fault },
                     at: format!("{:?} {} {}", invocation.function, invocation.number, call.label),
                     before: calls.iter().take(number + 1).cloned().collect(),
                     on_time: Arc::clone(&on_time),
@@ -71,11 +71,11 @@ fn mishaps(story: &'static Story, tried: &Tried) -> (usize, Vec<Mishap>) {
             }
         }
     }
-    (points, mishaps)
+    (points, fault_cases)
 }
 
 /// Whether a fault at a call is none that happens at another one too.
-fn is_distinct(fault: Fault, calls: &[Made], number: usize) -> bool {
+fn is_distinct(fault: Fault, calls: &[CallRecord], number: usize) -> bool {
     let call = &calls[number];
     let next = calls.get(number + 1);
     let overlaps = !call.alone || next.is_some_and(|next| !next.alone);
@@ -85,59 +85,61 @@ fn is_distinct(fault: Fault, calls: &[Made], number: usize) -> bool {
         }
         Fault::DiesAfter => !call.reads || overlaps,
         Fault::OvertakenAfter | Fault::StallsAfter => {
-            !next.is_some_and(Made::reads_a_parameter) || overlaps
+            !next.is_some_and(CallRecord::reads_parameter) || overlaps
         }
         Fault::Lost | Fault::Unanswered | Fault::Busy | Fault::Twice => true,
     }
 }
 
-/// What a mishap led to that may not be; none when all is well.
-fn outcome(mishap: &Mishap) -> Option<String> {
-    let bundle = run(mishap.story, Some((mishap.invocation, mishap.planned)), false);
-    let mut violations = bundle.watch.violations();
-    let calls = bundle.invocations().get(mishap.invocation).map(|it| it.calls());
-    if !calls.is_some_and(|calls| calls.starts_with(&mishap.before)) {
+/// What a fault_case led to that may not be; none when all is well.
+fn outcome(fault_case: &FaultCase) -> Option<String> {
+    let bundle = run(fault_case.scenario, Some((fault_case.invocation, fault_case.planned)), false);
+    let mut violations = bundle.checker.violations();
+    let calls = bundle.invocations().get(fault_case.invocation).map(|it| it.calls());
+    if !calls.is_some_and(|calls| calls.starts_with(&fault_case.before)) {
         violations.push("the run was another one before anything went wrong".into());
     }
-    violations.extend(Taken::of(&bundle).later_than(&mishap.on_time));
-    violations.extend(lateness::deaths(&bundle));
+    violations.extend(Acceptances::of(&bundle).later_than(&fault_case.on_time));
+    violations.extend(lateness::dead_letters(&bundle));
     if violations.is_empty() {
         return None;
     }
     if let Ok(path) = std::env::var("CRASH_LOG") {
-        std::fs::write(path, bundle.watch.log().text()).unwrap();
+        std::fs::write(path, bundle.checker.log().text()).unwrap();
     }
-    let mut report =
-        format!("{}, {:?} at {}:\n", mishap.story.name, mishap.planned.fault, mishap.at);
+    let mut report = format!(
+        "{}, {:?} at {}:\n",
+        fault_case.scenario.name, fault_case.planned.fault, fault_case.at
+    );
     for violation in violations {
         writeln!(report, "  {violation}").unwrap();
     }
     Some(report)
 }
 
-/// The stories whose name has `CRASH_STORY` in it.
-fn stories() -> Vec<&'static Story> {
-    let wanted = std::env::var("CRASH_STORY").unwrap_or_default();
-    STORIES.iter().filter(|story| story.name.contains(&wanted)).collect()
+/// The scenarios whose name has `CRASH_SCENARIO` in it.
+fn scenarios() -> Vec<&'static Scenario> {
+    let wanted = std::env::var("CRASH_SCENARIO").unwrap_or_default();
+    SCENARIOS.iter().filter(|scenario| scenario.name.contains(&wanted)).collect()
 }
 
 #[test]
 fn every_story_ends_well_when_nothing_goes_wrong() {
-    for story in stories() {
-        let bundle = run(story, None, false);
-        let log = bundle.watch.log().text();
-        assert_eq!(bundle.watch.violations(), [""; 0], "{}\n{log}", story.name);
-        assert_eq!(lateness::deaths(&bundle), None, "{}", story.name);
-        assert_eq!(Taken::of(&bundle).too_late(story.name), None, "{}", story.name);
+    for scenario in scenarios() {
+        let bundle = run(scenario, None, false);
+        let log = bundle.checker.log().text();
+        assert_eq!(bundle.checker.violations(), [""; 0], "{}\n{log}", scenario.name);
+        assert_eq!(lateness::dead_letters(&bundle), None, "{}", scenario.name);
+        assert_eq!(Acceptances::of(&bundle).too_late(scenario.name), None, "{}", scenario.name);
     }
 }
 
 #[test]
 fn every_story_ends_well_when_everything_comes_twice() {
-    for story in stories() {
-        let bundle = run(story, None, true);
-        let log = bundle.watch.log().text();
-        assert_eq!(bundle.watch.violations(), [""; 0], "{}\n{log}", story.name);
+    for scenario in scenarios() {
+        let bundle = run(scenario, None, true);
+        let log = bundle.checker.log().text();
+        assert_eq!(bundle.checker.violations(), [""; 0], "{}\n{log}", scenario.name);
     }
 }
 
@@ -151,7 +153,7 @@ struct Tried {
 
 impl Tried {
     /// Those that are named in `CRASH_FAULTS`, or the ends and the copies, and broken
-    /// connections to the outside; of AWS calls that fail there are stories of their own
+    /// connections to the outside; of AWS calls that fail there are scenarios of their own
     /// (`trouble.rs`).
     fn chosen() -> Self {
         let ends = [Fault::DiesBefore, Fault::DiesAfter];
@@ -173,7 +175,7 @@ impl Tried {
         Self { everywhere: faults.into_iter().collect(), outside: Vec::new() }
     }
 
-    fn at(&self, call: &Made) -> Vec<Fault> {
+    fn at(&self, call: &CallRecord) -> Vec<Fault> {
         let outside = self.outside.iter().filter(|_| !call.to_aws && !call.reads);
         self.everywhere.iter().chain(outside).copied().collect()
     }
@@ -192,20 +194,23 @@ fn is_named(fault: Fault, names: &str) -> bool {
 
 #[test]
 fn every_story_ends_well_whatever_goes_wrong_wherever() {
-    let (stories, tried) = (stories(), Tried::chosen());
+    let (scenarios, tried) = (scenarios(), Tried::chosen());
     let faults = tried.all();
-    let found = in_parallel(&stories, |story| mishaps(story, &tried));
-    let all: Vec<&Mishap> = found.iter().flat_map(|(_, mishaps)| mishaps).collect();
-    let failed = in_parallel(&all, |mishap| outcome(mishap));
-    let failed: Vec<(&Mishap, String)> =
+    let found = in_parallel(&scenarios, |scenario| fault_cases(scenario, &tried));
+    let all: Vec<&FaultCase> = found.iter().flat_map(|(_, fault_cases)| fault_cases).collect();
+    let failed = in_parallel(&all, |fault_case| outcome(fault_case));
+    let failed: Vec<(&FaultCase, String)> =
         all.iter().copied().zip(failed).filter_map(|(it, failed)| Some((it, failed?))).collect();
-    println!("\n{:<36} points{}  violations", "story", heading(&faults));
-    for (story, (points, mishaps)) in stories.iter().zip(&found) {
-        let failed = failed.iter().filter(|(mishap, _)| mishap.story.name == story.name).count();
+    println!("\n{:<36} points{}  violations", "scenario", heading(&faults));
+    for (scenario, (points, fault_cases)) in scenarios.iter().zip(&found) {
+        let failed = failed
+            .iter()
+            .filter(|(fault_case, _)| fault_case.scenario.name == scenario.name)
+            .count();
         println!(
             "{:<36} {points:>6}{}  {failed:>10}",
-            story.name,
-            counts(&faults, &mishaps.iter().collect::<Vec<_>>())
+            scenario.name,
+            counts(&faults, &fault_cases.iter().collect::<Vec<_>>())
         );
     }
     let points: usize = found.iter().map(|(points, _)| points).sum();
@@ -218,22 +223,23 @@ fn every_story_ends_well_whatever_goes_wrong_wherever() {
 /// Nothing but the bus fails, and only while one function calls it.
 #[test]
 fn a_webhook_that_its_receiver_refuses_is_told_of_though_the_bus_is_busy() {
-    let story = STORIES.iter().find(|story| story.name == "disabled").unwrap();
-    let (_, mut mishaps) = mishaps(story, &Tried::everywhere([Fault::Busy]));
-    mishaps.retain(|mishap| mishap.at.contains("PutEvents"));
-    assert!(mishaps.iter().any(|it| it.at.contains("webhook.delivery.exhausted")));
-    let failed = in_parallel(&mishaps, outcome);
+    let scenario = SCENARIOS.iter().find(|scenario| scenario.name == "disabled").unwrap();
+    let (_, mut fault_cases) = fault_cases(scenario, &Tried::everywhere([Fault::Busy]));
+    fault_cases.retain(|fault_case| fault_case.at.contains("PutEvents"));
+    assert!(fault_cases.iter().any(|it| it.at.contains("webhook.delivery.exhausted")));
+    let failed = in_parallel(&fault_cases, outcome);
     let failed: Vec<String> = failed.into_iter().flatten().collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// The story in which most comes at once; `CRASH_FAULTS=Stalls` tries all.
+/// The scenario in which most comes at once; `CRASH_FAULTS=Stalls` tries all.
 #[test]
 fn what_meets_in_the_middle_of_a_call_is_not_lost() {
-    let story = STORIES.iter().find(|story| story.name == "called_back_before_the_answer").unwrap();
-    let (_, mishaps) =
-        mishaps(story, &Tried::everywhere([Fault::StallsBefore, Fault::StallsAfter]));
-    let failed = in_parallel(&mishaps, outcome);
+    let scenario =
+        SCENARIOS.iter().find(|scenario| scenario.name == "called_back_before_the_answer").unwrap();
+    let (_, fault_cases) =
+        fault_cases(scenario, &Tried::everywhere([Fault::StallsBefore, Fault::StallsAfter]));
+    let failed = in_parallel(&fault_cases, outcome);
     let failed: Vec<String> = failed.into_iter().flatten().collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
@@ -242,8 +248,9 @@ fn heading(faults: &[Fault]) -> String {
     faults.iter().map(|fault| format!(" {:>15}", format!("{fault:?}"))).collect()
 }
 
-/// How many of the mishaps are of each kind.
-fn counts(faults: &[Fault], mishaps: &[&Mishap]) -> String {
-    let of = |fault| mishaps.iter().filter(|mishap| mishap.planned.fault == fault).count();
+/// How many of the fault_cases are of each kind.
+fn counts(faults: &[Fault], fault_cases: &[&FaultCase]) -> String {
+    let of =
+        |fault| fault_cases.iter().filter(|fault_case| fault_case.planned.fault == fault).count();
     faults.iter().map(|fault| format!(" {:>15}", of(*fault))).collect()
 }

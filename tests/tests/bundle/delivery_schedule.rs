@@ -1,10 +1,10 @@
 //! A webhook that nobody takes, through all of its schedule: ten attempts in 75 hours and 35
 //! minutes. First as it should be, to the second; then with receivers that ask for more time
-//! or are disabled on the way; then in a storm, in which functions die, messages come twice,
+//! or are disabled on the way; then in a delivery_faults, in which functions die, messages come twice,
 //! late, stale and in any order, and calls are lost.
 //!
-//! A storm follows from its seed, which a failure names: `STORM_SEED=7 STORMS=1` runs that one
-//! again, `STORMS=1000` many.
+//! A delivery_faults follows from its seed, which a failure names: `DELIVERY_FAULTS_FIRST=7 DELIVERY_FAULTS_SEEDS=1` runs that one
+//! again, `DELIVERY_FAULTS_SEEDS=1000` many.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use crate::harness::bundle::{Bundle, Settings};
 use crate::harness::functions::{Function, Parameters, catalogue};
 use crate::harness::parallel::in_parallel;
 use crate::harness::random::Random;
-use crate::harness::receivers::Manner;
+use crate::harness::receivers::ReceiverBehavior;
 
 /// The wait before each attempt, in seconds: the example of Standard Webhooks 1.0.0. Written
 /// out, so that the schedule under test is not its own judge.
@@ -45,7 +45,7 @@ const INEXACT: TimeDelta = TimeDelta::seconds(2);
 const LEASE: TimeDelta = TimeDelta::seconds(30);
 
 /// How many storms there are when nothing else is said.
-const STORMS: u64 = 8;
+const SEEDS: u64 = 8;
 
 /// The longest wait that a queue can carry, in seconds.
 const QUEUE_S: i64 = 900;
@@ -73,9 +73,9 @@ fn seconds(seconds: i64) -> TimeDelta {
 }
 
 /// Orders a render; its webhook is on its way when it is completed.
-async fn order(bundle: &Arc<Bundle>, mark: &str, receiver: &str) -> JobId {
+async fn order(bundle: &Arc<Bundle>, tag: &str, receiver: &str) -> JobId {
     let url = crate::harness::receivers::url(receiver);
-    let order = Order::new(Provider::ViralSync, mark).with("callbackUrl", Value::from(url));
+    let order = Order::new(Provider::ViralSync, tag).with("callbackUrl", Value::from(url));
     bundle.place(&order).await.expect("it is taken")
 }
 
@@ -129,15 +129,15 @@ fn end(attempt: &Attempt) -> DateTime<Utc> {
     attempt.at + TimeDelta::milliseconds(i64::try_from(attempt.duration_ms).unwrap())
 }
 
-fn assert_calm(bundle: &Bundle) {
-    let log = bundle.watch.log().text();
-    assert_eq!(bundle.watch.violations(), [""; 0], "{log}");
+fn assert_no_violations(bundle: &Bundle) {
+    let log = bundle.checker.log().text();
+    assert_eq!(bundle.checker.violations(), [""; 0], "{log}");
 }
 
 #[test]
 fn ten_attempts_in_75_hours_and_35_minutes_and_then_it_is_given_up() {
     let bundle = Bundle::run(settings(1), async |bundle| {
-        bundle.receivers.refuse("dead", 500);
+        bundle.receivers.always_answer("dead", 500);
         let job = order(bundle, "dead", "dead").await;
         for (number, wait) in WAITS_S.into_iter().enumerate() {
             let look = Duration::from_secs(if wait > QUEUE_S { 30 } else { 2 });
@@ -187,13 +187,13 @@ fn ten_attempts_in_75_hours_and_35_minutes_and_then_it_is_given_up() {
             assert!(expected.contains(&delay), "{delay} s in the queue of {wait} s");
         }
     });
-    assert_calm(&bundle);
+    assert_no_violations(&bundle);
 }
 
 #[test]
 fn tickets_of_other_attempts_and_early_ones_make_none() {
     let bundle = Bundle::run(settings(6), async |bundle| {
-        bundle.receivers.refuse("dead", 500);
+        bundle.receivers.always_answer("dead", 500);
         let job = order(bundle, "dead", "dead").await;
         let event_id = EventId::of(&job, EventName::Completed.as_str());
         for made in 1..=5 {
@@ -213,14 +213,17 @@ fn tickets_of_other_attempts_and_early_ones_make_none() {
         assert_eq!((given_up.attempts.len(), at.len()), (10, 10));
         assert_never_early(&given_up, &at);
     });
-    assert_calm(&bundle);
+    assert_no_violations(&bundle);
 }
 
 #[test]
 fn what_a_receiver_asks_for_is_never_undercut_and_never_more_than_a_day() {
     let bundle = Bundle::run(settings(2), async |bundle| {
-        let asks = |status, text| Manner { retry_after: Some(text), ..Manner::status(status) };
-        bundle.receivers.treat(
+        let asks = |status, text| ReceiverBehavior {
+            retry_after: Some(text),
+            ..ReceiverBehavior::status(status)
+        };
+        bundle.receivers.set_behaviors(
             "busy",
             [
                 asks(503, "7200"),
@@ -250,15 +253,15 @@ fn what_a_receiver_asks_for_is_never_undercut_and_never_more_than_a_day() {
             assert!(gap <= asked + late, "{gap} instead of {asked}: late");
         }
     });
-    assert_calm(&bundle);
+    assert_no_violations(&bundle);
 }
 
 #[test]
 fn a_receiver_that_asks_for_silence_gets_it_from_all_its_deliveries() {
     let bundle = Bundle::run(settings(3), async |bundle| {
-        let busy = Manner { retry_after: Some("7200"), ..Manner::status(503) };
+        let busy = ReceiverBehavior { retry_after: Some("7200"), ..ReceiverBehavior::status(503) };
         // And one that does not say for how long.
-        bundle.receivers.treat("shared", [busy, Manner::status(429)]);
+        bundle.receivers.set_behaviors("shared", [busy, ReceiverBehavior::status(429)]);
         let first = order(bundle, "first", "shared").await;
         bundle.until("it asks for silence", |it| it.received("shared") == 1).await;
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -272,13 +275,13 @@ fn a_receiver_that_asks_for_silence_gets_it_from_all_its_deliveries() {
         assert!(at[2] - at[1] >= TimeDelta::minutes(1), "{at:?}");
         assert!(at[3] - at[0] <= TimeDelta::hours(3), "{at:?}");
     });
-    assert_calm(&bundle);
+    assert_no_violations(&bundle);
 }
 
 #[test]
 fn a_dead_receivers_webhooks_are_held_and_each_still_has_its_ten_attempts() {
     let bundle = Bundle::run(settings(4), async |bundle| {
-        bundle.receivers.refuse("dead", 500);
+        bundle.receivers.always_answer("dead", 500);
         let mut jobs = Vec::new();
         for number in 0..4 {
             jobs.push(order(bundle, &format!("held-{number}"), "dead").await);
@@ -300,13 +303,13 @@ fn a_dead_receivers_webhooks_are_held_and_each_still_has_its_ten_attempts() {
             assert!(whole <= waits.sum::<TimeDelta>() + held, "{whole}");
         }
     });
-    assert_calm(&bundle);
+    assert_no_violations(&bundle);
 }
 
 #[test]
 fn five_days_of_nothing_but_failures_end_what_is_still_to_be_sent() {
     let bundle = Bundle::run(settings(5), async |bundle| {
-        bundle.receivers.refuse("dead", 500);
+        bundle.receivers.always_answer("dead", 500);
         let first = order(bundle, "first", "dead").await;
         bundle.until("it fails", |it| it.received("dead") > 0).await;
         let failing_since = bundle.receivers.received()[0].at;
@@ -341,7 +344,7 @@ fn five_days_of_nothing_but_failures_end_what_is_still_to_be_sent() {
         let last = bundle.receivers.received().into_iter().map(|webhook| webhook.at).max();
         assert!(last.unwrap() <= disabled[0].at, "nothing is sent to it any more");
     });
-    assert_calm(&bundle);
+    assert_no_violations(&bundle);
 }
 
 /// Whether a webhook arrived by an attempt: what it takes to get there is the latency.
@@ -379,25 +382,26 @@ fn excused(bundle: &Bundle, receiver: &str) -> usize {
     let post = format!("/hooks/{receiver}");
     let invocations = bundle.invocations();
     let delivering = invocations.iter().filter(|it| it.function == Function::Deliver);
-    let struck = delivering.filter(|it| it.struck_at().is_some());
-    struck.filter(|it| it.calls().iter().any(|call| call.label.ends_with(&post))).count()
+    let faulted = delivering.filter(|it| it.faulted_call().is_some());
+    faulted.filter(|it| it.calls().iter().any(|call| call.label.ends_with(&post))).count()
 }
 
-/// How a receiver fails in a storm: some answers, and none in time.
-fn failures(random: &mut Random) -> Manner {
-    let hangs = Manner { after: Duration::from_secs(20), ..Manner::status(200) };
+/// How a receiver fails in a delivery_faults: some answers, and none in time.
+fn failures(random: &mut Random) -> ReceiverBehavior {
+    let hangs =
+        ReceiverBehavior { after: Duration::from_secs(20), ..ReceiverBehavior::status(200) };
     match random.next() % 6 {
-        0 => Manner::status(302),
-        1 => Manner::status(404),
+        0 => ReceiverBehavior::status(302),
+        1 => ReceiverBehavior::status(404),
         2 => hangs,
-        3 => Manner::status(503),
-        _ => Manner::status(500),
+        3 => ReceiverBehavior::status(503),
+        _ => ReceiverBehavior::status(500),
     }
 }
 
-/// Some deliveries through a storm. One receiver fails always, the others take theirs at some
+/// Some deliveries through a delivery_faults. One receiver fails always, the others take theirs at some
 /// attempt.
-async fn through_a_storm(bundle: &Arc<Bundle>, seed: u64) -> Passed {
+async fn deliver_with_faults(bundle: &Arc<Bundle>, seed: u64) -> RunSummary {
     let mut random = Random::new(seed);
     let mut jobs = Vec::new();
     for receiver in ["never", "later", "sooner"] {
@@ -407,28 +411,28 @@ async fn through_a_storm(bundle: &Arc<Bundle>, seed: u64) -> Passed {
         };
         // More than anybody may make.
         let failing = taken_at.unwrap_or(200);
-        bundle.receivers.treat(receiver, (0..failing).map(|_| failures(&mut random)));
+        bundle.receivers.set_behaviors(receiver, (0..failing).map(|_| failures(&mut random)));
         jobs.push((order(bundle, receiver, receiver).await, receiver));
     }
-    bundle.storm.begin(seed);
+    bundle.delivery_faults.begin(seed);
     let mut unwritten = 0;
     for (job, receiver) in jobs {
         let done = over(bundle, &job).await;
-        unwritten += judge(bundle, &done, receiver);
+        unwritten += check_delivery(bundle, &done, receiver);
     }
-    let struck = bundle.invocations().iter().filter(|it| it.struck_at().is_some()).count();
-    let counts = bundle.storm.counts();
+    let faulted = bundle.invocations().iter().filter(|it| it.faulted_call().is_some()).count();
+    let counts = bundle.delivery_faults.counts();
     println!(
-        "storm {seed}: {struck} invocations struck, {} messages twice, {} late, {} out of order, \
+        "seed {seed}: {faulted} invocations faulted, {} messages twice, {} late, {} out of order, \
          {unwritten} attempts made again",
         counts.copies, counts.late, counts.reordered,
     );
-    Passed { struck, unwritten, counts }
+    RunSummary { faulted, unwritten, counts }
 }
 
-/// Judges a delivery that went through a storm; answers how many of its attempts were made
+/// Judges a delivery that went through a delivery_faults; answers how many of its attempts were made
 /// without being written down.
-fn judge(bundle: &Bundle, done: &Delivery, receiver: &str) -> usize {
+fn check_delivery(bundle: &Bundle, done: &Delivery, receiver: &str) -> usize {
     let at = arrivals(bundle, done);
     assert_never_early(done, &at);
     let written = |at: &DateTime<Utc>| done.attempts.iter().any(|it| is_of(it, *at));
@@ -452,8 +456,8 @@ fn judge(bundle: &Bundle, done: &Delivery, receiver: &str) -> usize {
 }
 
 /// What a delivery went through.
-struct Passed {
-    struck: usize,
+struct RunSummary {
+    faulted: usize,
     unwritten: usize,
     counts: Counts,
 }
@@ -461,23 +465,24 @@ struct Passed {
 #[test]
 fn whatever_happens_to_functions_and_messages_no_attempt_is_early_or_too_many() {
     let number = |name: &str| std::env::var(name).ok().map(|it| it.parse().expect("a number"));
-    let first: u64 = number("STORM_SEED").unwrap_or(1);
-    let seeds: Vec<u64> = (first..first + number("STORMS").unwrap_or(STORMS)).collect();
+    let first: u64 = number("DELIVERY_FAULTS_FIRST").unwrap_or(1);
+    let seeds: Vec<u64> =
+        (first..first + number("DELIVERY_FAULTS_SEEDS").unwrap_or(SEEDS)).collect();
     let passed = in_parallel(&seeds, |seed| {
         let mut passed = None;
-        // A storm that panics says which one it is.
-        println!("storm {seed}");
+        // A delivery_faults that panics says which one it is.
+        println!("seed {seed}");
         let bundle = Bundle::run(settings(*seed), async |bundle| {
-            passed = Some(through_a_storm(bundle, *seed).await);
+            passed = Some(deliver_with_faults(bundle, *seed).await);
         });
-        let violations = bundle.watch.violations();
-        assert_eq!(violations, [""; 0], "storm {seed}: {}", bundle.watch.log().text());
+        let violations = bundle.checker.violations();
+        assert_eq!(violations, [""; 0], "seed {seed}: {}", bundle.checker.log().text());
         passed.unwrap()
     });
     // What may happen did, or nothing was shown.
-    let sum = |of: fn(&Passed) -> usize| passed.iter().map(of).sum::<usize>();
+    let sum = |of: fn(&RunSummary) -> usize| passed.iter().map(of).sum::<usize>();
     println!("{} attempts made again", sum(|it| it.unwritten));
-    assert!(sum(|it| it.struck) > 0, "no invocation was struck");
+    assert!(sum(|it| it.faulted) > 0, "no invocation was faulted");
     assert!(sum(|it| it.counts.copies) > 0, "no message came twice");
     assert!(sum(|it| it.counts.late) > 0, "no message was late");
 }

@@ -3,8 +3,8 @@
 //! function between any two of its calls, and look at what becomes of it days later.
 //!
 //! [`harness::bundle::Bundle`] puts it together. What may not happen is watched while it runs
-//! ([`watch`]) and judged when everything is quiet ([`verdict`]), order by order ([`orders`],
-//! [`events`]). Things go wrong at one call of one story ([`crash_points`]), for minutes
+//! ([`checker`]) and judged when everything is quiet ([`verdict`]), order by order ([`orders`],
+//! [`events`]). Things go wrong at one call of one scenario ([`crash_points`]), for minutes
 //! ([`trouble`]), or everywhere by chance ([`simulation`]).
 
 // `cfg(test)` is always true here; it tells the lints that helpers are tests too.

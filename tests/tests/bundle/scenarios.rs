@@ -13,25 +13,25 @@ use tests::Provider;
 use crate::harness::backend::Order;
 use crate::harness::bundle::Bundle;
 use crate::harness::functions::PUBLIC_URL;
-use crate::harness::receivers::{self, DEFAULT, Manner};
+use crate::harness::receivers::{self, DEFAULT, ReceiverBehavior};
 
-/// A story, by its name.
+/// A scenario, by its name.
 #[derive(Debug)]
-pub(crate) struct Story {
+pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    pub(crate) tell: fn(Arc<Bundle>) -> BoxFuture<'static, ()>,
+    pub(crate) run: fn(Arc<Bundle>) -> BoxFuture<'static, ()>,
 }
 
-macro_rules! stories {
+macro_rules! scenarios {
     ($($name:ident),* $(,)?) => {
         /// All of them.
-        pub(crate) const STORIES: &[Story] = &[
-            $(Story { name: stringify!($name), tell: |bundle| $name(bundle).boxed() }),*
+        pub(crate) const SCENARIOS: &[Scenario] = &[
+            $(Scenario { name: stringify!($name), run: |bundle| $name(bundle).boxed() }),*
         ];
     };
 }
 
-stories![
+scenarios![
     polled_to_its_completion,
     polled_to_its_failure,
     called_back_as_a_hint,
@@ -55,61 +55,61 @@ stories![
 
 /// Nobody calls back: the poller finds out.
 async fn polled_to_its_completion(bundle: Arc<Bundle>) {
-    bundle.scenario(Provider::Zvid, "polled", &json!({"durationMs": 9000})).await;
+    bundle.set_render_options(Provider::Zvid, "polled", &json!({"durationMs": 9000})).await;
     bundle.place(&Order::new(Provider::Zvid, "polled")).await;
 }
 
 async fn polled_to_its_failure(bundle: Arc<Bundle>) {
-    let knobs = json!({"durationMs": 5000, "failWith": "no codec"});
-    bundle.scenario(Provider::Zvid, "polled", &knobs).await;
+    let options = json!({"durationMs": 5000, "failWith": "no codec"});
+    bundle.set_render_options(Provider::Zvid, "polled", &options).await;
     bundle.place(&Order::new(Provider::Zvid, "polled")).await;
 }
 
 /// An unsigned callback proves nothing, so the provider is asked.
 async fn called_back_as_a_hint(bundle: Arc<Bundle>) {
-    let knobs = json!({"durationMs": 20_000, "callbackRetryMs": 8000});
-    bundle.scenario(Provider::Shotstack, "hinted", &knobs).await;
+    let options = json!({"durationMs": 20_000, "callbackRetryMs": 8000});
+    bundle.set_render_options(Provider::Shotstack, "hinted", &options).await;
     bundle.place(&Order::new(Provider::Shotstack, "hinted")).await;
 }
 
 async fn called_back_signed(bundle: Arc<Bundle>) {
-    let knobs = json!({"durationMs": 20_000, "callbackRetryMs": 10_000});
-    bundle.scenario(Provider::ViralSync, "signed", &knobs).await;
+    let options = json!({"durationMs": 20_000, "callbackRetryMs": 10_000});
+    bundle.set_render_options(Provider::ViralSync, "signed", &options).await;
     bundle.place(&Order::new(Provider::ViralSync, "signed")).await;
 }
 
 /// The provider's API is down once it has taken the job, so only the account's webhook can
 /// tell.
 async fn called_back_by_the_account(bundle: Arc<Bundle>) {
-    let (provider, mark) = (Provider::RenderIo, "account");
+    let (provider, tag) = (Provider::RenderIo, "account");
     let url = format!("{PUBLIC_URL}/v1/webhooks/{}", provider.name());
-    bundle.register(provider, mark, &url).await;
-    let knobs = json!({"durationMs": 20_000, "statusCode": 503, "callbackRetryMs": 10_000});
-    bundle.scenario(provider, mark, &knobs).await;
-    bundle.place(&Order::new(provider, mark).with("providerWebhook", json!(false))).await;
+    bundle.register(provider, tag, &url).await;
+    let options = json!({"durationMs": 20_000, "statusCode": 503, "callbackRetryMs": 10_000});
+    bundle.set_render_options(provider, tag, &options).await;
+    bundle.place(&Order::new(provider, tag).with("providerWebhook", json!(false))).await;
 }
 
 /// The provider answers the submit when its account's webhook was answered, and no other
 /// question: what the callback says meets what the submit learns, and nothing else tells it. A
 /// callback is waited for as long as the gateway does, and not made again once it is taken.
 async fn called_back_before_the_answer(bundle: Arc<Bundle>) {
-    let (provider, mark) = (Provider::RenderIo, "hasty");
+    let (provider, tag) = (Provider::RenderIo, "hasty");
     let url = format!("{PUBLIC_URL}/v1/webhooks/{}", provider.name());
-    bundle.register(provider, mark, &url).await;
-    let knobs = json!({
+    bundle.register(provider, tag, &url).await;
+    let options = json!({
         "durationMs": 1000,
         "submitAnswer": "afterCallback",
         "statusCode": 503,
         "callbackRetryMs": 10_000,
         "callbackAnswerWithinMs": 30_000,
     });
-    bundle.scenario(provider, mark, &knobs).await;
-    bundle.place(&Order::new(provider, mark).with("providerWebhook", json!(false))).await;
+    bundle.set_render_options(provider, tag, &options).await;
+    bundle.place(&Order::new(provider, tag).with("providerWebhook", json!(false))).await;
 }
 
 async fn told_of_at_every_step(bundle: Arc<Bundle>) {
-    let knobs = json!({"durationMs": 20_000, "callbackRetryMs": 10_000});
-    bundle.scenario(Provider::ViralSync, "steps", &knobs).await;
+    let options = json!({"durationMs": 20_000, "callbackRetryMs": 10_000});
+    bundle.set_render_options(Provider::ViralSync, "steps", &options).await;
     let steps = ["queued", "processing", "completed", "failed", "cancelled"];
     let events = steps.map(|step| format!("video.render.{step}"));
     let order = Order::new(Provider::ViralSync, "steps").with("events", json!(events));
@@ -118,63 +118,63 @@ async fn told_of_at_every_step(bundle: Arc<Bundle>) {
 
 /// A refusal is an answer, and a job that failed.
 async fn refused_by_the_provider(bundle: Arc<Bundle>) {
-    bundle.scenario(Provider::Zvid, "refused", &json!({"submitStatus": 422})).await;
+    bundle.set_render_options(Provider::Zvid, "refused", &json!({"submitStatus": 422})).await;
     let order = Order::new(Provider::Zvid, "refused").refused("provider_rejected");
     bundle.place(&order).await;
 }
 
 async fn unclear_and_asked_about_by_our_id(bundle: Arc<Bundle>) {
-    let knobs = json!({"durationMs": 25_000, "submitAnswer": "never"});
-    bundle.scenario(Provider::Zvid, "unclear", &knobs).await;
+    let options = json!({"durationMs": 25_000, "submitAnswer": "never"});
+    bundle.set_render_options(Provider::Zvid, "unclear", &options).await;
     bundle.place(&Order::new(Provider::Zvid, "unclear")).await;
 }
 
 async fn unclear_and_found_in_the_list(bundle: Arc<Bundle>) {
     let silent = json!({"durationMs": 25_000, "submitAnswer": "never", "callback": {"skip": true}});
-    bundle.scenario(Provider::Json2Video, "unclear", &silent).await;
+    bundle.set_render_options(Provider::Json2Video, "unclear", &silent).await;
     bundle.place(&Order::new(Provider::Json2Video, "unclear")).await;
 }
 
 /// The first callback comes when the provider's API does not tell.
 async fn unclear_and_called_back(bundle: Arc<Bundle>) {
-    let knobs = json!({
+    let options = json!({
         "durationMs": 25_000,
         "submitAnswer": "never",
         "callbackRetryMs": 8000,
         "statusCode": 503,
         "statusCodeTimes": 1,
     });
-    bundle.scenario(Provider::Shotstack, "unclear", &knobs).await;
+    bundle.set_render_options(Provider::Shotstack, "unclear", &options).await;
     bundle.place(&Order::new(Provider::Shotstack, "unclear")).await;
 }
 
 async fn delivered_at_the_second_attempt(bundle: Arc<Bundle>) {
-    bundle.receivers.treat("retried", [Manner::status(500)]);
+    bundle.receivers.set_behaviors("retried", [ReceiverBehavior::status(500)]);
     bundle.place(&Order::new(Provider::ViralSync, "retried")).await;
 }
 
 /// The last wait is too long for the queue.
 async fn exhausted(bundle: Arc<Bundle>) {
-    bundle.receivers.refuse("sick", 500);
+    bundle.receivers.always_answer("sick", 500);
     bundle.place(&Order::new(Provider::ViralSync, "sick")).await;
 }
 
 /// The receiver says that it is gone for good, and is left alone.
 async fn gone(bundle: Arc<Bundle>) {
-    bundle.receivers.treat("gone", [Manner::status(410)]);
+    bundle.receivers.set_behaviors("gone", [ReceiverBehavior::status(410)]);
     bundle.place(&Order::new(Provider::ViralSync, "gone")).await;
 }
 
 /// Two webhooks for one receiver, which asks for a pause at the first. The second is held
 /// meanwhile, until the first is told that the receiver is gone.
 async fn disabled(bundle: Arc<Bundle>) {
-    let paused = Manner { retry_after: Some("20"), ..Manner::status(429) };
-    bundle.receivers.treat("closed", [paused]);
-    bundle.receivers.refuse("closed", 410);
-    for (mark, duration) in [("first", 2000), ("second", 8000)] {
-        bundle.scenario(Provider::ViralSync, mark, &json!({"durationMs": duration})).await;
+    let paused = ReceiverBehavior { retry_after: Some("20"), ..ReceiverBehavior::status(429) };
+    bundle.receivers.set_behaviors("closed", [paused]);
+    bundle.receivers.always_answer("closed", 410);
+    for (tag, duration) in [("first", 2000), ("second", 8000)] {
+        bundle.set_render_options(Provider::ViralSync, tag, &json!({"durationMs": duration})).await;
         let closed = json!(receivers::url("closed"));
-        bundle.place(&Order::new(Provider::ViralSync, mark).with("callbackUrl", closed)).await;
+        bundle.place(&Order::new(Provider::ViralSync, tag).with("callbackUrl", closed)).await;
     }
 }
 
@@ -189,34 +189,34 @@ async fn redelivered(bundle: Arc<Bundle>) {
 
 /// Given up, and sent again with everything else that was.
 async fn recovered(bundle: Arc<Bundle>) {
-    bundle.receivers.refuse("later", 500);
+    bundle.receivers.always_answer("later", 500);
     bundle.place(&Order::new(Provider::ViralSync, "later")).await;
     let given_up = |it: &Bundle| it.is_quiet() && !it.aws.table().indexed("undelivered").is_empty();
     bundle.until("the webhook is given up", given_up).await;
-    bundle.receivers.mend("later");
+    bundle.receivers.accept_again("later");
     let before = bundle.received("later");
     bundle.recover().await;
     bundle.until("the webhook is delivered", |it| it.received("later") > before).await;
 }
 
 async fn cancelled(bundle: Arc<Bundle>) {
-    bundle.scenario(Provider::ViralSync, "stopped", &json!({"durationMs": 90_000})).await;
+    bundle.set_render_options(Provider::ViralSync, "stopped", &json!({"durationMs": 90_000})).await;
     let Some(job) = bundle.place(&Order::new(Provider::ViralSync, "stopped")).await else { return };
     tokio::time::sleep(Duration::from_secs(5)).await;
     let answered = bundle.cancel(&job).await;
     if !bundle.has_fault() && answered != Some(202) {
-        bundle.watch.violation(format!("cancelling is answered {answered:?}"));
+        bundle.checker.violation(format!("cancelling is answered {answered:?}"));
     }
 }
 
 /// The default receiver gets a new secret while it waits for webhooks, and a test.
 async fn rotated(bundle: Arc<Bundle>) {
     let config = json!({"url": receivers::url(DEFAULT)});
-    bundle.insist(Method::PUT, "/v1/webhook-config", &config, &[200]).await;
+    bundle.call_until_answered(Method::PUT, "/v1/webhook-config", &config, &[200]).await;
     bundle.place(&Order::new(Provider::ViralSync, "before").without("callbackUrl")).await;
     bundle.rotate().await;
     bundle.place(&Order::new(Provider::ViralSync, "after").without("callbackUrl")).await;
-    bundle.insist(Method::POST, "/v1/webhook-config/test", &Value::Null, &[202]).await;
+    bundle.call_until_answered(Method::POST, "/v1/webhook-config/test", &Value::Null, &[202]).await;
     let arrived = |it: &Bundle| {
         let webhooks = it.receivers.received().into_iter();
         let ids = webhooks.filter(|it| it.receiver == DEFAULT).map(|it| it.id);

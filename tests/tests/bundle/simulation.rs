@@ -1,5 +1,5 @@
-//! Many jobs in bad weather, from a seed: five providers, receivers of every kind, forged
-//! callbacks. When the weather is over everything has to come to its end, as always.
+//! Many jobs in bad random_faults, from a seed: five providers, receivers of every kind, forged
+//! callbacks. When the random_faults is over everything has to come to its end, as always.
 //!
 //! `cargo xtask sim --seeds N` runs as many as are wanted. A seed that fails is named, and
 //! `--first` with it runs it again.
@@ -13,11 +13,11 @@ use bytes::Bytes;
 use http::{Method, Request};
 use serde_json::{Value, json};
 
-use crate::harness::backend::{Fate, Order};
+use crate::harness::backend::{ExpectedAnswer, Order};
 use crate::harness::bundle::{Bundle, Settings};
 use crate::harness::functions::PROVIDERS;
 use crate::harness::parallel::in_parallel;
-use crate::harness::receivers::{self, DEFAULT, Manner};
+use crate::harness::receivers::{self, DEFAULT, ReceiverBehavior};
 
 /// Seeds and jobs of each when nothing else is said.
 const SEEDS: u64 = 4;
@@ -55,48 +55,49 @@ fn number(name: &str, fallback: u64) -> u64 {
 fn run(seed: u64, jobs: u64) -> Arc<Bundle> {
     let mut settings = Settings {
         seed,
-        is_stormy: true,
+        has_random_faults: true,
         horizon: Duration::from_secs(12 * 3600),
         ..Settings::default()
     };
     settings.parameters.shards = u32::try_from(1 + seed % 3).unwrap();
-    Bundle::run(settings, async |bundle| tell(bundle, jobs).await)
+    Bundle::run(settings, async |bundle| place_orders(bundle, jobs).await)
 }
 
 fn simulate(seed: u64, jobs: u64) -> Outcome {
     let bundle = run(seed, jobs);
     let placed = bundle.placed.lock().unwrap();
     let refused = placed.iter().filter(|placed| placed.job.is_err()).count();
-    if let (Ok(path), false) = (std::env::var("CRASH_LOG"), bundle.watch.violations().is_empty()) {
-        std::fs::write(path, bundle.watch.log().text()).unwrap();
+    if let (Ok(path), false) = (std::env::var("CRASH_LOG"), bundle.checker.violations().is_empty())
+    {
+        std::fs::write(path, bundle.checker.log().text()).unwrap();
     }
     Outcome {
         seed,
         jobs: placed.len() - refused,
         refused,
-        faults: bundle.weather.counts(),
-        violations: bundle.watch.violations(),
+        faults: bundle.random_faults.counts(),
+        violations: bundle.checker.violations(),
     }
 }
 
-async fn tell(bundle: &Arc<Bundle>, jobs: u64) {
+async fn place_orders(bundle: &Arc<Bundle>, jobs: u64) {
     let config = json!({"url": receivers::url(DEFAULT)});
-    bundle.insist(Method::PUT, "/v1/webhook-config", &config, &[200]).await;
+    bundle.call_until_answered(Method::PUT, "/v1/webhook-config", &config, &[200]).await;
     let mut backends = vec![tokio::spawn(Arc::clone(bundle).lag())];
     for number in 0..jobs {
         let order = order(bundle, number).await;
-        let after = bundle.chance(SPREAD);
+        let after = bundle.random_duration(SPREAD);
         let bundle = Arc::clone(bundle);
         backends.push(tokio::spawn(async move {
             tokio::time::sleep(after).await;
             let Some(job) = bundle.place(&order).await else { return };
-            if bundle.weather.strikes("forged callback", 5) {
+            if bundle.random_faults.roll("forged callback", 5) {
                 let name = order.provider.name();
                 bundle.forge(&format!("/v1/webhooks/{name}/{job}/{}", "0".repeat(43))).await;
                 bundle.forge(&format!("/v1/webhooks/{name}")).await;
             }
-            if bundle.weather.strikes("operator calls", 10) {
-                tokio::time::sleep(bundle.chance(LATER)).await;
+            if bundle.random_faults.roll("operator calls", 10) {
+                tokio::time::sleep(bundle.random_duration(LATER)).await;
                 bundle.operate(&job).await;
             }
         }));
@@ -108,30 +109,33 @@ async fn tell(bundle: &Arc<Bundle>, jobs: u64) {
 
 /// An order, with a provider and a receiver that behave somehow.
 async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
-    let weather = &bundle.weather;
-    let one_in = |many: u64| weather.up_to(Duration::from_millis(many - 1)).is_zero();
-    let ms =
-        |most: u64| u64::try_from(weather.up_to(Duration::from_millis(most)).as_millis()).unwrap();
-    let provider = PROVIDERS[weather.pick(PROVIDERS.len())];
-    let mark = format!("order-{number:04}.");
+    let random_faults = &bundle.random_faults;
+    let one_in =
+        |many: u64| random_faults.duration_up_to(Duration::from_millis(many - 1)).is_zero();
+    let ms = |most: u64| {
+        u64::try_from(random_faults.duration_up_to(Duration::from_millis(most)).as_millis())
+            .unwrap()
+    };
+    let provider = PROVIDERS[random_faults.pick(PROVIDERS.len())];
+    let tag = format!("order-{number:04}.");
 
-    let mut knobs = json!({
+    let mut options = json!({
         "durationMs": 2000 + ms(600_000),
         "queuedMs": ms(20_000),
         "callbackRetryMs": 2000 + ms(30_000),
     });
-    let mut fate = Fate::Taken;
-    let mut set = |name: &str, value: Value| knobs[name] = value;
+    let mut expected = ExpectedAnswer::Accepted;
+    let mut set = |name: &str, value: Value| options[name] = value;
     if one_in(8) {
         set("failWith", json!("no codec"));
     }
     if one_in(12) {
-        let status = [422, 429, 500, 503][weather.pick(4)];
-        fate = match status {
-            422 => Fate::Refused("provider_rejected"),
-            429 => Fate::Refused("provider_busy"),
+        let status = [422, 429, 500, 503][random_faults.pick(4)];
+        expected = match status {
+            422 => ExpectedAnswer::Refused("provider_rejected"),
+            429 => ExpectedAnswer::Refused("provider_busy"),
             // Then nobody knows.
-            _ => Fate::Taken,
+            _ => ExpectedAnswer::Accepted,
         };
         set("submitStatus", json!(status));
         set("submitStatusTimes", json!(1));
@@ -139,13 +143,13 @@ async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
     if one_in(12) {
         set("submitAnswer", json!("never"));
         // Nobody hears a refusal either.
-        fate = Fate::Taken;
+        expected = ExpectedAnswer::Accepted;
     }
     if one_in(6) {
-        set("statusCode", json!([429, 500, 503][weather.pick(3)]));
-        set("statusCodeTimes", json!(1 + weather.pick(4)));
+        set("statusCode", json!([429, 500, 503][random_faults.pick(3)]));
+        set("statusCodeTimes", json!(1 + random_faults.pick(4)));
     }
-    let callback = match weather.pick(6) {
+    let callback = match random_faults.pick(6) {
         0 => json!({"skip": true}),
         1 => json!({"times": 3}),
         2 => json!({"delayMs": ms(60_000)}),
@@ -153,26 +157,32 @@ async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
         _ => json!({}),
     };
     set("callback", callback);
-    bundle.scenario(provider, &mark, &knobs).await;
+    bundle.set_render_options(provider, &tag, &options).await;
 
-    let manners: Vec<Manner> = match weather.pick(6) {
-        0 => vec![Manner::status(500); 1 + weather.pick(4)],
-        1 => vec![Manner { after: Duration::from_secs(3), ..Manner::status(200) }],
-        2 => vec![Manner { after: Duration::from_secs(40), ..Manner::status(200) }],
-        3 if one_in(4) => vec![Manner::status(410)],
-        3 => vec![Manner { retry_after: Some("90"), ..Manner::status(429) }],
+    let behaviors: Vec<ReceiverBehavior> = match random_faults.pick(6) {
+        0 => vec![ReceiverBehavior::status(500); 1 + random_faults.pick(4)],
+        1 => vec![ReceiverBehavior {
+            after: Duration::from_secs(3),
+            ..ReceiverBehavior::status(200)
+        }],
+        2 => vec![ReceiverBehavior {
+            after: Duration::from_secs(40),
+            ..ReceiverBehavior::status(200)
+        }],
+        3 if one_in(4) => vec![ReceiverBehavior::status(410)],
+        3 => vec![ReceiverBehavior { retry_after: Some("90"), ..ReceiverBehavior::status(429) }],
         _ => Vec::new(),
     };
-    let order = Order { fate, ..Order::new(provider, &mark) };
-    match weather.pick(3) {
+    let order = Order { expected, ..Order::new(provider, &tag) };
+    match random_faults.pick(3) {
         0 => order.without("callbackUrl"),
         1 => {
-            let shared = format!("shared-{}", weather.pick(SHARED));
-            bundle.receivers.treat(&shared, manners);
+            let shared = format!("shared-{}", random_faults.pick(SHARED));
+            bundle.receivers.set_behaviors(&shared, behaviors);
             order.with("callbackUrl", json!(receivers::url(&shared)))
         }
         _ => {
-            bundle.receivers.treat(&mark, manners);
+            bundle.receivers.set_behaviors(&tag, behaviors);
             order
         }
     }
@@ -181,9 +191,9 @@ async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
 impl Bundle {
     /// Lets the indexes fall behind their table now and then.
     async fn lag(self: Arc<Self>) {
-        while !self.weather.is_over() {
-            let lag = match self.weather.strikes("indexes fall behind", 4) {
-                true => self.chance(LAG),
+        while !self.random_faults.is_over() {
+            let lag = match self.random_faults.roll("indexes fall behind", 4) {
+                true => self.random_duration(LAG),
                 false => Duration::ZERO,
             };
             self.aws.table().delay_indexes(lag);
@@ -199,7 +209,7 @@ impl Bundle {
             Request::builder().method(Method::POST).uri(format!("http://relay.test{path}"));
         let seen = self.call(request.body(body).unwrap()).await;
         if (200..300).contains(&seen.status) {
-            self.watch.violation(format!("a forged callback is taken: {path}"));
+            self.checker.violation(format!("a forged callback is taken: {path}"));
         }
     }
 }
@@ -220,7 +230,7 @@ impl Progress {
         Self { begun: Instant::now(), seeds, done: Mutex::default() }
     }
 
-    fn tell(&self, outcome: &Outcome) {
+    fn report(&self, outcome: &Outcome) {
         let mut done = self.done.lock().unwrap();
         let has_failed = !outcome.violations.is_empty();
         for (sum, one) in done.iter_mut().zip([1, outcome.jobs, usize::from(has_failed)]) {
@@ -239,13 +249,13 @@ impl Progress {
             drop(writeln!(stream, "{line}"));
         }
         if has_failed {
-            drop(writeln!(stream, "\n{}", outcome.complaint()));
+            drop(writeln!(stream, "\n{}", outcome.failure()));
         }
     }
 }
 
 impl Outcome {
-    fn complaint(&self) -> String {
+    fn failure(&self) -> String {
         format!("seed {}:\n  {}", self.seed, self.violations.join("\n  "))
     }
 }
@@ -258,7 +268,7 @@ fn everything_comes_to_its_end_whatever_the_weather() {
     let progress = Progress::new(seeds.len());
     let outcomes = in_parallel(&seeds, |seed| {
         let outcome = simulate(*seed, jobs);
-        progress.tell(&outcome);
+        progress.report(&outcome);
         outcome
     });
 
@@ -275,7 +285,7 @@ fn everything_comes_to_its_end_whatever_the_weather() {
     let failed: Vec<String> = outcomes
         .iter()
         .filter(|outcome| !outcome.violations.is_empty())
-        .map(Outcome::complaint)
+        .map(Outcome::failure)
         .collect();
     let violations: usize = outcomes.iter().map(|outcome| outcome.violations.len()).sum();
     println!("  {:<32} {violations:>9}", "violations");

@@ -46,13 +46,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
 use crate::checks::invariant_checker::text;
-use crate::faults::fault::{Fault, Planned};
+use crate::faults::fault::{Fault, PlannedFault};
 use crate::harness::backend::Order;
 use crate::harness::bundle::{Bundle, PROVIDER_SECRET, Settings};
 use crate::harness::functions::{Function, PUBLIC_URL, Parameters, catalogue};
 use crate::harness::gateway::routes;
 use crate::harness::provider_hosts::video_url;
-use crate::harness::receivers::Manner;
+use crate::harness::receivers::ReceiverBehavior;
 
 fn with_schedule(schedule: &str, horizon: Duration) -> Settings {
     let parameters = Parameters {
@@ -63,9 +63,9 @@ fn with_schedule(schedule: &str, horizon: Duration) -> Settings {
     Settings { parameters, horizon, skips_idle_ticks: true, ..Settings::default() }
 }
 
-fn assert_well(bundle: &Bundle) {
-    let log = bundle.watch.log().text();
-    assert_eq!(bundle.watch.violations(), [""; 0], "{log}");
+fn assert_no_violations(bundle: &Bundle) {
+    let log = bundle.checker.log().text();
+    assert_eq!(bundle.checker.violations(), [""; 0], "{log}");
 }
 
 /// The answers that the webhooks to a receiver got, oldest first.
@@ -75,7 +75,7 @@ fn answers(bundle: &Bundle, receiver: &str) -> Vec<u16> {
 }
 
 /// Events of this kind on the bus, as they were put there.
-fn told(bundle: &Bundle, kind: &str) -> Vec<Value> {
+fn events_on_bus(bundle: &Bundle, kind: &str) -> Vec<Value> {
     let events = bundle.aws.events().into_iter().filter(|event| event.detail_type == kind);
     events.map(|event| serde_json::from_str(&event.detail).unwrap()).collect()
 }
@@ -102,10 +102,10 @@ fn a_record_whose_message_was_never_sent() {
     };
     let (number, call) = ticket_sent(&run(None), Function::Webhook, "dynamodb PutItem delivery");
     for fault in [Fault::DiesBefore, Fault::Lost, Fault::Busy] {
-        let bundle = run(Some((number, Planned { call, fault })));
-        assert_eq!(bundle.invocations()[number].struck_at(), Some(call));
+        let bundle = run(Some((number, PlannedFault { call, fault })));
+        assert_eq!(bundle.invocations()[number].faulted_call(), Some(call));
         assert_eq!(answers(&bundle, "told"), [200], "{fault:?}");
-        assert_well(&bundle);
+        assert_no_violations(&bundle);
     }
 }
 
@@ -118,15 +118,15 @@ fn an_idempotency_key_that_ignores_the_body() {
         let elsewhere = order.clone().with("callbackUrl", json!("http://shop.test/hooks/other"));
         for changed in [other, elsewhere] {
             let key = changed.key.as_deref();
-            let seen = bundle.ask(Method::POST, "/v1/jobs", key, &changed.body).await;
+            let seen = bundle.call_api(Method::POST, "/v1/jobs", key, &changed.body).await;
             assert_eq!(seen.status, 422, "{}", seen.body);
             assert_eq!(seen.body["code"], "idempotency_mismatch");
         }
-        let again = bundle.ask(Method::POST, "/v1/jobs", Some("first"), &order.body).await;
+        let again = bundle.call_api(Method::POST, "/v1/jobs", Some("first"), &order.body).await;
         assert_eq!(again.status, 202, "the same request is welcome");
     });
     assert_eq!(bundle.submitted.lock().unwrap().len(), 1, "one render was ordered");
-    assert_well(&bundle);
+    assert_no_violations(&bundle);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn an_idempotency_lock_that_ends_before_its_request() {
     let bundle = Bundle::run(Settings::default(), async |bundle| {
         // Longer than such locks are known to hold.
         let slow = json!({"submitDelayMs": 12_000, "durationMs": 30_000});
-        bundle.scenario(Provider::ViralSync, "slow", &slow).await;
+        bundle.set_render_options(Provider::ViralSync, "slow", &slow).await;
         let order = Order::new(Provider::ViralSync, "slow");
         let asked = (0..20).map(|number| {
             let (bundle, order) = (Arc::clone(bundle), order.clone());
@@ -149,7 +149,7 @@ fn an_idempotency_lock_that_ends_before_its_request() {
         assert_eq!(jobs.len(), 1, "all were told of the same job");
     });
     assert_eq!(bundle.submitted.lock().unwrap().len(), 1, "one render was ordered");
-    assert_well(&bundle);
+    assert_no_violations(&bundle);
 }
 
 /// A receiver that begins with `head`, and goes on with `then` after each pause for ever.
@@ -231,12 +231,12 @@ async fn a_body_that_is_read_to_its_end_however_long() {
 #[test]
 fn a_recovery_that_loses_what_is_out_of_order() {
     let bundle = Bundle::run(with_schedule("0,5", Duration::from_secs(3 * 3600)), async |bundle| {
-        let marks: Vec<String> = (0..7).map(|number| format!("lost-{number}")).collect();
-        for mark in &marks {
-            bundle.receivers.refuse(mark, 500);
-            bundle.place(&Order::new(Provider::ViralSync, mark)).await;
+        let tags: Vec<String> = (0..7).map(|number| format!("lost-{number}")).collect();
+        for tag in &tags {
+            bundle.receivers.always_answer(tag, 500);
+            bundle.place(&Order::new(Provider::ViralSync, tag)).await;
         }
-        let all_failed = |it: &Bundle| marks.iter().all(|mark| it.received(mark) == 2);
+        let all_failed = |it: &Bundle| tags.iter().all(|tag| it.received(tag) == 2);
         bundle.until("all are given up", |it| it.is_quiet() && all_failed(it)).await;
         let given_up = bundle.receivers.received();
         let ids: Vec<&str> = given_up.iter().map(|webhook| webhook.id.as_str()).collect();
@@ -246,8 +246,9 @@ fn a_recovery_that_loses_what_is_out_of_order() {
         let mut queued = 0;
         for page in 0.. {
             // What was mended on the way, and what fails once more.
-            marks.iter().take(page * 2 + 1).for_each(|mark| bundle.receivers.mend(mark));
-            let seen = bundle.ask(Method::POST, "/v1/deliveries/recover", None, &recover).await;
+            tags.iter().take(page * 2 + 1).for_each(|tag| bundle.receivers.accept_again(tag));
+            let seen =
+                bundle.call_api(Method::POST, "/v1/deliveries/recover", None, &recover).await;
             assert_eq!(seen.status, 202, "{}", seen.body);
             queued += seen.body["queued"].as_u64().unwrap();
             if seen.body["next"].is_null() {
@@ -256,14 +257,14 @@ fn a_recovery_that_loses_what_is_out_of_order() {
             recover["cursor"] = seen.body["next"].clone();
         }
         assert_eq!(queued, 7, "none is missed, and none is taken twice");
-        marks.iter().for_each(|mark| bundle.receivers.mend(mark));
+        tags.iter().for_each(|tag| bundle.receivers.accept_again(tag));
         bundle
             .until("all are delivered", |it| {
-                marks.iter().all(|mark| answers(it, mark).last() == Some(&200))
+                tags.iter().all(|tag| answers(it, tag).last() == Some(&200))
             })
             .await;
     });
-    assert_well(&bundle);
+    assert_no_violations(&bundle);
 }
 
 #[test]
@@ -272,12 +273,12 @@ fn a_failure_clock_that_a_cold_start_resets() {
     let schedule = format!("0{}", ",43200".repeat(14));
     let day = Duration::from_secs(24 * 3600);
     let bundle = Bundle::run(with_schedule(&schedule, 8 * day), async |bundle| {
-        bundle.receivers.refuse("dead", 500);
+        bundle.receivers.always_answer("dead", 500);
         let job = bundle.place(&Order::new(Provider::ViralSync, "dead")).await.unwrap();
         // No process lives for longer than an hour.
-        while told(bundle, "webhook.endpoint.disabled").is_empty() {
+        while events_on_bus(bundle, "webhook.endpoint.disabled").is_empty() {
             sleep(Duration::from_secs(3600)).await;
-            bundle.cool_down();
+            bundle.end_warm_processes();
             assert!(bundle.received("dead") < 15, "it is never disabled");
         }
         let webhooks = bundle.receivers.received();
@@ -288,8 +289,8 @@ fn a_failure_clock_that_a_cold_start_resets() {
         let DeliveryState::Exhausted(given_up) = delivery.state else { panic!("{delivery:?}") };
         assert_eq!(given_up.reason, GiveUpReason::EndpointDisabled);
     });
-    assert_eq!(told(&bundle, "webhook.endpoint.disabled")[0]["reason"], "failing");
-    assert_well(&bundle);
+    assert_eq!(events_on_bus(&bundle, "webhook.endpoint.disabled")[0]["reason"], "failing");
+    assert_no_violations(&bundle);
 }
 
 #[test]
@@ -297,10 +298,10 @@ fn retries_that_need_another_store() {
     // The bus is down from the first attempt to long after the last: the schedule goes on, and
     // its end is told of when the bus is back.
     let bundle = Bundle::run(Settings::default(), async |bundle| {
-        bundle.receivers.refuse("unseen", 500);
+        bundle.receivers.always_answer("unseen", 500);
         bundle.place(&Order::new(Provider::ViralSync, "unseen")).await;
         bundle.until("it fails", |it| it.received("unseen") == 1).await;
-        bundle.weather.take_away("events", Fault::Lost);
+        bundle.random_faults.start_outage("events", Fault::Lost);
         sleep(Duration::from_secs(1800)).await;
         let at: Vec<_> = bundle.receivers.received().iter().map(|webhook| webhook.at).collect();
         let waits = [5, 60, 1200].map(TimeDelta::seconds);
@@ -308,29 +309,33 @@ fn retries_that_need_another_store() {
         for (gap, wait) in at.windows(2).map(|two| two[1] - two[0]).zip(waits) {
             assert!(gap >= wait && gap <= wait + wait / 10 + TimeDelta::seconds(2), "{gap}");
         }
-        assert_eq!(told(bundle, "webhook.delivery.exhausted"), [Value::Null; 0]);
-        bundle.weather.bring_back("events");
+        assert_eq!(events_on_bus(bundle, "webhook.delivery.exhausted"), [Value::Null; 0]);
+        bundle.random_faults.end_outage("events");
         bundle
-            .until("its end is told", |it| !told(it, "webhook.delivery.exhausted").is_empty())
+            .until("its end is told", |it| {
+                !events_on_bus(it, "webhook.delivery.exhausted").is_empty()
+            })
             .await;
     });
-    assert_well(&bundle);
+    assert_no_violations(&bundle);
 
     // The only store that attempts need is that of the deliveries. While it is down nothing
     // can be known, so nothing is sent; and nothing is lost.
     let bundle = Bundle::run(Settings::default(), async |bundle| {
-        bundle.receivers.treat("later", [Manner::status(500), Manner::status(500)]);
+        bundle
+            .receivers
+            .set_behaviors("later", [ReceiverBehavior::status(500), ReceiverBehavior::status(500)]);
         bundle.place(&Order::new(Provider::ViralSync, "later")).await;
         bundle.until("it fails", |it| it.received("later") == 1).await;
         sleep(Duration::from_secs(2)).await;
-        bundle.weather.take_away("dynamodb", Fault::Lost);
+        bundle.random_faults.start_outage("dynamodb", Fault::Lost);
         sleep(Duration::from_secs(2 * 3600)).await;
         assert_eq!(bundle.received("later"), 1);
-        bundle.weather.bring_back("dynamodb");
+        bundle.random_faults.end_outage("dynamodb");
         bundle.until("it is delivered", |it| it.received("later") == 3).await;
     });
     assert_eq!(answers(&bundle, "later"), [500, 500, 200]);
-    assert_well(&bundle);
+    assert_no_violations(&bundle);
 }
 
 #[test]
@@ -339,14 +344,14 @@ fn a_redirect_that_counts_as_success() {
     let bundle = Bundle::run(Settings::default(), async |bundle| {
         for status in redirects {
             let receiver = format!("moved-{status}");
-            bundle.receivers.treat(&receiver, [Manner::status(status)]);
+            bundle.receivers.set_behaviors(&receiver, [ReceiverBehavior::status(status)]);
             bundle.place(&Order::new(Provider::ViralSync, &receiver)).await;
         }
     });
     for status in redirects {
         assert_eq!(answers(&bundle, &format!("moved-{status}")), [status, 200]);
     }
-    assert_well(&bundle);
+    assert_no_violations(&bundle);
 }
 
 #[test]
@@ -354,16 +359,16 @@ fn a_retry_that_could_not_be_queued() {
     let run = |fault| {
         let settings = Settings { fault, ..Settings::default() };
         Bundle::run(settings, async |bundle| {
-            bundle.receivers.treat("retried", [Manner::status(500)]);
+            bundle.receivers.set_behaviors("retried", [ReceiverBehavior::status(500)]);
             bundle.place(&Order::new(Provider::ViralSync, "retried")).await;
         })
     };
     let (number, call) = ticket_sent(&run(None), Function::Deliver, "shop.test POST");
     for fault in [Fault::Lost, Fault::Busy, Fault::DiesBefore] {
-        let bundle = run(Some((number, Planned { call, fault })));
-        assert_eq!(bundle.invocations()[number].struck_at(), Some(call));
+        let bundle = run(Some((number, PlannedFault { call, fault })));
+        assert_eq!(bundle.invocations()[number].faulted_call(), Some(call));
         assert_eq!(answers(&bundle, "retried"), [500, 200], "{fault:?}");
-        assert_well(&bundle);
+        assert_no_violations(&bundle);
     }
 }
 
@@ -372,7 +377,7 @@ fn a_state_without_an_exit() {
     let run = |fault| {
         let settings = with_schedule("0,5", Duration::from_secs(3 * 3600));
         Bundle::run(Settings { fault, ..settings }, async |bundle| {
-            bundle.receivers.refuse("refusing", 500);
+            bundle.receivers.always_answer("refusing", 500);
             bundle.place(&Order::new(Provider::ViralSync, "refusing")).await;
         })
     };
@@ -384,11 +389,11 @@ fn a_state_without_an_exit() {
             continue;
         }
         for call in 0..invocation.calls().len() {
-            let planned = Planned { call, fault: Fault::DiesAfter };
+            let planned = PlannedFault { call, fault: Fault::DiesAfter };
             let bundle = run(Some((invocation.number, planned)));
-            assert_eq!(bundle.invocations()[invocation.number].struck_at(), Some(call));
-            assert_well(&bundle);
-            let end = told(&bundle, "webhook.delivery.exhausted");
+            assert_eq!(bundle.invocations()[invocation.number].faulted_call(), Some(call));
+            assert_no_violations(&bundle);
+            let end = events_on_bus(&bundle, "webhook.delivery.exhausted");
             let ids: BTreeSet<String> = end.iter().map(|it| it["eventId"].to_string()).collect();
             assert_eq!(ids.len(), 1, "call {call}");
             left_behind.insert(invocation.calls()[call].label.clone());
@@ -409,8 +414,8 @@ fn a_connection_for_every_delivery() {
             bundle.until("it is delivered", |it| it.receivers.received().len() == count).await;
         }
     });
-    assert_eq!(bundle.watch.dialled("shop.test"), 1, "for twenty webhooks in a row");
-    assert_well(&bundle);
+    assert_eq!(bundle.checker.connections("shop.test"), 1, "for twenty webhooks in a row");
+    assert_no_violations(&bundle);
 }
 
 /// How most senders write it: a time and signatures, as pairs in one header.
@@ -515,17 +520,17 @@ fn post(path: &str, headers: &[(&str, &str)], body: &str) -> Request<Bytes> {
 }
 
 /// An order whose render ends without a callback, and what a callback about its end says.
-async fn silent(bundle: &Arc<Bundle>, mark: &str) -> (JobId, String) {
-    let knobs = json!({"durationMs": 5000, "callback": {"skip": true}});
-    bundle.scenario(Provider::ViralSync, mark, &knobs).await;
-    let job = bundle.place(&Order::new(Provider::ViralSync, mark)).await.unwrap();
+async fn silent(bundle: &Arc<Bundle>, tag: &str) -> (JobId, String) {
+    let options = json!({"durationMs": 5000, "callback": {"skip": true}});
+    bundle.set_render_options(Provider::ViralSync, tag, &options).await;
+    let job = bundle.place(&Order::new(Provider::ViralSync, tag)).await.unwrap();
     sleep(Duration::from_secs(10)).await;
     let item = bundle.aws.table().item(&format!("job#{job}"), "job").unwrap();
     let body = json!({
         "jobId": text(&item, "render"),
         "status": "done",
         "progress": 1.0,
-        "outputUrl": video_url(mark),
+        "outputUrl": video_url(tag),
         "timestamp": clock::now().to_rfc3339(),
     });
     (job, body.to_string())
@@ -575,7 +580,7 @@ fn a_route_that_verifies_nothing() {
         let request = post(&path, &[("x-render-signature", &proof)], &body);
         assert_eq!(bundle.called_back(request).await, 200);
     });
-    assert_well(&bundle);
+    assert_no_violations(&bundle);
 }
 
 #[test]
@@ -590,6 +595,6 @@ fn deduplication_that_looks_before_it_writes() {
         assert!(seen.iter().all(|status| *status == 200), "{seen:?}");
     });
     assert_eq!(answers(&bundle, "hundredfold"), [200], "one webhook");
-    assert_eq!(told(&bundle, "video.render.completed").len(), 1, "one event");
-    assert_well(&bundle);
+    assert_eq!(events_on_bus(&bundle, "video.render.completed").len(), 1, "one event");
+    assert_no_violations(&bundle);
 }

@@ -12,8 +12,8 @@ use super::{
 use crate::scenario::{CallbackContentType, CallbackShape};
 
 /// The callback that tells that `render` is `status`.
-pub(super) fn told(render: &Render, status: &str) -> Callback {
-    let failure = (status == Json2Video.word(Phase::Failed))
+pub(super) fn build(render: &Render, status: &str) -> Callback {
+    let failure = (status == Json2Video.status_name(Phase::Failed))
         .then(|| render.scenario.fail_with.as_deref().unwrap_or("Render failed"));
     let body = match render.scenario.callback_shape {
         CallbackShape::Nested => nested(render, status, failure),
@@ -100,14 +100,14 @@ fn append(form: &mut Serializer<'_, String>, name: &str, value: &Value) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::fixtures::{first_trip, render};
+    use super::super::super::fixtures::{first_context, render};
     use super::*;
 
     const BODY: &str = r#"{"id":"my-movie","client-data":{"order_id":"ord 42","tags":[1]}}"#;
 
-    fn callback(knobs: &Value) -> String {
-        let render = render(&Json2Video, BODY, &knobs.to_string());
-        let callback = Json2Video.callback(&render, &first_trip());
+    fn callback(options: &Value) -> String {
+        let render = render(&Json2Video, BODY, &options.to_string());
+        let callback = Json2Video.callback(&render, &first_context());
         assert_eq!(callback.headers, []);
         format!("{} {}", callback.content_type, callback.body)
     }

@@ -22,10 +22,10 @@ pub(super) fn answer(
     let Some((from, to)) = asked_time(call, now) else {
         return failure(StatusCode::BAD_REQUEST, "Invalid date range");
     };
-    let mut meant = renders.to_vec();
-    meant.retain(|render| (from..=to).contains(&render.submitted_at));
+    let mut matching = renders.to_vec();
+    matching.retain(|render| (from..=to).contains(&render.submitted_at));
     let cursor = call.parameter("next_token");
-    let Some(page) = Page::of(&meant, cursor.as_deref(), limit) else {
+    let Some(page) = Page::of(&matching, cursor.as_deref(), limit) else {
         return failure(StatusCode::BAD_REQUEST, "Invalid next_token");
     };
     // With their JSON, always: `format=simple` is for single movies.
@@ -62,7 +62,7 @@ fn asked_time(call: &ApiCall<'_>, now: DateTime<Utc>) -> Option<(DateTime<Utc>, 
     (from <= to && to - from <= TimeDelta::days(MAX_DAYS)).then_some((from, to))
 }
 
-/// An ISO 8601 time, or a date of which `moment` is meant.
+/// An ISO 8601 time, or a date of which `moment` is matching.
 fn parse(text: &str, moment: impl Fn(NaiveDate) -> DateTime<Utc>) -> Option<DateTime<Utc>> {
     let time = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
     time.ok().or_else(|| text.parse().ok().map(moment))
@@ -81,7 +81,7 @@ fn end_of(day: NaiveDate) -> DateTime<Utc> {
 mod tests {
     use http::Method;
 
-    use super::super::super::fixtures::{noon_and, render, said};
+    use super::super::super::fixtures::{render, said, time_at_ms};
     use super::*;
     use crate::render_id::RenderId;
 
@@ -92,13 +92,13 @@ mod tests {
             .enumerate()
             .map(|(index, ms)| Render {
                 id: RenderId::asked_for(&format!("movie{index}")),
-                submitted_at: noon_and(ms),
+                submitted_at: time_at_ms(ms),
                 ..render(&Json2Video, r#"{"client-data":{"order_id":7}}"#, "{}")
             })
             .collect();
         let renders: Vec<&Render> = renders.iter().collect();
         let call = ApiCall { method: &Method::GET, path: "/movies", query };
-        let answer = answer(&Json2Video, &renders, &call, noon_and(0));
+        let answer = answer(&Json2Video, &renders, &call, time_at_ms(0));
         match answer.body["movies"].as_array() {
             None => said(&answer),
             Some(movies) => {
@@ -149,6 +149,6 @@ mod tests {
         let body = r#"{"client-data":{"order_id":7},"scenes":[]}"#;
         let render = render(&Json2Video, body, "{}");
         let call = ApiCall { method: &Method::GET, path: "/movies", query: "format=simple" };
-        insta::assert_snapshot!(said(&answer(&Json2Video, &[&render], &call, noon_and(0))), @r#"200 {"count":1,"from":"2026-05-01T00:00:00.000Z","has_next":false,"has_prev":false,"limit":100,"movies":[{"client-data":{"order_id":7},"created_at":"2026-05-24T06:00:00.000Z","json":{"client-data":{"order_id":7},"scenes":[]},"message":"","project":"11111111-1111-4111-9111-111111111111","status":"pending","success":true}],"next_token":null,"remaining_quota":{"time":1807},"success":true,"to":"2026-05-24T23:59:59.999Z"}"#);
+        insta::assert_snapshot!(said(&answer(&Json2Video, &[&render], &call, time_at_ms(0))), @r#"200 {"count":1,"from":"2026-05-01T00:00:00.000Z","has_next":false,"has_prev":false,"limit":100,"movies":[{"client-data":{"order_id":7},"created_at":"2026-05-24T06:00:00.000Z","json":{"client-data":{"order_id":7},"scenes":[]},"message":"","project":"11111111-1111-4111-9111-111111111111","status":"pending","success":true}],"next_token":null,"remaining_quota":{"time":1807},"success":true,"to":"2026-05-24T23:59:59.999Z"}"#);
     }
 }

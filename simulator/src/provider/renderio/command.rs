@@ -17,7 +17,7 @@ pub(super) fn view(render: &Render, status: &str, now: DateTime<Utc>) -> Value {
 }
 
 /// The command as its callback tells of it: how often anybody asked is nothing to it.
-pub(super) fn told(render: &Render, status: &str) -> Value {
+pub(super) fn callback_view(render: &Render, status: &str) -> Value {
     let is_stored = render.scenario.stored_after_polls == 0;
     described(render, status, render.finished_at(), is_stored)
 }
@@ -47,7 +47,7 @@ fn described(render: &Render, status: &str, now: DateTime<Utc>, is_stored: bool)
     merged([always, metadata.unwrap_or_default()])
 }
 
-/// By alias. The knob `resultUrl` is the URL of each.
+/// By alias. The option `resultUrl` is the URL of each.
 fn output_files(render: &Render, submitted: &Value, now: DateTime<Utc>, is_stored: bool) -> Value {
     let status = match render.phase(now) {
         Phase::Failed => "FAILED",

@@ -41,7 +41,7 @@ pub(super) fn progress(render: &Render, at: DateTime<Utc>) -> Value {
     let phase = render.phase(at);
     json!({
         "jobId": render.id,
-        "status": ViralSync.word(phase),
+        "status": ViralSync.status_name(phase),
         "phase": phase_word(phase),
         "progress": progress_of(phase),
         "children": children(render, phase),
@@ -61,9 +61,9 @@ pub(super) fn end(render: &Render) -> Value {
         "outputUrl": null,
         "timestamp": iso(render.finished_at()),
     });
-    let more = if status == ViralSync.word(Phase::Completed) {
+    let more = if status == ViralSync.status_name(Phase::Completed) {
         json!({"outputUrl": result_url(render), "mediaData": media_data()})
-    } else if status == ViralSync.word(Phase::Failed) {
+    } else if status == ViralSync.status_name(Phase::Failed) {
         let text = render.scenario.fail_with.as_deref();
         json!({"error": text.unwrap_or("RENDER_FAILED: the render failed")})
     } else {

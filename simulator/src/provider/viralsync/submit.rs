@@ -45,7 +45,7 @@ fn complaint(body: &Value) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::fixtures::verdicts;
+    use super::super::super::fixtures::submit_results;
     use super::super::ViralSync;
 
     #[test]
@@ -61,7 +61,7 @@ mod tests {
             r#"{"kind":"movie","projectId":"p","movie":{"scenes":[{}]},"renderOptions":{"requestedConcurrency":33}}"#,
             r#"[]"#,
         ];
-        insta::assert_snapshot!(verdicts(&ViralSync, &bodies), @r#"
+        insta::assert_snapshot!(submit_results(&ViralSync, &bodies), @r#"
         {"kind":"movie","projectId":"p","movie":{"scenes":[{},{},{}]}} -> []
         {"kind":"movie","projectId":"p","callbackUrl":"http://h/x","movie":{"scenes":[{}]},"renderOptions":{"qualityPreset":"turbo","requestedConcurrency":32}} -> ["http://h/x"]
         {"projectId":"p","movie":{"scenes":[{}]}} -> 400 {"code":"INVALID_REQUEST","error":"kind must be \"movie\""}

@@ -11,7 +11,7 @@ use crate::harness::bundle::Bundle;
 impl Bundle {
     /// A provider was told that its callback was taken, and will not call again: what it said
     /// is stored by now.
-    pub(crate) fn judge_taken(&self, path: &str, body: &[u8]) {
+    pub(crate) fn check_accepted_callback(&self, path: &str, body: &[u8]) {
         let mut parts = path.split('/').skip(3);
         let provider = parts.next().and_then(|name| ProviderName::parse(name).ok());
         let provider = provider.and_then(|name| self.parameters.catalogue.get(&name)).unwrap();
@@ -30,7 +30,7 @@ impl Bundle {
         let state = State::from_name(text(&job, "state")).unwrap();
         if ours && !state.has_ended() {
             let state = state.name();
-            self.watch
+            self.checker
                 .violation(format!("invariant 3: a callback of an end is taken, the job {state}"));
         }
     }

@@ -27,35 +27,36 @@ fn event_of(state: State) -> Option<&'static str> {
 impl Bundle {
     /// Judges what was told of an order: all that was wanted of what its job went through, and
     /// nothing else.
-    pub(crate) async fn judge_told(&self, order: &Order, job: &Job, made: &[&Render]) {
-        let mark = &order.mark;
+    pub(crate) async fn check_events(&self, order: &Order, job: &Job, made: &[&Render]) {
+        let tag = &order.tag;
         let entered = job.timeline.iter().map(|line| line.state).chain([job.state]);
         let events: BTreeSet<&str> = entered.filter_map(event_of).collect();
-        let wanted: Vec<&str> = events.into_iter().filter(|event| order.wants(event)).collect();
+        let wanted: Vec<&str> =
+            events.into_iter().filter(|event| order.subscribes_to(event)).collect();
 
-        let told = self.told_of(job);
+        let told = self.events_of(job);
         let deliveries = self.aws.store().deliveries(&job.id).await.unwrap();
         for event in &wanted {
             match told.iter().find(|body| body["event"] == *event) {
-                Some(body) => self.judge_event(order, job, made, body),
+                Some(body) => self.check_event(order, job, made, body),
                 None => {
-                    self.watch.violation(format!("invariant 2: the bus misses {event} of {mark}"));
+                    self.checker.violation(format!("invariant 2: the bus misses {event} of {tag}"));
                 }
             }
             let id = EventId::of(&job.id, event);
             let delivery = deliveries.iter().find(|delivery| delivery.event_id == id);
-            self.judge_delivery(order, job, event, delivery);
+            self.check_delivery(order, job, event, delivery);
         }
         let delivered = deliveries.iter().map(|it| serde_json::from_str(&it.body).unwrap());
         for body in told.into_iter().chain(delivered) {
             if !wanted.iter().any(|event| body["event"] == *event) {
-                self.watch.violation(format!("invariant 2: {mark} is not to tell of {body}"));
+                self.checker.violation(format!("invariant 2: {tag} is not to tell of {body}"));
             }
         }
     }
 
     /// The events on the bus that tell of how a job stands.
-    fn told_of(&self, job: &Job) -> Vec<Value> {
+    fn events_of(&self, job: &Job) -> Vec<Value> {
         let events = self.aws.events().into_iter();
         let renders = events.filter(|event| event.detail_type.starts_with("video.render."));
         let bodies = renders.map(|event| serde_json::from_str::<Value>(&event.detail).unwrap());
@@ -63,10 +64,10 @@ impl Bundle {
     }
 
     /// Whether an event says what was ordered and what came of it.
-    fn judge_event(&self, order: &Order, job: &Job, made: &[&Render], body: &Value) {
+    fn check_event(&self, order: &Order, job: &Job, made: &[&Render], body: &Value) {
         let name = body["event"].as_str().unwrap_or_default();
         let is_completed = name == "video.render.completed";
-        let video = is_completed.then(|| video_url(&order.mark));
+        let video = is_completed.then(|| video_url(&order.tag));
         let render = made.last().filter(|_| is_completed).map(|render| render.id.as_str());
         let echoed = ["provider", "sourceRecordId", "payloadVersion", "metadata"];
         let says = |member: &str| body[member].as_str();
@@ -76,13 +77,13 @@ impl Bundle {
             && (!is_completed || says("renderJobId") == render)
             && body["failure"].is_object() == (name == "video.render.failed");
         if !is_true {
-            self.watch.violation(format!("invariant 2: of {} it is said that {body}", order.mark));
+            self.checker.violation(format!("invariant 2: of {} it is said that {body}", order.tag));
         }
     }
 
     /// Whether a webhook is where it has to be.
-    fn judge_delivery(&self, order: &Order, job: &Job, event: &str, delivery: Option<&Delivery>) {
-        let default = self.watch.default_receiver(&job.id);
+    fn check_delivery(&self, order: &Order, job: &Job, event: &str, delivery: Option<&Delivery>) {
+        let default = self.checker.default_receiver(&job.id);
         let receiver = order.receiver().map(str::to_owned).or(default);
         let is_well = match (delivery, &receiver) {
             (None, None) => true,
@@ -98,9 +99,9 @@ impl Bundle {
             }
         };
         if !is_well {
-            let mark = &order.mark;
-            self.watch.violation(format!(
-                "invariant 2: the webhook {event} of {mark} for {receiver:?} is {delivery:?}"
+            let tag = &order.tag;
+            self.checker.violation(format!(
+                "invariant 2: the webhook {event} of {tag} for {receiver:?} is {delivery:?}"
             ));
         }
     }

@@ -12,13 +12,13 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Keeps what was noticed.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
+pub(crate) struct InvariantChecker {
     aws: Mutex<Option<FakeAws>>,
     violations: Mutex<Vec<String>>,
     /// What must not be seen in clear.
     secrets: Mutex<Vec<String>>,
     /// By event id: the first body that was seen on the bus.
-    told: Mutex<BTreeMap<String, String>>,
+    published: Mutex<BTreeMap<String, String>>,
     /// The keys of every delivery that was given up.
     given_up: Mutex<BTreeSet<[String; 2]>>,
     /// Where webhooks go by default, as it is configured now.
@@ -28,20 +28,20 @@ pub(crate) struct Watch {
     /// The partition keys of the payloads that are stored.
     payloads: Mutex<BTreeSet<String>>,
     /// By host: how many connections there were.
-    dials: Mutex<BTreeMap<String, usize>>,
+    connections_by_host: Mutex<BTreeMap<String, usize>>,
     log: Log,
 }
 
-impl Watch {
+impl InvariantChecker {
     pub(crate) fn new(aws: &FakeAws) -> Arc<Self> {
-        let watch = Arc::new(Self { aws: Mutex::new(Some(aws.clone())), ..Self::default() });
-        let me: Weak<Self> = Arc::downgrade(&watch);
+        let checker = Arc::new(Self { aws: Mutex::new(Some(aws.clone())), ..Self::default() });
+        let me: Weak<Self> = Arc::downgrade(&checker);
         aws.table().watch(move |before, after| {
-            if let Some(watch) = me.upgrade() {
-                watch.written(before, after);
+            if let Some(checker) = me.upgrade() {
+                checker.record_write(before, after);
             }
         });
-        watch
+        checker
     }
 
     /// Notes what may not happen.
@@ -65,7 +65,7 @@ impl Watch {
     }
 
     /// Looks for secrets in a text.
-    pub(crate) fn seen(&self, text: &str, place: &str) {
+    pub(crate) fn find_secrets(&self, text: &str, place: &str) {
         for secret in self.secrets.lock().unwrap().iter() {
             if text.contains(secret.as_str()) {
                 self.violation(format!("invariant 5: a secret is in {place}"));
@@ -74,25 +74,25 @@ impl Watch {
     }
 
     /// Somebody connects to a host.
-    pub(crate) fn dials(&self, host: &str) {
-        *self.dials.lock().unwrap().entry(host.to_owned()).or_default() += 1;
+    pub(crate) fn record_connection(&self, host: &str) {
+        *self.connections_by_host.lock().unwrap().entry(host.to_owned()).or_default() += 1;
     }
 
     /// How many connections to a host there were.
-    pub(crate) fn dialled(&self, host: &str) -> usize {
-        self.dials.lock().unwrap().get(host).copied().unwrap_or_default()
+    pub(crate) fn connections(&self, host: &str) -> usize {
+        self.connections_by_host.lock().unwrap().get(host).copied().unwrap_or_default()
     }
 
     /// Looks through the logs.
     pub(crate) fn read_logs(&self) {
         let log = self.log.0.lock().unwrap();
-        self.seen(&String::from_utf8_lossy(&log), "the logs");
+        self.find_secrets(&String::from_utf8_lossy(&log), "the logs");
     }
 
     /// A change of the table.
-    fn written(&self, before: Option<&Value>, after: Option<&Value>) {
+    fn record_write(&self, before: Option<&Value>, after: Option<&Value>) {
         let Some(after) = after else { return };
-        self.seen(&after.to_string(), "the table");
+        self.find_secrets(&after.to_string(), "the table");
         if text(after, "sk").starts_with("delivery#") && text(after, "state") == "given_up" {
             let keys = ["pk", "sk"].map(|key| text(after, key).to_owned());
             self.given_up.lock().unwrap().insert(keys);
@@ -105,7 +105,7 @@ impl Watch {
             (None, "payload") => {
                 self.payloads.lock().unwrap().insert(text(after, "pk").into());
             }
-            (None, "job") => self.made(text(after, "pk")),
+            (None, "job") => self.record_new_job(text(after, "pk")),
             _ => {}
         }
         let Some(before) = before.filter(|_| text(after, "sk") == "job") else { return };
@@ -126,7 +126,7 @@ impl Watch {
     }
 
     /// A job is new.
-    fn made(&self, pk: &str) {
+    fn record_new_job(&self, pk: &str) {
         let receiver = self.default_receiver.lock().unwrap().clone();
         self.receivers.lock().unwrap().insert(pk.to_owned(), receiver);
         if !self.payloads.lock().unwrap().contains(pk) {
@@ -140,14 +140,15 @@ impl Watch {
     }
 
     /// An event was put on the bus.
-    pub(crate) fn told(&self, request: &Value) {
+    pub(crate) fn record_bus_request(&self, request: &Value) {
         let entries = request.pointer("/Entries").and_then(Value::as_array);
         for entry in entries.into_iter().flatten() {
             let body = entry.pointer("/Detail").and_then(Value::as_str).unwrap_or_default();
-            self.seen(body, "an event");
+            self.find_secrets(body, "an event");
             let event: Value = serde_json::from_str(body).unwrap_or_default();
             let id = event["eventId"].as_str().unwrap_or_default().to_owned();
-            let first = self.told.lock().unwrap().entry(id).or_insert_with(|| body.into()).clone();
+            let first =
+                self.published.lock().unwrap().entry(id).or_insert_with(|| body.into()).clone();
             if first != body {
                 self.violation(format!("invariant 4: two bodies of one event: {first} and {body}"));
             }

@@ -1,4 +1,4 @@
-//! How late webhooks are: against what a story's scenario allows when nothing goes wrong, and
+//! How late webhooks are: against what a scenario's scenario allows when nothing goes wrong, and
 //! against that run when one thing does.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use domain::failure::FailureCode;
 use crate::harness::bundle::{BEGINNING, Bundle};
 use crate::harness::event_sources::Source;
 
-/// What one mishap may cost at most: the sum of the two longest waits that it can lead to.
+/// What one fault_case may cost at most: the sum of the two longest waits that it can lead to.
 ///
 /// - A ticket, or whatever else a function died with, comes back after the visibility timeout
 ///   of the delivery queue: 3 minutes. The lease of an attempt is over by then.
@@ -20,15 +20,15 @@ use crate::harness::event_sources::Source;
 /// All that is shorter: a submit that nobody waits for any more is looked into after 45
 /// seconds and an end that nobody tells of after 15, both at the next look at the shard; a
 /// provider or a caller tries again within half a minute.
-const MISHAP: Duration = Duration::from_secs(180 + 150 + 60);
+const MAX_FAULT_DELAY: Duration = Duration::from_secs(180 + 150 + 60);
 
 /// A submit that may have been made or not, and that no render at the provider comes to light
 /// of, is given up at the job's deadline: `deadlineSeconds` of Zvid's spec.
 const IN_DOUBT: Duration = Duration::from_secs(30 * 60);
 
-/// How long after its beginning every webhook of a story was taken, when nothing goes wrong.
-fn due(story: &str) -> Duration {
-    Duration::from_secs(match story {
+/// How long after its beginning every webhook of a scenario was taken, when nothing goes wrong.
+fn due(scenario: &str) -> Duration {
+    Duration::from_secs(match scenario {
         // The end of the render, and at most the six seconds between two questions.
         "polled_to_its_completion" => 9 + 6,
         "polled_to_its_failure" => 5 + 6,
@@ -58,16 +58,16 @@ fn due(story: &str) -> Duration {
 
 /// When which webhook, by receiver and id, was first taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Taken(BTreeMap<(String, String), First>);
+pub(crate) struct Acceptances(BTreeMap<(String, String), FirstAcceptance>);
 
 /// When a webhook was first taken, and how long it may wait for the truth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct First {
+struct FirstAcceptance {
     at: DateTime<Utc>,
     patience: Duration,
 }
 
-impl Taken {
+impl Acceptances {
     /// In a run that is over.
     pub(crate) fn of(bundle: &Bundle) -> Self {
         let mut first = BTreeMap::new();
@@ -75,35 +75,35 @@ impl Taken {
             if (200..300).contains(&webhook.answered) {
                 let is_in_doubt = webhook.body.contains(FailureCode::SubmitUnknown.name());
                 let patience = if is_in_doubt { IN_DOUBT } else { Duration::ZERO };
-                let taken = First { at: webhook.at, patience };
+                let taken = FirstAcceptance { at: webhook.at, patience };
                 first.entry((webhook.receiver, webhook.id)).or_insert(taken);
             }
         }
         Self(first)
     }
 
-    /// What came later than one mishap explains. That everything was taken which had to be is
+    /// What came later than one fault_case explains. That everything was taken which had to be is
     /// judged elsewhere.
     pub(crate) fn later_than(&self, on_time: &Self) -> Vec<String> {
         let late = self.0.iter().filter_map(|(webhook, first)| {
             let late = (first.at - on_time.0.get(webhook)?.at).to_std().unwrap_or_default();
-            (late > MISHAP + first.patience)
+            (late > MAX_FAULT_DELAY + first.patience)
                 .then(|| format!("the webhook of {} is {late:?} late", webhook.0))
         });
         late.collect()
     }
 
     /// What came later than it should when nothing goes wrong.
-    pub(crate) fn too_late(&self, story: &str) -> Option<String> {
+    pub(crate) fn too_late(&self, scenario: &str) -> Option<String> {
         let last = self.0.values().map(|first| first.at).max().unwrap_or(BEGINNING);
         let after = (last - BEGINNING).to_std().unwrap_or_default();
-        (after > due(story)).then(|| format!("taken {after:?} after the beginning"))
+        (after > due(scenario)).then(|| format!("taken {after:?} after the beginning"))
     }
 }
 
 /// Messages that were brought back until they were dead letters: that takes trouble of longer
-/// than one mishap.
-pub(crate) fn deaths(bundle: &Bundle) -> Option<String> {
+/// than one fault_case.
+pub(crate) fn dead_letters(bundle: &Bundle) -> Option<String> {
     let sources = [Source::Deliveries, Source::SlowDeliveries, Source::Wakes];
     let deaths: usize = sources.iter().map(|source| source.queue(bundle).deaths()).sum();
     (deaths > 0).then(|| format!("{deaths} messages died"))

@@ -10,10 +10,10 @@ use shared::store::{Inserted, StoredPayload};
 use tests::Provider;
 
 use crate::faults::fault::Fault;
-use crate::harness::backend::{Fate, Order, Placed};
+use crate::harness::backend::{ExpectedAnswer, Order, PlacedOrder};
 use crate::harness::bundle::Bundle;
 use crate::harness::functions::Function;
-use crate::harness::invocation::{Harm, Invocation};
+use crate::harness::invocation::{Invocation, ObservedFault};
 use crate::harness::renders::Render;
 
 /// What a caller is told when the provider was certainly not asked.
@@ -21,69 +21,73 @@ const NOT_ASKED: FailureCode = FailureCode::ProviderUnreachable;
 
 impl Bundle {
     /// Judges what became of one order.
-    pub(crate) async fn judge_order(&self, placed: &Placed, renders: &[Render]) {
+    pub(crate) async fn check_order(&self, placed: &PlacedOrder, renders: &[Render]) {
         let order = &placed.order;
-        let mark = &order.mark;
+        let tag = &order.tag;
         let submits = self.submitted.lock().unwrap().clone();
-        let asked = submits.iter().filter(|body| body.contains(mark)).count();
-        let made: Vec<&Render> = renders.iter().filter(|it| it.body.contains(mark)).collect();
+        let asked = submits.iter().filter(|body| body.contains(tag)).count();
+        let made: Vec<&Render> = renders.iter().filter(|it| it.body.contains(tag)).collect();
         if order.key.is_some() && (asked > 1 || made.len() > 1) {
-            self.watch.violation(format!(
-                "invariant 1: order {mark} was submitted {asked} times and rendered {} times",
+            self.checker.violation(format!(
+                "invariant 1: order {tag} was submitted {asked} times and rendered {} times",
                 made.len()
             ));
         }
-        self.judge_answer(placed, asked);
+        self.check_answer(placed, asked);
         let Some(id) = placed.job() else { return };
         let Some(job) = self.aws.store().job(&id).await.unwrap() else {
-            self.watch.violation(format!("invariant 2: the job of {mark} is gone"));
+            self.checker.violation(format!("invariant 2: the job of {tag} is gone"));
             return;
         };
-        self.judge_end(order, &job, asked, &made);
-        self.judge_payload(order, &job).await;
-        self.judge_told(order, &job, &made).await;
+        self.check_end(order, &job, asked, &made);
+        self.check_payload(order, &job).await;
+        self.check_events(order, &job, &made).await;
     }
 
     /// Whether the caller was told what is so. Nobody may be told that a provider was not
     /// asked when it was: whoever believes that orders once more.
-    fn judge_answer(&self, placed: &Placed, asked: usize) {
-        let Placed { order, job } = placed;
+    fn check_answer(&self, placed: &PlacedOrder, asked: usize) {
+        let PlacedOrder { order, job } = placed;
         let submits = self.submits_of(order);
-        let is_explained = match (job, order.fate) {
-            (Ok(_), Fate::Taken) => asked > 0 || submits.iter().any(|it| it.may_ask_nobody(order)),
+        let is_explained = match (job, order.expected) {
+            (Ok(_), ExpectedAnswer::Accepted) => {
+                asked > 0 || submits.iter().any(|it| it.may_miss_provider(order))
+            }
             // The refusal was not heard, or not stored.
-            (Ok(_), Fate::Refused(_)) => submits.iter().any(|it| !it.harms().is_empty()),
-            (Err(refusal), Fate::Refused(code)) if refusal.code == code => asked > 0,
-            (Err(refusal), Fate::Taken | Fate::Refused(_)) => {
+            (Ok(_), ExpectedAnswer::Refused(_)) => {
+                submits.iter().any(|it| !it.observed_faults().is_empty())
+            }
+            (Err(refusal), ExpectedAnswer::Refused(code)) if refusal.code == code => asked > 0,
+            (Err(refusal), ExpectedAnswer::Accepted | ExpectedAnswer::Refused(_)) => {
                 let was_away = submits.iter().any(|it| it.could_not_reach(order));
                 refusal.code == NOT_ASKED.name() && asked == 0 && was_away
             }
         };
         if !is_explained {
-            let (mark, fate) = (&order.mark, order.fate);
-            self.watch.violation(format!(
-                "invariant 1: order {mark} is to be {fate:?}, reached its provider {asked} times, \
+            let (tag, expected) = (&order.tag, order.expected);
+            self.checker.violation(format!(
+                "invariant 1: order {tag} is to be {expected:?}, reached its provider {asked} times, \
                  and is answered {job:?}"
             ));
         }
     }
 
     /// Whether a job ended as its render did.
-    fn judge_end(&self, order: &Order, job: &Job, asked: usize, made: &[&Render]) {
+    fn check_end(&self, order: &Order, job: &Job, asked: usize, made: &[&Render]) {
         let code = job.failure.as_ref().map(|failure| failure.code);
         let is_right = match made.last() {
             Some(render) => {
                 let failed = (job.state == State::Failed).then_some(FailureCode::RenderFailed);
                 render.end() == Some(job.state) && code == failed
-                    || code == Some(FailureCode::SubmitUnknown) && self.nobody_could_know(render)
+                    || code == Some(FailureCode::SubmitUnknown) && self.end_was_unknowable(render)
             }
             None => job.state == State::Failed && may_fail_with(order, asked, code),
         };
         if !is_right {
             let states: Vec<&str> = made.iter().map(|render| render.state.as_str()).collect();
-            self.watch.violation(format!(
+            self.checker.violation(format!(
                 "invariant 2: {} reached {} {asked} times, is {} ({:?}) and its render {states:?}",
-                order.mark,
+                order.tag,
                 job.provider,
                 job.state.name(),
                 job.failure
@@ -93,15 +97,16 @@ impl Bundle {
 
     /// Whether nobody but a provider's callbacks can tell of a render, and none was heard. When
     /// all goes well they are.
-    fn nobody_could_know(&self, render: &Render) -> bool {
+    fn end_was_unknowable(&self, render: &Render) -> bool {
         let mut receiving =
             self.invocations().into_iter().filter(|it| it.function == Function::Webhook);
-        let is_hard = self.is_stormy() || receiving.any(|it| !it.harms().is_empty());
-        is_hard && render.provider == Provider::Shotstack.name() && !render.was_heard()
+        let is_hard =
+            self.has_random_faults() || receiving.any(|it| !it.observed_faults().is_empty());
+        is_hard && render.provider == Provider::Shotstack.name() && !render.callback_was_answered()
     }
 
     /// What a job was made from is kept.
-    async fn judge_payload(&self, order: &Order, job: &Job) {
+    async fn check_payload(&self, order: &Order, job: &Job) {
         // It is never stored over what is there, and that is answered.
         let other = StoredPayload::compress(b"", [0; 32]).unwrap();
         let stored = self.aws.store().insert_payload(&job.id, &other, clock::true_now()).await;
@@ -111,7 +116,7 @@ impl Bundle {
         };
         if serde_json::from_slice::<Value>(&kept).ok().as_ref() != Some(&order.body) {
             let kept = String::from_utf8_lossy(&kept);
-            self.watch.violation(format!("invariant 2: {} is kept as {kept:?}", order.mark));
+            self.checker.violation(format!("invariant 2: {} is kept as {kept:?}", order.tag));
         }
     }
 
@@ -126,17 +131,17 @@ impl Bundle {
 impl Invocation {
     /// Whether an order that it took may not have reached its provider: it died, its request
     /// was lost, or it was never told that the job is stored, and so asked nobody.
-    fn may_ask_nobody(&self, order: &Order) -> bool {
+    fn may_miss_provider(&self, order: &Order) -> bool {
         let host = host(order);
-        self.harms().iter().any(|(to, harm)| match harm {
-            Harm::Died => true,
-            Harm::Unreachable | Harm::Befallen(Fault::Lost) => *to == host,
-            Harm::Befallen(fault) => to == "dynamodb" && *fault == Fault::Unanswered,
+        self.observed_faults().iter().any(|(to, observed)| match observed {
+            ObservedFault::Died => true,
+            ObservedFault::Unreachable | ObservedFault::AtCall(Fault::Lost) => *to == host,
+            ObservedFault::AtCall(fault) => to == "dynamodb" && *fault == Fault::Unanswered,
         })
     }
 
     fn could_not_reach(&self, order: &Order) -> bool {
-        self.harms().contains(&(host(order), Harm::Unreachable))
+        self.observed_faults().contains(&(host(order), ObservedFault::Unreachable))
     }
 }
 
@@ -148,11 +153,11 @@ fn host(order: &Order) -> String {
 /// Whether a job without a render may have failed with a code.
 fn may_fail_with(order: &Order, asked: usize, code: Option<FailureCode>) -> bool {
     let Some(code) = code else { return false };
-    match order.fate {
+    match order.expected {
         // Its answer may have been lost.
         _ if code == FailureCode::SubmitUnknown => true,
         _ if asked == 0 => code == NOT_ASKED,
-        Fate::Refused(refusal) => code.name() == refusal,
-        Fate::Taken => false,
+        ExpectedAnswer::Refused(refusal) => code.name() == refusal,
+        ExpectedAnswer::Accepted => false,
     }
 }

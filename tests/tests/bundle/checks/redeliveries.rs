@@ -4,28 +4,28 @@ use chrono::TimeDelta;
 use domain::delivery::DeliveryState;
 
 use crate::harness::bundle::Bundle;
-use crate::harness::operator::Promise;
+use crate::harness::operator::PromisedRedelivery;
 
 /// How wrong a clock is at most.
-const WRONG: TimeDelta = TimeDelta::minutes(3);
+const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::minutes(3);
 
 impl Bundle {
     /// Whatever is said to be sent again arrives, or is given up anew.
-    pub(crate) async fn judge_promises(&self) {
-        let promises = self.promises.lock().unwrap().clone();
+    pub(crate) async fn check_redeliveries(&self) {
+        let promised_redeliveries = self.promised_redeliveries.lock().unwrap().clone();
         let given_up = self.given_up().await;
-        for Promise { event, since } in promises {
+        for PromisedRedelivery { event, since } in promised_redeliveries {
             let given_up = given_up.iter().find(|delivery| delivery.event_id == event);
             let is_over = given_up.is_some_and(|delivery| match delivery.state {
                 DeliveryState::Exhausted(given_up) => {
-                    given_up.at > since - WRONG || self.is_gone(delivery)
+                    given_up.at > since - MAX_CLOCK_SKEW || self.is_gone(delivery)
                 }
                 DeliveryState::Pending { .. }
                 | DeliveryState::Delivered
                 | DeliveryState::GivenUp(_) => false,
             });
             if !is_over && !self.arrived_since(&event, since) {
-                self.watch.violation(format!("invariant 2: {event} is not sent again"));
+                self.checker.violation(format!("invariant 2: {event} is not sent again"));
             }
         }
     }

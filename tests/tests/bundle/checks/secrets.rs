@@ -9,33 +9,33 @@ use crate::harness::event_sources::Source;
 impl Bundle {
     /// Looks for keys, secrets and callbacks' tokens in all that was stored, sent and logged. A
     /// provider is given the token of its own render, and nobody else any.
-    pub(crate) fn judge_secrets(&self) {
+    pub(crate) fn check_secrets(&self) {
         self.keep_tokens_secret();
         for item in self.aws.table().items() {
-            self.watch.seen(&item.to_string(), "the table");
+            self.checker.find_secrets(&item.to_string(), "the table");
         }
         for event in self.aws.events() {
-            self.watch.seen(&event.detail, "an event");
+            self.checker.find_secrets(&event.detail, "an event");
         }
         for source in [Source::Deliveries, Source::SlowDeliveries, Source::Wakes] {
             for message in source.queue(self).sent() {
-                self.watch.seen(&message.body, "a message");
+                self.checker.find_secrets(&message.body, "a message");
             }
         }
         for webhook in self.receivers.received() {
-            self.watch.seen(&webhook.body, "a webhook");
+            self.checker.find_secrets(&webhook.body, "a webhook");
         }
-        self.watch.read_logs();
+        self.checker.read_logs();
     }
 
     fn keep_tokens_secret(&self) {
         let Some(secret) = self.aws.parameter("callback-secret") else { return };
-        self.watch.keep_secret(&secret);
+        self.checker.keep_secret(&secret);
         let secret = CallbackSecret::parse(&secret).unwrap();
         for placed in self.placed.lock().unwrap().iter() {
             if let Ok(job) = &placed.job {
                 let provider = ProviderName::parse(placed.order.provider.name()).unwrap();
-                self.watch.keep_secret(&secret.token(&provider, job));
+                self.checker.keep_secret(&secret.token(&provider, job));
             }
         }
     }

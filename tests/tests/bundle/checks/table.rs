@@ -8,24 +8,24 @@ use domain::id::JobId;
 use serde_json::Value;
 
 use crate::checks::invariant_checker::text;
-use crate::harness::backend::Placed;
+use crate::harness::backend::PlacedOrder;
 use crate::harness::bundle::Bundle;
 
 impl Bundle {
     /// Every job and delivery there is.
-    pub(crate) async fn judge_table(&self) {
+    pub(crate) async fn check_table(&self) {
         let store = self.aws.store();
         let placed = self.placed.lock().unwrap().clone();
-        let ordered: BTreeSet<JobId> = placed.iter().filter_map(Placed::job).collect();
+        let ordered: BTreeSet<JobId> = placed.iter().filter_map(PlacedOrder::job).collect();
         for id in self.job_ids() {
             let Some(job) = store.job(&id).await.unwrap() else { continue };
-            let mark = &job.source_record_id;
+            let tag = &job.source_record_id;
             if job.settled_at.is_none() || !job.state.has_ended() {
                 let state = job.state.name();
-                self.watch.violation(format!("invariant 2: the job of {mark} is stuck, {state}"));
+                self.checker.violation(format!("invariant 2: the job of {tag} is stuck, {state}"));
             }
             if !ordered.contains(&id) {
-                self.watch.violation(format!("invariant 1: nobody ordered the job of {mark}"));
+                self.checker.violation(format!("invariant 1: nobody ordered the job of {tag}"));
             }
             let deliveries = store.deliveries(&id).await.unwrap();
             let exhausted =
@@ -36,15 +36,15 @@ impl Bundle {
                         && event.detail.contains(delivery.event_id.as_str())
                 });
                 if !said {
-                    self.watch
-                        .violation(format!("invariant 2: nobody hears that {mark} is exhausted"));
+                    self.checker
+                        .violation(format!("invariant 2: nobody hears that {tag} is exhausted"));
                 }
             }
         }
     }
 
     /// Every endpoint that nothing is sent to any more was said to be so.
-    pub(crate) fn judge_endpoints(&self) {
+    pub(crate) fn check_endpoints(&self) {
         for item in self.aws.table().items() {
             let Some(reason) = item.pointer("/disabled/M/reason/S").and_then(Value::as_str) else {
                 continue;
@@ -54,25 +54,26 @@ impl Bundle {
                 event.detail_type == "webhook.endpoint.disabled" && event.detail.contains(id)
             });
             if !said {
-                self.watch.violation(format!("invariant 2: nobody hears of an endpoint: {reason}"));
+                self.checker
+                    .violation(format!("invariant 2: nobody hears of an endpoint: {reason}"));
             }
         }
     }
 
     /// Every repeat of an event has the same bytes, on the bus and in webhooks.
-    pub(crate) fn judge_bodies(&self) {
+    pub(crate) fn check_bodies(&self) {
         let webhooks = self.receivers.received().into_iter().map(|it| (it.id, it.body));
         let mut bodies: BTreeMap<String, String> = BTreeMap::new();
-        for (id, body) in self.told().into_iter().chain(webhooks) {
+        for (id, body) in self.bus_bodies().into_iter().chain(webhooks) {
             let first = bodies.entry(id).or_insert_with(|| body.clone());
             if *first != body {
-                self.watch.violation(format!("invariant 4: an event is {first} and {body}"));
+                self.checker.violation(format!("invariant 4: an event is {first} and {body}"));
             }
         }
     }
 
     /// Id and body of every event on the bus.
-    fn told(&self) -> Vec<(String, String)> {
+    fn bus_bodies(&self) -> Vec<(String, String)> {
         let events = self.aws.events().into_iter();
         let told = events.map(|event| {
             let body: Value = serde_json::from_str(&event.detail).unwrap();

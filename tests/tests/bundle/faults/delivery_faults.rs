@@ -1,11 +1,11 @@
-//! What goes wrong on a delivery's way from a moment on: a storm, in which everything that may
+//! What goes wrong on a delivery's way from a moment on: a delivery_faults, in which everything that may
 //! happen to tickets and to those who follow them does, at random and by a seed, for as long
-//! as deliveries take. Other than the weather ([`crate::faults::random_faults`]) it knows whom it befell.
+//! as deliveries take. Other than the random_faults ([`crate::faults::random_faults`]) it knows whom it befell.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::faults::fault::{Fault, Planned};
+use crate::faults::fault::{Fault, PlannedFault};
 use crate::harness::functions::Function;
 use crate::harness::random::Random;
 
@@ -13,10 +13,10 @@ use crate::harness::random::Random;
 const CALLS: u64 = 12;
 /// How long a message is held at most before its function is called: longer than its
 /// visibility timeout, so that it is there again before it was worked at.
-const LATEST_S: u64 = 400;
+const MAX_DELAY_S: u64 = 400;
 /// How much later a message's copy comes at most: its delivery may be several attempts on by
 /// then, or over.
-const STALEST_S: u64 = 6 * 3600;
+const MAX_COPY_DELAY_S: u64 = 6 * 3600;
 
 /// How often something went wrong, beside what befell invocations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,14 +29,14 @@ pub(crate) struct Counts {
     pub(crate) reordered: usize,
 }
 
-/// A storm, which begins when it is told to.
+/// A delivery_faults, which begins when it is told to.
 #[derive(Debug, Default)]
-pub(crate) struct Storm {
+pub(crate) struct DeliveryFaults {
     random: Mutex<Option<Random>>,
     counts: Mutex<Counts>,
 }
 
-impl Storm {
+impl DeliveryFaults {
     /// From now on everything goes wrong now and then, as `seed` will have it.
     pub(crate) fn begin(&self, seed: u64) {
         *self.random.lock().unwrap() = Some(Random::new(seed));
@@ -49,7 +49,7 @@ impl Storm {
 
     /// What befalls an invocation that begins: something every third attempt, and now and
     /// then a tick, of which there are many.
-    pub(crate) fn befalls(&self, function: Function) -> Option<Planned> {
+    pub(crate) fn roll(&self, function: Function) -> Option<PlannedFault> {
         let one_in = match function {
             Function::Deliver => 3,
             Function::Poller => 25,
@@ -59,11 +59,11 @@ impl Storm {
             let call = usize::try_from(random.next() % CALLS).unwrap();
             let faults = u64::try_from(Fault::ALL.len()).unwrap();
             let fault = Fault::ALL[usize::try_from(random.next() % faults).unwrap()];
-            Planned { call, fault }
+            PlannedFault { call, fault }
         })
     }
 
-    /// Which of so many messages comes next; none when there is no storm.
+    /// Which of so many messages comes next; none when there is no delivery_faults.
     pub(crate) fn pick(&self, left: usize) -> Option<usize> {
         let among = u64::try_from(left).unwrap();
         let any = self.chance(1, |random| usize::try_from(random.next() % among).unwrap());
@@ -77,7 +77,7 @@ impl Storm {
         // At once, as a rule; else long after.
         let after = self.chance(3, |random| match random.next() % 2 {
             0 => seconds(random, 2),
-            _ => seconds(random, STALEST_S),
+            _ => seconds(random, MAX_COPY_DELAY_S),
         });
         self.counts.lock().unwrap().copies += usize::from(after.is_some());
         after
@@ -85,7 +85,7 @@ impl Storm {
 
     /// How much later than it could a function is called with messages.
     pub(crate) fn late(&self) -> Duration {
-        let late = self.chance(5, |random| Duration::from_secs(random.next() % LATEST_S));
+        let late = self.chance(5, |random| Duration::from_secs(random.next() % MAX_DELAY_S));
         self.counts.lock().unwrap().late += usize::from(late.is_some());
         late.unwrap_or_default()
     }

@@ -1,6 +1,6 @@
 //! What can go wrong at one call of an invocation.
 
-use crate::harness::invocation::Made;
+use crate::harness::invocation::CallRecord;
 
 /// What befalls an invocation at one of its calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Fault {
     /// Whether it can happen to a call: only AWS says that it is busy, and nobody repeats a
     /// request to render. To read twice, or to read and not hear of it, is as good as not to
     /// read at all.
-    pub(crate) fn befalls(self, call: &Made) -> bool {
+    pub(crate) fn applies_to(self, call: &CallRecord) -> bool {
         match self {
             Self::Busy => call.to_aws,
             Self::Twice => call.to_aws && !call.reads,
@@ -63,7 +63,7 @@ impl Fault {
 
 /// A fault at call number `call` (from 0).
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Planned {
+pub(crate) struct PlannedFault {
     pub(crate) call: usize,
     pub(crate) fault: Fault,
 }

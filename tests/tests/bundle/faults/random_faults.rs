@@ -1,6 +1,6 @@
 //! What goes wrong around the functions. By chance, all of it from one seed: calls that break,
 //! processes that end, neighbours that are away for minutes, queues and providers that repeat,
-//! lose and delay. Or on purpose: a neighbour that a story takes away for a while.
+//! lose and delay. Or on purpose: a service that a scenario takes away for a while.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -10,14 +10,14 @@ use chrono::TimeDelta;
 use tokio::time::Instant;
 
 use crate::faults::fault::Fault;
-use crate::harness::invocation::Made;
+use crate::harness::invocation::CallRecord;
 use crate::harness::random::Random;
 
-/// How long a storm lasts; afterwards nothing goes wrong any more.
-const STORMY: Duration = Duration::from_secs(40 * 60);
+/// How long a delivery_faults lasts; afterwards nothing goes wrong any more.
+const FAULT_PERIOD: Duration = Duration::from_secs(40 * 60);
 
 /// What may be away: AWS services, and hosts of the network.
-const NEIGHBOURS: [&str; 10] = [
+const SERVICES: [&str; 10] = [
     "dynamodb",
     "sqs",
     "events",
@@ -30,7 +30,7 @@ const NEIGHBOURS: [&str; 10] = [
     "shop.test",
 ];
 
-/// A span of time in which one neighbour is away, or too busy.
+/// A span of time in which one service is away, or too busy.
 #[derive(Clone, Debug)]
 struct Outage {
     of: &'static str,
@@ -41,24 +41,24 @@ struct Outage {
 
 /// Everything that goes wrong.
 #[derive(Debug)]
-pub(crate) struct Weather {
+pub(crate) struct RandomFaults {
     begun: Instant,
     /// How long things go wrong by chance.
     lasts: Duration,
-    /// What a story took away, and how its absence shows.
-    away: Mutex<BTreeMap<&'static str, Fault>>,
+    /// What a scenario took away, and how its absence shows.
+    planned_outages: Mutex<BTreeMap<&'static str, Fault>>,
     outages: Vec<Outage>,
     random: Mutex<Random>,
     counts: Mutex<BTreeMap<&'static str, usize>>,
 }
 
-impl Weather {
+impl RandomFaults {
     /// Nothing goes wrong by chance.
-    pub(crate) fn calm(random: Random) -> Self {
+    pub(crate) fn disabled(random: Random) -> Self {
         Self {
             begun: Instant::now(),
             lasts: Duration::ZERO,
-            away: Mutex::default(),
+            planned_outages: Mutex::default(),
             outages: Vec::new(),
             random: Mutex::new(random),
             counts: Mutex::default(),
@@ -66,26 +66,26 @@ impl Weather {
     }
 
     /// Much does.
-    pub(crate) fn storm(mut random: Random) -> Self {
+    pub(crate) fn enabled(mut random: Random) -> Self {
         let mut outages = Vec::new();
         for _ in 0..random.below(5) + 3 {
-            let from = Duration::from_secs(random.below(STORMY.as_secs()));
+            let from = Duration::from_secs(random.below(FAULT_PERIOD.as_secs()));
             let lasts = Duration::from_secs(20 + random.below(280));
             let fault = if random.one_in(3) { Fault::Busy } else { Fault::Lost };
-            let of = NEIGHBOURS[usize::try_from(random.below(10)).unwrap()];
-            outages.push(Outage { of, from, until: (from + lasts).min(STORMY), fault });
+            let of = SERVICES[usize::try_from(random.below(10)).unwrap()];
+            outages.push(Outage { of, from, until: (from + lasts).min(FAULT_PERIOD), fault });
         }
-        Self { lasts: STORMY, outages, ..Self::calm(random) }
+        Self { lasts: FAULT_PERIOD, outages, ..Self::disabled(random) }
     }
 
-    /// Takes a neighbour away, or has it say that it is too busy.
-    pub(crate) fn take_away(&self, neighbour: &'static str, fault: Fault) {
-        self.away.lock().unwrap().insert(neighbour, fault);
+    /// Takes a service away, or has it say that it is too busy.
+    pub(crate) fn start_outage(&self, service: &'static str, fault: Fault) {
+        self.planned_outages.lock().unwrap().insert(service, fault);
     }
 
     /// Brings it back.
-    pub(crate) fn bring_back(&self, neighbour: &'static str) {
-        self.away.lock().unwrap().remove(neighbour);
+    pub(crate) fn end_outage(&self, service: &'static str) {
+        self.planned_outages.lock().unwrap().remove(service);
     }
 
     /// How often what went wrong.
@@ -103,16 +103,16 @@ impl Weather {
     }
 
     /// One in so many times something happens, which has a name.
-    pub(crate) fn strikes(&self, what: &'static str, one_in: u64) -> bool {
-        let strikes = !self.is_over() && self.random.lock().unwrap().one_in(one_in);
-        if strikes {
+    pub(crate) fn roll(&self, what: &'static str, one_in: u64) -> bool {
+        let happens = !self.is_over() && self.random.lock().unwrap().one_in(one_in);
+        if happens {
             self.count(what);
         }
-        strikes
+        happens
     }
 
     /// A duration up to this one.
-    pub(crate) fn up_to(&self, most: Duration) -> Duration {
+    pub(crate) fn duration_up_to(&self, most: Duration) -> Duration {
         if self.lasts.is_zero() {
             return Duration::ZERO;
         }
@@ -131,16 +131,16 @@ impl Weather {
 
     /// How wrong the clock of a new process is.
     pub(crate) fn skew(&self) -> TimeDelta {
-        if !self.strikes("clock is wrong", 4) {
+        if !self.roll("clock is wrong", 4) {
             return TimeDelta::zero();
         }
         let most = TimeDelta::seconds(150);
-        TimeDelta::from_std(self.up_to(Duration::from_secs(300))).unwrap() - most
+        TimeDelta::from_std(self.duration_up_to(Duration::from_secs(300))).unwrap() - most
     }
 
-    /// Why a neighbour does not answer now, if it does not.
+    /// Why a service does not answer now, if it does not.
     pub(crate) fn outage(&self, of: &str) -> Option<Fault> {
-        if let Some(fault) = self.away.lock().unwrap().get(of) {
+        if let Some(fault) = self.planned_outages.lock().unwrap().get(of) {
             return Some(*fault);
         }
         let now = self.begun.elapsed();
@@ -157,7 +157,7 @@ impl Weather {
     }
 
     /// What becomes of a call.
-    pub(crate) fn befalls(&self, to: &str, call: &Made) -> Option<Fault> {
+    pub(crate) fn roll_call(&self, to: &str, call: &CallRecord) -> Option<Fault> {
         if let Some(fault) = self.outage(to) {
             return Some(fault);
         }
@@ -171,15 +171,15 @@ impl Weather {
         ];
         faults
             .into_iter()
-            .find(|(fault, what, one_in)| fault.befalls(call) && self.strikes(what, *one_in))
+            .find(|(fault, what, one_in)| fault.applies_to(call) && self.roll(what, *one_in))
             .map(|(fault, ..)| fault)
     }
 
     /// How much longer than usual a call takes.
     pub(crate) fn delay(&self) -> Duration {
-        if self.strikes("call is slow", 60) {
-            return self.up_to(Duration::from_secs(8));
+        if self.roll("call is slow", 60) {
+            return self.duration_up_to(Duration::from_secs(8));
         }
-        self.up_to(Duration::from_millis(60))
+        self.duration_up_to(Duration::from_millis(60))
     }
 }

@@ -14,55 +14,56 @@ use tests::Provider;
 
 use crate::harness::bundle::{API_KEY, Bundle};
 use crate::harness::functions::PUBLIC_URL;
-use crate::harness::gateway::Seen;
+use crate::harness::gateway::GatewayResponse;
 use crate::harness::receivers;
 
-/// How long a backend goes on asking: longer than any neighbour is away.
-const MOST_TRIES: usize = 300;
+/// How long a backend goes on asking: longer than any service is away.
+const MAX_TRIES: usize = 300;
 
 /// The events that a job tells of when its order names none.
-const ENDS: [&str; 3] = ["video.render.completed", "video.render.failed", "video.render.cancelled"];
+const TERMINAL_EVENTS: [&str; 3] =
+    ["video.render.completed", "video.render.failed", "video.render.cancelled"];
 
 /// A job to order.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
     /// What tells it from all other orders: its source record's id, its receiver's name, and
     /// part of its payload.
-    pub(crate) mark: String,
+    pub(crate) tag: String,
     pub(crate) provider: Provider,
     pub(crate) body: Value,
     /// None when every try is a request of its own.
     pub(crate) key: Option<String>,
     /// What its provider says to it.
-    pub(crate) fate: Fate,
+    pub(crate) expected: ExpectedAnswer,
 }
 
 /// What a provider says to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum ExpectedAnswer {
     /// It takes it, or does not say.
-    Taken,
+    Accepted,
     /// It refuses, which the caller is told with this code.
     Refused(&'static str),
 }
 
 impl Order {
-    /// An order with its mark as its idempotency key, and a receiver of its own.
-    pub(crate) fn new(provider: Provider, mark: &str) -> Self {
+    /// An order with its tag as its idempotency key, and a receiver of its own.
+    pub(crate) fn new(provider: Provider, tag: &str) -> Self {
         let body = json!({
             "provider": provider.name(),
-            "payload": provider.payload(mark),
-            "sourceRecordId": mark,
+            "payload": provider.payload(tag),
+            "sourceRecordId": tag,
             "metadata": {"shop": "berlin"},
-            "callbackUrl": receivers::url(mark),
+            "callbackUrl": receivers::url(tag),
         });
-        let (mark, key) = (mark.to_owned(), Some(mark.to_owned()));
-        Self { mark, provider, body, key, fate: Fate::Taken }
+        let (tag, key) = (tag.to_owned(), Some(tag.to_owned()));
+        Self { tag, provider, body, key, expected: ExpectedAnswer::Accepted }
     }
 
     /// The same order, which its provider refuses with this code of ours.
     pub(crate) fn refused(mut self, code: &'static str) -> Self {
-        self.fate = Fate::Refused(code);
+        self.expected = ExpectedAnswer::Refused(code);
         self
     }
 
@@ -79,10 +80,10 @@ impl Order {
     }
 
     /// Whether somebody wants to hear of an event: the three ends, unless it names others.
-    pub(crate) fn wants(&self, event: &str) -> bool {
+    pub(crate) fn subscribes_to(&self, event: &str) -> bool {
         match self.body.get("events").and_then(Value::as_array) {
             Some(named) => named.iter().any(|name| name == event),
-            None => ENDS.contains(&event),
+            None => TERMINAL_EVENTS.contains(&event),
         }
     }
 
@@ -100,7 +101,7 @@ impl Order {
 
 /// An order, and what came of placing it.
 #[derive(Clone, Debug)]
-pub(crate) struct Placed {
+pub(crate) struct PlacedOrder {
     pub(crate) order: Order,
     pub(crate) job: Result<JobId, Refusal>,
 }
@@ -117,7 +118,7 @@ pub(crate) struct Refusal {
 
 /// The try that was answered, of a call that was made again and again.
 #[derive(Clone, Debug)]
-pub(crate) struct Try {
+pub(crate) struct AnsweredCall {
     pub(crate) since: DateTime<Utc>,
     pub(crate) status: u16,
     /// The problem's code; empty when it is none.
@@ -126,7 +127,7 @@ pub(crate) struct Try {
 }
 
 impl Refusal {
-    fn of(seen: &Seen) -> Self {
+    fn of(seen: &GatewayResponse) -> Self {
         let text = |at: &str| seen.body.pointer(at).and_then(Value::as_str);
         Self {
             status: seen.status,
@@ -136,7 +137,7 @@ impl Refusal {
     }
 }
 
-impl Placed {
+impl PlacedOrder {
     /// The job that was made of it, as far as anybody can say.
     pub(crate) fn job(&self) -> Option<JobId> {
         match &self.job {
@@ -149,22 +150,22 @@ impl Placed {
 impl Bundle {
     /// Places an order, again and again until it is taken or refused.
     pub(crate) async fn place(self: &Arc<Self>, order: &Order) -> Option<JobId> {
-        self.film(order.provider, &order.mark).await;
+        self.ensure_render_options(order.provider, &order.tag).await;
         let mut last = None;
-        for _ in 0..MOST_TRIES {
+        for _ in 0..MAX_TRIES {
             let key = order.key.as_deref();
-            let seen = self.ask(Method::POST, "/v1/jobs", key, &order.body).await;
+            let seen = self.call_api(Method::POST, "/v1/jobs", key, &order.body).await;
             last = Some(Refusal::of(&seen));
             if seen.status == 202 {
                 let id = seen.body.get("jobId").and_then(Value::as_str).unwrap_or_default();
                 let id = JobId::parse(id).expect("202 names the job");
                 if self.aws.table().item(&format!("job#{id}"), "job").is_none() {
-                    self.watch.violation(format!("invariant 3: 202 before job {id} is stored"));
+                    self.checker.violation(format!("invariant 3: 202 before job {id} is stored"));
                 }
                 self.placed
                     .lock()
                     .unwrap()
-                    .push(Placed { order: order.clone(), job: Ok(id.clone()) });
+                    .push(PlacedOrder { order: order.clone(), job: Ok(id.clone()) });
                 return Some(id);
             }
             // What the provider refused is answered for good: the job is there, and failed.
@@ -174,45 +175,45 @@ impl Bundle {
             tokio::time::sleep(self.wait(&seen)).await;
         }
         let refusal = last.expect("it was tried");
-        self.placed.lock().unwrap().push(Placed { order: order.clone(), job: Err(refusal) });
+        self.placed.lock().unwrap().push(PlacedOrder { order: order.clone(), job: Err(refusal) });
         None
     }
 
     /// Calls the API until it answers something else than that it cannot, as an operator's
     /// script does; that has to be among `expected`. None when it never does.
-    pub(crate) async fn insist(
+    pub(crate) async fn call_until_answered(
         self: &Arc<Self>,
         method: Method,
         path: &str,
         body: &Value,
         expected: &[u16],
-    ) -> Option<Try> {
-        for _ in 0..MOST_TRIES {
+    ) -> Option<AnsweredCall> {
+        for _ in 0..MAX_TRIES {
             let since = clock::true_now();
-            let seen = self.ask(method.clone(), path, None, body).await;
+            let seen = self.call_api(method.clone(), path, None, body).await;
             let code = seen.body.get("code").and_then(Value::as_str).unwrap_or_default();
             if seen.status < 500 && code != "change_in_progress" {
                 let (status, code) = (seen.status, code.to_owned());
                 if !expected.contains(&status) {
                     let body = &seen.body;
-                    self.watch.violation(format!("{method} {path} is answered {status}: {body}"));
+                    self.checker.violation(format!("{method} {path} is answered {status}: {body}"));
                 }
-                return Some(Try { since, status, code, body: seen.body });
+                return Some(AnsweredCall { since, status, code, body: seen.body });
             }
             tokio::time::sleep(self.wait(&seen)).await;
         }
-        self.watch.violation(format!("{method} {path} is never answered"));
+        self.checker.violation(format!("{method} {path} is never answered"));
         None
     }
 
     /// Calls the API once, or twice at once when everything comes twice.
-    pub(crate) async fn ask(
+    pub(crate) async fn call_api(
         self: &Arc<Self>,
         method: Method,
         path: &str,
         key: Option<&str>,
         body: &Value,
-    ) -> Seen {
+    ) -> GatewayResponse {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{PUBLIC_URL}{path}"))
@@ -221,11 +222,11 @@ impl Bundle {
             request = request.header("idempotency-key", key);
         }
         let request = request.body(Bytes::from(body.to_string())).unwrap();
-        let seen = match self.everything_comes_twice() {
+        let seen = match self.duplicates_everything() {
             true => {
                 let (first, second) = tokio::join!(self.call(request.clone()), self.call(request));
-                self.learn_secret(&first);
-                self.learn_secret(&second);
+                self.keep_new_secret(&first);
+                self.keep_new_secret(&second);
                 // What the provider refused is the last word, whoever hears it.
                 let is_refused = first.body.get("job").is_some();
                 if is_refused || first.status < 300 && second.body.get("job").is_none() {
@@ -236,25 +237,25 @@ impl Bundle {
             }
             false => self.call(request).await,
         };
-        self.learn_secret(&seen);
+        self.keep_new_secret(&seen);
         seen
     }
 
     /// A secret that the API shows is one that its owner's receivers know from now on.
-    fn learn_secret(&self, seen: &Seen) {
+    fn keep_new_secret(&self, seen: &GatewayResponse) {
         if let Some(secret) = seen.body.get("secret").and_then(Value::as_str) {
-            self.receivers.learn(secret);
-            self.watch.keep_secret(secret);
+            self.receivers.add_secret(secret);
+            self.checker.keep_secret(secret);
         }
     }
 
     /// How long the API asks to be left alone. When it says that it is unavailable it says
     /// when to come back.
-    fn wait(&self, seen: &Seen) -> Duration {
+    fn wait(&self, seen: &GatewayResponse) -> Duration {
         let named = seen.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let seconds = named.and_then(|text| text.parse().ok());
         if seconds.is_none() && seen.body.get("code").is_some() {
-            self.watch.violation(format!("a {} without Retry-After: {}", seen.status, seen.body));
+            self.checker.violation(format!("a {} without Retry-After: {}", seen.status, seen.body));
         }
         Duration::from_secs(seconds.unwrap_or(5))
     }

@@ -19,20 +19,20 @@ use shared::fake::{FakeAws, clock, random};
 use shared::store::WebhookConfig;
 use tokio::runtime::LocalOptions;
 
-use crate::checks::invariant_checker::Watch;
-use crate::faults::delivery_faults::Storm;
-use crate::faults::fault::Planned;
-use crate::faults::random_faults::Weather;
-use crate::harness::backend::Placed;
+use crate::checks::invariant_checker::InvariantChecker;
+use crate::faults::delivery_faults::DeliveryFaults;
+use crate::faults::fault::PlannedFault;
+use crate::faults::random_faults::RandomFaults;
+use crate::harness::backend::PlacedOrder;
 use crate::harness::driver::Started;
 use crate::harness::event_sources::Source;
 use crate::harness::functions::{Function, PROVIDERS, Parameters, catalogue};
 use crate::harness::invocation::Invocation;
-use crate::harness::operator::Promise;
+use crate::harness::operator::PromisedRedelivery;
 use crate::harness::provider_hosts;
 use crate::harness::random::Random;
 use crate::harness::receivers::Receivers;
-use crate::harness::simulator::Around;
+use crate::harness::simulator::BundleEnvironment;
 
 /// The key of the customer's backend.
 pub(crate) const API_KEY: &str = "rr_the-key-of-the-backend";
@@ -48,7 +48,7 @@ const READ_LAG: Duration = Duration::from_millis(500);
 pub(crate) const BEGINNING: DateTime<Utc> = DateTime::from_timestamp(1_779_602_400, 0).unwrap();
 
 /// How much earlier than it is due a delivery may be moved into the queue, and some more.
-const SOON: TimeDelta = TimeDelta::minutes(40);
+const DUE_SOON: TimeDelta = TimeDelta::minutes(40);
 
 /// How a run is set up, and what goes wrong in it.
 #[derive(Clone, Debug)]
@@ -56,11 +56,11 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
     pub(crate) parameters: Parameters,
     /// The fault, and the number of the invocation that it befalls.
-    pub(crate) fault: Option<(usize, Planned)>,
+    pub(crate) fault: Option<(usize, PlannedFault)>,
     /// Whether every message, callback, request and tick comes twice.
-    pub(crate) twice: bool,
+    pub(crate) duplicates: bool,
     /// Whether things go wrong by chance.
-    pub(crate) is_stormy: bool,
+    pub(crate) has_random_faults: bool,
     /// Whether the schedule leaves out ticks that have nothing to find, but for one an hour:
     /// a run of days has thousands of them.
     pub(crate) skips_idle_ticks: bool,
@@ -79,8 +79,8 @@ impl Default for Settings {
                 catalogue: catalogue(),
             },
             fault: None,
-            twice: false,
-            is_stormy: false,
+            duplicates: false,
+            has_random_faults: false,
             skips_idle_ticks: false,
             horizon: Duration::from_secs(3 * 3600),
         }
@@ -93,17 +93,17 @@ pub(crate) struct Bundle {
     pub(crate) network: Network,
     pub(crate) parameters: Parameters,
     pub(crate) receivers: Arc<Receivers>,
-    pub(crate) watch: Arc<Watch>,
-    pub(crate) storm: Arc<Storm>,
-    pub(crate) placed: Mutex<Vec<Placed>>,
-    pub(crate) promises: Mutex<Vec<Promise>>,
-    pub(crate) weather: Arc<Weather>,
+    pub(crate) checker: Arc<InvariantChecker>,
+    pub(crate) delivery_faults: Arc<DeliveryFaults>,
+    pub(crate) placed: Mutex<Vec<PlacedOrder>>,
+    pub(crate) promised_redeliveries: Mutex<Vec<PromisedRedelivery>>,
+    pub(crate) random_faults: Arc<RandomFaults>,
     pub(crate) settings: Settings,
     pub(crate) simulator: Mutex<axum::Router>,
     /// The body of every submit that reached a provider.
     pub(crate) submitted: Mutex<Vec<String>>,
-    /// The providers and marks whose treatment is known.
-    pub(crate) scenarios: Mutex<BTreeSet<(&'static str, String)>>,
+    /// The providers and tags whose treatment is known.
+    pub(crate) configured_tags: Mutex<BTreeSet<(&'static str, String)>>,
     /// Started functions that wait for their next event.
     pub(crate) warm: Mutex<BTreeMap<Function, Vec<Started>>>,
     pub(crate) invocations: Mutex<Vec<Arc<Invocation>>>,
@@ -118,9 +118,9 @@ impl fmt::Debug for Bundle {
 }
 
 impl Bundle {
-    /// Runs `story` on a bundle of its own, in virtual time, until everything is quiet; then
+    /// Runs `scenario` on a bundle of its own, in virtual time, until everything is quiet; then
     /// everything is judged. Answers the bundle, for whoever wants to look at more.
-    pub(crate) fn run<S>(settings: Settings, story: S) -> Arc<Self>
+    pub(crate) fn run<S>(settings: Settings, scenario: S) -> Arc<Self>
     where
         S: AsyncFnOnce(&Arc<Self>),
     {
@@ -129,7 +129,7 @@ impl Bundle {
         let runtime = runtime.build_local(LocalOptions::default()).unwrap();
         runtime.block_on(async move {
             let bundle = Self::open(settings).await;
-            let log = tracing_subscriber::fmt().json().with_writer(bundle.watch.log()).finish();
+            let log = tracing_subscriber::fmt().json().with_writer(bundle.checker.log()).finish();
             let _logging = tracing::subscriber::set_default(log);
             let first = Duration::from_millis(bundle.random.lock().unwrap().next() % 60_000);
             let drivers = [
@@ -139,12 +139,12 @@ impl Bundle {
                 tokio::spawn(Arc::clone(&bundle).source(Source::Wakes)),
                 tokio::spawn(Arc::clone(&bundle).redrive()),
             ];
-            story(&bundle).await;
+            scenario(&bundle).await;
             bundle.until_quiet().await;
             for driver in drivers {
                 driver.abort();
             }
-            bundle.judge().await;
+            bundle.check_all().await;
             bundle
         })
     }
@@ -160,41 +160,42 @@ impl Bundle {
             FakeAws::new(&[("api-key-hashes", &hashes), ("webhook-secrets", &webhook_secret)]);
         aws.table().lag_reads(READ_LAG);
         aws.table().split_batches();
-        let watch = Watch::new(&aws);
+        let checker = InvariantChecker::new(&aws);
         for secret in [API_KEY, PROVIDER_SECRET, &webhook_secret] {
-            watch.keep_secret(secret);
+            checker.keep_secret(secret);
         }
         for provider in PROVIDERS {
             let (name, key) = (provider.name(), provider_hosts::key_of(provider));
             aws.set_parameter(&format!("providers/{name}/api-key"), &key);
-            watch.keep_secret(&key);
+            checker.keep_secret(&key);
         }
         for signing in ["viralsync", "renderio"] {
             aws.set_parameter(&format!("providers/{signing}/webhook-secrets"), PROVIDER_SECRET);
         }
         let network = Network::default();
-        let receivers = Receivers::open(&network, &webhook_secret, &watch);
+        let receivers = Receivers::open(&network, &webhook_secret, &checker);
         let random = Mutex::new(Random::new(chance.next()));
-        let of_weather = Random::new(chance.next());
-        let weather = Arc::new(match settings.is_stormy {
-            true => Weather::storm(of_weather),
-            false => Weather::calm(of_weather),
+        let fault_random = Random::new(chance.next());
+        let random_faults = Arc::new(match settings.has_random_faults {
+            true => RandomFaults::enabled(fault_random),
+            false => RandomFaults::disabled(fault_random),
         });
         let bundle = Arc::new_cyclic(|me: &Weak<Self>| {
-            let around = Arc::new(Around { bundle: me.clone(), random: Mutex::new(chance) });
+            let environment =
+                Arc::new(BundleEnvironment { bundle: me.clone(), random: Mutex::new(chance) });
             Self {
                 aws,
                 network,
                 parameters: settings.parameters.clone(),
                 receivers,
-                watch,
-                storm: Arc::default(),
+                checker,
+                delivery_faults: Arc::default(),
                 placed: Mutex::default(),
-                promises: Mutex::default(),
-                weather,
+                promised_redeliveries: Mutex::default(),
+                random_faults,
                 submitted: Mutex::default(),
-                scenarios: Mutex::default(),
-                simulator: Mutex::new(simulator::without_sockets(around)),
+                configured_tags: Mutex::default(),
+                simulator: Mutex::new(simulator::router_in(environment)),
                 settings,
                 warm: Mutex::default(),
                 invocations: Mutex::default(),
@@ -234,20 +235,20 @@ impl Bundle {
     }
 
     /// Whether things go wrong by chance.
-    pub(crate) fn is_stormy(&self) -> bool {
-        self.settings.is_stormy
+    pub(crate) fn has_random_faults(&self) -> bool {
+        self.settings.has_random_faults
     }
 
     /// Whether every message, callback, request and tick comes twice.
-    pub(crate) fn everything_comes_twice(&self) -> bool {
-        self.settings.twice
+    pub(crate) fn duplicates_everything(&self) -> bool {
+        self.settings.duplicates
     }
 
     /// Whether a tick has nothing to find: no job is active, and no delivery due so soon that
     /// one of the next few ticks could not move it into the queue in time.
     pub(crate) fn is_idle_tick(&self) -> bool {
         let now = clock::true_now();
-        let soon = (now + SOON).timestamp_millis();
+        let soon = (now + DUE_SOON).timestamp_millis();
         let table = self.aws.table();
         let due_at = |item: &Value| item.pointer("/due_at/N")?.as_str()?.parse::<i64>().ok();
         let due = table.indexed("due").iter().any(|item| due_at(item).is_none_or(|at| at < soon));
@@ -257,25 +258,25 @@ impl Bundle {
 
     /// Which of so many messages comes next.
     pub(crate) fn pick(&self, left: usize) -> usize {
-        self.storm.pick(left).unwrap_or_else(|| self.weather.pick(left))
+        self.delivery_faults.pick(left).unwrap_or_else(|| self.random_faults.pick(left))
     }
 
     /// A duration up to this one.
-    pub(crate) fn chance(&self, most: Duration) -> Duration {
-        self.weather.up_to(most)
+    pub(crate) fn random_duration(&self, most: Duration) -> Duration {
+        self.random_faults.duration_up_to(most)
     }
 
     /// What a queue does that it may do: it delivers twice.
-    pub(crate) fn disturb(&self, source: Source, batch: &SqsEvent) {
+    pub(crate) fn duplicate_messages(&self, source: Source, batch: &SqsEvent) {
         for id in batch.records.iter().filter_map(|record| record.message_id.as_deref()) {
-            if self.everything_comes_twice() {
+            if self.duplicates_everything() {
                 source.queue(self).deliver_again(id, Duration::from_millis(20));
             }
-            if let Some(again) = self.storm.copies_after() {
+            if let Some(again) = self.delivery_faults.copies_after() {
                 source.queue(self).deliver_again(id, again);
             }
-            if self.weather.strikes("message comes twice", 20) {
-                let later = self.chance(Duration::from_secs(300));
+            if self.random_faults.roll("message comes twice", 20) {
+                let later = self.random_duration(Duration::from_secs(300));
                 source.queue(self).deliver_again(id, later);
             }
         }

@@ -12,12 +12,12 @@ use tracing::warn;
 
 use crate::harness::bundle::Bundle;
 use crate::harness::functions::{Event, Function, Instance};
-use crate::harness::invocation::{Ended, Harm, Invocation};
+use crate::harness::invocation::{Invocation, InvocationEnd, ObservedFault};
 use crate::harness::process::Process;
 
 /// How often it is looked whether everything is quiet: out of step with the schedule, which
 /// calls a function once a minute.
-const LOOK: Duration = Duration::from_secs(7);
+const POLL_INTERVAL: Duration = Duration::from_secs(7);
 /// How long it has to stay quiet: the schedule has called meanwhile.
 const QUIET: Duration = Duration::from_secs(70);
 /// A function that was started, in its process.
@@ -26,7 +26,11 @@ pub(crate) type Started = (Arc<Process>, Instance);
 impl Bundle {
     /// Calls a function with an event, in a process of its own. It goes on when nobody waits
     /// for it.
-    pub(crate) fn invoke(self: &Arc<Self>, function: Function, event: Event) -> JoinHandle<Ended> {
+    pub(crate) fn invoke(
+        self: &Arc<Self>,
+        function: Function,
+        event: Event,
+    ) -> JoinHandle<InvocationEnd> {
         let invocation = self.begin(function, &event);
         let copy =
             invocation.is_overtaken().then(|| self.copy(&invocation, function, event.clone()));
@@ -34,8 +38,8 @@ impl Bundle {
         let me = Arc::clone(self);
         tokio::task::spawn_local(async move {
             let ended = me.run_to_its_end(&invocation, event).await;
-            if let Ended::Died = ended {
-                invocation.suffers("", Harm::Died);
+            if let InvocationEnd::Died = ended {
+                invocation.record("", ObservedFault::Died);
             }
             *me.running.lock().unwrap() -= 1;
             if let Some(copy) = copy {
@@ -45,7 +49,7 @@ impl Bundle {
         })
     }
 
-    async fn run_to_its_end(&self, invocation: &Arc<Invocation>, event: Event) -> Ended {
+    async fn run_to_its_end(&self, invocation: &Arc<Invocation>, event: Event) -> InvocationEnd {
         let function = invocation.function;
         let warm = self.warm.lock().unwrap().get_mut(&function).and_then(Vec::pop);
         let work = async {
@@ -60,22 +64,22 @@ impl Bundle {
             self.warm.lock().unwrap().entry(function).or_default().push((process, instance));
             answer
         };
-        let work = invocation.at_its_pace(AssertUnwindSafe(work).catch_unwind());
+        let work = invocation.with_stalls(AssertUnwindSafe(work).catch_unwind());
         let work = tokio::time::timeout(function.time_limit(), work);
         tokio::select! {
             biased;
-            () = invocation.death() => Ended::Died,
+            () = invocation.death() => InvocationEnd::Died,
             ended = work => match ended {
-                Ok(Ok(Ok(answer))) => Ended::Answered(answer),
+                Ok(Ok(Ok(answer))) => InvocationEnd::Answered(answer),
                 Ok(Ok(Err(problem))) => {
                     warn!("{function:?} failed: {problem}");
-                    Ended::Failed
+                    InvocationEnd::Failed
                 }
                 Ok(Err(_)) => {
-                    self.watch.violation(format!("invariant 6: {function:?} panics"));
-                    Ended::Died
+                    self.checker.violation(format!("invariant 6: {function:?} panics"));
+                    InvocationEnd::Died
                 }
-                Err(_) => Ended::Died,
+                Err(_) => InvocationEnd::Died,
             },
         }
     }
@@ -97,10 +101,16 @@ impl Bundle {
     fn begin(&self, function: Function, event: &Event) -> Arc<Invocation> {
         let mut invocations = self.invocations.lock().unwrap();
         let number = invocations.len();
-        let planned = self.settings.fault.filter(|(befallen, _)| *befallen == number);
-        let planned = planned.map(|(_, planned)| planned).or_else(|| self.storm.befalls(function));
-        let invocation =
-            Arc::new(Invocation::new(number, function, event, planned, Arc::clone(&self.weather)));
+        let planned = self.settings.fault.filter(|(observed, _)| *observed == number);
+        let planned =
+            planned.map(|(_, planned)| planned).or_else(|| self.delivery_faults.roll(function));
+        let invocation = Arc::new(Invocation::new(
+            number,
+            function,
+            event,
+            planned,
+            Arc::clone(&self.random_faults),
+        ));
         invocations.push(Arc::clone(&invocation));
         invocation
     }
@@ -121,7 +131,7 @@ impl Bundle {
     }
 
     /// Ends every process that waits for its next event: what it knew is forgotten.
-    pub(crate) fn cool_down(&self) {
+    pub(crate) fn end_warm_processes(&self) {
         self.warm.lock().unwrap().clear();
     }
 
@@ -130,7 +140,7 @@ impl Bundle {
         let begun = tokio::time::Instant::now();
         while !is_so(self) {
             if begun.elapsed() > self.settings.horizon {
-                self.watch.violation(format!("invariant 2: it never comes about that {what}"));
+                self.checker.violation(format!("invariant 2: it never comes about that {what}"));
                 return;
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -139,11 +149,11 @@ impl Bundle {
 
     /// Whether nothing is under way any more.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.under_way().is_empty()
+        self.pending().is_empty()
     }
 
     /// What is still to be done.
-    fn under_way(&self) -> Vec<String> {
+    fn pending(&self) -> Vec<String> {
         let table = self.aws.table();
         let counts = [
             ("functions", *self.running.lock().unwrap()),
@@ -164,12 +174,12 @@ impl Bundle {
         let mut quiet = Duration::ZERO;
         while quiet < QUIET {
             if begun.elapsed() > self.settings.horizon {
-                let under_way = self.under_way().join(", ");
-                self.watch.violation(format!("invariant 2: it never gets quiet: {under_way}"));
+                let pending = self.pending().join(", ");
+                self.checker.violation(format!("invariant 2: it never gets quiet: {pending}"));
                 return;
             }
-            tokio::time::sleep(LOOK).await;
-            quiet = if self.is_quiet() { quiet + LOOK } else { Duration::ZERO };
+            tokio::time::sleep(POLL_INTERVAL).await;
+            quiet = if self.is_quiet() { quiet + POLL_INTERVAL } else { Duration::ZERO };
         }
     }
 }

@@ -9,7 +9,7 @@ use shared::fake::queue::Queue;
 
 use crate::harness::bundle::Bundle;
 use crate::harness::functions::{Answer, Event, Function};
-use crate::harness::invocation::Ended;
+use crate::harness::invocation::InvocationEnd;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -47,7 +47,7 @@ impl Bundle {
             for shard in 0..shards {
                 // Nobody repeats a tick that failed.
                 drop(self.invoke(Function::Poller, Event::Tick(shard)));
-                if self.everything_comes_twice() {
+                if self.duplicates_everything() {
                     drop(self.invoke(Function::Poller, Event::Tick(shard)));
                 }
             }
@@ -71,9 +71,9 @@ impl Bundle {
         loop {
             queue.ready().await;
             while let Some(batch) = queue.take(|left| self.pick(left)) {
-                self.disturb(source, &batch);
+                self.duplicate_messages(source, &batch);
                 let me = Arc::clone(&self);
-                let late = me.storm.late();
+                let late = me.delivery_faults.late();
                 tokio::spawn(async move {
                     tokio::time::sleep(late).await;
                     me.work(source, batch).await;
@@ -87,7 +87,7 @@ impl Bundle {
             batch.records.iter().filter_map(|record| record.message_id.clone()).collect();
         let ended = self.invoke(source.function(), Event::Messages(batch)).await;
         // Whatever was not answered comes back when its visibility timeout is over.
-        if let Ok(Ended::Answered(Answer::Messages(back))) = ended {
+        if let Ok(InvocationEnd::Answered(Answer::Messages(back))) = ended {
             for id in ids.iter().filter(|id| !back.contains(id)) {
                 source.queue(&self).delete(id);
             }

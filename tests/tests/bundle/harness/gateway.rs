@@ -13,20 +13,20 @@ use serde_json::Value;
 
 use crate::harness::bundle::Bundle;
 use crate::harness::functions::{Answer, Event, Function};
-use crate::harness::invocation::Ended;
+use crate::harness::invocation::InvocationEnd;
 
 /// When API Gateway gives up on a function.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a caller sees.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct GatewayResponse {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
 }
 
-impl Seen {
+impl GatewayResponse {
     fn of_gateway(status: u16) -> Self {
         Self { status, headers: HeaderMap::new(), body: Value::Null }
     }
@@ -79,9 +79,9 @@ fn route(method: &Method, path: &str) -> Option<(String, Function, HashMap<Strin
 
 impl Bundle {
     /// Calls the API.
-    pub(crate) async fn call(self: &Arc<Self>, request: Request<Bytes>) -> Seen {
+    pub(crate) async fn call(self: &Arc<Self>, request: Request<Bytes>) -> GatewayResponse {
         let Some((key, function, named)) = route(request.method(), request.uri().path()) else {
-            return Seen::of_gateway(404);
+            return GatewayResponse::of_gateway(404);
         };
         let mut event = ApiGatewayV2httpRequest::default();
         event.route_key = Some(key);
@@ -94,21 +94,21 @@ impl Bundle {
         event.body = Some(String::from_utf8_lossy(request.body()).into_owned());
         let event = Event::Http(Box::new(event));
         // The function goes on when the gateway has given up.
-        match tokio::time::timeout(PATIENCE, self.invoke(function, event)).await {
-            Ok(Ok(Ended::Answered(Answer::Http(answer)))) => {
+        match tokio::time::timeout(TIMEOUT, self.invoke(function, event)).await {
+            Ok(Ok(InvocationEnd::Answered(Answer::Http(answer)))) => {
                 let body = match answer.body {
                     Some(Body::Text(text)) => text,
                     Some(_) | None => String::new(),
                 };
-                self.watch.seen(&body, "an answer");
-                Seen {
+                self.checker.find_secrets(&body, "an answer");
+                GatewayResponse {
                     status: u16::try_from(answer.status_code).unwrap_or(0),
                     headers: answer.headers,
                     body: serde_json::from_str(&body).unwrap_or_default(),
                 }
             }
-            Ok(Ok(_) | Err(_)) => Seen::of_gateway(500),
-            Err(_) => Seen::of_gateway(503),
+            Ok(Ok(_) | Err(_)) => GatewayResponse::of_gateway(500),
+            Err(_) => GatewayResponse::of_gateway(503),
         }
     }
 
@@ -117,7 +117,7 @@ impl Bundle {
         let (path, body) = (request.uri().path().to_owned(), request.body().clone());
         let seen = self.call(request).await;
         if (200..300).contains(&seen.status) {
-            self.judge_taken(&path, &body);
+            self.check_accepted_callback(&path, &body);
         }
         seen.status
     }

@@ -12,8 +12,8 @@ use shared::fake::fate::{Call, Fated, Happens};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
-use crate::faults::fault::{Fault, Planned};
-use crate::faults::random_faults::Weather;
+use crate::faults::fault::{Fault, PlannedFault};
+use crate::faults::random_faults::RandomFaults;
 use crate::harness::functions::{Answer, Event, Function};
 
 /// How long a process stands still: not so long that it must be thought dead.
@@ -21,7 +21,7 @@ const STALL: Duration = Duration::from_secs(20);
 
 /// How an invocation ended.
 #[derive(Debug)]
-pub(crate) enum Ended {
+pub(crate) enum InvocationEnd {
     Answered(Answer),
     /// The function says that it failed.
     Failed,
@@ -31,7 +31,7 @@ pub(crate) enum Ended {
 
 /// A call that an invocation made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Made {
+pub(crate) struct CallRecord {
     /// Where to, what, and about which kind of item.
     pub(crate) label: String,
     pub(crate) to_aws: bool,
@@ -41,22 +41,22 @@ pub(crate) struct Made {
     pub(crate) alone: bool,
 }
 
-impl Made {
+impl CallRecord {
     /// Whether it reads what hardly anybody ever changes.
-    pub(crate) fn reads_a_parameter(&self) -> bool {
+    pub(crate) fn reads_parameter(&self) -> bool {
         self.reads && self.label.starts_with("ssm ")
     }
 }
 
 /// What went wrong in an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Harm {
+pub(crate) enum ObservedFault {
     /// It ended before it had answered.
     Died,
     /// Nobody could connect to a host.
     Unreachable,
     /// Something befell a call.
-    Befallen(Fault),
+    AtCall(Fault),
 }
 
 /// One invocation.
@@ -69,13 +69,13 @@ pub(crate) struct Invocation {
     pub(crate) is_tick: bool,
     /// The body of the request that it answers; empty when nobody calls over HTTP.
     pub(crate) request: String,
-    planned: Option<Planned>,
-    weather: Arc<Weather>,
-    calls: Mutex<Vec<Made>>,
+    planned: Option<PlannedFault>,
+    random_faults: Arc<RandomFaults>,
+    calls: Mutex<Vec<CallRecord>>,
     /// What went wrong, and where to.
-    befallen: Mutex<Vec<(String, Harm)>>,
+    observed: Mutex<Vec<(String, ObservedFault)>>,
     /// How many of them are not over yet.
-    under_way: Mutex<usize>,
+    pending: Mutex<usize>,
     /// A call that does not get through any more, and why.
     broken: Mutex<Option<(String, Fault)>>,
     died: Notify,
@@ -91,8 +91,8 @@ impl Invocation {
         number: usize,
         function: Function,
         event: &Event,
-        planned: Option<Planned>,
-        weather: Arc<Weather>,
+        planned: Option<PlannedFault>,
+        random_faults: Arc<RandomFaults>,
     ) -> Self {
         let request = match event {
             Event::Http(request) => request.body.clone().unwrap_or_default(),
@@ -104,10 +104,10 @@ impl Invocation {
             is_tick: matches!(event, Event::Tick(_)),
             request,
             planned,
-            weather,
+            random_faults,
             calls: Mutex::default(),
-            befallen: Mutex::default(),
-            under_way: Mutex::default(),
+            observed: Mutex::default(),
+            pending: Mutex::default(),
             broken: Mutex::default(),
             died: Notify::new(),
             reached: Notify::new(),
@@ -117,25 +117,26 @@ impl Invocation {
     }
 
     /// The calls so far, in their order.
-    pub(crate) fn calls(&self) -> Vec<Made> {
+    pub(crate) fn calls(&self) -> Vec<CallRecord> {
         self.calls.lock().unwrap().clone()
     }
 
     /// The number of the call that its fault befell; none when none did.
-    pub(crate) fn struck_at(&self) -> Option<usize> {
+    pub(crate) fn faulted_call(&self) -> Option<usize> {
         let calls = self.calls.lock().unwrap();
-        let befalls = |it: &Planned| calls.get(it.call).is_some_and(|call| it.fault.befalls(call));
-        self.planned.filter(befalls).map(|planned| planned.call)
+        let applies =
+            |it: &PlannedFault| calls.get(it.call).is_some_and(|call| it.fault.applies_to(call));
+        self.planned.filter(applies).map(|planned| planned.call)
     }
 
     /// Notes what went wrong; `to` is the AWS service or host, where it was a call.
-    pub(crate) fn suffers(&self, to: &str, harm: Harm) {
-        self.befallen.lock().unwrap().push((to.to_owned(), harm));
+    pub(crate) fn record(&self, to: &str, observed: ObservedFault) {
+        self.observed.lock().unwrap().push((to.to_owned(), observed));
     }
 
     /// What went wrong so far, and where to.
-    pub(crate) fn harms(&self) -> Vec<(String, Harm)> {
-        self.befallen.lock().unwrap().clone()
+    pub(crate) fn observed_faults(&self) -> Vec<(String, ObservedFault)> {
+        self.observed.lock().unwrap().clone()
     }
 
     /// Whether it did nothing that anybody could notice.
@@ -172,23 +173,23 @@ impl Invocation {
     }
 
     /// What the invocation does, with the times at which it stands still.
-    pub(crate) fn at_its_pace<F: Future>(self: &Arc<Self>, work: F) -> AtItsPace<F> {
-        AtItsPace { invocation: Arc::clone(self), work: Box::pin(work), pause: None }
+    pub(crate) fn with_stalls<F: Future>(self: &Arc<Self>, work: F) -> WithStalls<F> {
+        WithStalls { invocation: Arc::clone(self), work: Box::pin(work), pause: None }
     }
 
     pub(crate) async fn of(self: Arc<Self>, call: &Call<'_>) -> Fated {
         let Fated { happens, then } = Arc::clone(&self).decide(call).await;
         let then = async move {
             then.await;
-            *self.under_way.lock().unwrap() -= 1;
+            *self.pending.lock().unwrap() -= 1;
         };
         Fated { happens, then: then.boxed() }
     }
 
-    fn begin(&self, call: &Call<'_>) -> (usize, Made) {
-        let mut under_way = self.under_way.lock().unwrap();
-        let made = Made { alone: *under_way == 0, ..describe(call) };
-        *under_way += 1;
+    fn begin(&self, call: &Call<'_>) -> (usize, CallRecord) {
+        let mut pending = self.pending.lock().unwrap();
+        let made = CallRecord { alone: *pending == 0, ..describe(call) };
+        *pending += 1;
         let mut calls = self.calls.lock().unwrap();
         calls.push(made.clone());
         (calls.len() - 1, made)
@@ -199,7 +200,7 @@ impl Invocation {
         // What the AWS clients wait between repeats comes from here. Some of them take a
         // number or two when the first of them in a process starts, so it begins anew.
         fastrand::seed(u64::try_from(self.number * 1000 + number).unwrap());
-        tokio::time::sleep(latency(&made) + self.weather.delay()).await;
+        tokio::time::sleep(latency(&made) + self.random_faults.delay()).await;
         let identity = format!("{} {}", made.label, call.body);
         let broken = self.broken.lock().unwrap().clone();
         if let Some((_, fault)) = broken.filter(|(broken, _)| *broken == identity) {
@@ -209,14 +210,14 @@ impl Invocation {
             }
             .into();
         }
-        let befalls = |it: &Planned| it.call == number && it.fault.befalls(&made);
-        let planned = self.planned.filter(befalls);
-        let weather = self.weather.befalls(call.to, &made);
-        let Some(fault) = planned.map(|planned| planned.fault).or(weather) else {
+        let applies = |it: &PlannedFault| it.call == number && it.fault.applies_to(&made);
+        let planned = self.planned.filter(applies);
+        let random_faults = self.random_faults.roll_call(call.to, &made);
+        let Some(fault) = planned.map(|planned| planned.fault).or(random_faults) else {
             return Happens::Answered.into();
         };
-        self.suffers(call.to, Harm::Befallen(fault));
-        // Weather passes, and a repeat may get through.
+        self.record(call.to, ObservedFault::AtCall(fault));
+        // RandomFaults passes, and a repeat may get through.
         let breaks = || {
             *self.broken.lock().unwrap() = planned.map(|_| (identity.clone(), fault));
         };
@@ -263,13 +264,13 @@ impl Invocation {
 }
 
 /// The work of an invocation, which is not at it while it stands still.
-pub(crate) struct AtItsPace<F> {
+pub(crate) struct WithStalls<F> {
     invocation: Arc<Invocation>,
     work: Pin<Box<F>>,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
-impl<F: Future> Future for AtItsPace<F> {
+impl<F: Future> Future for WithStalls<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -303,7 +304,7 @@ fn busy(call: &Call<'_>) -> Happens {
     Happens::Refused(status, body)
 }
 
-fn describe(call: &Call<'_>) -> Made {
+fn describe(call: &Call<'_>) -> CallRecord {
     let to_aws = matches!(call.to, "dynamodb" | "sqs" | "events" | "ssm");
     let item = ["/Item/sk/S", "/Key/sk/S", "/IndexName", "/Entries/0/DetailType", "/Name"];
     let about = item.iter().find_map(|at| call.body.pointer(at)).and_then(Value::as_str);
@@ -316,10 +317,10 @@ fn describe(call: &Call<'_>) -> Made {
         // A question to a provider.
         false => call.what.starts_with("GET "),
     };
-    Made { label, to_aws, reads, alone: false }
+    CallRecord { label, to_aws, reads, alone: false }
 }
 
 /// So that time passes while a function works.
-fn latency(call: &Made) -> Duration {
+fn latency(call: &CallRecord) -> Duration {
     Duration::from_millis(if call.to_aws { 5 } else { 40 })
 }

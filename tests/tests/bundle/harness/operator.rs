@@ -18,18 +18,18 @@ use crate::harness::renders::Render;
 
 /// How often somebody asks to cancel what its provider has not accepted yet, and how long
 /// after each other.
-const PATIENCE: usize = 20;
-const A_MOMENT: Duration = Duration::from_secs(15);
+const MAX_CANCEL_TRIES: usize = 20;
+const CANCEL_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How old a webhook is that nobody overlooks any more: clocks are wrong and indexes late.
-const OLD: TimeDelta = TimeDelta::minutes(10);
+const MIN_AGE: TimeDelta = TimeDelta::minutes(10);
 
 /// How long a secret goes on beside the next one, in seconds.
 pub(crate) const GRACE_S: i64 = 3600;
 
 /// What somebody was told to have been sent again.
 #[derive(Clone, Debug)]
-pub(crate) struct Promise {
+pub(crate) struct PromisedRedelivery {
     pub(crate) event: EventId,
     pub(crate) since: DateTime<Utc>,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Promise {
 impl Bundle {
     /// An operator calls about a job, or about whatever there is.
     pub(crate) async fn operate(self: &Arc<Self>, job: &JobId) {
-        match self.weather.pick(4) {
+        match self.random_faults.pick(4) {
             0 => drop(self.cancel(job).await),
             1 => drop(self.redeliver(job).await),
             2 => self.recover().await,
@@ -48,9 +48,10 @@ impl Bundle {
     /// Has a render called off; answers the HTTP status, if the provider has it at all.
     pub(crate) async fn cancel(self: &Arc<Self>, job: &JobId) -> Option<u16> {
         let path = format!("/v1/jobs/{job}/cancel");
-        for _ in 0..PATIENCE {
+        for _ in 0..MAX_CANCEL_TRIES {
             let was_accepted = !text(&self.item_of(job), "render").is_empty();
-            let tried = self.insist(Method::POST, &path, &Value::Null, &[202, 409]).await?;
+            let tried =
+                self.call_until_answered(Method::POST, &path, &Value::Null, &[202, 409]).await?;
             let item = self.item_of(job);
             let render = self.render(text(&item, "render")).await;
             let is_over = render.is_some_and(|render| render.end().is_some());
@@ -64,12 +65,12 @@ impl Bundle {
                 _ => false,
             };
             if !is_so {
-                self.watch.violation(format!("cancelling {job} is answered {tried:?}: {item}"));
+                self.checker.violation(format!("cancelling {job} is answered {tried:?}: {item}"));
             }
             if tried.code != "not_accepted_yet" {
                 return Some(tried.status);
             }
-            tokio::time::sleep(A_MOMENT).await;
+            tokio::time::sleep(CANCEL_INTERVAL).await;
         }
         None
     }
@@ -79,7 +80,8 @@ impl Bundle {
         let path = format!("/v1/jobs/{job}/redeliver");
         let before = self.aws.store().deliveries(job).await.unwrap();
         let begun = clock::true_now();
-        let tried = self.insist(Method::POST, &path, &Value::Null, &[202, 409]).await?;
+        let tried =
+            self.call_until_answered(Method::POST, &path, &Value::Null, &[202, 409]).await?;
         let after = self.aws.store().deliveries(job).await.unwrap();
         let is_pending = |it: &Delivery| matches!(it.state, DeliveryState::Pending { .. });
         let is_so = match (tried.status, tried.code.as_str()) {
@@ -99,7 +101,8 @@ impl Bundle {
             _ => false,
         };
         if !is_so {
-            self.watch.violation(format!("sending {job} again is answered {tried:?}: {before:?}"));
+            self.checker
+                .violation(format!("sending {job} again is answered {tried:?}: {before:?}"));
         }
         Some(tried.status)
     }
@@ -108,11 +111,12 @@ impl Bundle {
     pub(crate) async fn recover(self: &Arc<Self>) {
         let mut lost = self.given_up().await;
         let begun = clock::true_now();
-        lost.retain(|delivery| begun - delivery.created_at >= OLD && !self.is_gone(delivery));
+        lost.retain(|delivery| begun - delivery.created_at >= MIN_AGE && !self.is_gone(delivery));
         let mut wanted = json!({"since": "2026-01-01T00:00:00Z"});
         loop {
             let path = "/v1/deliveries/recover";
-            let Some(tried) = self.insist(Method::POST, path, &wanted, &[202]).await else {
+            let Some(tried) = self.call_until_answered(Method::POST, path, &wanted, &[202]).await
+            else {
                 return;
             };
             match &tried.body["next"] {
@@ -130,14 +134,17 @@ impl Bundle {
     pub(crate) async fn rotate(self: &Arc<Self>) {
         let rotation = json!({"gracePeriodSeconds": GRACE_S});
         let path = "/v1/webhook-config/rotate-secret";
-        let Some(tried) = self.insist(Method::POST, path, &rotation, &[200]).await else { return };
+        let Some(tried) = self.call_until_answered(Method::POST, path, &rotation, &[200]).await
+        else {
+            return;
+        };
         if !tried.body["secret"].is_string() {
-            self.watch.violation("a new secret is not shown");
+            self.checker.violation("a new secret is not shown");
         }
     }
 
     fn promise(&self, event: EventId, since: DateTime<Utc>) {
-        self.promises.lock().unwrap().push(Promise { event, since });
+        self.promised_redeliveries.lock().unwrap().push(PromisedRedelivery { event, since });
     }
 
     pub(crate) fn arrived_since(&self, event: &EventId, since: DateTime<Utc>) -> bool {

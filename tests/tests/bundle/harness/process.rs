@@ -7,17 +7,17 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use shared::fake::fate::{Call, Fate, Fated, Happens};
 
-use crate::checks::invariant_checker::Watch;
-use crate::faults::random_faults::Weather;
+use crate::checks::invariant_checker::InvariantChecker;
+use crate::faults::random_faults::RandomFaults;
 use crate::harness::bundle::Bundle;
-use crate::harness::invocation::{Harm, Invocation};
+use crate::harness::invocation::{Invocation, ObservedFault};
 
 /// The process that an instance of a function runs in: its calls are those of whatever
 /// invocation it is at.
 pub(crate) struct Process {
     current: Mutex<Option<Arc<Invocation>>>,
-    watch: Arc<Watch>,
-    weather: Arc<Weather>,
+    checker: Arc<InvariantChecker>,
+    random_faults: Arc<RandomFaults>,
     /// How wrong its clock is.
     pub(crate) skew: TimeDelta,
 }
@@ -30,9 +30,14 @@ impl std::fmt::Debug for Process {
 
 impl Process {
     pub(crate) fn new(bundle: &Bundle) -> Self {
-        let weather = Arc::clone(&bundle.weather);
-        let skew = weather.skew();
-        Self { current: Mutex::default(), watch: Arc::clone(&bundle.watch), weather, skew }
+        let random_faults = Arc::clone(&bundle.random_faults);
+        let skew = random_faults.skew();
+        Self {
+            current: Mutex::default(),
+            checker: Arc::clone(&bundle.checker),
+            random_faults,
+            skew,
+        }
     }
 
     pub(crate) fn begin(&self, invocation: &Arc<Invocation>) {
@@ -42,10 +47,10 @@ impl Process {
 
 impl Fate for Process {
     fn connects(&self, host: &str) -> bool {
-        self.watch.dials(host);
-        let is_there = self.weather.outage(host).is_none();
+        self.checker.record_connection(host);
+        let is_there = self.random_faults.outage(host).is_none();
         if let (false, Some(invocation)) = (is_there, &*self.current.lock().unwrap()) {
-            invocation.suffers(host, Harm::Unreachable);
+            invocation.record(host, ObservedFault::Unreachable);
         }
         is_there
     }
@@ -57,7 +62,7 @@ impl Fate for Process {
             let fated = invocation.of(call).await;
             if call.to == "events" && !matches!(fated.happens, Happens::Lost | Happens::Refused(..))
             {
-                self.watch.told(call.body);
+                self.checker.record_bus_request(call.body);
             }
             fated
         }

@@ -16,9 +16,9 @@ pub(crate) fn key_of(provider: Provider) -> String {
     format!("the-key-of-our-account-with-{}", provider.name())
 }
 
-/// Where a provider puts the video of a mark.
-pub(crate) fn video_url(mark: &str) -> String {
-    format!("https://videos.test/{mark}.mp4")
+/// Where a provider puts the video of a tag.
+pub(crate) fn video_url(tag: &str) -> String {
+    format!("https://videos.test/{tag}.mp4")
 }
 
 impl Bundle {
@@ -37,15 +37,15 @@ impl Bundle {
     fn admit(&self, provider: Provider, mut request: Request<Bytes>) -> Request<Bytes> {
         let (name, key) = (provider.name(), key_of(provider));
         if !exchange(request.headers_mut(), &key, simulator::API_KEY) {
-            self.watch.violation(format!("invariant 5: {name} is asked without its key"));
+            self.checker.violation(format!("invariant 5: {name} is asked without its key"));
         }
         let body = String::from_utf8_lossy(request.body()).into_owned();
         let text = format!("{} {:?} {body}", request.uri(), request.headers());
         // Its own key is exchanged by now.
-        self.watch.seen(&text, &format!("a request to {name}"));
+        self.checker.find_secrets(&text, &format!("a request to {name}"));
         let of_callbacks = self.aws.parameter("callback-secret");
         if of_callbacks.is_some_and(|secret| text.contains(&secret)) {
-            self.watch.violation(format!("invariant 5: {name} gets the secret of callbacks"));
+            self.checker.violation(format!("invariant 5: {name} gets the secret of callbacks"));
         }
         request
     }
@@ -82,7 +82,7 @@ fn answer(
                     bundle.submitted.lock().unwrap().push(body);
                 }
                 let request = bundle.admit(provider, request);
-                bundle.ask_simulator(request).await
+                bundle.call_simulator(request).await
             }
             None => Response::default(),
         }

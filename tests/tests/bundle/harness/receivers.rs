@@ -13,18 +13,18 @@ use shared::fake::clock;
 use shared::fake::network::Network;
 use standardwebhooks::Webhook;
 
-use crate::checks::invariant_checker::Watch;
+use crate::checks::invariant_checker::InvariantChecker;
 
 /// How a receiver treats one webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Manner {
+pub(crate) struct ReceiverBehavior {
     pub(crate) status: u16,
     /// How long it takes to answer.
     pub(crate) after: Duration,
     pub(crate) retry_after: Option<&'static str>,
 }
 
-impl Manner {
+impl ReceiverBehavior {
     /// Answers at once.
     pub(crate) fn status(status: u16) -> Self {
         Self { status, after: Duration::ZERO, retry_after: None }
@@ -44,21 +44,21 @@ pub(crate) struct Received {
 /// All receivers.
 #[derive(Debug)]
 pub(crate) struct Receivers {
-    manners: Mutex<BTreeMap<String, VecDeque<Manner>>>,
+    behaviors: Mutex<BTreeMap<String, VecDeque<ReceiverBehavior>>>,
     /// What those answer that take nothing.
     refusals: Mutex<BTreeMap<String, u16>>,
     received: Mutex<Vec<Received>>,
     /// The secrets that their owner has seen, and when; the newest last.
     secrets: Mutex<Vec<(String, DateTime<Utc>)>>,
-    watch: Arc<Watch>,
+    checker: Arc<InvariantChecker>,
 }
 
 const HOST: &str = "shop.test";
 
 /// How long it takes at most until everybody has heard of a secret, and until its owner may
 /// have put another one in its place that nobody was shown.
-const HEARD: TimeDelta = TimeDelta::minutes(15);
-const FORGOTTEN: TimeDelta = TimeDelta::minutes(50);
+const ROTATION_DELAY: TimeDelta = TimeDelta::minutes(15);
+const ROTATION_LIMIT: TimeDelta = TimeDelta::minutes(50);
 
 /// The receiver of those orders that name none.
 pub(crate) const DEFAULT: &str = "default";
@@ -69,13 +69,17 @@ pub(crate) fn url(receiver: &str) -> String {
 }
 
 impl Receivers {
-    pub(crate) fn open(network: &Network, secret: &str, watch: &Arc<Watch>) -> Arc<Self> {
+    pub(crate) fn open(
+        network: &Network,
+        secret: &str,
+        checker: &Arc<InvariantChecker>,
+    ) -> Arc<Self> {
         let receivers = Arc::new(Self {
-            manners: Mutex::default(),
+            behaviors: Mutex::default(),
             refusals: Mutex::default(),
             received: Mutex::default(),
             secrets: Mutex::new(vec![(secret.to_owned(), clock::true_now())]),
-            watch: Arc::clone(watch),
+            checker: Arc::clone(checker),
         });
         let me = Arc::downgrade(&receivers);
         network.add(
@@ -96,17 +100,21 @@ impl Receivers {
 
     /// Says how a receiver treats its next webhooks, after those of which it was said before;
     /// afterwards it answers 200.
-    pub(crate) fn treat(&self, receiver: &str, manners: impl IntoIterator<Item = Manner>) {
-        self.manners.lock().unwrap().entry(receiver.to_owned()).or_default().extend(manners);
+    pub(crate) fn set_behaviors(
+        &self,
+        receiver: &str,
+        behaviors: impl IntoIterator<Item = ReceiverBehavior>,
+    ) {
+        self.behaviors.lock().unwrap().entry(receiver.to_owned()).or_default().extend(behaviors);
     }
 
     /// Has a receiver answer with this status until it is told otherwise.
-    pub(crate) fn refuse(&self, receiver: &str, status: u16) {
+    pub(crate) fn always_answer(&self, receiver: &str, status: u16) {
         self.refusals.lock().unwrap().insert(receiver.to_owned(), status);
     }
 
     /// Has a receiver take webhooks again.
-    pub(crate) fn mend(&self, receiver: &str) {
+    pub(crate) fn accept_again(&self, receiver: &str) {
         self.refusals.lock().unwrap().remove(receiver);
     }
 
@@ -116,7 +124,7 @@ impl Receivers {
     }
 
     /// The owner hears of a secret.
-    pub(crate) fn learn(&self, secret: &str) {
+    pub(crate) fn add_secret(&self, secret: &str) {
         self.secrets.lock().unwrap().push((secret.to_owned(), clock::true_now()));
     }
 
@@ -124,18 +132,19 @@ impl Receivers {
         let receiver = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
         let body = String::from_utf8_lossy(request.body()).into_owned();
         self.verify(request.headers(), &body);
-        self.watch.seen(&format!("{:?} {body}", request.headers()), "a webhook");
-        let manner = self.manners.lock().unwrap().get_mut(&receiver).and_then(VecDeque::pop_front);
+        self.checker.find_secrets(&format!("{:?} {body}", request.headers()), "a webhook");
+        let behavior =
+            self.behaviors.lock().unwrap().get_mut(&receiver).and_then(VecDeque::pop_front);
         let refusal = self.refusals.lock().unwrap().get(&receiver).copied();
-        let manner = manner.unwrap_or_else(|| Manner::status(refusal.unwrap_or(200)));
+        let behavior = behavior.unwrap_or_else(|| ReceiverBehavior::status(refusal.unwrap_or(200)));
         let id = header(request.headers(), "webhook-id");
-        let answered = manner.status;
+        let answered = behavior.status;
         let at = clock::true_now();
         self.received.lock().unwrap().push(Received { receiver, id, body, answered, at });
-        tokio::time::sleep(manner.after).await;
+        tokio::time::sleep(behavior.after).await;
         let mut response = Response::new(Bytes::from_static(b"seen"));
-        *response.status_mut() = manner.status.try_into().unwrap();
-        if let Some(text) = manner.retry_after {
+        *response.status_mut() = behavior.status.try_into().unwrap();
+        if let Some(text) = behavior.retry_after {
             let value = http::HeaderValue::from_static(text);
             response.headers_mut().insert(http::header::RETRY_AFTER, value);
         }
@@ -154,19 +163,19 @@ impl Receivers {
         };
         let secrets = self.secrets.lock().unwrap().clone();
         if !secrets.iter().any(|(secret, _)| holds(secret)) {
-            self.watch.violation("a webhook's signature does not hold");
+            self.checker.violation("a webhook's signature does not hold");
         }
         if let Some((newest, since)) = secrets.last()
-            && (HEARD..=FORGOTTEN).contains(&(clock::true_now() - since))
+            && (ROTATION_DELAY..=ROTATION_LIMIT).contains(&(clock::true_now() - since))
             && !holds(newest)
         {
-            self.watch.violation("a webhook is not signed with the newest secret");
+            self.checker.violation("a webhook is not signed with the newest secret");
         }
         let at = DateTime::<Utc>::from_timestamp(at, 0);
         let off = at.map(|at| (at - clock::true_now()).abs());
         // What the specification's libraries tolerate.
         if off.is_none_or(|off| off > TimeDelta::minutes(5)) {
-            self.watch.violation(format!("a webhook's timestamp is off by {off:?}"));
+            self.checker.violation(format!("a webhook's timestamp is off by {off:?}"));
         }
     }
 }

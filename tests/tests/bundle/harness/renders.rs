@@ -31,7 +31,7 @@ impl Render {
     }
 
     /// Whether a callback was taken, or refused for good.
-    pub(crate) fn was_heard(&self) -> bool {
+    pub(crate) fn callback_was_answered(&self) -> bool {
         self.callbacks.iter().any(|status| matches!(status, 200..=299 | 400..=499))
     }
 }

@@ -11,7 +11,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use shared::fake::clock;
-use simulator::{Posting, Surroundings};
+use simulator::{Environment, PostFuture};
 use tests::Provider;
 use tower_service::Service;
 
@@ -28,38 +28,38 @@ impl Bundle {
             .header("content-type", "application/json")
             .body(Bytes::from(body.to_string()))
             .unwrap();
-        let response = self.ask_simulator(request).await;
+        let response = self.call_simulator(request).await;
         assert!(response.status().is_success(), "{path}: {:?}", response.body());
         serde_json::from_slice(response.body()).unwrap_or_default()
     }
 
-    /// Says how a provider treats the orders of a mark; see the simulator for the knobs. Its
+    /// Says how a provider treats the orders of a tag; see the simulator for the options. Its
     /// video is [`video_url`]'s.
-    pub(crate) async fn scenario(&self, provider: Provider, mark: &str, knobs: &Value) {
-        let mut knobs = knobs.clone();
-        knobs["resultUrl"] = Value::from(video_url(mark));
-        let path = format!("/scenarios/{}/{mark}", provider.name());
-        self.control(Method::PUT, &path, &knobs).await;
-        self.scenarios.lock().unwrap().insert((provider.name(), mark.to_owned()));
+    pub(crate) async fn set_render_options(&self, provider: Provider, tag: &str, options: &Value) {
+        let mut options = options.clone();
+        options["resultUrl"] = Value::from(video_url(tag));
+        let path = format!("/scenarios/{}/{tag}", provider.name());
+        self.control(Method::PUT, &path, &options).await;
+        self.configured_tags.lock().unwrap().insert((provider.name(), tag.to_owned()));
     }
 
-    /// Has a provider treat the orders of a mark as any others, if nobody said how.
-    pub(crate) async fn film(&self, provider: Provider, mark: &str) {
-        let scenario = (provider.name(), mark.to_owned());
-        if !self.scenarios.lock().unwrap().contains(&scenario) {
-            self.scenario(provider, mark, &serde_json::json!({})).await;
+    /// Has a provider treat the orders of a tag as any others, if nobody said how.
+    pub(crate) async fn ensure_render_options(&self, provider: Provider, tag: &str) {
+        let configured = (provider.name(), tag.to_owned());
+        if !self.configured_tags.lock().unwrap().contains(&configured) {
+            self.set_render_options(provider, tag, &serde_json::json!({})).await;
         }
     }
 
-    /// Has a provider's account call back about every render with that mark.
-    pub(crate) async fn register(&self, provider: Provider, mark: &str, url: &str) {
-        let webhook = serde_json::json!({"url": url, "secret": PROVIDER_SECRET, "mark": mark});
+    /// Has a provider's account call back about every render with that tag.
+    pub(crate) async fn register(&self, provider: Provider, tag: &str, url: &str) {
+        let webhook = serde_json::json!({"url": url, "secret": PROVIDER_SECRET, "tag": tag});
         let path = format!("/account-webhooks/{}", provider.name());
         self.control(Method::PUT, &path, &webhook).await;
     }
 
     /// Asks the simulator, as a provider or as what controls it.
-    pub(crate) async fn ask_simulator(&self, request: Request<Bytes>) -> Response<Bytes> {
+    pub(crate) async fn call_simulator(&self, request: Request<Bytes>) -> Response<Bytes> {
         let answer = self.simulator.lock().unwrap().call(request.map(Full::new));
         let Ok(answer) = answer.await;
         let (head, body) = answer.into_parts();
@@ -68,18 +68,18 @@ impl Bundle {
 }
 
 /// What the simulator has around it: this bundle.
-pub(crate) struct Around {
+pub(crate) struct BundleEnvironment {
     pub(crate) bundle: Weak<Bundle>,
     pub(crate) random: Mutex<Random>,
 }
 
-impl fmt::Debug for Around {
+impl fmt::Debug for BundleEnvironment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Around")
+        f.write_str("BundleEnvironment")
     }
 }
 
-impl Surroundings for Around {
+impl Environment for BundleEnvironment {
     fn now(&self) -> DateTime<Utc> {
         clock::true_now()
     }
@@ -88,21 +88,21 @@ impl Surroundings for Around {
         Some(self.random.lock().unwrap().bytes())
     }
 
-    fn post(&self, request: Request<Bytes>) -> Posting {
+    fn post(&self, request: Request<Bytes>) -> PostFuture {
         let bundle = self.bundle.upgrade();
         Box::pin(async move {
             let bundle = bundle.ok_or_else(|| "it is over".to_owned())?;
-            if bundle.everything_comes_twice() {
+            if bundle.duplicates_everything() {
                 let (bundle, request) = (Arc::clone(&bundle), request.clone());
                 tokio::spawn(async move { bundle.called_back(request).await });
             }
-            if bundle.weather.strikes("callback is lost", 15) {
+            if bundle.random_faults.roll("callback is lost", 15) {
                 return Err("lost".to_owned());
             }
-            if bundle.weather.strikes("callback is late", 15) {
-                tokio::time::sleep(bundle.chance(Duration::from_secs(240))).await;
+            if bundle.random_faults.roll("callback is late", 15) {
+                tokio::time::sleep(bundle.random_duration(Duration::from_secs(240))).await;
             }
-            if bundle.weather.strikes("callback comes twice", 15) {
+            if bundle.random_faults.roll("callback comes twice", 15) {
                 let (bundle, request) = (Arc::clone(&bundle), request.clone());
                 tokio::spawn(async move { bundle.called_back(request).await });
             }

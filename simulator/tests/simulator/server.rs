@@ -15,7 +15,7 @@ use tokio::net::TcpSocket;
 /// How long anything may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub(crate) struct World {
+pub(crate) struct TestServer {
     simulator: Simulator,
     client: Client<HttpConnector, Full<Bytes>>,
 }
@@ -33,7 +33,7 @@ impl Answer {
     }
 }
 
-impl World {
+impl TestServer {
     pub(crate) async fn start() -> Self {
         Self::start_before(None).await
     }

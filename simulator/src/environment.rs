@@ -12,11 +12,11 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 /// What comes of posting: the status of the answer, or why there is none.
-pub type Posting = Pin<Box<dyn Future<Output = Result<StatusCode, String>> + Send>>;
+pub type PostFuture = Pin<Box<dyn Future<Output = Result<StatusCode, String>> + Send>>;
 
 /// What the simulator needs of the world around it. The machine has it; a test may bring its
 /// own.
-pub trait Surroundings: Debug + Send + Sync {
+pub trait Environment: Debug + Send + Sync {
     /// The time.
     fn now(&self) -> DateTime<Utc>;
 
@@ -24,7 +24,7 @@ pub trait Surroundings: Debug + Send + Sync {
     fn random(&self) -> Option<[u8; 16]>;
 
     /// Posts a callback, once. Whoever asked may stop waiting.
-    fn post(&self, request: Request<Bytes>) -> Posting;
+    fn post(&self, request: Request<Bytes>) -> PostFuture;
 }
 
 /// Speaks plain HTTP, and follows no redirects.
@@ -40,17 +40,17 @@ pub(crate) fn http_client() -> HttpClient {
 
 /// The machine that the simulator runs on.
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub(crate) struct HostEnvironment {
     client: HttpClient,
 }
 
-impl Machine {
+impl HostEnvironment {
     pub(crate) fn new(client: HttpClient) -> Self {
         Self { client }
     }
 }
 
-impl Surroundings for Machine {
+impl Environment for HostEnvironment {
     fn now(&self) -> DateTime<Utc> {
         Utc::now()
     }
@@ -60,7 +60,7 @@ impl Surroundings for Machine {
         getrandom::fill(&mut random).ok().map(|()| random)
     }
 
-    fn post(&self, request: Request<Bytes>) -> Posting {
+    fn post(&self, request: Request<Bytes>) -> PostFuture {
         let answer = self.client.request(request.map(Full::new));
         Box::pin(async move {
             match answer.await {

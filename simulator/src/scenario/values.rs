@@ -1,4 +1,4 @@
-//! The values that knobs take: nothing that could not be acted on parses.
+//! The values that options take: nothing that could not be acted on parses.
 
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;

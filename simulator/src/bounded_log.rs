@@ -3,23 +3,23 @@
 
 use std::collections::VecDeque;
 
-/// What a [`Recent`] may hold.
+/// What a [`BoundedLog`] may hold.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limit {
+pub(crate) struct LogLimit {
     pub(crate) entries: usize,
     /// The sum of the sizes that were named when pushing.
     pub(crate) bytes: usize,
 }
 
 #[derive(Debug)]
-pub(crate) struct Recent<T> {
+pub(crate) struct BoundedLog<T> {
     entries: VecDeque<(T, usize)>,
     bytes: usize,
-    limit: Limit,
+    limit: LogLimit,
 }
 
-impl<T> Recent<T> {
-    pub(crate) fn new(limit: Limit) -> Self {
+impl<T> BoundedLog<T> {
+    pub(crate) fn new(limit: LogLimit) -> Self {
         Self { entries: VecDeque::new(), bytes: 0, limit }
     }
 
@@ -50,13 +50,13 @@ impl<T> Recent<T> {
 mod tests {
     use super::*;
 
-    fn kept(recent: &Recent<u32>) -> Vec<u32> {
+    fn kept(recent: &BoundedLog<u32>) -> Vec<u32> {
         recent.iter().copied().collect()
     }
 
     #[test]
     fn the_oldest_goes_when_there_are_too_many() {
-        let mut recent = Recent::new(Limit { entries: 2, bytes: 100 });
+        let mut recent = BoundedLog::new(LogLimit { entries: 2, bytes: 100 });
         assert!(recent.push(1, 1).is_empty());
         assert!(recent.push(2, 1).is_empty());
         assert_eq!(recent.push(3, 1), [1]);
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn the_oldest_go_when_they_weigh_too_much() {
-        let mut recent = Recent::new(Limit { entries: 10, bytes: 10 });
+        let mut recent = BoundedLog::new(LogLimit { entries: 10, bytes: 10 });
         recent.push(1, 4);
         recent.push(2, 4);
         assert_eq!(recent.push(3, 9), [1, 2]);
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_newest_stays_however_heavy() {
-        let mut recent = Recent::new(Limit { entries: 10, bytes: 10 });
+        let mut recent = BoundedLog::new(LogLimit { entries: 10, bytes: 10 });
         assert!(recent.push(1, 11).is_empty());
         assert_eq!(kept(&recent), [1]);
     }
