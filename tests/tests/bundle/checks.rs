@@ -3,6 +3,7 @@
 
 pub(crate) mod callbacks;
 pub(crate) mod events;
+pub(crate) mod invariant;
 pub(crate) mod invariant_checker;
 pub(crate) mod lateness;
 pub(crate) mod orders;
@@ -12,6 +13,7 @@ pub(crate) mod table;
 
 use std::sync::Arc;
 
+use crate::checks::invariant::Invariant;
 use crate::harness::bundle::Bundle;
 
 impl Bundle {
@@ -28,7 +30,7 @@ impl Bundle {
         self.check_bodies();
         let lanes = [self.aws.delivery_queue(), self.aws.slow_delivery_queue()];
         if lanes.iter().any(|lane| !lane.dead_letters().is_empty()) {
-            self.checker.violation("invariant 2: a ticket is among the dead letters");
+            self.checker.violated(Invariant::EveryJobSettles, "a ticket is a dead letter");
         }
         self.check_secrets();
     }

@@ -97,7 +97,7 @@ fn outcome(fault_case: &FaultCase) -> Option<String> {
     let mut violations = bundle.checker.violations();
     let calls = bundle.invocations().get(fault_case.invocation).map(|it| it.calls());
     if !calls.is_some_and(|calls| calls.starts_with(&fault_case.before)) {
-        violations.push("the run was another one before anything went wrong".into());
+        violations.push("the run differs before the fault".into());
     }
     violations.extend(Acceptances::of(&bundle).later_than(&fault_case.on_time));
     violations.extend(lateness::dead_letters(&bundle));

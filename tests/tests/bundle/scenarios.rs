@@ -205,7 +205,7 @@ async fn cancelled(bundle: Arc<Bundle>) {
     tokio::time::sleep(Duration::from_secs(5)).await;
     let answered = bundle.cancel(&job).await;
     if !bundle.has_fault() && answered != Some(202) {
-        bundle.checker.violation(format!("cancelling is answered {answered:?}"));
+        bundle.checker.violation(format!("contract: cancelling is answered {answered:?}"));
     }
 }
 

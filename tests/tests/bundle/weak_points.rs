@@ -45,6 +45,7 @@ use tests::Provider;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
+use crate::checks::invariant::Invariant;
 use crate::checks::invariant_checker::text;
 use crate::faults::fault::{Fault, PlannedFault};
 use crate::harness::backend::Order;
@@ -305,7 +306,7 @@ fn retries_that_need_another_store() {
         sleep(Duration::from_secs(1800)).await;
         let at: Vec<_> = bundle.receivers.received().iter().map(|webhook| webhook.at).collect();
         let waits = [5, 60, 1200].map(TimeDelta::seconds);
-        assert_eq!(at.len(), 4, "{at:?}");
+        assert_eq!(at.len(), 4, "{}: {at:?}", Invariant::IndependentRetries);
         for (gap, wait) in at.windows(2).map(|two| two[1] - two[0]).zip(waits) {
             assert!(gap >= wait && gap <= wait + wait / 10 + TimeDelta::seconds(2), "{gap}");
         }
@@ -330,7 +331,7 @@ fn retries_that_need_another_store() {
         sleep(Duration::from_secs(2)).await;
         bundle.random_faults.start_outage("dynamodb", Fault::Lost);
         sleep(Duration::from_secs(2 * 3600)).await;
-        assert_eq!(bundle.received("later"), 1);
+        assert_eq!(bundle.received("later"), 1, "{}", Invariant::IndependentRetries);
         bundle.random_faults.end_outage("dynamodb");
         bundle.until("it is delivered", |it| it.received("later") == 3).await;
     });

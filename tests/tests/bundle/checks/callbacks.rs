@@ -5,6 +5,7 @@ use domain::job::State;
 use domain::provider::spec::webhook::WebhookKind;
 use shared::fake::clock;
 
+use crate::checks::invariant::Invariant;
 use crate::checks::invariant_checker::text;
 use crate::harness::bundle::Bundle;
 
@@ -30,8 +31,10 @@ impl Bundle {
         let state = State::from_name(text(&job, "state")).unwrap();
         if ours && !state.has_ended() {
             let state = state.name();
-            self.checker
-                .violation(format!("invariant 3: a callback of an end is taken, the job {state}"));
+            self.checker.violated(
+                Invariant::StoredBeforeSaid,
+                format!("a callback about the end is accepted, but the job is {state}"),
+            );
         }
     }
 }

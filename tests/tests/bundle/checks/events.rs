@@ -7,6 +7,7 @@ use domain::id::EventId;
 use domain::job::{Job, State};
 use serde_json::Value;
 
+use crate::checks::invariant::Invariant;
 use crate::harness::backend::Order;
 use crate::harness::bundle::Bundle;
 use crate::harness::provider_hosts::video_url;
@@ -40,7 +41,10 @@ impl Bundle {
             match told.iter().find(|body| body["event"] == *event) {
                 Some(body) => self.check_event(order, job, made, body),
                 None => {
-                    self.checker.violation(format!("invariant 2: the bus misses {event} of {tag}"));
+                    self.checker.violated(
+                        Invariant::EveryJobSettles,
+                        format!("the bus has no {event} of {tag}"),
+                    );
                 }
             }
             let id = EventId::of(&job.id, event);
@@ -50,7 +54,10 @@ impl Bundle {
         let delivered = deliveries.iter().map(|it| serde_json::from_str(&it.body).unwrap());
         for body in told.into_iter().chain(delivered) {
             if !wanted.iter().any(|event| body["event"] == *event) {
-                self.checker.violation(format!("invariant 2: {tag} is not to tell of {body}"));
+                self.checker.violated(
+                    Invariant::OneTerminalTruth,
+                    format!("{tag} has an event that it must not have: {body}"),
+                );
             }
         }
     }
@@ -77,7 +84,10 @@ impl Bundle {
             && (!is_completed || says("renderJobId") == render)
             && body["failure"].is_object() == (name == "video.render.failed");
         if !is_true {
-            self.checker.violation(format!("invariant 2: of {} it is said that {body}", order.tag));
+            self.checker.violated(
+                Invariant::OneTerminalTruth,
+                format!("the event of {} is wrong: {body}", order.tag),
+            );
         }
     }
 
@@ -100,9 +110,10 @@ impl Bundle {
         };
         if !is_well {
             let tag = &order.tag;
-            self.checker.violation(format!(
-                "invariant 2: the webhook {event} of {tag} for {receiver:?} is {delivery:?}"
-            ));
+            self.checker.violated(
+                Invariant::EveryJobSettles,
+                format!("the webhook {event} of {tag} for {receiver:?} is {delivery:?}"),
+            );
         }
     }
 

@@ -2,13 +2,15 @@
 //! put on the bus, answered, posted and logged.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::{Arc, Mutex, Weak};
+use std::{fmt, io};
 
 use domain::id::JobId;
 use serde_json::Value;
 use shared::fake::FakeAws;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::checks::invariant::Invariant;
 
 /// Keeps what was noticed.
 #[derive(Debug, Default)]
@@ -44,9 +46,14 @@ impl InvariantChecker {
         checker
     }
 
-    /// Notes what may not happen.
+    /// Records a break of the API's or the webhooks' contract, which no invariant covers.
     pub(crate) fn violation(&self, what: impl Into<String>) {
         self.violations.lock().unwrap().push(what.into());
+    }
+
+    /// Records that an invariant does not hold.
+    pub(crate) fn violated(&self, invariant: Invariant, what: impl fmt::Display) {
+        self.violation(format!("{invariant}: {what}"));
     }
 
     /// What was noted so far.
@@ -68,7 +75,7 @@ impl InvariantChecker {
     pub(crate) fn find_secrets(&self, text: &str, place: &str) {
         for secret in self.secrets.lock().unwrap().iter() {
             if text.contains(secret.as_str()) {
-                self.violation(format!("invariant 5: a secret is in {place}"));
+                self.violated(Invariant::SecretsStaySecret, format!("a secret is in {place}"));
             }
         }
     }
@@ -114,14 +121,14 @@ impl InvariantChecker {
         let may_complete = was == "timed_out" || unsure == Some("submit_unknown");
         let over = matches!(was, "completed" | "failed" | "cancelled" | "timed_out");
         if over && was != is && !(may_complete && is == "completed") {
-            self.violation(format!("invariant 4: a job that was {was} became {is}"));
+            self.violated(Invariant::OneTerminalTruth, format!("a job that was {was} became {is}"));
         }
         if was == "completed" && text(before, "url") != text(after, "url") {
-            self.violation("invariant 4: the result of a completed job changed");
+            self.violated(Invariant::OneTerminalTruth, "the result of a completed job changed");
         }
         let settled = after.get("settled").is_some();
         if settled && (after.get("shard").is_some() || after.get("outbox").is_some()) {
-            self.violation("invariant 2: a settled job is active, or has something to tell");
+            self.violated(Invariant::EveryJobSettles, "a settled job is active or has an outbox");
         }
     }
 
@@ -130,7 +137,10 @@ impl InvariantChecker {
         let receiver = self.default_receiver.lock().unwrap().clone();
         self.receivers.lock().unwrap().insert(pk.to_owned(), receiver);
         if !self.payloads.lock().unwrap().contains(pk) {
-            self.violation(format!("invariant 3: {pk} is stored before what it is made from"));
+            self.violated(
+                Invariant::StoredBeforeSaid,
+                format!("{pk} is stored before its payload"),
+            );
         }
     }
 
@@ -150,7 +160,10 @@ impl InvariantChecker {
             let first =
                 self.published.lock().unwrap().entry(id).or_insert_with(|| body.into()).clone();
             if first != body {
-                self.violation(format!("invariant 4: two bodies of one event: {first} and {body}"));
+                self.violated(
+                    Invariant::OneTerminalTruth,
+                    format!("two bodies of one event: {first} and {body}"),
+                );
             }
             let known = match event["event"].as_str().unwrap_or_default() {
                 "webhook.delivery.exhausted" => self.knows_given_up(&event),
@@ -158,7 +171,10 @@ impl InvariantChecker {
                 _ => self.knows_change(&event),
             };
             if !known {
-                self.violation(format!("invariant 3: the bus hears it before the table: {body}"));
+                self.violated(
+                    Invariant::StoredBeforeSaid,
+                    format!("the bus has an event that the table does not have: {body}"),
+                );
             }
         }
     }

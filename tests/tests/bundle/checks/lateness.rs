@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use domain::failure::FailureCode;
 
+use crate::checks::invariant::Invariant;
 use crate::harness::bundle::{BEGINNING, Bundle};
 use crate::harness::event_sources::Source;
 
@@ -87,8 +88,13 @@ impl Acceptances {
     pub(crate) fn later_than(&self, on_time: &Self) -> Vec<String> {
         let late = self.0.iter().filter_map(|(webhook, first)| {
             let late = (first.at - on_time.0.get(webhook)?.at).to_std().unwrap_or_default();
-            (late > MAX_FAULT_DELAY + first.patience)
-                .then(|| format!("the webhook of {} is {late:?} late", webhook.0))
+            (late > MAX_FAULT_DELAY + first.patience).then(|| {
+                format!(
+                    "{}: the webhook of {} is {late:?} late",
+                    Invariant::EveryJobSettles,
+                    webhook.0
+                )
+            })
         });
         late.collect()
     }
@@ -106,5 +112,6 @@ impl Acceptances {
 pub(crate) fn dead_letters(bundle: &Bundle) -> Option<String> {
     let sources = [Source::Deliveries, Source::SlowDeliveries, Source::Wakes];
     let deaths: usize = sources.iter().map(|source| source.queue(bundle).deaths()).sum();
-    (deaths > 0).then(|| format!("{deaths} messages died"))
+    (deaths > 0)
+        .then(|| format!("{}: {deaths} messages are dead letters", Invariant::EveryJobSettles))
 }

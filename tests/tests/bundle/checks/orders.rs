@@ -9,6 +9,7 @@ use shared::fake::clock;
 use shared::store::{Inserted, StoredPayload};
 use tests::Provider;
 
+use crate::checks::invariant::Invariant;
 use crate::faults::fault::Fault;
 use crate::harness::backend::{ExpectedAnswer, Order, PlacedOrder};
 use crate::harness::bundle::Bundle;
@@ -28,15 +29,18 @@ impl Bundle {
         let asked = submits.iter().filter(|body| body.contains(tag)).count();
         let made: Vec<&Render> = renders.iter().filter(|it| it.body.contains(tag)).collect();
         if order.key.is_some() && (asked > 1 || made.len() > 1) {
-            self.checker.violation(format!(
-                "invariant 1: order {tag} was submitted {asked} times and rendered {} times",
-                made.len()
-            ));
+            self.checker.violated(
+                Invariant::OneRenderPerRequest,
+                format!(
+                    "order {tag} was submitted {asked} times and rendered {} times",
+                    made.len()
+                ),
+            );
         }
         self.check_answer(placed, asked);
         let Some(id) = placed.job() else { return };
         let Some(job) = self.aws.store().job(&id).await.unwrap() else {
-            self.checker.violation(format!("invariant 2: the job of {tag} is gone"));
+            self.checker.violated(Invariant::EveryJobSettles, format!("the job of {tag} is gone"));
             return;
         };
         self.check_end(order, &job, asked, &made);
@@ -65,10 +69,13 @@ impl Bundle {
         };
         if !is_explained {
             let (tag, expected) = (&order.tag, order.expected);
-            self.checker.violation(format!(
-                "invariant 1: order {tag} is to be {expected:?}, reached its provider {asked} times, \
+            self.checker.violated(
+                Invariant::OneRenderPerRequest,
+                format!(
+                    "order {tag}, expected as {expected:?}, reached its provider {asked} times, \
                  and is answered {job:?}"
-            ));
+                ),
+            );
         }
     }
 
@@ -85,13 +92,16 @@ impl Bundle {
         };
         if !is_right {
             let states: Vec<&str> = made.iter().map(|render| render.state.as_str()).collect();
-            self.checker.violation(format!(
-                "invariant 2: {} reached {} {asked} times, is {} ({:?}) and its render {states:?}",
-                order.tag,
-                job.provider,
-                job.state.name(),
-                job.failure
-            ));
+            self.checker.violated(
+                Invariant::OneTerminalTruth,
+                format!(
+                    "{} reached {} {asked} times, is {} ({:?}) and its render {states:?}",
+                    order.tag,
+                    job.provider,
+                    job.state.name(),
+                    job.failure
+                ),
+            );
         }
     }
 
@@ -116,7 +126,10 @@ impl Bundle {
         };
         if serde_json::from_slice::<Value>(&kept).ok().as_ref() != Some(&order.body) {
             let kept = String::from_utf8_lossy(&kept);
-            self.checker.violation(format!("invariant 2: {} is kept as {kept:?}", order.tag));
+            self.checker.violated(
+                Invariant::StoredBeforeSaid,
+                format!("the request of {} is stored as {kept:?}", order.tag),
+            );
         }
     }
 

@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 use domain::delivery::DeliveryState;
 
+use crate::checks::invariant::Invariant;
 use crate::harness::bundle::Bundle;
 use crate::harness::operator::PromisedRedelivery;
 
@@ -25,7 +26,10 @@ impl Bundle {
                 | DeliveryState::GivenUp(_) => false,
             });
             if !is_over && !self.arrived_since(&event, since) {
-                self.checker.violation(format!("invariant 2: {event} is not sent again"));
+                self.checker.violated(
+                    Invariant::EveryJobSettles,
+                    format!("{event} is not sent again as promised"),
+                );
             }
         }
     }

@@ -7,6 +7,7 @@ use domain::delivery::DeliveryState;
 use domain::id::JobId;
 use serde_json::Value;
 
+use crate::checks::invariant::Invariant;
 use crate::checks::invariant_checker::text;
 use crate::harness::backend::PlacedOrder;
 use crate::harness::bundle::Bundle;
@@ -22,10 +23,16 @@ impl Bundle {
             let tag = &job.source_record_id;
             if job.settled_at.is_none() || !job.state.has_ended() {
                 let state = job.state.name();
-                self.checker.violation(format!("invariant 2: the job of {tag} is stuck, {state}"));
+                self.checker.violated(
+                    Invariant::EveryJobSettles,
+                    format!("the job of {tag} is stuck, {state}"),
+                );
             }
             if !ordered.contains(&id) {
-                self.checker.violation(format!("invariant 1: nobody ordered the job of {tag}"));
+                self.checker.violated(
+                    Invariant::OneRenderPerRequest,
+                    format!("the job of {tag} belongs to no order"),
+                );
             }
             let deliveries = store.deliveries(&id).await.unwrap();
             let exhausted =
@@ -36,8 +43,10 @@ impl Bundle {
                         && event.detail.contains(delivery.event_id.as_str())
                 });
                 if !said {
-                    self.checker
-                        .violation(format!("invariant 2: nobody hears that {tag} is exhausted"));
+                    self.checker.violated(
+                        Invariant::EveryJobSettles,
+                        format!("no event says that a delivery of {tag} is exhausted"),
+                    );
                 }
             }
         }
@@ -54,8 +63,10 @@ impl Bundle {
                 event.detail_type == "webhook.endpoint.disabled" && event.detail.contains(id)
             });
             if !said {
-                self.checker
-                    .violation(format!("invariant 2: nobody hears of an endpoint: {reason}"));
+                self.checker.violated(
+                    Invariant::EveryJobSettles,
+                    format!("no event says that an endpoint is disabled: {reason}"),
+                );
             }
         }
     }
@@ -67,7 +78,10 @@ impl Bundle {
         for (id, body) in self.bus_bodies().into_iter().chain(webhooks) {
             let first = bodies.entry(id).or_insert_with(|| body.clone());
             if *first != body {
-                self.checker.violation(format!("invariant 4: an event is {first} and {body}"));
+                self.checker.violated(
+                    Invariant::OneTerminalTruth,
+                    format!("two bodies of one event: {first} and {body}"),
+                );
             }
         }
     }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use shared::fake::clock;
 use tests::Provider;
 
+use crate::checks::invariant::Invariant;
 use crate::harness::bundle::{API_KEY, Bundle};
 use crate::harness::functions::PUBLIC_URL;
 use crate::harness::gateway::GatewayResponse;
@@ -160,7 +161,10 @@ impl Bundle {
                 let id = seen.body.get("jobId").and_then(Value::as_str).unwrap_or_default();
                 let id = JobId::parse(id).expect("202 names the job");
                 if self.aws.table().item(&format!("job#{id}"), "job").is_none() {
-                    self.checker.violation(format!("invariant 3: 202 before job {id} is stored"));
+                    self.checker.violated(
+                        Invariant::StoredBeforeSaid,
+                        format!("202 before job {id} is stored"),
+                    );
                 }
                 self.placed
                     .lock()
@@ -196,13 +200,16 @@ impl Bundle {
                 let (status, code) = (seen.status, code.to_owned());
                 if !expected.contains(&status) {
                     let body = &seen.body;
-                    self.checker.violation(format!("{method} {path} is answered {status}: {body}"));
+                    self.checker.violation(format!(
+                        "contract: {method} {path} is answered {status}: {body}"
+                    ));
                 }
                 return Some(AnsweredCall { since, status, code, body: seen.body });
             }
             tokio::time::sleep(self.wait(&seen)).await;
         }
-        self.checker.violation(format!("{method} {path} is never answered"));
+        self.checker
+            .violated(Invariant::EveryJobSettles, format!("{method} {path} is never answered"));
         None
     }
 
@@ -255,7 +262,10 @@ impl Bundle {
         let named = seen.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let seconds = named.and_then(|text| text.parse().ok());
         if seconds.is_none() && seen.body.get("code").is_some() {
-            self.checker.violation(format!("a {} without Retry-After: {}", seen.status, seen.body));
+            self.checker.violation(format!(
+                "contract: a {} without Retry-After: {}",
+                seen.status, seen.body
+            ));
         }
         Duration::from_secs(seconds.unwrap_or(5))
     }

@@ -10,6 +10,7 @@ use shared::fake::clock;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
+use crate::checks::invariant::Invariant;
 use crate::harness::bundle::Bundle;
 use crate::harness::functions::{Event, Function, Instance};
 use crate::harness::invocation::{Invocation, InvocationEnd, ObservedFault};
@@ -76,7 +77,7 @@ impl Bundle {
                     InvocationEnd::Failed
                 }
                 Ok(Err(_)) => {
-                    self.checker.violation(format!("invariant 6: {function:?} panics"));
+                    self.checker.violated(Invariant::InputNeverPanics, format!("{function:?} panics"));
                     InvocationEnd::Died
                 }
                 Err(_) => InvocationEnd::Died,
@@ -140,7 +141,10 @@ impl Bundle {
         let begun = tokio::time::Instant::now();
         while !is_so(self) {
             if begun.elapsed() > self.settings.horizon {
-                self.checker.violation(format!("invariant 2: it never comes about that {what}"));
+                self.checker.violated(
+                    Invariant::EveryJobSettles,
+                    format!("the run waits in vain until {what}"),
+                );
                 return;
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -175,7 +179,10 @@ impl Bundle {
         while quiet < QUIET {
             if begun.elapsed() > self.settings.horizon {
                 let pending = self.pending().join(", ");
-                self.checker.violation(format!("invariant 2: it never gets quiet: {pending}"));
+                self.checker.violated(
+                    Invariant::EveryJobSettles,
+                    format!("work is left at the end: {pending}"),
+                );
                 return;
             }
             tokio::time::sleep(POLL_INTERVAL).await;

@@ -65,7 +65,8 @@ impl Bundle {
                 _ => false,
             };
             if !is_so {
-                self.checker.violation(format!("cancelling {job} is answered {tried:?}: {item}"));
+                self.checker
+                    .violation(format!("contract: cancelling {job} is answered {tried:?}: {item}"));
             }
             if tried.code != "not_accepted_yet" {
                 return Some(tried.status);
@@ -101,8 +102,9 @@ impl Bundle {
             _ => false,
         };
         if !is_so {
-            self.checker
-                .violation(format!("sending {job} again is answered {tried:?}: {before:?}"));
+            self.checker.violation(format!(
+                "contract: sending {job} again is answered {tried:?}: {before:?}"
+            ));
         }
         Some(tried.status)
     }
@@ -139,7 +141,7 @@ impl Bundle {
             return;
         };
         if !tried.body["secret"].is_string() {
-            self.checker.violation("a new secret is not shown");
+            self.checker.violation("contract: a new secret is not shown");
         }
     }
 

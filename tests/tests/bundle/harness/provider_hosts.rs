@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tests::Provider;
 
+use crate::checks::invariant::Invariant;
 use crate::harness::bundle::Bundle;
 use crate::harness::functions::PROVIDERS;
 
@@ -37,7 +38,8 @@ impl Bundle {
     fn admit(&self, provider: Provider, mut request: Request<Bytes>) -> Request<Bytes> {
         let (name, key) = (provider.name(), key_of(provider));
         if !exchange(request.headers_mut(), &key, simulator::API_KEY) {
-            self.checker.violation(format!("invariant 5: {name} is asked without its key"));
+            self.checker
+                .violated(Invariant::SecretsStaySecret, format!("{name} is asked without its key"));
         }
         let body = String::from_utf8_lossy(request.body()).into_owned();
         let text = format!("{} {:?} {body}", request.uri(), request.headers());
@@ -45,7 +47,10 @@ impl Bundle {
         self.checker.find_secrets(&text, &format!("a request to {name}"));
         let of_callbacks = self.aws.parameter("callback-secret");
         if of_callbacks.is_some_and(|secret| text.contains(&secret)) {
-            self.checker.violation(format!("invariant 5: {name} gets the secret of callbacks"));
+            self.checker.violated(
+                Invariant::SecretsStaySecret,
+                format!("{name} gets the secret of callbacks"),
+            );
         }
         request
     }

@@ -163,19 +163,19 @@ impl Receivers {
         };
         let secrets = self.secrets.lock().unwrap().clone();
         if !secrets.iter().any(|(secret, _)| holds(secret)) {
-            self.checker.violation("a webhook's signature does not hold");
+            self.checker.violation("contract: a webhook's signature does not hold");
         }
         if let Some((newest, since)) = secrets.last()
             && (ROTATION_DELAY..=ROTATION_LIMIT).contains(&(clock::true_now() - since))
             && !holds(newest)
         {
-            self.checker.violation("a webhook is not signed with the newest secret");
+            self.checker.violation("contract: a webhook is not signed with the newest secret");
         }
         let at = DateTime::<Utc>::from_timestamp(at, 0);
         let off = at.map(|at| (at - clock::true_now()).abs());
         // What the specification's libraries tolerate.
         if off.is_none_or(|off| off > TimeDelta::minutes(5)) {
-            self.checker.violation(format!("a webhook's timestamp is off by {off:?}"));
+            self.checker.violation(format!("contract: a webhook's timestamp is off by {off:?}"));
         }
     }
 }
