@@ -11,7 +11,7 @@ mod aws;
 mod child;
 mod cost;
 mod deliver;
-mod here;
+mod loopback;
 mod poll;
 mod receiver;
 mod report;

@@ -19,7 +19,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::de::DeserializeOwned;
 
-use crate::child::Role;
+use crate::child::RoleProcess;
 use crate::report::{Aims, Table, median, quantile};
 
 use self::asker::{Turn, Way};
@@ -43,7 +43,7 @@ pub(crate) struct Options {
 }
 
 /// Times the bare client's processor time that a poll may cost.
-const MOST_CPU: f64 = 2.0;
+const MAX_CPU: f64 = 2.0;
 
 /// Measures, prints, and fails when an aim is missed.
 pub(crate) async fn run(options: &Options) -> Result<()> {
@@ -64,7 +64,7 @@ fn one_poll(rounds: usize, aims: &mut Aims) -> Result<()> {
     let provider = provider::start(fleet.jobs, 0)?;
     let arguments = ["cpu".to_owned(), "--rounds".to_owned(), rounds.to_string()];
     let mut asker = asker::start(&provider.listening, &fleet, &arguments, &[])?;
-    let turns = (0..rounds * Way::ALL.len()).map(|_| asker.hear::<Turn>());
+    let turns = (0..rounds * Way::ALL.len()).map(|_| asker.receive::<Turn>());
     let turns = turns.collect::<Result<Vec<_>>>()?;
     let of = |way: Way| turns.iter().filter(move |turn| turn.way == way).map(Turn::cpu_us);
     let ratios: Vec<f64> =
@@ -83,7 +83,7 @@ fn one_poll(rounds: usize, aims: &mut Aims) -> Result<()> {
         format!("{:.2}", quantile(ratios.clone(), 1.0)),
     ]);
     println!("{table}");
-    aims.at_most("core's CPU by the floor's, per poll", median(ratios), MOST_CPU);
+    aims.at_most("core's CPU by the floor's, per poll", median(ratios), MAX_CPU);
     Ok(())
 }
 
@@ -91,12 +91,12 @@ fn one_poll(rounds: usize, aims: &mut Aims) -> Result<()> {
 struct Server<L> {
     listening: L,
     /// It ends with this.
-    _role: Role,
+    _role: RoleProcess,
 }
 
 impl<L: DeserializeOwned> Server<L> {
     fn start(name: &'static str, arguments: &[String]) -> Result<Self> {
-        let mut role = Role::start(name, arguments)?;
-        Ok(Self { listening: role.hear()?, _role: role })
+        let mut role = RoleProcess::start(name, arguments)?;
+        Ok(Self { listening: role.receive()?, _role: role })
     }
 }

@@ -15,13 +15,13 @@ use crate::child;
 use crate::tls::{self, Certificate};
 
 /// How many deliveries [`HOLD`] waits for before it answers them all.
-pub(crate) const HELD: usize = 100;
+pub(crate) const HELD_REQUESTS: usize = 100;
 
 /// Answers at once, and keeps the connection.
 pub(crate) const KEEP: &str = "/keep";
 /// Answers at once, and closes.
 pub(crate) const CLOSE: &str = "/close";
-/// Answers when [`HELD`] requests wait for it.
+/// Answers when [`HELD_REQUESTS`] requests wait for it.
 pub(crate) const HOLD: &str = "/hold";
 
 const KEPT: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -36,12 +36,12 @@ pub(crate) struct Listening {
 
 /// Says where it listens, then serves until its parent ends.
 pub(crate) async fn serve() -> Result<()> {
-    child::leave_with_parent();
+    child::exit_with_parent();
     let (config, certificate) = tls::server()?;
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    child::tell(&Listening { port: listener.local_addr()?.port(), certificate })?;
-    let all_there = Arc::new(Barrier::new(HELD));
+    child::send(&Listening { port: listener.local_addr()?.port(), certificate })?;
+    let all_there = Arc::new(Barrier::new(HELD_REQUESTS));
     loop {
         let (stream, _) = listener.accept().await?;
         let (acceptor, all_there) = (acceptor.clone(), Arc::clone(&all_there));

@@ -53,16 +53,16 @@ impl Aims {
         // Written so that a NaN misses.
         let met = measured <= limit;
         self.missed += usize::from(!met);
-        let verdict = if met { "met   " } else { "MISSED" };
-        println!("{verdict}  {what}: {measured:.2}, aim: at most {limit:.2}");
+        let word = if met { "met   " } else { "MISSED" };
+        println!("{word}  {what}: {measured:.2}, aim: at most {limit:.2}");
     }
 
     /// Says whether `measured` is at least `limit`.
     pub(crate) fn at_least(&mut self, what: &str, measured: f64, limit: f64) {
         let met = measured >= limit;
         self.missed += usize::from(!met);
-        let verdict = if met { "met   " } else { "MISSED" };
-        println!("{verdict}  {what}: {measured:.2}, aim: at least {limit:.2}");
+        let word = if met { "met   " } else { "MISSED" };
+        println!("{word}  {what}: {measured:.2}, aim: at least {limit:.2}");
     }
 
     /// Fails when an aim was missed.

@@ -85,7 +85,7 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
     })?;
     report.step("doc tests", || cargo(&["test", "--workspace", "--locked", "--doc"]))?;
     let binaries = report.step("build", || artefacts::build(workspace, For::Testing, interrupt))?;
-    report.step("demo", || demo::play(workspace, &venv, &binaries, interrupt))?;
+    report.step("demo", || demo::run_default(workspace, &venv, &binaries, interrupt))?;
     let stack = report.step("stack up", || {
         Stack::start(workspace, &venv, &binaries, Policies::Recorded, interrupt)
     })?;

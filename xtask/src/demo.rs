@@ -5,7 +5,7 @@
 //! re-fetch confirms. Providers that sign are believed. Every step is read from
 //! where a customer would see it: the API, the bus, the receiver.
 
-mod scene;
+mod plan;
 mod timeline;
 mod view;
 
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use serde_json::json;
 
-pub(crate) use self::scene::Provider;
-use self::scene::{Ending, Scene, both_kinds};
+pub(crate) use self::plan::Provider;
+use self::plan::{Ending, RenderPlan, default_renders};
 use self::timeline::{Step, Style};
 use self::view::{
     BusEvent, Event, Job, ReceiverLog, SimulatedCallback, SimulatedRender, WebhookConfig,
@@ -34,7 +34,7 @@ use crate::workspace::Workspace;
 const DEADLINE: Duration = Duration::from_secs(180);
 
 /// How often we look for news.
-const LOOK: Duration = Duration::from_millis(150);
+const POLL_INTERVAL: Duration = Duration::from_millis(150);
 
 /// The webhook receiver's name at the simulator.
 const RECEIVER: &str = "demo";
@@ -48,10 +48,10 @@ pub(crate) fn run(
     let venv = Venv::ensure(workspace, interrupt)?;
     let binaries = artefacts::build(workspace, For::Running, interrupt)?;
     match provider {
-        None => play(workspace, &venv, &binaries, interrupt)?,
+        None => run_default(workspace, &venv, &binaries, interrupt)?,
         Some(provider) => {
             let title = format!("Render Relay: {provider}, from submit to signed webhook");
-            perform(workspace, &venv, &binaries, &title, vec![provider.scene()], interrupt)?;
+            run_renders(workspace, &venv, &binaries, &title, vec![provider.plan()], interrupt)?;
         }
     }
     println!(
@@ -67,22 +67,22 @@ Next:
 
 /// Shows a render of each kind on a stack that refuses what no policy allows. Fails
 /// when a step did not happen in time, and says which.
-pub(crate) fn play(
+pub(crate) fn run_default(
     workspace: &Workspace,
     venv: &Venv,
     binaries: &Binaries,
     interrupt: &Interrupt,
 ) -> Result<()> {
     let title = "Render Relay: two renders, from submit to signed webhook";
-    perform(workspace, venv, binaries, title, both_kinds(), interrupt)
+    run_renders(workspace, venv, binaries, title, default_renders(), interrupt)
 }
 
-fn perform(
+fn run_renders(
     workspace: &Workspace,
     venv: &Venv,
     binaries: &Binaries,
     title: &str,
-    scenes: Vec<Scene>,
+    plans: Vec<RenderPlan>,
     interrupt: &Interrupt,
 ) -> Result<()> {
     let screen = Screen::new();
@@ -94,15 +94,15 @@ fn perform(
         timeline::seconds(started.elapsed())
     );
 
-    let mut show = Show::open(&stack.address, scenes, screen, started)?;
-    let outcome = show.watch(interrupt);
-    show.screen.clear();
+    let mut demo = Demo::open(&stack.address, plans, screen, started)?;
+    let outcome = demo.watch(interrupt);
+    demo.screen.clear();
     outcome?;
-    show.close()
+    demo.close()
 }
 
 /// The renders under way, and what has been seen of each.
-struct Show<'a> {
+struct Demo<'a> {
     address: &'a Address,
     http: Http,
     started: Instant,
@@ -111,7 +111,7 @@ struct Show<'a> {
 }
 
 struct Render {
-    scene: Scene,
+    plan: RenderPlan,
     job_id: String,
     submitted_at: Instant,
     seen: BTreeSet<Step>,
@@ -126,40 +126,40 @@ struct Effect {
     detail: String,
 }
 
-impl<'a> Show<'a> {
+impl<'a> Demo<'a> {
     /// Sets the stage and submits the jobs.
     fn open(
         address: &'a Address,
-        scenes: Vec<Scene>,
+        plans: Vec<RenderPlan>,
         screen: Screen,
         started: Instant,
     ) -> Result<Self> {
-        let mut show = Self { address, http: Http::new(), started, screen, renders: Vec::new() };
+        let mut demo = Self { address, http: Http::new(), started, screen, renders: Vec::new() };
         let simulator = &address.simulator_url;
         let receiver = format!("{simulator}/receiver/{RECEIVER}");
         let config: WebhookConfig =
-            show.api().put("/v1/webhook-config", &json!({"url": receiver}))?;
-        show.http.put(
+            demo.api().put("/v1/webhook-config", &json!({"url": receiver}))?;
+        demo.http.put(
             &format!("{simulator}/_control/receivers/{RECEIVER}"),
             &json!({"secret": config.secret, "answers": []}),
         )?;
-        for scene in scenes {
-            let Scene { provider, mark, .. } = scene;
-            let scenario = format!("{simulator}/_control/scenarios/{provider}/{mark}");
-            show.http.put(&scenario, &scene.scenario)?;
-            let job: Job = show.api().post("/v1/jobs", &scene.submission)?;
+        for plan in plans {
+            let RenderPlan { provider, tag, .. } = plan;
+            let scenario = format!("{simulator}/_control/scenarios/{provider}/{tag}");
+            demo.http.put(&scenario, &plan.scenario)?;
+            let job: Job = demo.api().post("/v1/jobs", &plan.submission)?;
             let detail = job.job_id.clone();
-            show.renders.push(Render {
-                scene,
+            demo.renders.push(Render {
+                plan,
                 job_id: job.job_id,
                 submitted_at: Instant::now(),
                 seen: BTreeSet::new(),
                 progress: None,
                 has_been_ended: false,
             });
-            show.saw(show.renders.len() - 1, Step::Submitted, &detail);
+            demo.record_step(demo.renders.len() - 1, Step::Submitted, &detail);
         }
-        Ok(show)
+        Ok(demo)
     }
 
     fn api(&self) -> Api<'_> {
@@ -179,11 +179,11 @@ impl<'a> Show<'a> {
                 self.look_at_job(index)?;
             }
             for Effect { index, step, detail } in effects {
-                self.saw(index, step, &detail);
+                self.record_step(index, step, &detail);
             }
             self.draw_progress();
             self.end_renders()?;
-            interrupt.wait(LOOK)?;
+            interrupt.wait(POLL_INTERVAL)?;
         }
         Ok(())
     }
@@ -198,9 +198,9 @@ impl<'a> Show<'a> {
                 _ => String::new(),
             };
             match entry.state.as_str() {
-                "queued" => self.saw(index, Step::Queued, &detail),
-                "processing" => self.saw(index, Step::Processing, &detail),
-                "completed" => self.saw(index, Step::Completed, &detail),
+                "queued" => self.record_step(index, Step::Queued, &detail),
+                "processing" => self.record_step(index, Step::Processing, &detail),
+                "completed" => self.record_step(index, Step::Completed, &detail),
                 "failed" | "cancelled" | "timed_out" => {
                     bail!("job {} has {}: {:?}", job.job_id, entry.state, job.failure)
                 }
@@ -218,7 +218,7 @@ impl<'a> Show<'a> {
     fn end_renders(&mut self) -> Result<()> {
         let simulator = &self.address.simulator_url;
         for render in self.renders.iter_mut().filter(|render| !render.has_been_ended) {
-            let is_time = match render.scene.ending {
+            let is_time = match render.plan.ending {
                 Ending::Scripted => false,
                 Ending::After(age, step) => {
                     render.submitted_at.elapsed() >= age && render.seen.contains(&step)
@@ -226,8 +226,8 @@ impl<'a> Show<'a> {
                 Ending::AtProgress(least) => render.progress >= Some(least),
             };
             if is_time {
-                let Scene { provider, mark, .. } = render.scene;
-                self.http.post(&format!("{simulator}/_control/renders/{provider}/{mark}/end"))?;
+                let RenderPlan { provider, tag, .. } = render.plan;
+                self.http.post(&format!("{simulator}/_control/renders/{provider}/{tag}/end"))?;
                 render.has_been_ended = true;
             }
         }
@@ -239,9 +239,9 @@ impl<'a> Show<'a> {
     fn answered_callbacks(&self) -> Result<Vec<Effect>> {
         let mut effects = Vec::new();
         for (index, render) in self.renders.iter().enumerate() {
-            let Scene { provider, mark, .. } = render.scene;
+            let RenderPlan { provider, tag, .. } = render.plan;
             let simulator = &self.address.simulator_url;
-            let url = format!("{simulator}/_control/renders?provider={provider}&tag={mark}");
+            let url = format!("{simulator}/_control/renders?provider={provider}&tag={tag}");
             let known: Vec<SimulatedRender> = self.http.get(&url)?;
             for render in known {
                 let answered = |call: &SimulatedCallback| matches!(call.status, Some(200..=299));
@@ -293,7 +293,7 @@ impl<'a> Show<'a> {
     }
 
     /// Prints a step the first time that it is seen.
-    fn saw(&mut self, index: usize, step: Step, detail: &str) {
+    fn record_step(&mut self, index: usize, step: Step, detail: &str) {
         let Some(render) = self.renders.get_mut(index) else { return };
         if !render.seen.insert(step) {
             return;
@@ -302,7 +302,7 @@ impl<'a> Show<'a> {
         self.screen.clear();
         println!(
             "{}",
-            timeline::line(self.screen.style, after, render.scene.provider, step, detail)
+            timeline::line(self.screen.style, after, render.plan.provider, step, detail)
         );
     }
 
@@ -310,7 +310,7 @@ impl<'a> Show<'a> {
         let bars: Vec<_> = self
             .renders
             .iter()
-            .filter_map(|render| Some(timeline::progress(render.scene.provider, render.progress?)))
+            .filter_map(|render| Some(timeline::progress(render.plan.provider, render.progress?)))
             .collect();
         if !bars.is_empty() {
             self.screen.draw(&timeline::seconds(self.started.elapsed()), &bars.join("   "));
@@ -324,8 +324,8 @@ impl<'a> Show<'a> {
             .map(|render| {
                 let unseen = |step: &&Step| !render.seen.contains(step);
                 (
-                    render.scene.provider,
-                    render.scene.expected.iter().filter(unseen).copied().collect(),
+                    render.plan.provider,
+                    render.plan.expected.iter().filter(unseen).copied().collect(),
                 )
             })
             .filter(|(_, unseen): &(_, Vec<_>)| !unseen.is_empty())

@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 /// How often we look whether a child has ended.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long a tethered child may take to leave before it is killed: a healthy one is
 /// gone at once, unless the machine is busy.
-const FAREWELL: Duration = Duration::from_secs(30);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 
 /// Ctrl-C, SIGTERM and SIGHUP, as something to wait for.
 pub(crate) struct Interrupt {
@@ -56,14 +56,14 @@ impl Interrupt {
 }
 
 /// A background child that cannot outlive us.
-pub(crate) struct Tethered {
+pub(crate) struct ChildGuard {
     name: &'static str,
     child: Child,
     /// Dropped to let the child go.
-    tether: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
 }
 
-impl Tethered {
+impl ChildGuard {
     /// Starts `command`, which must end when its stdin does.
     pub(crate) fn spawn(name: &'static str, command: &mut Command) -> Result<Self> {
         let mut child = command
@@ -71,8 +71,8 @@ impl Tethered {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start the {name}"))?;
-        let tether = child.stdin.take();
-        Ok(Self { name, child, tether })
+        let stdin = child.stdin.take();
+        Ok(Self { name, child, stdin })
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -109,22 +109,22 @@ impl Tethered {
             if Instant::now() > deadline {
                 bail!("the {} said nothing", self.name);
             }
-            interrupt.wait(LOOK)?;
+            interrupt.wait(POLL_INTERVAL)?;
         }
     }
 }
 
-impl Drop for Tethered {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
-        self.tether = None;
-        let deadline = Instant::now() + FAREWELL;
+        self.stdin = None;
+        let deadline = Instant::now() + SHUTDOWN_GRACE;
         while matches!(self.child.try_wait(), Ok(None)) {
             if Instant::now() > deadline {
                 kill_group(self.child.id(), "KILL");
                 drop(self.child.wait());
                 return;
             }
-            thread::park_timeout(LOOK);
+            thread::park_timeout(POLL_INTERVAL);
         }
     }
 }
@@ -135,7 +135,7 @@ pub(crate) fn run(command: &mut Command, interrupt: &Interrupt) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    bail!("{} ended with {status}", name_of(command))
+    bail!("{} ended with {status}", describe(command))
 }
 
 /// Runs a command to its end and answers what it printed; its stderr is shown.
@@ -150,7 +150,7 @@ pub(crate) fn run_for_output(
     if status.success() {
         return Ok(output);
     }
-    bail!("{} ended with {status}", name_of(command))
+    bail!("{} ended with {status}", describe(command))
 }
 
 fn wait(
@@ -159,7 +159,7 @@ fn wait(
     interrupt: &Interrupt,
 ) -> Result<(ExitStatus, String)> {
     let mut child =
-        command.spawn().with_context(|| format!("cannot start {}", name_of(command)))?;
+        command.spawn().with_context(|| format!("cannot start {}", describe(command)))?;
     let reader =
         child.stdout.take().map(|stdout| thread::spawn(|| std::io::read_to_string(stdout)));
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
@@ -169,7 +169,7 @@ fn wait(
         if let Some(status) = child.try_wait()? {
             break status;
         }
-        if let Err(interrupted) = interrupt.wait(LOOK) {
+        if let Err(interrupted) = interrupt.wait(POLL_INTERVAL) {
             kill_group(child.id(), "TERM");
             child.wait()?;
             return Err(interrupted.into());
@@ -178,12 +178,12 @@ fn wait(
     let output = match reader.map(thread::JoinHandle::join) {
         None => String::new(),
         Some(Ok(output)) => output?,
-        Some(Err(_)) => bail!("the reader of {} broke", name_of(command)),
+        Some(Err(_)) => bail!("the reader of {} broke", describe(command)),
     };
     Ok((status, output))
 }
 
-fn name_of(command: &Command) -> String {
+fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args().take(2));
     let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
     format!("`{}`", words.join(" "))
@@ -215,7 +215,7 @@ mod tests {
     fn a_tethered_child_leaves_when_it_is_dropped() {
         let mut child = Command::new("sh");
         child.args(["-c", "cat; echo left"]).stdout(Stdio::piped());
-        let mut child = Tethered::spawn("cat", &mut child).unwrap();
+        let mut child = ChildGuard::spawn("cat", &mut child).unwrap();
         child.check().unwrap();
         let id = child.id().to_string();
         let mut output = child.child.stdout.take().unwrap();
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_child_that_ended_by_itself_is_reported() {
-        let mut none = Tethered::spawn("door", &mut Command::new("true")).unwrap();
+        let mut none = ChildGuard::spawn("door", &mut Command::new("true")).unwrap();
         none.child.wait().unwrap();
         let error = none.check().unwrap_err().to_string();
         assert!(error.starts_with("the door has ended by itself"), "{error}");

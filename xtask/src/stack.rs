@@ -24,15 +24,15 @@ use serde_json::{Value, json};
 
 use crate::artefacts::{self, Binaries, For};
 use crate::http::Http;
-use crate::process::{self, Interrupt, Tethered};
+use crate::process::{self, ChildGuard, Interrupt};
 use crate::venv::Venv;
 use crate::workspace::Workspace;
 
 /// Both servers are up in well under a second; this allows for a busy machine.
-const START: Duration = Duration::from_secs(120);
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How often the servers are started before their port is given up.
-const STARTS: u32 = 3;
+const MAX_STARTS: u32 = 3;
 
 /// How long the functions wait for an answer of the emulator: as long as they may run.
 const EMULATED_ATTEMPT_SECONDS: &str = "25";
@@ -70,10 +70,10 @@ pub(crate) enum Policies {
 pub(crate) struct Stack {
     pub(crate) address: Address,
     /// Dropped in this order: the children, what they wrote, our turn.
-    emulator: Tethered,
-    simulator: Tethered,
-    traces: Traces,
-    _turn: File,
+    emulator: ChildGuard,
+    simulator: ChildGuard,
+    files: RuntimeFiles,
+    _lock: File,
 }
 
 /// Where everything of the stack is: what `.local/stack.json` holds.
@@ -97,7 +97,7 @@ pub(crate) fn up(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     let venv = Venv::ensure(workspace, interrupt)?;
     let binaries = artefacts::build(workspace, For::Running, interrupt)?;
     let mut stack = Stack::start(workspace, &venv, &binaries, Policies::Recorded, interrupt)?;
-    stack.introduce();
+    stack.print_addresses();
     loop {
         if interrupt.wait(Duration::from_millis(500)).is_err() {
             println!("\nTaking the stack down.");
@@ -115,20 +115,20 @@ impl Stack {
         policies: Policies,
         interrupt: &Interrupt,
     ) -> Result<Self> {
-        let turn = take_turn(workspace)?;
-        let traces = Traces {
+        let lock = lock_checkout(workspace)?;
+        let files = RuntimeFiles {
             address: workspace.local("stack.json")?,
             children: workspace.local("children")?,
             state: workspace.local("emulator")?,
         };
-        traces.end_children()?;
-        traces.remove();
-        fs::create_dir_all(&traces.state)?;
+        files.end_children()?;
+        files.remove();
+        fs::create_dir_all(&files.state)?;
         let script = workspace.path("xtask/python/local_stack.py");
-        let mut starts = 1..=STARTS;
+        let mut starts = 1..=MAX_STARTS;
         let Servers { emulator, simulator, aws_endpoint, urls } = loop {
-            let last = starts.next() == Some(STARTS);
-            let begun = Servers::start(workspace, venv, binaries, policies, &traces, interrupt);
+            let last = starts.next() == Some(MAX_STARTS);
+            let begun = Servers::start(workspace, venv, binaries, policies, &files, interrupt);
             match begun {
                 Err(error) if error.is::<PortLost>() && !last => {}
                 begun => break begun?,
@@ -141,14 +141,14 @@ impl Stack {
         described.insert("ledgerEndpoint".into(), urls.aws.into());
         described.insert("simulatorUrl".into(), urls.url.into());
         described.insert("providerSecrets".into(), webhook_secrets());
-        fs::write(&traces.address, serde_json::to_vec_pretty(&described)?)?;
+        fs::write(&files.address, serde_json::to_vec_pretty(&described)?)?;
         let address = serde_json::from_value(described.into())?;
-        Ok(Self { address, emulator, simulator, traces, _turn: turn })
+        Ok(Self { address, emulator, simulator, files, _lock: lock })
     }
 
     /// The file that describes the stack while it is up.
     pub(crate) fn file(&self) -> &Path {
-        &self.traces.address
+        &self.files.address
     }
 
     /// Fails when the emulator or the simulator has ended.
@@ -157,7 +157,7 @@ impl Stack {
         self.simulator.check()
     }
 
-    fn introduce(&self) {
+    fn print_addresses(&self) {
         let Address { api_url, api_key, aws_endpoint, simulator_url, .. } = &self.address;
         println!(
             "\
@@ -176,15 +176,15 @@ Try:
   curl -s '{api_url}/v1/jobs?sourceRecordId=product-123' \\
     -H 'authorization: Bearer {api_key}'
   RELAY_STACK={} cargo test -p tests --test end_to_end",
-            self.traces.address.display()
+            self.files.address.display()
         );
     }
 }
 
 /// The two servers, which have to know each other's address.
 struct Servers {
-    emulator: Tethered,
-    simulator: Tethered,
+    emulator: ChildGuard,
+    simulator: ChildGuard,
     aws_endpoint: String,
     urls: SimulatorUrls,
 }
@@ -200,15 +200,15 @@ impl Servers {
         venv: &Venv,
         binaries: &Binaries,
         policies: Policies,
-        traces: &Traces,
+        files: &RuntimeFiles,
         interrupt: &Interrupt,
     ) -> Result<Self> {
         let script = workspace.path("xtask/python/local_stack.py");
-        let deadline = Instant::now() + START;
+        let deadline = Instant::now() + START_TIMEOUT;
         let port = free_port()?;
         let aws_endpoint = format!("http://127.0.0.1:{port}");
         let binary = binaries.get("simulator").context("the simulator was not built")?;
-        let mut simulator = Tethered::spawn(
+        let mut simulator = ChildGuard::spawn(
             "simulator",
             Command::new(binary)
                 .args(["--listen", "127.0.0.1:0", "--aws-listen", "127.0.0.1:0"])
@@ -216,12 +216,12 @@ impl Servers {
                 .stdout(Stdio::piped())
                 .stderr(File::create(workspace.local("log/simulator.log")?)?),
         )?;
-        traces.note(simulator.id(), binary)?;
+        files.note(simulator.id(), binary)?;
         let said =
             simulator.first_line(deadline, interrupt).context("see .local/log/simulator.log")?;
         let urls: SimulatorUrls = serde_json::from_str(&said)?;
 
-        let mut command = emulator(venv, &script, &traces.state, port);
+        let mut command = emulator(venv, &script, &files.state, port);
         match policies {
             Policies::Enforced => {
                 command.env("AUTH", "true").env("AWS_ENDPOINT_URL", &aws_endpoint)
@@ -230,8 +230,8 @@ impl Servers {
         };
         let log = workspace.local("log/emulator.log")?;
         process::log_to(&mut command, &File::create(&log)?)?;
-        let mut emulator = Tethered::spawn("emulator", &mut command)?;
-        traces.note(emulator.id(), &script)?;
+        let mut emulator = ChildGuard::spawn("emulator", &mut command)?;
+        files.note(emulator.id(), &script)?;
         let http = Http::new();
         for (provider, secret) in ACCOUNT_SECRETS {
             let url = format!("{}/_control/secrets/{provider}", urls.url);
@@ -340,7 +340,7 @@ fn webhook_secrets() -> Value {
     all.map(|(provider, secret)| (provider.to_owned(), Value::from(secret))).collect()
 }
 
-fn take_turn(workspace: &Workspace) -> Result<File> {
+fn lock_checkout(workspace: &Workspace) -> Result<File> {
     let lock = File::create(workspace.local("lock")?)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
@@ -366,7 +366,7 @@ fn free_port() -> Result<u16> {
 
 /// What a stack leaves in `.local/`, and what the next one finds there when this
 /// one was not taken down.
-struct Traces {
+struct RuntimeFiles {
     /// `stack.json`.
     address: PathBuf,
     /// A line per child: its process group, and its program, by which a process
@@ -376,7 +376,7 @@ struct Traces {
     state: PathBuf,
 }
 
-impl Traces {
+impl RuntimeFiles {
     fn note(&self, leader: u32, program: &Path) -> Result<()> {
         let noted = fs::read_to_string(&self.children).unwrap_or_default();
         fs::write(&self.children, format!("{noted}{leader} {}\n", program.display()))?;
@@ -402,7 +402,7 @@ impl Traces {
     }
 }
 
-impl Drop for Traces {
+impl Drop for RuntimeFiles {
     fn drop(&mut self) {
         self.remove();
     }

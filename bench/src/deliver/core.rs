@@ -40,13 +40,13 @@ pub(super) fn policy(port: u16) -> Result<TargetPolicy> {
 
 /// The product's client for receivers, with every name on this machine.
 pub(super) fn receivers(tls: ClientConfig, policy: TargetPolicy) -> Receivers {
-    Receivers::with_parts(Arc::new(AllHere), tls, policy, Limits::default())
+    Receivers::with_parts(Arc::new(LoopbackAddresses), tls, policy, Limits::default())
 }
 
 /// Every name is this machine's.
-struct AllHere;
+struct LoopbackAddresses;
 
-impl Resolve for AllHere {
+impl Resolve for LoopbackAddresses {
     fn resolve(&self, _name: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
         std::future::ready(Ok(vec![Ipv4Addr::LOCALHOST.into()])).boxed()
     }

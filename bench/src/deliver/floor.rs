@@ -18,21 +18,21 @@ use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use sha2::Sha256;
 
-use crate::here::{self, AllHere};
+use crate::loopback::{self, LoopbackResolver};
 use crate::tls::DOMAIN;
 
 use super::request::Post;
 
 /// Signs and sends.
 pub(super) struct Floor {
-    client: Client<HttpsConnector<HttpConnector<AllHere>>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector<LoopbackResolver>>, Full<Bytes>>,
     port: u16,
     key: Vec<u8>,
 }
 
 impl Floor {
     pub(super) fn new(port: u16, tls: ClientConfig, key: &[u8]) -> Self {
-        let connector = HttpsConnector::from((here::connector(), tls));
+        let connector = HttpsConnector::from((loopback::connector(), tls));
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Self { client, port, key: key.to_vec() }
     }

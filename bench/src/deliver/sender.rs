@@ -13,9 +13,9 @@ use domain::signature::{SignatureType, SigningSecrets, WebhookSecret};
 use serde::{Deserialize, Serialize};
 use shared::telemetry;
 
-use crate::child::{self, Role};
+use crate::child::{self, RoleProcess};
 use crate::cost::{self, Cost, Stopwatch};
-use crate::receiver::{CLOSE, HELD, HOLD, KEEP, Listening};
+use crate::receiver::{CLOSE, HELD_REQUESTS, HOLD, KEEP, Listening};
 use crate::tls::{self, Certificate, DOMAIN};
 
 use super::core::Core;
@@ -76,7 +76,7 @@ impl fmt::Display for Way {
 
 /// What is delivered, and over which connections.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scene {
+pub(super) struct Case {
     connections: Connections,
     body: usize,
     /// Deliveries in a turn: enough to measure, few enough to take many turns.
@@ -89,7 +89,7 @@ pub(super) enum Connections {
     Fresh,
 }
 
-impl Scene {
+impl Case {
     pub(super) const ALL: [Self; 4] = [
         Self { connections: Connections::Kept, body: 1024, deliveries: 1000 },
         Self { connections: Connections::Kept, body: 20 * 1024, deliveries: 1000 },
@@ -105,7 +105,7 @@ impl Scene {
     }
 }
 
-impl fmt::Display for Scene {
+impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let connections = match self.connections {
             Connections::Kept => "kept",
@@ -155,7 +155,7 @@ pub(super) struct Memory {
 }
 
 /// Starts a process that measures this.
-pub(super) fn start(measure: &str, receiver: &Listening, more: &[String]) -> Result<Role> {
+pub(super) fn start(measure: &str, receiver: &Listening, more: &[String]) -> Result<RoleProcess> {
     let mut arguments = vec![
         "--port".to_owned(),
         receiver.port.to_string(),
@@ -164,48 +164,48 @@ pub(super) fn start(measure: &str, receiver: &Listening, more: &[String]) -> Res
         measure.to_owned(),
     ];
     arguments.extend_from_slice(more);
-    Role::start("sender", &arguments)
+    RoleProcess::start("sender", &arguments)
 }
 
 /// Measures what it is told to, and tells the parent.
 pub(crate) async fn run(options: &Options) -> Result<()> {
-    child::leave_with_parent();
+    child::exit_with_parent();
     // Writing its log is part of what a function costs.
     telemetry::init();
     match options.measure {
         Measure::Cpu { rounds } => {
-            for scene in Scene::ALL {
-                child::tell(&cpu(options, scene, rounds).await?)?;
+            for case in Case::ALL {
+                child::send(&cpu(options, case, rounds).await?)?;
             }
             Ok(())
         }
-        Measure::Memory { way } => child::tell(&memory(options, way).await?),
+        Measure::Memory { way } => child::send(&memory(options, way).await?),
     }
 }
 
-/// All turns of a scene, in the order in which they were taken.
-async fn cpu(options: &Options, scene: Scene, rounds: usize) -> Result<Vec<Measured>> {
+/// All turns of a case, in the order in which they were taken.
+async fn cpu(options: &Options, case: Case, rounds: usize) -> Result<Vec<Measured>> {
     let mut senders = Senders::new(options, AT_ONCE)?;
     // Connections, caches and branch predictors warm up first.
     for way in Way::ALL {
-        senders.turn(way, scene.path(), scene.body, scene.deliveries / 4).await?;
+        senders.turn(way, case.path(), case.body, case.deliveries / 4).await?;
     }
     let mut measured = Vec::new();
     for round in 0..rounds {
         for turn in 0..Way::ALL.len() {
             // Another one first in each round.
             let Some(&way) = Way::ALL.get((round + turn) % Way::ALL.len()) else { continue };
-            measured.push(senders.turn(way, scene.path(), scene.body, scene.deliveries).await?);
+            measured.push(senders.turn(way, case.path(), case.body, case.deliveries).await?);
         }
     }
     Ok(measured)
 }
 
-/// With [`HELD`] deliveries in flight, which the receiver sees to.
+/// With [`HELD_REQUESTS`] deliveries in flight, which the receiver sees to.
 async fn memory(options: &Options, way: Way) -> Result<Memory> {
-    let mut senders = Senders::new(options, HELD)?;
+    let mut senders = Senders::new(options, HELD_REQUESTS)?;
     let before = cost::peak_memory()?;
-    senders.turn(way, HOLD, 20 * 1024, HELD).await?;
+    senders.turn(way, HOLD, 20 * 1024, HELD_REQUESTS).await?;
     Ok(Memory { before, peak: cost::peak_memory()? })
 }
 

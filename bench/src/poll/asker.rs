@@ -35,9 +35,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::fleet::{Fleet, PROVIDER};
 use super::provider::{COUNT, Listening};
-use crate::child::{self, Role};
+use crate::child::{self, RoleProcess};
 use crate::cost::{self, Cost, Stopwatch};
-use crate::here::{self, AllHere};
+use crate::loopback::{self, LoopbackResolver};
 use crate::tls::{self, Certificate, DOMAIN};
 
 /// How many questions are under way at once when processor time is measured.
@@ -47,13 +47,13 @@ const AT_ONCE: usize = 10;
 const TURN: usize = 1_000;
 
 /// Between two batches of the bare client's questions.
-const BEAT: Duration = Duration::from_millis(10);
+const PACE_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How long after its last look a poller goes on, and some more.
 const HAND_OVER: TimeDelta = TimeDelta::seconds(27);
 
 /// How often it is looked whether the first question was asked.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What to measure, and where the provider is.
 #[derive(Args)]
@@ -136,7 +136,7 @@ pub(super) fn start(
     fleet: &Fleet,
     measure: &[String],
     environment: &[(&str, String)],
-) -> Result<Role> {
+) -> Result<RoleProcess> {
     let mut arguments = vec![
         "--port".to_owned(),
         provider.port.to_string(),
@@ -145,7 +145,7 @@ pub(super) fn start(
     ];
     arguments.extend(fleet.arguments());
     arguments.extend_from_slice(measure);
-    Role::start_in("asker", &arguments, environment)
+    RoleProcess::start_in("asker", &arguments, environment)
 }
 
 impl Turn {
@@ -190,7 +190,7 @@ impl Span {
 
 /// Measures what it is told to, and tells the parent.
 pub(crate) async fn run(options: &Options) -> Result<()> {
-    child::leave_with_parent();
+    child::exit_with_parent();
     // Writing its log is part of what a function costs.
     telemetry::init();
     let bare = Bare::new(options)?;
@@ -208,18 +208,18 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
                     let Some(&way) = Way::ALL.get((round + place) % Way::ALL.len()) else {
                         continue;
                     };
-                    child::tell(&turn(way, &bare, &core, &jobs).await?)?;
+                    child::send(&turn(way, &bare, &core, &jobs).await?)?;
                 }
             }
             Ok(())
         }
         Measure::Bare { per_second, warm_up_s, seconds } => {
             let jobs = options.fleet.all().collect::<Result<Vec<_>>>()?;
-            let paced = bare.at_a_pace(&jobs, per_second);
+            let paced = bare.paced(&jobs, per_second);
             let due = |_, _| Ok(u64::from(per_second) * seconds);
             tokio::select! {
                 ended = paced => ended,
-                span = span(&bare, warm_up_s, seconds, due) => child::tell(&span?),
+                span = span(&bare, warm_up_s, seconds, due) => child::send(&span?),
             }
         }
         Measure::Shard { owed, warm_up_s, seconds } => {
@@ -238,7 +238,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
             let length = TimeDelta::seconds(i64::try_from(warm_up_s + seconds)?) + HAND_OVER;
             tokio::select! {
                 ended = invoke(&poller, owed, length) => ended.and_then(|()| bail!("it ended early")),
-                span = span(&bare, warm_up_s, seconds, due) => child::tell(&span?),
+                span = span(&bare, warm_up_s, seconds, due) => child::send(&span?),
             }
         }
         Measure::Start { owed } => {
@@ -249,7 +249,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
                 ended = invoke(&poller, owed, length) => ended.and_then(|()| bail!("it ended early")),
                 asked = bare.first() => {
                     let (asked, cost) = (asked?, watch.stop()?);
-                    child::tell(&Span { asked, due: 0, cost, peak: cost::peak_memory()? })
+                    child::send(&Span { asked, due: 0, cost, peak: cost::peak_memory()? })
                 }
             }
         }
@@ -284,14 +284,14 @@ async fn span(
 
 /// hyper's client with its pool.
 struct Bare {
-    client: Client<HttpsConnector<HttpConnector<AllHere>>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector<LoopbackResolver>>, Full<Bytes>>,
     port: u16,
 }
 
 impl Bare {
     fn new(options: &Options) -> Result<Self> {
         let tls = tls::client(&options.certificate)?;
-        let connector = HttpsConnector::from((here::connector(), tls));
+        let connector = HttpsConnector::from((loopback::connector(), tls));
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Ok(Self { client, port: options.port })
     }
@@ -313,15 +313,15 @@ impl Bare {
     }
 
     /// Asks about one job after the other, for ever.
-    async fn at_a_pace(&self, jobs: &[Job], per_second: u32) -> Result<()> {
-        let mut beats = interval(BEAT);
-        beats.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    async fn paced(&self, jobs: &[Job], per_second: u32) -> Result<()> {
+        let mut ticks = interval(PACE_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut jobs = jobs.iter().cycle();
         let mut asked = JoinSet::new();
         let mut owed = 0.0;
         loop {
-            beats.tick().await;
-            owed += f64::from(per_second) * BEAT.as_secs_f64();
+            ticks.tick().await;
+            owed += f64::from(per_second) * PACE_INTERVAL.as_secs_f64();
             while owed >= 1.0 {
                 owed -= 1.0;
                 let path = jobs.next().context("no jobs")?.id.as_uuid();
@@ -345,7 +345,7 @@ impl Bare {
     async fn first(&self) -> Result<u64> {
         let before = self.count().await?;
         loop {
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
             let asked = self.count().await? - before;
             if asked > 0 {
                 return Ok(asked);
@@ -388,7 +388,7 @@ fn providers(options: &Options, secrets: Secrets) -> Result<Providers> {
     let base_urls = [(PROVIDER.to_owned(), base_url)].into();
     let catalogue = Catalogue::load(&Adjustments { base_urls, ..Adjustments::default() })?;
     let tls = tls::client(&options.certificate)?;
-    let http = ProviderHttp::with_parts(Arc::new(here::connector()), tls);
+    let http = ProviderHttp::with_parts(Arc::new(loopback::connector()), tls);
     Ok(Providers::new(catalogue, http, Arc::new(secrets)))
 }
 

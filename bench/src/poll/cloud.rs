@@ -114,7 +114,7 @@ pub(super) struct Consumed {
 
 /// Fills the table, says where it listens, then serves until its parent ends.
 pub(crate) async fn serve(options: &Options) -> Result<()> {
-    child::leave_with_parent();
+    child::exit_with_parent();
     let key = format!("providers/{PROVIDER}/api-key");
     let aws = FakeAws::new(&[(key.as_str(), simulator::API_KEY)]);
     let store = aws.store();
@@ -136,7 +136,7 @@ pub(crate) async fn serve(options: &Options) -> Result<()> {
         .with_state(Cloud { aws, latency });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let port = listener.local_addr()?.port();
-    child::tell(&Listening { port, epoch: lease.epoch, seen })?;
+    child::send(&Listening { port, epoch: lease.epoch, seen })?;
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     Ok(axum::serve(listener, router).await?)
 }

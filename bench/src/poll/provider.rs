@@ -67,7 +67,7 @@ pub(super) fn start(renders: u32, latency_ms: u64) -> Result<Server<Listening>> 
 
 /// Makes the renders, says where it listens, then serves until its parent ends.
 pub(crate) async fn serve(options: &Options) -> Result<()> {
-    child::leave_with_parent();
+    child::exit_with_parent();
     let mut simulator = simulator::router_on_host();
     let endless = json!({"durationMs": 1, "queuedMs": 0, "freezeProgress": 0.0});
     let scenario = format!("/_control/scenarios/{PROVIDER}/{MARK}");
@@ -90,7 +90,7 @@ pub(crate) async fn serve(options: &Options) -> Result<()> {
 
     let (config, certificate) = tls::server()?;
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    child::tell(&Listening { port: tcp.local_addr()?.port(), certificate })?;
+    child::send(&Listening { port: tcp.local_addr()?.port(), certificate })?;
     let listener = TlsListener { tcp, tls: TlsAcceptor::from(Arc::new(config)) };
     Ok(axum::serve(listener, router).await?)
 }

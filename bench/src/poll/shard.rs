@@ -21,16 +21,16 @@ const PROVIDER_MS: u64 = 100;
 const AWS_MS: u64 = 6;
 
 /// Polls a second by one process.
-const LEAST_RATE: f64 = 900.0;
+const MIN_RATE: f64 = 900.0;
 
 /// The part of the polls due that are made: those of the last moment are under way.
-const LEAST_MADE: f64 = 0.98;
+const MIN_MADE: f64 = 0.98;
 
 /// The most memory of a process, in megabytes.
-const MOST_MEMORY: f64 = 64.0;
+const MAX_MEMORY: f64 = 64.0;
 
 /// An eventually consistent read of a job (1/2), and its share of listing the index.
-const MOST_READ_UNITS: f64 = 0.55;
+const MAX_READ_UNITS: f64 = 0.55;
 
 /// The memory of the smallest function there is, in megabytes.
 const SMALLEST: f64 = 128.0;
@@ -52,13 +52,13 @@ pub(super) async fn busy(seconds: u64, aims: &mut Aims) -> Result<()> {
     arguments.extend(cloud.listening.owed());
     let environment = cloud.listening.environment();
     let shard: Span =
-        asker::start(&provider.listening, &fleet, &arguments, &environment)?.hear()?;
+        asker::start(&provider.listening, &fleet, &arguments, &environment)?.receive()?;
     let consumed = cloud.listening.consumed().await?;
 
     let per_second = shard.per_second().round();
     let mut arguments = vec!["bare".to_owned(), "--per-second".to_owned(), per_second.to_string()];
     arguments.extend(times);
-    let bare: Span = asker::start(&provider.listening, &fleet, &arguments, &[])?.hear()?;
+    let bare: Span = asker::start(&provider.listening, &fleet, &arguments, &[])?.receive()?;
 
     println!(
         "A shard of {BUSY_JOBS} jobs for {seconds} s; the provider takes {PROVIDER_MS} ms, AWS {AWS_MS} ms"
@@ -76,14 +76,14 @@ pub(super) async fn busy(seconds: u64, aims: &mut Aims) -> Result<()> {
     }
     println!("{table}");
     println!("AWS, the start included: {consumed}");
-    aims.at_least("polls a second of a busy shard", shard.per_second(), LEAST_RATE);
+    aims.at_least("polls a second of a busy shard", shard.per_second(), MIN_RATE);
     aims.at_least(
         "part of the polls due that are made",
         shard.per_second() / shard.due_per_second(),
-        LEAST_MADE,
+        MIN_MADE,
     );
     aims.at_most("part of a core", shard.load(), 1.0);
-    aims.at_most("peak memory in MB of a busy shard's poller", megabytes(shard.peak), MOST_MEMORY);
+    aims.at_most("peak memory in MB of a busy shard's poller", megabytes(shard.peak), MAX_MEMORY);
     Ok(())
 }
 
@@ -97,7 +97,7 @@ pub(super) async fn large(jobs: u32, aims: &mut Aims) -> Result<()> {
     arguments.extend(cloud.listening.owed());
     let environment = cloud.listening.environment();
     let start: Span =
-        asker::start(&provider.listening, &fleet, &arguments, &environment)?.hear()?;
+        asker::start(&provider.listening, &fleet, &arguments, &environment)?.receive()?;
     let consumed = cloud.listening.consumed().await?;
 
     println!(
@@ -114,7 +114,7 @@ pub(super) async fn large(jobs: u32, aims: &mut Aims) -> Result<()> {
     ]);
     println!("{table}");
     println!("AWS: {consumed}");
-    aims.at_most("read units per job", consumed.read_units / f64::from(jobs), MOST_READ_UNITS);
+    aims.at_most("read units per job", consumed.read_units / f64::from(jobs), MAX_READ_UNITS);
     aims.at_most("peak memory in MB of a large shard's poller", megabytes(start.peak), SMALLEST);
     Ok(())
 }

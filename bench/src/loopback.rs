@@ -11,8 +11,8 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
 
 /// Connects to this machine, whatever name is asked for.
-pub(crate) fn connector() -> HttpConnector<AllHere> {
-    let mut tcp = HttpConnector::new_with_resolver(AllHere);
+pub(crate) fn connector() -> HttpConnector<LoopbackResolver> {
+    let mut tcp = HttpConnector::new_with_resolver(LoopbackResolver);
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp
@@ -20,9 +20,9 @@ pub(crate) fn connector() -> HttpConnector<AllHere> {
 
 /// Resolves every name.
 #[derive(Clone)]
-pub(crate) struct AllHere;
+pub(crate) struct LoopbackResolver;
 
-impl Service<Name> for AllHere {
+impl Service<Name> for LoopbackResolver {
     type Response = Once<SocketAddr>;
     type Error = Infallible;
     type Future = Ready<Result<Once<SocketAddr>, Infallible>>;

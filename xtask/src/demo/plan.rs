@@ -31,10 +31,10 @@ impl fmt::Display for Provider {
 }
 
 /// One render of the demo.
-pub(super) struct Scene {
+pub(super) struct RenderPlan {
     pub(super) provider: &'static str,
     /// Text of the payload, by which the simulator knows this render.
-    pub(super) mark: &'static str,
+    pub(super) tag: &'static str,
     /// How the simulated provider behaves.
     pub(super) scenario: Value,
     /// When the render ends, where its scenario does not say so.
@@ -58,12 +58,12 @@ pub(super) enum Ending {
 }
 
 /// How long a render takes that nobody asks about.
-const WHILE: Duration = Duration::from_secs(3);
+const RENDER_TIME: Duration = Duration::from_secs(3);
 
 /// A poll-only render, long enough to be asked about more than once, and one
 /// whose provider calls back.
-pub(super) fn both_kinds() -> Vec<Scene> {
-    vec![Provider::Zvid.scene(), Provider::Shotstack.scene()]
+pub(super) fn default_renders() -> Vec<RenderPlan> {
+    vec![Provider::Zvid.plan(), Provider::Shotstack.plan()]
 }
 
 /// What every unsigned callback leads to.
@@ -78,7 +78,7 @@ const CONFIRMED: &[Step] = &[
 
 impl Provider {
     /// A render as this provider's customers send it.
-    pub(super) fn scene(self) -> Scene {
+    pub(super) fn plan(self) -> RenderPlan {
         match self {
             Self::Json2video => json2video(),
             Self::Renderio => renderio(),
@@ -89,12 +89,12 @@ impl Provider {
     }
 }
 
-fn json2video() -> Scene {
-    Scene {
+fn json2video() -> RenderPlan {
+    RenderPlan {
         provider: "json2video",
-        mark: "JSON2Video",
+        tag: "JSON2Video",
         scenario: json!({"durationMs": 4_000, "freezeProgress": 0.9}),
-        ending: Ending::After(WHILE, Step::Queued),
+        ending: Ending::After(RENDER_TIME, Step::Queued),
         submission: json!({
             "provider": "json2video",
             "sourceRecordId": "order-A-1042",
@@ -112,12 +112,12 @@ fn json2video() -> Scene {
     }
 }
 
-fn renderio() -> Scene {
-    Scene {
+fn renderio() -> RenderPlan {
+    RenderPlan {
         provider: "renderio",
-        mark: "hello-renderio",
+        tag: "hello-renderio",
         scenario: json!({"durationMs": 4_000, "freezeProgress": 0.9}),
-        ending: Ending::After(WHILE, Step::Queued),
+        ending: Ending::After(RENDER_TIME, Step::Queued),
         submission: json!({
             "provider": "renderio",
             "sourceRecordId": "upload-9",
@@ -139,12 +139,12 @@ fn renderio() -> Scene {
     }
 }
 
-fn shotstack() -> Scene {
-    Scene {
+fn shotstack() -> RenderPlan {
+    RenderPlan {
         provider: "shotstack",
-        mark: "Hello",
+        tag: "Hello",
         scenario: json!({"durationMs": 4_000, "freezeProgress": 0.9}),
-        ending: Ending::After(WHILE, Step::Queued),
+        ending: Ending::After(RENDER_TIME, Step::Queued),
         submission: json!({
             "provider": "shotstack",
             "sourceRecordId": "listing-77",
@@ -162,10 +162,10 @@ fn shotstack() -> Scene {
 }
 
 /// Its callbacks tell of progress too, so it is seen at work without being asked.
-fn viralsync() -> Scene {
-    Scene {
+fn viralsync() -> RenderPlan {
+    RenderPlan {
         provider: "viralsync",
-        mark: "ViralSync",
+        tag: "ViralSync",
         scenario: json!({"durationMs": 5_000, "progressCallbacks": 4, "freezeProgress": 0.9}),
         ending: Ending::AtProgress(0.75),
         submission: json!({
@@ -196,10 +196,10 @@ fn viralsync() -> Scene {
     }
 }
 
-fn zvid() -> Scene {
-    Scene {
+fn zvid() -> RenderPlan {
+    RenderPlan {
         provider: "zvid",
-        mark: "hello-zvid",
+        tag: "hello-zvid",
         // Asked after about 2, 4 and 7.5 s, it is at work twice.
         scenario: json!({
             "durationMs": 7_500,
