@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_values_that_were_measured() {
+    fn quantiles_are_measured_values() {
         let hundred = || (1..=100).map(f64::from);
         assert_eq!(median(hundred()), 50.0);
         assert_eq!(quantile(hundred(), 0.99), 99.0);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn an_aim_is_missed_above_its_limit_only() {
+    fn aim_is_missed_only_above_limit() {
         let mut aims = Aims::default();
         aims.at_most("equal", 1.3, 1.3);
         assert_eq!(aims.missed, 0);

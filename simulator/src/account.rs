@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_replaces_the_one_with_its_mark() {
+    fn webhook_replaces_same_tag() {
         let mut account = Account::default();
         account.put_webhook(webhook(r#"{"url":"http://all"}"#));
         account.put_webhook(webhook(r#"{"url":"http://m-1","tag":"m-1"}"#));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_has_its_own_secret_or_the_accounts() {
+    fn webhook_falls_back_to_account_secret() {
         let secret = |text: &str| Secret::try_from(text.to_owned()).unwrap();
         let mut account = Account { secret: Some(secret("ours")), ..Account::default() };
         account.put_webhook(webhook(r#"{"url":"http://a"}"#));

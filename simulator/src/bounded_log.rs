@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_goes_when_there_are_too_many() {
+    fn oldest_entry_leaves_when_full() {
         let mut recent = BoundedLog::new(LogLimit { entries: 2, bytes: 100 });
         assert!(recent.push(1, 1).is_empty());
         assert!(recent.push(2, 1).is_empty());
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_go_when_they_weigh_too_much() {
+    fn oldest_entries_leave_above_size() {
         let mut recent = BoundedLog::new(LogLimit { entries: 10, bytes: 10 });
         recent.push(1, 4);
         recent.push(2, 4);
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_stays_however_heavy() {
+    fn newest_entry_always_stays() {
         let mut recent = BoundedLog::new(LogLimit { entries: 10, bytes: 10 });
         assert!(recent.push(1, 11).is_empty());
         assert_eq!(kept(&recent), [1]);

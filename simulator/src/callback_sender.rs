@@ -154,7 +154,7 @@ mod tests {
     use crate::provider::registry;
 
     #[test]
-    fn the_vendors_rhythm_is_kept() {
+    fn retry_waits_keep_their_ratio() {
         let rhythm = |name| -> Vec<u128> {
             let waits = registry::named(name).unwrap().callback_policy().retry_waits_s;
             scaled(waits, 500).take(MAX_RETRIES).map(|wait| wait.as_millis()).collect()

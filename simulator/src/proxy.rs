@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_have_names() {
+    fn calls_are_named() {
         let scope = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/lambda/aws4_request, x";
         let form = ("content-type", "application/x-www-form-urlencoded; charset=utf-8");
         for (headers, body, expected) in [

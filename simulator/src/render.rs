@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_render_walks_through_its_phases() {
+    fn render_passes_its_phases() {
         let options = r#"{"queuedMs":100,"durationMs":1100}"#;
         assert_eq!(
             phases(options, &[-5, 0, 99, 100, 350, 1099, 1100, 9_999_999]),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_render_fails_at_the_end_and_not_before() {
+    fn failing_render_fails_at_end() {
         let options = r#"{"queuedMs":0,"durationMs":10,"failWith":"no codec"}"#;
         assert_eq!(phases(options, &[0, 9, 10]), "0% 90% failed");
     }
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_longer_than_the_render_skips_the_work() {
+    fn long_queue_skips_work() {
         let options = r#"{"queuedMs":50,"durationMs":20}"#;
         assert_eq!(phases(options, &[0, 19, 20, 60]), "queued queued completed completed");
         let frozen = r#"{"queuedMs":50,"durationMs":20,"freezeProgress":1}"#;

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn made_ids_have_the_vendors_lengths() {
+    fn made_ids_have_provider_lengths() {
         assert_eq!(RenderId::prefixed("job_", [0xab; 16]).0, "job_abababababab");
         assert_eq!(RenderId::prefixed("job_", [0; 16]).0, "job_000000000000");
         let bytes = [0, 25, 26, 51, 52, 61, 62, 255, 1, 2, 3, 4, 5, 6, 7, 8];
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn only_uuids_are_taken_for_uuids() {
+    fn only_uuids_parse() {
         let good = "550E8400-e29b-41d4-a716-446655440000";
         assert_eq!(RenderId::parse_uuid(good), Some(RenderId(good.to_lowercase())));
         for bad in ["", "550e8400e29b41d4a716446655440000", "550e8400-e29b-41d4-a716-44665544000g"]

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_knob_is_refused() {
+    fn unknown_option_is_refused() {
         for wrong in [
             r#"{"durationMS":1}"#,
             r#"{"callback":{"time":1}}"#,
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_mark_in_the_body_decides() {
+    fn newest_tag_in_body_decides() {
         let mut scenarios = Scenarios::default();
         scenarios.put("zvid", "product".to_owned(), scenario(r#"{"durationMs":1}"#));
         scenarios.put("zvid", "product-7".to_owned(), scenario(r#"{"durationMs":2}"#));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn callbacks_leave_when_the_plan_says() {
+    fn callbacks_follow_their_plan() {
         let leave = |json| -> Vec<u128> {
             scenario(json).callback.copies().iter().map(Duration::as_millis).collect()
         };

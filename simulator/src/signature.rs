@@ -51,7 +51,7 @@ mod tests {
 
     /// Computed outside this program.
     #[test]
-    fn known_signatures() {
+    fn signatures_match_known_values() {
         let viralsync = r#"{"jobId":"job_a1b2c3d4e5f6","status":"done","progress":1.0,"outputUrl":"https://r2.viralsync.io/outputs/job_a1b2c3d4e5f6/output.mp4","timestamp":"2026-04-02T10:00:52.000Z"}"#;
         assert_eq!(
             secret().sign(&[viralsync.as_bytes()]),
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_neither_empty_nor_shown() {
+    fn secret_is_neither_empty_nor_shown() {
         assert!(Secret::try_from(String::new()).is_err());
         assert_eq!(format!("{:?}", secret()), "Secret(redacted)");
     }

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn binaries_are_told_from_libraries_and_tests() {
+    fn only_binaries_are_recognised() {
         let bin = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"submit"},"profile":{"test":false},"executable":"/t/submit"}"#;
         assert_eq!(binary(bin), Some(("submit".into(), "/t/submit".into())));
         for other in [
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zip_holds_one_executable_named_bootstrap() {
+    fn zip_holds_one_bootstrap_executable() {
         let mut archive = Cursor::new(Vec::new());
         zip(&b"\x7fELF"[..], &mut archive).unwrap();
 

@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tethered_child_leaves_when_it_is_dropped() {
+    fn guarded_child_exits_on_drop() {
         let mut child = Command::new("sh");
         child.args(["-c", "cat; echo left"]).stdout(Stdio::piped());
         let mut child = ChildGuard::spawn("cat", &mut child).unwrap();
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_ended_by_itself_is_reported() {
+    fn early_exit_is_reported() {
         let mut none = ChildGuard::spawn("door", &mut Command::new("true")).unwrap();
         none.child.wait().unwrap();
         let error = none.check().unwrap_err().to_string();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn killing_a_group_reaches_grandchildren() {
+    fn group_kill_reaches_grandchildren() {
         let mut parent = Command::new("sh")
             .args(["-c", "sleep 600 & echo started; wait"])
             .stdout(Stdio::piped())

@@ -32,7 +32,7 @@ pub(crate) fn run(sim: &Sim, workspace: &Workspace, interrupt: &Interrupt) -> Re
     if sim.fast {
         cargo.args(["--profile", "fuzz"]);
     }
-    cargo.args(["--", "--nocapture", "whatever_the_weather"]);
+    cargo.args(["--", "--nocapture", "invariants_hold_under_random_faults"]);
     cargo.env("SIM_SEEDS", sim.seeds.to_string());
     cargo.env("SIM_FIRST", sim.first.to_string());
     cargo.env("SIM_JOBS", sim.jobs.to_string());

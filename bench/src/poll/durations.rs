@@ -95,7 +95,7 @@ mod tests {
     const LAW: Law = Law { name: "one", humps: &[Hump { share: 1.0, median: 77.4, sigma: 0.55 }] };
 
     #[test]
-    fn fixed_intervals_cost_what_anybody_can_work_out() {
+    fn fixed_intervals_have_known_cost() {
         let ages: Vec<f64> = (1..1_000).map(|number| f64::from(number) * 5.0).collect();
         let Price { polls, delay } = LAW.price(&ages);
         // Half an interval late, and the mean over the interval in polls, and that half.
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn all_renders_are_there() {
+    fn all_renders_are_present() {
         let all: f64 = LAW.renders().map(|(_, share)| share).sum();
         assert!((all - 1.0).abs() < 1e-6, "{all}");
         let mean: f64 = LAW.renders().map(|(duration, share)| duration * share).sum();

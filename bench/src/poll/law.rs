@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_law_costs_what_the_simulation_says() {
+    fn schedule_cost_matches_simulation() {
         let mut aims = Aims::default();
         compare(1, &mut aims);
         aims.conclude().unwrap();

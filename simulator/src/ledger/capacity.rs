@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wish_is_added_once() {
+    fn capacity_is_requested_once() {
         let asked = ask(br#"{"TableName":"t"}"#).unwrap();
         let asked: Value = serde_json::from_slice(&asked).unwrap();
         assert_eq!(asked, json!({"TableName": "t", "ReturnConsumedCapacity": "INDEXES"}));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_with_its_indexes() {
+    fn write_counts_its_indexes() {
         let answer = json!({"ConsumedCapacity": {
             "TableName": "t",
             "CapacityUnits": 4.0,
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_of_two_tables() {
+    fn batch_counts_both_tables() {
         let answer = json!({"ConsumedCapacity": [
             {"TableName": "a", "CapacityUnits": 0.5},
             {"TableName": "b", "CapacityUnits": 1.5, "Table": {"CapacityUnits": 1.5}},
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_leaves_the_rest_to_the_table() {
+    fn transaction_leaves_rest_to_table() {
         let answer = json!({"ConsumedCapacity": [{
             "TableName": "t",
             "CapacityUnits": 5.0,
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_write_says_nothing() {
+    fn refused_write_counts_zero() {
         let answer = json!({"__type": "x#ConditionalCheckFailedException"});
         assert_eq!(consumed("PutItem", &answer), Units::default());
     }

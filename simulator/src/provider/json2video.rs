@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_life_of_a_movie() {
+    fn status_follows_movie() {
         let body = r#"{"id":"my-movie","client-data":{"order_id":"A-1042"},"scenes":[]}"#;
         let render = render(&Json2Video, body, r#"{"queuedMs":500,"durationMs":3000}"#);
         insta::assert_snapshot!(
@@ -257,14 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_has_its_text_in_message() {
+    fn failure_text_is_in_message() {
         let text = "Scene #1, element #1: Failed to download 'x' (404)";
         let render = render(&Json2Video, "{}", &json!({"failWith": text}).to_string());
         insta::assert_snapshot!(statuses(&Json2Video, &render, "format=simple", &[3000]), @r#"200 {"movie":{"client-data":{},"created_at":"2026-05-24T06:00:00.000Z","ended_at":"2026-05-24T06:00:03.000Z","message":"Scene #1, element #1: Failed to download 'x' (404)","project":"11111111-1111-4111-9111-111111111111","status":"error","success":false},"remaining_quota":{"drafts":0,"movies":0,"time":1807},"success":true}"#);
     }
 
     #[test]
-    fn a_timeout_passes() {
+    fn timeout_passes() {
         let options = r#"{"queuedMs":0,"durationMs":3000,"timeoutAfterMs":1000}"#;
         let render = render(&Json2Video, "{}", options);
         let words = |ms| Json2Video.state(&render, super::super::fixtures::time_at_ms(ms));
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_submitted_json_comes_back_unless_declined() {
+    fn submitted_json_returns_unless_declined() {
         let render = render(&Json2Video, r#"{"scenes":[]}"#, "{}");
         for (query, expected) in [("", true), ("format=full", true), ("format=simple", false)] {
             let said = statuses(&Json2Video, &render, query, &[0]);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_submit_must_be() {
+    fn wrong_submits_are_refused() {
         let bodies = [
             r#"{"scenes":[{"elements":[{"type":"video"}]}]}"#,
             r#"{"template":"0123456789abcdefghij","exports":[{"destinations":[{"type":"email","endpoint":"http://no"},{"type":"webhook","endpoint":"http://a"}]},{"destinations":[{"type":"webhook","endpoint":"http://a"}]},{}]}"#,

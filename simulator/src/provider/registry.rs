@@ -21,7 +21,7 @@ mod tests {
     use crate::scenario::{PROVIDER_OPTIONS, Scenario};
 
     #[test]
-    fn special_knobs_belong_to_somebody() {
+    fn provider_options_have_a_provider() {
         let had: Vec<&str> = ALL.iter().flat_map(|it| it.provider_options()).copied().collect();
         for option in PROVIDER_OPTIONS {
             assert!(had.contains(&option), "no provider has {option}");
@@ -32,7 +32,7 @@ mod tests {
     }
 
     #[test]
-    fn special_knobs_are_knobs() {
+    fn provider_options_are_scenario_options() {
         // No option takes this: one that exists complains about its value, and one
         // that does not about its name.
         for option in PROVIDER_OPTIONS {

@@ -216,7 +216,7 @@ mod tests {
     const BODY: &str = r#"{"input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"},"ffmpeg_command":"-i {{in_video}} {{out_video}}","metadata":{"order":7}}"#;
 
     #[test]
-    fn the_life_of_a_command() {
+    fn status_follows_command() {
         let render = render(&RenderIo, BODY, r#"{"queuedMs":500,"durationMs":3000}"#);
         insta::assert_snapshot!(statuses(&RenderIo, &render, "", &[0, 500, 3000]), @r#"
         200 {"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":null,"error_status":null,"ffmpeg_command_run_seconds":null,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":null,"status":"PROCESSING","storage_url":null}},"status":"QUEUED","total_processing_seconds":null}
@@ -226,14 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn a_failure() {
+    fn failure_has_its_text() {
         let options = r#"{"failWith":"Input file could not be reached"}"#;
         let render = render(&RenderIo, BODY, options);
         insta::assert_snapshot!(statuses(&RenderIo, &render, "", &[3000]), @r#"200 {"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":"Input file could not be reached","error_status":"FFMPEG_COMMAND_FAILED","ffmpeg_command_run_seconds":3.0,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":null,"status":"FAILED","storage_url":null}},"status":"FAILED","total_processing_seconds":3.0}"#);
     }
 
     #[test]
-    fn a_result_may_have_no_url_for_a_while() {
+    fn result_may_lack_url_at_first() {
         let options = r#"{"durationMs":0,"storedAfterPolls":2,"resultUrl":"https://r/v"}"#;
         let render = render(&RenderIo, BODY, options);
         let file = |answer: Value| {
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn callbacks() {
+    fn callbacks_report_end() {
         let secret = secret("whsec_test");
         let callback = |scenario, secret| {
             let context = CallbackContext { secret, ..first_context() };
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn its_own_url_overrides_the_accounts() {
+    fn own_url_overrides_account_webhook() {
         let mut account = Account::default();
         account.secret = Some(secret("s"));
         let told = |account: &Account, own: &[&str]| -> Vec<Destination> {
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_submit_must_be() {
+    fn wrong_submits_are_refused() {
         let many: String = (0..11).map(|n| format!(r#""k{n}":{n},"#)).collect();
         let many = format!(
             r#"{{"ffmpeg_command":"x","output_files":{{"out_v":"v"}},"metadata":{{{}}}}}"#,
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn lists() {
+    fn lists_are_paged_and_filtered() {
         let renders = [0, 1, 2].map(|_| render(&RenderIo, BODY, r#"{"durationMs":0}"#));
         let renders: Vec<&Render> = renders.iter().collect();
         let list = |query: &str| {

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_life_of_a_render() {
+    fn status_follows_render() {
         let render = render(&Shotstack, "{}", r#"{"queuedMs":500,"durationMs":3000}"#);
         let times = [0, 500, 1000, 2500, 3000];
         insta::assert_snapshot!(statuses(&Shotstack, &render, "data=false", &times), @r#"
@@ -217,13 +217,13 @@ mod tests {
     }
 
     #[test]
-    fn a_failure() {
+    fn failure_has_its_text() {
         let render = render(&Shotstack, "{}", r#"{"failWith":"Asset not reachable"}"#);
         insta::assert_snapshot!(statuses(&Shotstack, &render, "data=false", &[3000]), @r#"200 {"message":"OK","response":{"created":"2026-05-24T06:00:00.000Z","duration":8.5,"error":"Asset not reachable","id":"11111111-1111-4111-9111-111111111111","owner":"5ca6hu7s9k","plan":"basic","poster":null,"status":"failed","thumbnail":null,"updated":"2026-05-24T06:00:03.000Z"},"success":true}"#);
     }
 
     #[test]
-    fn the_edit_comes_back_unless_declined() {
+    fn edit_returns_unless_declined() {
         let edit = r#"{"timeline":{},"output":{}}"#;
         let render = render(&Shotstack, edit, "{}");
         for (query, expected) in [("", true), ("data=true", true), ("data=false", false)] {
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn callbacks() {
+    fn callbacks_report_end() {
         let callback = |scenario| {
             let callback =
                 Shotstack.callback(&render(&Shotstack, "{}", scenario), &first_context());
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_submit_must_be() {
+    fn wrong_submits_are_refused() {
         let verdict = |body: &str| match Shotstack.read_submit(&serde_json::from_str(body).unwrap())
         {
             Ok(submission) => format!("{body} -> {submission:?}"),

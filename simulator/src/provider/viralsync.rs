@@ -228,7 +228,7 @@ mod tests {
     const BODY: &str = r#"{"kind":"movie","projectId":"p","movie":{"scenes":[{},{},{}]}}"#;
 
     #[test]
-    fn the_life_of_a_job() {
+    fn status_follows_job() {
         let render = render(&ViralSync, BODY, r#"{"queuedMs":0,"durationMs":1000}"#);
         insta::assert_snapshot!(statuses(&ViralSync, &render, "", &[620, 1000]), @r#"
         200 {"children":{"failed":0,"queued":1,"running":1,"succeeded":1,"total":3},"createdAt":"2026-05-24T06:00:00.000Z","error":null,"jobId":"11111111-1111-4111-9111-111111111111","mediaData":null,"outputUrl":null,"parentJobId":null,"payload":{"movie":{"scenes":[{},{},{}]},"projectId":"p"},"phase":"rendering","progress":0.62,"status":"running","type":"render","updatedAt":"2026-05-24T06:00:00.620Z"}
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn every_status_and_phase() {
+    fn every_phase_has_its_status() {
         let render = render(&ViralSync, BODY, r#"{"queuedMs":500,"durationMs":1500}"#);
         let short = |ms: i64| {
             let job = job::view(&render, time_at_ms(ms));
@@ -257,14 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn a_failure() {
+    fn failure_has_its_text() {
         let text = "SCENE_RENDER_FAILED: FFmpeg exited with code 1 on scene_2";
         let render = render(&ViralSync, BODY, &json!({"failWith": text}).to_string());
         insta::assert_snapshot!(statuses(&ViralSync, &render, "", &[3000]), @r#"200 {"children":{"failed":1,"queued":0,"running":0,"succeeded":2,"total":3},"createdAt":"2026-05-24T06:00:00.000Z","error":"SCENE_RENDER_FAILED: FFmpeg exited with code 1 on scene_2","jobId":"11111111-1111-4111-9111-111111111111","mediaData":null,"outputUrl":null,"parentJobId":null,"payload":{"movie":{"scenes":[{},{},{}]},"projectId":"p"},"phase":null,"progress":0.33,"status":"failed","type":"render","updatedAt":"2026-05-24T06:00:03.000Z"}"#);
     }
 
     #[test]
-    fn a_job_can_be_cancelled_until_it_ends() {
+    fn job_is_cancellable_until_end() {
         let mut render = render(&ViralSync, BODY, r#"{"queuedMs":0,"durationMs":1000}"#);
         let answers =
             [time_at_ms(400), time_at_ms(500)].map(|at| ViralSync.cancel(&mut render, at));
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_never_ends_can_be_cancelled_at_any_time() {
+    fn frozen_job_is_always_cancellable() {
         let options = r#"{"durationMs":1000,"freezeProgress":0.5}"#;
         let mut render = render(&ViralSync, BODY, options);
         ViralSync.cancel(&mut render, time_at_ms(5_000));
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn callbacks() {
+    fn callbacks_report_progress_and_end() {
         let callback = |scenario, event| {
             let mut render = render(&ViralSync, BODY, scenario);
             if event == CallbackEvent::Cancelled {
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn callbacks_are_signed_as_they_are_sent() {
+    fn callbacks_are_signed() {
         let render = render(&ViralSync, BODY, "{}");
         let secret = secret("whsec_test");
         let context = CallbackContext { secret: Some(&secret), ..context(CallbackEvent::Ended) };
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn callbacks_leave_during_the_work_and_after_it() {
+    fn callbacks_leave_during_and_after_work() {
         let leave = |scenario| -> Vec<String> {
             let scheduled = ViralSync.scheduled_callbacks(&render(&ViralSync, BODY, scenario));
             let line = |callback: &ScheduledCallback| match callback.event {

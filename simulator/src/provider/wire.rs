@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_header_replaces_an_earlier_one() {
+    fn later_header_replaces_earlier() {
         let name = http::header::RETRY_AFTER;
         let answer = Answer::new(StatusCode::OK, Value::Null)
             .with_header(name.clone(), HeaderValue::from_static("14"))

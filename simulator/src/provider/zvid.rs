@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_life_of_a_render() {
+    fn status_follows_render() {
         let render = render(&Zvid, "{}", r#"{"queuedMs":500,"durationMs":3000}"#);
         insta::assert_snapshot!(statuses(&Zvid, &render, "", &[0, 500, 1750, 3000]), @r#"
         200 {"failedReason":null,"id":"11111111-1111-4111-9111-111111111111","progress":0,"result":null,"state":"queued","ts":{"created":1779602400000,"finished":null,"updated":1779602400000}}
@@ -257,19 +257,19 @@ mod tests {
     }
 
     #[test]
-    fn a_failure() {
+    fn failure_has_its_reason() {
         let render = render(&Zvid, "{}", r#"{"failWith":"Failed to download image"}"#);
         insta::assert_snapshot!(statuses(&Zvid, &render, "", &[3000]), @r#"200 {"failedReason":"Failed to download image","id":"11111111-1111-4111-9111-111111111111","progress":{"message":"Render failed","percentage":100,"phase":"failed"},"result":null,"state":"failed","ts":{"created":1779602400000,"finished":1779602403000,"updated":1779602403000}}"#);
     }
 
     #[test]
-    fn a_result_as_an_object() {
+    fn result_may_be_object() {
         let render = render(&Zvid, "{}", r#"{"resultShape":"object","resultUrl":"https://r/v"}"#);
         insta::assert_snapshot!(statuses(&Zvid, &render, "", &[3000]), @r#"200 {"failedReason":null,"id":"11111111-1111-4111-9111-111111111111","progress":{"message":"Render completed","percentage":100,"phase":"completed"},"result":{"thumbnailUrl":"https://cdn.zvid.io/11111111-1111-4111-9111-111111111111.jpg","url":"https://r/v"},"state":"completed","ts":{"created":1779602400000,"finished":1779602403000,"updated":1779602403000}}"#);
     }
 
     #[test]
-    fn callbacks() {
+    fn callbacks_report_end() {
         let callback = |scenario| {
             let callback = Zvid.callback(&render(&Zvid, "{}", scenario), &first_context());
             format!("{:?}\n{}", callback.headers, callback.body)
@@ -292,7 +292,7 @@ mod tests {
 
     /// Computed outside this program.
     #[test]
-    fn a_known_signature() {
+    fn signature_matches_known_value() {
         let body =
             r#"{"event":"render.completed","jobId":"j1","data":{"url":"https://cdn/x.mp4"}}"#;
         assert_eq!(

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn submits_are_accepted_in_two_ways() {
+    fn accepted_status_is_200_or_202() {
         let statuses = [200, 201, 202].map(|code| AcceptedStatus::try_from(code).is_ok());
         assert_eq!(statuses, [true, false, true]);
     }

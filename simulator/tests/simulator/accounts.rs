@@ -23,7 +23,7 @@ async fn received(server: &TestServer, name: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_registered_webhook_is_signed_and_comes_beside_the_renders_own() {
+async fn account_webhook_is_signed_and_additional() {
     let server = TestServer::start().await;
     server.set("/_control/scenarios/zvid/a-", r#"{"durationMs":0}"#).await;
     let webhook = json!({
@@ -55,7 +55,7 @@ async fn a_registered_webhook_is_signed_and_comes_beside_the_renders_own() {
 }
 
 #[tokio::test]
-async fn a_webhook_can_be_taken_away() {
+async fn account_webhook_can_be_removed() {
     let server = TestServer::start().await;
     server.set("/_control/scenarios/zvid/b-", r#"{"durationMs":0}"#).await;
     let webhook = json!({"url": server.url("/receiver/gone"), "secret": "s"});

@@ -31,7 +31,7 @@ fn status_path(project: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_movie_from_submit_to_result() {
+async fn movie_completes() {
     let server = TestServer::start().await;
     set(&server, "j-1", &json!({"queuedMs": 200, "durationMs": 600})).await;
 
@@ -45,7 +45,7 @@ async fn a_movie_from_submit_to_result() {
 }
 
 #[tokio::test]
-async fn a_timeout_passes_and_an_error_stays() {
+async fn timeout_passes_and_error_stays() {
     let server = TestServer::start().await;
     set(&server, "j-2", &json!({"queuedMs": 0, "durationMs": 400, "timeoutAfterMs": 0})).await;
     let project = submit(&server, "j-2", &[]).await;
@@ -60,7 +60,7 @@ async fn a_timeout_passes_and_an_error_stays() {
 }
 
 #[tokio::test]
-async fn refusals_are_worded_as_the_provider_words_them() {
+async fn refusals_use_provider_wording() {
     let server = TestServer::start().await;
     insta::assert_snapshot!(key_refusals(&server, MOVIES).await, @r#"
     400 {"message":"Error: API Key not provided","success":false}
@@ -136,7 +136,7 @@ async fn every_shape_of_callback_arrives() {
 }
 
 #[tokio::test]
-async fn every_export_calls_back_once_and_never_again() {
+async fn every_export_calls_back_once() {
     let server = TestServer::start().await;
     set(&server, "j-4", &json!({"durationMs": 0, "callbackRetryMs": 1})).await;
     server.set("/_control/receivers/j-4", r#"{"answers":[{"status":500},{"status":302}]}"#).await;
@@ -182,7 +182,7 @@ async fn movies_are_listed_newest_first() {
 }
 
 #[tokio::test]
-async fn deleting_twice_is_deleting_once() {
+async fn deletion_is_idempotent() {
     let server = TestServer::start().await;
     set(&server, "j-5", &json!({"durationMs": 0})).await;
     let path = format!("{MOVIES}?project={}", submit(&server, "j-5", &[]).await);

@@ -53,7 +53,7 @@ async fn call(server: &TestServer, target: &str, body: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_dynamodb_call_is_asked_for_its_capacity() {
+async fn dynamodb_calls_report_capacity() {
     let server = server().await;
     let answer = call(&server, "DynamoDB_20120810.PutItem", r#"{"TableName":"t"}"#).await;
     let seen = &answer.json()["seen"];
@@ -91,7 +91,7 @@ async fn a_dynamodb_call_is_asked_for_its_capacity() {
 }
 
 #[tokio::test]
-async fn other_calls_pass_untouched() {
+async fn other_calls_pass_unchanged() {
     let server = server().await;
     let body = r#"{"MessageBody":"x"}"#;
     let answer = call(&server, "AmazonSQS.SendMessage", body).await;
@@ -113,7 +113,7 @@ async fn other_calls_pass_untouched() {
 }
 
 #[tokio::test]
-async fn a_refused_write_is_recorded_with_its_reason() {
+async fn refused_write_has_its_reason() {
     let server = server().await;
     let answer = call(&server, "DynamoDB_20120810.UpdateItem", r#"{"refuse":1}"#).await;
     assert_eq!(answer.status, 400);
@@ -125,7 +125,7 @@ async fn a_refused_write_is_recorded_with_its_reason() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_away_is_a_bad_gateway() {
+async fn unreachable_endpoint_is_bad_gateway() {
     let (_port, nobody) = nobody();
     let server = TestServer::start_before(Some(nobody)).await;
     assert_eq!(call(&server, "AmazonSSM.GetParameter", "{}").await.status, 502);

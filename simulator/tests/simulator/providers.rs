@@ -31,7 +31,7 @@ async fn shotstack(server: &TestServer, tag: &str, callback: Option<&str>) -> St
 }
 
 #[tokio::test]
-async fn a_zvid_render_from_submit_to_result() {
+async fn zvid_render_completes() {
     let server = TestServer::start().await;
     server.set("/_control/scenarios/zvid/z-1", r#"{"queuedMs":200,"durationMs":600}"#).await;
 
@@ -45,7 +45,7 @@ async fn a_zvid_render_from_submit_to_result() {
 }
 
 #[tokio::test]
-async fn a_shotstack_render_from_submit_to_result() {
+async fn shotstack_render_completes() {
     let server = TestServer::start().await;
     let options = r#"{"queuedMs":200,"durationMs":1000,"resultUrl":"https://r.example/v.mp4"}"#;
     server.set("/_control/scenarios/shotstack/s-1", options).await;
@@ -58,7 +58,7 @@ async fn a_shotstack_render_from_submit_to_result() {
 }
 
 #[tokio::test]
-async fn renders_fail_when_told_to() {
+async fn renders_fail_on_request() {
     let server = TestServer::start().await;
     let options = r#"{"durationMs":0,"failWith":"Failed to download image"}"#;
     for provider in ["zvid", "shotstack"] {
@@ -76,7 +76,7 @@ async fn renders_fail_when_told_to() {
 }
 
 #[tokio::test]
-async fn refusals_are_worded_as_the_provider_words_them() {
+async fn refusals_use_provider_wording() {
     let server = TestServer::start().await;
     let wrong_key = [("x-api-key", "other")];
     let mut answers = Vec::new();
@@ -116,7 +116,7 @@ async fn refusals_are_worded_as_the_provider_words_them() {
 }
 
 #[tokio::test]
-async fn the_same_zvid_job_id_is_the_same_render() {
+async fn zvid_job_id_identifies_render() {
     let server = TestServer::start().await;
     let id = "550e8400-e29b-41d4-a716-446655440000";
     let body = json!({"payload": {}, "jobId": id}).to_string();
@@ -133,7 +133,7 @@ async fn the_same_zvid_job_id_is_the_same_render() {
 }
 
 #[tokio::test]
-async fn submits_are_refused_as_often_as_told() {
+async fn submits_are_refused_n_times() {
     let server = TestServer::start().await;
     let options = r#"{"submitStatus":429,"submitStatusTimes":1,"retryAfter":"1"}"#;
     server.set("/_control/scenarios/shotstack/r-1", options).await;
@@ -148,7 +148,7 @@ async fn submits_are_refused_as_often_as_told() {
 }
 
 #[tokio::test]
-async fn a_submit_is_refused_with_the_body_it_was_given() {
+async fn refusal_has_configured_body() {
     let server = TestServer::start().await;
     let options = r#"{"submitStatus":402,"submitBody":{"error":"no credits"}}"#;
     server.set("/_control/scenarios/zvid/r-2", options).await;
@@ -158,7 +158,7 @@ async fn a_submit_is_refused_with_the_body_it_was_given() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_come_belongs_to_a_render_that_is_there() {
+async fn unanswered_submit_still_makes_render() {
     let server = TestServer::start().await;
     for (tag, late) in [("d-1", r#""submitAnswer":"never""#), ("d-0", r#""submitDelayMs":600000"#)]
     {
@@ -175,7 +175,7 @@ async fn an_answer_that_does_not_come_belongs_to_a_render_that_is_there() {
 }
 
 #[tokio::test]
-async fn an_answer_can_come_after_the_callback() {
+async fn answer_may_follow_callback() {
     let server = TestServer::start().await;
     let options = r#"{"submitAnswer":"afterCallback","freezeProgress":0,"callbackRetryMs":1}"#;
     server.set("/_control/scenarios/shotstack/d-2", options).await;
@@ -198,7 +198,7 @@ async fn an_answer_can_come_after_the_callback() {
 }
 
 #[tokio::test]
-async fn status_calls_fail_as_often_as_told() {
+async fn status_calls_fail_n_times() {
     let server = TestServer::start().await;
     let options = r#"{"durationMs":0,"statusCode":503,"statusCodeTimes":2,"retryAfter":"7"}"#;
     server.set("/_control/scenarios/zvid/p-1", options).await;
@@ -214,7 +214,7 @@ async fn status_calls_fail_as_often_as_told() {
 }
 
 #[tokio::test]
-async fn frozen_renders_stay_where_they_are() {
+async fn frozen_renders_stay_frozen() {
     let server = TestServer::start().await;
     let options = r#"{"queuedMs":0,"durationMs":1,"freezeProgress":0.4}"#;
     server.set("/_control/scenarios/zvid/h-1", options).await;
@@ -233,7 +233,7 @@ async fn frozen_renders_stay_where_they_are() {
 }
 
 #[tokio::test]
-async fn frozen_renders_end_when_they_were_asked_about_often_enough() {
+async fn frozen_renders_end_after_n_polls() {
     let server = TestServer::start().await;
     let options = r#"{"queuedMs":0,"freezeProgress":0,"endsAfterPolls":2,"failWith":"no codec"}"#;
     server.set("/_control/scenarios/zvid/h-2", options).await;
@@ -250,7 +250,7 @@ async fn frozen_renders_end_when_they_were_asked_about_often_enough() {
 }
 
 #[tokio::test]
-async fn a_callback_is_repeated_until_it_is_taken() {
+async fn callback_repeats_until_accepted() {
     let server = TestServer::start().await;
     let options = r#"{"durationMs":50,"callbackRetryMs":10}"#;
     server.set("/_control/scenarios/shotstack/c-1", options).await;
@@ -277,7 +277,7 @@ async fn a_callback_is_repeated_until_it_is_taken() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_answer_and_not_followed() {
+async fn redirect_is_not_followed() {
     let server = TestServer::start().await;
     // The late copy comes long after a repeat of the first would have.
     let options = r#"{"durationMs":0,"callbackRetryMs":1,"callback":{"lateMs":200}}"#;
@@ -303,7 +303,7 @@ async fn a_redirect_is_an_answer_and_not_followed() {
 }
 
 #[tokio::test]
-async fn callbacks_come_twice_and_late_when_told_to() {
+async fn callbacks_repeat_and_delay_on_request() {
     let server = TestServer::start().await;
     let options = r#"{"durationMs":20,"callback":{"times":2,"delayMs":30,"lateMs":100}}"#;
     server.set("/_control/scenarios/zvid/c-3", options).await;
@@ -322,7 +322,7 @@ async fn callbacks_come_twice_and_late_when_told_to() {
 }
 
 #[tokio::test]
-async fn a_callback_that_reaches_nobody_is_recorded_as_such() {
+async fn unreachable_callback_is_recorded() {
     let server = TestServer::start().await;
     server.set("/_control/scenarios/zvid/c-4", r#"{"durationMs":0,"callbackRetryMs":1}"#).await;
     let (_port, nobody) = nobody();

@@ -62,7 +62,7 @@ async fn signatures_are_verified() {
 }
 
 #[tokio::test]
-async fn without_a_secret_nothing_is_verified() {
+async fn receiver_without_secret_verifies_nothing() {
     let server = TestServer::start().await;
     assert_eq!(post(&server, "plain", now(), "{}", "{}").await.status, 200);
     assert_eq!(submit_results(&server, "plain").await, [(Value::Null, Value::Null)]);

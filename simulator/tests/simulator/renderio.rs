@@ -43,7 +43,7 @@ async fn webhook(server: &TestServer, name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_command_from_submit_to_result() {
+async fn command_completes() {
     let server = TestServer::start().await;
     set(&server, "r-1", &json!({"queuedMs": 200, "durationMs": 600})).await;
 
@@ -59,7 +59,7 @@ async fn a_command_from_submit_to_result() {
 }
 
 #[tokio::test]
-async fn a_command_that_fails() {
+async fn command_fails_on_request() {
     let server = TestServer::start().await;
     set(&server, "r-2", &json!({"durationMs": 0, "failWith": "no such file"})).await;
     let path = submit(&server, "r-2", None).await;
@@ -69,7 +69,7 @@ async fn a_command_that_fails() {
 }
 
 #[tokio::test]
-async fn a_success_may_have_no_url() {
+async fn success_may_have_no_url() {
     let server = TestServer::start().await;
     set(&server, "r-3", &json!({"durationMs": 0, "storedAfterPolls": 2})).await;
     let path = submit(&server, "r-3", None).await;
@@ -82,7 +82,7 @@ async fn a_success_may_have_no_url() {
 }
 
 #[tokio::test]
-async fn submits_are_accepted_in_two_ways() {
+async fn submits_are_accepted_two_ways() {
     let server = TestServer::start().await;
     for (tag, options, expected) in [
         ("r-4", json!({}), 200),
@@ -98,7 +98,7 @@ async fn submits_are_accepted_in_two_ways() {
 }
 
 #[tokio::test]
-async fn refusals_are_worded_as_the_provider_words_them() {
+async fn refusals_use_provider_wording() {
     let server = TestServer::start().await;
     insta::assert_snapshot!(key_refusals(&server, COMMANDS).await, @r#"
     401 {"error":"UNAUTHORIZED"}
@@ -134,7 +134,7 @@ async fn refusals_are_worded_as_the_provider_words_them() {
 }
 
 #[tokio::test]
-async fn callbacks_are_signed_when_there_is_a_secret() {
+async fn callbacks_are_signed_given_secret() {
     let server = TestServer::start().await;
     set(&server, "r-7", &json!({"durationMs": 0})).await;
     submit(&server, "r-7", Some(&server.url("/receiver/r-7"))).await;
@@ -162,7 +162,7 @@ async fn callbacks_are_signed_when_there_is_a_secret() {
 }
 
 #[tokio::test]
-async fn the_accounts_webhook_hears_of_what_has_no_url_of_its_own() {
+async fn account_webhook_serves_renders_without_url() {
     let server = TestServer::start().await;
     let account = json!({"url": server.url("/receiver/account")}).to_string();
     assert_eq!(server.set("/_control/account-webhooks/renderio", &account).await, 204);

@@ -43,7 +43,7 @@ fn verified(received: &Value, secret: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_job_from_submit_to_result() {
+async fn job_completes() {
     let server = TestServer::start().await;
     set(&server, "v-1", &json!({"queuedMs": 200, "durationMs": 1_000})).await;
 
@@ -58,7 +58,7 @@ async fn a_job_from_submit_to_result() {
 }
 
 #[tokio::test]
-async fn a_job_that_fails() {
+async fn job_fails_on_request() {
     let server = TestServer::start().await;
     set(&server, "v-2", &json!({"durationMs": 0, "failWith": "SCENE_RENDER_FAILED: x"})).await;
     let path = submit(&server, "v-2", None).await;
@@ -67,7 +67,7 @@ async fn a_job_that_fails() {
 }
 
 #[tokio::test]
-async fn refusals_are_worded_as_the_provider_words_them() {
+async fn refusals_use_provider_wording() {
     let server = TestServer::start().await;
     insta::assert_snapshot!(key_refusals(&server, JOBS).await, @r#"
     401 {"code":"UNAUTHORIZED","error":"Invalid or missing API key."}
@@ -108,7 +108,7 @@ async fn refusals_are_worded_as_the_provider_words_them() {
 }
 
 #[tokio::test]
-async fn callbacks_are_signed_and_tell_of_progress() {
+async fn callbacks_are_signed_and_report_progress() {
     let server = TestServer::start().await;
     server.set("/_control/secrets/viralsync", r#"{"secret":"whsec_viral"}"#).await;
     let options = json!({"queuedMs": 0, "durationMs": 300, "lateProgressMs": 100});
@@ -138,7 +138,7 @@ async fn callbacks_are_signed_and_tell_of_progress() {
 }
 
 #[tokio::test]
-async fn progress_is_told_on_demand_and_stays_what_it_was_before_the_end() {
+async fn progress_on_demand_never_passes_end() {
     let server = TestServer::start().await;
     let options =
         json!({"queuedMs": 0, "durationMs": 0, "freezeProgress": 0.4, "progressCallbacks": 0});
@@ -159,7 +159,7 @@ async fn progress_is_told_on_demand_and_stays_what_it_was_before_the_end() {
 }
 
 #[tokio::test]
-async fn without_a_secret_callbacks_are_unsigned() {
+async fn callbacks_without_secret_are_unsigned() {
     let server = TestServer::start().await;
     server.set("/_control/secrets/viralsync", r#"{"secret":"s"}"#).await;
     server.set("/_control/secrets/viralsync", r#"{"secret":null}"#).await;
@@ -171,7 +171,7 @@ async fn without_a_secret_callbacks_are_unsigned() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_no_good_answer() {
+async fn redirect_is_retried() {
     let server = TestServer::start().await;
     let options = json!({"durationMs": 0, "progressCallbacks": 0, "callbackRetryMs": 1});
     set(&server, "v-5", &options).await;
@@ -185,7 +185,7 @@ async fn a_redirect_is_no_good_answer() {
 }
 
 #[tokio::test]
-async fn a_cancelled_job_tells_of_that_and_of_nothing_else() {
+async fn cancelled_job_reports_only_cancellation() {
     let server = TestServer::start().await;
     server.set("/_control/secrets/viralsync", r#"{"secret":"s"}"#).await;
     let options = json!({"queuedMs": 0, "durationMs": 0, "freezeProgress": 0.4,

@@ -124,7 +124,7 @@ fn scenarios() -> Vec<&'static Scenario> {
 }
 
 #[test]
-fn every_story_ends_well_when_nothing_goes_wrong() {
+fn scenarios_hold_without_faults() {
     for scenario in scenarios() {
         let bundle = run(scenario, None, false);
         let log = bundle.checker.log().text();
@@ -135,7 +135,7 @@ fn every_story_ends_well_when_nothing_goes_wrong() {
 }
 
 #[test]
-fn every_story_ends_well_when_everything_comes_twice() {
+fn scenarios_hold_under_duplicates() {
     for scenario in scenarios() {
         let bundle = run(scenario, None, true);
         let log = bundle.checker.log().text();
@@ -193,7 +193,7 @@ fn is_named(fault: Fault, names: &str) -> bool {
 }
 
 #[test]
-fn every_story_ends_well_whatever_goes_wrong_wherever() {
+fn scenarios_hold_at_every_crash_point() {
     let (scenarios, tried) = (scenarios(), Tried::chosen());
     let faults = tried.all();
     let found = in_parallel(&scenarios, |scenario| fault_cases(scenario, &tried));
@@ -222,8 +222,9 @@ fn every_story_ends_well_whatever_goes_wrong_wherever() {
 
 /// Nothing but the bus fails, and only while one function calls it.
 #[test]
-fn a_webhook_that_its_receiver_refuses_is_told_of_though_the_bus_is_busy() {
-    let scenario = SCENARIOS.iter().find(|scenario| scenario.name == "disabled").unwrap();
+fn exhaustion_is_published_despite_busy_bus() {
+    let scenario =
+        SCENARIOS.iter().find(|scenario| scenario.name == "endpoint_is_disabled").unwrap();
     let (_, mut fault_cases) = fault_cases(scenario, &Tried::everywhere([Fault::Busy]));
     fault_cases.retain(|fault_case| fault_case.at.contains("PutEvents"));
     assert!(fault_cases.iter().any(|it| it.at.contains("webhook.delivery.exhausted")));
@@ -234,9 +235,9 @@ fn a_webhook_that_its_receiver_refuses_is_told_of_though_the_bus_is_busy() {
 
 /// The scenario in which most comes at once; `CRASH_FAULTS=Stalls` tries all.
 #[test]
-fn what_meets_in_the_middle_of_a_call_is_not_lost() {
+fn stalled_calls_lose_nothing() {
     let scenario =
-        SCENARIOS.iter().find(|scenario| scenario.name == "called_back_before_the_answer").unwrap();
+        SCENARIOS.iter().find(|scenario| scenario.name == "callback_before_answer").unwrap();
     let (_, fault_cases) =
         fault_cases(scenario, &Tried::everywhere([Fault::StallsBefore, Fault::StallsAfter]));
     let failed = in_parallel(&fault_cases, outcome);

@@ -135,7 +135,7 @@ fn assert_no_violations(bundle: &Bundle) {
 }
 
 #[test]
-fn ten_attempts_in_75_hours_and_35_minutes_and_then_it_is_given_up() {
+fn delivery_exhausts_after_ten_attempts() {
     let bundle = Bundle::run(settings(1), async |bundle| {
         bundle.receivers.always_answer("dead", 500);
         let job = order(bundle, "dead", "dead").await;
@@ -191,7 +191,7 @@ fn ten_attempts_in_75_hours_and_35_minutes_and_then_it_is_given_up() {
 }
 
 #[test]
-fn tickets_of_other_attempts_and_early_ones_make_none() {
+fn wrong_tickets_make_no_attempt() {
     let bundle = Bundle::run(settings(6), async |bundle| {
         bundle.receivers.always_answer("dead", 500);
         let job = order(bundle, "dead", "dead").await;
@@ -217,7 +217,7 @@ fn tickets_of_other_attempts_and_early_ones_make_none() {
 }
 
 #[test]
-fn what_a_receiver_asks_for_is_never_undercut_and_never_more_than_a_day() {
+fn retry_after_is_respected_and_capped() {
     let bundle = Bundle::run(settings(2), async |bundle| {
         let asks = |status, text| ReceiverBehavior {
             retry_after: Some(text),
@@ -257,7 +257,7 @@ fn what_a_receiver_asks_for_is_never_undercut_and_never_more_than_a_day() {
 }
 
 #[test]
-fn a_receiver_that_asks_for_silence_gets_it_from_all_its_deliveries() {
+fn throttle_holds_all_deliveries() {
     let bundle = Bundle::run(settings(3), async |bundle| {
         let busy = ReceiverBehavior { retry_after: Some("7200"), ..ReceiverBehavior::status(503) };
         // And one that does not say for how long.
@@ -279,7 +279,7 @@ fn a_receiver_that_asks_for_silence_gets_it_from_all_its_deliveries() {
 }
 
 #[test]
-fn a_dead_receivers_webhooks_are_held_and_each_still_has_its_ten_attempts() {
+fn held_deliveries_keep_ten_attempts() {
     let bundle = Bundle::run(settings(4), async |bundle| {
         bundle.receivers.always_answer("dead", 500);
         let mut jobs = Vec::new();
@@ -307,7 +307,7 @@ fn a_dead_receivers_webhooks_are_held_and_each_still_has_its_ten_attempts() {
 }
 
 #[test]
-fn five_days_of_nothing_but_failures_end_what_is_still_to_be_sent() {
+fn endpoint_is_disabled_after_five_days() {
     let bundle = Bundle::run(settings(5), async |bundle| {
         bundle.receivers.always_answer("dead", 500);
         let first = order(bundle, "first", "dead").await;
@@ -463,7 +463,7 @@ struct RunSummary {
 }
 
 #[test]
-fn whatever_happens_to_functions_and_messages_no_attempt_is_early_or_too_many() {
+fn attempts_are_never_early_or_surplus() {
     let number = |name: &str| std::env::var(name).ok().map(|it| it.parse().expect("a number"));
     let first: u64 = number("DELIVERY_FAULTS_FIRST").unwrap_or(1);
     let seeds: Vec<u64> =

@@ -60,7 +60,7 @@ fn slow_answer(status: u16) -> ReceiverBehavior {
 }
 
 #[test]
-fn callers_hear_when_to_come_back_while_the_table_is_in_trouble() {
+fn table_outage_is_answered_with_retry_after() {
     for how in [Fault::Lost, Fault::Busy] {
         run(async |bundle| {
             bundle.random_faults.start_outage(TABLE, how);
@@ -87,7 +87,7 @@ fn callers_hear_when_to_come_back_while_the_table_is_in_trouble() {
 }
 
 #[test]
-fn a_provider_calls_again_when_its_callback_could_not_be_stored() {
+fn unstored_callback_is_repeated() {
     for how in [Fault::Lost, Fault::Busy] {
         run(async |bundle| {
             let options = json!({"durationMs": 60_000, "callbackRetryMs": 60_000});
@@ -105,7 +105,7 @@ fn a_provider_calls_again_when_its_callback_could_not_be_stored() {
 }
 
 #[test]
-fn what_was_taken_is_not_lost_when_the_table_goes_away_at_any_moment() {
+fn accepted_jobs_survive_table_outage() {
     // Minutes after the order: before its submit, at work, at its end, while it is delivered.
     for (second, how) in (0..=65).step_by(5).zip([Fault::Lost, Fault::Busy].into_iter().cycle()) {
         run(async |bundle| {
@@ -124,7 +124,7 @@ fn what_was_taken_is_not_lost_when_the_table_goes_away_at_any_moment() {
 }
 
 #[test]
-fn an_attempt_is_made_again_though_no_queue_took_its_ticket() {
+fn unsent_ticket_is_retried() {
     let bundle = run(async |bundle| {
         bundle.receivers.set_behaviors("untold", [slow_answer(500)]);
         let options = json!({"durationMs": 1000});
@@ -141,7 +141,7 @@ fn an_attempt_is_made_again_though_no_queue_took_its_ticket() {
 }
 
 #[test]
-fn a_first_ticket_that_no_queue_took_is_sent_by_the_poller() {
+fn poller_sends_missing_first_ticket() {
     let bundle = run(async |bundle| {
         bundle.set_render_options(Provider::ViralSync, "first", &json!({"durationMs": 1000})).await;
         let order = Order::new(Provider::ViralSync, "first");
@@ -151,7 +151,7 @@ fn a_first_ticket_that_no_queue_took_is_sent_by_the_poller() {
 }
 
 #[test]
-fn the_default_receiver_is_not_passed_over_when_nobody_can_say_which_it_is() {
+fn default_receiver_survives_unreadable_configuration() {
     let run_with = |fault| {
         let settings = Settings { fault, ..Settings::default() };
         let bundle = Bundle::run(settings, async |bundle| {
@@ -182,7 +182,7 @@ fn reading_of_the_receiver(bundle: &Bundle) -> (usize, usize) {
 }
 
 #[test]
-fn an_event_that_the_bus_did_not_take_is_put_there_later() {
+fn refused_event_is_published_later() {
     // The busy bus answers 200, and says inside that it took nothing.
     for how in [Fault::Busy, Fault::Lost] {
         let bundle = run(async |bundle| {
@@ -198,7 +198,7 @@ fn an_event_that_the_bus_did_not_take_is_put_there_later() {
 }
 
 #[test]
-fn the_bus_hears_of_a_webhook_that_was_given_up_while_it_was_in_trouble() {
+fn exhaustion_is_published_after_bus_outage() {
     let bundle = run(async |bundle| {
         bundle.receivers.set_behaviors("gone", [slow_answer(410)]);
         bundle.set_render_options(Provider::ViralSync, "gone", &json!({"durationMs": 1000})).await;
@@ -216,7 +216,7 @@ fn the_bus_hears_of_a_webhook_that_was_given_up_while_it_was_in_trouble() {
 }
 
 #[test]
-fn of_twenty_equal_requests_at_once_one_makes_a_job() {
+fn concurrent_equal_requests_make_one_job() {
     let bundle = run(async |bundle| {
         let order = Order::new(Provider::Zvid, "same");
         let placed = join_all((0..20).map(|_| bundle.place(&order))).await;
@@ -230,7 +230,7 @@ fn of_twenty_equal_requests_at_once_one_makes_a_job() {
 }
 
 #[test]
-fn twenty_copies_of_a_callback_at_once_end_a_job_once() {
+fn concurrent_callback_copies_end_job_once() {
     let bundle = run(async |bundle| {
         let options = json!({"durationMs": 5000, "callback": {"times": 20}});
         bundle.set_render_options(Provider::ViralSync, "copied", &options).await;

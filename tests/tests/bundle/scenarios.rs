@@ -32,47 +32,47 @@ macro_rules! scenarios {
 }
 
 scenarios![
-    polled_to_its_completion,
-    polled_to_its_failure,
-    called_back_as_a_hint,
-    called_back_signed,
-    called_back_by_the_account,
-    called_back_before_the_answer,
-    told_of_at_every_step,
-    refused_by_the_provider,
-    unclear_and_asked_about_by_our_id,
-    unclear_and_found_in_the_list,
-    unclear_and_called_back,
-    delivered_at_the_second_attempt,
-    exhausted,
-    gone,
-    disabled,
-    redelivered,
-    recovered,
-    cancelled,
-    rotated,
+    completion_is_polled,
+    failure_is_polled,
+    unsigned_callback,
+    signed_callback,
+    account_callback,
+    callback_before_answer,
+    every_step_is_reported,
+    provider_refuses,
+    unknown_submit_found_by_id,
+    unknown_submit_found_in_list,
+    unknown_submit_called_back,
+    second_attempt_delivers,
+    delivery_exhausts,
+    endpoint_is_gone,
+    endpoint_is_disabled,
+    webhook_is_redelivered,
+    webhook_is_recovered,
+    job_is_cancelled,
+    secret_is_rotated,
 ];
 
 /// Nobody calls back: the poller finds out.
-async fn polled_to_its_completion(bundle: Arc<Bundle>) {
+async fn completion_is_polled(bundle: Arc<Bundle>) {
     bundle.set_render_options(Provider::Zvid, "polled", &json!({"durationMs": 9000})).await;
     bundle.place(&Order::new(Provider::Zvid, "polled")).await;
 }
 
-async fn polled_to_its_failure(bundle: Arc<Bundle>) {
+async fn failure_is_polled(bundle: Arc<Bundle>) {
     let options = json!({"durationMs": 5000, "failWith": "no codec"});
     bundle.set_render_options(Provider::Zvid, "polled", &options).await;
     bundle.place(&Order::new(Provider::Zvid, "polled")).await;
 }
 
 /// An unsigned callback proves nothing, so the provider is asked.
-async fn called_back_as_a_hint(bundle: Arc<Bundle>) {
+async fn unsigned_callback(bundle: Arc<Bundle>) {
     let options = json!({"durationMs": 20_000, "callbackRetryMs": 8000});
     bundle.set_render_options(Provider::Shotstack, "hinted", &options).await;
     bundle.place(&Order::new(Provider::Shotstack, "hinted")).await;
 }
 
-async fn called_back_signed(bundle: Arc<Bundle>) {
+async fn signed_callback(bundle: Arc<Bundle>) {
     let options = json!({"durationMs": 20_000, "callbackRetryMs": 10_000});
     bundle.set_render_options(Provider::ViralSync, "signed", &options).await;
     bundle.place(&Order::new(Provider::ViralSync, "signed")).await;
@@ -80,7 +80,7 @@ async fn called_back_signed(bundle: Arc<Bundle>) {
 
 /// The provider's API is down once it has taken the job, so only the account's webhook can
 /// tell.
-async fn called_back_by_the_account(bundle: Arc<Bundle>) {
+async fn account_callback(bundle: Arc<Bundle>) {
     let (provider, tag) = (Provider::RenderIo, "account");
     let url = format!("{PUBLIC_URL}/v1/webhooks/{}", provider.name());
     bundle.register(provider, tag, &url).await;
@@ -92,7 +92,7 @@ async fn called_back_by_the_account(bundle: Arc<Bundle>) {
 /// The provider answers the submit when its account's webhook was answered, and no other
 /// question: what the callback says meets what the submit learns, and nothing else tells it. A
 /// callback is waited for as long as the gateway does, and not made again once it is taken.
-async fn called_back_before_the_answer(bundle: Arc<Bundle>) {
+async fn callback_before_answer(bundle: Arc<Bundle>) {
     let (provider, tag) = (Provider::RenderIo, "hasty");
     let url = format!("{PUBLIC_URL}/v1/webhooks/{}", provider.name());
     bundle.register(provider, tag, &url).await;
@@ -107,7 +107,7 @@ async fn called_back_before_the_answer(bundle: Arc<Bundle>) {
     bundle.place(&Order::new(provider, tag).with("providerWebhook", json!(false))).await;
 }
 
-async fn told_of_at_every_step(bundle: Arc<Bundle>) {
+async fn every_step_is_reported(bundle: Arc<Bundle>) {
     let options = json!({"durationMs": 20_000, "callbackRetryMs": 10_000});
     bundle.set_render_options(Provider::ViralSync, "steps", &options).await;
     let steps = ["queued", "processing", "completed", "failed", "cancelled"];
@@ -117,26 +117,26 @@ async fn told_of_at_every_step(bundle: Arc<Bundle>) {
 }
 
 /// A refusal is an answer, and a job that failed.
-async fn refused_by_the_provider(bundle: Arc<Bundle>) {
+async fn provider_refuses(bundle: Arc<Bundle>) {
     bundle.set_render_options(Provider::Zvid, "refused", &json!({"submitStatus": 422})).await;
     let order = Order::new(Provider::Zvid, "refused").refused("provider_rejected");
     bundle.place(&order).await;
 }
 
-async fn unclear_and_asked_about_by_our_id(bundle: Arc<Bundle>) {
+async fn unknown_submit_found_by_id(bundle: Arc<Bundle>) {
     let options = json!({"durationMs": 25_000, "submitAnswer": "never"});
     bundle.set_render_options(Provider::Zvid, "unclear", &options).await;
     bundle.place(&Order::new(Provider::Zvid, "unclear")).await;
 }
 
-async fn unclear_and_found_in_the_list(bundle: Arc<Bundle>) {
+async fn unknown_submit_found_in_list(bundle: Arc<Bundle>) {
     let silent = json!({"durationMs": 25_000, "submitAnswer": "never", "callback": {"skip": true}});
     bundle.set_render_options(Provider::Json2Video, "unclear", &silent).await;
     bundle.place(&Order::new(Provider::Json2Video, "unclear")).await;
 }
 
 /// The first callback comes when the provider's API does not tell.
-async fn unclear_and_called_back(bundle: Arc<Bundle>) {
+async fn unknown_submit_called_back(bundle: Arc<Bundle>) {
     let options = json!({
         "durationMs": 25_000,
         "submitAnswer": "never",
@@ -148,26 +148,26 @@ async fn unclear_and_called_back(bundle: Arc<Bundle>) {
     bundle.place(&Order::new(Provider::Shotstack, "unclear")).await;
 }
 
-async fn delivered_at_the_second_attempt(bundle: Arc<Bundle>) {
+async fn second_attempt_delivers(bundle: Arc<Bundle>) {
     bundle.receivers.set_behaviors("retried", [ReceiverBehavior::status(500)]);
     bundle.place(&Order::new(Provider::ViralSync, "retried")).await;
 }
 
 /// The last wait is too long for the queue.
-async fn exhausted(bundle: Arc<Bundle>) {
+async fn delivery_exhausts(bundle: Arc<Bundle>) {
     bundle.receivers.always_answer("sick", 500);
     bundle.place(&Order::new(Provider::ViralSync, "sick")).await;
 }
 
 /// The receiver says that it is gone for good, and is left alone.
-async fn gone(bundle: Arc<Bundle>) {
+async fn endpoint_is_gone(bundle: Arc<Bundle>) {
     bundle.receivers.set_behaviors("gone", [ReceiverBehavior::status(410)]);
     bundle.place(&Order::new(Provider::ViralSync, "gone")).await;
 }
 
 /// Two webhooks for one receiver, which asks for a pause at the first. The second is held
 /// meanwhile, until the first is told that the receiver is gone.
-async fn disabled(bundle: Arc<Bundle>) {
+async fn endpoint_is_disabled(bundle: Arc<Bundle>) {
     let paused = ReceiverBehavior { retry_after: Some("20"), ..ReceiverBehavior::status(429) };
     bundle.receivers.set_behaviors("closed", [paused]);
     bundle.receivers.always_answer("closed", 410);
@@ -178,7 +178,7 @@ async fn disabled(bundle: Arc<Bundle>) {
     }
 }
 
-async fn redelivered(bundle: Arc<Bundle>) {
+async fn webhook_is_redelivered(bundle: Arc<Bundle>) {
     let job = bundle.place(&Order::new(Provider::ViralSync, "again")).await;
     bundle.until("the webhook is delivered", |it| it.is_quiet() && it.received("again") > 0).await;
     let Some(job) = job else { return };
@@ -188,7 +188,7 @@ async fn redelivered(bundle: Arc<Bundle>) {
 }
 
 /// Given up, and sent again with everything else that was.
-async fn recovered(bundle: Arc<Bundle>) {
+async fn webhook_is_recovered(bundle: Arc<Bundle>) {
     bundle.receivers.always_answer("later", 500);
     bundle.place(&Order::new(Provider::ViralSync, "later")).await;
     let given_up = |it: &Bundle| it.is_quiet() && !it.aws.table().indexed("undelivered").is_empty();
@@ -199,7 +199,7 @@ async fn recovered(bundle: Arc<Bundle>) {
     bundle.until("the webhook is delivered", |it| it.received("later") > before).await;
 }
 
-async fn cancelled(bundle: Arc<Bundle>) {
+async fn job_is_cancelled(bundle: Arc<Bundle>) {
     bundle.set_render_options(Provider::ViralSync, "stopped", &json!({"durationMs": 90_000})).await;
     let Some(job) = bundle.place(&Order::new(Provider::ViralSync, "stopped")).await else { return };
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -210,7 +210,7 @@ async fn cancelled(bundle: Arc<Bundle>) {
 }
 
 /// The default receiver gets a new secret while it waits for webhooks, and a test.
-async fn rotated(bundle: Arc<Bundle>) {
+async fn secret_is_rotated(bundle: Arc<Bundle>) {
     let config = json!({"url": receivers::url(DEFAULT)});
     bundle.call_until_answered(Method::PUT, "/v1/webhook-config", &config, &[200]).await;
     bundle.place(&Order::new(Provider::ViralSync, "before").without("callbackUrl")).await;

@@ -265,7 +265,7 @@ impl Outcome {
 }
 
 #[test]
-fn everything_comes_to_its_end_whatever_the_weather() {
+fn invariants_hold_under_random_faults() {
     let first = number("SIM_FIRST", 1);
     let seeds: Vec<u64> = (first..first + number("SIM_SEEDS", SEEDS)).collect();
     let jobs = number("SIM_JOBS", JOBS);
@@ -307,7 +307,7 @@ fn trace(seed: u64, jobs: u64) -> Vec<String> {
 }
 
 #[test]
-fn a_seed_runs_the_same_again() {
+fn seed_determines_run() {
     let (once, again) = (trace(1, 12), trace(1, 12));
     let differs = once.iter().zip(&again).position(|(one, other)| one != other);
     if let Some(at) = differs {

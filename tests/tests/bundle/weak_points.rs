@@ -3,22 +3,22 @@
 //!
 //! | weakness | test |
 //! |---|---|
-//! | the record is stored, then the message is sent, and nobody looks for what is in between | [`a_record_whose_message_was_never_sent`] |
-//! | an idempotency key hides that the body is another one | [`an_idempotency_key_that_ignores_the_body`] |
-//! | the lock that makes a request run once ends before the request does | [`an_idempotency_lock_that_ends_before_its_request`] |
-//! | the time-out ends with the head; the body may drip, or never end | [`a_time_out_that_stops_at_the_head`], [`a_body_that_is_read_to_its_end_however_long`] |
-//! | recovery pages by one order and sorts by another | [`a_recovery_that_loses_what_is_out_of_order`] |
-//! | since when a receiver fails is known to a cache only | [`a_failure_clock_that_a_cold_start_resets`] |
-//! | retries need a store that is for looking at | [`retries_that_need_another_store`] |
-//! | a redirect without `Location` counts as success | [`a_redirect_that_counts_as_success`] |
-//! | a retry that could not be queued is only logged | [`a_retry_that_could_not_be_queued`] |
-//! | a state that nothing leads out of | [`a_state_without_an_exit`] |
-//! | a connection for every delivery | [`a_connection_for_every_delivery`] |
-//! | of several signatures only the last is looked at | [`only_the_last_of_several_signatures`] |
-//! | a key that cannot be decoded is taken as it is | [`a_key_that_is_used_undecoded`] |
-//! | the body is verified where something else was signed | [`the_body_verified_where_something_else_is_signed`] |
-//! | verification that no route calls | [`a_route_that_verifies_nothing`] |
-//! | deduplication that looks before it writes | [`deduplication_that_looks_before_it_writes`] |
+//! | the record is stored, then the message is sent, and nobody looks for what is in between | [`unsent_message_is_sent_later`] |
+//! | an idempotency key hides that the body is another one | [`idempotency_key_covers_body`] |
+//! | the lock that makes a request run once ends before the request does | [`idempotency_outlasts_slow_request`] |
+//! | the time-out ends with the head; the body may drip, or never end | [`timeout_covers_body`], [`body_is_read_within_limit`] |
+//! | recovery pages by one order and sorts by another | [`recovery_finds_out_of_order_deliveries`] |
+//! | since when a receiver fails is known to a cache only | [`failure_clock_survives_cold_start`] |
+//! | retries need a store that is for looking at | [`retries_need_only_deliveries_table`] |
+//! | a redirect without `Location` counts as success | [`redirect_is_not_success`] |
+//! | a retry that could not be queued is only logged | [`unqueued_retry_is_made_later`] |
+//! | a state that nothing leads out of | [`every_state_has_exit`] |
+//! | a connection for every delivery | [`connection_is_kept_between_deliveries`] |
+//! | of several signatures only the last is looked at | [`any_of_several_signatures_verifies`] |
+//! | a key that cannot be decoded is taken as it is | [`undecodable_key_is_refused`] |
+//! | the body is verified where something else was signed | [`unsupported_signed_content_is_refused`] |
+//! | verification that no route calls | [`every_route_verifies`] |
+//! | deduplication that looks before it writes | [`concurrent_duplicates_are_deduplicated`] |
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -94,7 +94,7 @@ fn ticket_sent(bundle: &Bundle, function: Function, after: &str) -> (usize, usiz
 }
 
 #[test]
-fn a_record_whose_message_was_never_sent() {
+fn unsent_message_is_sent_later() {
     let run = |fault| {
         let settings = Settings { fault, ..Settings::default() };
         Bundle::run(settings, async |bundle| {
@@ -111,7 +111,7 @@ fn a_record_whose_message_was_never_sent() {
 }
 
 #[test]
-fn an_idempotency_key_that_ignores_the_body() {
+fn idempotency_key_covers_body() {
     let bundle = Bundle::run(Settings::default(), async |bundle| {
         let order = Order::new(Provider::ViralSync, "first");
         bundle.place(&order).await;
@@ -131,7 +131,7 @@ fn an_idempotency_key_that_ignores_the_body() {
 }
 
 #[test]
-fn an_idempotency_lock_that_ends_before_its_request() {
+fn idempotency_outlasts_slow_request() {
     let bundle = Bundle::run(Settings::default(), async |bundle| {
         // Longer than such locks are known to hold.
         let slow = json!({"submitDelayMs": 12_000, "durationMs": 30_000});
@@ -197,7 +197,7 @@ async fn posted(network: Arc<dyn Dial>, times: usize) -> Vec<Answered> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_out_that_stops_at_the_head() {
+async fn timeout_covers_body() {
     let second = Duration::from_secs(1);
     for (head, then, drips) in [
         ("HTTP/1.1 500 Slow\r\ncontent-length: 1000000\r\n\r\n", "y", "a body"),
@@ -214,7 +214,7 @@ async fn a_time_out_that_stops_at_the_head() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_read_to_its_end_however_long() {
+async fn body_is_read_within_limit() {
     let sent = Arc::new(AtomicUsize::new(0));
     // A gigabyte, as fast as it is read.
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n";
@@ -230,7 +230,7 @@ async fn a_body_that_is_read_to_its_end_however_long() {
 }
 
 #[test]
-fn a_recovery_that_loses_what_is_out_of_order() {
+fn recovery_finds_out_of_order_deliveries() {
     let bundle = Bundle::run(with_schedule("0,5", Duration::from_secs(3 * 3600)), async |bundle| {
         let tags: Vec<String> = (0..7).map(|number| format!("lost-{number}")).collect();
         for tag in &tags {
@@ -269,7 +269,7 @@ fn a_recovery_that_loses_what_is_out_of_order() {
 }
 
 #[test]
-fn a_failure_clock_that_a_cold_start_resets() {
+fn failure_clock_survives_cold_start() {
     // Every half day, beyond the five days after which a receiver is disabled.
     let schedule = format!("0{}", ",43200".repeat(14));
     let day = Duration::from_secs(24 * 3600);
@@ -295,7 +295,7 @@ fn a_failure_clock_that_a_cold_start_resets() {
 }
 
 #[test]
-fn retries_that_need_another_store() {
+fn retries_need_only_deliveries_table() {
     // The bus is down from the first attempt to long after the last: the schedule goes on, and
     // its end is told of when the bus is back.
     let bundle = Bundle::run(Settings::default(), async |bundle| {
@@ -340,7 +340,7 @@ fn retries_that_need_another_store() {
 }
 
 #[test]
-fn a_redirect_that_counts_as_success() {
+fn redirect_is_not_success() {
     let redirects = [300, 301, 302, 303, 304, 305, 307, 308];
     let bundle = Bundle::run(Settings::default(), async |bundle| {
         for status in redirects {
@@ -356,7 +356,7 @@ fn a_redirect_that_counts_as_success() {
 }
 
 #[test]
-fn a_retry_that_could_not_be_queued() {
+fn unqueued_retry_is_made_later() {
     let run = |fault| {
         let settings = Settings { fault, ..Settings::default() };
         Bundle::run(settings, async |bundle| {
@@ -374,7 +374,7 @@ fn a_retry_that_could_not_be_queued() {
 }
 
 #[test]
-fn a_state_without_an_exit() {
+fn every_state_has_exit() {
     let run = |fault| {
         let settings = with_schedule("0,5", Duration::from_secs(3 * 3600));
         Bundle::run(Settings { fault, ..settings }, async |bundle| {
@@ -407,7 +407,7 @@ fn a_state_without_an_exit() {
 }
 
 #[test]
-fn a_connection_for_every_delivery() {
+fn connection_is_kept_between_deliveries() {
     let bundle = Bundle::run(Settings::default(), async |bundle| {
         for number in 0..20 {
             bundle.place(&Order::new(Provider::ViralSync, &format!("kept-{number:02}"))).await;
@@ -442,7 +442,7 @@ fn hmac(key: &str, content: &[u8]) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_last_of_several_signatures() {
+async fn any_of_several_signatures_verifies() {
     let (scheme, now, body) = (pairs(), clock::now(), b"{}");
     let time = now.timestamp();
     let signed = |key| hmac(key, format!("{time}.{{}}").as_bytes());
@@ -467,7 +467,7 @@ async fn only_the_last_of_several_signatures() {
 }
 
 #[test]
-fn a_key_that_is_used_undecoded() {
+fn undecodable_key_is_refused() {
     let scheme = json!({
         "method": {"kind": "hmac", "hash": "sha256"},
         "carrier": {"kind": "list", "header": "webhook-signature", "prefix": "v1,"},
@@ -487,7 +487,7 @@ fn a_key_that_is_used_undecoded() {
 }
 
 #[test]
-fn the_body_verified_where_something_else_is_signed() {
+fn unsupported_signed_content_is_refused() {
     // A sender that signs our URL and its form's fields cannot be described, so its callbacks
     // are hints: no scheme verifies their body instead.
     for content in ["{url}", "{url}{params}", "{url}{body}", "{method} {body}", "{body}{", ""] {
@@ -538,7 +538,7 @@ async fn silent(bundle: &Arc<Bundle>, tag: &str) -> (JobId, String) {
 }
 
 #[test]
-fn a_route_that_verifies_nothing() {
+fn every_route_verifies() {
     let bundle = Bundle::run(Settings::default(), async |bundle| {
         let (job, body) = silent(bundle, "forged").await;
         let path = callback_path(bundle);
@@ -585,7 +585,7 @@ fn a_route_that_verifies_nothing() {
 }
 
 #[test]
-fn deduplication_that_looks_before_it_writes() {
+fn concurrent_duplicates_are_deduplicated() {
     let bundle = Bundle::run(Settings::default(), async |bundle| {
         let (_, body) = silent(bundle, "hundredfold").await;
         let path = callback_path(bundle);

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_align_whatever_they_tell() {
+    fn lines_align() {
         let after = |tenths: u64| Duration::from_millis(tenths * 100);
         let lines = [
             line(Style::Plain, after(2), "zvid", Step::Submitted, "job_1"),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_changes_no_width() {
+    fn colour_keeps_width() {
         let plain = line(Style::Plain, Duration::ZERO, "zvid", Step::Completed, "https://v");
         let coloured = line(Style::Coloured, Duration::ZERO, "zvid", Step::Completed, "https://v");
         let mut stripped = coloured.clone();
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_fills_from_nothing_to_full_and_stays_inside() {
+    fn bar_fills_within_bounds() {
         let filled = |share| bar(share).matches('#').count();
         assert_eq!(filled(0.0), 0);
         assert_eq!(filled(0.5), 15);
@@ -160,12 +160,12 @@ mod tests {
     }
 
     #[test]
-    fn percentages_are_as_wide_as_a_hundred() {
+    fn percentages_have_fixed_width() {
         assert_eq!([percent(0.0), percent(0.651), percent(1.0)], ["  0 %", " 65 %", "100 %"]);
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_steps_are_named() {
         assert_eq!(
             missing("zvid", &[Step::OnBus, Step::Delivered]),
             "zvid: event on the bus, webhook delivered"

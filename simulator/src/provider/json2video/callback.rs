@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shape() {
+    fn success_has_three_shapes() {
         let shapes = ["nested", "flatStrings", "flat"];
         let told = shapes.map(|shape| callback(&json!({"callbackShape": shape})));
         insta::assert_snapshot!(told.join("\n"), @r#"
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_of_a_failure() {
+    fn failure_has_three_shapes() {
         let shapes = ["nested", "flatStrings", "flat"];
         let told =
             shapes.map(|shape| callback(&json!({"callbackShape": shape, "failWith": "no codec"})));
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_as_a_form() {
+    fn forms_have_three_shapes() {
         let shapes = ["nested", "flatStrings", "flat"];
         let told = shapes
             .map(|shape| callback(&json!({"callbackShape": shape, "callbackContentType": "form"})));
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_status() {
+    fn status_can_be_overridden() {
         insta::assert_snapshot!(
             callback(&json!({"callback": {"statusOverride": "running"}})), @r#"application/json {"client-data":{"order_id":"ord 42","tags":[1]},"duration":"10.5","height":"1080","id":"my-movie","project":"11111111-1111-4111-9111-111111111111","size":"4567890","status":"running","url":"https://assets.json2video.com/clients/simulated/renders/11111111-1111-4111-9111-111111111111.mp4","width":"1920"}"#);
     }

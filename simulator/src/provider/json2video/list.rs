@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn times_pages_and_refusals() {
+    fn queries_are_paged_or_refused() {
         let queries = [
             "",
             "limit=1",
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_answer() {
+    fn answer_is_complete() {
         let body = r#"{"client-data":{"order_id":7},"scenes":[]}"#;
         let render = render(&Json2Video, body, "{}");
         let call = ApiCall { method: &Method::GET, path: "/movies", query: "format=simple" };

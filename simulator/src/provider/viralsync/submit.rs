@@ -49,7 +49,7 @@ mod tests {
     use super::super::ViralSync;
 
     #[test]
-    fn what_a_submit_must_be() {
+    fn wrong_submits_are_refused() {
         let bodies = [
             r#"{"kind":"movie","projectId":"p","movie":{"scenes":[{},{},{}]}}"#,
             r#"{"kind":"movie","projectId":"p","callbackUrl":"http://h/x","movie":{"scenes":[{}]},"renderOptions":{"qualityPreset":"turbo","requestedConcurrency":32}}"#,

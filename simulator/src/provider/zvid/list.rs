@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn rows() {
+    fn rows_show_renders() {
         let body = r#"{"payload":{"name":"Example"}}"#;
         let done = render(&Zvid, body, "{}");
         let failed = render(&Zvid, "{}", r#"{"failWith":"no codec"}"#);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn pages() {
+    fn pages_follow_cursor() {
         let renders: Vec<Render> = (0..3).map(|_| render(&Zvid, "{}", "{}")).collect();
         let renders: Vec<&Render> = renders.iter().collect();
         let list = |query: &str| {

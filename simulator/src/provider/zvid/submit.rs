@@ -84,7 +84,7 @@ mod tests {
     use super::super::{Provider, Zvid};
 
     #[test]
-    fn what_a_submit_must_be() {
+    fn wrong_submits_are_refused() {
         let template = "tpl_0123456789abcdefghij";
         let verdict = |body: &str| match Zvid.read_submit(&serde_json::from_str(body).unwrap()) {
             Ok(submission) => format!("{body} -> {submission:?}"),

@@ -31,28 +31,27 @@ const IN_DOUBT: Duration = Duration::from_secs(30 * 60);
 fn due(scenario: &str) -> Duration {
     Duration::from_secs(match scenario {
         // The end of the render, and at most the six seconds between two questions.
-        "polled_to_its_completion" => 9 + 6,
-        "polled_to_its_failure" => 5 + 6,
+        "completion_is_polled" => 9 + 6,
+        "failure_is_polled" => 5 + 6,
         // Nobody asks before the submit has run into its time limit.
-        "unclear_and_asked_about_by_our_id" => 30 + 6,
+        "unknown_submit_found_by_id" => 30 + 6,
         // The same, and then its callback is waited for in vain.
-        "unclear_and_found_in_the_list" => 240,
-        "called_back_before_the_answer" => 1 + 1,
+        "unknown_submit_found_in_list" => 240,
+        "callback_before_answer" => 1 + 1,
         // The first callback is refused, and comes again.
-        "unclear_and_called_back" => 25 + 8 + 1,
-        "called_back_as_a_hint"
-        | "called_back_signed"
-        | "called_back_by_the_account"
-        | "told_of_at_every_step" => 20 + 1,
-        "refused_by_the_provider" => 1,
+        "unknown_submit_called_back" => 25 + 8 + 1,
+        "unsigned_callback" | "signed_callback" | "account_callback" | "every_step_is_reported" => {
+            20 + 1
+        }
+        "provider_refuses" => 1,
         // The render, and the first wait of the schedule with its jitter.
-        "delivered_at_the_second_attempt" => 3 + 6 + 1,
-        "redelivered" | "rotated" => 3 + 1,
+        "second_attempt_delivers" => 3 + 6 + 1,
+        "webhook_is_redelivered" | "secret_is_rotated" => 3 + 1,
         // All waits of the schedule with their jitter, and until the operator has seen it.
-        "recovered" => 3 + (5 + 60 + 1200) * 11 / 10 + 100,
-        "cancelled" => 5 + 1,
+        "webhook_is_recovered" => 3 + (5 + 60 + 1200) * 11 / 10 + 100,
+        "job_is_cancelled" => 5 + 1,
         // Nobody ever takes them.
-        "exhausted" | "gone" | "disabled" => 0,
+        "delivery_exhausts" | "endpoint_is_gone" | "endpoint_is_disabled" => 0,
         other => panic!("say when the webhooks of {other} are due"),
     })
 }
