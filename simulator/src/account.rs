@@ -1,8 +1,6 @@
-//! What belongs to an account at a provider and not to one render: the secret
-//! that callbacks are signed with, and the URLs that hear of every render.
+//! A provider's account: the secret of its callbacks, and its own webhooks.
 //!
-//! Like a scenario it is read once, at submit: what changes later leaves the
-//! renders that exist alone.
+//! The account is read at submit. Later changes do not affect existing renders.
 
 use std::collections::HashMap;
 
@@ -11,16 +9,16 @@ use serde::Deserialize;
 use crate::callback::Destination;
 use crate::signature::Secret;
 
-/// A URL that hears of every render of the account.
+/// A URL that gets the callbacks of all renders of an account.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AccountWebhook {
-    /// `None` takes the webhook away.
+    /// `None` removes the webhook.
     pub(crate) url: Option<String>,
-    /// `None`: the account's.
+    /// `None` stands for the account's secret.
     pub(crate) secret: Option<Secret>,
-    /// Only renders whose submitted body contains this text; no vendor has that,
-    /// but it keeps tests that share one simulator apart.
+    /// Only renders whose body contains this text. No provider has this filter; it keeps tests on
+    /// one simulator apart.
     #[serde(default)]
     pub(crate) tag: String,
 }
@@ -32,13 +30,13 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Adds the webhook, in place of the one with the same tag.
+    /// Adds a webhook, or replaces the one with the same tag.
     pub(crate) fn put_webhook(&mut self, webhook: AccountWebhook) {
         self.webhooks.retain(|it| it.tag != webhook.tag);
         self.webhooks.push(webhook);
     }
 
-    /// Where renders made of `body` are told of, the newest last.
+    /// The account's destinations for a body, the newest last.
     pub(crate) fn destinations(&self, body: &str) -> Vec<Destination> {
         let matching = self.webhooks.iter().filter(|it| body.contains(&it.tag));
         let destination = |webhook: &AccountWebhook| {
@@ -50,7 +48,7 @@ impl Account {
     }
 }
 
-/// The accounts at all providers. Each has exactly one.
+/// The accounts: one for each provider.
 #[derive(Debug, Default)]
 pub(crate) struct Accounts {
     by_provider: HashMap<&'static str, Account>,

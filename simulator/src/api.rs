@@ -1,5 +1,5 @@
-//! The front door of every provider: key, route, scenario, record. What is said
-//! in which words is the provider's own affair ([`crate::provider`]).
+//! The providers' APIs: key, route, scenario and record. The shape of the answers is up to
+//! [`crate::provider`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,20 +18,20 @@ use crate::render_id::RenderId;
 use crate::scenario::SubmitAnswer;
 use crate::simulation::{ApiRecord, SimulatedState, Simulation};
 
-/// Between two looks at something that is waited for.
+/// The interval of waiting for a callback.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The only `x-api-key` that the providers take.
+/// The only `x-api-key` that the providers accept.
 pub const API_KEY: &str = "sim-key";
 
-/// What a call comes to.
+/// The outcome of a call.
 struct Outcome {
     answer: Answer,
     about: Arc<str>,
-    /// When the answer is given, and how much later.
+    /// When the call is answered, and an additional delay.
     when: SubmitAnswer,
     wait: Duration,
-    /// The callbacks that the call causes, and the render they are about.
+    /// The callbacks that the call causes, and their render.
     callbacks: Option<(RenderId, Vec<ScheduledCallback>)>,
 }
 
@@ -105,7 +105,7 @@ pub(crate) async fn call(
     outcome.answer.into_response()
 }
 
-/// Waits until somebody has answered a callback about the render.
+/// Waits until a callback about the render was answered.
 async fn callback_answered(simulation: &Simulation, render: &RenderKey) {
     let answered = || {
         let state = simulation.state();

@@ -1,13 +1,13 @@
-//! A log that forgets: it keeps the newest entries, within a bound on their
-//! number and on their size, so a simulator left running never fills the memory.
+//! A log that keeps the newest entries within a limit on number and size, so that a long run does
+//! not exhaust memory.
 
 use std::collections::VecDeque;
 
-/// What a [`BoundedLog`] may hold.
+/// The limits of a [`BoundedLog`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogLimit {
     pub(crate) entries: usize,
-    /// The sum of the sizes that were named when pushing.
+    /// The limit on the sum of the entries' sizes.
     pub(crate) bytes: usize,
 }
 
@@ -23,8 +23,8 @@ impl<T> BoundedLog<T> {
         Self { entries: VecDeque::new(), bytes: 0, limit }
     }
 
-    /// Appends `entry`, which weighs `bytes`, and answers what had to go for it:
-    /// the oldest first, never `entry` itself.
+    /// Appends an entry of this size, and returns the entries that were dropped for it, the oldest
+    /// first. The new entry stays.
     pub(crate) fn push(&mut self, entry: T, bytes: usize) -> Vec<T> {
         self.entries.push_back((entry, bytes));
         self.bytes += bytes;
@@ -40,7 +40,7 @@ impl<T> BoundedLog<T> {
         dropped
     }
 
-    /// Oldest first.
+    /// The entries, the oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().map(|(entry, _)| entry)
     }

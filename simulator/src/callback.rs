@@ -1,5 +1,4 @@
-//! Callbacks in no provider's words: where they go, what about, and how
-//! stubbornly.
+//! The parts of callbacks that all providers share.
 
 use std::time::Duration;
 
@@ -10,11 +9,11 @@ use serde_json::Value;
 use crate::render_id::RenderId;
 use crate::signature::Secret;
 
-/// Somewhere that is told about a render.
+/// A URL that gets callbacks about a render.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Destination {
     pub(crate) url: String,
-    /// Signs what goes there; `None`: it goes unsigned.
+    /// The secret of the signature; `None` for unsigned callbacks.
     pub(crate) secret: Option<Secret>,
 }
 
@@ -24,10 +23,10 @@ impl Destination {
     }
 }
 
-/// What a callback is about.
+/// The event that a callback reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallbackEvent {
-    /// How far the render was at that time, which may be long ago.
+    /// The progress at that time, which may be long ago.
     Progress(DateTime<Utc>),
     /// The render completed or failed.
     Ended,
@@ -35,30 +34,30 @@ pub(crate) enum CallbackEvent {
     Cancelled,
 }
 
-/// One copy of a callback that is to set out.
+/// A copy of a callback that is due later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ScheduledCallback {
-    /// From whatever made the callback due: a submit or a cancel.
+    /// The delay from the cause: a submit or a cancel.
     pub(crate) after: Duration,
     pub(crate) event: CallbackEvent,
 }
 
-/// One attempt of one copy of a callback.
+/// The context of one attempt of a copy.
 #[derive(Debug)]
 pub(crate) struct CallbackContext<'a> {
     pub(crate) event: CallbackEvent,
     pub(crate) secret: Option<&'a Secret>,
-    /// The same for every attempt of a copy, another for every copy.
+    /// Equal for all attempts of a copy, different for every copy.
     pub(crate) delivery_id: RenderId,
     /// Starts at 1.
     pub(crate) attempt: usize,
     pub(crate) at: DateTime<Utc>,
 }
 
-/// What a callback puts on the wire.
+/// The content of a callback.
 #[derive(Debug)]
 pub(crate) struct Callback {
-    /// Beside the content type.
+    /// The headers other than the content type.
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) content_type: &'static str,
     pub(crate) body: String,
@@ -70,13 +69,13 @@ impl Callback {
     }
 }
 
-/// How a vendor hands over its callbacks.
+/// A provider's rules for sending callbacks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallbackPolicy {
-    /// Between the attempts, in seconds; empty: there is one attempt.
+    /// The waits between the attempts in seconds; empty for a single attempt.
     pub(crate) retry_waits_s: &'static [u32],
     pub(crate) answer_timeout: Duration,
-    /// Whether a redirect counts as taken. Nobody follows one.
+    /// Whether a redirect counts as accepted. Redirects are never followed.
     pub(crate) accepts_redirects: bool,
 }
 

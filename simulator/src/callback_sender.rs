@@ -1,9 +1,4 @@
-//! Tells the URLs of a render how it is doing, as stubbornly as the vendor
-//! would, only faster.
-//!
-//! Every copy of a callback is its own task, so duplicates really race. A copy
-//! is tried again until the vendor would be content with the answer; redirects
-//! are answers, and never followed.
+//! Schedules the callbacks of a render, for each of its URLs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +15,7 @@ use crate::render_id::RenderId;
 use crate::scenario::Scenario;
 use crate::simulation::Simulation;
 
-/// Attempts after the first. The vendors' schedules go on for up to an hour;
-/// their first steps show everything there is to see.
+/// The most repeats. The providers repeat for up to an hour; the first steps show how.
 const MAX_RETRIES: usize = 3;
 
 /// Sends the callbacks of a render on their way, as many as it has URLs.
@@ -91,13 +85,13 @@ impl CallbackCopy {
         }
     }
 
-    /// `None` when the render has been forgotten.
+    /// `None` when the render was dropped.
     fn scenario(&self) -> Option<Arc<Scenario>> {
         Some(Arc::clone(&self.simulation.state().renders.get(&self.key)?.scenario))
     }
 
-    /// `None` when there is nothing to tell any more: the render has been
-    /// forgotten, or was cancelled while this waited to tell something else.
+    /// `None` when there is nothing to report: the render was dropped, or was cancelled before
+    /// another report.
     fn callback(&self, context: &CallbackContext<'_>) -> Option<Callback> {
         let state = self.simulation.state();
         let render = state.renders.get(&self.key)?;
@@ -105,7 +99,7 @@ impl CallbackCopy {
         is_news.then(|| self.provider.callback(render, context))
     }
 
-    /// Sends once, records it, and says what came back.
+    /// Sends the callback once, records the attempt, and returns the status of the answer.
     async fn attempt(
         &self,
         callback: Callback,
@@ -139,7 +133,7 @@ impl CallbackCopy {
     }
 }
 
-/// The vendor's waits, shrunk so that the first becomes `first_ms`.
+/// The provider's waits, scaled so that the first becomes `first_ms`.
 fn scaled(seconds: &'static [u32], first_ms: u32) -> impl Iterator<Item = Duration> {
     let first = seconds.first().copied().unwrap_or(1).max(1);
     seconds.iter().map(move |wait| {

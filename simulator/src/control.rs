@@ -1,5 +1,5 @@
-//! The control API below `/_control`: how a test or a demo sets the stage, and
-//! what it may look at afterwards.
+//! The control API below `/_control`, for tests and demos: it configures the simulator and shows
+//! what it recorded.
 
 use std::sync::Arc;
 
@@ -58,11 +58,11 @@ async fn put_scenario(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AccountSecret {
-    /// `None` takes the secret away.
+    /// `None` removes the secret.
     secret: Option<Secret>,
 }
 
-/// Sets what a provider signs its callbacks with from now on.
+/// Sets the secret of a provider's callbacks.
 async fn put_secret(
     State(simulation): State<Arc<Simulation>>,
     Path(name): Path<String>,
@@ -76,7 +76,7 @@ async fn put_secret(
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// Adds, replaces or takes away a URL that hears of every render from now on.
+/// Adds, replaces or removes an account webhook.
 async fn put_account_webhook(
     State(simulation): State<Arc<Simulation>>,
     Path(name): Path<String>,
@@ -96,12 +96,12 @@ async fn put_account_webhook(
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// Which provider calls to show; all when empty.
+/// The calls or renders to show; all when empty.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Selection {
     provider: Option<String>,
-    /// Text in the submitted body.
+    /// A text in the submitted body.
     tag: Option<String>,
 }
 
@@ -112,7 +112,7 @@ impl Selection {
     }
 }
 
-/// Every render that a submit made, oldest first.
+/// All renders, the oldest first.
 async fn renders(
     State(simulation): State<Arc<Simulation>>,
     Query(selection): Query<Selection>,
@@ -135,7 +135,7 @@ async fn renders(
     Json(views.collect())
 }
 
-/// Ends the renders with that tag which stand still; their callbacks leave.
+/// Ends the frozen renders with a tag and sends their callbacks.
 async fn end(
     State(simulation): State<Arc<Simulation>>,
     Path((name, tag)): Path<(String, String)>,
@@ -143,7 +143,8 @@ async fn end(
     schedule_callbacks(&simulation, &name, &tag, Render::end)
 }
 
-/// Has the renders with that tag tell how far they are, or were last before their end.
+/// Sends progress callbacks of the renders with a tag. A render that has ended reports its last
+/// progress.
 async fn progress(
     State(simulation): State<Arc<Simulation>>,
     Path((name, tag)): Path<(String, String)>,
@@ -158,8 +159,8 @@ async fn progress(
     })
 }
 
-/// Sends the callbacks that `cause` answers for each render with the tag on their way;
-/// 409 when it answers none for any.
+/// Schedules the callbacks that `cause` returns for each render with the tag. Answers 409 when
+/// there are none.
 fn schedule_callbacks(
     simulation: &Arc<Simulation>,
     name: &str,
@@ -190,7 +191,7 @@ fn schedule_callbacks(
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// Every call of a provider's API, refused ones too, oldest first.
+/// All calls of the providers' APIs, refused ones included, the oldest first.
 async fn requests(
     State(simulation): State<Arc<Simulation>>,
     Query(selection): Query<Selection>,
@@ -230,7 +231,7 @@ async fn receiver(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LedgerPage {
-    /// Only what was answered after this `seq`.
+    /// Only answers after this `seq`.
     #[serde(default)]
     since: u64,
     /// Only requests with this text in their body.

@@ -1,4 +1,4 @@
-//! What the simulator needs of the world around it: the time, chance, and a way to post.
+//! The environment of the simulator: time, random bytes and a client for callbacks.
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -11,34 +11,32 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-/// What comes of posting: the status of the answer, or why there is none.
+/// The status of the answer, or the reason why there is none.
 pub type PostFuture = Pin<Box<dyn Future<Output = Result<StatusCode, String>> + Send>>;
 
-/// What the simulator needs of the world around it. The machine has it; a test may bring its
-/// own.
+/// The environment of the simulator. Tests may replace that of the host.
 pub trait Environment: Debug + Send + Sync {
-    /// The time.
+    /// The current time.
     fn now(&self) -> DateTime<Utc>;
 
-    /// Bytes that nobody can guess; none when there are none to be had.
+    /// Random bytes, or `None` when there are none.
     fn random(&self) -> Option<[u8; 16]>;
 
-    /// Posts a callback, once. Whoever asked may stop waiting.
+    /// Posts a callback once. The caller may drop the future.
     fn post(&self, request: Request<Bytes>) -> PostFuture;
 }
 
-/// Speaks plain HTTP, and follows no redirects.
+/// A plain HTTP client that follows no redirects.
 pub(crate) type HttpClient = Client<HttpConnector, Full<Bytes>>;
 
 pub(crate) fn http_client() -> HttpClient {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
-    // No connection is kept: one that the other side is just closing would look
-    // like a failure of the request.
+    // No connection is kept: one that the other side is closing would look like a failed request.
     Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector)
 }
 
-/// The machine that the simulator runs on.
+/// The clock, random source and network of the host.
 #[derive(Debug)]
 pub(crate) struct HostEnvironment {
     client: HttpClient,

@@ -1,4 +1,4 @@
-//! What each call to AWS cost.
+//! The recorded calls to AWS and their cost.
 
 pub(crate) mod capacity;
 
@@ -7,10 +7,10 @@ use serde::Serialize;
 use crate::bounded_log::{BoundedLog, LogLimit};
 use crate::ledger::capacity::Units;
 
-/// One call to AWS that was answered.
+/// An answered call to AWS.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Record {
-    /// Counts answers, from 1, without gaps.
+    /// The number of the answer, counted from 1 without gaps.
     pub(crate) seq: u64,
     /// When the request arrived, in Unix milliseconds.
     pub(crate) at: i64,
@@ -18,9 +18,9 @@ pub(crate) struct Record {
     pub(crate) service: String,
     /// `PutItem`, …; method and path where the protocol has no operation names.
     pub(crate) operation: String,
-    /// The same for all attempts of one call of an AWS SDK.
+    /// Equal for all attempts of one SDK call.
     pub(crate) invocation: Option<String>,
-    /// The body as text, cut off at 64 KiB.
+    /// The first 64 KiB of the body as text.
     pub(crate) request: String,
     pub(crate) status: u16,
     /// The type of the error answer, such as `ConditionalCheckFailedException`.
@@ -38,7 +38,7 @@ impl Record {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) records: BoundedLog<Record>,
-    /// Of the latest record; 0 before the first.
+    /// The number of the latest record; 0 before the first.
     pub(crate) seq: u64,
 }
 

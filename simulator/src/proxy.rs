@@ -1,9 +1,7 @@
-//! A transparent proxy in front of an AWS endpoint that writes down what each
-//! call cost.
+//! A proxy in front of an AWS endpoint that records the cost of each call.
 //!
-//! It changes one thing: DynamoDB requests that did not say whether they want to
-//! know their capacity now do ([`capacity`]). An endpoint that checks signatures
-//! would refuse those; emulators do not.
+//! It changes DynamoDB requests that do not ask for their capacity, so that they do
+//! ([`capacity`]). An endpoint that checks signatures would refuse those; emulators do not.
 
 use std::sync::Arc;
 
@@ -22,10 +20,10 @@ use crate::ledger::Record;
 use crate::ledger::capacity::{self, Units};
 use crate::simulation::Simulation;
 
-/// A function's code, as base64 in JSON, is the largest thing that passes.
+/// The largest body that passes: a function's code, as base64 in JSON.
 const MAX_BODY_BYTES: usize = 128 * 1024 * 1024;
 
-/// How much of a request's body is kept.
+/// The most that is kept of a request's body.
 const MAX_KEPT_BODY_BYTES: usize = 64 * 1024;
 
 #[derive(Debug)]
@@ -37,7 +35,7 @@ pub(crate) struct Proxy {
 
 /// Handles every request to the AWS listener.
 pub(crate) async fn forward(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
-    // A task of its own: a caller who hangs up does not unmake the write.
+    // A task of its own, because a caller that disconnects does not undo the write.
     let work = tokio::spawn(async move { proxy.forward(request).await });
     match work.await {
         Ok(response) => response,
@@ -103,7 +101,7 @@ impl Proxy {
         let mut request =
             http::Request::builder().method(head.method.clone()).uri(uri).body(Full::new(body))?;
         *request.headers_mut() = end_to_end(head.headers.clone());
-        // Changed, perhaps, and the client counts for itself.
+        // The body may have changed, and the client counts for itself.
         request.headers_mut().remove(header::CONTENT_LENGTH);
 
         let (head, body) = self.client.request(request).await?.into_parts();
@@ -112,7 +110,7 @@ impl Proxy {
     }
 }
 
-/// What outlives one connection. `Expect` is answered where it arrives.
+/// The headers that are not about one connection. `Expect` is answered by this server.
 fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     for hop in [header::CONNECTION, header::TRANSFER_ENCODING, header::EXPECT] {
         headers.remove(hop);
@@ -121,8 +119,8 @@ fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     headers
 }
 
-/// Service and operation. The JSON protocols name both in `X-Amz-Target`, the
-/// query protocol names the operation in its form, the others in the path.
+/// The service and the operation. The JSON protocols name both in `X-Amz-Target`, the query
+/// protocol names the operation in its form, the others in the path.
 fn name_of(head: &request::Parts, body: &[u8]) -> (String, String) {
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     if let Some((prefix, operation)) = text("x-amz-target").and_then(|it| it.rsplit_once('.')) {
@@ -149,8 +147,8 @@ fn name_of(head: &request::Parts, body: &[u8]) -> (String, String) {
     (service.to_owned(), operation)
 }
 
-/// `com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException` without
-/// what is before the `#`.
+/// `com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException` without the part up to the
+/// `#`.
 fn error_type(status: StatusCode, document: &Value) -> Option<String> {
     let full = document.get("__type").filter(|_| !status.is_success())?.as_str()?;
     Some(full.rsplit('#').next().unwrap_or(full).to_owned())

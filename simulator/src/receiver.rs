@@ -1,5 +1,5 @@
-//! A customer's webhook receiver: it verifies what arrives with the
-//! `standardwebhooks` crate, which is not ours, and answers as it was told.
+//! A customer's webhook receiver. It verifies webhooks with the `standardwebhooks` crate, which is
+//! not ours, and answers as configured.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use tokio::sync::futures::OwnedNotified;
 use crate::bounded_log::{BoundedLog, LogLimit};
 use crate::scenario::Status;
 
-/// How many receivers are kept; the one that was made first goes first.
+/// The most receivers; the oldest is dropped first.
 const MAX_RECEIVERS: usize = 1_000;
 const RECEIVER_LOG_LIMIT: LogLimit = LogLimit { entries: 20_000, bytes: 16 * 1024 * 1024 };
 
-/// How a receiver is to behave from now on.
+/// The behavior of a receiver.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct ReceiverBehavior {
-    /// `whsec_…`. `None`: nothing is verified.
+    /// `whsec_…`. `None`: no verification.
     pub(crate) secret: Option<String>,
-    /// Used up in order; afterwards everything is answered 200.
+    /// The next answers in order. Afterwards the receiver answers 200.
     pub(crate) answers: VecDeque<PlannedAnswer>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct ReceiverBehavior {
 pub(crate) struct PlannedAnswer {
     pub(crate) status: Status,
     pub(crate) delay_ms: u32,
-    /// Not before the receiver is told anew how to behave.
+    /// The answer waits until the receiver is configured again.
     held: bool,
     pub(crate) headers: HeaderLines,
     pub(crate) body: String,
@@ -51,7 +51,7 @@ impl Default for PlannedAnswer {
     }
 }
 
-/// Headers that can be sent as they are.
+/// Valid headers.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]
 pub(crate) struct HeaderLines(pub(crate) HeaderMap);
@@ -68,11 +68,11 @@ impl TryFrom<BTreeMap<String, String>> for HeaderLines {
     }
 }
 
-/// One webhook that arrived.
+/// A webhook that arrived.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Received {
-    /// Unix milliseconds.
+    /// The time in Unix milliseconds.
     at: i64,
     /// Repeated headers are joined with a comma.
     headers: BTreeMap<String, String>,
@@ -80,7 +80,7 @@ pub(crate) struct Received {
     /// `None` when the receiver has no secret.
     verified: Option<bool>,
     verify_error: Option<String>,
-    /// The status it was, or is about to be, answered with.
+    /// The status of the answer.
     answered: u16,
 }
 
@@ -89,11 +89,11 @@ struct Receiver {
     webhook: Option<Webhook>,
     answers: VecDeque<PlannedAnswer>,
     received: BoundedLog<Received>,
-    /// Rung whenever it is told how to behave.
+    /// Notified when the receiver is configured.
     reconfigured: Arc<Notify>,
 }
 
-/// All receivers. One that nobody set up exists as soon as something arrives.
+/// All receivers. An unconfigured one exists from its first webhook on.
 #[derive(Default)]
 pub(crate) struct Receivers {
     named: VecDeque<Receiver>,
@@ -106,10 +106,10 @@ impl std::fmt::Debug for Receivers {
 }
 
 impl Receivers {
-    /// Changes how `name` behaves; what it received stays.
+    /// Configures a receiver; its records stay.
     ///
     /// # Errors
-    /// When the secret is not one.
+    /// When the secret is invalid.
     pub(crate) fn put(
         &mut self,
         name: &str,
@@ -124,7 +124,7 @@ impl Receivers {
         Ok(())
     }
 
-    /// Oldest first; empty for a receiver that does not exist.
+    /// The webhooks of a receiver, the oldest first; empty for an unknown one.
     pub(crate) fn received(&self, name: &str) -> Vec<Received> {
         let receiver = self.named.iter().find(|receiver| receiver.name == name);
         receiver.map(|found| found.received.iter().cloned().collect()).unwrap_or_default()

@@ -1,10 +1,9 @@
-//! One render, and the shelf of all of them.
+//! Renders.
 //!
-//! Nothing moves a render along: where it is follows from when it was
-//! submitted, its scenario and the time ([`Scenario::phase_after`]). So it
-//! cannot get stuck, and every question about the same instant has one answer.
-//! For a cancelled render the time stands still. One whose progress is frozen
-//! ends when it is told to: by the control API, or by being asked often enough.
+//! The state of a render follows from its submit, its scenario and the time
+//! ([`Scenario::phase_after`]), so it cannot get stuck, and all questions about one moment have
+//! one answer. A cancelled render stays in its phase. A frozen one ends on request of the control
+//! API, or after enough polls.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +18,6 @@ use crate::callback::{CallbackEvent, Destination, ScheduledCallback};
 use crate::render_id::RenderId;
 use crate::scenario::{Percent, Scenario};
 
-/// Where a render is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Queued,
@@ -29,7 +27,7 @@ pub(crate) enum Phase {
 }
 
 impl Scenario {
-    /// Where a render is, `elapsed` after its submit.
+    /// The phase of a render, `elapsed` after its submit.
     pub(crate) fn phase_after(&self, elapsed: TimeDelta) -> Phase {
         let elapsed = u64::try_from(elapsed.num_milliseconds()).unwrap_or(0);
         let (queued, end) = (u64::from(self.queued_ms), u64::from(self.duration_ms));
@@ -53,23 +51,23 @@ impl Scenario {
 pub(crate) struct Render {
     pub(crate) provider: &'static str,
     pub(crate) id: RenderId,
-    /// What was submitted, byte for byte; a JSON document.
+    /// The submitted JSON document.
     pub(crate) body: Arc<str>,
     pub(crate) submitted_at: DateTime<Utc>,
     pub(crate) cancelled_at: Option<DateTime<Utc>>,
-    /// When one that stood still was told to end.
+    /// When a frozen render was ended.
     pub(crate) end_requested_at: Option<DateTime<Utc>>,
     /// When its result was deleted.
     pub(crate) deleted_at: Option<DateTime<Utc>>,
     pub(crate) destinations: Vec<Destination>,
     pub(crate) scenario: Arc<Scenario>,
-    /// Status calls so far.
+    /// The number of status calls.
     pub(crate) polls: u32,
     pub(crate) callbacks: Vec<CallbackAttempt>,
 }
 
 impl Render {
-    /// Of a cancelled render: the one it was in when that happened.
+    /// The current phase; of a cancelled render, the phase at its cancellation.
     pub(crate) fn phase(&self, now: DateTime<Utc>) -> Phase {
         let now = self.clock(now);
         match self.end_requested_at {
@@ -78,19 +76,18 @@ impl Render {
         }
     }
 
-    /// When work begins, or began.
     pub(crate) fn started_at(&self) -> DateTime<Utc> {
         self.submitted_at + TimeDelta::milliseconds(self.scenario.queued_ms.into())
     }
 
-    /// When it ends, or ended; meaningless while progress is frozen.
+    /// The time of the end. It has no meaning while progress is frozen.
     pub(crate) fn finished_at(&self) -> DateTime<Utc> {
         let end = self.submitted_at + TimeDelta::milliseconds(self.scenario.duration_ms.into());
         self.cancelled_at.or(self.end_requested_at).unwrap_or(end)
     }
 
-    /// Ends a render that stands still, and answers which callbacks leave now. None when
-    /// it does not stand still.
+    /// Ends a frozen render, and returns the callbacks that are due now. `None` when it is not
+    /// frozen.
     pub(crate) fn end(&mut self, now: DateTime<Utc>) -> Option<Vec<ScheduledCallback>> {
         let is_frozen = self.scenario.freeze_progress.is_some()
             && self.cancelled_at.is_none()
@@ -102,15 +99,15 @@ impl Render {
         Some(self.callbacks_about(CallbackEvent::Ended))
     }
 
-    /// The copies of a callback that tells how far it is, or was last before its end,
-    /// counted from now.
+    /// The copies of a callback about the current progress, or the last progress before the end.
+    /// They are counted from now.
     pub(crate) fn callbacks_about_progress(&self, now: DateTime<Utc>) -> Vec<ScheduledCallback> {
         let last = self.end_requested_at.map(|end| end - TimeDelta::milliseconds(1));
         let at = last.map_or(now, |last| last.min(now));
         self.callbacks_about(CallbackEvent::Progress(at))
     }
 
-    /// The last time anything changed.
+    /// The time of the last change.
     pub(crate) fn updated_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         match self.phase(now) {
             Phase::Queued => self.submitted_at,
@@ -119,7 +116,7 @@ impl Render {
         }
     }
 
-    /// The copies of the callback about its end, counted from its submit.
+    /// The copies of the callback about the end, counted from the submit.
     pub(crate) fn callbacks_at_end(&self) -> Vec<ScheduledCallback> {
         if self.scenario.freeze_progress.is_some() {
             return Vec::new();
@@ -131,7 +128,7 @@ impl Render {
             .collect()
     }
 
-    /// The copies of the callback about its cancellation, counted from that.
+    /// The copies of the callback about the cancellation, counted from it.
     pub(crate) fn callbacks_at_cancel(&self) -> Vec<ScheduledCallback> {
         self.callbacks_about(CallbackEvent::Cancelled)
     }
@@ -146,27 +143,27 @@ impl Render {
     }
 
     pub(crate) fn submitted(&self) -> Value {
-        // A render only exists because its body parsed.
+        // The body parsed when the render was made.
         serde_json::from_str(&self.body).unwrap_or_default()
     }
 }
 
-/// One try to hand over a callback.
+/// An attempt to send a callback.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct CallbackAttempt {
-    /// When it set out, in Unix milliseconds.
+    /// When it was sent, in Unix milliseconds.
     pub(crate) at: i64,
     pub(crate) url: String,
-    /// `None` when there was no answer; then `error` says why.
+    /// `None` when there was no answer; then `error` has the reason.
     pub(crate) status: Option<u16>,
     pub(crate) error: Option<String>,
     pub(crate) body: String,
 }
 
-/// Ids are only unique within a provider.
+/// Ids are unique only within a provider.
 pub(crate) type RenderKey = (&'static str, RenderId);
 
-/// Every render that a submit made, the oldest forgotten when there are too many.
+/// All renders; the oldest is dropped first.
 #[derive(Debug)]
 pub(crate) struct Renders {
     by_key: HashMap<RenderKey, Render>,
@@ -181,7 +178,7 @@ impl Default for Renders {
 }
 
 impl Renders {
-    /// A render with the same key must not be there yet; else it is replaced.
+    /// Adds a render. One with the same key is replaced.
     pub(crate) fn add(&mut self, render: Render) {
         let key = (render.provider, render.id.clone());
         let bytes = render.body.len();
@@ -199,7 +196,7 @@ impl Renders {
         self.by_key.get_mut(key)
     }
 
-    /// In the order of their submits.
+    /// The renders in the order of their submits.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Render> {
         self.order.iter().filter_map(|key| self.by_key.get(key))
     }

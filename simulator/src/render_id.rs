@@ -1,16 +1,16 @@
-//! The ids of renders, in the styles of the providers.
+//! Render ids in the formats of the providers.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// The provider's name for a render.
+/// A provider's id of a render.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub(crate) struct RenderId(String);
 
 impl RenderId {
-    /// A version 4 UUID made of `random`.
+    /// A version 4 UUID from `random`.
     pub(crate) fn uuid(random: [u8; 16]) -> Self {
         let version_4 = u128::from_be_bytes(random) & !(0xf000 << 64) | (0x4000 << 64);
         let variant_1 = version_4 & !(0xc000 << 48) | (0x8000 << 48);
@@ -26,7 +26,7 @@ impl RenderId {
         Self(groups.join("-"))
     }
 
-    /// `text` when it has the shape of a UUID of any version.
+    /// `text` if it has the shape of a UUID of any version.
     pub(crate) fn parse_uuid(text: &str) -> Option<Self> {
         let lengths = text.split('-').map(str::len);
         let hex = text.chars().all(|c| c == '-' || c.is_ascii_hexdigit());
@@ -46,7 +46,7 @@ impl RenderId {
         Self(random.into_iter().filter_map(letter).copied().map(char::from).collect())
     }
 
-    /// Whatever a caller names in a status call; perhaps no render has it.
+    /// The id in a call, which may belong to no render.
     pub(crate) fn asked_for(text: &str) -> Self {
         Self(text.to_owned())
     }

@@ -1,10 +1,8 @@
-//! What a test or a demo may ask of a render: how long it takes, how it ends,
-//! and what goes wrong on the way.
+//! Scenarios: how long a render takes, how it ends, and its faults.
 //!
-//! A scenario belongs to a tag, and applies to every render whose submitted
-//! body contains that tag. So tests that share one simulator never meet, as
-//! long as their tags differ. It is read once, at submit: changing it later
-//! leaves the renders that exist alone.
+//! A scenario belongs to a tag and applies to every render whose submitted body contains the tag.
+//! Tests that share a simulator do not meet as long as their tags differ. The scenario is read at
+//! submit; later changes do not affect existing renders.
 
 mod values;
 
@@ -21,10 +19,10 @@ pub(crate) use values::{
     SubmitAnswer,
 };
 
-/// How many scenarios are kept; the oldest goes first.
+/// The most scenarios; the oldest is dropped first.
 const MAX_SCENARIOS: usize = 2_000;
 
-/// The options that not every provider has; each says which are its own.
+/// The options that only some providers have.
 pub(crate) const PROVIDER_OPTIONS: [&str; 9] = [
     "resultShape",
     "callbackShape",
@@ -37,69 +35,68 @@ pub(crate) const PROVIDER_OPTIONS: [&str; 9] = [
     "callbackSigned",
 ];
 
-/// The options. All are optional in JSON; unknown ones are refused, so that a
-/// misspelt option fails the test that set it.
+/// The options. All are optional in JSON. Unknown ones are refused, so that a misspelt option
+/// fails its test.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Scenario {
-    /// From submit to the end, the queue included.
+    /// From the submit to the end, the queue included.
     pub(crate) duration_ms: u32,
-    /// From submit to the first sign of work.
+    /// From the submit to the begin of the work.
     pub(crate) queued_ms: u32,
-    /// The provider's words for the failure. `None`: the render succeeds.
+    /// The text of the failure. `None`: the render succeeds.
     pub(crate) fail_with: Option<String>,
-    /// The render stands still here: it goes on working until it is told to end.
+    /// The progress at which the render stays until it is ended.
     pub(crate) freeze_progress: Option<Percent>,
-    /// Ends a render that stands still as soon as so many status calls were answered.
+    /// Ends a frozen render after this many status calls.
     pub(crate) ends_after_polls: Option<u32>,
     pub(crate) result_url: Option<String>,
-    /// Zvid only: it is known to send either.
+    /// Zvid only: it is known to send both shapes.
     pub(crate) result_shape: ResultShape,
-    /// JSON2Video only: the age at which it takes the render for timed out. The
-    /// render does not care, and ends as it would have.
+    /// JSON2Video only: the age at which the status becomes `timeout`. The render ends as it would
+    /// have.
     pub(crate) timeout_after_ms: Option<u32>,
-    /// RenderIO only: how many status calls are answered before the result has a URL.
+    /// RenderIO only: the number of status answers before the result has a URL.
     pub(crate) stored_after_polls: u32,
 
-    /// RenderIO only: the status of the answer to a good submit.
+    /// RenderIO only: the status of the answer to a valid submit.
     pub(crate) accepted_status: AcceptedStatus,
 
-    /// Answers submits with this status, and makes no render.
+    /// Answers submits with this status and makes no render.
     pub(crate) submit_status: Option<Status>,
-    /// Only the first so many submits. `None`: all of them.
+    /// The number of submits that are refused. `None`: all.
     pub(crate) submit_status_times: Option<u32>,
-    /// Goes with `submit_status`. `None`: the provider's own words for it.
+    /// The body of a refusal. `None`: the provider's own.
     pub(crate) submit_body: Option<Value>,
-    /// When a submit is answered; its render is there meanwhile.
+    /// When a submit is answered. Its render exists meanwhile.
     pub(crate) submit_answer: SubmitAnswer,
-    /// And so much later.
+    /// An additional delay of the answer.
     pub(crate) submit_delay_ms: u32,
 
     /// Answers status calls with this status.
     pub(crate) status_code: Option<Status>,
-    /// Only the first so many calls for each render. `None`: all of them.
+    /// The number of status calls that fail for each render. `None`: all.
     pub(crate) status_code_times: Option<u32>,
-    /// `Retry-After` of the answers that `submit_status` and `status_code` make.
+    /// `Retry-After` in answers that `submit_status` and `status_code` cause.
     pub(crate) retry_after: Option<HeaderText>,
 
     pub(crate) callback: CallbackPlan,
-    /// The wait before the first repeat of a callback that was not answered
-    /// well. The vendor's own waits are scaled so that theirs becomes this.
+    /// The wait before the first repeat of a callback. The provider's waits are scaled so that the
+    /// first becomes this.
     pub(crate) callback_retry_ms: u32,
-    /// How long the provider waits for the answer to a callback. `None`: as long as the
-    /// vendor does, which a busy machine may not keep up with.
+    /// How long the provider waits for the answer to a callback. `None`: the provider's own
+    /// timeout, which a busy machine may miss.
     pub(crate) callback_answer_within_ms: Option<u32>,
-    /// JSON2Video only: it documents three.
+    /// JSON2Video only: it documents three shapes.
     pub(crate) callback_shape: CallbackShape,
     /// JSON2Video only.
     pub(crate) callback_content_type: CallbackContentType,
-    /// ViralSync only: how many callbacks tell of progress, spread over the work.
+    /// ViralSync only: the number of progress callbacks, spread over the work.
     pub(crate) progress_callbacks: u32,
-    /// ViralSync only: one more callback that tells of half the work done, this
-    /// much after the one about the end.
+    /// ViralSync only: one more progress callback, this long after the final one.
     pub(crate) late_progress_ms: Option<u32>,
-    /// RenderIO only: `false` sends callbacks unsigned in spite of a secret;
-    /// whether it signs those to a URL of one render is not known.
+    /// RenderIO only: `false` sends unsigned callbacks despite a secret. It is not documented
+    /// whether callbacks to the URL of a command are signed.
     pub(crate) callback_signed: bool,
 }
 
@@ -136,19 +133,19 @@ impl Default for Scenario {
     }
 }
 
-/// Which callbacks a finished render sends.
+/// The callbacks that a finished render sends.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct CallbackPlan {
-    /// Copies that set out together.
+    /// The copies that are sent together.
     pub(crate) times: u32,
-    /// Between the end of the render and its callback.
+    /// The delay after the end of the render.
     pub(crate) delay_ms: u32,
-    /// The callback is lost.
+    /// Whether the callback is lost.
     pub(crate) skip: bool,
-    /// One more copy, this much after the others.
+    /// The delay of one more copy.
     pub(crate) late_ms: Option<u32>,
-    /// What the callback says in place of the true status.
+    /// The status that the callback reports instead of the true one.
     pub(crate) status_override: Option<String>,
 }
 
@@ -159,10 +156,9 @@ impl Default for CallbackPlan {
 }
 
 impl CallbackPlan {
-    /// How long after its cause each copy of a callback sets out. Empty when it
-    /// is to be lost.
+    /// The delay of each copy after its cause. Empty when the callback is lost.
     pub(crate) fn copies(&self) -> Vec<Duration> {
-        /// Enough for any test of duplicates, too few to be a mistake that hurts.
+        /// A limit above the needs of any test.
         const MAX_COPIES: u32 = 100;
 
         if self.skip {
@@ -174,10 +170,10 @@ impl CallbackPlan {
     }
 }
 
-/// What to do with one submit.
+/// The scenario of a submit, and how it is answered.
 pub(crate) struct SubmitPlan {
     pub(crate) scenario: Arc<Scenario>,
-    /// The status to refuse it with.
+    /// The status of a refusal.
     pub(crate) refusal: Option<StatusCode>,
 }
 
@@ -196,7 +192,7 @@ pub(crate) struct Scenarios {
 }
 
 impl Scenarios {
-    /// Sets or replaces the scenario of `tag`, and starts its counts anew.
+    /// Sets or replaces the scenario of a tag, and resets its counts.
     pub(crate) fn put(&mut self, provider: &'static str, tag: String, scenario: Scenario) {
         self.entries.retain(|entry| entry.provider != provider || entry.tag != tag);
         if self.entries.len() >= MAX_SCENARIOS {
@@ -206,8 +202,8 @@ impl Scenarios {
         self.entries.push_back(Entry { provider, tag, scenario, refusals: 0 });
     }
 
-    /// What holds for a submit of `body`: the newest scenario whose tag is in
-    /// it, or the defaults. Counts the refusal that it plans.
+    /// The plan for a submit: that of the newest scenario whose tag is in the body, or the
+    /// defaults. Counts a planned refusal.
     pub(crate) fn plan(&mut self, provider: &str, body: &str) -> SubmitPlan {
         let found = self
             .entries

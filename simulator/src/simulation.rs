@@ -13,7 +13,7 @@ use crate::receiver::Receivers;
 use crate::render::Renders;
 use crate::scenario::Scenarios;
 
-/// One call of a provider's API, whatever came of it.
+/// A call of a provider's API.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiRecord {
     pub(crate) at: DateTime<Utc>,
@@ -22,12 +22,12 @@ pub(crate) struct ApiRecord {
     /// With the query.
     pub(crate) path: String,
     pub(crate) status: StatusCode,
-    /// The body that was sent; for a status call the one its render was made
-    /// of, so that tags find it. Empty when there is neither.
+    /// The submitted body; of a status call, that of its render, so that a tag finds it. Otherwise
+    /// empty.
     pub(crate) about: Arc<str>,
 }
 
-/// Everything that was asked of the simulator and everything it saw.
+/// All configuration and all records.
 #[derive(Debug)]
 pub(crate) struct SimulatedState {
     pub(crate) scenarios: Scenarios,
@@ -58,7 +58,7 @@ impl Simulation {
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, SimulatedState> {
-        // Whoever panicked holding it has failed its own request; the others go on.
+        // A request that panicked has failed; the others continue.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

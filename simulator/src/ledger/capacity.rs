@@ -1,8 +1,7 @@
-//! What DynamoDB says a call consumed.
+//! The capacity that DynamoDB reports for a call.
 //!
-//! A conditional write that was refused is an error answer and says nothing, so
-//! it counts as zero here, although DynamoDB charges for it as for a write of
-//! the item that was there.
+//! A refused conditional write is an error answer and reports nothing, so it counts as zero here,
+//! although DynamoDB charges for it as for a write of the existing item.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +13,18 @@ const WRITES: [&str; 5] =
     ["BatchWriteItem", "DeleteItem", "PutItem", "TransactWriteItems", "UpdateItem"];
 const READS: [&str; 5] = ["BatchGetItem", "GetItem", "Query", "Scan", "TransactGetItems"];
 
-/// Capacity units of one call; zero for calls that have none.
+/// The capacity units of a call; zero for calls without capacity.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Units {
-    /// Whether the answer said what it consumed. Where a read or a write of DynamoDB
-    /// did not, zero means unknown.
+    /// Whether the answer reported capacity. Without it, zero means unknown for reads and writes.
     metered: bool,
-    /// Table and indexes.
+    /// Of the table and its indexes.
     write_units: f64,
     /// Table and indexes.
     read_units: f64,
-    /// The table's share of the above.
+    /// The table's share of the units.
     table_units: f64,
-    /// Each index's share; those without one are left out.
+    /// The share of each index that has one.
     index_units: BTreeMap<String, f64>,
 }
 
@@ -34,8 +32,8 @@ pub(crate) fn has_capacity(operation: &str) -> bool {
     WRITES.contains(&operation) || READS.contains(&operation)
 }
 
-/// The request, with the wish to know. `None` when it already has a wish of its
-/// own, or is not an object.
+/// The request with `ReturnConsumedCapacity` added. `None` when it has that member already, or is
+/// no object.
 pub(crate) fn ask(request: &[u8]) -> Option<Bytes> {
     const WISH: &str = "ReturnConsumedCapacity";
 
@@ -47,7 +45,7 @@ pub(crate) fn ask(request: &[u8]) -> Option<Bytes> {
     serde_json::to_vec(&fields).ok().map(Bytes::from)
 }
 
-/// Reads the answer. `ConsumedCapacity` is an object, or in batches and
+/// Reads the capacity in an answer. `ConsumedCapacity` is an object, or in batches and
 /// transactions an array with one object for each table.
 pub(crate) fn consumed(operation: &str, answer: &Value) -> Units {
     let metered = answer.get("ConsumedCapacity").is_some();
@@ -69,7 +67,7 @@ pub(crate) fn consumed(operation: &str, answer: &Value) -> Units {
                 *units.index_units.entry(name.clone()).or_default() += of_index;
             }
         }
-        // Transactions name no share of the table's own; it is what remains.
+        // Transactions do not report the table's share, so it is the rest.
         units.table_units += table.get("Table").map_or(of_all - of_indexes, capacity_units);
         total += of_all;
     }

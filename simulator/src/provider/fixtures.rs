@@ -1,4 +1,4 @@
-//! What the tests of all dialects share.
+//! Fixtures for the tests of all providers.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use http::Method;
 use super::*;
 use crate::signature::Secret;
 
-/// 2026-05-24T06:00:00Z, and so many milliseconds.
+/// 2026-05-24T06:00:00Z plus some milliseconds.
 pub(super) fn time_at_ms(ms: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(1_779_602_400_000 + ms).unwrap()
 }
@@ -29,8 +29,7 @@ pub(super) fn render(provider: &dyn Provider, body: &str, scenario: &str) -> Ren
     }
 }
 
-/// The first attempt, unsigned, 600 ms after a render with the default
-/// duration ended.
+/// The first attempt, unsigned, 600 ms after the end of a render with the default duration.
 pub(super) fn context(event: CallbackEvent) -> CallbackContext<'static> {
     CallbackContext {
         event,
@@ -49,7 +48,7 @@ pub(super) fn secret(text: &str) -> Secret {
     Secret::try_from(text.to_owned()).unwrap()
 }
 
-/// Everything that the status call says, once for every time in `at_ms`.
+/// The status answer at each time in `at_ms`.
 pub(super) fn statuses(
     provider: &dyn Provider,
     render: &Render,
@@ -65,7 +64,7 @@ pub(super) fn said(answer: &Answer) -> String {
     format!("{} {}", answer.status.as_u16(), answer.body)
 }
 
-/// What each submit in `bodies` comes to.
+/// The result of each submit in `bodies`.
 pub(super) fn submit_results(provider: &dyn Provider, bodies: &[&str]) -> String {
     let verdict = |body: &&str| match provider.read_submit(&serde_json::from_str(body).unwrap()) {
         Ok(submission) => format!("{body} -> {:?}", submission.callback_urls),

@@ -1,11 +1,10 @@
 //! JSON2Video: `https://api.json2video.com/v2`.
 //!
-//! Its HTTP statuses mislead, and that is documented: a bad key and an unknown
-//! project are 400, a used-up quota is 401. Not documented, and so a choice: a
-//! success is told in the one of three callback shapes that has no status; a
-//! callback is tried once; the callback of a failure in that shape has one; a
-//! form spells nested members `outer[inner]`; a deleted movie stays `done` and
-//! keeps its dead URL; a wrong list parameter is 400.
+//! Its HTTP statuses are misleading, as documented: a wrong key and an unknown project are 400, a
+//! used-up quota is 401. The documentation leaves open, and the simulator chooses: a success has
+//! the callback shape without a status, a failure in that shape has one; a callback is tried once;
+//! a form spells nested members `outer[inner]`; a deleted movie stays `done` and keeps its dead
+//! URL; a wrong list parameter is 400.
 
 mod callback;
 mod list;
@@ -26,7 +25,7 @@ use crate::render_id::RenderId;
 
 pub(crate) struct Json2Video;
 
-/// Of every video, in pixels, seconds and bytes.
+/// The properties of every video, in pixels, seconds and bytes.
 const WIDTH: u32 = 1_920;
 const HEIGHT: u32 = 1_080;
 const DURATION: f64 = 10.5;
@@ -54,14 +53,14 @@ impl Provider for Json2Video {
         }
     }
 
-    /// Accepts much that cannot be rendered, as the vendor does.
+    /// Accepts many submits that cannot be rendered, as the provider does.
     fn read_submit(&self, body: &Value) -> Result<Submission, Answer> {
         let Some(movie) = body.as_object() else {
             return Err(failure(StatusCode::BAD_REQUEST, "No valid movie JSON received"));
         };
         let has_scenes = movie.get("scenes").is_some_and(Value::is_array);
         if !has_scenes && !movie.get("template").is_some_and(Value::is_string) {
-            // The vendor's validation has another shape than its other errors.
+            // Validation errors have another shape than the other errors.
             let body = json!({"code": "E1002", "message": "Movie: scenes is required"});
             return Err(Answer::new(StatusCode::BAD_REQUEST, body));
         }
@@ -98,7 +97,7 @@ impl Provider for Json2Video {
         list::answer(self, renders, call, now)
     }
 
-    /// The movie goes on being listed, and deleting it again changes nothing.
+    /// The movie stays in lists, and a second deletion changes nothing.
     fn delete(&self, render: &mut Render, now: DateTime<Utc>) -> Answer {
         let deleted_at = *render.deleted_at.get_or_insert(now);
         let body = json!({
@@ -152,7 +151,7 @@ impl Provider for Json2Video {
                  Please upgrade your plan to continue.",
             ),
             Refusal::Forced(StatusCode::NOT_FOUND) => (StatusCode::NOT_FOUND, "Template not found"),
-            // The third shape that errors have.
+            // Server errors have a third shape.
             Refusal::Forced(status) if status.is_server_error() => {
                 let reason = status.canonical_reason().unwrap_or("Internal Server Error");
                 return Answer::new(status, json!({"error": reason}));
@@ -176,7 +175,7 @@ impl Provider for Json2Video {
 }
 
 impl Json2Video {
-    /// What the provider says of `render`, without the submitted JSON.
+    /// The view of `render` without the submitted JSON.
     fn movie(&self, render: &Render, now: DateTime<Utc>) -> Value {
         let phase = render.phase(now);
         let status = self.state(render, now);
@@ -220,13 +219,12 @@ fn failure(status: StatusCode, message: &str) -> Answer {
     Answer::new(status, json!({"success": false, "message": message}))
 }
 
-/// What the caller attached for itself.
+/// The data that the caller attached.
 fn client_data(render: &Render) -> Value {
     render.submitted().get("client-data").cloned().unwrap_or_else(|| json!({}))
 }
 
-/// The caller's own name for the movie, which is not the project, as a member;
-/// nothing when it has none.
+/// The caller's own id of the movie as a member, or nothing. It is not the project.
 fn own_id(render: &Render) -> Value {
     render.submitted().get("id").map_or(Value::Null, |id| json!({"id": id}))
 }

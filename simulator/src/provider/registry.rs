@@ -1,4 +1,4 @@
-//! Which providers there are.
+//! The list of providers.
 
 use super::Provider;
 use super::json2video::Json2Video;
@@ -7,10 +7,8 @@ use super::shotstack::Shotstack;
 use super::viralsync::ViralSync;
 use super::zvid::Zvid;
 
-/// The providers that there are.
 static ALL: [&dyn Provider; 5] = [&Json2Video, &RenderIo, &Shotstack, &ViralSync, &Zvid];
 
-/// The provider that calls itself `name`.
 pub(crate) fn named(name: &str) -> Option<&'static dyn Provider> {
     ALL.into_iter().find(|provider| provider.name() == name)
 }
@@ -33,8 +31,8 @@ mod tests {
 
     #[test]
     fn provider_options_are_scenario_options() {
-        // No option takes this: one that exists complains about its value, and one
-        // that does not about its name.
+        // No option accepts this value: the error of a known option is about the value, that of an
+        // unknown one about its name.
         for option in PROVIDER_OPTIONS {
             let error = serde_json::from_str::<Scenario>(&format!(r#"{{"{option}":[[]]}}"#));
             assert!(!error.unwrap_err().to_string().contains("unknown field"), "{option}");

@@ -1,11 +1,10 @@
 //! RenderIO: `https://renderio.dev`.
 //!
-//! Documented in two ways, and so a option or a choice: a submit is accepted with
-//! 200 or 202 (`acceptedStatus`); a submit that is JSON but wrong is 422, all
-//! else 400. Not documented, and so a choice: the errors' shape other than 422
-//! is the one of a vendor mock, `{"error": …}`; callbacks to the URL of one
-//! command are signed like the account's (`callbackSigned`); redirects are not
-//! taken; a failed command lists its files without a URL.
+//! The documents contradict each other on two points: a submit is accepted with 200 or 202 (option
+//! `acceptedStatus`), and a wrong JSON submit is 422, all other errors 400. The documentation
+//! leaves open, and the simulator chooses: errors other than 422 have the shape `{"error": …}` of
+//! the provider's mock; callbacks to the URL of one command are signed like the account's (option
+//! `callbackSigned`); redirects are refused; a failed command lists its files without a URL.
 
 mod command;
 
@@ -68,7 +67,7 @@ impl Provider for RenderIo {
         Ok(Submission { id: None, callback_urls: url.into_iter().collect() })
     }
 
-    /// A URL of the command's own overrides the account's.
+    /// The URL of a command overrides the account's.
     fn destinations(
         &self,
         callback_urls: Vec<String>,
@@ -162,7 +161,7 @@ impl Provider for RenderIo {
     }
 }
 
-/// The fields of a submit that are wrong, and why.
+/// The wrong fields of a submit, and the reasons.
 fn complaints(body: &Value) -> Vec<(&'static str, String)> {
     let mut complaints = Vec::new();
     let command = body.get("ffmpeg_command").and_then(Value::as_str);

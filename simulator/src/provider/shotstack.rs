@@ -1,7 +1,7 @@
-//! Shotstack, its Edit API: `https://api.shotstack.io/edit/{v1|stage}`.
+//! Shotstack, the Edit API: `https://api.shotstack.io/edit/{v1|stage}`.
 //!
-//! Not documented, and so a choice: the details of a 400, and that the `url` of
-//! a failed render's callback is null.
+//! The documentation leaves open, and the simulator chooses: the details of a 400, and that the
+//! `url` in a failed render's callback is null.
 
 use std::time::Duration;
 
@@ -68,8 +68,8 @@ impl Provider for Shotstack {
         let phase = render.phase(now);
         let status = self.status_name(phase);
         let failure = render.scenario.fail_with.as_deref().filter(|_| phase == Phase::Failed);
-        // The schema promises the URL for `done` only; the vendor's own example has
-        // one earlier. Whoever takes it for the end shall notice.
+        // The schema promises the URL for `done` only, but the provider's own example has it
+        // earlier. A client that takes the URL for the end then fails its tests.
         let has_url = matches!(status, "saving" | "done");
         let declined = call.query.split('&').any(|pair| pair == "data=false");
         let response = RenderStatus {
@@ -108,7 +108,7 @@ impl Provider for Shotstack {
         match refusal {
             Refusal::NoKey | Refusal::WrongKey => gateway(StatusCode::FORBIDDEN, "Forbidden"),
             Refusal::NoSuchPath => gateway(StatusCode::FORBIDDEN, "Missing Authentication Token"),
-            // Yes, 400: Shotstack has no 404 for renders.
+            // Shotstack answers 400, not 404, for unknown renders.
             Refusal::UnknownRender => bad_request(&json!("Render not found")),
             Refusal::NotJson => bad_request(&json!("Invalid JSON")),
             Refusal::Forced(StatusCode::BAD_REQUEST) => bad_request(&json!("Bad Request")),
@@ -175,12 +175,12 @@ struct RenderStatus<'a> {
     thumbnail: Option<String>,
     created: String,
     updated: String,
-    /// The submitted edit; large, and sent unless declined.
+    /// The submitted edit, unless the query declines it.
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Value>,
 }
 
-/// What the API gateway in front says; no `success` in it.
+/// An error of the API gateway, which has no `success` member.
 fn gateway(status: StatusCode, message: &str) -> Answer {
     Answer::new(status, json!({"message": message}))
 }

@@ -1,9 +1,9 @@
 //! ViralSync: `https://api.viralsync.io`.
 //!
-//! Not documented, and so a choice: a cancel is answered 202 with nothing in it;
-//! the codes of a 400, of a 404 and of a cancel that comes too late; a wrong
-//! list parameter is 400; a queued job and one that ended have no phase; child
-//! jobs do not call back; without an account secret callbacks are unsigned.
+//! The documentation leaves open, and the simulator chooses: a cancel is answered 202 with an
+//! empty object; the codes of 400, of 404 and of a late cancel; a wrong list parameter is 400; a
+//! queued job and an ended one have no phase; child jobs send no callbacks; without an account
+//! secret callbacks are unsigned.
 
 mod job;
 mod submit;
@@ -167,7 +167,7 @@ impl Provider for ViralSync {
         if scenario.callback.skip {
             return Vec::new();
         }
-        // A render that ends in the queue has made no progress.
+        // A render that ends in the queue makes no progress.
         let end = u64::from(scenario.duration_ms);
         let queued = u64::from(scenario.queued_ms).min(end);
         let work = end - queued;
@@ -209,7 +209,7 @@ impl Provider for ViralSync {
     }
 }
 
-/// The vendor sends one every 5 to 10 seconds of a render that may take hours.
+/// The provider sends one every 5 to 10 seconds of a render that may take hours.
 const MAX_PROGRESS_CALLBACKS: u32 = 1_000;
 
 fn invalid(text: &str) -> Answer {

@@ -1,9 +1,9 @@
 //! Zvid: `https://api.zvid.io`.
 //!
-//! Not documented, and so a choice: the 401 and 404 bodies; a repeated `jobId`
-//! is answered 202 like the first; progress is a bare number while queued and
-//! an object afterwards (both forms have been seen); a list has few rows unless
-//! asked for more, and a wrong list parameter is 400.
+//! The documentation leaves open, and the simulator chooses: the bodies of 401 and 404; a repeated
+//! `jobId` is answered 202 like the first; progress is a number while queued and an object
+//! afterwards (both forms have been seen); a list has few rows by default, and a wrong list
+//! parameter is 400.
 
 mod list;
 mod submit;
@@ -25,7 +25,7 @@ use crate::signature::Secret;
 
 pub(crate) struct Zvid;
 
-/// A field of a submit, and what is wrong with it.
+/// A wrong field of a submit, and the reason.
 type Complaint = (&'static str, String);
 
 impl Provider for Zvid {
@@ -56,8 +56,8 @@ impl Provider for Zvid {
         submit::read(body).map_err(|complaints| invalid(&complaints))
     }
 
-    /// The submit's own URL hears of the render unsigned, the account's webhooks
-    /// signed; a URL that is both hears of it twice.
+    /// The submit's own URL gets unsigned callbacks, the account's webhooks get signed ones. A URL
+    /// that is both gets two.
     fn destinations(
         &self,
         callback_urls: Vec<String>,
@@ -290,7 +290,7 @@ mod tests {
             "#);
     }
 
-    /// Computed outside this program.
+    /// The expected value was computed outside this program.
     #[test]
     fn signature_matches_known_value() {
         let body =

@@ -1,9 +1,9 @@
-//! The values that options take: nothing that could not be acted on parses.
+//! The values of options. Values without a meaning do not parse.
 
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 
-/// How Zvid words a result.
+/// The shape of a result of Zvid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ResultShape {
@@ -13,31 +13,30 @@ pub(crate) enum ResultShape {
     Object,
 }
 
-/// When a provider answers a submit that it took.
+/// When a provider answers a submit that it accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum SubmitAnswer {
     AtOnce,
-    /// When a callback about the render was answered.
+    /// After a callback about the render was answered.
     AfterCallback,
-    /// Not at all: the caller waits for as long as it likes.
+    /// Never.
     Never,
 }
 
-/// How JSON2Video words a callback.
+/// The shape of a callback of JSON2Video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum CallbackShape {
     /// `{"success":true,"movie":{"project":"…","status":"done",…}}`
     Nested,
-    /// `{"project":"…","width":"1920",…}`: numbers are texts, and a success has
-    /// no status.
+    /// `{"project":"…","width":"1920",…}`: numbers are strings, and a success has no status.
     FlatStrings,
     /// `{"project":"…","status":"done",…}`
     Flat,
 }
 
-/// How JSON2Video encodes a callback.
+/// The content type of a callback of JSON2Video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum CallbackContentType {
@@ -46,7 +45,7 @@ pub(crate) enum CallbackContentType {
     Form,
 }
 
-/// 200 or 202; in JSON the number.
+/// 200 or 202, as a number in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "u16")]
 pub(crate) struct AcceptedStatus(StatusCode);
@@ -71,13 +70,13 @@ impl TryFrom<u16> for AcceptedStatus {
     }
 }
 
-/// A whole percentage; in JSON a fraction from 0 to 1.
+/// A whole percentage, as a fraction from 0 to 1 in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "f64")]
 pub(crate) struct Percent(u8);
 
 impl Percent {
-    /// `part` of `whole`, rounded down; all of it when `part` is not smaller.
+    /// The percentage of `part` in `whole`, rounded down and at most 100.
     pub(crate) fn of(part: u64, whole: u64) -> Self {
         let percent = part.saturating_mul(100).checked_div(whole).unwrap_or(100);
         Self(u8::try_from(percent).unwrap_or(100).min(100))
@@ -100,7 +99,7 @@ impl TryFrom<f64> for Percent {
     }
 }
 
-/// An HTTP status; in JSON its number.
+/// An HTTP status, as a number in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "u16")]
 pub(crate) struct Status(StatusCode);
@@ -117,7 +116,8 @@ impl TryFrom<u16> for Status {
     type Error = &'static str;
 
     fn try_from(code: u16) -> Result<Self, Self::Error> {
-        // Below 200 an answer would be a promise of another one, and the caller would hang.
+        // An informational status would announce another answer, and the caller would wait for
+        // ever.
         StatusCode::from_u16(code)
             .ok()
             .filter(|status| !status.is_informational())
@@ -126,7 +126,7 @@ impl TryFrom<u16> for Status {
     }
 }
 
-/// Text that may stand in a header.
+/// A header value.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct HeaderText(HeaderValue);

@@ -1,4 +1,4 @@
-//! Zvid's account: the webhooks that were registered with it, and its list.
+//! Zvid's account: its registered webhooks and its list.
 
 use hmac::{Hmac, KeyInit, Mac};
 use http::Method;

@@ -8,8 +8,8 @@ use crate::server::TestServer;
 
 const MOVIES: &str = "/json2video/movies";
 
-/// Submits a good movie with `tag` in it, whose `endpoints` hear of it, each
-/// from an export of its own; answers its project.
+/// Submits a valid movie with `tag` in it and one export for each of `endpoints`, and returns its
+/// project.
 async fn submit(server: &TestServer, tag: &str, endpoints: &[String]) -> String {
     let export = |endpoint| json!({"destinations": [{"type": "webhook", "endpoint": endpoint}]});
     let exports: Vec<Value> = endpoints.iter().map(export).collect();

@@ -1,4 +1,4 @@
-//! The ledger, in front of a stand-in for AWS that says what it was asked.
+//! The proxy in front of a server that returns the request it got.
 
 use axum::Router;
 use axum::body::to_bytes;
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::server::{Answer, TestServer, nobody};
 
-/// Answers every call with what arrived, as DynamoDB would word the capacity.
-/// Refuses bodies that contain `refuse`.
+/// Returns each request, with capacity as DynamoDB reports it. Refuses bodies that contain
+/// `refuse`.
 async fn stand_in(request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();

@@ -1,11 +1,12 @@
-//! Asking a provider again and again, as a poller does.
+//! Repeated status calls, as a poller makes them.
 
 use http::Method;
 use serde_json::Value;
 
 use crate::server::{TestServer, until};
 
-/// Polls until `pointer` reads `last`; answers the values seen and the last answer.
+/// Polls until `pointer` has the value `last`, and returns the values on the way and the last
+/// answer.
 pub(crate) async fn poll(
     server: &TestServer,
     path: &str,
@@ -32,8 +33,7 @@ pub(crate) fn assert_in_order(seen: &[String], vocabulary: &[&str]) {
     assert!(seen.iter().all(|status| rest.any(|word| word == status)), "{seen:?}");
 }
 
-/// What the provider says to a submit of `body`, once for each of `statuses`
-/// that the scenario wants.
+/// The answers to a submit of `body`, one for each of `statuses` in the scenario.
 pub(crate) async fn forced_refusals(
     server: &TestServer,
     provider: &str,
@@ -60,7 +60,7 @@ pub(crate) async fn forced_refusals(
     answers.join("\n")
 }
 
-/// What the provider says to each call, with the good key.
+/// The answers to calls with the good key.
 pub(crate) async fn refusals(server: &TestServer, calls: &[(Method, &str, &str)]) -> String {
     let mut answers = Vec::new();
     for (method, path, body) in calls {
@@ -70,7 +70,7 @@ pub(crate) async fn refusals(server: &TestServer, calls: &[(Method, &str, &str)]
     answers.join("\n")
 }
 
-/// What the provider says to a status call without a key and with a wrong one.
+/// The answers to a status call without a key and with a wrong one.
 pub(crate) async fn key_refusals(server: &TestServer, path: &str) -> String {
     let mut answers = Vec::new();
     for headers in [&[][..], &[("x-api-key", "other")]] {

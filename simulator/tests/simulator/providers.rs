@@ -1,5 +1,5 @@
-//! What all providers have in common, shown with Zvid and Shotstack: submit,
-//! poll, refusals, callbacks.
+//! What all providers have in common, tested with Zvid and Shotstack: submits, polls, refusals and
+//! callbacks.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::server::{TestServer, nobody, until};
 const ZVID_SUBMIT: &str = "/zvid/api/render/api-key";
 const SHOTSTACK_SUBMIT: &str = "/shotstack/render";
 
-/// Submits a good body with `tag` in it, and answers the path to poll.
+/// Submits a valid body with `tag` in it, and returns the path of the status call.
 async fn zvid(server: &TestServer, tag: &str, webhook_url: Option<&str>) -> String {
     let mut body = json!({"payload": {"name": tag}});
     if let Some(url) = webhook_url {
@@ -279,7 +279,7 @@ async fn callback_repeats_until_accepted() {
 #[tokio::test]
 async fn redirect_is_not_followed() {
     let server = TestServer::start().await;
-    // The late copy comes long after a repeat of the first would have.
+    // The late copy comes after any repeat of the first.
     let options = r#"{"durationMs":0,"callbackRetryMs":1,"callback":{"lateMs":200}}"#;
     server.set("/_control/scenarios/zvid/c-2", options).await;
     let moved = json!({"answers": [

@@ -1,4 +1,4 @@
-//! The webhook receiver: what it verifies, records and answers.
+//! The webhook receiver: verification, records and answers.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap()
 }
 
-/// Posts `body`, signed at `timestamp` as if it were `signed_body`.
+/// Posts `body` with the signature of `signed_body` at `timestamp`.
 async fn post(
     server: &TestServer,
     name: &str,
@@ -83,7 +83,7 @@ async fn answers_are_used_up_in_order() {
     assert_eq!(post(&server, "moody", now(), "{}", "two").await.status, 410);
     assert_eq!(post(&server, "moody", now(), "{}", "three").await.status, 200);
 
-    // An answer that is held comes with the next instructions.
+    // A held answer comes after the next configuration.
     server.set("/_control/receivers/moody", r#"{"answers":[{"status":500,"held":true}]}"#).await;
     let release = async {
         let path = "/_control/receivers/moody";
@@ -93,7 +93,7 @@ async fn answers_are_used_up_in_order() {
     let (held, released) = tokio::join!(post(&server, "moody", now(), "{}", "four"), release);
     assert_eq!((held.status, released), (500, 204));
 
-    // New behavior, old memory.
+    // A new behavior keeps the records.
     server.set("/_control/receivers/moody", "{}").await;
     let seen = server.look("/_control/receivers/moody").await;
     let seen: Vec<_> = seen["received"]

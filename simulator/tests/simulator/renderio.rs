@@ -20,7 +20,7 @@ fn body(tag: &str) -> Value {
     })
 }
 
-/// Submits a good command with `tag` in it, and answers the path to poll.
+/// Submits a valid command with `tag` in it, and returns the path of the status call.
 async fn submit(server: &TestServer, tag: &str, webhook_url: Option<&str>) -> String {
     let mut body = body(tag);
     if let Some(url) = webhook_url {
@@ -36,7 +36,7 @@ async fn set(server: &TestServer, tag: &str, options: &Value) {
     assert_eq!(server.set(&path, &options.to_string()).await, 204);
 }
 
-/// The first webhook that receiver `name` gets.
+/// The first webhook of receiver `name`.
 async fn webhook(server: &TestServer, name: &str) -> Value {
     let path = format!("/_control/receivers/{name}");
     server.wait_for(&path, |it| it["received"][0].is_object()).await["received"][0].clone()

@@ -1,4 +1,4 @@
-//! A simulator of one's own, and the HTTP to talk to it.
+//! A simulator for one test, and an HTTP client for it.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 use simulator::{API_KEY, AwsLedger, Settings, Simulator};
 use tokio::net::TcpSocket;
 
-/// How long anything may take before a test gives up on it.
+/// The time after which a test fails.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct TestServer {
@@ -38,7 +38,7 @@ impl TestServer {
         Self::start_before(None).await
     }
 
-    /// With a ledger in front of `upstream`.
+    /// A simulator with a proxy in front of `upstream`.
     pub(crate) async fn start_before(upstream: Option<String>) -> Self {
         let loopback = "127.0.0.1:0".parse().unwrap();
         let aws = upstream
@@ -49,7 +49,7 @@ impl TestServer {
         }
     }
 
-    /// Below the simulator's URL.
+    /// A URL of the simulator.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.simulator.url())
     }
@@ -77,37 +77,37 @@ impl TestServer {
         Answer { status: head.status.as_u16(), headers: head.headers, text }
     }
 
-    /// A provider call with the good key.
+    /// Calls a provider with the good key.
     pub(crate) async fn call(&self, method: Method, path: &str, body: &str) -> Answer {
         let headers = [("x-api-key", API_KEY), ("content-type", "application/json")];
         self.send(method, &self.url(path), &headers, body).await
     }
 
-    /// Asks the control API.
+    /// Gets something from the control API.
     pub(crate) async fn look(&self, path: &str) -> Value {
         let answer = self.send(Method::GET, &self.url(path), &[], "").await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text);
         answer.json()
     }
 
-    /// Tells the control API.
+    /// Puts something to the control API.
     pub(crate) async fn set(&self, path: &str, body: &str) -> u16 {
         let json = [("content-type", "application/json")];
         self.send(Method::PUT, &self.url(path), &json, body).await.status
     }
 
-    /// Tells the control API to do something.
+    /// Posts to the control API.
     pub(crate) async fn tell(&self, path: &str) -> u16 {
         self.send(Method::POST, &self.url(path), &[], "").await.status
     }
 
-    /// The first sight of the control API's `path` that `is_right`.
+    /// Waits until the answer at `path` of the control API is right, and returns it.
     pub(crate) async fn wait_for(&self, path: &str, is_right: impl Fn(&Value) -> bool) -> Value {
         until(path, async || Some(self.look(path).await).filter(&is_right)).await
     }
 }
 
-/// A URL that nobody serves, for as long as the socket lives: its port is taken.
+/// A URL without a server, as long as the socket lives: its port is taken.
 pub(crate) fn nobody() -> (TcpSocket, String) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -115,7 +115,7 @@ pub(crate) fn nobody() -> (TcpSocket, String) {
     (socket, url)
 }
 
-/// What `attempt` answers as soon as it answers; `what` names it if it never does.
+/// Repeats `attempt` until it returns something; `what` names it when it never does.
 pub(crate) async fn until<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     let wait = async {
         loop {

@@ -11,7 +11,7 @@ use crate::server::TestServer;
 const SUBMIT: &str = "/viralsync/v1/render/jobs";
 const JOBS: &str = "/viralsync/v1/jobs";
 
-/// Submits a good movie with `tag` in it, and answers the path to poll.
+/// Submits a valid movie with `tag` in it, and returns the path of the status call.
 async fn submit(server: &TestServer, tag: &str, callback_url: Option<&str>) -> String {
     let mut body =
         json!({"kind": "movie", "projectId": "p", "movie": {"title": tag, "scenes": [{}, {}]}});
@@ -28,7 +28,7 @@ async fn set(server: &TestServer, tag: &str, options: &Value) {
     assert_eq!(server.set(&path, &options.to_string()).await, 204);
 }
 
-/// Each webhook's body, after its signature with `secret` has been verified.
+/// The bodies of webhooks after verification of their signatures.
 fn verified(received: &Value, secret: &str) -> Vec<Value> {
     let webhooks = received["received"].as_array().unwrap().iter();
     let body = |webhook: &Value| {
@@ -122,7 +122,7 @@ async fn callbacks_are_signed_and_report_progress() {
         .iter()
         .map(|body| format!("{} {} {}", body["status"], body["phase"], body["progress"]))
         .collect();
-    // A busy machine may send them in another order than they were due in.
+    // A busy machine may send them in another order.
     told.sort_unstable();
     insta::assert_snapshot!(told.join("\n"), @r#"
     "done" null 1.0
@@ -201,7 +201,7 @@ async fn cancelled_job_reports_only_cancellation() {
     assert_eq!(second.json()["code"], "INVALID_STATUS_TRANSITION");
     assert_eq!(server.call(Method::GET, &path, "").await.json()["status"], "cancelled");
 
-    // The copies about the cancellation leave after those about progress would have.
+    // The copies about the cancellation leave later than those about progress.
     let is_of = |attempt: &Value| -> Value {
         serde_json::from_str(attempt["body"].as_str().unwrap()).unwrap()
     };
@@ -217,7 +217,7 @@ async fn cancelled_job_reports_only_cancellation() {
     let cancelled_at = told[0]["timestamp"].as_str().unwrap();
     let cancelled_at = chrono::DateTime::parse_from_rfc3339(cancelled_at).unwrap();
     for attempt in renders[0]["callbacks"].as_array().unwrap() {
-        // Only a machine that needs so long to cancel sends any.
+        // Only a slow machine sends any before the cancellation.
         let in_time = attempt["at"].as_i64().unwrap() <= cancelled_at.timestamp_millis();
         assert!(is_of(attempt)["status"] == "cancelled" || in_time, "{attempt}");
     }
@@ -247,7 +247,7 @@ async fn jobs_are_listed_newest_first() {
     assert_eq!(first, [ids[2].clone(), ids[1].clone()]);
     let cursor = cursor.unwrap();
     let cursor: String = url::form_urlencoded::byte_serialize(cursor.as_bytes()).collect();
-    // What is new meanwhile moves nothing.
+    // New jobs do not move the pages.
     submit(&server, "l-4", None).await;
     assert_eq!(list(&format!("limit=2&cursor={cursor}")).await, (vec![ids[0].clone()], None));
     assert_eq!(list("status=done").await, (vec![ids[1].clone()], None));

@@ -1,5 +1,4 @@
-//! The one callback of JSON2Video, in the three shapes it has been documented
-//! with, as JSON or as a form.
+//! The callback of JSON2Video in its three documented shapes, as JSON or as a form.
 
 use serde_json::{Value, json};
 use url::form_urlencoded::Serializer;
@@ -11,7 +10,7 @@ use super::{
 };
 use crate::scenario::{CallbackContentType, CallbackShape};
 
-/// The callback that tells that `render` is `status`.
+/// The callback about a status of `render`.
 pub(super) fn build(render: &Render, status: &str) -> Callback {
     let failure = (status == Json2Video.status_name(Phase::Failed))
         .then(|| render.scenario.fail_with.as_deref().unwrap_or("Render failed"));

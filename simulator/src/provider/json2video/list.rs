@@ -1,4 +1,4 @@
-//! `GET /movies` without a project: the movies of a time, page by page.
+//! `GET /movies` without a project: the movies of a period, in pages.
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use http::StatusCode;
@@ -28,7 +28,7 @@ pub(super) fn answer(
     let Some(page) = Page::of(&matching, cursor.as_deref(), limit) else {
         return failure(StatusCode::BAD_REQUEST, "Invalid next_token");
     };
-    // With their JSON, always: `format=simple` is for single movies.
+    // Lists always include the submitted JSON: `format=simple` is for single movies.
     let movies: Vec<Value> =
         page.renders.iter().map(|render| json2video.movie_and_json(render, now)).collect();
     let body = json!({
@@ -46,8 +46,8 @@ pub(super) fn answer(
     Answer::new(StatusCode::OK, body)
 }
 
-/// By default from the first of the month to the end of the day; `None` when it
-/// is wrong or too long.
+/// The period of a query. By default it is from the first of the month to the end of the day;
+/// `None` when it is wrong or too long.
 fn asked_time(call: &ApiCall<'_>, now: DateTime<Utc>) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
     let today = now.date_naive();
     let asked = |name, other_name| call.parameter(name).or_else(|| call.parameter(other_name));
@@ -62,7 +62,7 @@ fn asked_time(call: &ApiCall<'_>, now: DateTime<Utc>) -> Option<(DateTime<Utc>, 
     (from <= to && to - from <= TimeDelta::days(MAX_DAYS)).then_some((from, to))
 }
 
-/// An ISO 8601 time, or a date of which `moment` is matching.
+/// An ISO 8601 time, or a date, which stands for `moment` of that day.
 fn parse(text: &str, moment: impl Fn(NaiveDate) -> DateTime<Utc>) -> Option<DateTime<Utc>> {
     let time = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
     time.ok().or_else(|| text.parse().ok().map(moment))

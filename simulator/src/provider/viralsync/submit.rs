@@ -1,11 +1,11 @@
-//! What a submit to ViralSync must be.
+//! The rules of a submit to ViralSync.
 
 use serde_json::Value;
 
 use super::Submission;
 
 /// # Errors
-/// With the first thing that is wrong.
+/// The first reason to refuse the submit.
 pub(super) fn read(body: &Value) -> Result<Submission, &'static str> {
     if let Some(complaint) = complaint(body) {
         return Err(complaint);
@@ -14,7 +14,7 @@ pub(super) fn read(body: &Value) -> Result<Submission, &'static str> {
     Ok(Submission { id: None, callback_urls: url.into_iter().collect() })
 }
 
-/// What is wrong with a submit.
+/// The first reason to refuse a submit, if there is one.
 fn complaint(body: &Value) -> Option<&'static str> {
     if body.get("kind").is_none_or(|kind| kind != "movie") {
         return Some("kind must be \"movie\"");

@@ -1,5 +1,4 @@
-//! `GET /api/jobs`: the jobs, page by page. Its rows have other names than the
-//! answer to a status call.
+//! `GET /api/jobs`: the jobs in pages. The rows use other names than status answers.
 
 use chrono::{DateTime, Utc};
 use http::StatusCode;
@@ -9,7 +8,7 @@ use super::{
     Answer, ApiCall, Phase, Provider, Render, Zvid, invalid, iso, result_url, thumbnail_url,
 };
 
-/// Of every job here.
+/// The type of every job here.
 const TYPE: &str = "video";
 
 pub(super) fn answer(
