@@ -1,5 +1,5 @@
-//! The invariants, judged when everything is quiet: by the providers' and the receivers' logs,
-//! the bus and the table.
+//! The checks that run when no work is left. They read the table, the bus, the queues, the logs
+//! and the records of providers and receivers.
 
 pub(crate) mod callbacks;
 pub(crate) mod events;
@@ -17,7 +17,6 @@ use crate::checks::invariant::Invariant;
 use crate::harness::bundle::Bundle;
 
 impl Bundle {
-    /// Judges everything.
     pub(crate) async fn check_all(self: &Arc<Self>) {
         let renders = self.renders().await;
         let placed = self.placed.lock().unwrap().clone();

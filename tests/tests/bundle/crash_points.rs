@@ -1,14 +1,14 @@
-//! Every call of every invocation of every scenario is where something goes wrong, once. Then the
-//! bundle goes on as it would on AWS until everything is quiet, and is judged.
+//! One fault at every call of every invocation of every scenario. The run then continues as on AWS
+//! until no work is left, and all checks run.
 //!
-//! First a scenario is run as it is, which shows its invocations and their calls. Then it is run
-//! anew for each call and each thing that can befall it there. Runs are alike up to that call,
-//! because nothing in them depends on anything but their seed.
+//! A scenario is first run without a fault, which shows its invocations and their calls. It is
+//! then run once for each call and each fault that applies to it. Runs are equal up to that call,
+//! because they depend on nothing but their seed.
 //!
-//! A process that ends before a call leaves the same behind as one that ends after the call
-//! before it, and to end after a read is to end before it, unless calls overlap; so each of
-//! these is run once. The same holds for being overtaken, where a read counts for what it
-//! answers: only what nobody changes meanwhile, a parameter, is no point of its own.
+//! A process that dies before a call leaves the same state as one that dies after the call before
+//! it. Death after a read equals death before it, unless calls overlap. Each of these is run once.
+//! The same holds for overtaking copies, except that a read counts for its answer; only a
+//! parameter, which nothing changes meanwhile, is no point of its own.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -21,27 +21,26 @@ use crate::harness::invocation::CallRecord;
 use crate::harness::parallel::in_parallel;
 use crate::scenarios::{SCENARIOS, Scenario};
 
-/// Something that goes wrong in a scenario.
+/// A fault in a scenario.
 #[derive(Clone, Debug)]
 struct FaultCase {
     scenario: &'static Scenario,
     invocation: usize,
     planned: PlannedFault,
-    /// What it befalls, to name it.
+    /// The function, the invocation and the call.
     at: String,
-    /// The calls of the invocation up to there.
+    /// The calls of the invocation up to the fault.
     before: Vec<CallRecord>,
-    /// When webhooks are taken when nothing goes wrong.
+    /// When webhooks are accepted without the fault.
     on_time: Arc<Acceptances>,
 }
 
-/// Runs a scenario, with what goes wrong in it.
 fn run(scenario: &Scenario, fault: Option<(usize, PlannedFault)>, duplicates: bool) -> Arc<Bundle> {
     let settings = Settings { fault, duplicates, ..Settings::default() };
     Bundle::run(settings, async |bundle| (scenario.run)(Arc::clone(bundle)).await)
 }
 
-/// Everything that can go wrong in a scenario, once each.
+/// All faults of a scenario, and the number of its crash points.
 fn fault_cases(scenario: &'static Scenario, tried: &Tried) -> (usize, Vec<FaultCase>) {
     let bundle = run(scenario, None, false);
     let on_time = Arc::new(Acceptances::of(&bundle));
@@ -50,12 +49,12 @@ fn fault_cases(scenario: &'static Scenario, tried: &Tried) -> (usize, Vec<FaultC
     let mut idle = BTreeSet::new();
     for invocation in bundle.invocations() {
         let calls = invocation.calls();
-        // A tick that finds nothing to do is like any other: the first stands for all.
+        // All ticks without work are alike, so only the first is tried.
         let labels: Vec<String> = calls.iter().map(|call| call.label.clone()).collect();
         if invocation.is_tick && invocation.only_read() && !idle.insert(labels) {
             continue;
         }
-        // Before and after each of them.
+        // Each call has a point before it and one after it.
         points += 2 * calls.len();
         for (number, call) in calls.iter().enumerate() {
             let faults = tried.at(call).into_iter().filter(|fault| fault.applies_to(call));
@@ -74,7 +73,7 @@ fn fault_cases(scenario: &'static Scenario, tried: &Tried) -> (usize, Vec<FaultC
     (points, fault_cases)
 }
 
-/// Whether a fault at a call is none that happens at another one too.
+/// Whether no other call has an equivalent fault.
 fn is_distinct(fault: Fault, calls: &[CallRecord], number: usize) -> bool {
     let call = &calls[number];
     let next = calls.get(number + 1);
@@ -91,7 +90,7 @@ fn is_distinct(fault: Fault, calls: &[CallRecord], number: usize) -> bool {
     }
 }
 
-/// What a fault_case led to that may not be; none when all is well.
+/// The violations of a fault, as a report; none when all checks pass.
 fn outcome(fault_case: &FaultCase) -> Option<String> {
     let bundle = run(fault_case.scenario, Some((fault_case.invocation, fault_case.planned)), false);
     let mut violations = bundle.checker.violations();
@@ -117,7 +116,6 @@ fn outcome(fault_case: &FaultCase) -> Option<String> {
     Some(report)
 }
 
-/// The scenarios whose name has `CRASH_SCENARIO` in it.
 fn scenarios() -> Vec<&'static Scenario> {
     let wanted = std::env::var("CRASH_SCENARIO").unwrap_or_default();
     SCENARIOS.iter().filter(|scenario| scenario.name.contains(&wanted)).collect()
@@ -143,18 +141,17 @@ fn scenarios_hold_under_duplicates() {
     }
 }
 
-/// Which faults are tried out.
+/// The faults that are tried.
 struct Tried {
     /// At every call.
     everywhere: Vec<Fault>,
-    /// Where a provider or a receiver is asked for something, which nobody may repeat blindly.
+    /// At calls that change something at a provider or a receiver.
     outside: Vec<Fault>,
 }
 
 impl Tried {
-    /// Those that are named in `CRASH_FAULTS`, or the ends and the copies, and broken
-    /// connections to the outside; of AWS calls that fail there are scenarios of their own
-    /// (`trouble.rs`).
+    /// The faults that `CRASH_FAULTS` names. By default deaths and copies at every call, and lost
+    /// calls and answers outside AWS; `outages.rs` covers failing AWS calls.
     fn chosen() -> Self {
         let ends = [Fault::DiesBefore, Fault::DiesAfter];
         let copies = [Fault::OvertakenBefore, Fault::OvertakenAfter];
@@ -170,7 +167,6 @@ impl Tried {
         }
     }
 
-    /// These at every call.
     fn everywhere(faults: impl IntoIterator<Item = Fault>) -> Self {
         Self { everywhere: faults.into_iter().collect(), outside: Vec::new() }
     }
@@ -185,7 +181,7 @@ impl Tried {
     }
 }
 
-/// Whether a fault is among names that are separated by commas; `Stalls` names both of its kind.
+/// Whether a comma-separated list names a fault; `Stalls` names both of its kind.
 fn is_named(fault: Fault, names: &str) -> bool {
     let fault = format!("{fault:?}");
     let kind = fault.trim_end_matches("Before").trim_end_matches("After");
@@ -220,7 +216,7 @@ fn scenarios_hold_at_every_crash_point() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// Nothing but the bus fails, and only while one function calls it.
+/// Only the bus fails, and only for one invocation.
 #[test]
 fn exhaustion_is_published_despite_busy_bus() {
     let scenario =
@@ -233,7 +229,7 @@ fn exhaustion_is_published_despite_busy_bus() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// The scenario in which most comes at once; `CRASH_FAULTS=Stalls` tries all.
+/// The scenario with the most concurrency. `CRASH_FAULTS=Stalls` tries all scenarios.
 #[test]
 fn stalled_calls_lose_nothing() {
     let scenario =
@@ -249,7 +245,7 @@ fn heading(faults: &[Fault]) -> String {
     faults.iter().map(|fault| format!(" {:>15}", format!("{fault:?}"))).collect()
 }
 
-/// How many of the fault_cases are of each kind.
+/// The number of cases of each fault.
 fn counts(faults: &[Fault], fault_cases: &[&FaultCase]) -> String {
     let of =
         |fault| fault_cases.iter().filter(|fault_case| fault_case.planned.fault == fault).count();

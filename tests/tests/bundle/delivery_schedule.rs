@@ -1,10 +1,9 @@
-//! A webhook that nobody takes, through all of its schedule: ten attempts in 75 hours and 35
-//! minutes. First as it should be, to the second; then with receivers that ask for more time
-//! or are disabled on the way; then in a delivery_faults, in which functions die, messages come twice,
-//! late, stale and in any order, and calls are lost.
+//! A webhook that its receiver never accepts, through the whole schedule: ten attempts in 75 hours
+//! and 35 minutes. First without faults, to the second; then with receivers that ask for more time
+//! or are disabled; then with random faults of functions and messages.
 //!
-//! A delivery_faults follows from its seed, which a failure names: `DELIVERY_FAULTS_FIRST=7 DELIVERY_FAULTS_SEEDS=1` runs that one
-//! again, `DELIVERY_FAULTS_SEEDS=1000` many.
+//! `DELIVERY_FAULTS_FIRST=7 DELIVERY_FAULTS_SEEDS=1` runs one seed again,
+//! `DELIVERY_FAULTS_SEEDS=1000` runs many.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,25 +28,25 @@ use crate::harness::parallel::in_parallel;
 use crate::harness::random::Random;
 use crate::harness::receivers::ReceiverBehavior;
 
-/// The wait before each attempt, in seconds: the example of Standard Webhooks 1.0.0. Written
-/// out, so that the schedule under test is not its own judge.
+/// The wait before each attempt in seconds: the example of Standard Webhooks 1.0.0. It is written
+/// out so that the test does not depend on the schedule under test.
 const WAITS_S: [i64; 10] = [0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400];
 
-/// What a wait may be longer by: a tenth of it, and at most a quarter of an hour.
+/// The most jitter of a wait: a tenth of it, and at most 15 minutes.
 fn jitter(wait_s: i64) -> TimeDelta {
     TimeDelta::milliseconds(wait_s * 100).min(TimeDelta::minutes(15))
 }
 
-/// Queues carry whole seconds, and a call takes its time.
+/// Queues count in whole seconds, and calls take time.
 const INEXACT: TimeDelta = TimeDelta::seconds(2);
 
-/// How long an attempt keeps others out, at least: nobody knows sooner that it died.
+/// The shortest lease of an attempt. No other function can know earlier that it died.
 const LEASE: TimeDelta = TimeDelta::seconds(30);
 
-/// How many storms there are when nothing else is said.
+/// The default of `DELIVERY_FAULTS_SEEDS`.
 const SEEDS: u64 = 8;
 
-/// The longest wait that a queue can carry, in seconds.
+/// The longest delay of a message in a queue, in seconds.
 const QUEUE_S: i64 = 900;
 
 fn settings(seed: u64) -> Settings {
@@ -72,14 +71,14 @@ fn seconds(seconds: i64) -> TimeDelta {
     TimeDelta::seconds(seconds)
 }
 
-/// Orders a render; its webhook is on its way when it is completed.
+/// Orders a render for a receiver.
 async fn order(bundle: &Arc<Bundle>, tag: &str, receiver: &str) -> JobId {
     let url = crate::harness::receivers::url(receiver);
     let order = Order::new(Provider::ViralSync, tag).with("callbackUrl", Value::from(url));
     bundle.place(&order).await.expect("it is taken")
 }
 
-/// Lets time pass until a job's delivery is over, and nothing stale is left in the queues.
+/// Advances time until a job's delivery has ended and the queues are empty.
 async fn over(bundle: &Arc<Bundle>, job: &JobId) -> Delivery {
     let (pk, event) = (format!("job#{job}"), EventId::of(job, EventName::Completed.as_str()));
     let sk = format!("delivery#{event}");
@@ -94,7 +93,6 @@ async fn over(bundle: &Arc<Bundle>, job: &JobId) -> Delivery {
     bundle.aws.store().delivery(Some(job), &event).await.unwrap().unwrap()
 }
 
-/// When every run begins.
 fn begun() -> DateTime<Utc> {
     DateTime::from_timestamp(1_779_602_400, 0).unwrap()
 }
@@ -108,14 +106,14 @@ fn reason(delivery: &Delivery) -> Option<GiveUpReason> {
     }
 }
 
-/// When a delivery's webhooks arrived, oldest first.
+/// The times at which a delivery's webhooks arrived, the oldest first.
 fn arrivals(bundle: &Bundle, delivery: &Delivery) -> Vec<DateTime<Utc>> {
     let all = bundle.receivers.received();
     let its = all.into_iter().filter(|webhook| webhook.id == delivery.event_id.as_str());
     its.map(|webhook| webhook.at).collect()
 }
 
-/// The ids of the events on the bus that tell of the end of a delivery.
+/// The ids of the events that report the exhaustion of a delivery.
 fn announcements(bundle: &Bundle, delivery: &Delivery) -> Vec<String> {
     let events = bundle.aws.events().into_iter();
     let ends = events.filter(|event| event.detail_type == "webhook.delivery.exhausted");
@@ -124,7 +122,7 @@ fn announcements(bundle: &Bundle, delivery: &Delivery) -> Vec<String> {
     its.map(|it| it["eventId"].as_str().unwrap().to_owned()).collect()
 }
 
-/// When an attempt was over.
+/// The end of an attempt.
 fn end(attempt: &Attempt) -> DateTime<Utc> {
     attempt.at + TimeDelta::milliseconds(i64::try_from(attempt.duration_ms).unwrap())
 }
@@ -147,7 +145,7 @@ fn delivery_exhausts_after_ten_attempts() {
             }
             tokio::time::sleep(look).await;
             let next = WAITS_S.get(number + 1).copied();
-            // Where the next attempt waits: short waits in the queue, long ones in the index.
+            // A short wait is spent in the queue, a long one in the index.
             let in_index = usize::from(next.is_some_and(|next| next > QUEUE_S));
             let in_queue = usize::from(next.is_some_and(|next| next <= QUEUE_S));
             let waiting =
@@ -156,7 +154,7 @@ fn delivery_exhausts_after_ten_attempts() {
         }
         let given_up = over(bundle, &job).await;
         assert_eq!(reason(&given_up), Some(GiveUpReason::AttemptsExhausted));
-        // Nobody comes back to it, two days on.
+        // No function returns to it within two days.
         tokio::time::sleep(hours(48)).await;
 
         assert_eq!(given_up.attempts.len(), 10);
@@ -169,7 +167,7 @@ fn delivery_exhausts_after_ten_attempts() {
         let whole = at[9] - at[0];
         assert!(whole >= seconds(WAITS_S.iter().sum()), "{whole}");
         assert_eq!(announcements(bundle, &given_up).len(), 1, "it is told of once");
-        // One message for each attempt, none of them with more than a queue can carry.
+        // There is one message for each attempt, none with a longer delay than a queue allows.
         let delays: Vec<i64> = bundle
             .aws
             .delivery_queue()
@@ -180,7 +178,7 @@ fn delivery_exhausts_after_ten_attempts() {
         assert_eq!(delays.len(), 10, "{delays:?}");
         for (delay, wait) in delays.into_iter().zip(WAITS_S) {
             let expected = match wait {
-                // Moved from the index when what is left can be carried.
+                // It is moved from the index when the queue can hold the rest of the wait.
                 QUEUE_S.. => 0..=QUEUE_S,
                 _ => wait..=(seconds(wait) + jitter(wait) + INEXACT).num_seconds(),
             };
@@ -200,7 +198,7 @@ fn wrong_tickets_make_no_attempt() {
             while bundle.received("dead") < made {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            // What was made, what is due later, and what is far ahead.
+            // Past attempts, the next one and later ones.
             for attempt in 0..10 {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 let (job_id, event_id) = (Some(job.clone()), event_id.clone());
@@ -231,7 +229,7 @@ fn retry_after_is_respected_and_capped() {
                 asks(500, "Sun, 24 May 2026 18:00:00 GMT"),
                 asks(429, "604800"),
                 asks(400, "Sun, 21 Jun 2026 06:00:00 GMT"),
-                // Less than the schedule: that is not undercut either.
+                // It is less than the schedule's wait, which still counts.
                 asks(502, "60"),
                 asks(504, "soon"),
             ],
@@ -248,7 +246,7 @@ fn retry_after_is_respected_and_capped() {
         let asked = asked.into_iter().chain([seconds(36_000)]);
         for (gap, asked) in at.windows(2).map(|two| two[1] - two[0]).zip(asked) {
             assert!(gap >= asked, "{gap} instead of {asked}: early");
-            // A hold adds a jitter of its own.
+            // A throttled endpoint adds a jitter of its own.
             let late = jitter(asked.num_seconds()) + INEXACT;
             assert!(gap <= asked + late, "{gap} instead of {asked}: late");
         }
@@ -260,7 +258,7 @@ fn retry_after_is_respected_and_capped() {
 fn throttle_holds_all_deliveries() {
     let bundle = Bundle::run(settings(3), async |bundle| {
         let busy = ReceiverBehavior { retry_after: Some("7200"), ..ReceiverBehavior::status(503) };
-        // And one that does not say for how long.
+        // The second refusal names no time.
         bundle.receivers.set_behaviors("shared", [busy, ReceiverBehavior::status(429)]);
         let first = order(bundle, "first", "shared").await;
         bundle.until("it asks for silence", |it| it.received("shared") == 1).await;
@@ -297,8 +295,8 @@ fn held_deliveries_keep_ten_attempts() {
             let begun = given_up.attempts[0].at;
             let whole = end(&given_up.attempts[9]) - begun;
             let waits = WAITS_S.iter().map(|wait| seconds(*wait) + jitter(*wait) + INEXACT);
-            // The breaker holds each attempt for a quarter of an hour at most; so may the
-            // attempts of the others that it lets through.
+            // The circuit breaker delays each attempt by at most 15 minutes, and so may the probes
+            // of other deliveries.
             let held = TimeDelta::minutes(15) * 10;
             assert!(whole <= waits.sum::<TimeDelta>() + held, "{whole}");
         }
@@ -347,14 +345,13 @@ fn endpoint_is_disabled_after_five_days() {
     assert_no_violations(&bundle);
 }
 
-/// Whether a webhook arrived by an attempt: what it takes to get there is the latency.
+/// Whether a webhook belongs to an attempt. It arrives within the latency of a call.
 fn is_of(attempt: &Attempt, arrival: DateTime<Utc>) -> bool {
     (attempt.at..attempt.at + TimeDelta::seconds(1)).contains(&arrival)
 }
 
-/// Judges every arrival by the attempts that were written down before it: after so many, the
-/// next one had to wait for so long. Repeats of an attempt that was not written down had to
-/// wait for each other's lease.
+/// Checks every arrival against the attempts that were stored before it: the next attempt had to
+/// wait for its time. Repeats of an attempt that was not stored had to wait for its lease.
 fn assert_never_early(delivery: &Delivery, arrivals: &[DateTime<Utc>]) {
     let mut last_try: Option<(usize, DateTime<Utc>)> = None;
     for arrival in arrivals {
@@ -375,9 +372,8 @@ fn assert_never_early(delivery: &Delivery, arrivals: &[DateTime<Utc>]) {
     }
 }
 
-/// How many attempts may have been made without being written down: one for each invocation
-/// that posted and that something befell. Messages that come twice, late or in another order
-/// are no excuse.
+/// The number of attempts that may have been made without being stored: one for each invocation
+/// that posted and had a fault. Duplicate, late and reordered messages are no excuse.
 fn excused(bundle: &Bundle, receiver: &str) -> usize {
     let post = format!("/hooks/{receiver}");
     let invocations = bundle.invocations();
@@ -386,7 +382,7 @@ fn excused(bundle: &Bundle, receiver: &str) -> usize {
     faulted.filter(|it| it.calls().iter().any(|call| call.label.ends_with(&post))).count()
 }
 
-/// How a receiver fails in a delivery_faults: some answers, and none in time.
+/// A random failure of a receiver: an error status, or no answer in time.
 fn failures(random: &mut Random) -> ReceiverBehavior {
     let hangs =
         ReceiverBehavior { after: Duration::from_secs(20), ..ReceiverBehavior::status(200) };
@@ -399,8 +395,8 @@ fn failures(random: &mut Random) -> ReceiverBehavior {
     }
 }
 
-/// Some deliveries through a delivery_faults. One receiver fails always, the others take theirs at some
-/// attempt.
+/// Makes three deliveries under random faults. One receiver always fails, the others accept at
+/// some attempt.
 async fn deliver_with_faults(bundle: &Arc<Bundle>, seed: u64) -> RunSummary {
     let mut random = Random::new(seed);
     let mut jobs = Vec::new();
@@ -409,7 +405,7 @@ async fn deliver_with_faults(bundle: &Arc<Bundle>, seed: u64) -> RunSummary {
             "never" => None,
             _ => Some(usize::try_from(1 + random.next() % 9).unwrap()),
         };
-        // More than anybody may make.
+        // More than any delivery has attempts.
         let failing = taken_at.unwrap_or(200);
         bundle.receivers.set_behaviors(receiver, (0..failing).map(|_| failures(&mut random)));
         jobs.push((order(bundle, receiver, receiver).await, receiver));
@@ -430,8 +426,8 @@ async fn deliver_with_faults(bundle: &Arc<Bundle>, seed: u64) -> RunSummary {
     RunSummary { faulted, unwritten, counts }
 }
 
-/// Judges a delivery that went through a delivery_faults; answers how many of its attempts were made
-/// without being written down.
+/// Checks a delivery that was made under random faults, and returns how many of its attempts were
+/// made without being stored.
 fn check_delivery(bundle: &Bundle, done: &Delivery, receiver: &str) -> usize {
     let at = arrivals(bundle, done);
     assert_never_early(done, &at);
@@ -455,7 +451,7 @@ fn check_delivery(bundle: &Bundle, done: &Delivery, receiver: &str) -> usize {
     unwritten
 }
 
-/// What a delivery went through.
+/// The faults of one run.
 struct RunSummary {
     faulted: usize,
     unwritten: usize,
@@ -470,7 +466,7 @@ fn attempts_are_never_early_or_surplus() {
         (first..first + number("DELIVERY_FAULTS_SEEDS").unwrap_or(SEEDS)).collect();
     let passed = in_parallel(&seeds, |seed| {
         let mut passed = None;
-        // A delivery_faults that panics says which one it is.
+        // The output of a failed seed names it.
         println!("seed {seed}");
         let bundle = Bundle::run(settings(*seed), async |bundle| {
             passed = Some(deliver_with_faults(bundle, *seed).await);
@@ -479,7 +475,7 @@ fn attempts_are_never_early_or_surplus() {
         assert_eq!(violations, [""; 0], "seed {seed}: {}", bundle.checker.log().text());
         passed.unwrap()
     });
-    // What may happen did, or nothing was shown.
+    // Without faults the test would show nothing.
     let sum = |of: fn(&RunSummary) -> usize| passed.iter().map(of).sum::<usize>();
     println!("{} attempts made again", sum(|it| it.unwritten));
     assert!(sum(|it| it.faulted) > 0, "no invocation was faulted");

@@ -1,6 +1,5 @@
-//! What becomes of jobs while the table, a queue or the bus is in trouble for minutes, and of
-//! callers who are faster than each other: nobody is told yes before it is stored, and nothing
-//! that was answered with yes is missing afterwards.
+//! Outages of the table, a queue or the bus for minutes, and concurrent callers: no caller gets a
+//! 2xx before the fact is stored, and nothing that was accepted is lost.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,14 +17,14 @@ use crate::harness::bundle::{Bundle, Settings};
 use crate::harness::functions::Function;
 use crate::harness::receivers::{self, DEFAULT, ReceiverBehavior};
 
-/// How long the trouble lasts.
+/// The length of an outage.
 const OUTAGE: Duration = Duration::from_secs(4 * 60);
 
 const TABLE: &str = "dynamodb";
 const QUEUES: &str = "sqs";
 const BUS: &str = "events";
 
-/// Runs a scenario, and sees that nothing is wrong when everything is quiet.
+/// Runs a scenario, and asserts that there is no violation.
 fn run(scenario: impl AsyncFnOnce(&Arc<Bundle>)) -> Arc<Bundle> {
     let bundle = Bundle::run(Settings::default(), scenario);
     assert_eq!(bundle.checker.violations(), [""; 0], "{}", bundle.checker.log().text());
@@ -33,19 +32,18 @@ fn run(scenario: impl AsyncFnOnce(&Arc<Bundle>)) -> Arc<Bundle> {
 }
 
 impl Bundle {
-    /// Has a service be away, or too busy, for a while.
+    /// Makes a service fail for [`OUTAGE`].
     async fn with_outage(&self, service: &'static str, how: Fault) {
         self.random_faults.start_outage(service, how);
         tokio::time::sleep(OUTAGE).await;
         self.random_faults.end_outage(service);
     }
 
-    /// The names of the events on the bus.
     fn event_names_on_bus(&self) -> Vec<String> {
         self.aws.events().into_iter().map(|event| event.detail_type).collect()
     }
 
-    /// The statuses that a provider saw of its callbacks.
+    /// The statuses of a provider's callbacks.
     async fn callback_statuses(&self, provider: Provider) -> Vec<u64> {
         let path = format!("/renders?provider={}", provider.name());
         let renders = self.control(Method::GET, &path, &Value::Null).await;
@@ -54,7 +52,7 @@ impl Bundle {
     }
 }
 
-/// An answer that comes when a scenario has had the time to take something away meanwhile.
+/// An answer that is slow enough for an outage to begin before it.
 fn slow_answer(status: u16) -> ReceiverBehavior {
     ReceiverBehavior { after: Duration::from_millis(1900), ..ReceiverBehavior::status(status) }
 }
@@ -106,7 +104,7 @@ fn unstored_callback_is_repeated() {
 
 #[test]
 fn accepted_jobs_survive_table_outage() {
-    // Minutes after the order: before its submit, at work, at its end, while it is delivered.
+    // The outage begins before the submit, during the render, at its end or during delivery.
     for (second, how) in (0..=65).step_by(5).zip([Fault::Lost, Fault::Busy].into_iter().cycle()) {
         run(async |bundle| {
             let options = json!({"durationMs": 45_000, "callbackRetryMs": 20_000});
@@ -170,7 +168,7 @@ fn default_receiver_survives_unreadable_configuration() {
     }
 }
 
-/// Where whoever tells of a job's end reads who is to hear of it.
+/// The invocation and the call that read the default receiver at a job's end.
 fn reading_of_the_receiver(bundle: &Bundle) -> (usize, usize) {
     let invocations = bundle.invocations();
     let found = invocations.iter().filter(|it| it.function == Function::Webhook).find_map(|it| {
@@ -183,7 +181,7 @@ fn reading_of_the_receiver(bundle: &Bundle) -> (usize, usize) {
 
 #[test]
 fn refused_event_is_published_later() {
-    // The busy bus answers 200, and says inside that it took nothing.
+    // A throttling bus answers 200 and reports refused entries in the body.
     for how in [Fault::Busy, Fault::Lost] {
         let bundle = run(async |bundle| {
             bundle

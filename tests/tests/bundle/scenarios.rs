@@ -1,4 +1,4 @@
-//! What happens in a run: who orders what, how providers and receivers behave.
+//! The scenarios: which jobs are ordered, and how providers and receivers behave.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,6 @@ use crate::harness::bundle::Bundle;
 use crate::harness::functions::PUBLIC_URL;
 use crate::harness::receivers::{self, DEFAULT, ReceiverBehavior};
 
-/// A scenario, by its name.
 #[derive(Debug)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
@@ -24,7 +23,6 @@ pub(crate) struct Scenario {
 
 macro_rules! scenarios {
     ($($name:ident),* $(,)?) => {
-        /// All of them.
         pub(crate) const SCENARIOS: &[Scenario] = &[
             $(Scenario { name: stringify!($name), run: |bundle| $name(bundle).boxed() }),*
         ];
@@ -53,7 +51,7 @@ scenarios![
     secret_is_rotated,
 ];
 
-/// Nobody calls back: the poller finds out.
+/// No callback comes, so the poller finds the end.
 async fn completion_is_polled(bundle: Arc<Bundle>) {
     bundle.set_render_options(Provider::Zvid, "polled", &json!({"durationMs": 9000})).await;
     bundle.place(&Order::new(Provider::Zvid, "polled")).await;
@@ -78,8 +76,8 @@ async fn signed_callback(bundle: Arc<Bundle>) {
     bundle.place(&Order::new(Provider::ViralSync, "signed")).await;
 }
 
-/// The provider's API is down once it has taken the job, so only the account's webhook can
-/// tell.
+/// The provider's API fails once it has accepted the job, so only the account's webhook reports
+/// the end.
 async fn account_callback(bundle: Arc<Bundle>) {
     let (provider, tag) = (Provider::RenderIo, "account");
     let url = format!("{PUBLIC_URL}/v1/webhooks/{}", provider.name());
@@ -89,9 +87,8 @@ async fn account_callback(bundle: Arc<Bundle>) {
     bundle.place(&Order::new(provider, tag).with("providerWebhook", json!(false))).await;
 }
 
-/// The provider answers the submit when its account's webhook was answered, and no other
-/// question: what the callback says meets what the submit learns, and nothing else tells it. A
-/// callback is waited for as long as the gateway does, and not made again once it is taken.
+/// The provider answers the submit only after its callback was answered, and fails all status
+/// calls. So the callback's report meets that of the submit.
 async fn callback_before_answer(bundle: Arc<Bundle>) {
     let (provider, tag) = (Provider::RenderIo, "hasty");
     let url = format!("{PUBLIC_URL}/v1/webhooks/{}", provider.name());
@@ -116,7 +113,7 @@ async fn every_step_is_reported(bundle: Arc<Bundle>) {
     bundle.place(&order).await;
 }
 
-/// A refusal is an answer, and a job that failed.
+/// The refusal ends the job as failed.
 async fn provider_refuses(bundle: Arc<Bundle>) {
     bundle.set_render_options(Provider::Zvid, "refused", &json!({"submitStatus": 422})).await;
     let order = Order::new(Provider::Zvid, "refused").refused("provider_rejected");
@@ -135,7 +132,7 @@ async fn unknown_submit_found_in_list(bundle: Arc<Bundle>) {
     bundle.place(&Order::new(Provider::Json2Video, "unclear")).await;
 }
 
-/// The first callback comes when the provider's API does not tell.
+/// The first callback comes while the provider's API fails.
 async fn unknown_submit_called_back(bundle: Arc<Bundle>) {
     let options = json!({
         "durationMs": 25_000,
@@ -153,20 +150,20 @@ async fn second_attempt_delivers(bundle: Arc<Bundle>) {
     bundle.place(&Order::new(Provider::ViralSync, "retried")).await;
 }
 
-/// The last wait is too long for the queue.
+/// The last wait is longer than a queue can hold a message.
 async fn delivery_exhausts(bundle: Arc<Bundle>) {
     bundle.receivers.always_answer("sick", 500);
     bundle.place(&Order::new(Provider::ViralSync, "sick")).await;
 }
 
-/// The receiver says that it is gone for good, and is left alone.
+/// The receiver answers 410 and gets no more webhooks.
 async fn endpoint_is_gone(bundle: Arc<Bundle>) {
     bundle.receivers.set_behaviors("gone", [ReceiverBehavior::status(410)]);
     bundle.place(&Order::new(Provider::ViralSync, "gone")).await;
 }
 
-/// Two webhooks for one receiver, which asks for a pause at the first. The second is held
-/// meanwhile, until the first is told that the receiver is gone.
+/// Two webhooks for one receiver, which throttles the first. The second waits, and is exhausted
+/// when the first is answered 410.
 async fn endpoint_is_disabled(bundle: Arc<Bundle>) {
     let paused = ReceiverBehavior { retry_after: Some("20"), ..ReceiverBehavior::status(429) };
     bundle.receivers.set_behaviors("closed", [paused]);
@@ -187,7 +184,7 @@ async fn webhook_is_redelivered(bundle: Arc<Bundle>) {
     bundle.until("the webhook is delivered again", |it| it.received("again") > before).await;
 }
 
-/// Given up, and sent again with everything else that was.
+/// The delivery is exhausted and then recovered.
 async fn webhook_is_recovered(bundle: Arc<Bundle>) {
     bundle.receivers.always_answer("later", 500);
     bundle.place(&Order::new(Provider::ViralSync, "later")).await;
@@ -209,7 +206,7 @@ async fn job_is_cancelled(bundle: Arc<Bundle>) {
     }
 }
 
-/// The default receiver gets a new secret while it waits for webhooks, and a test.
+/// The secret is rotated while webhooks wait, and a test event is sent.
 async fn secret_is_rotated(bundle: Arc<Bundle>) {
     let config = json!({"url": receivers::url(DEFAULT)});
     bundle.call_until_answered(Method::PUT, "/v1/webhook-config", &config, &[200]).await;

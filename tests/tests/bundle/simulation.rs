@@ -1,8 +1,8 @@
-//! Many jobs in bad random_faults, from a seed: five providers, receivers of every kind, forged
-//! callbacks. When the random_faults is over everything has to come to its end, as always.
+//! Many jobs under random faults from one seed: five providers, receivers of every kind, forged
+//! callbacks. When the faults are over, every job has to end settled.
 //!
-//! `cargo xtask sim --seeds N` runs as many as are wanted. A seed that fails is named, and
-//! `--first` with it runs it again.
+//! `cargo xtask sim --seeds N` runs more seeds. A seed that fails is named in the output, and
+//! `--first` with that number runs it again.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write as _, stderr};
@@ -20,24 +20,24 @@ use crate::harness::functions::PROVIDERS;
 use crate::harness::parallel::in_parallel;
 use crate::harness::receivers::{self, DEFAULT, ReceiverBehavior};
 
-/// Seeds and jobs of each when nothing else is said.
+/// The defaults of `SIM_SEEDS` and `SIM_JOBS`.
 const SEEDS: u64 = 4;
 const JOBS: u64 = 25;
 
-/// Over how long the jobs are spread.
+/// The time over which the jobs are spread.
 const SPREAD: Duration = Duration::from_secs(30 * 60);
 
-/// How many receivers there are that several orders share.
+/// The number of receivers that several orders share.
 const SHARED: usize = 4;
 
-/// How long after an order an operator calls at most.
+/// The longest time between an order and an operator's call.
 const LATER: Duration = Duration::from_secs(25 * 60);
 
-/// How far the indexes are behind their table at most, and how long it stays so.
+/// The longest lag of the indexes, and how long one lag stays.
 const LAG: Duration = Duration::from_secs(8);
 const LAG_LASTS: Duration = Duration::from_secs(60);
 
-/// What a seed came to.
+/// The result of one seed.
 struct Outcome {
     seed: u64,
     jobs: usize,
@@ -108,7 +108,7 @@ async fn place_orders(bundle: &Arc<Bundle>, jobs: u64) {
     }
 }
 
-/// An order, with a provider and a receiver that behave somehow.
+/// An order with a random provider, render and receiver.
 async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
     let random_faults = &bundle.random_faults;
     let one_in =
@@ -135,7 +135,7 @@ async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
         expected = match status {
             422 => ExpectedAnswer::Refused("provider_rejected"),
             429 => ExpectedAnswer::Refused("provider_busy"),
-            // Then nobody knows.
+            // Such a status does not tell whether the render was made.
             _ => ExpectedAnswer::Accepted,
         };
         set("submitStatus", json!(status));
@@ -143,7 +143,7 @@ async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
     }
     if one_in(12) {
         set("submitAnswer", json!("never"));
-        // Nobody hears a refusal either.
+        // A refusal is lost with the answer.
         expected = ExpectedAnswer::Accepted;
     }
     if one_in(6) {
@@ -190,7 +190,7 @@ async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
 }
 
 impl Bundle {
-    /// Lets the indexes fall behind their table now and then.
+    /// Changes the lag of the indexes from time to time.
     async fn lag(self: Arc<Self>) {
         while !self.random_faults.is_over() {
             let lag = match self.random_faults.roll("indexes fall behind", 4) {
@@ -203,7 +203,7 @@ impl Bundle {
         self.aws.table().delay_indexes(Duration::ZERO);
     }
 
-    /// Somebody calls back who has nothing to say.
+    /// Sends a callback that no provider sent. It must be refused.
     async fn forge(self: &Arc<Self>, path: &str) {
         let body = Bytes::from_static(br#"{"status":"done","id":"forged","url":"https://evil/"}"#);
         let request =
@@ -218,15 +218,15 @@ impl Bundle {
     }
 }
 
-/// Shows how far a long run is: in place on a terminal, else in a line now and then.
+/// Shows the progress of a long run: in place on a terminal, otherwise in a line now and then.
 struct Progress {
     begun: Instant,
     seeds: usize,
-    /// Seeds and jobs that are done, and seeds that failed.
+    /// Finished seeds, settled jobs and failed seeds.
     done: Mutex<[usize; 3]>,
 }
 
-/// Lines that somebody reads later, at most.
+/// The most lines of progress when the output is no terminal.
 const LINES: usize = 50;
 
 impl Progress {
@@ -296,7 +296,7 @@ fn invariants_hold_under_random_faults() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// What everybody called, in the order in which it happened.
+/// Every call of every invocation, in order.
 fn trace(seed: u64, jobs: u64) -> Vec<String> {
     let bundle = run(seed, jobs);
     let calls = bundle.invocations().into_iter().flat_map(|invocation| {

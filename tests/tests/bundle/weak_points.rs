@@ -1,24 +1,24 @@
-//! Where senders and receivers of webhooks are known to be weak, each with a test that we are
-//! not. A test is named after the weakness, and shows from outside that it is not there.
+//! Known weak points of other senders and receivers of webhooks, each with a test that ours does
+//! not have it.
 //!
-//! | weakness | test |
+//! | weak point | test |
 //! |---|---|
-//! | the record is stored, then the message is sent, and nobody looks for what is in between | [`unsent_message_is_sent_later`] |
-//! | an idempotency key hides that the body is another one | [`idempotency_key_covers_body`] |
-//! | the lock that makes a request run once ends before the request does | [`idempotency_outlasts_slow_request`] |
-//! | the time-out ends with the head; the body may drip, or never end | [`timeout_covers_body`], [`body_is_read_within_limit`] |
+//! | a record is stored, but its message is never sent | [`unsent_message_is_sent_later`] |
+//! | an idempotency key hides another body | [`idempotency_key_covers_body`] |
+//! | an idempotency lock ends before its request | [`idempotency_outlasts_slow_request`] |
+//! | the timeout ends with the head of the answer | [`timeout_covers_body`], [`body_is_read_within_limit`] |
 //! | recovery pages by one order and sorts by another | [`recovery_finds_out_of_order_deliveries`] |
-//! | since when a receiver fails is known to a cache only | [`failure_clock_survives_cold_start`] |
-//! | retries need a store that is for looking at | [`retries_need_only_deliveries_table`] |
-//! | a redirect without `Location` counts as success | [`redirect_is_not_success`] |
+//! | the begin of a failure is only in a cache | [`failure_clock_survives_cold_start`] |
+//! | retries need a store that serves another purpose | [`retries_need_only_deliveries_table`] |
+//! | a redirect counts as success | [`redirect_is_not_success`] |
 //! | a retry that could not be queued is only logged | [`unqueued_retry_is_made_later`] |
-//! | a state that nothing leads out of | [`every_state_has_exit`] |
-//! | a connection for every delivery | [`connection_is_kept_between_deliveries`] |
-//! | of several signatures only the last is looked at | [`any_of_several_signatures_verifies`] |
-//! | a key that cannot be decoded is taken as it is | [`undecodable_key_is_refused`] |
-//! | the body is verified where something else was signed | [`unsupported_signed_content_is_refused`] |
-//! | verification that no route calls | [`every_route_verifies`] |
-//! | deduplication that looks before it writes | [`concurrent_duplicates_are_deduplicated`] |
+//! | a state has no exit | [`every_state_has_exit`] |
+//! | every delivery opens a connection | [`connection_is_kept_between_deliveries`] |
+//! | only the last of several signatures is verified | [`any_of_several_signatures_verifies`] |
+//! | an undecodable key is used as it is | [`undecodable_key_is_refused`] |
+//! | the body is verified although something else was signed | [`unsupported_signed_content_is_refused`] |
+//! | a route does not call the verification | [`every_route_verifies`] |
+//! | deduplication reads before it writes | [`concurrent_duplicates_are_deduplicated`] |
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -69,19 +69,19 @@ fn assert_no_violations(bundle: &Bundle) {
     assert_eq!(bundle.checker.violations(), [""; 0], "{log}");
 }
 
-/// The answers that the webhooks to a receiver got, oldest first.
+/// The statuses that a receiver answered, the oldest first.
 fn answers(bundle: &Bundle, receiver: &str) -> Vec<u16> {
     let all = bundle.receivers.received().into_iter();
     all.filter(|webhook| webhook.receiver == receiver).map(|webhook| webhook.answered).collect()
 }
 
-/// Events of this kind on the bus, as they were put there.
+/// The events of this kind on the bus.
 fn events_on_bus(bundle: &Bundle, kind: &str) -> Vec<Value> {
     let events = bundle.aws.events().into_iter().filter(|event| event.detail_type == kind);
     events.map(|event| serde_json::from_str(&event.detail).unwrap()).collect()
 }
 
-/// The call that sends a ticket: of the invocation of `function` that made a call `after`.
+/// The call that sends a ticket, after a call that begins with `after`.
 fn ticket_sent(bundle: &Bundle, function: Function, after: &str) -> (usize, usize) {
     let invocations = bundle.invocations();
     let found = invocations.iter().filter(|it| it.function == function).find_map(|invocation| {
@@ -133,7 +133,7 @@ fn idempotency_key_covers_body() {
 #[test]
 fn idempotency_outlasts_slow_request() {
     let bundle = Bundle::run(Settings::default(), async |bundle| {
-        // Longer than such locks are known to hold.
+        // Longer than such locks usually last.
         let slow = json!({"submitDelayMs": 12_000, "durationMs": 30_000});
         bundle.set_render_options(Provider::ViralSync, "slow", &slow).await;
         let order = Order::new(Provider::ViralSync, "slow");
@@ -153,7 +153,7 @@ fn idempotency_outlasts_slow_request() {
     assert_no_violations(&bundle);
 }
 
-/// A receiver that begins with `head`, and goes on with `then` after each pause for ever.
+/// A receiver that sends `head`, then sends `then` after each pause without an end.
 struct Endless {
     head: &'static str,
     then: Vec<u8>,
@@ -161,7 +161,7 @@ struct Endless {
     sent: Arc<AtomicUsize>,
 }
 
-/// How much is on its way at once, in bytes.
+/// The capacity of the connection in bytes.
 const PIPE: usize = 16 * 1024;
 
 impl Dial for Endless {
@@ -183,7 +183,7 @@ impl Dial for Endless {
     }
 }
 
-/// What a POST through a network comes to.
+/// The results of posts through a network.
 async fn posted(network: Arc<dyn Dial>, times: usize) -> Vec<Answered> {
     let policy = TargetPolicy::local_use();
     let receivers = Receivers::through(network, policy.clone(), Limits::default()).unwrap();
@@ -224,7 +224,7 @@ async fn body_is_read_within_limit() {
     let Outcome::Answer(answer) = &answered[0].outcome else { panic!("{answered:?}") };
     assert_eq!((answer.status.as_u16(), answer.excerpt.len()), (200, 1024));
     let limits = Limits::default();
-    // What is read, what the client reads at once, and what is on its way.
+    // The read limit, the client's buffer and the connection's capacity.
     let most = limits.body + 4 * PIPE + 128 * 1024;
     assert!(sent.load(Ordering::SeqCst) <= most, "{sent:?} bytes of it were taken");
 }
@@ -246,7 +246,7 @@ fn recovery_finds_out_of_order_deliveries() {
         let mut recover = json!({"since": "2026-01-01T00:00:00Z", "limit": 2});
         let mut queued = 0;
         for page in 0.. {
-            // What was mended on the way, and what fails once more.
+            // Some receivers accept again in between, the others fail once more.
             tags.iter().take(page * 2 + 1).for_each(|tag| bundle.receivers.accept_again(tag));
             let seen =
                 bundle.call_api(Method::POST, "/v1/deliveries/recover", None, &recover).await;
@@ -270,13 +270,13 @@ fn recovery_finds_out_of_order_deliveries() {
 
 #[test]
 fn failure_clock_survives_cold_start() {
-    // Every half day, beyond the five days after which a receiver is disabled.
+    // Every half day, for longer than the five days after which an endpoint is disabled.
     let schedule = format!("0{}", ",43200".repeat(14));
     let day = Duration::from_secs(24 * 3600);
     let bundle = Bundle::run(with_schedule(&schedule, 8 * day), async |bundle| {
         bundle.receivers.always_answer("dead", 500);
         let job = bundle.place(&Order::new(Provider::ViralSync, "dead")).await.unwrap();
-        // No process lives for longer than an hour.
+        // No process lives longer than an hour.
         while events_on_bus(bundle, "webhook.endpoint.disabled").is_empty() {
             sleep(Duration::from_secs(3600)).await;
             bundle.end_warm_processes();
@@ -296,8 +296,8 @@ fn failure_clock_survives_cold_start() {
 
 #[test]
 fn retries_need_only_deliveries_table() {
-    // The bus is down from the first attempt to long after the last: the schedule goes on, and
-    // its end is told of when the bus is back.
+    // The bus has an outage from the first attempt until after the last. The schedule continues,
+    // and the exhaustion is published afterwards.
     let bundle = Bundle::run(Settings::default(), async |bundle| {
         bundle.receivers.always_answer("unseen", 500);
         bundle.place(&Order::new(Provider::ViralSync, "unseen")).await;
@@ -320,8 +320,8 @@ fn retries_need_only_deliveries_table() {
     });
     assert_no_violations(&bundle);
 
-    // The only store that attempts need is that of the deliveries. While it is down nothing
-    // can be known, so nothing is sent; and nothing is lost.
+    // Attempts need only the deliveries' table. During its outage nothing is sent, and nothing is
+    // lost.
     let bundle = Bundle::run(Settings::default(), async |bundle| {
         bundle
             .receivers
@@ -382,7 +382,7 @@ fn every_state_has_exit() {
             bundle.place(&Order::new(Provider::ViralSync, "refusing")).await;
         })
     };
-    // Whoever is at a delivery ends, at each of its calls in turn.
+    // The process dies at each of its calls in turn.
     let calm = run(None);
     let mut left_behind = BTreeSet::new();
     for invocation in calm.invocations() {
@@ -419,7 +419,7 @@ fn connection_is_kept_between_deliveries() {
     assert_no_violations(&bundle);
 }
 
-/// How most senders write it: a time and signatures, as pairs in one header.
+/// The form of most senders: a time and signatures as pairs in one header.
 fn pairs() -> SignatureScheme {
     let scheme = json!({
         "method": {"kind": "hmac", "hash": "sha256"},
@@ -447,7 +447,7 @@ async fn any_of_several_signatures_verifies() {
     let time = now.timestamp();
     let signed = |key| hmac(key, format!("{time}.{{}}").as_bytes());
     let (old, new, strange) = (signed("old"), signed("new"), signed("a stranger's"));
-    // While a secret is changed, its sender signs with both, and we know one or both.
+    // During a rotation the sender signs with both secrets, and the receiver knows one or both.
     for (ours, header) in [
         ("new", format!("t={time},v1={new},v1={old}")),
         ("old", format!("t={time},v1={new},v1={old}")),
@@ -488,8 +488,8 @@ fn undecodable_key_is_refused() {
 
 #[test]
 fn unsupported_signed_content_is_refused() {
-    // A sender that signs our URL and its form's fields cannot be described, so its callbacks
-    // are hints: no scheme verifies their body instead.
+    // A sender that signs the URL and form fields cannot be described. Its callbacks are hints,
+    // and no scheme may verify their body instead.
     for content in ["{url}", "{url}{params}", "{url}{body}", "{method} {body}", "{body}{", ""] {
         let mut scheme = json!({
             "method": {"kind": "hmac", "hash": "sha1"},
@@ -505,7 +505,7 @@ fn unsupported_signed_content_is_refused() {
     }
 }
 
-/// Where a provider was told to call back about its only render.
+/// The callback URL of the only render.
 fn callback_path(bundle: &Bundle) -> String {
     let submitted = bundle.submitted.lock().unwrap().join("");
     let begin = submitted.find(PUBLIC_URL).expect("a callback is asked for") + PUBLIC_URL.len();
@@ -520,7 +520,7 @@ fn post(path: &str, headers: &[(&str, &str)], body: &str) -> Request<Bytes> {
     request.body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
 }
 
-/// An order whose render ends without a callback, and what a callback about its end says.
+/// An order whose render sends no callback, and the body of a callback about its end.
 async fn silent(bundle: &Arc<Bundle>, tag: &str) -> (JobId, String) {
     let options = json!({"durationMs": 5000, "callback": {"skip": true}});
     bundle.set_render_options(Provider::ViralSync, tag, &options).await;
@@ -544,13 +544,13 @@ fn every_route_verifies() {
         let path = callback_path(bundle);
         let table = || {
             let items = bundle.aws.table().items().into_iter();
-            // The rest is the poller's own.
+            // The other items belong to the poller.
             let ours = |item: &Value| text(item, "pk").starts_with("job#");
             items.filter(ours).collect::<Vec<_>>()
         };
         let before = table();
         for (method, pattern, function) in routes() {
-            // The providers that call back to a job's URL, and to an account's.
+            // These providers call back to the URL of a job or of an account.
             let provider = if pattern.contains("{token}") { "viralsync" } else { "renderio" };
             let path = pattern
                 .replace("{provider}", provider)
@@ -567,7 +567,7 @@ fn every_route_verifies() {
                 assert_eq!(seen.status, 401, "{method} {pattern} ({function:?}): {}", seen.body);
             }
         }
-        // With the right token, and no signature or a wrong one.
+        // The right token with no signature or a wrong one.
         let signed_by_another = hmac("a-guess", body.as_bytes());
         let signed_else = hmac(PROVIDER_SECRET, b"something else");
         for signature in ["", "NO_SECRET_PROVIDED", &signed_by_another, &signed_else] {
@@ -575,7 +575,7 @@ fn every_route_verifies() {
             assert_eq!(bundle.call(request).await.status, 401, "{signature}");
         }
         assert_eq!(bundle.call(post(&path, &[], &body)).await.status, 401);
-        assert_eq!(table(), before, "nobody changed anything");
+        assert_eq!(table(), before, "nothing is changed");
 
         let proof = hmac(PROVIDER_SECRET, body.as_bytes());
         let request = post(&path, &[("x-render-signature", &proof)], &body);

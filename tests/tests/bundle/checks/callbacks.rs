@@ -1,4 +1,4 @@
-//! What has to be stored when a provider hears that its callback was taken.
+//! What must be stored when a callback is accepted.
 
 use domain::id::ProviderName;
 use domain::job::State;
@@ -10,8 +10,8 @@ use crate::checks::invariant_checker::text;
 use crate::harness::bundle::Bundle;
 
 impl Bundle {
-    /// A provider was told that its callback was taken, and will not call again: what it said
-    /// is stored by now.
+    /// Checks that the content of an accepted callback is stored, because the provider does not
+    /// repeat it.
     pub(crate) fn check_accepted_callback(&self, path: &str, body: &[u8]) {
         let mut parts = path.split('/').skip(3);
         let provider = parts.next().and_then(|name| ProviderName::parse(name).ok());
@@ -23,7 +23,7 @@ impl Bundle {
         let job = parts.next().map(str::to_owned).or(callback.job_id.map(|id| id.to_string()));
         let Some(job) = job else { return };
         let Some(job) = self.aws.table().item(&format!("job#{job}"), "job") else { return };
-        // A URL of its own, or a signed body, says whose it is before its render is known.
+        // A job's own URL or a signed body identifies the job before its render is known.
         let ours = match (callback.render_job_id, text(&job, "render")) {
             (None, _) | (Some(_), "") => true,
             (Some(id), render) => id.as_str() == render,

@@ -1,4 +1,4 @@
-//! What was told of an order, on the bus and to its receiver.
+//! The events of an order, on the bus and at its receiver.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,8 @@ use crate::harness::bundle::Bundle;
 use crate::harness::provider_hosts::video_url;
 use crate::harness::renders::Render;
 
-/// The event that tells of a state. Written out, so that what is tested is not its own judge.
+/// The event of a state. It is written out so that the test does not depend on the code under
+/// test.
 fn event_of(state: State) -> Option<&'static str> {
     match state {
         State::Submitting | State::SubmitUnknown => None,
@@ -26,8 +27,8 @@ fn event_of(state: State) -> Option<&'static str> {
 }
 
 impl Bundle {
-    /// Judges what was told of an order: all that was wanted of what its job went through, and
-    /// nothing else.
+    /// Checks that an order has exactly the events that it subscribes to and that its job's states
+    /// call for.
     pub(crate) async fn check_events(&self, order: &Order, job: &Job, made: &[&Render]) {
         let tag = &order.tag;
         let entered = job.timeline.iter().map(|line| line.state).chain([job.state]);
@@ -62,7 +63,7 @@ impl Bundle {
         }
     }
 
-    /// The events on the bus that tell of how a job stands.
+    /// The events on the bus about a job.
     fn events_of(&self, job: &Job) -> Vec<Value> {
         let events = self.aws.events().into_iter();
         let renders = events.filter(|event| event.detail_type.starts_with("video.render."));
@@ -70,7 +71,7 @@ impl Bundle {
         bodies.filter(|body| body["jobId"] == job.id.as_str()).collect()
     }
 
-    /// Whether an event says what was ordered and what came of it.
+    /// Checks that an event repeats the order and its result.
     fn check_event(&self, order: &Order, job: &Job, made: &[&Render], body: &Value) {
         let name = body["event"].as_str().unwrap_or_default();
         let is_completed = name == "video.render.completed";
@@ -91,7 +92,7 @@ impl Bundle {
         }
     }
 
-    /// Whether a webhook is where it has to be.
+    /// Checks the delivery of an event.
     fn check_delivery(&self, order: &Order, job: &Job, event: &str, delivery: Option<&Delivery>) {
         let default = self.checker.default_receiver(&job.id);
         let receiver = order.receiver().map(str::to_owned).or(default);
@@ -117,7 +118,7 @@ impl Bundle {
         }
     }
 
-    /// Whether the receiver of a delivery took it.
+    /// Whether the receiver accepted a delivery.
     fn was_taken(&self, delivery: &Delivery) -> bool {
         self.receivers.received().into_iter().any(|webhook| {
             webhook.id == delivery.event_id.as_str()

@@ -1,5 +1,5 @@
-//! What may not happen at any moment, seen from outside: by what is written into the table,
-//! put on the bus, answered, posted and logged.
+//! The checks that run at every moment of a run: on each write to the table, each event on the
+//! bus, each answer, each webhook and each log line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, Weak};
@@ -12,24 +12,24 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::checks::invariant::Invariant;
 
-/// Keeps what was noticed.
+/// Records violations, and the state that the checks need.
 #[derive(Debug, Default)]
 pub(crate) struct InvariantChecker {
     aws: Mutex<Option<FakeAws>>,
     violations: Mutex<Vec<String>>,
-    /// What must not be seen in clear.
+    /// Texts that must not appear in clear.
     secrets: Mutex<Vec<String>>,
-    /// By event id: the first body that was seen on the bus.
+    /// By event id: the first body on the bus.
     published: Mutex<BTreeMap<String, String>>,
-    /// The keys of every delivery that was given up.
+    /// The keys of every delivery that was ever given up.
     given_up: Mutex<BTreeSet<[String; 2]>>,
-    /// Where webhooks go by default, as it is configured now.
+    /// The default receiver's URL now.
     default_receiver: Mutex<Option<String>>,
-    /// By the job's partition key: where webhooks went by default when it was made.
+    /// By the job's partition key: the default receiver's URL when the job was made.
     receivers: Mutex<BTreeMap<String, Option<String>>>,
-    /// The partition keys of the payloads that are stored.
+    /// The partition keys of the stored payloads.
     payloads: Mutex<BTreeSet<String>>,
-    /// By host: how many connections there were.
+    /// By host: the number of connections.
     connections_by_host: Mutex<BTreeMap<String, usize>>,
     log: Log,
 }
@@ -46,7 +46,7 @@ impl InvariantChecker {
         checker
     }
 
-    /// Records a break of the API's or the webhooks' contract, which no invariant covers.
+    /// Records a broken contract of the API or the webhooks that no invariant covers.
     pub(crate) fn violation(&self, what: impl Into<String>) {
         self.violations.lock().unwrap().push(what.into());
     }
@@ -56,22 +56,21 @@ impl InvariantChecker {
         self.violation(format!("{invariant}: {what}"));
     }
 
-    /// What was noted so far.
+    /// All violations so far.
     pub(crate) fn violations(&self) -> Vec<String> {
         self.violations.lock().unwrap().clone()
     }
 
-    /// Where logs go.
     pub(crate) fn log(&self) -> Log {
         self.log.clone()
     }
 
-    /// A text that must not be seen in clear from now on.
+    /// Adds a text that must not appear in clear.
     pub(crate) fn keep_secret(&self, text: &str) {
         self.secrets.lock().unwrap().push(text.to_owned());
     }
 
-    /// Looks for secrets in a text.
+    /// Records a violation if a text contains a secret.
     pub(crate) fn find_secrets(&self, text: &str, place: &str) {
         for secret in self.secrets.lock().unwrap().iter() {
             if text.contains(secret.as_str()) {
@@ -80,23 +79,22 @@ impl InvariantChecker {
         }
     }
 
-    /// Somebody connects to a host.
     pub(crate) fn record_connection(&self, host: &str) {
         *self.connections_by_host.lock().unwrap().entry(host.to_owned()).or_default() += 1;
     }
 
-    /// How many connections to a host there were.
+    /// The number of connections to a host.
     pub(crate) fn connections(&self, host: &str) -> usize {
         self.connections_by_host.lock().unwrap().get(host).copied().unwrap_or_default()
     }
 
-    /// Looks through the logs.
+    /// Looks for secrets in the logs.
     pub(crate) fn read_logs(&self) {
         let log = self.log.0.lock().unwrap();
         self.find_secrets(&String::from_utf8_lossy(&log), "the logs");
     }
 
-    /// A change of the table.
+    /// Checks a write to the table.
     fn record_write(&self, before: Option<&Value>, after: Option<&Value>) {
         let Some(after) = after else { return };
         self.find_secrets(&after.to_string(), "the table");
@@ -132,7 +130,7 @@ impl InvariantChecker {
         }
     }
 
-    /// A job is new.
+    /// Checks a new job.
     fn record_new_job(&self, pk: &str) {
         let receiver = self.default_receiver.lock().unwrap().clone();
         self.receivers.lock().unwrap().insert(pk.to_owned(), receiver);
@@ -144,12 +142,12 @@ impl InvariantChecker {
         }
     }
 
-    /// Where webhooks went by default when a job was made.
+    /// The default receiver's URL when a job was made.
     pub(crate) fn default_receiver(&self, job: &JobId) -> Option<String> {
         self.receivers.lock().unwrap().get(&format!("job#{job}")).cloned().flatten()
     }
 
-    /// An event was put on the bus.
+    /// Checks the events of a request to the bus.
     pub(crate) fn record_bus_request(&self, request: &Value) {
         let entries = request.pointer("/Entries").and_then(Value::as_array);
         for entry in entries.into_iter().flatten() {
@@ -184,7 +182,7 @@ impl InvariantChecker {
         aws.as_ref().and_then(|aws| aws.table().item(pk, sk))
     }
 
-    /// Whether the table has the change of a job that an event tells of, and its result.
+    /// Whether the table has the state that an event reports, and its result.
     fn knows_change(&self, event: &Value) -> bool {
         let word = |name: &str| event[name].as_str().unwrap_or_default();
         let Some(job) = self.item(&format!("job#{}", word("jobId")), "job") else { return false };
@@ -194,14 +192,13 @@ impl InvariantChecker {
         entered.any(|state| state == word("status")) && has_result
     }
 
-    /// Whether the table has had the delivery as given up; it may have been sent again since.
+    /// Whether the table ever had the delivery as given up. It may have been sent again since.
     fn knows_given_up(&self, event: &Value) -> bool {
         let word = |name: &str| event[name].as_str().unwrap_or_default();
         let sk = format!("delivery#{}", word("deliveryEventId"));
         self.given_up.lock().unwrap().contains(&[format!("job#{}", word("jobId")), sk])
     }
 
-    /// Whether the table has the endpoint as disabled.
     fn knows_disabled(&self, event: &Value) -> bool {
         let id = event["endpointId"].as_str().unwrap_or_default();
         let endpoint = self.item(&format!("endpoint#{id}"), "endpoint");
@@ -209,12 +206,10 @@ impl InvariantChecker {
     }
 }
 
-/// A text attribute of an item.
 pub(crate) fn text<'a>(item: &'a Value, name: &str) -> &'a str {
     item.pointer(&format!("/{name}/S")).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Everything that was logged.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -238,7 +233,6 @@ impl MakeWriter<'_> for Log {
 }
 
 impl Log {
-    /// As text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }

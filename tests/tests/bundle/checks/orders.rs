@@ -1,4 +1,4 @@
-//! What became of an order, by what its provider and its caller were told.
+//! The outcome of an order, compared with what the provider and the caller saw.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::harness::functions::Function;
 use crate::harness::invocation::{Invocation, ObservedFault};
 use crate::harness::renders::Render;
 
-/// What a caller is told when the provider was certainly not asked.
+/// The code for a provider that was certainly not asked.
 const NOT_ASKED: FailureCode = FailureCode::ProviderUnreachable;
 
 impl Bundle {
-    /// Judges what became of one order.
+    /// Checks one order.
     pub(crate) async fn check_order(&self, placed: &PlacedOrder, renders: &[Render]) {
         let order = &placed.order;
         let tag = &order.tag;
@@ -48,8 +48,8 @@ impl Bundle {
         self.check_events(order, &job, &made).await;
     }
 
-    /// Whether the caller was told what is so. Nobody may be told that a provider was not
-    /// asked when it was: whoever believes that orders once more.
+    /// Checks that the caller's answer is true. A caller who is told that the provider was not
+    /// asked orders again, so that must never be wrong.
     fn check_answer(&self, placed: &PlacedOrder, asked: usize) {
         let PlacedOrder { order, job } = placed;
         let submits = self.submits_of(order);
@@ -57,7 +57,7 @@ impl Bundle {
             (Ok(_), ExpectedAnswer::Accepted) => {
                 asked > 0 || submits.iter().any(|it| it.may_miss_provider(order))
             }
-            // The refusal was not heard, or not stored.
+            // The refusal was lost, or could not be stored.
             (Ok(_), ExpectedAnswer::Refused(_)) => {
                 submits.iter().any(|it| !it.observed_faults().is_empty())
             }
@@ -79,7 +79,7 @@ impl Bundle {
         }
     }
 
-    /// Whether a job ended as its render did.
+    /// Checks that a job ended as its render did.
     fn check_end(&self, order: &Order, job: &Job, asked: usize, made: &[&Render]) {
         let code = job.failure.as_ref().map(|failure| failure.code);
         let is_right = match made.last() {
@@ -105,8 +105,8 @@ impl Bundle {
         }
     }
 
-    /// Whether nobody but a provider's callbacks can tell of a render, and none was heard. When
-    /// all goes well they are.
+    /// Whether only callbacks can report the end of a render, and all of them were lost. Without
+    /// faults they arrive.
     fn end_was_unknowable(&self, render: &Render) -> bool {
         let mut receiving =
             self.invocations().into_iter().filter(|it| it.function == Function::Webhook);
@@ -115,9 +115,9 @@ impl Bundle {
         is_hard && render.provider == Provider::Shotstack.name() && !render.callback_was_answered()
     }
 
-    /// What a job was made from is kept.
+    /// Checks that the job's payload is stored.
     async fn check_payload(&self, order: &Order, job: &Job) {
-        // It is never stored over what is there, and that is answered.
+        // An insert never overwrites, and returns what is stored.
         let other = StoredPayload::compress(b"", [0; 32]).unwrap();
         let stored = self.aws.store().insert_payload(&job.id, &other, clock::true_now()).await;
         let kept = match stored.unwrap() {
@@ -133,7 +133,7 @@ impl Bundle {
         }
     }
 
-    /// The invocations that were asked to place an order.
+    /// The invocations that received an order.
     fn submits_of(&self, order: &Order) -> Vec<Arc<Invocation>> {
         let body = order.body.to_string();
         let invocations = self.invocations().into_iter();
@@ -142,8 +142,8 @@ impl Bundle {
 }
 
 impl Invocation {
-    /// Whether an order that it took may not have reached its provider: it died, its request
-    /// was lost, or it was never told that the job is stored, and so asked nobody.
+    /// Whether an accepted order may not have reached its provider: the invocation died, its
+    /// request was lost, or it did not see that the job was stored.
     fn may_miss_provider(&self, order: &Order) -> bool {
         let host = host(order);
         self.observed_faults().iter().any(|(to, observed)| match observed {
@@ -158,7 +158,6 @@ impl Invocation {
     }
 }
 
-/// Where an order's provider is.
 fn host(order: &Order) -> String {
     format!("{}.test", order.provider.name())
 }
@@ -167,7 +166,7 @@ fn host(order: &Order) -> String {
 fn may_fail_with(order: &Order, asked: usize, code: Option<FailureCode>) -> bool {
     let Some(code) = code else { return false };
     match order.expected {
-        // Its answer may have been lost.
+        // The provider's answer may have been lost.
         _ if code == FailureCode::SubmitUnknown => true,
         _ if asked == 0 => code == NOT_ASKED,
         ExpectedAnswer::Refused(refusal) => code.name() == refusal,

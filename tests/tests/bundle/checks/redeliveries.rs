@@ -1,4 +1,4 @@
-//! What was said to be sent again.
+//! The redeliveries that the API has promised.
 
 use chrono::TimeDelta;
 use domain::delivery::DeliveryState;
@@ -7,11 +7,11 @@ use crate::checks::invariant::Invariant;
 use crate::harness::bundle::Bundle;
 use crate::harness::operator::PromisedRedelivery;
 
-/// How wrong a clock is at most.
+/// The largest error of a clock.
 const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::minutes(3);
 
 impl Bundle {
-    /// Whatever is said to be sent again arrives, or is given up anew.
+    /// Every promised redelivery arrives, or is exhausted again.
     pub(crate) async fn check_redeliveries(&self) {
         let promised_redeliveries = self.promised_redeliveries.lock().unwrap().clone();
         let given_up = self.given_up().await;

@@ -1,4 +1,4 @@
-//! Where secrets must not be, looked through when everything is quiet.
+//! Checks that secrets do not appear where they must not.
 
 use domain::credential::CallbackSecret;
 use domain::id::ProviderName;
@@ -7,8 +7,8 @@ use crate::harness::bundle::Bundle;
 use crate::harness::event_sources::Source;
 
 impl Bundle {
-    /// Looks for keys, secrets and callbacks' tokens in all that was stored, sent and logged. A
-    /// provider is given the token of its own render, and nobody else any.
+    /// Looks for keys, secrets and callback tokens in the table, events, messages, webhooks and
+    /// logs. Only a render's own provider may see its token.
     pub(crate) fn check_secrets(&self) {
         self.keep_tokens_secret();
         for item in self.aws.table().items() {

@@ -1,5 +1,4 @@
-//! The invariants, judged when everything is quiet: by the providers' and the receivers' logs,
-//! the bus and the table.
+//! The state of the table and of the bus at the end of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +12,7 @@ use crate::harness::backend::PlacedOrder;
 use crate::harness::bundle::Bundle;
 
 impl Bundle {
-    /// Every job and delivery there is.
+    /// Checks every job and every delivery.
     pub(crate) async fn check_table(&self) {
         let store = self.aws.store();
         let placed = self.placed.lock().unwrap().clone();
@@ -52,7 +51,7 @@ impl Bundle {
         }
     }
 
-    /// Every endpoint that nothing is sent to any more was said to be so.
+    /// Checks that an event reported every disabled endpoint.
     pub(crate) fn check_endpoints(&self) {
         for item in self.aws.table().items() {
             let Some(reason) = item.pointer("/disabled/M/reason/S").and_then(Value::as_str) else {
@@ -71,7 +70,7 @@ impl Bundle {
         }
     }
 
-    /// Every repeat of an event has the same bytes, on the bus and in webhooks.
+    /// Checks that every repeat of an event has the same bytes, on the bus and in webhooks.
     pub(crate) fn check_bodies(&self) {
         let webhooks = self.receivers.received().into_iter().map(|it| (it.id, it.body));
         let mut bodies: BTreeMap<String, String> = BTreeMap::new();
@@ -86,7 +85,7 @@ impl Bundle {
         }
     }
 
-    /// Id and body of every event on the bus.
+    /// The id and the body of every event on the bus.
     fn bus_bodies(&self) -> Vec<(String, String)> {
         let events = self.aws.events().into_iter();
         let told = events.map(|event| {

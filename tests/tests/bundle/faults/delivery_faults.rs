@@ -1,6 +1,5 @@
-//! What goes wrong on a delivery's way from a moment on: a delivery_faults, in which everything that may
-//! happen to tickets and to those who follow them does, at random and by a seed, for as long
-//! as deliveries take. Other than the random_faults ([`crate::faults::random_faults`]) it knows whom it befell.
+//! Random faults of tickets and of the functions that handle them, from a seed and without an end.
+//! Unlike [`crate::faults::random_faults`] each fault is assigned to an invocation.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -9,27 +8,25 @@ use crate::faults::fault::{Fault, PlannedFault};
 use crate::harness::functions::Function;
 use crate::harness::random::Random;
 
-/// How far into an invocation a fault may come: about as many calls as an attempt has.
+/// The range of call numbers for a fault: about as many as an attempt has.
 const CALLS: u64 = 12;
-/// How long a message is held at most before its function is called: longer than its
-/// visibility timeout, so that it is there again before it was worked at.
+/// The longest delay of a message, longer than its visibility timeout.
 const MAX_DELAY_S: u64 = 400;
-/// How much later a message's copy comes at most: its delivery may be several attempts on by
-/// then, or over.
+/// The longest delay of a copy. Its delivery may be several attempts further by then, or over.
 const MAX_COPY_DELAY_S: u64 = 6 * 3600;
 
-/// How often something went wrong, beside what befell invocations.
+/// The number of faults apart from those at calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Messages that came twice, some of them long after.
+    /// Messages that were delayed.
     pub(crate) copies: usize,
     /// Messages that were held.
     pub(crate) late: usize,
-    /// Messages that came before an older one.
+    /// Messages that overtook an older one.
     pub(crate) reordered: usize,
 }
 
-/// A delivery_faults, which begins when it is told to.
+/// Random faults, which begin on request.
 #[derive(Debug, Default)]
 pub(crate) struct DeliveryFaults {
     random: Mutex<Option<Random>>,
@@ -37,18 +34,16 @@ pub(crate) struct DeliveryFaults {
 }
 
 impl DeliveryFaults {
-    /// From now on everything goes wrong now and then, as `seed` will have it.
+    /// Begins, with this seed.
     pub(crate) fn begin(&self, seed: u64) {
         *self.random.lock().unwrap() = Some(Random::new(seed));
     }
 
-    /// What it has come to.
     pub(crate) fn counts(&self) -> Counts {
         *self.counts.lock().unwrap()
     }
 
-    /// What befalls an invocation that begins: something every third attempt, and now and
-    /// then a tick, of which there are many.
+    /// The fault of a new invocation: at every third attempt, and rarely at a tick.
     pub(crate) fn roll(&self, function: Function) -> Option<PlannedFault> {
         let one_in = match function {
             Function::Deliver => 3,
@@ -63,7 +58,7 @@ impl DeliveryFaults {
         })
     }
 
-    /// Which of so many messages comes next; none when there is no delivery_faults.
+    /// The index of the next message; none before the begin.
     pub(crate) fn pick(&self, left: usize) -> Option<usize> {
         let among = u64::try_from(left).unwrap();
         let any = self.chance(1, |random| usize::try_from(random.next() % among).unwrap());
@@ -71,10 +66,10 @@ impl DeliveryFaults {
         any
     }
 
-    /// How much later a message comes again that was taken; none when it does not.
+    /// The delay of a copy of a message; none when there is no copy.
     pub(crate) fn copies_after(&self) -> Option<Duration> {
         let seconds = |random: &mut Random, most| Duration::from_secs(random.next() % most);
-        // At once, as a rule; else long after.
+        // Half of the copies come at once, the others much later.
         let after = self.chance(3, |random| match random.next() % 2 {
             0 => seconds(random, 2),
             _ => seconds(random, MAX_COPY_DELAY_S),
@@ -83,7 +78,7 @@ impl DeliveryFaults {
         after
     }
 
-    /// How much later than it could a function is called with messages.
+    /// The delay of a message.
     pub(crate) fn late(&self) -> Duration {
         let late = self.chance(5, |random| Duration::from_secs(random.next() % MAX_DELAY_S));
         self.counts.lock().unwrap().late += usize::from(late.is_some());

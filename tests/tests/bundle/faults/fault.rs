@@ -2,33 +2,32 @@
 
 use crate::harness::invocation::CallRecord;
 
-/// What befalls an invocation at one of its calls.
+/// A fault at one call of an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It ends before the call is made.
+    /// The process ends before the call is made.
     DiesBefore,
-    /// It ends when the call was made, before it hears of it.
+    /// The process ends after the call, before it sees the answer.
     DiesAfter,
-    /// The call cannot be made, however often it is tried.
+    /// The call and its repeats never arrive.
     Lost,
     /// The call is made, and neither its answer nor that of a repeat arrives.
     Unanswered,
-    /// AWS answers that it is too busy, however often it is asked.
+    /// AWS throttles the call and its repeats.
     Busy,
     /// The call is made twice.
     Twice,
-    /// A second copy of the invocation runs to its end before the call is made.
+    /// A copy of the invocation runs to its end before the call.
     OvertakenBefore,
-    /// A second copy runs to its end when the call was made, before its answer is seen.
+    /// A copy runs to its end after the call, before its answer is seen.
     OvertakenAfter,
-    /// It stands still for a while before the call is made, and everybody else goes on.
+    /// The process stalls before the call.
     StallsBefore,
-    /// It stands still for a while when the call was made, before it hears of it.
+    /// The process stalls after the call, before it sees the answer.
     StallsAfter,
 }
 
 impl Fault {
-    /// All of them.
     pub(crate) const ALL: [Self; 10] = [
         Self::DiesBefore,
         Self::DiesAfter,
@@ -42,9 +41,8 @@ impl Fault {
         Self::StallsAfter,
     ];
 
-    /// Whether it can happen to a call: only AWS says that it is busy, and nobody repeats a
-    /// request to render. To read twice, or to read and not hear of it, is as good as not to
-    /// read at all.
+    /// Whether the fault can happen at a call. Only AWS throttles, and a submit is never repeated
+    /// blindly. A second read, or the loss of its answer, is no different from no read.
     pub(crate) fn applies_to(self, call: &CallRecord) -> bool {
         match self {
             Self::Busy => call.to_aws,
@@ -61,7 +59,7 @@ impl Fault {
     }
 }
 
-/// A fault at call number `call` (from 0).
+/// A fault at call number `call`, counted from 0.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlannedFault {
     pub(crate) call: usize,

@@ -1,6 +1,5 @@
-//! What goes wrong around the functions. By chance, all of it from one seed: calls that break,
-//! processes that end, neighbours that are away for minutes, queues and providers that repeat,
-//! lose and delay. Or on purpose: a service that a scenario takes away for a while.
+//! Random faults from one seed: failing calls, dying processes, outages of minutes, and queues and
+//! providers that repeat, lose and delay. A scenario can also start an outage itself.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,10 +12,10 @@ use crate::faults::fault::Fault;
 use crate::harness::invocation::CallRecord;
 use crate::harness::random::Random;
 
-/// How long a delivery_faults lasts; afterwards nothing goes wrong any more.
+/// How long random faults happen. Afterwards every call succeeds.
 const FAULT_PERIOD: Duration = Duration::from_secs(40 * 60);
 
-/// What may be away: AWS services, and hosts of the network.
+/// The AWS services and hosts that can have an outage.
 const SERVICES: [&str; 10] = [
     "dynamodb",
     "sqs",
@@ -30,7 +29,7 @@ const SERVICES: [&str; 10] = [
     "shop.test",
 ];
 
-/// A span of time in which one service is away, or too busy.
+/// A period in which one service is unreachable or throttles.
 #[derive(Clone, Debug)]
 struct Outage {
     of: &'static str,
@@ -39,13 +38,12 @@ struct Outage {
     fault: Fault,
 }
 
-/// Everything that goes wrong.
 #[derive(Debug)]
 pub(crate) struct RandomFaults {
     begun: Instant,
-    /// How long things go wrong by chance.
+    /// How long random faults happen; zero when they are disabled.
     lasts: Duration,
-    /// What a scenario took away, and how its absence shows.
+    /// By service: the fault of an outage that a scenario has started.
     planned_outages: Mutex<BTreeMap<&'static str, Fault>>,
     outages: Vec<Outage>,
     random: Mutex<Random>,
@@ -53,7 +51,7 @@ pub(crate) struct RandomFaults {
 }
 
 impl RandomFaults {
-    /// Nothing goes wrong by chance.
+    /// No random faults.
     pub(crate) fn disabled(random: Random) -> Self {
         Self {
             begun: Instant::now(),
@@ -65,7 +63,7 @@ impl RandomFaults {
         }
     }
 
-    /// Much does.
+    /// Random faults for [`FAULT_PERIOD`].
     pub(crate) fn enabled(mut random: Random) -> Self {
         let mut outages = Vec::new();
         for _ in 0..random.below(5) + 3 {
@@ -78,22 +76,21 @@ impl RandomFaults {
         Self { lasts: FAULT_PERIOD, outages, ..Self::disabled(random) }
     }
 
-    /// Takes a service away, or has it say that it is too busy.
+    /// Starts an outage that lasts until [`Self::end_outage`].
     pub(crate) fn start_outage(&self, service: &'static str, fault: Fault) {
         self.planned_outages.lock().unwrap().insert(service, fault);
     }
 
-    /// Brings it back.
     pub(crate) fn end_outage(&self, service: &'static str) {
         self.planned_outages.lock().unwrap().remove(service);
     }
 
-    /// How often what went wrong.
+    /// By name: how often each fault happened.
     pub(crate) fn counts(&self) -> BTreeMap<&'static str, usize> {
         self.counts.lock().unwrap().clone()
     }
 
-    /// Whether nothing goes wrong by chance any more.
+    /// Whether no more random faults will happen.
     pub(crate) fn is_over(&self) -> bool {
         self.begun.elapsed() >= self.lasts
     }
@@ -102,7 +99,7 @@ impl RandomFaults {
         *self.counts.lock().unwrap().entry(what).or_default() += 1;
     }
 
-    /// One in so many times something happens, which has a name.
+    /// Whether a named fault happens now, with a probability of one in `one_in`.
     pub(crate) fn roll(&self, what: &'static str, one_in: u64) -> bool {
         let happens = !self.is_over() && self.random.lock().unwrap().one_in(one_in);
         if happens {
@@ -111,7 +108,7 @@ impl RandomFaults {
         happens
     }
 
-    /// A duration up to this one.
+    /// A random duration up to `most`.
     pub(crate) fn duration_up_to(&self, most: Duration) -> Duration {
         if self.lasts.is_zero() {
             return Duration::ZERO;
@@ -120,7 +117,7 @@ impl RandomFaults {
         Duration::from_millis(self.random.lock().unwrap().below(most + 1))
     }
 
-    /// Which of so many comes next.
+    /// A random index below `left`.
     pub(crate) fn pick(&self, left: usize) -> usize {
         if self.lasts.is_zero() {
             return 0;
@@ -129,7 +126,7 @@ impl RandomFaults {
         usize::try_from(self.random.lock().unwrap().below(left)).unwrap()
     }
 
-    /// How wrong the clock of a new process is.
+    /// The clock error of a new process.
     pub(crate) fn skew(&self) -> TimeDelta {
         if !self.roll("clock is wrong", 4) {
             return TimeDelta::zero();
@@ -138,7 +135,7 @@ impl RandomFaults {
         TimeDelta::from_std(self.duration_up_to(Duration::from_secs(300))).unwrap() - most
     }
 
-    /// Why a service does not answer now, if it does not.
+    /// The fault of the current outage of a service, if it has one.
     pub(crate) fn outage(&self, of: &str) -> Option<Fault> {
         if let Some(fault) = self.planned_outages.lock().unwrap().get(of) {
             return Some(*fault);
@@ -146,7 +143,7 @@ impl RandomFaults {
         let now = self.begun.elapsed();
         let outage = self.outages.iter().find(|it| it.of == of && it.from <= now && now < it.until);
         let fault = outage?.fault;
-        // A provider or receiver that is busy says so in its own words: the scenario's.
+        // A provider or a receiver that throttles answers by its scenario.
         let fault = if of.ends_with(".test") { Fault::Lost } else { fault };
         self.count(if fault == Fault::Busy {
             "call while it is too busy"
@@ -156,7 +153,7 @@ impl RandomFaults {
         Some(fault)
     }
 
-    /// What becomes of a call.
+    /// The random fault at a call, if any.
     pub(crate) fn roll_call(&self, to: &str, call: &CallRecord) -> Option<Fault> {
         if let Some(fault) = self.outage(to) {
             return Some(fault);
@@ -175,7 +172,7 @@ impl RandomFaults {
             .map(|(fault, ..)| fault)
     }
 
-    /// How much longer than usual a call takes.
+    /// The extra time that a call takes.
     pub(crate) fn delay(&self) -> Duration {
         if self.roll("call is slow", 60) {
             return self.duration_up_to(Duration::from_secs(8));

@@ -1,4 +1,4 @@
-//! The customer's backend: it orders renders, and asks again until it has an answer.
+//! The customer's backend: it orders renders, and repeats a request until it is answered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,38 +18,36 @@ use crate::harness::functions::PUBLIC_URL;
 use crate::harness::gateway::GatewayResponse;
 use crate::harness::receivers;
 
-/// How long a backend goes on asking: longer than any service is away.
+/// The most tries of a request: they last longer than any outage.
 const MAX_TRIES: usize = 300;
 
-/// The events that a job tells of when its order names none.
+/// The events that an order subscribes to when it names none.
 const TERMINAL_EVENTS: [&str; 3] =
     ["video.render.completed", "video.render.failed", "video.render.cancelled"];
 
-/// A job to order.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
-    /// What tells it from all other orders: its source record's id, its receiver's name, and
-    /// part of its payload.
+    /// A text that no other order contains. It is the source record's id, the receiver's name and
+    /// part of the payload.
     pub(crate) tag: String,
     pub(crate) provider: Provider,
     pub(crate) body: Value,
-    /// None when every try is a request of its own.
+    /// None when every try is a new request.
     pub(crate) key: Option<String>,
-    /// What its provider says to it.
+    /// The answer that the provider is configured to give.
     pub(crate) expected: ExpectedAnswer,
 }
 
-/// What a provider says to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExpectedAnswer {
-    /// It takes it, or does not say.
+    /// The order is accepted, or its answer is lost.
     Accepted,
-    /// It refuses, which the caller is told with this code.
+    /// The order is refused with this code.
     Refused(&'static str),
 }
 
 impl Order {
-    /// An order with its tag as its idempotency key, and a receiver of its own.
+    /// An order whose tag is its idempotency key and names its receiver.
     pub(crate) fn new(provider: Provider, tag: &str) -> Self {
         let body = json!({
             "provider": provider.name(),
@@ -62,25 +60,25 @@ impl Order {
         Self { tag, provider, body, key, expected: ExpectedAnswer::Accepted }
     }
 
-    /// The same order, which its provider refuses with this code of ours.
+    /// The same order, refused by its provider with this code.
     pub(crate) fn refused(mut self, code: &'static str) -> Self {
         self.expected = ExpectedAnswer::Refused(code);
         self
     }
 
-    /// The same order with one member more, or another value for it.
+    /// The same order with a member added or replaced.
     pub(crate) fn with(mut self, member: &str, value: Value) -> Self {
         self.body[member] = value;
         self
     }
 
-    /// The same order with one member less.
+    /// The same order without a member.
     pub(crate) fn without(mut self, member: &str) -> Self {
         self.body.as_object_mut().unwrap().remove(member);
         self
     }
 
-    /// Whether somebody wants to hear of an event: the three ends, unless it names others.
+    /// Whether the order subscribes to an event.
     pub(crate) fn subscribes_to(&self, event: &str) -> bool {
         match self.body.get("events").and_then(Value::as_array) {
             Some(named) => named.iter().any(|name| name == event),
@@ -88,36 +86,36 @@ impl Order {
         }
     }
 
-    /// The URL of its own receiver.
+    /// The URL of the order's own receiver.
     pub(crate) fn receiver(&self) -> Option<&str> {
         self.body.get("callbackUrl").and_then(Value::as_str)
     }
 
-    /// The job that belongs to its key.
+    /// The job of the order's idempotency key.
     pub(crate) fn job(&self) -> Option<JobId> {
         let key = IdempotencyKey::parse(self.key.as_ref()?).unwrap();
         Some(JobId::from_key(&key))
     }
 }
 
-/// An order, and what came of placing it.
+/// An order and its answer.
 #[derive(Clone, Debug)]
 pub(crate) struct PlacedOrder {
     pub(crate) order: Order,
     pub(crate) job: Result<JobId, Refusal>,
 }
 
-/// An answer for good that is not 202.
+/// A final answer other than 202.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
     /// The problem's code; empty when it has none.
     pub(crate) code: String,
-    /// The job that was made all the same, and failed.
+    /// The failed job that the refusal reports.
     pub(crate) job: Option<JobId>,
 }
 
-/// The try that was answered, of a call that was made again and again.
+/// The final answer of a repeated call.
 #[derive(Clone, Debug)]
 pub(crate) struct AnsweredCall {
     pub(crate) since: DateTime<Utc>,
@@ -139,7 +137,7 @@ impl Refusal {
 }
 
 impl PlacedOrder {
-    /// The job that was made of it, as far as anybody can say.
+    /// The order's job, if it is known.
     pub(crate) fn job(&self) -> Option<JobId> {
         match &self.job {
             Ok(job) => Some(job.clone()),
@@ -149,7 +147,7 @@ impl PlacedOrder {
 }
 
 impl Bundle {
-    /// Places an order, again and again until it is taken or refused.
+    /// Places an order, and repeats the request until it is accepted or refused.
     pub(crate) async fn place(self: &Arc<Self>, order: &Order) -> Option<JobId> {
         self.ensure_render_options(order.provider, &order.tag).await;
         let mut last = None;
@@ -172,7 +170,7 @@ impl Bundle {
                     .push(PlacedOrder { order: order.clone(), job: Ok(id.clone()) });
                 return Some(id);
             }
-            // What the provider refused is answered for good: the job is there, and failed.
+            // A refusal by the provider is final: the job exists, and has failed.
             if seen.status < 500 || seen.body.get("job").is_some() {
                 break;
             }
@@ -183,8 +181,8 @@ impl Bundle {
         None
     }
 
-    /// Calls the API until it answers something else than that it cannot, as an operator's
-    /// script does; that has to be among `expected`. None when it never does.
+    /// Repeats a call until the API answers with something other than that it is unavailable. The
+    /// status must be one of `expected`. None when that never happens.
     pub(crate) async fn call_until_answered(
         self: &Arc<Self>,
         method: Method,
@@ -213,7 +211,7 @@ impl Bundle {
         None
     }
 
-    /// Calls the API once, or twice at once when everything comes twice.
+    /// Calls the API once, or twice at the same time when the settings duplicate everything.
     pub(crate) async fn call_api(
         self: &Arc<Self>,
         method: Method,
@@ -234,7 +232,7 @@ impl Bundle {
                 let (first, second) = tokio::join!(self.call(request.clone()), self.call(request));
                 self.keep_new_secret(&first);
                 self.keep_new_secret(&second);
-                // What the provider refused is the last word, whoever hears it.
+                // A refusal by the provider is final, whichever copy reports it.
                 let is_refused = first.body.get("job").is_some();
                 if is_refused || first.status < 300 && second.body.get("job").is_none() {
                     first
@@ -248,7 +246,7 @@ impl Bundle {
         seen
     }
 
-    /// A secret that the API shows is one that its owner's receivers know from now on.
+    /// Makes a secret that the API shows known to the receivers and to the checks.
     fn keep_new_secret(&self, seen: &GatewayResponse) {
         if let Some(secret) = seen.body.get("secret").and_then(Value::as_str) {
             self.receivers.add_secret(secret);
@@ -256,8 +254,8 @@ impl Bundle {
         }
     }
 
-    /// How long the API asks to be left alone. When it says that it is unavailable it says
-    /// when to come back.
+    /// The wait that the API asks for. An answer that says it is unavailable must have
+    /// `Retry-After`.
     fn wait(&self, seen: &GatewayResponse) -> Duration {
         let named = seen.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let seconds = named.and_then(|text| text.parse().ok());

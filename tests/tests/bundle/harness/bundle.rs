@@ -1,4 +1,4 @@
-//! The whole bundle, and the time that passes for it.
+//! The bundle: the functions and all that they talk to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -34,37 +34,35 @@ use crate::harness::random::Random;
 use crate::harness::receivers::Receivers;
 use crate::harness::simulator::BundleEnvironment;
 
-/// The key of the customer's backend.
 pub(crate) const API_KEY: &str = "rr_the-key-of-the-backend";
 
-/// What the providers sign their callbacks with.
+/// The secret of the providers' callbacks.
 pub(crate) const PROVIDER_SECRET: &str = "a-secret-of-the-provider";
 
-/// How far behind writes a read is that need not be consistent. Some milliseconds, mostly, on
-/// AWS; endpoints are remembered for longer than this.
+/// The lag of eventually consistent reads. It is mostly some milliseconds on AWS; endpoints are
+/// cached for longer than this.
 const READ_LAG: Duration = Duration::from_millis(500);
 
-/// When every run begins.
 pub(crate) const BEGINNING: DateTime<Utc> = DateTime::from_timestamp(1_779_602_400, 0).unwrap();
 
-/// How much earlier than it is due a delivery may be moved into the queue, and some more.
+/// A delivery is moved into the queue at most this long before it is due.
 const DUE_SOON: TimeDelta = TimeDelta::minutes(40);
 
-/// How a run is set up, and what goes wrong in it.
+/// The settings of a run and its faults.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) seed: u64,
     pub(crate) parameters: Parameters,
-    /// The fault, and the number of the invocation that it befalls.
+    /// The number of an invocation, and its fault.
     pub(crate) fault: Option<(usize, PlannedFault)>,
-    /// Whether every message, callback, request and tick comes twice.
+    /// Whether every message, callback, request and tick is sent twice.
     pub(crate) duplicates: bool,
-    /// Whether things go wrong by chance.
+    /// Whether random faults happen.
     pub(crate) has_random_faults: bool,
-    /// Whether the schedule leaves out ticks that have nothing to find, but for one an hour:
-    /// a run of days has thousands of them.
+    /// Whether ticks without work are skipped, except for one an hour. A run over days has
+    /// thousands of them.
     pub(crate) skips_idle_ticks: bool,
-    /// How long it may take until everything is settled.
+    /// The time within which every job must be settled.
     pub(crate) horizon: Duration,
 }
 
@@ -72,7 +70,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             seed: 1,
-            // Short, and with a wait that is longer than a queue can carry.
+            // Short waits, and one that is longer than a queue can hold a message.
             parameters: Parameters {
                 shards: 1,
                 schedule: DeliverySchedule::parse("0,5,60,1200").unwrap(),
@@ -87,7 +85,6 @@ impl Default for Settings {
     }
 }
 
-/// The whole bundle.
 pub(crate) struct Bundle {
     pub(crate) aws: FakeAws,
     pub(crate) network: Network,
@@ -102,9 +99,9 @@ pub(crate) struct Bundle {
     pub(crate) simulator: Mutex<axum::Router>,
     /// The body of every submit that reached a provider.
     pub(crate) submitted: Mutex<Vec<String>>,
-    /// The providers and tags whose treatment is known.
+    /// The providers and tags whose options were set.
     pub(crate) configured_tags: Mutex<BTreeSet<(&'static str, String)>>,
-    /// Started functions that wait for their next event.
+    /// Idle processes, by function.
     pub(crate) warm: Mutex<BTreeMap<Function, Vec<Started>>>,
     pub(crate) invocations: Mutex<Vec<Arc<Invocation>>>,
     pub(crate) running: Mutex<usize>,
@@ -118,8 +115,8 @@ impl fmt::Debug for Bundle {
 }
 
 impl Bundle {
-    /// Runs `scenario` on a bundle of its own, in virtual time, until everything is quiet; then
-    /// everything is judged. Answers the bundle, for whoever wants to look at more.
+    /// Runs `scenario` on a new bundle in virtual time until no work is left, then runs all
+    /// checks.
     pub(crate) fn run<S>(settings: Settings, scenario: S) -> Arc<Self>
     where
         S: AsyncFnOnce(&Arc<Self>),
@@ -218,18 +215,18 @@ impl Bundle {
         bundle
     }
 
-    /// Every invocation so far, in the order in which they began.
+    /// All invocations so far, in the order of their begin.
     pub(crate) fn invocations(&self) -> Vec<Arc<Invocation>> {
         self.invocations.lock().unwrap().clone()
     }
 
-    /// How many webhooks a receiver got.
+    /// The number of webhooks that a receiver got.
     pub(crate) fn received(&self, receiver: &str) -> usize {
         let received = self.receivers.received();
         received.iter().filter(|webhook| webhook.receiver == receiver).count()
     }
 
-    /// Whether something is to go wrong.
+    /// Whether a fault is planned.
     pub(crate) fn has_fault(&self) -> bool {
         self.settings.fault.is_some()
     }
@@ -244,8 +241,8 @@ impl Bundle {
         self.settings.duplicates
     }
 
-    /// Whether a tick has nothing to find: no job is active, and no delivery due so soon that
-    /// one of the next few ticks could not move it into the queue in time.
+    /// Whether a tick has no work: no job is active, and no delivery is due so soon that a later
+    /// tick could not queue it in time.
     pub(crate) fn is_idle_tick(&self) -> bool {
         let now = clock::true_now();
         let soon = (now + DUE_SOON).timestamp_millis();
@@ -256,7 +253,7 @@ impl Bundle {
         self.settings.skips_idle_ticks && !is_hour && !due && table.indexed("active").is_empty()
     }
 
-    /// Which of so many messages comes next.
+    /// The index of the next message among those left.
     pub(crate) fn pick(&self, left: usize) -> usize {
         self.delivery_faults.pick(left).unwrap_or_else(|| self.random_faults.pick(left))
     }
@@ -266,7 +263,7 @@ impl Bundle {
         self.random_faults.duration_up_to(most)
     }
 
-    /// What a queue does that it may do: it delivers twice.
+    /// Delivers messages twice, as a queue may do.
     pub(crate) fn duplicate_messages(&self, source: Source, batch: &SqsEvent) {
         for id in batch.records.iter().filter_map(|record| record.message_id.as_deref()) {
             if self.duplicates_everything() {

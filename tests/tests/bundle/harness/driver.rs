@@ -1,5 +1,5 @@
-//! Runs the functions: starts them, calls them with events, and lets time pass until nothing is
-//! under way.
+//! Runs the functions: starts them, calls them with events, and advances time until no work is
+//! left.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -16,17 +16,16 @@ use crate::harness::functions::{Event, Function, Instance};
 use crate::harness::invocation::{Invocation, InvocationEnd, ObservedFault};
 use crate::harness::process::Process;
 
-/// How often it is looked whether everything is quiet: out of step with the schedule, which
-/// calls a function once a minute.
+/// The interval at which the driver looks for work. It is out of step with the schedule, which
+/// calls once a minute.
 const POLL_INTERVAL: Duration = Duration::from_secs(7);
-/// How long it has to stay quiet: the schedule has called meanwhile.
+/// How long no work may be found before a run is over. The schedule calls at least once meanwhile.
 const QUIET: Duration = Duration::from_secs(70);
-/// A function that was started, in its process.
+/// A started function and its process.
 pub(crate) type Started = (Arc<Process>, Instance);
 
 impl Bundle {
-    /// Calls a function with an event, in a process of its own. It goes on when nobody waits
-    /// for it.
+    /// Calls a function with an event. The invocation continues when the handle is dropped.
     pub(crate) fn invoke(
         self: &Arc<Self>,
         function: Function,
@@ -85,7 +84,7 @@ impl Bundle {
         }
     }
 
-    /// A cold start.
+    /// Starts a function in a new process (a cold start).
     async fn start(
         &self,
         function: Function,
@@ -116,7 +115,8 @@ impl Bundle {
         invocation
     }
 
-    /// A copy of an invocation, which runs when that reaches its call, and to its end.
+    /// Prepares a copy of an invocation. It starts when the invocation reaches the planned call,
+    /// and the invocation waits for its end.
     fn copy(
         self: &Arc<Self>,
         invocation: &Arc<Invocation>,
@@ -131,12 +131,12 @@ impl Bundle {
         })
     }
 
-    /// Ends every process that waits for its next event: what it knew is forgotten.
+    /// Ends every idle process, so that its caches are lost.
     pub(crate) fn end_warm_processes(&self) {
         self.warm.lock().unwrap().clear();
     }
 
-    /// Lets time pass until `what` is so.
+    /// Advances time until a condition holds. `what` names the condition in the violation.
     pub(crate) async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let begun = tokio::time::Instant::now();
         while !is_so(self) {
@@ -151,12 +151,12 @@ impl Bundle {
         }
     }
 
-    /// Whether nothing is under way any more.
+    /// Whether no work is left.
     pub(crate) fn is_quiet(&self) -> bool {
         self.pending().is_empty()
     }
 
-    /// What is still to be done.
+    /// The work that is left, as text.
     fn pending(&self) -> Vec<String> {
         let table = self.aws.table();
         let counts = [
@@ -172,7 +172,7 @@ impl Bundle {
         some.map(|(what, count)| format!("{count} {what}")).collect()
     }
 
-    /// Lets time pass until nothing has been under way for a while, or for too long.
+    /// Advances time until no work has been found for a while, or until the horizon.
     pub(crate) async fn until_quiet(&self) {
         let begun = tokio::time::Instant::now();
         let mut quiet = Duration::ZERO;

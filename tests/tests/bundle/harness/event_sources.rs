@@ -1,5 +1,4 @@
-//! Who calls the functions that nobody calls over HTTP: the schedule, and Lambda's pollers of
-//! the two queues.
+//! The event sources of the template: the schedule and Lambda's pollers of the queues.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,6 @@ use crate::harness::invocation::InvocationEnd;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A queue of the template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     Deliveries,
@@ -39,13 +37,13 @@ impl Source {
 }
 
 impl Bundle {
-    /// Ticks once a minute and shard, beginning somewhere within the first.
+    /// Calls every shard once a minute, beginning within the first minute.
     pub(crate) async fn schedule(self: Arc<Self>, first: Duration) {
         tokio::time::sleep(first).await;
         loop {
             let shards = if self.is_idle_tick() { 0 } else { self.parameters.shards };
             for shard in 0..shards {
-                // Nobody repeats a tick that failed.
+                // A failed tick is not repeated.
                 drop(self.invoke(Function::Poller, Event::Tick(shard)));
                 if self.duplicates_everything() {
                     drop(self.invoke(Function::Poller, Event::Tick(shard)));
@@ -55,7 +53,7 @@ impl Bundle {
         }
     }
 
-    /// Sends dead tickets back once an hour.
+    /// Moves dead letters back into their queues once an hour.
     pub(crate) async fn redrive(self: Arc<Self>) {
         loop {
             tokio::time::sleep(MINUTE * 60).await;
@@ -65,7 +63,7 @@ impl Bundle {
         }
     }
 
-    /// Hands the messages of a queue to its function.
+    /// Calls the function of a queue with its messages.
     pub(crate) async fn source(self: Arc<Self>, source: Source) {
         let queue = source.queue(&self);
         loop {
@@ -86,7 +84,7 @@ impl Bundle {
         let ids: Vec<String> =
             batch.records.iter().filter_map(|record| record.message_id.clone()).collect();
         let ended = self.invoke(source.function(), Event::Messages(batch)).await;
-        // Whatever was not answered comes back when its visibility timeout is over.
+        // A message that is not deleted returns when its visibility timeout ends.
         if let Ok(InvocationEnd::Answered(Answer::Messages(back))) = ended {
             for id in ids.iter().filter(|id| !back.contains(id)) {
                 source.queue(&self).delete(id);

@@ -1,5 +1,5 @@
-//! The five functions as they are deployed: their handlers, set up as their `config.rs` does
-//! it, from a fake AWS and a fake network instead of an environment.
+//! The five functions as they are deployed: their handlers, set up as their `config.rs` does, with
+//! AWS in memory and a network in memory.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use shared::endpoints::Endpoints;
 use shared::fake::{FakeAws, clock};
 use tests::Provider;
 
-/// Every provider that the simulator plays.
+/// Every provider that the simulator has.
 pub(crate) const PROVIDERS: [Provider; 5] = [
     Provider::Zvid,
     Provider::Shotstack,
@@ -26,7 +26,6 @@ pub(crate) const PROVIDERS: [Provider; 5] = [
     Provider::RenderIo,
 ];
 
-/// A function of the template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Function {
     Submit,
@@ -37,7 +36,7 @@ pub(crate) enum Function {
 }
 
 impl Function {
-    /// Its timeout in the template.
+    /// The timeout in the template.
     pub(crate) fn time_limit(self) -> Duration {
         Duration::from_secs(match self {
             Self::Submit | Self::Webhook | Self::Jobs => 29,
@@ -47,25 +46,23 @@ impl Function {
     }
 }
 
-/// What a function is called with.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Http(Box<ApiGatewayV2httpRequest>),
     Messages(SqsEvent),
-    /// The schedule's, for a shard.
+    /// A call of the schedule for a shard.
     Tick(u32),
 }
 
-/// What a function answers.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Http(Box<ApiGatewayV2httpResponse>),
-    /// The ids of the messages that come back.
+    /// The ids of the messages that failed.
     Messages(Vec<String>),
     Nothing,
 }
 
-/// How the stack is set up.
+/// The parameters of the stack.
 #[derive(Clone, Debug)]
 pub(crate) struct Parameters {
     pub(crate) shards: u32,
@@ -74,8 +71,8 @@ pub(crate) struct Parameters {
     pub(crate) catalogue: Catalogue,
 }
 
-/// The shipped providers, at the simulator's hosts. Read once: that takes a while, and every
-/// function that starts needs them.
+/// The shipped providers, at the simulator's hosts. They are read once, because every start of a
+/// function needs them.
 pub(crate) fn catalogue() -> Catalogue {
     static SHIPPED: OnceLock<Catalogue> = OnceLock::new();
     let shipped = SHIPPED.get_or_init(|| {
@@ -88,7 +85,7 @@ pub(crate) fn catalogue() -> Catalogue {
     shipped.clone()
 }
 
-/// A function that was started, and handles one event after the other.
+/// A started function. It handles one event after another.
 pub(crate) enum Instance {
     Submit(submit::Submitter),
     Poller(poller::Poller),
@@ -97,11 +94,10 @@ pub(crate) enum Instance {
     Jobs(jobs::Jobs),
 }
 
-/// Where the stack's own API is.
+/// The base URL of the API.
 pub(crate) const PUBLIC_URL: &str = "http://relay.test";
 
 impl Instance {
-    /// Starts a function.
     pub(crate) async fn start(
         function: Function,
         aws: &FakeAws,
@@ -123,7 +119,7 @@ impl Instance {
                 schedule: parameters.schedule.clone(),
             }));
         }
-        // What every other function reads when it starts.
+        // All other functions read the owner's specs at their start.
         aws.user_specs().await.map_err(|error| error.to_string())?;
         let catalogue = parameters.catalogue.clone();
         let tracker = aws.tracker_on(network, catalogue).map_err(|error| error.to_string())?;
@@ -146,7 +142,6 @@ impl Instance {
         })
     }
 
-    /// Handles one event.
     pub(crate) async fn handle(&self, event: Event) -> Result<Answer, String> {
         let http = |answer: Result<ApiGatewayV2httpResponse, lambda_runtime::Error>| {
             answer.map(|answer| Answer::Http(Box::new(answer))).map_err(|error| error.to_string())
@@ -187,7 +182,7 @@ impl Instance {
     }
 }
 
-/// When Lambda ends an invocation of the poller that begins now, by its own clock.
+/// The deadline of a poller's invocation that begins now, by the process's own clock.
 fn poller_until() -> DateTime<Utc> {
     clock::now() + Function::Poller.time_limit()
 }

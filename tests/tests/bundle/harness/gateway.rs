@@ -1,5 +1,4 @@
-//! What stands between the network and the functions: API Gateway. A function that dies is a
-//! 500 to whoever called, and one that takes too long a 503.
+//! API Gateway. A function that dies is a 500 to the caller, and one that takes too long a 503.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -15,10 +14,10 @@ use crate::harness::bundle::Bundle;
 use crate::harness::functions::{Answer, Event, Function};
 use crate::harness::invocation::InvocationEnd;
 
-/// When API Gateway gives up on a function.
+/// The time after which API Gateway gives up on a function.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a caller sees.
+/// The answer that a caller sees.
 #[derive(Clone, Debug)]
 pub(crate) struct GatewayResponse {
     pub(crate) status: u16,
@@ -32,7 +31,7 @@ impl GatewayResponse {
     }
 }
 
-/// The routes of the template: method, path and whose they are.
+/// The routes of the template: method, path and function.
 pub(crate) fn routes() -> &'static [(String, String, Function)] {
     static ROUTES: OnceLock<Vec<(String, String, Function)>> = OnceLock::new();
     ROUTES.get_or_init(|| {
@@ -57,7 +56,7 @@ pub(crate) fn routes() -> &'static [(String, String, Function)] {
     })
 }
 
-/// The route of a request, with what its path names.
+/// The route of a request, with its path parameters.
 fn route(method: &Method, path: &str) -> Option<(String, Function, HashMap<String, String>)> {
     routes().iter().find_map(|(wanted, pattern, function)| {
         let parts: Vec<&str> = path.split('/').collect();
@@ -78,7 +77,7 @@ fn route(method: &Method, path: &str) -> Option<(String, Function, HashMap<Strin
 }
 
 impl Bundle {
-    /// Calls the API.
+    /// Sends a request to the API.
     pub(crate) async fn call(self: &Arc<Self>, request: Request<Bytes>) -> GatewayResponse {
         let Some((key, function, named)) = route(request.method(), request.uri().path()) else {
             return GatewayResponse::of_gateway(404);
@@ -93,7 +92,7 @@ impl Bundle {
             query.into_owned().collect::<HashMap<String, String>>().into();
         event.body = Some(String::from_utf8_lossy(request.body()).into_owned());
         let event = Event::Http(Box::new(event));
-        // The function goes on when the gateway has given up.
+        // The function continues when the gateway has given up.
         match tokio::time::timeout(TIMEOUT, self.invoke(function, event)).await {
             Ok(Ok(InvocationEnd::Answered(Answer::Http(answer)))) => {
                 let body = match answer.body {
@@ -112,7 +111,7 @@ impl Bundle {
         }
     }
 
-    /// A provider calls back; answers the status that it sees.
+    /// Sends a provider's callback, and returns the status that the provider sees.
     pub(crate) async fn called_back(self: &Arc<Self>, request: Request<Bytes>) -> u16 {
         let (path, body) = (request.uri().path().to_owned(), request.body().clone());
         let seen = self.call(request).await;

@@ -1,4 +1,4 @@
-//! One invocation of a function: the calls it makes, and what befalls it on the way.
+//! One invocation of a function: its calls, and the faults at them.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -16,73 +16,72 @@ use crate::faults::fault::{Fault, PlannedFault};
 use crate::faults::random_faults::RandomFaults;
 use crate::harness::functions::{Answer, Event, Function};
 
-/// How long a process stands still: not so long that it must be thought dead.
+/// The length of a stall: shorter than any lease.
 const STALL: Duration = Duration::from_secs(20);
 
 /// How an invocation ended.
 #[derive(Debug)]
 pub(crate) enum InvocationEnd {
     Answered(Answer),
-    /// The function says that it failed.
+    /// The function returned an error.
     Failed,
-    /// Nobody heard of it again.
+    /// The process ended without an answer.
     Died,
 }
 
-/// A call that an invocation made.
+/// A call of an invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallRecord {
-    /// Where to, what, and about which kind of item.
+    /// Service or host, operation, and the kind of item.
     pub(crate) label: String,
     pub(crate) to_aws: bool,
-    /// Whether it changes nothing anywhere.
+    /// Whether it changes nothing.
     pub(crate) reads: bool,
-    /// Whether all calls before it were over when it was made.
+    /// Whether no other call of the invocation was pending when it began.
     pub(crate) alone: bool,
 }
 
 impl CallRecord {
-    /// Whether it reads what hardly anybody ever changes.
+    /// Whether it reads a parameter, which hardly ever changes.
     pub(crate) fn reads_parameter(&self) -> bool {
         self.reads && self.label.starts_with("ssm ")
     }
 }
 
-/// What went wrong in an invocation.
+/// A fault that an invocation met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ObservedFault {
-    /// It ended before it had answered.
+    /// The process ended before it answered.
     Died,
-    /// Nobody could connect to a host.
+    /// A host could not be connected to.
     Unreachable,
-    /// Something befell a call.
+    /// A fault happened at a call.
     AtCall(Fault),
 }
 
-/// One invocation.
 #[derive(Debug)]
 pub(crate) struct Invocation {
-    /// In the order in which they begin, from 0.
+    /// Counted from 0 in the order of their begin.
     pub(crate) number: usize,
     pub(crate) function: Function,
-    /// Whether the schedule called.
+    /// Whether the schedule is the caller.
     pub(crate) is_tick: bool,
-    /// The body of the request that it answers; empty when nobody calls over HTTP.
+    /// The body of the HTTP request; empty for other events.
     pub(crate) request: String,
     planned: Option<PlannedFault>,
     random_faults: Arc<RandomFaults>,
     calls: Mutex<Vec<CallRecord>>,
-    /// What went wrong, and where to.
+    /// The faults, each with its service or host.
     observed: Mutex<Vec<(String, ObservedFault)>>,
-    /// How many of them are not over yet.
+    /// The number of pending calls.
     pending: Mutex<usize>,
-    /// A call that does not get through any more, and why.
+    /// A call that fails on every repeat, and its fault.
     broken: Mutex<Option<(String, Fault)>>,
     died: Notify,
-    /// Whether a copy is to run, and whether it has.
+    /// Wakes the copy, and the invocation when the copy has ended.
     pub(crate) reached: Notify,
     pub(crate) released: Notify,
-    /// Until when it stands still.
+    /// The end of the current stall.
     stalled: Mutex<Option<Instant>>,
 }
 
@@ -116,12 +115,11 @@ impl Invocation {
         }
     }
 
-    /// The calls so far, in their order.
     pub(crate) fn calls(&self) -> Vec<CallRecord> {
         self.calls.lock().unwrap().clone()
     }
 
-    /// The number of the call that its fault befell; none when none did.
+    /// The number of the call at which the planned fault happened, if it did.
     pub(crate) fn faulted_call(&self) -> Option<usize> {
         let calls = self.calls.lock().unwrap();
         let applies =
@@ -129,17 +127,17 @@ impl Invocation {
         self.planned.filter(applies).map(|planned| planned.call)
     }
 
-    /// Notes what went wrong; `to` is the AWS service or host, where it was a call.
+    /// Records a fault; `to` is the AWS service or the host, empty when it was no call.
     pub(crate) fn record(&self, to: &str, observed: ObservedFault) {
         self.observed.lock().unwrap().push((to.to_owned(), observed));
     }
 
-    /// What went wrong so far, and where to.
+    /// The faults so far, each with its service or host.
     pub(crate) fn observed_faults(&self) -> Vec<(String, ObservedFault)> {
         self.observed.lock().unwrap().clone()
     }
 
-    /// Whether it did nothing that anybody could notice.
+    /// Whether it had no visible effect.
     pub(crate) fn only_read(&self) -> bool {
         self.calls.lock().unwrap().iter().all(|call| call.reads)
     }
@@ -149,7 +147,7 @@ impl Invocation {
         self.planned.is_some_and(|planned| overtaken.contains(&planned.fault))
     }
 
-    /// Waits until it dies, which few do.
+    /// Completes when the process dies.
     pub(crate) async fn death(&self) {
         self.died.notified().await;
     }
@@ -164,15 +162,14 @@ impl Invocation {
         self.released.notified().await;
     }
 
-    /// Stands still for a while. It is the process that does: none of its clocks runs out
-    /// before it goes on.
+    /// Stalls the process: none of its timers fires before the stall ends.
     async fn stall(&self) {
         let until = Instant::now() + STALL;
         *self.stalled.lock().unwrap() = Some(until);
         tokio::time::sleep_until(until).await;
     }
 
-    /// What the invocation does, with the times at which it stands still.
+    /// Wraps the work of the invocation so that it pauses during stalls.
     pub(crate) fn with_stalls<F: Future>(self: &Arc<Self>, work: F) -> WithStalls<F> {
         WithStalls { invocation: Arc::clone(self), work: Box::pin(work), pause: None }
     }
@@ -197,8 +194,8 @@ impl Invocation {
 
     async fn decide(self: Arc<Self>, call: &Call<'_>) -> Fated {
         let (number, made) = self.begin(call);
-        // What the AWS clients wait between repeats comes from here. Some of them take a
-        // number or two when the first of them in a process starts, so it begins anew.
+        // The AWS clients take the jitter of their retries from here. Some take a number when the
+        // first of them in a process starts, so the seed is set at every call.
         fastrand::seed(u64::try_from(self.number * 1000 + number).unwrap());
         tokio::time::sleep(latency(&made) + self.random_faults.delay()).await;
         let identity = format!("{} {}", made.label, call.body);
@@ -217,7 +214,7 @@ impl Invocation {
             return Happens::Answered.into();
         };
         self.record(call.to, ObservedFault::AtCall(fault));
-        // RandomFaults passes, and a repeat may get through.
+        // A random fault does not repeat, so a retry may succeed.
         let breaks = || {
             *self.broken.lock().unwrap() = planned.map(|_| (identity.clone(), fault));
         };
@@ -263,7 +260,7 @@ impl Invocation {
     }
 }
 
-/// The work of an invocation, which is not at it while it stands still.
+/// The work of an invocation, which makes no progress during a stall.
 pub(crate) struct WithStalls<F> {
     invocation: Arc<Invocation>,
     work: Pin<Box<F>>,
@@ -291,7 +288,7 @@ impl<F: Future> Future for WithStalls<F> {
     }
 }
 
-/// What a busy AWS answers. The bus answers 200, and says inside that it took nothing.
+/// The answer of a throttling AWS. The bus answers 200 and reports refused entries in the body.
 fn busy(call: &Call<'_>) -> Happens {
     let (status, body) = match call.to {
         "events" => not_taken(),
@@ -308,19 +305,19 @@ fn describe(call: &Call<'_>) -> CallRecord {
     let to_aws = matches!(call.to, "dynamodb" | "sqs" | "events" | "ssm");
     let item = ["/Item/sk/S", "/Key/sk/S", "/IndexName", "/Entries/0/DetailType", "/Name"];
     let about = item.iter().find_map(|at| call.body.pointer(at)).and_then(Value::as_str);
-    // A delivery's key ends in an id, which says nothing here.
+    // A delivery's key ends in an id, which would make labels differ between runs.
     let about = about.unwrap_or_default().split('#').next().unwrap_or_default();
     let label = format!("{} {} {about}", call.to, call.what).trim_end().to_owned();
     let reading = ["Get", "BatchGet", "Query", "Scan"];
     let reads = match to_aws {
         true => reading.iter().any(|word| call.what.starts_with(word)),
-        // A question to a provider.
+        // A status or list call of a provider.
         false => call.what.starts_with("GET "),
     };
     CallRecord { label, to_aws, reads, alone: false }
 }
 
-/// So that time passes while a function works.
+/// The time that a call takes.
 fn latency(call: &CallRecord) -> Duration {
     Duration::from_millis(if call.to_aws { 5 } else { 40 })
 }

@@ -1,5 +1,5 @@
-//! The operator: calls renders off, has webhooks sent again, changes the secret. What is
-//! answered has to be so: at once where it can be seen at once, else when everything is quiet.
+//! The operator: cancels renders, redelivers webhooks and rotates the secret. The answers are
+//! checked: at once where the effect is visible, otherwise at the end of the run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,18 +16,18 @@ use crate::checks::invariant_checker::text;
 use crate::harness::bundle::Bundle;
 use crate::harness::renders::Render;
 
-/// How often somebody asks to cancel what its provider has not accepted yet, and how long
-/// after each other.
+/// How often a cancellation is tried that the provider has not accepted yet, and the wait between
+/// the tries.
 const MAX_CANCEL_TRIES: usize = 20;
 const CANCEL_INTERVAL: Duration = Duration::from_secs(15);
 
-/// How old a webhook is that nobody overlooks any more: clocks are wrong and indexes late.
+/// The age from which a recovery must find a webhook. It allows for wrong clocks and late indexes.
 const MIN_AGE: TimeDelta = TimeDelta::minutes(10);
 
-/// How long a secret goes on beside the next one, in seconds.
+/// The grace period of a rotated secret, in seconds.
 pub(crate) const GRACE_S: i64 = 3600;
 
-/// What somebody was told to have been sent again.
+/// A redelivery that the API has promised.
 #[derive(Clone, Debug)]
 pub(crate) struct PromisedRedelivery {
     pub(crate) event: EventId,
@@ -35,7 +35,7 @@ pub(crate) struct PromisedRedelivery {
 }
 
 impl Bundle {
-    /// An operator calls about a job, or about whatever there is.
+    /// Calls one of the operator's routes, chosen at random.
     pub(crate) async fn operate(self: &Arc<Self>, job: &JobId) {
         match self.random_faults.pick(4) {
             0 => drop(self.cancel(job).await),
@@ -45,7 +45,7 @@ impl Bundle {
         }
     }
 
-    /// Has a render called off; answers the HTTP status, if the provider has it at all.
+    /// Cancels a render, and returns the HTTP status if the provider has the render at all.
     pub(crate) async fn cancel(self: &Arc<Self>, job: &JobId) -> Option<u16> {
         let path = format!("/v1/jobs/{job}/cancel");
         for _ in 0..MAX_CANCEL_TRIES {
@@ -76,7 +76,7 @@ impl Bundle {
         None
     }
 
-    /// Has a job's last webhook sent again.
+    /// Redelivers the last webhook of a job.
     pub(crate) async fn redeliver(self: &Arc<Self>, job: &JobId) -> Option<u16> {
         let path = format!("/v1/jobs/{job}/redeliver");
         let before = self.aws.store().deliveries(job).await.unwrap();
@@ -94,7 +94,7 @@ impl Bundle {
                 Some(Err(_)) | None => false,
             },
             (409, "nothing_to_deliver") => before.is_empty(),
-            // On its way by itself, or by a try whose answer was lost.
+            // It is pending by itself, or by an earlier try whose answer was lost.
             (409, "delivery_pending") => {
                 before.iter().chain(&after).any(is_pending)
                     || after.iter().any(|it| self.arrived_since(&it.event_id, begun))
@@ -109,7 +109,7 @@ impl Bundle {
         Some(tried.status)
     }
 
-    /// Has everything sent again that was given up.
+    /// Redelivers all exhausted webhooks.
     pub(crate) async fn recover(self: &Arc<Self>) {
         let mut lost = self.given_up().await;
         let begun = clock::true_now();
@@ -131,8 +131,7 @@ impl Bundle {
         }
     }
 
-    /// Has a new secret take over. Receivers that know it hold the others against webhooks
-    /// that are signed with those alone, a while later.
+    /// Rotates the secret. The receivers check later that webhooks are signed with it.
     pub(crate) async fn rotate(self: &Arc<Self>) {
         let rotation = json!({"gracePeriodSeconds": GRACE_S});
         let path = "/v1/webhook-config/rotate-secret";
@@ -154,7 +153,7 @@ impl Bundle {
         webhooks.any(|webhook| webhook.id == event.as_str() && webhook.at >= since)
     }
 
-    /// The webhooks that were given up.
+    /// All exhausted deliveries.
     pub(crate) async fn given_up(&self) -> Vec<Delivery> {
         let mut given_up = Vec::new();
         for job in self.job_ids() {
@@ -164,7 +163,7 @@ impl Bundle {
         given_up
     }
 
-    /// Whether nothing is sent any more to where a delivery goes.
+    /// Whether the endpoint of a delivery is disabled.
     pub(crate) fn is_gone(&self, delivery: &Delivery) -> bool {
         let pk = format!("endpoint#{}", EndpointId::of(&delivery.url));
         let endpoint = self.aws.table().item(&pk, "endpoint");
@@ -175,7 +174,6 @@ impl Bundle {
         self.aws.table().item(&format!("job#{job}"), "job").unwrap_or_default()
     }
 
-    /// A render at the simulator, by its id.
     async fn render(&self, id: &str) -> Option<Render> {
         self.renders().await.into_iter().find(|render| render.id == id)
     }

@@ -1,4 +1,5 @@
-//! The process that an instance of a function runs in.
+//! The process of a started function: it passes each call of the function on to the current
+//! invocation.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,13 +13,11 @@ use crate::faults::random_faults::RandomFaults;
 use crate::harness::bundle::Bundle;
 use crate::harness::invocation::{Invocation, ObservedFault};
 
-/// The process that an instance of a function runs in: its calls are those of whatever
-/// invocation it is at.
 pub(crate) struct Process {
     current: Mutex<Option<Arc<Invocation>>>,
     checker: Arc<InvariantChecker>,
     random_faults: Arc<RandomFaults>,
-    /// How wrong its clock is.
+    /// The error of the process's clock.
     pub(crate) skew: TimeDelta,
 }
 

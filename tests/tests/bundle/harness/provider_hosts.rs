@@ -1,4 +1,5 @@
-//! The providers' hosts: the simulator, behind a door that knows who has which key.
+//! The providers' hosts. Each checks that a request carries the provider's own key and no other
+//! secret, and forwards it to the simulator.
 
 use std::sync::{Arc, Weak};
 
@@ -12,18 +13,16 @@ use crate::checks::invariant::Invariant;
 use crate::harness::bundle::Bundle;
 use crate::harness::functions::PROVIDERS;
 
-/// The key of our account with a provider.
 pub(crate) fn key_of(provider: Provider) -> String {
     format!("the-key-of-our-account-with-{}", provider.name())
 }
 
-/// Where a provider puts the video of a tag.
+/// The URL of the video that a provider makes for a tag.
 pub(crate) fn video_url(tag: &str) -> String {
     format!("https://videos.test/{tag}.mp4")
 }
 
 impl Bundle {
-    /// Puts the providers on the network.
     pub(crate) fn open_providers(self: &Arc<Self>) {
         for provider in PROVIDERS {
             let me = Arc::downgrade(self);
@@ -33,8 +32,7 @@ impl Bundle {
         }
     }
 
-    /// Lets a request in that has the provider's own key and no other secret of anybody, with
-    /// the key that the simulator knows.
+    /// Checks the secrets in a request, and replaces the account's key with the simulator's.
     fn admit(&self, provider: Provider, mut request: Request<Bytes>) -> Request<Bytes> {
         let (name, key) = (provider.name(), key_of(provider));
         if !exchange(request.headers_mut(), &key, simulator::API_KEY) {
@@ -43,7 +41,7 @@ impl Bundle {
         }
         let body = String::from_utf8_lossy(request.body()).into_owned();
         let text = format!("{} {:?} {body}", request.uri(), request.headers());
-        // Its own key is exchanged by now.
+        // The provider's own key is replaced by now.
         self.checker.find_secrets(&text, &format!("a request to {name}"));
         let of_callbacks = self.aws.parameter("callback-secret");
         if of_callbacks.is_some_and(|secret| text.contains(&secret)) {
@@ -56,7 +54,7 @@ impl Bundle {
     }
 }
 
-/// Replaces one key by another in the header that holds it; whether there is one.
+/// Replaces a key in the header that holds it, and returns whether a header did.
 fn exchange(headers: &mut HeaderMap, key: &str, by: &str) -> bool {
     let exchanged = |value: &HeaderValue| {
         let text = value.to_str().ok()?;
@@ -73,7 +71,7 @@ fn exchange(headers: &mut HeaderMap, key: &str, by: &str) -> bool {
     has_any
 }
 
-/// A provider's host.
+/// Answers a request to a provider.
 fn answer(
     bundle: Weak<Bundle>,
     provider: Provider,

@@ -1,5 +1,5 @@
-//! Numbers from a seed: SplitMix64, which needs no dependency whose next version would change
-//! what a seed means.
+//! Random numbers from a seed: SplitMix64. A dependency's next version could change the meaning of
+//! a seed.
 
 /// A stream of numbers. Equal seeds have equal streams.
 #[derive(Clone, Debug)]
@@ -7,7 +7,7 @@ pub(crate) struct Random(u64);
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        // Spread, because the generator walks from seed to seed.
+        // Neighbouring seeds are spread, because the generator steps through them.
         Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d))
     }
 
@@ -19,17 +19,15 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Less than `many`.
     pub(crate) fn below(&mut self, many: u64) -> u64 {
         self.next() % many
     }
 
-    /// True one time in so many.
+    /// True with a probability of one in `many`.
     pub(crate) fn one_in(&mut self, many: u64) -> bool {
         self.below(many) == 0
     }
 
-    /// Sixteen bytes.
     pub(crate) fn bytes(&mut self) -> [u8; 16] {
         (u128::from(self.next()) << 64 | u128::from(self.next())).to_be_bytes()
     }

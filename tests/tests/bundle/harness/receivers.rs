@@ -1,5 +1,5 @@
-//! The customers' webhook receivers: one host, one path for each. They verify with the
-//! reference library, answer as they were told, and keep everything.
+//! The customers' webhook receivers: one host with one path for each. They verify with the
+//! reference library, answer as configured, and keep every webhook.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -15,23 +15,22 @@ use standardwebhooks::Webhook;
 
 use crate::checks::invariant_checker::InvariantChecker;
 
-/// How a receiver treats one webhook.
+/// How a receiver answers one webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReceiverBehavior {
     pub(crate) status: u16,
-    /// How long it takes to answer.
+    /// The time until it answers.
     pub(crate) after: Duration,
     pub(crate) retry_after: Option<&'static str>,
 }
 
 impl ReceiverBehavior {
-    /// Answers at once.
+    /// Answers with this status without delay.
     pub(crate) fn status(status: u16) -> Self {
         Self { status, after: Duration::ZERO, retry_after: None }
     }
 }
 
-/// A webhook that arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) receiver: String,
@@ -41,29 +40,27 @@ pub(crate) struct Received {
     pub(crate) at: DateTime<Utc>,
 }
 
-/// All receivers.
 #[derive(Debug)]
 pub(crate) struct Receivers {
     behaviors: Mutex<BTreeMap<String, VecDeque<ReceiverBehavior>>>,
-    /// What those answer that take nothing.
+    /// By receiver: the status of every answer that `behaviors` does not name.
     refusals: Mutex<BTreeMap<String, u16>>,
     received: Mutex<Vec<Received>>,
-    /// The secrets that their owner has seen, and when; the newest last.
+    /// The secrets that the owner has seen, and when; the newest is last.
     secrets: Mutex<Vec<(String, DateTime<Utc>)>>,
     checker: Arc<InvariantChecker>,
 }
 
 const HOST: &str = "shop.test";
 
-/// How long it takes at most until everybody has heard of a secret, and until its owner may
-/// have put another one in its place that nobody was shown.
+/// The time after which every function uses a new secret, and the time before which the owner can
+/// have no newer one that was not shown.
 const ROTATION_DELAY: TimeDelta = TimeDelta::minutes(15);
 const ROTATION_LIMIT: TimeDelta = TimeDelta::minutes(50);
 
-/// The receiver of those orders that name none.
+/// The receiver of orders that name none.
 pub(crate) const DEFAULT: &str = "default";
 
-/// Where a receiver is.
 pub(crate) fn url(receiver: &str) -> String {
     format!("http://{HOST}/hooks/{receiver}")
 }
@@ -98,8 +95,8 @@ impl Receivers {
         receivers
     }
 
-    /// Says how a receiver treats its next webhooks, after those of which it was said before;
-    /// afterwards it answers 200.
+    /// Appends the behaviors for the next webhooks of a receiver. Afterwards it answers 200, or as
+    /// [`Self::always_answer`] says.
     pub(crate) fn set_behaviors(
         &self,
         receiver: &str,
@@ -108,22 +105,22 @@ impl Receivers {
         self.behaviors.lock().unwrap().entry(receiver.to_owned()).or_default().extend(behaviors);
     }
 
-    /// Has a receiver answer with this status until it is told otherwise.
+    /// Makes a receiver answer with this status until [`Self::accept_again`].
     pub(crate) fn always_answer(&self, receiver: &str, status: u16) {
         self.refusals.lock().unwrap().insert(receiver.to_owned(), status);
     }
 
-    /// Has a receiver take webhooks again.
+    /// Makes a receiver answer 200 again.
     pub(crate) fn accept_again(&self, receiver: &str) {
         self.refusals.lock().unwrap().remove(receiver);
     }
 
-    /// Everything that arrived, oldest first.
+    /// All webhooks, the oldest first.
     pub(crate) fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
     }
 
-    /// The owner hears of a secret.
+    /// Adds a secret that the API has shown.
     pub(crate) fn add_secret(&self, secret: &str) {
         self.secrets.lock().unwrap().push((secret.to_owned(), clock::true_now()));
     }
@@ -151,8 +148,8 @@ impl Receivers {
         response
     }
 
-    /// Any secret that its owner has seen will do, be it one that is being rotated out, until
-    /// everybody must have heard of the newest.
+    /// Accepts any secret that the owner has seen, also one that is being rotated out, until every
+    /// function must use the newest.
     fn verify(&self, headers: &HeaderMap, body: &str) {
         let id = header(headers, "webhook-id");
         let at = header(headers, "webhook-timestamp").parse().unwrap_or_default();
@@ -173,7 +170,7 @@ impl Receivers {
         }
         let at = DateTime::<Utc>::from_timestamp(at, 0);
         let off = at.map(|at| (at - clock::true_now()).abs());
-        // What the specification's libraries tolerate.
+        // The tolerance of the specification's libraries.
         if off.is_none_or(|off| off > TimeDelta::minutes(5)) {
             self.checker.violation(format!("contract: a webhook's timestamp is off by {off:?}"));
         }

@@ -1,4 +1,4 @@
-//! The renders at the simulator: what the providers know.
+//! The renders as the simulated providers know them.
 
 use domain::job::State;
 use http::Method;
@@ -6,21 +6,20 @@ use serde_json::Value;
 
 use crate::harness::bundle::Bundle;
 
-/// A render at the simulator.
 #[derive(Clone, Debug)]
 pub(crate) struct Render {
     pub(crate) provider: String,
     pub(crate) id: String,
-    /// What was submitted, as text.
+    /// The submitted body as text.
     pub(crate) body: String,
-    /// The provider's own word for how it stands.
+    /// The provider's name of the status.
     pub(crate) state: String,
-    /// What its callbacks were answered with, as far as the provider saw an answer.
+    /// The statuses that answered its callbacks, as far as the provider saw an answer.
     pub(crate) callbacks: Vec<u64>,
 }
 
 impl Render {
-    /// The state of a job whose render stands like this at last; none when it is under way.
+    /// The state in which a job with this render must end, or `None` while it is in progress.
     pub(crate) fn end(&self) -> Option<State> {
         match self.state.as_str() {
             "completed" | "done" | "SUCCESS" => Some(State::Completed),
@@ -30,14 +29,13 @@ impl Render {
         }
     }
 
-    /// Whether a callback was taken, or refused for good.
+    /// Whether a callback was answered for good: accepted or refused.
     pub(crate) fn callback_was_answered(&self) -> bool {
         self.callbacks.iter().any(|status| matches!(status, 200..=299 | 400..=499))
     }
 }
 
 impl Bundle {
-    /// Every render at every provider.
     pub(crate) async fn renders(&self) -> Vec<Render> {
         let renders = self.control(Method::GET, "/renders", &Value::Null).await;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -1,5 +1,4 @@
-//! The simulated providers of a bundle: how they are told what to do, and what they have around
-//! them.
+//! The control of the simulated providers, and their environment.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
@@ -20,7 +19,7 @@ use crate::harness::provider_hosts::video_url;
 use crate::harness::random::Random;
 
 impl Bundle {
-    /// Asks something of the simulator's control API.
+    /// Calls the simulator's control API.
     pub(crate) async fn control(&self, method: Method, path: &str, body: &Value) -> Value {
         let request = Request::builder()
             .method(method)
@@ -33,8 +32,8 @@ impl Bundle {
         serde_json::from_slice(response.body()).unwrap_or_default()
     }
 
-    /// Says how a provider treats the orders of a tag; see the simulator for the options. Its
-    /// video is [`video_url`]'s.
+    /// Sets the options of a provider's renders with a tag; the simulator's README lists them. The
+    /// video's URL is [`video_url`].
     pub(crate) async fn set_render_options(&self, provider: Provider, tag: &str, options: &Value) {
         let mut options = options.clone();
         options["resultUrl"] = Value::from(video_url(tag));
@@ -43,7 +42,7 @@ impl Bundle {
         self.configured_tags.lock().unwrap().insert((provider.name(), tag.to_owned()));
     }
 
-    /// Has a provider treat the orders of a tag as any others, if nobody said how.
+    /// Sets default options for a tag that has none.
     pub(crate) async fn ensure_render_options(&self, provider: Provider, tag: &str) {
         let configured = (provider.name(), tag.to_owned());
         if !self.configured_tags.lock().unwrap().contains(&configured) {
@@ -51,14 +50,14 @@ impl Bundle {
         }
     }
 
-    /// Has a provider's account call back about every render with that tag.
+    /// Registers an account webhook for renders with this tag.
     pub(crate) async fn register(&self, provider: Provider, tag: &str, url: &str) {
         let webhook = serde_json::json!({"url": url, "secret": PROVIDER_SECRET, "tag": tag});
         let path = format!("/account-webhooks/{}", provider.name());
         self.control(Method::PUT, &path, &webhook).await;
     }
 
-    /// Asks the simulator, as a provider or as what controls it.
+    /// Sends a request to the simulator.
     pub(crate) async fn call_simulator(&self, request: Request<Bytes>) -> Response<Bytes> {
         let answer = self.simulator.lock().unwrap().call(request.map(Full::new));
         let Ok(answer) = answer.await;
@@ -67,7 +66,7 @@ impl Bundle {
     }
 }
 
-/// What the simulator has around it: this bundle.
+/// The environment of the simulator within a bundle.
 pub(crate) struct BundleEnvironment {
     pub(crate) bundle: Weak<Bundle>,
     pub(crate) random: Mutex<Random>,
