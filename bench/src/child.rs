@@ -1,4 +1,4 @@
-//! Processes of our own: this program again, in another role, for as long as we live.
+//! Child processes: this program in another role, which end when this process ends.
 
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A child that ends when we do: it leaves when its stdin ends.
+/// A child process. It exits when its stdin ends.
 pub(crate) struct RoleProcess {
     name: &'static str,
     child: Child,
@@ -22,7 +22,7 @@ impl RoleProcess {
         Self::start_in(name, arguments, &[])
     }
 
-    /// The same with more in its environment.
+    /// Starts this program in the role `name` with additional environment variables.
     pub(crate) fn start_in(
         name: &'static str,
         arguments: &[String],
@@ -41,7 +41,7 @@ impl RoleProcess {
         Ok(Self { name, child, stdin, output: BufReader::new(stdout).lines() })
     }
 
-    /// The next thing that the child tells, waited for; its log is passed over.
+    /// Waits for the next message of the child; its log is skipped.
     pub(crate) fn receive<T: DeserializeOwned>(&mut self) -> Result<T> {
         for line in self.output.by_ref() {
             if let Some(message) = line?.strip_prefix(MESSAGE_PREFIX) {
@@ -55,21 +55,21 @@ impl RoleProcess {
 impl Drop for RoleProcess {
     fn drop(&mut self) {
         self.stdin = None;
-        // It is leaving, and nothing is lost when it was gone already.
+        // It exits by itself, or has exited already.
         drop(self.child.wait());
     }
 }
 
-/// What tells a line for the parent from the log.
+/// The prefix that distinguishes a message from the log.
 const MESSAGE_PREFIX: &str = "message: ";
 
-/// Tells the parent something, in one line.
+/// Sends a message to the parent as one line.
 pub(crate) fn send(message: &impl Serialize) -> Result<()> {
     println!("{MESSAGE_PREFIX}{}", serde_json::to_string(message)?);
     Ok(())
 }
 
-/// Ends this process when its parent has ended.
+/// Exits when the parent has ended.
 pub(crate) fn exit_with_parent() {
     thread::spawn(|| {
         drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));

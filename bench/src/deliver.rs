@@ -1,15 +1,15 @@
-//! `cargo xtask bench deliver`: what a delivery costs, beside the floor.
+//! `cargo xtask bench deliver`: the cost of a delivery, compared with bare clients.
 //!
 //! Four ways to make the same POST, measured in turns in one process:
 //!
-//! - *wire*: hyper and rustls with nothing around them, the connections held by hand and
-//!   the signature given. A sender to one receiver that never changes would pay that.
-//! - *floor*: hyper's client with its pool, and a signature made with the same library. What
-//!   a sender to many receivers has to pay that checks nothing and remembers nothing.
-//! - *core*: what `deliver` does between reading a delivery and writing it down: judge the
-//!   URL, sign, post through the guard, read the answer, decide what follows.
-//! - *handler*: a whole invocation with ten messages, reads, writes and log included. AWS is
-//!   answered within the process; what the answering itself costs is taken off and shown.
+//! - *wire*: hyper and rustls alone, with explicit connections and a given signature. It is the
+//!   cost of a sender to a single receiver.
+//! - *floor*: hyper's client with its pool, and a signature made with the same library. It is the
+//!   least cost of a sender to many receivers, without checks or records.
+//! - *core*: what `deliver` does between reading a delivery and storing it: check the URL, sign,
+//!   post, read the answer, decide what follows.
+//! - *handler*: a whole invocation with ten messages, including reads, writes and the log. AWS is
+//!   answered within the process; the cost of the answers is subtracted and shown.
 
 mod core;
 mod floor;
@@ -27,21 +27,22 @@ use crate::report::{Aims, Table, median, megabytes, quantile};
 
 use self::sender::{Case, Measured, Memory, Way};
 
-/// Times the floor's processor time that the core may cost.
+/// The largest allowed ratio of the core's processor time to the floor's.
 const MAX_CPU: f64 = 1.3;
 
-/// The most memory of a process with [`HELD_REQUESTS`] deliveries in flight, in megabytes.
+/// The largest allowed memory of a process with [`HELD_REQUESTS`] deliveries in flight, in
+/// megabytes.
 const MAX_MEMORY: f64 = 40.0;
 
-/// How long to measure.
+/// The options of the measurement.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How often each way has its turn in each case.
+    /// The number of turns of each way in each case.
     #[arg(long, default_value_t = 15)]
     rounds: usize,
 }
 
-/// Measures, prints, and fails when an aim is missed.
+/// Measures and prints. Fails when a target is missed.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut receiver = RoleProcess::start("receiver", &[])?;
     let listening: Listening = receiver.receive()?;

@@ -1,4 +1,4 @@
-//! Every name is this machine's.
+//! Resolution of every name to loopback.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -10,7 +10,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
 
-/// Connects to this machine, whatever name is asked for.
+/// A connector that resolves every name to loopback.
 pub(crate) fn connector() -> HttpConnector<LoopbackResolver> {
     let mut tcp = HttpConnector::new_with_resolver(LoopbackResolver);
     tcp.enforce_http(false);
@@ -18,7 +18,6 @@ pub(crate) fn connector() -> HttpConnector<LoopbackResolver> {
     tcp
 }
 
-/// Resolves every name.
 #[derive(Clone)]
 pub(crate) struct LoopbackResolver;
 

@@ -1,5 +1,4 @@
-//! What cargo builds for us: the functions and the simulator to run, and the
-//! functions to deploy.
+//! Builds: the functions and the simulator to run, and the functions to deploy.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,10 +12,10 @@ use zip::write::{SimpleFileOptions, ZipWriter};
 use crate::process::{self, Interrupt};
 use crate::workspace::Workspace;
 
-/// The packages below `functions/`; each is one binary of the same name.
+/// The packages below `functions/`. Each is a binary of the same name.
 pub(crate) const FUNCTIONS: [&str; 5] = ["submit", "poller", "webhook", "deliver", "jobs"];
 
-/// A zip above this is a cold start that someone should look at.
+/// The largest zip in bytes. A larger one would slow cold starts down.
 const LARGEST_ZIP: u64 = 3_500_000;
 
 const MEGABYTE: f64 = 1_000_000.0;
@@ -24,19 +23,19 @@ const MEGABYTE: f64 = 1_000_000.0;
 /// Binaries by the name of their package.
 pub(crate) type Binaries = BTreeMap<String, PathBuf>;
 
-/// Which features dependencies are built with: cargo unites those of all the
-/// packages that one call names, so other packages mean compiling most anew.
+/// What a build is for. Cargo unites the features of the packages in one call, so another set of
+/// packages compiles most dependencies again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
-    /// Only what runs: the quickest way to a stack.
+    /// Only what runs, for the quickest start.
     Running,
-    /// Everything, as `cargo test --workspace` does, so that both share a build.
+    /// Everything, as in `cargo test --workspace`, so that both share a build.
     Testing,
     /// The functions with the release profile.
     Deploying,
 }
 
-/// Builds, and answers where the binaries are.
+/// Builds, and returns the paths of the binaries.
 pub(crate) fn build(
     workspace: &Workspace,
     purpose: For,
@@ -70,7 +69,7 @@ pub(crate) fn build(
     Ok(binaries)
 }
 
-/// The binary that a line of cargo's output tells of, if it tells of one.
+/// The binary in a line of cargo's output, if there is one.
 fn binary(line: &str) -> Option<(String, PathBuf)> {
     #[derive(Deserialize)]
     struct Message {
@@ -92,8 +91,8 @@ fn binary(line: &str) -> Option<(String, PathBuf)> {
     runs.then_some((message.target.name, message.executable))
 }
 
-/// `cargo xtask package`: builds the functions for this machine's architecture,
-/// zips them into `target/package/`, and fails when one is too large.
+/// `cargo xtask package`: builds the functions for this machine's architecture, zips them into
+/// `target/package/`, and fails when a zip is too large.
 pub(crate) fn package(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     let binaries = build(workspace, For::Deploying, interrupt)?;
     let folder = workspace.path("target/package");
@@ -121,10 +120,10 @@ pub(crate) fn package(workspace: &Workspace, interrupt: &Interrupt) -> Result<()
     bail!("larger than {} MB: {}", megabytes(LARGEST_ZIP), too_large.join(", "))
 }
 
-/// Writes what Lambda expects of `provided.al2023`: an executable `bootstrap`.
+/// Writes the zip that Lambda expects for `provided.al2023`: an executable `bootstrap`.
 fn zip(mut binary: impl io::Read, archive: impl io::Write + io::Seek) -> Result<()> {
     let mut zip = ZipWriter::new(archive);
-    // No time of change: the same binary makes the same zip.
+    // Without a modification time the same binary makes the same zip.
     let options = SimpleFileOptions::default().unix_permissions(0o755).compression_level(Some(9));
     zip.start_file("bootstrap", options)?;
     io::copy(&mut binary, &mut zip)?;

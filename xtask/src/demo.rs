@@ -1,9 +1,8 @@
-//! `cargo xtask demo`: renders from submit to signed webhook, live.
+//! `cargo xtask demo`: shows renders from the submit to the signed webhook.
 //!
-//! Two of them, unless a provider is chosen: one whose provider is only polled, and
-//! one whose provider calls back, unsigned, so that its word is a hint that a
-//! re-fetch confirms. Providers that sign are believed. Every step is read from
-//! where a customer would see it: the API, the bus, the receiver.
+//! There are two of them unless a provider is chosen: one that is only polled, and one whose
+//! provider sends unsigned callbacks, which a status call confirms. Signed callbacks are believed.
+//! Every step is read where a customer would see it: at the API, the bus and the receiver.
 
 mod plan;
 mod timeline;
@@ -29,17 +28,15 @@ use crate::stack::{Address, Policies, Stack};
 use crate::venv::Venv;
 use crate::workspace::Workspace;
 
-/// Every render is over in seconds; what has not happened by then will not, however busy
-/// the machine is.
+/// The time after which a missing step counts as failed, also on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(180);
 
-/// How often we look for news.
 const POLL_INTERVAL: Duration = Duration::from_millis(150);
 
-/// The webhook receiver's name at the simulator.
+/// The name of the webhook receiver at the simulator.
 const RECEIVER: &str = "demo";
 
-/// `cargo xtask demo`: builds, deploys, shows, and takes everything down again.
+/// Builds, deploys, shows the renders, and ends everything.
 pub(crate) fn run(
     workspace: &Workspace,
     provider: Option<Provider>,
@@ -65,8 +62,8 @@ Next:
     Ok(())
 }
 
-/// Shows a render of each kind on a stack that refuses what no policy allows. Fails
-/// when a step did not happen in time, and says which.
+/// Shows a render of each kind on a stack with enforced policies. Fails with the names of missing
+/// steps.
 pub(crate) fn run_default(
     workspace: &Workspace,
     venv: &Venv,
@@ -101,7 +98,7 @@ fn run_renders(
     demo.close()
 }
 
-/// The renders under way, and what has been seen of each.
+/// The renders of a demo, and the steps that were seen.
 struct Demo<'a> {
     address: &'a Address,
     http: Http,
@@ -119,7 +116,7 @@ struct Render {
     has_been_ended: bool,
 }
 
-/// A step that follows from a job's state, and shows elsewhere.
+/// A step that follows from a job's state and is visible elsewhere.
 struct Effect {
     index: usize,
     step: Step,
@@ -127,7 +124,7 @@ struct Effect {
 }
 
 impl<'a> Demo<'a> {
-    /// Sets the stage and submits the jobs.
+    /// Configures the simulator and submits the jobs.
     fn open(
         address: &'a Address,
         plans: Vec<RenderPlan>,
@@ -166,12 +163,12 @@ impl<'a> Demo<'a> {
         Api { http: &self.http, url: &self.address.api_url, key: &self.address.api_key }
     }
 
-    /// Follows the renders until every expected step was seen, or the deadline.
+    /// Waits until every expected step was seen, or until the deadline.
     fn watch(&mut self, interrupt: &Interrupt) -> Result<()> {
         let deadline = Instant::now() + DEADLINE;
         while !self.missing().is_empty() && Instant::now() < deadline {
-            // What follows from a job's state is looked up before the job and
-            // told after it, so that no effect appears before its cause.
+            // Effects are read before the job and printed after it, so that no effect appears
+            // before its cause.
             let mut effects = self.answered_callbacks()?;
             effects.extend(self.events_on_bus()?);
             effects.extend(self.delivered_webhooks()?);
@@ -214,7 +211,7 @@ impl<'a> Demo<'a> {
         Ok(())
     }
 
-    /// Ends the renders whose time has come.
+    /// Ends the renders that are due to end.
     fn end_renders(&mut self) -> Result<()> {
         let simulator = &self.address.simulator_url;
         for render in self.renders.iter_mut().filter(|render| !render.has_been_ended) {
@@ -234,8 +231,8 @@ impl<'a> Demo<'a> {
         Ok(())
     }
 
-    /// A callback counts when we answered it 2xx. Whether it was believed or confirmed
-    /// shows at the provider: it was not asked before, or it was.
+    /// Callbacks that were answered 2xx. A provider that was never polled was believed, any other
+    /// was confirmed.
     fn answered_callbacks(&self) -> Result<Vec<Effect>> {
         let mut effects = Vec::new();
         for (index, render) in self.renders.iter().enumerate() {
@@ -292,7 +289,7 @@ impl<'a> Demo<'a> {
         self.renders.iter().position(|render| render.job_id == job_id)
     }
 
-    /// Prints a step the first time that it is seen.
+    /// Prints a step when it is seen first.
     fn record_step(&mut self, index: usize, step: Step, detail: &str) {
         let Some(render) = self.renders.get_mut(index) else { return };
         if !render.seen.insert(step) {
@@ -317,7 +314,7 @@ impl<'a> Demo<'a> {
         }
     }
 
-    /// The expected steps that were not seen, by provider.
+    /// The missing steps by provider.
     fn missing(&self) -> BTreeMap<&'static str, Vec<Step>> {
         self.renders
             .iter()
@@ -352,8 +349,8 @@ impl<'a> Demo<'a> {
     }
 }
 
-/// Standard output. A terminal gets a last line that is redrawn in place; a file
-/// or a pipe gets that line again whenever it says something new.
+/// Standard output. The last line is redrawn on a terminal, and otherwise printed again when it
+/// changes.
 struct Screen {
     terminal: bool,
     style: Style,
@@ -373,7 +370,7 @@ impl Screen {
         if self.terminal {
             self.clear();
             print!("{after}  {news}");
-            // A terminal that is gone is noticed by the next `println!`.
+            // The next `println!` reports an error of the terminal.
             drop(std::io::stdout().flush());
             self.drawn = true;
         } else if self.said != news {

@@ -1,10 +1,10 @@
-//! Children that end when we do.
+//! Child processes that end with this one.
 //!
-//! Two kinds. A *tethered* child serves in the background and holds the other
-//! end of a pipe as its stdin; when we exit, panic or are killed, the kernel
-//! closes our end and the child, seeing its stdin end, leaves. A *foreground*
-//! child does a finite job that we wait for. Both get a process group of their
-//! own, so that Ctrl-C reaches us alone and we take things down in order.
+//! There are two kinds. A guarded child serves in the background, and its stdin is a pipe from
+//! this process. When this process exits, panics or is killed, the kernel closes the pipe, and the
+//! child exits at the end of its stdin. A foreground child does a finite job that this process
+//! waits for. Both have a process group of their own, so that Ctrl-C reaches only this process,
+//! which then ends the children in order.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -17,20 +17,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// How often we look whether a child has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How long a tethered child may take to leave before it is killed: a healthy one is
-/// gone at once, unless the machine is busy.
+/// How long a guarded child may take to exit before it is killed. A healthy one exits at once,
+/// unless the machine is busy.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 
-/// Ctrl-C, SIGTERM and SIGHUP, as something to wait for.
+/// Ctrl-C, SIGTERM and SIGHUP, which can be waited for.
 pub(crate) struct Interrupt {
     signals: Receiver<()>,
     seen: Cell<bool>,
 }
 
-/// The user, or the system, wants us to stop.
+/// The user or the system asks this process to stop.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 pub(crate) struct Interrupted;
@@ -39,13 +38,13 @@ impl Interrupt {
     pub(crate) fn install() -> Result<Self> {
         let (sender, signals) = mpsc::channel();
         ctrlc::set_handler(move || {
-            // Fails only when nobody listens any more, which is at our end.
+            // Fails only when the receiver is gone, at the end of the process.
             let _ = sender.send(());
         })?;
         Ok(Self { signals, seen: Cell::new(false) })
     }
 
-    /// Waits this long, or shorter when there is reason to stop.
+    /// Waits, or returns early when an interrupt arrives.
     pub(crate) fn wait(&self, pause: Duration) -> Result<(), Interrupted> {
         if !self.seen.get() && self.signals.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
             return Ok(());
@@ -55,11 +54,11 @@ impl Interrupt {
     }
 }
 
-/// A background child that cannot outlive us.
+/// A background child that cannot outlive this process.
 pub(crate) struct ChildGuard {
     name: &'static str,
     child: Child,
-    /// Dropped to let the child go.
+    /// Closing it makes the child exit.
     stdin: Option<ChildStdin>,
 }
 
@@ -79,7 +78,7 @@ impl ChildGuard {
         self.child.id()
     }
 
-    /// Fails when the child has ended: it serves until we let it go.
+    /// Fails when the child has exited.
     pub(crate) fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
@@ -129,7 +128,7 @@ impl Drop for ChildGuard {
     }
 }
 
-/// Runs a command to its end, its output shown as it comes.
+/// Runs a command to its end. Its output is inherited.
 pub(crate) fn run(command: &mut Command, interrupt: &Interrupt) -> Result<()> {
     let status = wait(command.stdin(Stdio::null()).process_group(0), None, interrupt)?.0;
     if status.success() {
@@ -138,7 +137,7 @@ pub(crate) fn run(command: &mut Command, interrupt: &Interrupt) -> Result<()> {
     bail!("{} ended with {status}", describe(command))
 }
 
-/// Runs a command to its end and answers what it printed; its stderr is shown.
+/// Runs a command to its end, and returns its standard output.
 pub(crate) fn run_for_output(
     command: &mut Command,
     input: Option<&str>,
@@ -189,17 +188,17 @@ fn describe(command: &Command) -> String {
     format!("`{}`", words.join(" "))
 }
 
-/// Ends a whole process group. The standard library can only end one process.
+/// Signals a process group. The standard library can only kill one process.
 pub(crate) fn kill_group(leader: u32, signal: &str) {
     let killed = Command::new("kill")
         .args([&format!("-{signal}"), "--", &format!("-{leader}")])
         .stderr(Stdio::null())
         .status();
-    // A group that is gone already is what we want.
+    // The group may be gone already.
     drop(killed);
 }
 
-/// A log file as both outputs of a child.
+/// Writes both outputs of a child to a log file.
 pub(crate) fn log_to(command: &mut Command, log: &File) -> Result<()> {
     command.stdout(log.try_clone()?).stderr(log.try_clone()?);
     Ok(())
@@ -249,7 +248,7 @@ mod tests {
         kill_group(parent.id(), "KILL");
 
         parent.wait().unwrap();
-        // It ends only when nobody holds the other end: the grandchild is gone too.
+        // It ends only when no process holds the other end, so the grandchild is gone too.
         assert_eq!(output.read(&mut [0; 1]).unwrap(), 0);
     }
 }

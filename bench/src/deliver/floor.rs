@@ -1,5 +1,5 @@
-//! The floor: hyper's client with its pool of connections, and a signature. What a sender
-//! does that trusts every URL and forgets what came of it.
+//! The floor: hyper's client with its pool of connections, and a signature. It is a sender that
+//! checks no URL and stores no result.
 
 use anyhow::{Result, ensure};
 use base64::Engine;
@@ -37,7 +37,7 @@ impl Floor {
         Self { client, port, key: key.to_vec() }
     }
 
-    /// Makes these posts at once and waits for all answers.
+    /// Makes these posts concurrently.
     pub(super) async fn post(&self, posts: &[Post]) -> Result<()> {
         try_join_all(posts.iter().map(|post| self.one(post))).await?;
         Ok(())

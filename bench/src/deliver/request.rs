@@ -1,4 +1,4 @@
-//! The requests that the wire and the floor send: prepared before they are measured.
+//! The requests of the wire and the floor, which are prepared before the measurement.
 
 use anyhow::{Context, Result};
 use bytes::Bytes;

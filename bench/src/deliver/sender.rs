@@ -1,4 +1,4 @@
-//! The measured process: makes deliveries in each way, and says what they cost.
+//! The measured process: makes deliveries in each way, and measures their cost.
 
 use std::fmt;
 use std::time::Duration;
@@ -24,10 +24,10 @@ use super::handler::Handler;
 use super::request::posts;
 use super::wire::Wire;
 
-/// How many deliveries are under way at once: a batch.
+/// The number of concurrent deliveries: a batch.
 const AT_ONCE: usize = 10;
 
-/// What to measure, and where the receiver is.
+/// The measurement and the receiver's address.
 #[derive(Args)]
 pub(crate) struct Options {
     #[arg(long)]
@@ -74,12 +74,12 @@ impl fmt::Display for Way {
     }
 }
 
-/// What is delivered, and over which connections.
+/// The size of a delivery, and the kind of connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Case {
     connections: Connections,
     body: usize,
-    /// Deliveries in a turn: enough to measure, few enough to take many turns.
+    /// The deliveries in a turn: enough to measure, few enough for many turns.
     deliveries: usize,
 }
 
@@ -115,23 +115,23 @@ impl fmt::Display for Case {
     }
 }
 
-/// One way's turn.
+/// The result of one turn.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Measured {
     pub(super) way: Way,
     deliveries: u32,
     cost: Cost,
-    /// What the fake AWS took of it.
+    /// The share of AWS in memory.
     fake: Duration,
 }
 
 impl Measured {
-    /// Processor time per delivery without the fake's, in microseconds.
+    /// Processor time per delivery without that of AWS in memory, in microseconds.
     pub(super) fn cpu_us(&self) -> f64 {
         self.each(self.cost.cpu.saturating_sub(self.fake)) * 1e6
     }
 
-    /// Processor time of the fake per delivery, in microseconds.
+    /// Processor time of AWS in memory per delivery, in microseconds.
     pub(super) fn fake_us(&self) -> f64 {
         self.each(self.fake) * 1e6
     }
@@ -148,13 +148,12 @@ impl Measured {
 /// A process's memory, in bytes.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Memory {
-    /// At most, before anything was delivered.
+    /// The peak before the first delivery.
     pub(super) before: u64,
-    /// At most, ever.
+    /// The peak overall.
     pub(super) peak: u64,
 }
 
-/// Starts a process that measures this.
 pub(super) fn start(measure: &str, receiver: &Listening, more: &[String]) -> Result<RoleProcess> {
     let mut arguments = vec![
         "--port".to_owned(),
@@ -167,10 +166,10 @@ pub(super) fn start(measure: &str, receiver: &Listening, more: &[String]) -> Res
     RoleProcess::start("sender", &arguments)
 }
 
-/// Measures what it is told to, and tells the parent.
+/// Runs the measurement, and sends the results to the parent.
 pub(crate) async fn run(options: &Options) -> Result<()> {
     child::exit_with_parent();
-    // Writing its log is part of what a function costs.
+    // The log is part of a function's cost.
     telemetry::init();
     match options.measure {
         Measure::Cpu { rounds } => {
@@ -183,17 +182,17 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     }
 }
 
-/// All turns of a case, in the order in which they were taken.
+/// All turns of a case in order.
 async fn cpu(options: &Options, case: Case, rounds: usize) -> Result<Vec<Measured>> {
     let mut senders = Senders::new(options, AT_ONCE)?;
-    // Connections, caches and branch predictors warm up first.
+    // The first turns warm up connections, caches and branch predictors.
     for way in Way::ALL {
         senders.turn(way, case.path(), case.body, case.deliveries / 4).await?;
     }
     let mut measured = Vec::new();
     for round in 0..rounds {
         for turn in 0..Way::ALL.len() {
-            // Another one first in each round.
+            // Each round begins with another way.
             let Some(&way) = Way::ALL.get((round + turn) % Way::ALL.len()) else { continue };
             measured.push(senders.turn(way, case.path(), case.body, case.deliveries).await?);
         }
@@ -201,7 +200,7 @@ async fn cpu(options: &Options, case: Case, rounds: usize) -> Result<Vec<Measure
     Ok(measured)
 }
 
-/// With [`HELD_REQUESTS`] deliveries in flight, which the receiver sees to.
+/// Measures memory with [`HELD_REQUESTS`] deliveries in flight, which the receiver holds.
 async fn memory(options: &Options, way: Way) -> Result<Memory> {
     let mut senders = Senders::new(options, HELD_REQUESTS)?;
     let before = cost::peak_memory()?;
@@ -209,7 +208,7 @@ async fn memory(options: &Options, way: Way) -> Result<Memory> {
     Ok(Memory { before, peak: cost::peak_memory()? })
 }
 
-/// Every way, each with connections of its own.
+/// All ways, each with its own connections.
 struct Senders {
     wire: Wire,
     floor: Floor,
@@ -236,8 +235,7 @@ impl Senders {
         })
     }
 
-    /// Makes this many deliveries, a batch at a time. Only the deliveries are measured, not
-    /// how they came to be.
+    /// Makes this many deliveries in batches. Their preparation is not measured.
     async fn turn(&mut self, way: Way, path: &str, body: usize, count: usize) -> Result<Measured> {
         let deliveries = (0..count)
             .map(|_| {
@@ -297,7 +295,7 @@ impl Senders {
     }
 }
 
-/// A delivery due now, with a body of exactly this many bytes.
+/// A delivery that is due now, with a body of exactly this many bytes.
 fn delivery(number: u64, url: &str, body: usize) -> Result<Delivery> {
     let head = r#"{"event":"video.render.completed","metadata":{"text":""#;
     let tail = r#""}}"#;

@@ -1,4 +1,4 @@
-//! The measured process: asks a provider how renders stand, and says what that cost.
+//! The measured process: polls a provider and measures the cost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,22 +40,22 @@ use crate::cost::{self, Cost, Stopwatch};
 use crate::loopback::{self, LoopbackResolver};
 use crate::tls::{self, Certificate, DOMAIN};
 
-/// How many questions are under way at once when processor time is measured.
+/// The number of concurrent polls when processor time is measured.
 const AT_ONCE: usize = 10;
 
-/// Questions of one turn.
+/// The number of polls in a turn.
 const TURN: usize = 1_000;
 
-/// Between two batches of the bare client's questions.
+/// The interval between two batches of the bare client's polls.
 const PACE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long after its last look a poller goes on, and some more.
+/// How long a poller continues after the measurement, with a margin.
 const HAND_OVER: TimeDelta = TimeDelta::seconds(27);
 
-/// How often it is looked whether the first question was asked.
+/// The interval of looking for the first poll.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What to measure, and where the provider is.
+/// The measurement and the provider's address.
 #[derive(Args)]
 pub(crate) struct Options {
     #[arg(long)]
@@ -70,12 +70,12 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 enum Measure {
-    /// Each way in turn.
+    /// Measures each way in turn.
     Cpu {
         #[arg(long)]
         rounds: usize,
     },
-    /// A bare client at a steady pace.
+    /// Measures a bare client at a steady rate.
     Bare {
         #[arg(long)]
         per_second: u32,
@@ -84,7 +84,7 @@ enum Measure {
         #[arg(long)]
         seconds: u64,
     },
-    /// A shard's poller, at the pace that its jobs want.
+    /// Measures a shard's poller at the rate of its jobs.
     Shard {
         #[command(flatten)]
         owed: Owed,
@@ -93,29 +93,29 @@ enum Measure {
         #[arg(long)]
         seconds: u64,
     },
-    /// A shard's poller from its wake-up call to its first question.
+    /// Measures a shard's poller from its wake-up call to its first poll.
     Start {
         #[command(flatten)]
         owed: Owed,
     },
 }
 
-/// What the wake-up call says.
+/// The content of the wake-up call.
 #[derive(Clone, Copy, Args)]
 pub(super) struct Owed {
     #[arg(long)]
     pub(super) epoch: u64,
-    /// Up to when all looks were taken, in Unix milliseconds.
+    /// The time up to which the shard was polled, in Unix milliseconds.
     #[arg(long)]
     pub(super) seen_ms: i64,
 }
 
-/// A way to ask.
+/// A way to poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 pub(super) enum Way {
-    /// hyper's client with its pool, the answer read and forgotten.
+    /// hyper's client with its pool; the answer is read and dropped.
     Floor,
-    /// What the poller does: ask by the provider's spec, judge the answer, apply it.
+    /// The poller's code: a request by the provider's spec, and the answer applied to the job.
     Core,
 }
 
@@ -123,14 +123,13 @@ impl Way {
     pub(super) const ALL: [Self; 2] = [Self::Floor, Self::Core];
 }
 
-/// What so many questions cost.
+/// The cost of one turn.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Turn {
     pub(super) way: Way,
     cost: Cost,
 }
 
-/// Starts a process that measures this.
 pub(super) fn start(
     provider: &Listening,
     fleet: &Fleet,
@@ -149,21 +148,21 @@ pub(super) fn start(
 }
 
 impl Turn {
-    /// Processor time per question, in microseconds.
+    /// Processor time per poll, in microseconds.
     pub(super) fn cpu_us(&self) -> f64 {
         self.cost.cpu.as_secs_f64() * 1e6 / TURN as f64
     }
 }
 
-/// What asking for a while came to.
+/// The result of polling for a while.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Span {
-    /// Questions that the provider answered.
+    /// The polls that the provider answered.
     pub(super) asked: u64,
-    /// Questions that were due by the jobs' law.
+    /// The polls that were due by the jobs' schedule.
     pub(super) due: u64,
     pub(super) cost: Cost,
-    /// The most memory so far, in bytes.
+    /// The peak of memory so far, in bytes.
     pub(super) peak: u64,
 }
 
@@ -182,29 +181,29 @@ impl Span {
         self.cost.cpu.as_secs_f64() * 1e6 / self.asked as f64
     }
 
-    /// The part of a core that was busy.
+    /// The share of a core that was busy.
     pub(super) fn load(&self) -> f64 {
         self.cost.cpu.as_secs_f64() / self.cost.wall.as_secs_f64()
     }
 }
 
-/// Measures what it is told to, and tells the parent.
+/// Runs the measurement, and sends the result to the parent.
 pub(crate) async fn run(options: &Options) -> Result<()> {
     child::exit_with_parent();
-    // Writing its log is part of what a function costs.
+    // The log is part of a function's cost.
     telemetry::init();
     let bare = Bare::new(options)?;
     match options.measure {
         Measure::Cpu { rounds } => {
             let jobs = options.fleet.all().take(TURN).collect::<Result<Vec<_>>>()?;
             let core = Core::new(options)?;
-            // Connections, caches and branch predictors warm up first.
+            // The first turns warm up connections, caches and branch predictors.
             for way in Way::ALL {
                 turn(way, &bare, &core, &jobs).await?;
             }
             for round in 0..rounds {
                 for place in 0..Way::ALL.len() {
-                    // Another one first in each round.
+                    // Each round begins with another way.
                     let Some(&way) = Way::ALL.get((round + place) % Way::ALL.len()) else {
                         continue;
                     };
@@ -267,7 +266,7 @@ async fn turn(way: Way, bare: &Bare, core: &Core, jobs: &[Job]) -> Result<Turn> 
     Ok(Turn { way, cost: watch.stop()? })
 }
 
-/// What goes on while this waits, from the end of the warm-up for so many seconds.
+/// Measures for some seconds after the warm-up.
 async fn span(
     bare: &Bare,
     warm_up_s: u64,
@@ -282,7 +281,7 @@ async fn span(
     Ok(Span { asked: after - before, due: due(from, to)?, cost, peak })
 }
 
-/// hyper's client with its pool.
+/// The bare client: hyper's client with its pool.
 struct Bare {
     client: Client<HttpsConnector<HttpConnector<LoopbackResolver>>, Full<Bytes>>,
     port: u16,
@@ -312,7 +311,7 @@ impl Bare {
         self.get(&format!("/{PROVIDER}/api/jobs/{}", job.id.as_uuid())).await
     }
 
-    /// Asks about one job after the other, for ever.
+    /// Polls one job after another without an end.
     async fn paced(&self, jobs: &[Job], per_second: u32) -> Result<()> {
         let mut ticks = interval(PACE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -336,12 +335,12 @@ impl Bare {
         }
     }
 
-    /// How many questions the provider has answered.
+    /// The number of polls that the provider has answered.
     async fn count(&self) -> Result<u64> {
         Ok(std::str::from_utf8(&self.get(COUNT).await?)?.parse()?)
     }
 
-    /// Waits until there was one.
+    /// Waits for the first answered poll.
     async fn first(&self) -> Result<u64> {
         let before = self.count().await?;
         loop {
@@ -354,7 +353,7 @@ impl Bare {
     }
 }
 
-/// What the poller does between knowing a job and knowing that nothing has changed.
+/// The poller's code from a known job to the result that nothing has changed.
 struct Core(Tracker);
 
 impl Core {
@@ -382,7 +381,7 @@ impl Core {
     }
 }
 
-/// The shipped providers, with the one of this run.
+/// The shipped providers, with the base URL of this run.
 fn providers(options: &Options, secrets: Secrets) -> Result<Providers> {
     let base_url = format!("https://{DOMAIN}:{}/{PROVIDER}", options.port).parse()?;
     let base_urls = [(PROVIDER.to_owned(), base_url)].into();
@@ -392,7 +391,7 @@ fn providers(options: &Options, secrets: Secrets) -> Result<Providers> {
     Ok(Providers::new(catalogue, http, Arc::new(secrets)))
 }
 
-/// The poller as it is deployed, but for whom it trusts.
+/// The deployed poller, except for the certificates that it trusts.
 async fn poller(options: &Options) -> Result<Poller> {
     let setup = Setup::from_env()?;
     let tracker =

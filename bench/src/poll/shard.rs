@@ -1,4 +1,4 @@
-//! A shard with much to do, and one with many jobs.
+//! A busy shard, and a shard with many jobs.
 
 use anyhow::Result;
 
@@ -8,34 +8,34 @@ use super::fleet::{Fleet, ToldBy};
 use super::provider;
 use crate::report::{Aims, Table, megabytes};
 
-/// So many jobs of these ages want about 950 polls a second.
+/// Jobs of these ages are due for about 950 polls a second.
 const BUSY_JOBS: u32 = 10_400;
 const YOUNGEST_S: u32 = 125;
 const OLDEST_S: u32 = 165;
 
-/// Long enough that each job was asked about once.
+/// Long enough that each job is polled once.
 const WARM_UP_S: u64 = 14;
 
-/// How long a provider takes, and AWS: what they take in the same region.
+/// The delays of a provider and of AWS, as in the same region.
 const PROVIDER_MS: u64 = 100;
 const AWS_MS: u64 = 6;
 
-/// Polls a second by one process.
+/// The least allowed number of polls a second by one process.
 const MIN_RATE: f64 = 900.0;
 
-/// The part of the polls due that are made: those of the last moment are under way.
+/// The least allowed share of due polls that are made; the last ones are still in flight.
 const MIN_MADE: f64 = 0.98;
 
-/// The most memory of a process, in megabytes.
+/// The largest allowed memory of a process, in megabytes.
 const MAX_MEMORY: f64 = 64.0;
 
-/// An eventually consistent read of a job (1/2), and its share of listing the index.
+/// The read units of a job: an eventually consistent read (1/2) and its share of the index.
 const MAX_READ_UNITS: f64 = 0.55;
 
-/// The memory of the smallest function there is, in megabytes.
+/// The memory of the smallest function in megabytes.
 const SMALLEST: f64 = 128.0;
 
-/// A busy shard's poller beside a bare client at its pace.
+/// Measures a busy shard's poller, compared with a bare client at its rate.
 pub(super) async fn busy(seconds: u64, aims: &mut Aims) -> Result<()> {
     let fleet = Fleet::now(BUSY_JOBS, ToldBy::Polls, YOUNGEST_S, OLDEST_S);
     let provider = provider::start(fleet.jobs, PROVIDER_MS)?;
@@ -87,9 +87,9 @@ pub(super) async fn busy(seconds: u64, aims: &mut Aims) -> Result<()> {
     Ok(())
 }
 
-/// From the wake-up call to the first poll where there are many jobs.
+/// Measures the time from the wake-up call to the first poll of a large shard.
 pub(super) async fn large(jobs: u32, aims: &mut Aims) -> Result<()> {
-    // Of age for safety polls, which some of them want at any time.
+    // Some of these jobs are due for a safety poll at any time.
     let fleet = Fleet::now(jobs, ToldBy::Callbacks, 600, 900);
     let provider = provider::start(0, PROVIDER_MS)?;
     let cloud = cloud::start(&fleet, AWS_MS)?;

@@ -1,4 +1,4 @@
-//! What the demo renders: real payloads, and simulated providers to render them.
+//! The renders of the demo: payloads and scenarios.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::timeline::Step;
 
-/// Who can render in a demo: whoever the simulator speaks like.
+/// A provider of the simulator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Provider {
     Json2video,
@@ -30,43 +30,42 @@ impl fmt::Display for Provider {
     }
 }
 
-/// One render of the demo.
+/// The plan of one render.
 pub(super) struct RenderPlan {
     pub(super) provider: &'static str,
-    /// Text of the payload, by which the simulator knows this render.
+    /// The tag: a text of the payload by which the simulator finds the scenario.
     pub(super) tag: &'static str,
-    /// How the simulated provider behaves.
+    /// The scenario of the simulated provider.
     pub(super) scenario: Value,
-    /// When the render ends, where its scenario does not say so.
+    /// When the render ends, unless the scenario says so.
     pub(super) ending: Ending,
-    /// What is posted to `/v1/jobs`.
+    /// The body of `POST /v1/jobs`.
     pub(super) submission: Value,
-    /// Without these the demo has failed.
+    /// The steps that must be seen.
     pub(super) expected: &'static [Step],
 }
 
-/// When a render ends. Nothing depends on how quick the machine is: what is to be seen
-/// before the end is waited for.
+/// When a render ends. The demo waits for the steps before the end, so nothing depends on the
+/// machine's speed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Ending {
-    /// By itself.
+    /// By its scenario.
     Scripted,
-    /// Once it is so old and this step was seen.
+    /// At this age, and after this step was seen.
     After(Duration, Step),
-    /// Once so much of its progress was seen, as a fraction.
+    /// After this progress was seen, from 0 to 1.
     AtProgress(f64),
 }
 
-/// How long a render takes that nobody asks about.
+/// The time of a render that is not polled.
 const RENDER_TIME: Duration = Duration::from_secs(3);
 
-/// A poll-only render, long enough to be asked about more than once, and one
-/// whose provider calls back.
+/// A render that is polled more than once, and one whose provider sends callbacks.
 pub(super) fn default_renders() -> Vec<RenderPlan> {
     vec![Provider::Zvid.plan(), Provider::Shotstack.plan()]
 }
 
-/// What every unsigned callback leads to.
+/// The steps after an unsigned callback.
 const CONFIRMED: &[Step] = &[
     Step::Submitted,
     Step::Queued,
@@ -77,7 +76,7 @@ const CONFIRMED: &[Step] = &[
 ];
 
 impl Provider {
-    /// A render as this provider's customers send it.
+    /// A typical render of the provider.
     pub(super) fn plan(self) -> RenderPlan {
         match self {
             Self::Json2video => json2video(),
@@ -161,7 +160,7 @@ fn shotstack() -> RenderPlan {
     }
 }
 
-/// Its callbacks tell of progress too, so it is seen at work without being asked.
+/// Its callbacks report progress, so it is seen in progress without polls.
 fn viralsync() -> RenderPlan {
     RenderPlan {
         provider: "viralsync",
@@ -200,7 +199,7 @@ fn zvid() -> RenderPlan {
     RenderPlan {
         provider: "zvid",
         tag: "hello-zvid",
-        // Asked after about 2, 4 and 7.5 s, it is at work twice.
+        // The polls come after about 2, 4 and 7.5 seconds, so two of them see it in progress.
         scenario: json!({
             "durationMs": 7_500,
             "queuedMs": 1_000,
