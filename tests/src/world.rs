@@ -157,7 +157,7 @@ impl World {
     /// # Errors
     /// When the simulator does not answer.
     pub async fn renders(&self, order: &Order) -> Result<Vec<Render>> {
-        self.look(&format!("/renders?mark={}", order.mark)).await
+        self.look(&format!("/renders?tag={}", order.mark)).await
     }
 
     /// The one render of an order.
@@ -191,7 +191,7 @@ impl World {
     /// # Errors
     /// When the simulator does not answer.
     pub async fn provider_calls(&self, order: &Order) -> Result<Vec<ApiCall>> {
-        self.look(&format!("/requests?mark={}", order.mark)).await
+        self.look(&format!("/requests?tag={}", order.mark)).await
     }
 
     /// How often the order's provider was asked to render it, whatever it answered.

@@ -1,5 +1,4 @@
-//! What cargo builds for us: the functions and the simulator to run, and the
-//! functions to deploy.
+//! Builds: the functions and the simulator to run, and the functions to deploy.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,10 +12,10 @@ use zip::write::{SimpleFileOptions, ZipWriter};
 use crate::process::{self, Interrupt};
 use crate::workspace::Workspace;
 
-/// The packages below `functions/`; each is one binary of the same name.
+/// The packages below `functions/`. Each is a binary of the same name.
 pub(crate) const FUNCTIONS: [&str; 5] = ["submit", "poller", "webhook", "deliver", "jobs"];
 
-/// A zip above this is a cold start that someone should look at.
+/// The largest zip in bytes. A larger one would slow cold starts down.
 const LARGEST_ZIP: u64 = 3_500_000;
 
 const MEGABYTE: f64 = 1_000_000.0;
@@ -24,7 +23,7 @@ const MEGABYTE: f64 = 1_000_000.0;
 /// Binaries by the name of their package.
 pub(crate) type Binaries = BTreeMap<String, PathBuf>;
 
-/// What is built for what.
+/// What a build is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
     /// The functions and the simulator: the quickest way to a stack.
@@ -35,7 +34,7 @@ pub(crate) enum For {
     Deploying,
 }
 
-/// Builds, and answers where the binaries are.
+/// Builds, and returns the paths of the binaries.
 ///
 /// Cargo unites the features of all packages that one call names. So the functions are always
 /// built by a call of their own, with the features that ship: beside the tests they would get
@@ -97,7 +96,7 @@ fn set_aside(workspace: &Workspace, package: &str, binary: &Path) -> Result<Path
     Ok(copy)
 }
 
-/// The binary that a line of cargo's output tells of, if it tells of one.
+/// The binary in a line of cargo's output, if there is one.
 fn binary(line: &str) -> Option<(String, PathBuf)> {
     #[derive(Deserialize)]
     struct Message {
@@ -119,8 +118,8 @@ fn binary(line: &str) -> Option<(String, PathBuf)> {
     runs.then_some((message.target.name, message.executable))
 }
 
-/// `cargo xtask package`: builds the functions for this machine's architecture,
-/// zips them into `target/package/`, and fails when one is too large.
+/// `cargo xtask package`: builds the functions for this machine's architecture, zips them into
+/// `target/package/`, and fails when a zip is too large.
 pub(crate) fn package(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     let binaries = build(workspace, For::Deploying, interrupt)?;
     let folder = workspace.path("target/package");
@@ -148,10 +147,10 @@ pub(crate) fn package(workspace: &Workspace, interrupt: &Interrupt) -> Result<()
     bail!("larger than {} MB: {}", megabytes(LARGEST_ZIP), too_large.join(", "))
 }
 
-/// Writes what Lambda expects of `provided.al2023`: an executable `bootstrap`.
+/// Writes the zip that Lambda expects for `provided.al2023`: an executable `bootstrap`.
 fn zip(mut binary: impl io::Read, archive: impl io::Write + io::Seek) -> Result<()> {
     let mut zip = ZipWriter::new(archive);
-    // No time of change: the same binary makes the same zip.
+    // Without a modification time the same binary makes the same zip.
     let options = SimpleFileOptions::default().unix_permissions(0o755).compression_level(Some(9));
     zip.start_file("bootstrap", options)?;
     io::copy(&mut binary, &mut zip)?;
@@ -173,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn binaries_are_told_from_libraries_and_tests() {
+    fn only_binaries_are_recognised() {
         let bin = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"submit"},"profile":{"test":false},"executable":"/t/submit"}"#;
         assert_eq!(binary(bin), Some(("submit".into(), "/t/submit".into())));
         for other in [
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zip_holds_one_executable_named_bootstrap() {
+    fn zip_holds_one_bootstrap_executable() {
         let mut archive = Cursor::new(Vec::new());
         zip(&b"\x7fELF"[..], &mut archive).unwrap();
 

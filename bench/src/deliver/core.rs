@@ -1,4 +1,4 @@
-//! The core: from a delivery that was read to one that is ready to be written down.
+//! The core: from a loaded delivery to one that can be stored.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,32 +22,31 @@ use shared::entropy::Entropy;
 
 use crate::tls::DOMAIN;
 
-/// Delivers as `deliver` does, without reading or writing any table.
+/// Delivers like `deliver`, without reads and writes.
 pub(super) struct Core {
     secrets: SigningSecrets,
     policy: TargetPolicy,
     receivers: Receivers,
     schedule: DeliverySchedule,
-    /// What is known of the receiver: read once a second, and then remembered.
+    /// The endpoint's state, which `deliver` caches for a second.
     endpoint: Endpoint,
 }
 
-/// What a deployed stack allows, and the receivers of this run beside it.
+/// The policy of a deployed stack, with the receivers of this run allowed.
 pub(super) fn policy(port: u16) -> Result<TargetPolicy> {
     let here = IpNet::from(IpAddr::from(Ipv4Addr::LOCALHOST));
     let port = ReceiverPorts::parse(&port.to_string())?;
     Ok(TargetPolicy::public().with_ports(port).with_networks([here]))
 }
 
-/// The product's client for receivers, with every name on this machine.
+/// The product's client for receivers, with every name on loopback.
 pub(super) fn receivers(tls: ClientConfig, policy: TargetPolicy) -> Receivers {
-    Receivers::with_parts(Arc::new(AllHere), tls, policy, Limits::default())
+    Receivers::with_parts(Arc::new(LoopbackAddresses), tls, policy, Limits::default())
 }
 
-/// Every name is this machine's.
-struct AllHere;
+struct LoopbackAddresses;
 
-impl Resolve for AllHere {
+impl Resolve for LoopbackAddresses {
     fn resolve(&self, _name: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
         std::future::ready(Ok(vec![Ipv4Addr::LOCALHOST.into()])).boxed()
     }
@@ -61,7 +60,7 @@ impl Core {
         Ok(Self { secrets, policy, receivers, schedule: DeliverySchedule::default(), endpoint })
     }
 
-    /// Makes these deliveries at once and waits for all of them.
+    /// Makes these deliveries concurrently.
     pub(super) async fn deliver(&self, deliveries: Vec<Delivery>) -> Result<()> {
         try_join_all(deliveries.into_iter().map(|delivery| self.one(delivery))).await?;
         Ok(())

@@ -26,7 +26,7 @@ impl World {
         let webhook = json!({
             "url": self.account_url(order.provider),
             "secret": self.provider_secret(order.provider)?,
-            "mark": order.mark,
+            "tag": order.mark,
         });
         let url = self.control(&format!("/account-webhooks/{}", order.provider.speaks()));
         self.http.put(&url, &webhook).await?.expect(204).map(drop)

@@ -185,7 +185,7 @@ impl World {
     /// # Errors
     /// When the simulator does not answer.
     pub async fn renders_by_mark(&self) -> Result<HashMap<String, usize>> {
-        let renders: Vec<Render> = self.look(&format!("/renders?mark={}", self.mark)).await?;
+        let renders: Vec<Render> = self.look(&format!("/renders?tag={}", self.mark)).await?;
         let mut count = HashMap::new();
         for render in renders {
             let body = render.body.to_string();

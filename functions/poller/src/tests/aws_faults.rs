@@ -131,8 +131,10 @@ impl CallInterceptor for Slow {
 
 #[tokio::test(start_paused = true)]
 async fn long_read_keeps_the_lease() {
-    let world = World::new()
-        .with_faults(Arc::new(Slow { operation: "BatchGetItem", takes: Duration::from_millis(2_900) }));
+    let world = World::new().with_faults(Arc::new(Slow {
+        operation: "BatchGetItem",
+        takes: Duration::from_millis(2_900),
+    }));
     // Five rounds of eight batches, three seconds each.
     for _ in 0..3_300 {
         world.insert_job("zvid", Tracking::WebhookFirst, 1e9, None, now()).await;

@@ -1,5 +1,4 @@
-//! The one callback of JSON2Video, in the three shapes it has been documented
-//! with, as JSON or as a form.
+//! The callback of JSON2Video in its three documented shapes, as JSON or as a form.
 
 use serde_json::{Value, json};
 use url::form_urlencoded::Serializer;
@@ -11,9 +10,9 @@ use super::{
 };
 use crate::scenario::{CallbackContentType, CallbackShape};
 
-/// The callback that tells that `render` is `status`.
-pub(super) fn told(render: &Render, status: &str) -> Callback {
-    let failure = (status == Json2Video.word(Phase::Failed))
+/// The callback about a status of `render`.
+pub(super) fn build(render: &Render, status: &str) -> Callback {
+    let failure = (status == Json2Video.status_name(Phase::Failed))
         .then(|| render.scenario.fail_with.as_deref().unwrap_or("Render failed"));
     let body = match render.scenario.callback_shape {
         CallbackShape::Nested => nested(render, status, failure),
@@ -100,20 +99,20 @@ fn append(form: &mut Serializer<'_, String>, name: &str, value: &Value) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::fixtures::{first_trip, render};
+    use super::super::super::fixtures::{first_context, render};
     use super::*;
 
     const BODY: &str = r#"{"id":"my-movie","client-data":{"order_id":"ord 42","tags":[1]}}"#;
 
-    fn callback(knobs: &Value) -> String {
-        let render = render(&Json2Video, BODY, &knobs.to_string());
-        let callback = Json2Video.callback(&render, &first_trip());
+    fn callback(options: &Value) -> String {
+        let render = render(&Json2Video, BODY, &options.to_string());
+        let callback = Json2Video.callback(&render, &first_context());
         assert_eq!(callback.headers, []);
         format!("{} {}", callback.content_type, callback.body)
     }
 
     #[test]
-    fn every_shape() {
+    fn success_has_three_shapes() {
         let shapes = ["nested", "flatStrings", "flat"];
         let told = shapes.map(|shape| callback(&json!({"callbackShape": shape})));
         insta::assert_snapshot!(told.join("\n"), @r#"
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_of_a_failure() {
+    fn failure_has_three_shapes() {
         let shapes = ["nested", "flatStrings", "flat"];
         let told =
             shapes.map(|shape| callback(&json!({"callbackShape": shape, "failWith": "no codec"})));
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_as_a_form() {
+    fn forms_have_three_shapes() {
         let shapes = ["nested", "flatStrings", "flat"];
         let told = shapes
             .map(|shape| callback(&json!({"callbackShape": shape, "callbackContentType": "form"})));
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_status() {
+    fn status_can_be_overridden() {
         insta::assert_snapshot!(
             callback(&json!({"callback": {"statusOverride": "running"}})), @r#"application/json {"client-data":{"order_id":"ord 42","tags":[1]},"duration":"10.5","height":"1080","id":"my-movie","project":"11111111-1111-4111-9111-111111111111","size":"4567890","status":"running","url":"https://assets.json2video.com/clients/simulated/renders/11111111-1111-4111-9111-111111111111.mp4","width":"1920"}"#);
     }
