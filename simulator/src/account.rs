@@ -68,7 +68,7 @@ mod tests {
         serde_json::from_str(json).unwrap()
     }
 
-    fn told(account: &Account, body: &str) -> Vec<String> {
+    fn urls(account: &Account, body: &str) -> Vec<String> {
         account.destinations(body).into_iter().map(|it| it.url).collect()
     }
 
@@ -77,11 +77,11 @@ mod tests {
         let mut account = Account::default();
         account.put_webhook(webhook(r#"{"url":"http://all"}"#));
         account.put_webhook(webhook(r#"{"url":"http://m-1","tag":"m-1"}"#));
-        assert_eq!(told(&account, "with m-1"), ["http://all", "http://m-1"]);
-        assert_eq!(told(&account, "without"), ["http://all"]);
+        assert_eq!(urls(&account, "with m-1"), ["http://all", "http://m-1"]);
+        assert_eq!(urls(&account, "without"), ["http://all"]);
 
         account.put_webhook(webhook(r#"{"url":null}"#));
-        assert_eq!(told(&account, "with m-1"), ["http://m-1"]);
+        assert_eq!(urls(&account, "with m-1"), ["http://m-1"]);
     }
 
     #[test]

@@ -149,10 +149,10 @@ async fn progress(
     State(simulation): State<Arc<Simulation>>,
     Path((name, tag)): Path<(String, String)>,
 ) -> Response {
-    let tells = registry::named(&name)
+    let reports_progress = registry::named(&name)
         .is_some_and(|provider| provider.provider_options().contains(&"progressCallbacks"));
-    if !tells {
-        return refusal(&format!("{name} does not tell of progress"));
+    if !reports_progress {
+        return refusal(&format!("{name} does not report progress"));
     }
     schedule_callbacks(&simulation, &name, &tag, |render, now| {
         Some(render.callbacks_about_progress(now))

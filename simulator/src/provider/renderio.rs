@@ -287,16 +287,16 @@ mod tests {
     fn own_url_overrides_account_webhook() {
         let mut account = Account::default();
         account.secret = Some(secret("s"));
-        let told = |account: &Account, own: &[&str]| -> Vec<Destination> {
+        let destinations = |account: &Account, own: &[&str]| -> Vec<Destination> {
             RenderIo.destinations(own.iter().map(|url| (*url).to_owned()).collect(), account, "b")
         };
         let to = |url: &str| Destination { url: url.to_owned(), secret: Some(secret("s")) };
 
-        assert_eq!(told(&account, &[]), []);
+        assert_eq!(destinations(&account, &[]), []);
         account.put_webhook(serde_json::from_str(r#"{"url":"http://all"}"#).unwrap());
         account.put_webhook(serde_json::from_str(r#"{"url":"http://b","tag":"b"}"#).unwrap());
-        assert_eq!(told(&account, &[]), [to("http://b")]);
-        assert_eq!(told(&account, &["http://own"]), [to("http://own")]);
+        assert_eq!(destinations(&account, &[]), [to("http://b")]);
+        assert_eq!(destinations(&account, &["http://own"]), [to("http://own")]);
     }
 
     #[test]

@@ -309,8 +309,8 @@ mod tests {
         let own = Destination::unsigned("http://own".to_owned());
         let registered =
             Destination { url: "http://account".to_owned(), secret: Some(secret("whsec_test")) };
-        let told = Zvid.destinations(vec!["http://own".to_owned()], &account, "{}");
-        assert_eq!(told, [own, registered.clone()]);
+        let destinations = Zvid.destinations(vec!["http://own".to_owned()], &account, "{}");
+        assert_eq!(destinations, [own, registered.clone()]);
 
         let context = CallbackContext { secret: registered.secret.as_ref(), ..first_context() };
         let callback = Zvid.callback(&render(&Zvid, "{}", "{}"), &context);

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::server::{Answer, TestServer, nobody};
+use crate::server::{Answer, TestServer, unserved_url};
 
 /// Returns each request, with capacity as DynamoDB reports it. Refuses bodies that contain
 /// `refuse`.
@@ -126,8 +126,8 @@ async fn refused_write_has_its_reason() {
 
 #[tokio::test]
 async fn unreachable_endpoint_is_bad_gateway() {
-    let (_port, nobody) = nobody();
-    let server = TestServer::start_before(Some(nobody)).await;
+    let (_port, unserved_url) = unserved_url();
+    let server = TestServer::start_before(Some(unserved_url)).await;
     assert_eq!(call(&server, "AmazonSSM.GetParameter", "{}").await.status, 502);
     let ledger = server.look("/_control/aws").await;
     assert_eq!(ledger["requests"][0]["status"], 502);

@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::polling::{assert_in_order, poll};
-use crate::server::{TestServer, nobody, until};
+use crate::server::{TestServer, unserved_url, until};
 
 const ZVID_SUBMIT: &str = "/zvid/api/render/api-key";
 const SHOTSTACK_SUBMIT: &str = "/shotstack/render";
@@ -189,7 +189,7 @@ async fn answer_may_follow_callback() {
     };
     let end = async {
         server.wait_for("/_control/renders?tag=d-2", |it| it[0].is_object()).await;
-        server.tell("/_control/renders/shotstack/d-2/end").await
+        server.post("/_control/renders/shotstack/d-2/end").await
     };
     let ((status, renders), ended) = tokio::join!(submit, end);
 
@@ -226,10 +226,10 @@ async fn frozen_renders_stay_frozen() {
     })
     .await;
     assert_eq!(answer["state"], "active");
-    assert_eq!(server.tell("/_control/renders/zvid/h-/end").await, 204);
+    assert_eq!(server.post("/_control/renders/zvid/h-/end").await, 204);
     let (_, answer) = poll(&server, &path, "/state", "completed").await;
     assert_eq!(answer["progress"]["percentage"], 100);
-    assert_eq!(server.tell("/_control/renders/zvid/h-1/end").await, 409, "it is over");
+    assert_eq!(server.post("/_control/renders/zvid/h-1/end").await, 409, "it is over");
 }
 
 #[tokio::test]
@@ -325,8 +325,8 @@ async fn callbacks_repeat_and_delay_on_request() {
 async fn unreachable_callback_is_recorded() {
     let server = TestServer::start().await;
     server.set("/_control/scenarios/zvid/c-4", r#"{"durationMs":0,"callbackRetryMs":1}"#).await;
-    let (_port, nobody) = nobody();
-    zvid(&server, "c-4", Some(&nobody)).await;
+    let (_port, unserved_url) = unserved_url();
+    zvid(&server, "c-4", Some(&unserved_url)).await;
 
     let path = "/_control/renders?tag=c-4";
     let renders = server.wait_for(path, |it| it[0]["callbacks"][3].is_object()).await;

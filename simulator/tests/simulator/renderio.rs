@@ -141,10 +141,10 @@ async fn callbacks_are_signed_given_secret() {
     let unsigned = webhook(&server, "r-7").await;
     assert_eq!(unsigned["headers"]["x-webhook-signature"], Value::Null);
     assert_eq!(unsigned["headers"]["user-agent"], "RenderIO-Webhook/1.0");
-    let told: Value = serde_json::from_str(unsigned["body"].as_str().unwrap()).unwrap();
-    assert_eq!(told["data"]["status"], "SUCCESS");
-    assert_eq!(told["data"]["metadata"], json!({"bridge_job": "r-7"}));
-    assert!(told["timestamp"].is_i64());
+    let reported: Value = serde_json::from_str(unsigned["body"].as_str().unwrap()).unwrap();
+    assert_eq!(reported["data"]["status"], "SUCCESS");
+    assert_eq!(reported["data"]["metadata"], json!({"bridge_job": "r-7"}));
+    assert!(reported["timestamp"].is_i64());
 
     server.set("/_control/secrets/renderio", r#"{"secret":"ours"}"#).await;
     set(&server, "r-8", &json!({"durationMs": 0, "failWith": "no codec"})).await;

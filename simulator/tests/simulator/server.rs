@@ -97,7 +97,7 @@ impl TestServer {
     }
 
     /// Posts to the control API.
-    pub(crate) async fn tell(&self, path: &str) -> u16 {
+    pub(crate) async fn post(&self, path: &str) -> u16 {
         self.send(Method::POST, &self.url(path), &[], "").await.status
     }
 
@@ -108,7 +108,7 @@ impl TestServer {
 }
 
 /// A URL without a server, as long as the socket lives: its port is taken.
-pub(crate) fn nobody() -> (TcpSocket, String) {
+pub(crate) fn unserved_url() -> (TcpSocket, String) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}", socket.local_addr().unwrap());

@@ -118,13 +118,13 @@ async fn callbacks_are_signed_and_report_progress() {
     let path = "/_control/receivers/v-3";
     let received = server.wait_for(path, |it| it["received"][3].is_object()).await;
     let bodies = verified(&received, "whsec_viral");
-    let mut told: Vec<String> = bodies
+    let mut reported: Vec<String> = bodies
         .iter()
         .map(|body| format!("{} {} {}", body["status"], body["phase"], body["progress"]))
         .collect();
     // A busy machine may send them in another order.
-    told.sort_unstable();
-    insta::assert_snapshot!(told.join("\n"), @r#"
+    reported.sort_unstable();
+    insta::assert_snapshot!(reported.join("\n"), @r#"
     "done" null 1.0
     "running" "rendering" 0.5
     "running" "rendering" 0.66
@@ -145,17 +145,17 @@ async fn progress_on_demand_never_passes_end() {
     set(&server, "v-7", &options).await;
     submit(&server, "v-7", Some(&server.url("/receiver/v-7"))).await;
 
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for (number, what) in ["progress", "end", "progress"].into_iter().enumerate() {
-        assert_eq!(server.tell(&format!("/_control/renders/viralsync/v-7/{what}")).await, 204);
+        assert_eq!(server.post(&format!("/_control/renders/viralsync/v-7/{what}")).await, 204);
         let path = "/_control/receivers/v-7";
         let received = server.wait_for(path, |it| it["received"][number].is_object()).await;
         let body = received["received"][number]["body"].as_str().unwrap();
         let body: Value = serde_json::from_str(body).unwrap();
-        told.push(format!("{} {}", body["status"], body["progress"]));
+        reported.push(format!("{} {}", body["status"], body["progress"]));
     }
-    assert_eq!(told, [r#""running" 0.4"#, r#""done" 1.0"#, r#""running" 0.4"#]);
-    assert_eq!(server.tell("/_control/renders/zvid/v-7/progress").await, 400, "it has no word");
+    assert_eq!(reported, [r#""running" 0.4"#, r#""done" 1.0"#, r#""running" 0.4"#]);
+    assert_eq!(server.post("/_control/renders/zvid/v-7/progress").await, 400, "it has no word");
 }
 
 #[tokio::test]
@@ -192,7 +192,7 @@ async fn cancelled_job_reports_only_cancellation() {
         "progressCallbacks": 0, "callback": {"delayMs": 200, "lateMs": 200}});
     set(&server, "v-6", &options).await;
     let path = submit(&server, "v-6", Some(&server.url("/receiver/v-6"))).await;
-    assert_eq!(server.tell("/_control/renders/viralsync/v-6/progress").await, 204);
+    assert_eq!(server.post("/_control/renders/viralsync/v-6/progress").await, 204);
 
     let cancel = format!("{path}/cancel");
     let first = server.call(Method::POST, &cancel, "").await;
@@ -212,9 +212,9 @@ async fn cancelled_job_reports_only_cancellation() {
     let at = "/_control/renders?tag=v-6";
     let renders = server.wait_for(at, |it| cancellations(it).len() == 2).await;
     assert_eq!(renders[0]["state"], "cancelled");
-    let told = cancellations(&renders);
-    assert_eq!(told[0], told[1]);
-    let cancelled_at = told[0]["timestamp"].as_str().unwrap();
+    let reported = cancellations(&renders);
+    assert_eq!(reported[0], reported[1]);
+    let cancelled_at = reported[0]["timestamp"].as_str().unwrap();
     let cancelled_at = chrono::DateTime::parse_from_rfc3339(cancelled_at).unwrap();
     for attempt in renders[0]["callbacks"].as_array().unwrap() {
         // Only a slow machine sends any before the cancellation.

@@ -114,8 +114,8 @@ mod tests {
     #[test]
     fn success_has_three_shapes() {
         let shapes = ["nested", "flatStrings", "flat"];
-        let told = shapes.map(|shape| callback(&json!({"callbackShape": shape})));
-        insta::assert_snapshot!(told.join("\n"), @r#"
+        let callbacks = shapes.map(|shape| callback(&json!({"callbackShape": shape})));
+        insta::assert_snapshot!(callbacks.join("\n"), @r#"
         application/json {"movie":{"client-data":{"order_id":"ord 42","tags":[1]},"duration":10.5,"project":"11111111-1111-4111-9111-111111111111","size":4567890,"status":"done","thumbnail":"https://assets.json2video.com/clients/simulated/renders/11111111-1111-4111-9111-111111111111.jpg","url":"https://assets.json2video.com/clients/simulated/renders/11111111-1111-4111-9111-111111111111.mp4"},"success":true}
         application/json {"client-data":{"order_id":"ord 42","tags":[1]},"duration":"10.5","height":"1080","id":"my-movie","project":"11111111-1111-4111-9111-111111111111","size":"4567890","url":"https://assets.json2video.com/clients/simulated/renders/11111111-1111-4111-9111-111111111111.mp4","width":"1920"}
         application/json {"client-data":{"order_id":"ord 42","tags":[1]},"duration":10.5,"project":"11111111-1111-4111-9111-111111111111","size":4567890,"status":"done","url":"https://assets.json2video.com/clients/simulated/renders/11111111-1111-4111-9111-111111111111.mp4"}
@@ -125,9 +125,9 @@ mod tests {
     #[test]
     fn failure_has_three_shapes() {
         let shapes = ["nested", "flatStrings", "flat"];
-        let told =
+        let callbacks =
             shapes.map(|shape| callback(&json!({"callbackShape": shape, "failWith": "no codec"})));
-        insta::assert_snapshot!(told.join("\n"), @r#"
+        insta::assert_snapshot!(callbacks.join("\n"), @r#"
         application/json {"movie":{"client-data":{"order_id":"ord 42","tags":[1]},"message":"no codec","project":"11111111-1111-4111-9111-111111111111","status":"error"},"success":true}
         application/json {"client-data":{"order_id":"ord 42","tags":[1]},"id":"my-movie","message":"no codec","project":"11111111-1111-4111-9111-111111111111","status":"error"}
         application/json {"client-data":{"order_id":"ord 42","tags":[1]},"message":"no codec","project":"11111111-1111-4111-9111-111111111111","status":"error"}
@@ -137,9 +137,9 @@ mod tests {
     #[test]
     fn forms_have_three_shapes() {
         let shapes = ["nested", "flatStrings", "flat"];
-        let told = shapes
+        let callbacks = shapes
             .map(|shape| callback(&json!({"callbackShape": shape, "callbackContentType": "form"})));
-        insta::assert_snapshot!(told.join("\n"), @r"
+        insta::assert_snapshot!(callbacks.join("\n"), @r"
         application/x-www-form-urlencoded movie%5Bclient-data%5D%5Border_id%5D=ord+42&movie%5Bclient-data%5D%5Btags%5D%5B0%5D=1&movie%5Bduration%5D=10.5&movie%5Bproject%5D=11111111-1111-4111-9111-111111111111&movie%5Bsize%5D=4567890&movie%5Bstatus%5D=done&movie%5Bthumbnail%5D=https%3A%2F%2Fassets.json2video.com%2Fclients%2Fsimulated%2Frenders%2F11111111-1111-4111-9111-111111111111.jpg&movie%5Burl%5D=https%3A%2F%2Fassets.json2video.com%2Fclients%2Fsimulated%2Frenders%2F11111111-1111-4111-9111-111111111111.mp4&success=true
         application/x-www-form-urlencoded client-data%5Border_id%5D=ord+42&client-data%5Btags%5D%5B0%5D=1&duration=10.5&height=1080&id=my-movie&project=11111111-1111-4111-9111-111111111111&size=4567890&url=https%3A%2F%2Fassets.json2video.com%2Fclients%2Fsimulated%2Frenders%2F11111111-1111-4111-9111-111111111111.mp4&width=1920
         application/x-www-form-urlencoded client-data%5Border_id%5D=ord+42&client-data%5Btags%5D%5B0%5D=1&duration=10.5&project=11111111-1111-4111-9111-111111111111&size=4567890&status=done&url=https%3A%2F%2Fassets.json2video.com%2Fclients%2Fsimulated%2Frenders%2F11111111-1111-4111-9111-111111111111.mp4
