@@ -224,7 +224,7 @@ pub const PROGRESS_STEP: f64 = 0.25;
 /// The age at which a job that brings no news is first written all the same.
 const FIRST_CHECKPOINT: TimeDelta = TimeDelta::seconds(120);
 
-/// The part of a request that a job keeps. See [`crate::submission`] for its checks.
+/// The part of a request that a job keeps. See [`crate::request::JobRequest`] for its checks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Intent {
     /// Our id.

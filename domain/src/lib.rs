@@ -15,13 +15,11 @@ pub mod headers;
 pub mod id;
 pub mod job;
 pub mod lease;
-mod members;
 pub mod polling;
 pub mod provider;
-pub mod receiver;
+pub mod request;
 pub mod retry;
 pub mod signature;
-pub mod submission;
 pub mod time;
 pub mod verifier;
 

@@ -14,7 +14,7 @@ use domain::job::{Intent, Job, MAX_METADATA_BYTES, Observation, Report, Step};
 use domain::job::{RenderResult, RenderStatus};
 use domain::polling::Tracking;
 use domain::retry::DeliverySchedule;
-use domain::submission::{JobRequest, RequestError};
+use domain::request::{JobRequest, RequestError};
 use serde_json::{Value, json};
 use tokio::time::Duration;
 

@@ -4,8 +4,8 @@ use chrono::TimeDelta;
 use serde_json::Value;
 
 use super::{SignatureType, WebhookSecret};
-use crate::members::Members;
-use crate::submission::RequestError;
+use crate::request::RequestError;
+use crate::request::members::Members;
 
 /// How long former secrets stay in force: 0 to 7 days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

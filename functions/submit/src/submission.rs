@@ -19,7 +19,7 @@ use domain::polling::Tracking;
 use domain::provider::catalogue::Provider;
 use domain::provider::request::Submission;
 use domain::provider::{HttpRequest, Rejection, SubmitAnswer};
-use domain::submission::{JobRequest, MAX_BODY_BYTES};
+use domain::request::{JobRequest, MAX_BODY_BYTES};
 use shared::api::{self, Problem};
 use shared::providers::Submitted;
 use shared::queue::{WakeQueue, WakeUp};

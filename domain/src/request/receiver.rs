@@ -3,12 +3,13 @@
 
 use serde_json::Value;
 
+use super::RequestError;
+use super::job::events as event_set;
+use super::members::Members;
 use crate::address::{ReceiverUrl, TargetPolicy};
 use crate::endpoint::Limits;
 use crate::event::{EventName, EventSet};
 use crate::headers::{CustomHeaders, HeadersError, ReceiverHeaders};
-use crate::members::Members;
-use crate::submission::{self, RequestError};
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +54,7 @@ impl ReceiverSettings {
         })?;
         let url = ReceiverUrl::parse(&url, policy)
             .map_err(|error| SettingsError::Url(error.to_string()))?;
-        let events = members.optional("events", submission::events)?;
+        let events = members.optional("events", event_set)?;
         let headers = members.optional("headers", Ok)?;
         let headers = headers.map(CustomHeaders::from_json).transpose()?;
         let headers = headers.filter(|headers| !headers.is_empty());

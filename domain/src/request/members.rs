@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::submission::RequestError;
+use super::RequestError;
 
 /// What is left to check.
 pub(crate) struct Members(Map<String, Value>);

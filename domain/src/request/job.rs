@@ -3,11 +3,12 @@
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::RequestError;
+use super::members::Members;
 use crate::address::{ReceiverUrl, TargetPolicy};
 use crate::event::{EventName, EventSet};
 use crate::id::{PayloadVersion, ProviderName, SourceRecordId};
 use crate::job::MAX_METADATA_BYTES;
-use crate::members::Members;
 
 /// The largest request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -34,34 +35,6 @@ pub struct JobRequest {
     /// SHA-256 of the request as canonical JSON: the same for a repeat with other spaces or
     /// another order of members.
     pub fingerprint: [u8; 32],
-}
-
-/// Why a body is not a request.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
-    /// It is larger than [`MAX_BODY_BYTES`].
-    #[error("the request body is larger than 1 MiB")]
-    TooLarge,
-    /// It is not a JSON object.
-    #[error("the request body is not a JSON object: {0}")]
-    NotAnObject(String),
-    /// A member that must be there is not.
-    #[error("`{field}` is missing")]
-    Missing {
-        /// Its name.
-        field: &'static str,
-    },
-    /// A member is not what it must be.
-    #[error("`{field}` {problem}")]
-    Invalid {
-        /// Its name.
-        field: String,
-        /// What is wrong, to be read after the name.
-        problem: String,
-    },
-    /// The callback URL is one that is never called.
-    #[error("`callbackUrl`: {0}")]
-    CallbackUrl(String),
 }
 
 const FIELDS: [&str; 8] = [
@@ -137,7 +110,7 @@ fn object(value: Value) -> Result<Map<String, Value>, String> {
     }
 }
 
-pub(crate) fn events(value: Value) -> Result<EventSet, String> {
+pub(super) fn events(value: Value) -> Result<EventSet, String> {
     let all = EventName::ALL.map(EventName::as_str).join(", ");
     let Value::Array(names) = value else { return Err("must be an array of event names".into()) };
     let parsed = names.iter().map(|name| name.as_str().and_then(EventName::parse));
