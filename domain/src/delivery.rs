@@ -8,15 +8,12 @@ use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::attempt::{Attempt, LEASE, Outcome};
 use crate::endpoint::{Endpoint, Hold, Instruction, Said};
 use crate::event::{Event, EventName, TestEvent};
 use crate::id::{EventId, JobId};
 use crate::job::Job;
 use crate::retry::{DeliverySchedule, later, with_jitter};
-
-/// How long an attempt keeps others out: the attempt's own limit (15 s) and what it takes
-/// to write it down. A crash costs at most this delay.
-pub const LEASE: TimeDelta = TimeDelta::seconds(30);
 
 /// How late an attempt is when its ticket must be among the dead letters: longer than the
 /// queue brings a ticket back.
@@ -197,74 +194,6 @@ impl DeliveryState {
             Self::Pending { held, .. } => held.map(Hold::name),
             Self::Delivered => None,
             Self::GivenUp(given_up) | Self::Exhausted(given_up) => Some(given_up.reason.name()),
-        }
-    }
-}
-
-/// One attempt, as it went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// When it began.
-    pub at: DateTime<Utc>,
-    /// How long it took.
-    pub duration_ms: u64,
-    /// What came of it.
-    pub outcome: Outcome,
-    /// The first part of the receiver's answer.
-    pub excerpt: String,
-}
-
-/// What came of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The receiver answered with this status.
-    Answered(u16),
-    /// It did not answer.
-    Failed(AttemptError),
-}
-
-/// Why a receiver did not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttemptError {
-    /// Its name does not resolve.
-    Dns,
-    /// It does not accept connections.
-    Connect,
-    /// Its certificate or TLS is not acceptable.
-    Tls,
-    /// It took longer than an attempt may.
-    Timeout,
-    /// It broke the connection.
-    Reset,
-    /// Its address is one that must not be reached.
-    Blocked,
-    /// Its answer's head is too large.
-    TooLarge,
-}
-
-impl AttemptError {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Dns,
-        Self::Connect,
-        Self::Tls,
-        Self::Timeout,
-        Self::Reset,
-        Self::Blocked,
-        Self::TooLarge,
-    ];
-
-    /// The wire name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Dns => "dns",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Timeout => "timeout",
-            Self::Reset => "reset",
-            Self::Blocked => "blocked",
-            Self::TooLarge => "too_large",
         }
     }
 }

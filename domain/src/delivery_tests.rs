@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::attempt::AttemptError;
 use crate::endpoint::{Arrival, Arrived, Lane, Lesson};
 use crate::fixtures::{completed_job, noon};
 

@@ -20,29 +20,26 @@
 //! The rules are those of Standard Webhooks 1.0.0 ("Deliverability and reliability"), with
 //! numbers where it has none.
 
+mod admission;
 mod breaker;
+mod disabled;
 mod failing;
 mod limits;
-
-use std::time::Duration;
+mod signal;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
 
-use crate::delivery::{AttemptError, LEASE, Outcome};
+use self::signal::Effect;
+use crate::attempt::LEASE;
 use crate::id::EndpointId;
 use crate::retry::{later, with_jitter};
 
+pub use admission::{Arrival, Hold, Lane, Pass};
 pub use breaker::Breaker;
+pub use disabled::{Disabled, DisabledReason};
 pub use failing::Failing;
 pub use limits::{InFlight, LimitError, Limits};
-
-/// How long a receiver that is overloaded and does not say for how long is left alone.
-const OVERLOADED: Duration = Duration::from_secs(60);
-
-/// How long an answer may take before its endpoint counts as slow. Ten times what receivers
-/// take, and short beside the 15 s that an attempt may last.
-pub const SLOW: Duration = Duration::from_secs(2);
+pub use signal::{Instruction, Lesson, SLOW, Said};
 
 /// How long an endpoint stays slow after a slow answer.
 const SLOW_FOR: TimeDelta = TimeDelta::minutes(10);
@@ -80,69 +77,6 @@ pub struct Endpoint {
     pub version: u64,
 }
 
-/// Why and when an endpoint was disabled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Disabled {
-    /// When.
-    pub at: DateTime<Utc>,
-    /// Why.
-    pub reason: DisabledReason,
-    /// Whether an event has said so.
-    pub announced: bool,
-}
-
-/// Why an endpoint was disabled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DisabledReason {
-    /// It answered 410.
-    Gone,
-    /// It asked for it, with `webhook-delivery: disable`.
-    Asked,
-    /// Five days of nothing but failures.
-    Failing,
-}
-
-impl DisabledReason {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Gone, Self::Asked, Self::Failing];
-
-    /// The wire name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Gone => "gone",
-            Self::Asked => "asked",
-            Self::Failing => "failing",
-        }
-    }
-}
-
-/// Where an attempt is made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Lane {
-    /// With everybody else's.
-    #[default]
-    Quick,
-    /// With those of other slow endpoints.
-    Slow,
-}
-
-/// An attempt that is due.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    /// Somebody asked for this very attempt, to see whether the endpoint is well again.
-    pub deliberate: bool,
-    /// It waited for its place in the rate, and this is it.
-    pub has_slot: bool,
-    /// Where it would be made.
-    pub lane: Lane,
-    /// Its name among the attempts under way.
-    pub token: u64,
-    /// A random number in `0.0..1.0`.
-    pub luck: f64,
-}
-
 /// What becomes of an attempt that arrived. What has to be written is written first, and on
 /// condition: who is overtaken arrives again.
 #[derive(Clone, Debug, PartialEq)]
@@ -170,128 +104,6 @@ pub enum Arrived {
         /// What has to be written, some time.
         remember: Option<Box<Endpoint>>,
     },
-}
-
-/// What keeps an attempt waiting that is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// The endpoint fails; one other attempt finds out whether it still does.
-    Failing,
-    /// The endpoint asked for silence.
-    Throttled,
-    /// Its owner allows no more a second. The place in the rate is taken.
-    Rate,
-    /// Its owner allows no more at once.
-    InFlight,
-}
-
-impl Hold {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Failing, Self::Throttled, Self::Rate, Self::InFlight];
-
-    /// The wire name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Failing => "endpoint_failing",
-            Self::Throttled => "endpoint_throttled",
-            Self::Rate => "rate_limited",
-            Self::InFlight => "in_flight_limited",
-        }
-    }
-}
-
-/// What an attempt that may be made holds while it is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pass {
-    /// It is the probe, under a lease that ends then.
-    probe: Option<DateTime<Utc>>,
-    /// Its name among the attempts under way, where they are counted.
-    token: Option<u64>,
-    deliberate: bool,
-}
-
-/// What a receiver said beside its status.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Said {
-    /// How long it asked to wait, with `Retry-After`.
-    pub retry_after: Option<Duration>,
-    /// What it asked to be done, with `webhook-delivery`.
-    pub instruction: Option<Instruction>,
-}
-
-/// What a receiver may ask for in the header `webhook-delivery` of its answer, as the hosted
-/// Svix service documents it ("Delivery control").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Instruction {
-    /// Send nothing more. Means the same with every status, 2xx included.
-    Disable,
-    /// Do not send this again. Means nothing with 2xx: it would not be.
-    AbortMessage,
-}
-
-impl Instruction {
-    /// Reads a header's value; none when it asks for nothing that we know.
-    #[must_use]
-    pub fn parse(header: &str) -> Option<Self> {
-        let asked = |word: &str| header.split(',').any(|it| it.trim().eq_ignore_ascii_case(word));
-        // Whoever asks for both wants no more at all.
-        if asked("disable") {
-            Some(Self::Disable)
-        } else if asked("abort-message") {
-            Some(Self::AbortMessage)
-        } else {
-            None
-        }
-    }
-}
-
-/// What an attempt taught.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lesson {
-    verdict: Verdict,
-    quiet: Option<Duration>,
-    slow: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// It takes what is sent, or knows what it does not want.
-    Alive,
-    Failed,
-    Disable(DisabledReason),
-}
-
-impl Lesson {
-    /// What an attempt with this outcome, which took so long, teaches.
-    #[must_use]
-    pub fn of(outcome: Outcome, said: Said, took: Duration) -> Self {
-        let verdict = match (outcome, said.instruction) {
-            (Outcome::Answered(_), Some(Instruction::Disable)) => {
-                Verdict::Disable(DisabledReason::Asked)
-            }
-            (Outcome::Answered(410), _) => Verdict::Disable(DisabledReason::Gone),
-            (Outcome::Answered(200..=299), _) => Verdict::Alive,
-            (Outcome::Answered(_), Some(Instruction::AbortMessage)) => Verdict::Alive,
-            (Outcome::Answered(_), None) | (Outcome::Failed(_), _) => Verdict::Failed,
-        };
-        let quiet = match outcome {
-            Outcome::Answered(200..=299) => None,
-            Outcome::Answered(429 | 502 | 504) => Some(said.retry_after.unwrap_or(OVERLOADED)),
-            Outcome::Answered(_) => said.retry_after,
-            Outcome::Failed(error) => match error {
-                AttemptError::Dns
-                | AttemptError::Connect
-                | AttemptError::Tls
-                | AttemptError::Timeout
-                | AttemptError::Reset
-                | AttemptError::Blocked
-                | AttemptError::TooLarge => None,
-            },
-        };
-        let quiet = quiet.filter(|wait| !wait.is_zero());
-        Self { verdict, quiet, slow: took >= SLOW }
-    }
 }
 
 /// How an endpoint is, in a word.
@@ -364,13 +176,14 @@ impl Endpoint {
             return Arrived::ChangeLane;
         }
         let mut claim = self.clone();
-        let token = match claim.take_place(arrival, now) {
-            Ok(token) => token,
-            Err((until, by)) => {
-                let claim = (claim != *self).then(|| Box::new(claim.written(now)));
-                return Arrived::Hold { until, by, claim };
-            }
-        };
+        let token =
+            match self.limits.reserve(arrival, &mut claim.in_flight, &mut claim.next_slot, now) {
+                Ok(token) => token,
+                Err((until, by)) => {
+                    let claim = (claim != *self).then(|| Box::new(claim.written(now)));
+                    return Arrived::Hold { until, by, claim };
+                }
+            };
         let probe = match self.breaker {
             Breaker::Closed => None,
             Breaker::Open { .. } | Breaker::HalfOpen { .. } if arrival.deliberate => None,
@@ -391,8 +204,8 @@ impl Endpoint {
         if let Some(token) = pass.token {
             after.in_flight.retain(|place| place.token != token);
         }
-        match lesson.verdict {
-            Verdict::Alive => {
+        match lesson.effect {
+            Effect::Alive => {
                 // Another's success may have begun before the endpoint was disabled.
                 if self.disabled.is_none() || pass.deliberate {
                     after.disabled = None;
@@ -400,8 +213,8 @@ impl Endpoint {
                     after.breaker = Breaker::Closed;
                 }
             }
-            Verdict::Failed => after.fail(pass, now),
-            Verdict::Disable(reason) => after.disable(reason, now),
+            Effect::Failed => after.fail(pass, now),
+            Effect::Disable(reason) => after.disable(reason, now),
         }
         // A success does not take back what the endpoint asked for just before.
         if let Some(wait) = lesson.quiet {

@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::event::{EventName, EventSet, Notice};
+use crate::event::{EventName, EventSet};
 use crate::failure::{Failure, FailureCode};
 use crate::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
 use crate::polling::{Durations, Tracking};
@@ -158,6 +158,18 @@ pub struct Milestone {
     /// The state that was entered.
     pub state: State,
     /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// An entry of the outbox: a change whose event is not published yet. The event's other
+/// fields follow from the job, so an entry is small and its event always has the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The event to send.
+    pub event: EventName,
+    /// The state that was entered.
+    pub status: State,
+    /// When it was entered.
     pub at: DateTime<Utc>,
 }
 

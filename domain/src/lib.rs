@@ -5,6 +5,7 @@
 //! and the crate `shared` does it.
 
 pub mod address;
+pub mod attempt;
 pub mod credential;
 pub mod delivery;
 pub mod endpoint;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use domain::delivery::Outcome;
+use domain::attempt::Outcome;
 use domain::endpoint::{Health, Lane, Limits, Said};
 use futures_util::future::{BoxFuture, join_all};
 use serde_json::json;

@@ -5,16 +5,18 @@
 
 use chrono::{DateTime, Utc};
 use domain::address::TargetPolicy;
-use domain::delivery::{Attempt, Delivery, DeliveryState, GiveUpReason, GivenUp, MOST_ATTEMPTS};
-use domain::delivery::{EXCERPTS_KEPT, Outcome};
+use domain::attempt::Attempt;
+use domain::attempt::Outcome;
+use domain::delivery::EXCERPTS_KEPT;
+use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp, MOST_ATTEMPTS};
 use domain::event::{DeliveryExhausted, Event, EventName};
 use domain::failure::{Failure, FailureCode};
 use domain::id::{JobId, RenderJobId};
 use domain::job::{Intent, Job, MAX_METADATA_BYTES, Observation, Report, Step};
 use domain::job::{RenderResult, RenderStatus};
 use domain::polling::Tracking;
-use domain::retry::DeliverySchedule;
 use domain::request::{JobRequest, RequestError};
+use domain::retry::DeliverySchedule;
 use serde_json::{Value, json};
 use tokio::time::Duration;
 

@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::delivery::{Delivery, DeliveryState};
-use domain::event::{Event, Notice};
+use domain::event::Event;
 use domain::id::RenderJobId;
+use domain::job::Notice;
 use domain::job::{Job, Report, State, Step};
 use domain::polling::{PollingLaw, Slowdown, Tracking};
 use domain::provider::StatusAnswer;

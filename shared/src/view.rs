@@ -1,7 +1,8 @@
 //! Jobs, deliveries and the webhook configuration as the HTTP API shows them.
 
 use chrono::{DateTime, Utc};
-use domain::delivery::{Attempt, Delivery, DeliveryState, Outcome};
+use domain::attempt::{Attempt, Outcome};
+use domain::delivery::{Delivery, DeliveryState};
 use domain::endpoint::Endpoint;
 use domain::event::EventName;
 use domain::headers::ReceiverHeaders;

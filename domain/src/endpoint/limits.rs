@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Arrival, Endpoint, Hold};
-use crate::delivery::LEASE;
+use super::admission::{Arrival, Hold};
+use crate::attempt::LEASE;
 use crate::retry::later;
 
 /// How soon an attempt comes back that found all places taken.
@@ -64,45 +64,52 @@ pub struct InFlight {
     pub until: DateTime<Utc>,
 }
 
-impl Endpoint {
-    /// Takes a place for an attempt; answers its token, if places are counted. An attempt
-    /// that has to wait for its turn in the rate has its turn from now on.
-    pub(super) fn take_place(
-        &mut self,
+impl Limits {
+    /// Reserves a place for an attempt and returns its token, if places are counted. When
+    /// there is no room, the error says until when the attempt waits and for what. An attempt
+    /// that waits for the rate has its slot reserved from then on.
+    pub(super) fn reserve(
+        self,
         arrival: &Arrival,
+        in_flight: &mut Vec<InFlight>,
+        next_slot: &mut Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Result<Option<u64>, (DateTime<Utc>, Hold)> {
-        let Limits { max_in_flight, per_second } = self.limits;
-        let mut places = self.in_flight.clone();
-        places.retain(|place| place.until > now);
-        if max_in_flight.is_some_and(|most| places.len() >= most.get().into()) {
+        let mut live = in_flight.clone();
+        live.retain(|place| place.until > now);
+        if self.max_in_flight.is_some_and(|max| live.len() >= max.get().into()) {
             let wait = FULL + FULL_SPREAD.mul_f64(arrival.luck.clamp(0.0, 1.0));
-            // One that has its turn already keeps it.
+            // An attempt whose slot is reserved keeps it.
             let by = if arrival.has_slot { Hold::Rate } else { Hold::InFlight };
             return Err((later(now, wait), by));
         }
-        if let Some(rate) = per_second.filter(|_| !arrival.has_slot)
-            && let Some(turn) = self.take_turn(rate, now)
+        if let Some(rate) = self.per_second.filter(|_| !arrival.has_slot)
+            && let Some(at) = reserve_slot(rate, next_slot, now)
         {
-            return Err((turn, Hold::Rate));
+            return Err((at, Hold::Rate));
         }
-        let token = max_in_flight.map(|_| arrival.token);
+        let token = self.max_in_flight.map(|_| arrival.token);
         if let Some(token) = token {
-            places.push(InFlight { token, until: now + LEASE });
-            self.in_flight = places;
+            live.push(InFlight { token, until: now + LEASE });
+            *in_flight = live;
         }
         Ok(token)
     }
+}
 
-    /// Takes the next turn in the rate; answers when it is, unless it is now. Virtual
-    /// scheduling (ITU-T I.371, the generic cell rate algorithm) with a second's burst.
-    fn take_turn(&mut self, rate: NonZeroU16, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let second = TimeDelta::seconds(1);
-        let apart = second / i32::from(rate.get());
-        let burst = second - apart;
-        let slot = self.next_slot.map_or(now, |slot| slot.max(now));
-        self.next_slot = Some(slot + apart);
-        let turn = slot - burst;
-        (turn > now).then_some(turn)
-    }
+/// Reserves the next slot of the rate and returns its time, or none when that is now. The
+/// generic cell rate algorithm in its virtual scheduling form (ITU-T I.371), with a burst of
+/// one second.
+fn reserve_slot(
+    rate: NonZeroU16,
+    next_slot: &mut Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    let second = TimeDelta::seconds(1);
+    let interval = second / i32::from(rate.get());
+    let burst = second - interval;
+    let slot = next_slot.map_or(now, |slot| slot.max(now));
+    *next_slot = Some(slot + interval);
+    let at = slot - burst;
+    (at > now).then_some(at)
 }

@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::attempt::{AttemptError, Outcome};
 use crate::fixtures::noon;
 
 const URL: &str = "https://shop.example/hooks/s3cret";

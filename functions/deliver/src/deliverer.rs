@@ -11,9 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::address::{ReceiverUrl, TargetPolicy};
-use domain::delivery::{
-    Admission, Attempt, AttemptError, Consequence, Delivery, DeliveryState, Outcome, Subject,
-};
+use domain::attempt::{Attempt, AttemptError, Outcome};
+use domain::delivery::{Admission, Consequence, Delivery, DeliveryState, Subject};
 use domain::endpoint::{Arrival, Endpoint, Hold, Instruction, Lane, Lesson, Pass, SLOW, Said};
 use domain::event::{DeliveryExhausted, EndpointDisabled};
 use domain::headers::{CustomHeaders, ReceiverHeaders};

@@ -2,8 +2,10 @@
 
 use aws_lambda_events::encodings::Body;
 use chrono::TimeDelta;
-use domain::delivery::{Attempt, AttemptError, Delivery, DeliveryState, GiveUpReason, GivenUp};
-use domain::delivery::{Outcome, Subject};
+use domain::attempt::Outcome;
+use domain::attempt::{Attempt, AttemptError};
+use domain::delivery::Subject;
+use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp};
 use domain::endpoint::{Arrival, Arrived, Endpoint, Lane, Lesson, Said};
 use domain::event::{EventName, TestEvent};
 use domain::id::{EndpointId, EventId};

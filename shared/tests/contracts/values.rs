@@ -1,13 +1,13 @@
 //! Jobs and deliveries as the functions make them.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::delivery::{
-    Attempt, AttemptError, Delivery, DeliveryState, GiveUpReason, GivenUp, Outcome,
-};
+use domain::attempt::{Attempt, AttemptError, Outcome};
+use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp};
 use domain::endpoint::{Breaker, Disabled, DisabledReason, Endpoint, Failing, Hold};
-use domain::event::{Event, EventName, Notice};
+use domain::event::{Event, EventName};
 use domain::failure::{Failure, FailureCode};
 use domain::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
+use domain::job::Notice;
 use domain::job::{Intent, Job, Observation, RenderResult, RenderStatus, Report, Step};
 use domain::polling::Tracking;
 use domain::time;

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::delivery::{Attempt, Delivery, DeliveryState, GiveUpReason};
+use domain::attempt::Attempt;
+use domain::delivery::{Delivery, DeliveryState, GiveUpReason};
 use domain::endpoint::Lane;
 use domain::event::EventName;
 use domain::id::{EventId, JobId};

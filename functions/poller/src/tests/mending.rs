@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use domain::event::{EventName, Notice};
+use domain::event::EventName;
 use domain::id::ProviderName;
+use domain::job::Notice;
 use domain::job::State;
 use domain::polling::Tracking;
 use shared::fake::clock::now;

@@ -1,0 +1,75 @@
+//! One HTTP POST of an event to its receiver, and its outcome.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// How long a delivery is leased to one attempt: the attempt's time limit (15 s) plus the
+/// time to store its outcome. A process that crashes delays the next attempt by at most this.
+pub const LEASE: TimeDelta = TimeDelta::seconds(30);
+
+/// One attempt, as it went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it began.
+    pub at: DateTime<Utc>,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The first part of the receiver's answer.
+    pub excerpt: String,
+}
+
+/// What came of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The receiver answered with this status.
+    Answered(u16),
+    /// It did not answer.
+    Failed(AttemptError),
+}
+
+/// Why a receiver did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptError {
+    /// Its name does not resolve.
+    Dns,
+    /// It does not accept connections.
+    Connect,
+    /// Its certificate or TLS is not acceptable.
+    Tls,
+    /// It took longer than an attempt may.
+    Timeout,
+    /// It broke the connection.
+    Reset,
+    /// Its address is one that must not be reached.
+    Blocked,
+    /// Its answer's head is too large.
+    TooLarge,
+}
+
+impl AttemptError {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Reset,
+        Self::Blocked,
+        Self::TooLarge,
+    ];
+
+    /// The wire name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Blocked => "blocked",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
