@@ -250,7 +250,7 @@ impl Delivery {
         now: DateTime<Utc>,
     ) -> Result<Self, serde_json::Error> {
         let subject = Subject::Render { job_id: job.id.clone(), event: event.event };
-        Ok(Self::fresh(subject, &event.event_id, event.to_body()?, url, job.shard, now))
+        Ok(Self::fresh(subject, &event.event_id, event.to_body()?, url, job.request.shard, now))
     }
 
     /// The delivery of a test event to `url`, due at once.

@@ -23,7 +23,7 @@ use crate::polling::{Durations, Tracking};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Intent is stored; the provider has not answered yet.
+    /// The job is stored; the provider has not answered yet.
     Submitting,
     /// The provider may or may not have accepted; it is never asked to render again.
     SubmitUnknown,
@@ -161,6 +161,33 @@ pub struct Milestone {
     pub at: DateTime<Utc>,
 }
 
+/// The part of a client's request that its job keeps, and what was decided when the job was
+/// made. It never changes. [`crate::request::JobRequest`] checks it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredRequest {
+    /// The provider that renders.
+    pub provider: ProviderName,
+    /// The customer's id of what is rendered.
+    pub source_record_id: SourceRecordId,
+    /// The customer's name for the shape of the payload.
+    pub payload_version: Option<PayloadVersion>,
+    /// The customer's own data, echoed in events. At most [`MAX_METADATA_BYTES`] as JSON.
+    pub metadata: Map<String, Value>,
+    /// Where this job's webhooks go instead of the default receiver.
+    pub callback_url: Option<String>,
+    /// The events that the client subscribed to.
+    pub wanted: EventSet,
+    /// SHA-256 of the request's canonical body: tells a repeat from a different request.
+    pub fingerprint: [u8; 32],
+    /// Whether the provider calls back or only polls bring news.
+    pub tracking: Tracking,
+    /// How long the provider's renders took, as known when the job was made. Kept, because
+    /// the times of its polls follow from it.
+    pub durations: Option<Durations>,
+    /// The shard whose poller polls it. Kept, because the number of shards may change.
+    pub shard: u32,
+}
+
 /// An entry of the outbox: a change whose event is not published yet. The event's other
 /// fields follow from the job, so an entry is small and its event always has the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,33 +200,14 @@ pub struct Notice {
     pub at: DateTime<Utc>,
 }
 
-/// A render job. Built by [`Job::intend`], changed by [`Job::apply`].
+/// A render job. Built by [`Job::new`], changed by [`Job::apply`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     /// Our id.
     pub id: JobId,
-    /// Who renders.
-    pub provider: ProviderName,
-    /// The customer's id of what is rendered.
-    pub source_record_id: SourceRecordId,
-    /// The customer's name for the shape of the payload.
-    pub payload_version: Option<PayloadVersion>,
-    /// The customer's own data, echoed in events. At most [`MAX_METADATA_BYTES`] as JSON.
-    pub metadata: Map<String, Value>,
-    /// Where this job's webhooks go instead of the default receiver.
-    pub callback_url: Option<String>,
-    /// Which events somebody wants to hear of.
-    pub wanted: EventSet,
-    /// SHA-256 of the request's canonical body: tells a repeat from a different request.
-    pub fingerprint: [u8; 32],
-    /// Whether the provider will call us, or we have to ask.
-    pub tracking: Tracking,
-    /// How long such renders took, as far as was known when it was made. Kept, because its
-    /// polls follow from it.
-    pub durations: Option<Durations>,
-    /// Which poller looks after it. Kept, because how many there are may change.
-    pub shard: u32,
-    /// When intent was stored. The job's age counts from here.
+    /// What its client asked for, and what was decided when it was made.
+    pub request: StoredRequest,
+    /// When the job was first stored. The job's age counts from here.
     pub created_at: DateTime<Utc>,
     /// Where it stands.
     pub state: State,
@@ -235,33 +243,6 @@ pub const PROGRESS_STEP: f64 = 0.25;
 
 /// The age at which a job that brings no news is first written all the same.
 const FIRST_CHECKPOINT: TimeDelta = TimeDelta::seconds(120);
-
-/// The part of a request that a job keeps. See [`crate::request::JobRequest`] for its checks.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Intent {
-    /// Our id.
-    pub id: JobId,
-    /// Who renders.
-    pub provider: ProviderName,
-    /// The customer's id of what is rendered.
-    pub source_record_id: SourceRecordId,
-    /// The customer's name for the shape of the payload.
-    pub payload_version: Option<PayloadVersion>,
-    /// The customer's own data.
-    pub metadata: Map<String, Value>,
-    /// Where this job's webhooks go instead of the default receiver.
-    pub callback_url: Option<String>,
-    /// Which events somebody wants to hear of.
-    pub wanted: EventSet,
-    /// SHA-256 of the request's canonical body.
-    pub fingerprint: [u8; 32],
-    /// Whether the provider will call us.
-    pub tracking: Tracking,
-    /// How long such renders took so far, where that is known.
-    pub durations: Option<Durations>,
-    /// Which poller looks after it.
-    pub shard: u32,
-}
 
 /// What came of a [`Report`].
 #[derive(Clone, Debug, PartialEq)]
@@ -410,21 +391,12 @@ impl Report {
 }
 
 impl Job {
-    /// A job as it is before its provider was asked.
+    /// A job before its provider was asked.
     #[must_use]
-    pub fn intend(intent: Intent, now: DateTime<Utc>) -> Self {
+    pub fn new(id: JobId, request: StoredRequest, now: DateTime<Utc>) -> Self {
         Self {
-            id: intent.id,
-            provider: intent.provider,
-            source_record_id: intent.source_record_id,
-            payload_version: intent.payload_version,
-            metadata: intent.metadata,
-            callback_url: intent.callback_url,
-            wanted: intent.wanted,
-            fingerprint: intent.fingerprint,
-            tracking: intent.tracking,
-            durations: intent.durations,
-            shard: intent.shard,
+            id,
+            request,
             created_at: now,
             state: State::Submitting,
             render_job_id: None,
@@ -543,7 +515,7 @@ impl Job {
             self.result = result.clone();
         }
         self.state = state;
-        if let Some(event) = state.event().filter(|event| self.wanted.contains(*event)) {
+        if let Some(event) = state.event().filter(|event| self.request.wanted.contains(*event)) {
             self.outbox.push(Notice { event, status: state, at: now });
         }
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::failure::FailureCode;
-use crate::fixtures::{changed, done, intent, noon, observed, render_id};
+use crate::fixtures::{changed, done, new_job, noon, observed, render_id};
 
 /// `=` nothing changes; `!` somebody who wants every event hears of it.
 #[test]
@@ -37,7 +37,7 @@ fn the_whole_table() {
 
 #[test]
 fn a_render_from_intent_to_completion() {
-    let job = Job::intend(intent(), noon());
+    let job = new_job();
     let job = changed(job.apply(&Report::Accepted(render_id("r-1")), 0, noon()));
     assert_eq!((job.state, job.version), (State::Queued, 2));
     assert_eq!(job.outbox, [], "nobody asked to hear of queued");
@@ -74,14 +74,14 @@ fn saying_it_twice_changes_nothing() {
         Report::DeadlinePassed,
     ];
     for report in said {
-        let once = changed(Job::intend(intent(), noon()).apply(&report, 1, noon()));
+        let once = changed(new_job().apply(&report, 1, noon()));
         assert_eq!(once.apply(&report, 2, noon()), Step::Unchanged, "{report:?}");
     }
 }
 
 #[test]
 fn an_ended_job_tells_nobody_twice() {
-    let mut job = changed(Job::intend(intent(), noon()).apply(&observed(done()), 1, noon()));
+    let mut job = changed(new_job().apply(&observed(done()), 1, noon()));
     job.outbox.clear();
     for kind in [RenderStatus::Processing, RenderStatus::Cancelled, done()] {
         assert_eq!(job.apply(&observed(kind), 9, noon()), Step::Unchanged);
@@ -90,7 +90,7 @@ fn an_ended_job_tells_nobody_twice() {
 
 #[test]
 fn a_late_completion_upgrades_a_time_out_and_is_told() {
-    let job = changed(Job::intend(intent(), noon()).apply(&Report::SubmitUnclear, 0, noon()));
+    let job = changed(new_job().apply(&Report::SubmitUnclear, 0, noon()));
     let job = changed(job.apply(&observed(RenderStatus::Processing), 1, noon()));
     let job = changed(job.apply(&Report::DeadlinePassed, 9, noon()));
     assert_eq!(job.failure.as_ref().map(|f| f.code), Some(FailureCode::TimedOut));
@@ -106,7 +106,7 @@ fn a_late_completion_upgrades_a_time_out_and_is_told() {
 
 #[test]
 fn doubt_that_nobody_resolves_fails_with_its_own_code() {
-    let job = changed(Job::intend(intent(), noon()).apply(&Report::SubmitUnclear, 0, noon()));
+    let job = changed(new_job().apply(&Report::SubmitUnclear, 0, noon()));
     let job = changed(job.apply(&Report::DeadlinePassed, 0, noon()));
     assert_eq!(job.failure.as_ref().map(|f| f.code), Some(FailureCode::SubmitUnknown));
 
@@ -131,7 +131,7 @@ fn progress_is_news_only_at_every_quarter() {
             progress: Some(progress),
         })
     };
-    let job = changed(Job::intend(intent(), noon()).apply(&at(0.1), 1, noon()));
+    let job = changed(new_job().apply(&at(0.1), 1, noon()));
     assert_eq!(job.apply(&at(0.24), 2, noon()), Step::Unchanged);
     let job = changed(job.apply(&at(0.6), 3, noon()));
     assert_eq!(job.progress, Some(0.5));
@@ -142,7 +142,7 @@ fn progress_is_news_only_at_every_quarter() {
 #[test]
 fn a_job_is_settled_once_when_all_who_wanted_were_told() {
     let deadline = TimeDelta::minutes(30);
-    let mut job = changed(Job::intend(intent(), noon()).apply(&observed(done()), 1, noon()));
+    let mut job = changed(new_job().apply(&observed(done()), 1, noon()));
     assert_eq!(job.settle(deadline, noon()), None);
     job.outbox.clear();
     let settled = job.settle(deadline, noon()).unwrap();
@@ -155,7 +155,7 @@ fn a_time_out_stays_under_watch_and_comes_back_when_it_completes() {
     let deadline = TimeDelta::minutes(30);
     // A provider's own time-out may still finish.
     let soft = observed(RenderStatus::TimedOut);
-    let mut job = changed(Job::intend(intent(), noon()).apply(&soft, 1, noon()));
+    let mut job = changed(new_job().apply(&soft, 1, noon()));
     job.outbox.clear();
     assert_eq!(job.settle(deadline, noon() + TimeDelta::minutes(29)), None);
     let late = noon() + TimeDelta::minutes(30);
@@ -166,11 +166,7 @@ fn a_time_out_stays_under_watch_and_comes_back_when_it_completes() {
 
 #[test]
 fn a_job_without_news_is_written_at_doubling_ages_only() {
-    let mut job = changed(Job::intend(intent(), noon()).apply(
-        &Report::Accepted(render_id("r-1")),
-        0,
-        noon(),
-    ));
+    let mut job = changed(new_job().apply(&Report::Accepted(render_id("r-1")), 0, noon()));
     let mut written = Vec::new();
     for age in 0..2000 {
         if let Some(checked) = job.checkpoint(7, noon() + TimeDelta::seconds(age)) {

@@ -12,7 +12,7 @@ use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp, MOST_ATTE
 use domain::event::{DeliveryExhausted, Event, EventName};
 use domain::failure::{Failure, FailureCode};
 use domain::id::{JobId, RenderJobId};
-use domain::job::{Intent, Job, MAX_METADATA_BYTES, Observation, Report, Step};
+use domain::job::{Job, MAX_METADATA_BYTES, Observation, Report, Step, StoredRequest};
 use domain::job::{RenderResult, RenderStatus};
 use domain::polling::Tracking;
 use domain::request::{JobRequest, RequestError};
@@ -73,9 +73,8 @@ fn ends() -> [RenderStatus; 2] {
 /// A job that has told nobody of anything that it went through.
 fn largest_job(end: RenderStatus) -> Job {
     let request = parse(&largest_request()).unwrap();
-    let intent = Intent {
+    let request = StoredRequest {
         shard: u32::MAX,
-        id: JobId::from_bytes([7; 16]),
         provider: request.provider,
         source_record_id: request.source_record_id,
         payload_version: request.payload_version,
@@ -92,7 +91,7 @@ fn largest_job(end: RenderStatus) -> Job {
         observed(RenderStatus::Processing),
         observed(end),
     ];
-    reports.iter().fold(Job::intend(intent, now()), |job, report| {
+    reports.iter().fold(Job::new(JobId::from_bytes([7; 16]), request, now()), |job, report| {
         match job.apply(report, u32::MAX, now()) {
             Step::Changed(job) => *job,
             Step::Unchanged => panic!("{report:?} is no news"),
@@ -103,7 +102,8 @@ fn largest_job(end: RenderStatus) -> Job {
 /// The job's last delivery, tried as often as one may be by a receiver that says much.
 fn largest_delivery(job: &Job) -> Delivery {
     let event = Event::of(job, job.outbox.last().unwrap());
-    let fresh = Delivery::of(job, &event, job.callback_url.as_deref().unwrap(), now()).unwrap();
+    let fresh =
+        Delivery::of(job, &event, job.request.callback_url.as_deref().unwrap(), now()).unwrap();
     let attempt = |excerpt: &str| Attempt {
         at: now(),
         duration_ms: u64::MAX,

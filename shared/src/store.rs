@@ -502,15 +502,14 @@ fn corrupt(kind: &'static str, problem: impl fmt::Display) -> StoreError {
 mod tests {
     use domain::event::EventSet;
     use domain::id::ProviderName;
-    use domain::job::Intent;
+    use domain::job::StoredRequest;
     use domain::polling::Tracking;
 
     use super::*;
     use crate::fake::FakeAws;
 
     fn job(source: &str) -> Job {
-        let intent = Intent {
-            id: JobId::from_bytes([7; 16]),
+        let request = StoredRequest {
             provider: ProviderName::parse("zvid").unwrap(),
             source_record_id: SourceRecordId::parse(source).unwrap(),
             payload_version: None,
@@ -522,7 +521,7 @@ mod tests {
             durations: None,
             shard: 0,
         };
-        Job::intend(intent, time::from_millis(1_800_000_000_000).unwrap())
+        Job::new(JobId::from_bytes([7; 16]), request, time::from_millis(1_800_000_000_000).unwrap())
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 use domain::event::EventSet;
 use domain::id::{JobId, ProviderName, RenderJobId, SourceRecordId};
-use domain::job::{Intent, Job, Observation, RenderStatus, Report, Step};
+use domain::job::{Job, Observation, RenderStatus, Report, Step, StoredRequest};
 use domain::polling::Tracking;
 use serde_json::Map;
 
@@ -89,8 +89,7 @@ impl Fleet {
 fn job(number: u32, told_by: ToldBy, created_at: DateTime<Utc>, at: DateTime<Utc>) -> Result<Job> {
     let id = id(number);
     let render_job_id = RenderJobId::parse(&id.as_uuid())?;
-    let intent = Intent {
-        id,
+    let request = StoredRequest {
         provider: ProviderName::parse(PROVIDER)?,
         source_record_id: SourceRecordId::parse(&format!("order-{number}"))?,
         payload_version: None,
@@ -112,12 +111,13 @@ fn job(number: u32, told_by: ToldBy, created_at: DateTime<Utc>, at: DateTime<Utc
         progress: Some(0.0),
     };
     let reports = [Report::Accepted(render_job_id), Report::Observed(observed)];
-    let job = reports.iter().try_fold(Job::intend(intent, created_at), |job, report| match job
-        .apply(report, 0, created_at)
-    {
-        Step::Changed(changed) => Ok(changed.told(&changed.outbox)),
-        Step::Unchanged => bail!("{report:?} changes nothing"),
-    })?;
+    let job =
+        reports.iter().try_fold(Job::new(id, request, created_at), |job, report| {
+            match job.apply(report, 0, created_at) {
+                Step::Changed(changed) => Ok(changed.told(&changed.outbox)),
+                Step::Unchanged => bail!("{report:?} changes nothing"),
+            }
+        })?;
     // Its age has not doubled since, so the next polls have nothing to write.
     job.checkpoint(0, at).context("too young")
 }

@@ -42,9 +42,9 @@ impl Event {
             event_id: EventId::of(&job.id, notice.event.as_str()),
             job_id: job.id.to_string(),
             render_job_id: job.render_job_id.as_ref().map(ToString::to_string),
-            provider: job.provider.to_string(),
-            source_record_id: job.source_record_id.to_string(),
-            payload_version: job.payload_version.as_ref().map(ToString::to_string),
+            provider: job.request.provider.to_string(),
+            source_record_id: job.request.source_record_id.to_string(),
+            payload_version: job.request.payload_version.as_ref().map(ToString::to_string),
             status: notice.status.name(),
             result_url: job.result.url.clone().filter(|_| completed),
             result_expires_at: job.result.expires_at.filter(|_| completed).map(time::text),
@@ -60,7 +60,7 @@ impl Event {
                 | State::Completed
                 | State::Cancelled => None,
             },
-            metadata: job.metadata.clone(),
+            metadata: job.request.metadata.clone(),
             occurred_at: time::text(notice.at),
         }
     }

@@ -3,7 +3,7 @@ use domain::endpoint::Limits;
 use domain::event::EventSet;
 use domain::failure::{Failure, FailureCode};
 use domain::id::{ProviderName, RenderJobId, SourceRecordId};
-use domain::job::{Intent, Job, Report, Step};
+use domain::job::{Job, Report, Step, StoredRequest};
 use domain::polling::Tracking;
 use serde_json::{Value, json};
 use shared::fake::FakeAws;
@@ -32,8 +32,7 @@ async fn answered(aws: &FakeAws, event: &str) -> (i64, Value) {
 
 /// The job of the requests in `events/`.
 fn job(provider: &str) -> Job {
-    let intent = Intent {
-        id: JobId::from_bytes([7; 16]),
+    let request = StoredRequest {
         provider: ProviderName::parse(provider).unwrap(),
         source_record_id: SourceRecordId::parse("product-123").unwrap(),
         payload_version: None,
@@ -45,7 +44,7 @@ fn job(provider: &str) -> Job {
         durations: None,
         shard: 0,
     };
-    Job::intend(intent, Utc::now())
+    Job::new(JobId::from_bytes([7; 16]), request, Utc::now())
 }
 
 fn after(job: &Job, report: &Report) -> Job {

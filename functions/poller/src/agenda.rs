@@ -73,9 +73,9 @@ impl Agenda {
         }
         let plan = Plan::of(&job, law);
         let id = job.id.clone();
-        let keep = job.tracking == Tracking::PollOnly && self.kept < MOST_KEPT;
+        let keep = job.request.tracking == Tracking::PollOnly && self.kept < MOST_KEPT;
         let entry = Entry {
-            provider: job.provider.clone(),
+            provider: job.request.provider.clone(),
             plan,
             next: plan.next(job.created_at, id.spread(), looked),
             looked,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use domain::event::EventSet;
 use domain::id::{JobId, ProviderName, SourceRecordId};
-use domain::job::{Intent, Job};
+use domain::job::{Job, StoredRequest};
 use domain::polling::{PollingLaw, Slowdown, Tracking};
 
 pub(crate) const LAW: PollingLaw = PollingLaw {
@@ -23,8 +23,7 @@ pub(crate) fn start() -> DateTime<Utc> {
 
 /// One whose provider was not asked yet.
 pub(crate) fn job(tracking: Tracking) -> Job {
-    let intent = Intent {
-        id: JobId::from_bytes([7; 16]),
+    let request = StoredRequest {
         provider: ProviderName::parse("zvid").unwrap(),
         source_record_id: SourceRecordId::parse("p").unwrap(),
         payload_version: None,
@@ -36,5 +35,5 @@ pub(crate) fn job(tracking: Tracking) -> Job {
         durations: None,
         shard: 0,
     };
-    Job::intend(intent, start())
+    Job::new(JobId::from_bytes([7; 16]), request, start())
 }

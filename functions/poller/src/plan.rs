@@ -83,7 +83,9 @@ impl Plan {
                 let floor = law.floor.max(SEARCH_FLOOR);
                 Self::Ask(Tracking::PollOnly, PollingLaw { floor, ..law })
             }
-            State::Queued | State::Processing | State::TimedOut => Self::Ask(job.tracking, law),
+            State::Queued | State::Processing | State::TimedOut => {
+                Self::Ask(job.request.tracking, law)
+            }
         }
     }
 

@@ -476,7 +476,7 @@ impl<'a> Watch<'a> {
     /// When a job that was not known before was last looked at, or would have been.
     fn looked(&self, job: &Job) -> DateTime<Utc> {
         let is_new = self.owed.new_since.is_some_and(|since| job.created_at >= since);
-        match self.paused.get(&job.provider) {
+        match self.paused.get(&job.request.provider) {
             _ if is_new || self.is_complete => job.created_at,
             Some(pause) => pause.since.min(self.owed.since),
             None => self.owed.since,
@@ -484,7 +484,7 @@ impl<'a> Watch<'a> {
     }
 
     fn law(&self, job: &Job) -> PollingLaw {
-        let slowdown = self.lanes.slowdown(&job.provider);
+        let slowdown = self.lanes.slowdown(&job.request.provider);
         PollingLaw { slowdown, ..self.poller.tracker.law(job) }
     }
 

@@ -4,7 +4,7 @@ use aws_lambda_events::encodings::Body;
 use domain::credential::CallbackSecret;
 use domain::event::EventSet;
 use domain::id::{JobId, ProviderName, RenderJobId, SourceRecordId};
-use domain::job::{Intent, Job, Report, State, Step};
+use domain::job::{Job, Report, State, Step, StoredRequest};
 use domain::polling::Tracking;
 use domain::provider::catalogue::OwnSpec;
 use serde_json::{Value, json};
@@ -51,8 +51,7 @@ fn without(text: &str, header: &str) -> ApiGatewayV2httpRequest {
 
 /// The job of the callbacks in `events/`, before its provider has answered the submit.
 fn unanswered(provider: &str) -> Job {
-    let intent = Intent {
-        id: JobId::from_bytes([7; 16]),
+    let request = StoredRequest {
         provider: ProviderName::parse(provider).unwrap(),
         source_record_id: SourceRecordId::parse("product-123").unwrap(),
         payload_version: None,
@@ -64,7 +63,11 @@ fn unanswered(provider: &str) -> Job {
         durations: None,
         shard: 0,
     };
-    Job::intend(intent, DateTime::from_timestamp(1_779_624_000, 0).unwrap())
+    Job::new(
+        JobId::from_bytes([7; 16]),
+        request,
+        DateTime::from_timestamp(1_779_624_000, 0).unwrap(),
+    )
 }
 
 /// The same, accepted as `render`.

@@ -7,8 +7,9 @@ use domain::endpoint::{Breaker, Disabled, DisabledReason, Endpoint, Failing, Hol
 use domain::event::{Event, EventName};
 use domain::failure::{Failure, FailureCode};
 use domain::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
-use domain::job::Notice;
-use domain::job::{Intent, Job, Observation, RenderResult, RenderStatus, Report, Step};
+use domain::job::{
+    Job, Notice, Observation, RenderResult, RenderStatus, Report, Step, StoredRequest,
+};
 use domain::polling::Tracking;
 use domain::time;
 use serde_json::json;
@@ -37,8 +38,7 @@ fn intended(
     callback_url: Option<String>,
     metadata: serde_json::Map<String, serde_json::Value>,
 ) -> Job {
-    let intent = Intent {
-        id: JobId::from_bytes([7; 16]),
+    let request = StoredRequest {
         provider: ProviderName::parse("shotstack").unwrap(),
         source_record_id: SourceRecordId::parse("product-123").unwrap(),
         payload_version,
@@ -50,7 +50,7 @@ fn intended(
         durations: None,
         shard: 0,
     };
-    Job::intend(intent, noon())
+    Job::new(JobId::from_bytes([7; 16]), request, noon())
 }
 
 pub(crate) fn accepted() -> Report {

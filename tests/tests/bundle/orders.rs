@@ -83,7 +83,7 @@ impl Bundle {
             self.watch.violation(format!(
                 "invariant 2: {} reached {} {asked} times, is {} ({:?}) and its render {states:?}",
                 order.mark,
-                job.provider,
+                job.request.provider,
                 job.state.name(),
                 job.failure
             ));

@@ -38,7 +38,7 @@ impl Bundle {
         let ordered: BTreeSet<JobId> = placed.iter().filter_map(Placed::job).collect();
         for id in self.job_ids() {
             let Some(job) = store.job(&id).await.unwrap() else { continue };
-            let mark = &job.source_record_id;
+            let mark = &job.request.source_record_id;
             if job.settled_at.is_none() || !job.state.has_ended() {
                 let state = job.state.name();
                 self.watch.violation(format!("invariant 2: the job of {mark} is stuck, {state}"));

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use domain::event::EventName;
 use domain::id::ProviderName;
-use domain::job::Notice;
-use domain::job::State;
+use domain::job::{Notice, State};
 use domain::polling::Tracking;
 use shared::fake::clock::now;
 

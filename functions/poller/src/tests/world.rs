@@ -11,7 +11,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::event::EventSet;
 use domain::id::{JobId, ProviderName, RenderJobId, SourceRecordId};
-use domain::job::{Intent, Job, Report, Step};
+use domain::job::{Job, Report, Step, StoredRequest};
 use domain::polling::{Durations, Tracking};
 use domain::provider::Catalogue;
 use domain::provider::catalogue::Adjustments;
@@ -149,7 +149,7 @@ impl World {
         if tracking == Tracking::PollOnly {
             let law = self.poller.tracker.law(&job);
             let due = law.next_after(tracking, Duration::ZERO, job.id.spread());
-            let call = WakeUp::NewJob { shard: job.shard, created_at: job.created_at };
+            let call = WakeUp::NewJob { shard: job.request.shard, created_at: job.created_at };
             self.aws.wakes().send(&call, due).await.unwrap();
         }
         job.id
@@ -168,9 +168,8 @@ impl World {
         let more = u8::try_from(self.jobs.borrow().len() / 251).unwrap();
         let id = JobId::from_bytes([number, more, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7]);
         let render = id.as_uuid();
-        let intent = Intent {
+        let request = StoredRequest {
             shard: id.shard(self.shards),
-            id,
             provider: ProviderName::parse(provider).unwrap(),
             source_record_id: SourceRecordId::parse("product-123").unwrap(),
             payload_version: None,
@@ -181,7 +180,7 @@ impl World {
             tracking,
             durations,
         };
-        let job = Job::intend(intent, created_at);
+        let job = Job::new(id, request, created_at);
         let accepted = Report::Accepted(RenderJobId::parse(&render).unwrap());
         let Step::Changed(job) = job.apply(&accepted, 0, created_at) else { panic!("no news") };
         let ends_at = created_at + Duration::from_secs_f64(ends_s);
@@ -326,7 +325,7 @@ impl World {
         let jobs = self.jobs.borrow();
         let job = jobs.iter().find(|job| job.id == *id).unwrap();
         let law = self.poller.tracker.law(job);
-        let next = |age: &Duration| Some(law.next_after(job.tracking, *age, id.spread()));
+        let next = |age: &Duration| Some(law.next_after(job.request.tracking, *age, id.spread()));
         let ages = std::iter::successors(next(&Duration::ZERO), next);
         ages.map(|age| age.as_secs_f64()).take_while(|age| *age <= until_s).collect()
     }
