@@ -31,19 +31,20 @@ pub enum Outcome {
 /// Why a receiver did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptError {
-    /// Its name does not resolve.
+    /// The host name could not be resolved, or not in time.
     Dns,
-    /// It does not accept connections.
+    /// None of its addresses took a TCP connection in time.
     Connect,
-    /// Its certificate or TLS is not acceptable.
+    /// No TLS session: the certificate is not trusted, expired or another name's, or the
+    /// server does not speak TLS 1.2 or later.
     Tls,
-    /// It took longer than an attempt may.
+    /// No complete answer head within the attempt's time limit.
     Timeout,
-    /// It broke the connection.
+    /// The connection ended, or turned into something else than HTTP, before an answer.
     Reset,
-    /// Its address is one that must not be reached.
+    /// The policy does not allow the URL, or an address behind its host name.
     Blocked,
-    /// Its answer's head is too large.
+    /// The answer's head has more or longer headers than we read.
     TooLarge,
 }
 
