@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use uuid::fmt::Hyphenated;
+use uuid::{Builder, Uuid};
 
 /// Why a text is not a name of the wanted kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -128,10 +130,12 @@ impl JobId {
 
     /// An id from 16 random bytes, for a request without an idempotency key.
     #[must_use]
-    pub fn from_bytes(mut bytes: [u8; 16]) -> Self {
-        bytes[6] = (bytes[6] & 0x0f) | 0x80;
-        bytes[8] = (bytes[8] & 0x3f) | 0x80;
-        Self(format!("job_{}", hex::encode(bytes)))
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self::of(Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
+    fn of(uuid: Uuid) -> Self {
+        Self(format!("job_{}", uuid.simple()))
     }
 
     /// Reads an id back.
@@ -147,19 +151,14 @@ impl JobId {
     #[must_use]
     pub fn as_uuid(&self) -> String {
         let digits = self.0.strip_prefix("job_").unwrap_or_default();
-        let parts =
-            [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| digits.get(part).unwrap_or(""));
-        parts.join("-")
+        Uuid::try_parse(digits).unwrap_or_default().hyphenated().to_string()
     }
 
-    /// The id of which `uuid` is the UUID, however it is spelled; none when it is no UUID.
+    /// The id of the job whose [`JobId::as_uuid`] is `uuid`, in either case; none when `uuid`
+    /// is not a hyphenated UUID.
     #[must_use]
     pub fn from_uuid(uuid: &str) -> Option<Self> {
-        let lengths = uuid.split('-').map(str::len);
-        if !lengths.eq([8, 4, 4, 4, 12]) {
-            return None;
-        }
-        Self::parse(&format!("job_{}", uuid.replace('-', "").to_ascii_lowercase())).ok()
+        uuid.parse().ok().map(Hyphenated::into_uuid).map(Self::of)
     }
 
     /// A number in `0.0..1.0` that is a pure function of this id: spreads jobs over time
@@ -192,8 +191,7 @@ impl EventId {
     /// The id of `event` (its wire name) for `job`.
     #[must_use]
     pub fn of(job: &JobId, event: &str) -> Self {
-        let bytes = first_16(&["render-relay/event/", job.as_str(), "/", event]);
-        Self::from_bytes(bytes)
+        Self::from_bytes(first_16(&["render-relay/event/", job.as_str(), "/", event]))
     }
 
     /// An id from 16 random bytes, for an event of no job.
@@ -205,8 +203,7 @@ impl EventId {
     /// The id of `event`, which is about an endpoint.
     #[must_use]
     pub fn of_endpoint(endpoint: &EndpointId, event: &str) -> Self {
-        let bytes = first_16(&["render-relay/event/", endpoint.as_str(), "/", event]);
-        Self(format!("evt_{}", hex::encode(bytes)))
+        Self::from_bytes(first_16(&["render-relay/event/", endpoint.as_str(), "/", event]))
     }
 
     /// Reads an id back.
