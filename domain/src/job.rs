@@ -573,5 +573,4 @@ fn progress_step(progress: f64) -> f64 {
 }
 
 #[cfg(test)]
-#[path = "job_tests.rs"]
 mod tests;

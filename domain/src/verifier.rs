@@ -166,6 +166,3 @@ fn decoded(carried: &Carried<'_>, encoding: Encoding) -> Result<Vec<Vec<u8>>, Re
         carried.entries.iter().filter_map(|entry| encoding.decode(entry)).collect();
     if decoded.is_empty() { Err(Refusal::MALFORMED) } else { Ok(decoded) }
 }
-
-#[cfg(test)]
-mod tests;

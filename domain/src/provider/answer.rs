@@ -326,5 +326,4 @@ pub(super) fn render_id(text: &str) -> Option<RenderJobId> {
 }
 
 #[cfg(test)]
-#[path = "answer_tests.rs"]
 mod tests;

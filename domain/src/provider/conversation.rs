@@ -446,5 +446,4 @@ fn members(document: Value) -> Map<String, Value> {
 }
 
 #[cfg(test)]
-#[path = "conversation_tests.rs"]
 mod tests;

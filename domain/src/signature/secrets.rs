@@ -182,5 +182,4 @@ fn whole_millis(at: DateTime<Utc>) -> DateTime<Utc> {
 }
 
 #[cfg(test)]
-#[path = "secrets_tests.rs"]
 mod tests;

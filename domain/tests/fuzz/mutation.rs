@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::random::Random;
+use super::random::Random;
 
 /// Texts that parsers stumble over.
 const STRANGE: [&str; 16] = [

@@ -9,8 +9,8 @@ use domain::retry::{LONGEST_RETRY_AFTER, retry_after};
 use serde_json::{Value, json};
 use url::{Host, Url};
 
-use crate::mutation;
-use crate::run::run;
+use super::mutation;
+use super::run::run;
 use crate::sender::noon;
 
 const URLS: [&str; 12] = [

@@ -4,9 +4,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::sender::{ID, NOON, Row, Wire, noon, rows};
-use crate::verifier::content::Content;
-use crate::verifier::{SignatureScheme, Verdict};
+use crate::sender::{ID, NOON, Row, Wire, noon, rows};
+use domain::verifier::content::Content;
+use domain::verifier::{SignatureScheme, Verdict};
 
 /// Bytes that look like what the rows read, and bytes that do not.
 fn values() -> impl Strategy<Value = Vec<u8>> {

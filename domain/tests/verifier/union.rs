@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::sender::{NOON, PAYLOAD, Row, noon};
-use crate::verifier::{Reason, SignatureScheme, Verdict};
+use crate::sender::{NOON, PAYLOAD, Row, noon};
+use domain::verifier::{Reason, SignatureScheme, Verdict};
 
 const CONTENTS: &[&str] = &[
     "{body}",

@@ -5,7 +5,7 @@ use crate::fixtures::noon;
 use crate::id::ProviderName;
 use crate::provider::catalogue::{Adjustments, Catalogue};
 
-const EXAMPLE: &str = include_str!("../../../docs/examples/zvid-conversation.json");
+const EXAMPLE: &str = include_str!("../../../../docs/examples/zvid-conversation.json");
 
 fn spec(name: &str) -> ProviderSpec {
     let name = ProviderName::parse(name).unwrap();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::verifier::SignatureScheme;
+use domain::verifier::SignatureScheme;
 
 /// A sound scheme with members exchanged; `null` takes a member away.
 fn with(changes: &Value) -> Value {

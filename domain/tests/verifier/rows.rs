@@ -4,8 +4,8 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::sender::{Form, ID, NOON, PAYLOAD, Row, Sealed, Wire, encoded, noon, row, rows};
-use crate::verifier::{Reason, Verdict};
+use crate::sender::{Form, ID, NOON, PAYLOAD, Row, Sealed, Wire, encoded, noon, row, rows};
+use domain::verifier::{Reason, Verdict};
 
 const MALFORMED: Verdict = Verdict::Invalid(Reason::Malformed);
 const MISMATCH: Verdict = Verdict::Invalid(Reason::Mismatch);
@@ -24,7 +24,8 @@ fn verdict(row: &Row, wire: &Wire) -> Verdict {
 
 #[test]
 fn the_rows_name_each_sender_once_and_tell_where_they_are_from() {
-    let rows: Vec<Value> = serde_json::from_str(include_str!("../schemes.json")).unwrap();
+    let rows: Vec<Value> =
+        serde_json::from_str(include_str!("../../src/verifier/schemes.json")).unwrap();
     let senders: Vec<&str> = rows.iter().map(|row| row["sender"].as_str().unwrap()).collect();
     for (row, sender) in rows.iter().zip(&senders) {
         assert_eq!(senders.iter().filter(|other| *other == sender).count(), 1, "{sender}");
