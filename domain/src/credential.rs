@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_in_force_opens_and_no_other() {
+    fn api_keys_admit_only_keys_in_force() {
         let hashes = format!("{}, {}", sha256_hex("rr_one"), sha256_hex("rr_two"));
         let keys = ApiKeyHashes::parse(&hashes).unwrap();
         assert!(keys.accept("rr_one"));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_good_for_one_job_at_one_provider() {
+    fn callback_token_is_bound_to_job() {
         let secret = CallbackSecret::from_random([9; 32]);
         let (zvid, other) =
             (ProviderName::parse("zvid").unwrap(), ProviderName::parse("shotstack").unwrap());
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_do_not_show_themselves() {
+    fn credentials_are_hidden_in_debug() {
         let secret = CallbackSecret::from_random([9; 32]);
         assert_eq!(format!("{secret:?}"), "CallbackSecret(redacted)");
         assert!(CallbackSecret::parse(&secret.reveal()).is_ok());

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_providers_message_cannot_break_a_log_line_or_fill_a_table() {
+    fn failure_message_is_cleaned_and_cut() {
         let failure = Failure::new(FailureCode::RenderFailed, "bad\nclip\0 ");
         assert_eq!(failure.message, "bad clip");
         let long = Failure::new(FailureCode::RenderFailed, &"x".repeat(100_000));

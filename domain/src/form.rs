@@ -143,7 +143,7 @@ mod tests {
     const A: &str = "Content-Disposition: form-data; name=\"a\"\r\n\r\n1";
 
     #[test]
-    fn pairs_are_decoded() {
+    fn form_decodes_pairs() {
         assert_eq!(
             read("a=1&b=x+%C3%BC%3D&&c&=d"),
             pairs(&[("a", "1"), ("b", "x ü="), ("c", ""), ("", "d"),])
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_taken_as_they_stand() {
+    fn form_keeps_multipart_bytes() {
         let json = "content-disposition:form-data;name=\"b\"\r\nContent-Type: text/plain\r\n\r\n\
                     {\"x\": \"a=1&b=%20\"}\r\n--\r\n";
         assert_eq!(
@@ -165,13 +165,13 @@ mod tests {
     }
 
     #[test]
-    fn files_are_no_fields() {
+    fn form_skips_files() {
         let file = "Content-Disposition: form-data; name=\"f\"; filename=\"a.mp4\"\r\n\r\nbytes";
         assert_eq!(read(&multipart(&[file, A])), pairs(&[("a", "1")]));
     }
 
     #[test]
-    fn what_readers_could_read_in_two_ways_is_no_form() {
+    fn form_refuses_ambiguous_bodies() {
         for part in [
             "a",
             "\r\n1",

@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_key_names_one_job_for_ever() {
+    fn job_id_follows_from_key() {
         let key = IdempotencyKey::parse("order-1").unwrap();
         assert_eq!(JobId::from_key(&key).as_str(), "job_b8cc40881da4853bac584723b0cd2d7f");
         let other = IdempotencyKey::parse("order-2").unwrap();
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_a_job_has_one_id() {
+    fn event_id_follows_from_job_and_name() {
         let job = JobId::from_bytes([7; 16]);
         let id = EventId::of(&job, "video.render.completed");
         assert_eq!(id, EventId::of(&job, "video.render.completed"));
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_has_one_name_however_its_url_is_spelled() {
+    fn endpoint_id_ignores_url_spelling() {
         let name = EndpointId::of("https://shop.example/hooks?a=1");
         assert_eq!(name, EndpointId::of("HTTPS://shop.example:443/hooks?a=1"));
         assert_ne!(name, EndpointId::of("https://shop.example/hooks?a=2"));
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_uuid_is_a_valid_version_8_and_leads_back() {
+    fn job_id_round_trips_as_uuid_v8() {
         let key = IdempotencyKey::parse("order-1").unwrap();
         for job in [JobId::from_bytes([0xff; 16]), JobId::from_key(&key)] {
             let uuid = job.as_uuid();
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn names_refuse_what_they_do_not_mean() {
+    fn name_malformed_is_refused() {
         assert_eq!(IdempotencyKey::parse(""), Err(NameError::Empty));
         assert!(IdempotencyKey::parse("two words").is_err());
         assert!(ProviderName::parse("Zvid").is_err());

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_look_after_a_shard() {
+    fn lease_claim_table() {
         let asleep = Lease::taken_over(None, 0, noon());
         let awake = renewed(&asleep, true, noon());
         let at = seconds(10);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_the_holder_must_have_seen_takes_nothing_over() {
+    fn lease_known_job_takes_nothing_over() {
         let lease = Lease::taken_over(None, 0, seconds(10));
         let judge = |made_at, now| Lease::judge(Some(&lease), Claim::NewJob(made_at), now);
         assert_eq!(judge(seconds(9), seconds(11)), Verdict::Leave);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_over_a_lease_in_demand_stays_awake() {
+    fn lease_in_demand_keeps_holder_awake() {
         let first = Lease::taken_over(None, 0, noon());
         assert!(!first.is_awake(noon()));
         let second = Lease::taken_over(Some(&first), 0, seconds(2));
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn every_write_is_a_new_epoch() {
+    fn lease_write_is_a_new_epoch() {
         let pause = Pause { since: seconds(50), until: seconds(90), failures: 1 };
         let pauses = BTreeMap::from([(ProviderName::parse("zvid").unwrap(), pause)]);
         let first = Lease::taken_over(None, 3, noon());
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_little_to_do_sleeps() {
+    fn lease_holder_idles_when_cheaper() {
         let worth = |jobs, millis| is_worth_waiting(jobs, Duration::from_millis(millis));
         assert!(worth(1, 1_000) && !worth(1, 1_100));
         assert!(worth(100, 4_700) && !worth(100, 4_900));
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_renewed_once_a_minute_and_outlives_every_sleep() {
+    fn lease_outlives_every_idle_time() {
         let lease = Lease::taken_over(None, 0, noon());
         assert!(!lease.is_to_be_renewed(seconds(60)));
         assert!(lease.is_to_be_renewed(seconds(61)));

@@ -133,7 +133,7 @@ mod tests {
     use crate::fixtures::noon;
 
     #[test]
-    fn the_default_schedule_is_the_specifications() {
+    fn schedule_default_is_the_specifications() {
         let schedule = DeliverySchedule::default();
         let total: Duration = (0..10).filter_map(|n| schedule.wait_before(n)).sum();
         assert_eq!(total, Duration::from_secs(75 * 3600 + 35 * 60 + 5));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_that_cannot_be_meant_is_refused() {
+    fn schedule_malformed_is_refused() {
         assert_eq!(DeliverySchedule::parse(""), Err(ScheduleError::NotSeconds(String::new())));
         assert_eq!(DeliverySchedule::parse("0,x"), Err(ScheduleError::NotSeconds("x".into())));
         assert_eq!(DeliverySchedule::parse("604801"), Err(ScheduleError::TooLong(604_801)));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_takes_both_forms_and_is_capped() {
+    fn retry_after_has_two_forms_and_cap() {
         let seconds = |s| Some(Duration::from_secs(s));
         assert_eq!(retry_after("120", noon()), seconds(120));
         assert_eq!(retry_after(" 0 ", noon()), seconds(0));
@@ -165,7 +165,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn jitter_only_ever_adds(seconds in 0u64..700_000, luck in -1.0f64..2.0) {
+        fn jitter_only_adds(seconds in 0u64..700_000, luck in -1.0f64..2.0) {
             let wait = Duration::from_secs(seconds);
             let jittered = with_jitter(wait, luck);
             prop_assert!(jittered >= wait);

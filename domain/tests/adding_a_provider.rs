@@ -27,7 +27,7 @@ fn blocks() -> Vec<&'static str> {
 }
 
 #[test]
-fn its_example_is_a_provider_and_its_conversation_goes_as_it_says() {
+fn guide_example_replays_as_documented() {
     let [spec, conversation] = blocks()[..] else { panic!("the guide has two blocks") };
     let spec = ProviderSpec::parse("reelworks.json", spec).unwrap();
     let conversation = Conversation::parse("the guide", conversation).unwrap();
@@ -48,7 +48,7 @@ fn its_example_is_a_provider_and_its_conversation_goes_as_it_says() {
 }
 
 #[test]
-fn a_file_in_the_folder_is_a_provider_that_ships() {
+fn spec_in_folder_ships() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../providers");
     let files: BTreeSet<String> = fs::read_dir(folder)
         .unwrap()

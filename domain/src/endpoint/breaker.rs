@@ -105,7 +105,7 @@ mod tests {
     use crate::fixtures::noon;
 
     #[test]
-    fn it_stays_open_ever_longer_and_never_longer_than_a_message_can_wait() {
+    fn breaker_open_time_doubles_to_ten_minutes() {
         let minutes: Vec<i64> = (0..6).map(|round| period(round).num_minutes()).collect();
         assert_eq!(minutes, [1, 2, 4, 8, 10, 10]);
         assert_eq!(period(u8::MAX), LONGEST);

@@ -72,7 +72,7 @@ fn seconds(seconds: i64) -> TimeDelta {
 
 /// What an answer teaches, by its status and its headers.
 #[test]
-fn the_whole_table() {
+fn endpoint_answer_table() {
     let mut rows = vec![format!("{:<8} {:<14} {:<6} state", "answer", "header", "quiet")];
     for (status, header) in [
         (200, ""),
@@ -116,7 +116,7 @@ fn the_whole_table() {
 }
 
 #[test]
-fn of_a_healthy_endpoint_nothing_is_written() {
+fn endpoint_healthy_needs_no_write() {
     let (pass, claimed) = let_through(&endpoint(), &arrival(7), noon());
     assert_eq!(claimed, endpoint(), "nothing is claimed");
     assert_eq!(endpoint().learn(&pass, &lesson(200), noon()), None, "nothing is learnt");
@@ -125,7 +125,7 @@ fn of_a_healthy_endpoint_nothing_is_written() {
 }
 
 #[test]
-fn five_failures_in_a_row_hold_all_others_but_a_probe() {
+fn breaker_opens_after_five_failures() {
     let four = failed(4, noon());
     assert_eq!(four.breaker, Breaker::Closed);
     let open = tried(&four, &arrival(0), &unanswered(), noon());
@@ -167,7 +167,7 @@ fn all_fail(at: impl IntoIterator<Item = i64>) -> Vec<(i64, u16)> {
 
 /// When failures open the breaker, and what is written until then.
 #[test]
-fn young_trouble_opens_nothing_and_is_not_written_again_and_again() {
+fn breaker_needs_two_seconds_of_failures() {
     const HOUR: i64 = 3_600_000;
     const MINUTES_WRONG: i64 = 180_000;
     let saved = [all_fail([0, 10, 20, 30]), vec![(1_100, 200)], all_fail([2_100])].concat();
@@ -214,7 +214,7 @@ fn young_trouble_opens_nothing_and_is_not_written_again_and_again() {
 }
 
 #[test]
-fn a_probe_that_crashed_is_made_by_another() {
+fn breaker_replaces_a_crashed_probe() {
     let open = failed(5, noon());
     let (crashed, half_open) = let_through(&open, &arrival(0), noon() + seconds(60));
     let over = noon() + seconds(60) + LEASE;
@@ -226,7 +226,7 @@ fn a_probe_that_crashed_is_made_by_another() {
 }
 
 #[test]
-fn what_was_under_way_when_the_breaker_opened_teaches_nothing_new() {
+fn breaker_ignores_earlier_attempts_failures() {
     let (straggler, _) = let_through(&endpoint(), &arrival(0), noon());
     let open = failed(5, noon());
     assert_eq!(open.learn(&straggler, &lesson(500), noon() + seconds(14)), None);
@@ -235,7 +235,7 @@ fn what_was_under_way_when_the_breaker_opened_teaches_nothing_new() {
 }
 
 #[test]
-fn an_endpoint_that_asks_for_silence_gets_it_from_everybody() {
+fn endpoint_throttle_holds_every_attempt() {
     for (lesson, wait) in [
         (asking(429, 120), 120),
         (asking(503, 90), 90),
@@ -265,7 +265,7 @@ fn an_endpoint_that_asks_for_silence_gets_it_from_everybody() {
 }
 
 #[test]
-fn answers_of_the_same_second_are_written_once() {
+fn endpoint_throttle_is_written_once() {
     let quiet = tried(&endpoint(), &arrival(0), &asking(429, 60), noon());
     let (pass, _) = let_through(&failed(5, noon()), &deliberate(), noon());
     let open = Endpoint { quiet_until: quiet.quiet_until, ..failed(5, noon()) };
@@ -276,7 +276,7 @@ fn answers_of_the_same_second_are_written_once() {
 }
 
 #[test]
-fn gone_is_gone_until_somebody_says_otherwise() {
+fn endpoint_gone_stays_disabled() {
     let gone = tried(&endpoint(), &arrival(0), &lesson(410), noon());
     let refused = Arrived::Refuse { remember: None };
     assert_eq!(gone.arrive(&arrival(0), noon() + seconds(1)), refused);
@@ -295,7 +295,7 @@ fn gone_is_gone_until_somebody_says_otherwise() {
 }
 
 #[test]
-fn the_instructions_of_an_answer_are_read_as_documented() {
+fn instruction_is_read_as_documented() {
     for (header, expected) in [
         ("disable", Some(Instruction::Disable)),
         (" Disable ", Some(Instruction::Disable)),
@@ -334,7 +334,7 @@ fn disabled_after(hours: &[i64]) -> Option<i64> {
 }
 
 #[test]
-fn five_days_of_nothing_but_failures_disable_an_endpoint() {
+fn endpoint_failing_five_days_is_disabled() {
     let daily: Vec<i64> = (0..10).map(|day| day * 24).collect();
     assert_eq!(disabled_after(&daily), Some(120));
     let hourly: Vec<i64> = (0..200).collect();
@@ -346,7 +346,7 @@ fn five_days_of_nothing_but_failures_disable_an_endpoint() {
 }
 
 #[test]
-fn a_success_starts_the_clock_anew() {
+fn endpoint_success_resets_failing_time() {
     let mut endpoint = endpoint();
     for day in 0..30 {
         let now = noon() + TimeDelta::days(day);
@@ -357,7 +357,7 @@ fn a_success_starts_the_clock_anew() {
 }
 
 #[test]
-fn that_it_was_disabled_is_said_once() {
+fn endpoint_disabling_is_announced_once() {
     let gone = tried(&endpoint(), &arrival(0), &lesson(410), noon());
     let what = gone.disabled.unwrap();
     let said = gone.announced(what, noon()).unwrap();
@@ -370,7 +370,7 @@ fn that_it_was_disabled_is_said_once() {
 }
 
 #[test]
-fn a_disabled_endpoint_is_remembered_while_it_is_delivered_to() {
+fn endpoint_disabled_is_kept_while_used() {
     let gone = tried(&endpoint(), &arrival(0), &lesson(410), noon());
     let Arrived::Refuse { remember: Some(again) } =
         gone.arrive(&arrival(0), noon() + TimeDelta::days(1))
@@ -382,7 +382,7 @@ fn a_disabled_endpoint_is_remembered_while_it_is_delivered_to() {
 }
 
 #[test]
-fn a_slow_endpoint_changes_lanes_for_a_while() {
+fn endpoint_slow_moves_to_slow_lane() {
     let slow = endpoint().notice_slow(noon()).unwrap();
     assert_eq!(slow.arrive(&arrival(0), noon()), Arrived::ChangeLane);
     let in_slow_lane = Arrival { lane: Lane::Slow, ..arrival(0) };
@@ -404,7 +404,7 @@ fn limited(max_in_flight: Option<u64>, per_second: Option<u64>) -> Endpoint {
 }
 
 #[test]
-fn limits_that_cannot_be_counted_are_refused() {
+fn limits_out_of_range_are_refused() {
     assert_eq!(Limits::new(Some(0), None), Err(LimitError { most: 50 }));
     assert_eq!(Limits::new(Some(51), None), Err(LimitError { most: 50 }));
     assert_eq!(Limits::new(None, Some(101)), Err(LimitError { most: 100 }));
@@ -413,7 +413,7 @@ fn limits_that_cannot_be_counted_are_refused() {
 }
 
 #[test]
-fn no_more_are_under_way_than_its_owner_allows() {
+fn limits_bound_attempts_in_flight() {
     let (first, one) = let_through(&limited(Some(2), None), &arrival(1), noon());
     let (_, two) = let_through(&one, &arrival(2), noon());
     assert_eq!(held_until(&two, noon()), (noon() + seconds(1), Hold::InFlight));
@@ -426,7 +426,7 @@ fn no_more_are_under_way_than_its_owner_allows() {
 }
 
 #[test]
-fn an_attempt_over_the_rate_has_its_turn_and_keeps_it() {
+fn limits_reserve_one_slot_per_attempt() {
     let mut endpoint = limited(Some(1), Some(2));
     let mut turns = Vec::new();
     for token in 0..6 {
@@ -455,7 +455,7 @@ fn an_attempt_over_the_rate_has_its_turn_and_keeps_it() {
 }
 
 #[test]
-fn limits_are_changed_and_taken_away() {
+fn limits_change_resets_their_state() {
     let (_, busy) = let_through(&limited(Some(1), Some(1)), &arrival(1), noon());
     let wider = busy.configured(Limits::new(Some(9), Some(9)).unwrap(), noon()).unwrap();
     assert_eq!((wider.next_slot, wider.in_flight.len()), (None, 0));
@@ -492,7 +492,7 @@ proptest! {
     /// under way are no more than allowed; an attempt is held for a time that ends; and
     /// versions grow.
     #[test]
-    fn it_lets_nothing_through_that_it_should_not(
+    fn endpoint_admits_only_what_it_may(
         moves in moves(),
         limit in prop::option::of(1u64..4),
         luck in 0.0f64..1.0,
@@ -567,7 +567,7 @@ proptest! {
     /// Over any stretch of time no more attempts begin than the rate allows, and a second's
     /// worth more.
     #[test]
-    fn the_rate_holds_over_any_stretch(
+    fn limits_rate_holds_over_any_interval(
         rate in 1u64..20,
         gaps in prop::collection::vec(0i64..400, 1..120),
     ) {

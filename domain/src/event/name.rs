@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn by_default_only_ends_are_told() {
+    fn event_set_default_is_terminal() {
         let wanted = EventSet::ends();
         let told: Vec<_> = EventName::ALL.into_iter().filter(|e| wanted.contains(*e)).collect();
         assert_eq!(told, [EventName::Completed, EventName::Failed, EventName::Cancelled]);

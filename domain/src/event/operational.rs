@@ -110,7 +110,7 @@ mod tests {
     use crate::fixtures::noon;
 
     #[test]
-    fn a_test_says_that_it_is_one_and_nothing_of_it_goes_on_the_bus() {
+    fn test_event_never_goes_on_the_bus() {
         let event = TestEvent::new([7; 16], noon());
         let body = event.to_body().unwrap();
         insta::assert_snapshot!(body, @r#"{"event":"webhook.test","eventId":"evt_07070707070707070707070707070707","occurredAt":"2026-05-24T12:00:00.000Z"}"#);

@@ -111,14 +111,14 @@ mod tests {
     use crate::fixtures::{completed_job, noon};
 
     #[test]
-    fn the_event_is_what_the_contract_says() {
+    fn event_has_the_documented_bytes() {
         let job = completed_job();
         let event = Event::of(&job, &job.outbox[0]).to_body().unwrap();
         insta::assert_snapshot!(event, @r#"{"event":"video.render.completed","eventId":"evt_b3600f226f75d7828459edfa7092f94c","jobId":"job_07070707070787078707070707070707","renderJobId":"r-1","provider":"zvid","sourceRecordId":"product-123","payloadVersion":"product-promo-v4","status":"completed","resultUrl":"https://cdn.example/video.mp4","resultExpiresAt":null,"failure":null,"metadata":{},"occurredAt":"2026-05-24T12:00:00.000Z"}"#);
     }
 
     #[test]
-    fn a_late_completion_does_not_change_what_the_time_out_said() {
+    fn event_of_timeout_survives_late_completion() {
         let mut job = completed_job();
         let timed_out = Notice { event: EventName::Failed, status: State::TimedOut, at: noon() };
         let before = {

@@ -10,7 +10,7 @@ fn headers(value: Value) -> Result<CustomHeaders, HeadersError> {
 }
 
 #[test]
-fn an_owners_headers_are_taken_and_their_names_made_small() {
+fn headers_have_lower_case_names() {
     let taken = headers(json!({
         "Authorization": "Bearer abc.def",
         "X-Shop": "berlin, \"mitte\"",
@@ -26,7 +26,7 @@ fn an_owners_headers_are_taken_and_their_names_made_small() {
 /// Svix's list, hop-by-hop headers, and what a receiver may trust because it thinks that
 /// only we, a proxy or a cloud can have set it.
 #[test]
-fn what_is_not_the_owners_to_set_is_refused_however_it_is_spelled() {
+fn headers_reserved_are_refused_in_any_case() {
     for name in [
         "User-Agent",
         "keep-alive",
@@ -80,7 +80,7 @@ fn what_is_not_the_owners_to_set_is_refused_however_it_is_spelled() {
 }
 
 #[test]
-fn what_is_no_header_is_refused() {
+fn headers_malformed_are_refused() {
     for name in ["", "two words", "x:y", "x\r\ny", "ü", ":authority", &"x".repeat(65)] {
         assert_eq!(headers(json!({name: "x"})), Err(HeadersError::Name), "{name}");
     }
@@ -97,7 +97,7 @@ fn what_is_no_header_is_refused() {
 }
 
 #[test]
-fn there_is_an_end_to_how_many_and_how_long() {
+fn headers_have_size_limits() {
     let many = |count: usize| {
         headers((0..count).map(|n| (format!("x-{n}"), json!("v"))).collect::<Value>())
     };
@@ -112,7 +112,7 @@ fn there_is_an_end_to_how_many_and_how_long() {
 }
 
 #[test]
-fn they_are_for_one_receiver_and_no_other() {
+fn headers_are_bound_to_one_receiver() {
     let sent = headers(json!({"authorization": "Bearer abc"})).unwrap();
     let bound = ReceiverHeaders::new(URL, sent.clone()).unwrap();
     let read = ReceiverHeaders::parse(&bound.reveal().unwrap()).unwrap();
@@ -122,7 +122,7 @@ fn they_are_for_one_receiver_and_no_other() {
 }
 
 #[test]
-fn neither_debug_nor_an_error_shows_a_value() {
+fn headers_values_are_never_shown() {
     let sent = headers(json!({"authorization": "Bearer hidden"})).unwrap();
     let bound = ReceiverHeaders::new(URL, sent).unwrap();
     let shown = format!("{bound:?}");
@@ -139,7 +139,7 @@ fn neither_debug_nor_an_error_shows_a_value() {
 proptest! {
     /// Whatever is taken can be sent as it is, and nothing is added to a request by it.
     #[test]
-    fn what_is_taken_is_one_header_line(name in "\\PC{0,12}", value in any::<String>()) {
+    fn headers_accepted_are_one_line_each(name in "\\PC{0,12}", value in any::<String>()) {
         if let Ok(taken) = headers(json!({name: value})) {
             for (name, value) in taken.iter() {
                 let read = http::HeaderName::from_bytes(name.as_bytes()).unwrap();

@@ -4,7 +4,7 @@ use crate::fixtures::{changed, done, new_job, noon, observed, render_id};
 
 /// `=` nothing changes; `!` somebody who wants every event hears of it.
 #[test]
-fn the_whole_table() {
+fn job_transition_table() {
     let mut table = format!("{:15}", "");
     for kind in ReportKind::ALL {
         table += &format!("{:15}", format!("{kind:?}"));
@@ -36,7 +36,7 @@ fn the_whole_table() {
 }
 
 #[test]
-fn a_render_from_intent_to_completion() {
+fn job_runs_from_submit_to_completion() {
     let job = new_job();
     let job = changed(job.apply(&Report::Accepted(render_id("r-1")), 0, noon()));
     assert_eq!((job.state, job.version), (State::Queued, 2));
@@ -60,7 +60,7 @@ fn a_render_from_intent_to_completion() {
 }
 
 #[test]
-fn saying_it_twice_changes_nothing() {
+fn job_ignores_repeated_reports() {
     let broken = RenderStatus::Failed(Failure::new(FailureCode::RenderFailed, "no"));
     let said = [
         Report::Accepted(render_id("r-1")),
@@ -80,7 +80,7 @@ fn saying_it_twice_changes_nothing() {
 }
 
 #[test]
-fn an_ended_job_tells_nobody_twice() {
+fn job_ended_emits_nothing_twice() {
     let mut job = changed(new_job().apply(&observed(done()), 1, noon()));
     job.outbox.clear();
     for kind in [RenderStatus::Processing, RenderStatus::Cancelled, done()] {
@@ -89,7 +89,7 @@ fn an_ended_job_tells_nobody_twice() {
 }
 
 #[test]
-fn a_late_completion_upgrades_a_time_out_and_is_told() {
+fn job_timed_out_takes_late_completion() {
     let job = changed(new_job().apply(&Report::SubmitUnclear, 0, noon()));
     let job = changed(job.apply(&observed(RenderStatus::Processing), 1, noon()));
     let job = changed(job.apply(&Report::DeadlinePassed, 9, noon()));
@@ -105,7 +105,7 @@ fn a_late_completion_upgrades_a_time_out_and_is_told() {
 }
 
 #[test]
-fn doubt_that_nobody_resolves_fails_with_its_own_code() {
+fn job_unconfirmed_fails_with_submit_unknown() {
     let job = changed(new_job().apply(&Report::SubmitUnclear, 0, noon()));
     let job = changed(job.apply(&Report::DeadlinePassed, 0, noon()));
     assert_eq!(job.failure.as_ref().map(|f| f.code), Some(FailureCode::SubmitUnknown));
@@ -122,7 +122,7 @@ fn doubt_that_nobody_resolves_fails_with_its_own_code() {
 }
 
 #[test]
-fn progress_is_news_only_at_every_quarter() {
+fn job_progress_changes_in_quarters() {
     let at = |progress| {
         Report::Observed(Observation {
             render_job_id: Some(render_id("r-1")),
@@ -140,7 +140,7 @@ fn progress_is_news_only_at_every_quarter() {
 }
 
 #[test]
-fn a_job_is_settled_once_when_all_who_wanted_were_told() {
+fn job_settles_once_with_empty_outbox() {
     let deadline = TimeDelta::minutes(30);
     let mut job = changed(new_job().apply(&observed(done()), 1, noon()));
     assert_eq!(job.settle(deadline, noon()), None);
@@ -151,7 +151,7 @@ fn a_job_is_settled_once_when_all_who_wanted_were_told() {
 }
 
 #[test]
-fn a_time_out_stays_under_watch_and_comes_back_when_it_completes() {
+fn job_timed_out_settles_at_deadline() {
     let deadline = TimeDelta::minutes(30);
     // A provider's own time-out may still finish.
     let soft = observed(RenderStatus::TimedOut);
@@ -165,7 +165,7 @@ fn a_time_out_stays_under_watch_and_comes_back_when_it_completes() {
 }
 
 #[test]
-fn a_job_without_news_is_written_at_doubling_ages_only() {
+fn job_checkpoints_at_doubling_ages() {
     let mut job = changed(new_job().apply(&Report::Accepted(render_id("r-1")), 0, noon()));
     let mut written = Vec::new();
     for age in 0..2000 {

@@ -115,7 +115,7 @@ mod tests {
 
     /// Against numbers of an independent implementation (Python's `math.erfc`).
     #[test]
-    fn the_hazard_is_the_lognormal_one() {
+    fn durations_hazard_matches_reference() {
         let law = Durations::lognormal(77.4_f64.ln(), 0.55);
         let median = law.quantile(0.0).as_secs_f64();
         assert!(near(median, 77.4), "{median}");
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_far_tail_goes_on_where_the_digits_end() {
+    fn durations_hazard_is_continuous_in_tail() {
         let narrow = Durations::lognormal(0.0, 0.05);
         let [before, after] = [19.9, 20.1].map(|z: f64| narrow.hazard((0.05 * z).exp()));
         assert!((after / before - 1.0).abs() < 0.02, "{before} {after}");
@@ -137,14 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_those_of_the_law() {
+    fn durations_quantiles_match_reference() {
         let law = Durations::lognormal(0.0, 1.0);
         assert!(near(law.percentile_95().as_secs_f64(), 5.180));
         assert!(near(law.percentile_1().as_secs_f64(), 0.0977));
     }
 
     #[test]
-    fn nonsense_becomes_the_nearest_law() {
+    fn durations_clamp_bad_parameters() {
         for (log_median, sigma) in [(f64::NAN, f64::NAN), (f64::INFINITY, -1.0), (-1e9, 1e9)] {
             let law = Durations::lognormal(log_median, sigma);
             assert!(law.hazard(10.0).is_finite());

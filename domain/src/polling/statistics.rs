@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_law_takes_twenty_renders() {
+    fn statistics_need_twenty_renders() {
         assert_eq!(Statistics::default().law(), None);
         assert_eq!(seen(&[10.0; 19]).law(), None);
         // (20 ln 10 + 5 ln 30) / 25 and the prior's spread, by hand.
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn many_processes_see_the_same_as_one() {
+    fn statistics_merge_like_one_process() {
         let all: Vec<f64> = (1..=60).map(|n| 5.0 + f64::from(n * n % 37)).collect();
         let (left, right) = all.split_at(23);
         let merged = seen(left).and(seen(right));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_that_became_quicker_is_believed() {
+    fn statistics_follow_a_faster_provider() {
         let slow = seen(&[300.0; 1_000]);
         let quick = seen(&[300.0; 1_000]).and(seen(&[10.0; 1_000]));
         assert!(slow.law().unwrap().percentile_95() > Duration::from_secs(300));
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_law_that_could_do_harm() {
+    fn statistics_stay_finite_on_bad_input() {
         let stored: Statistics =
             serde_json::from_str(r#"{"count":99,"weight":1e300,"mean":-1e300,"variance":-1.0}"#)
                 .unwrap();

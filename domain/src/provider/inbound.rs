@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn callbacks_name_their_render() {
+    fn callback_names_its_render() {
         let ended = |id: &str| (WebhookKind::Ended, Some(id.to_owned()));
         let zvid = json!({"event": "render.completed", "jobId": "z-1", "test": false});
         assert_eq!(read("zvid", &zvid), ended("z-1"));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn other_events_are_taken_and_change_nothing() {
+    fn callback_of_other_event_is_ignored() {
         let serve = json!({"type": "serve", "action": "copy", "id": "x", "render": "s-1"});
         assert_eq!(read("shotstack", &serve).0, WebhookKind::Ignore);
         let test = json!({"event": "render.completed", "jobId": "z-1", "test": true});
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn json2videos_three_shapes_and_its_form_name_the_project() {
+    fn callback_of_json2video_has_four_shapes() {
         let ended = (WebhookKind::Ended, Some("WAEE8PohgVwv2teP".to_owned()));
         for body in [
             json!({"success": true, "movie": {"project": "WAEE8PohgVwv2teP", "status": "done"}}),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_may_be_multipart() {
+    fn callback_form_may_be_multipart() {
         let part = |name: &str, value: &str| {
             format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
         };
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_signed_field_of_a_form_is_read() {
+    fn callback_form_reads_signed_field_only() {
         let mut spec = spec("viralsync");
         let scheme = json!({
             "method": {"kind": "hmac", "hash": "sha384"},
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_accounts_callback_leads_to_our_job() {
+    fn callback_of_account_names_our_job() {
         let job = JobId::from_bytes([7; 16]);
         let zvid = json!({"event": "render.completed", "jobId": job.as_uuid(),
             "data": {"status": "completed", "url": "https://cdn/x.mp4"}});
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_json_is_refused() {
+    fn callback_without_json_is_refused() {
         for body in [&b""[..], b"{", b"\xff\xfe", b"a=b"] {
             assert_eq!(spec("zvid").read_callback(body, noon()), Err(InboundError::NotJson));
         }

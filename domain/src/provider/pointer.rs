@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_says_something_wins() {
+    fn pointer_first_match_wins() {
         let job = json!({"result": {"url": "https://a"}, "progress": 40});
         assert_eq!(first_text(&pointers(&["/result/url", "/result"]), &job).unwrap(), "https://a");
         let plain = json!({"result": "https://b"});
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_is_each_member_or_element_and_null_is_passed_over() {
+    fn pointer_star_matches_each_and_skips_null() {
         let files = json!({"files": {"a": {"url": null}, "b": {"url": "https://b"}}});
         assert_eq!(first_text(&pointers(&["/files/*/url"]), &files).unwrap(), "https://b");
         let list = json!([{"id": 7}]);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn making_a_place_creates_parents_and_replaces_nothing_on_the_way() {
+    fn pointer_make_creates_parents_only() {
         let mut document = json!({"metadata": {"kept": 1}, "list": ["x"], "text": "t"});
         *Pointer::parse("/metadata/job").unwrap().make(&mut document).unwrap() = json!("j");
         *Pointer::parse("/new/deep").unwrap().make(&mut document).unwrap() = json!(true);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_are_those_of_rfc_6901() {
+    fn pointer_escapes_follow_rfc_6901() {
         let document = json!({"a/b": {"m~n": 1}});
         let pointer = Pointer::parse("/a~1b/m~0n").unwrap();
         assert_eq!(pointer.find(&document), [&json!(1)]);

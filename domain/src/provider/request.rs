@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn zvid_takes_wrapped_and_bare_payloads_and_our_id() {
+    fn submit_to_zvid_wraps_bare_payloads() {
         let uuid = JobId::from_bytes([7; 16]).as_uuid();
         let wanted = json!({"payload": {"name": "x"}, "jobId": uuid});
         assert_eq!(submit("zvid", &json!({"name": "x"}), None).unwrap(), wanted);
@@ -324,13 +324,13 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_that_leaves_no_room_is_refused() {
+    fn submit_payload_without_room_is_refused() {
         let taken = submit("zvid", &json!({"template": "t", "jobId": "mine"}), None);
         assert_eq!(taken, Err(PayloadError::Taken("/jobId".into())));
     }
 
     #[test]
-    fn a_payload_keeps_a_callback_of_its_own() {
+    fn submit_payload_keeps_its_own_callback() {
         let spec = provider("shotstack").spec;
         let own = json!({"callback": "https://theirs"}).as_object().unwrap().clone();
         let none = Map::new();
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_call_stays_below_the_base_url_whatever_the_id() {
+    fn status_call_stays_below_base_url() {
         let shotstack = provider("shotstack");
         let url = |id| shotstack.status_request(&render_id(id), "k").url.to_string();
         assert_eq!(url("abc-1"), "https://api.shotstack.io/edit/v1/render/abc-1?data=false");
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_a_header_and_never_shown() {
+    fn api_key_is_a_hidden_header() {
         let request = provider("zvid").status_request(&render_id("r"), "secret-key");
         assert!(request.headers.contains(&("x-api-key".into(), "secret-key".into())));
         assert!(!format!("{request:?}").contains("secret-key"));

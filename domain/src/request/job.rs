@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_request_means_the_defaults() {
+    fn job_request_has_defaults() {
         let request = parse(&whole()).unwrap();
         assert_eq!(request.wanted, EventSet::ends());
         assert_eq!((request.provider_webhook, request.callback_url), (None, None));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_member_is_named() {
+    fn job_request_names_wrong_members() {
         for (field, value, problem) in [
             ("provider", json!(5), "`provider` must be a string"),
             (
@@ -186,14 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn what_must_be_there_is_asked_for_by_name() {
+    fn job_request_names_missing_members() {
         for field in ["provider", "payload", "sourceRecordId"] {
             assert_eq!(parse(&with(field, Value::Null)), Err(RequestError::Missing { field }));
         }
     }
 
     #[test]
-    fn a_callback_url_that_is_never_called_is_refused() {
+    fn job_request_checks_callback_url() {
         for url in ["http://shop.example/hooks", "https://10.0.0.1/", "https://localhost/", "x"] {
             let error = parse(&with("callbackUrl", json!(url))).unwrap_err();
             assert!(matches!(error, RequestError::CallbackUrl(_)), "{url}: {error:?}");
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_arrives_as_it_was_sent() {
+    fn job_request_keeps_numbers_exact() {
         let sent = r#"{"provider":"zvid","sourceRecordId":"p","payload":{"x":0.10000000000000000555,"y":179.76931348623157}}"#;
         let request = JobRequest::parse(sent.as_bytes(), &TargetPolicy::public()).unwrap();
         let again = serde_json::to_string(&request.payload).unwrap();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_object_is_refused() {
+    fn job_request_must_be_an_object() {
         for body in ["", "{", "[]", "null", "\"x\"", "{\"a\":1}}"] {
             let error = JobRequest::parse(body.as_bytes(), &TargetPolicy::public()).unwrap_err();
             assert!(matches!(error, RequestError::NotAnObject(_)), "{body}: {error:?}");
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeat_has_the_same_fingerprint_and_another_request_has_not() {
+    fn job_request_fingerprint_ignores_formatting() {
         let one = br#"{"provider":"zvid","payload":{"a":1,"b":2},"sourceRecordId":"p"}"#;
         let same = br#"{ "sourceRecordId": "p", "payload": {"b":2, "a":1}, "provider":"zvid" }"#;
         let other = br#"{"provider":"zvid","payload":{"a":1,"b":3},"sourceRecordId":"p"}"#;

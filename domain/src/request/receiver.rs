@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_alone_gets_everything_that_is_told_and_no_headers() {
+    fn receiver_settings_have_defaults() {
         let settings = parse(&json!({"url": URL})).unwrap();
         assert_eq!(settings.url.as_str(), URL);
         assert!(EventName::ALL.into_iter().all(|event| settings.events.contains(event)));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn events_and_headers_are_kept() {
+    fn receiver_settings_keep_events_and_headers() {
         let body = json!({
             "url": URL,
             "events": ["video.render.failed"],
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_member_is_named() {
+    fn receiver_settings_name_wrong_members() {
         for (body, problem) in [
             (json!({}), "`url` is missing"),
             (json!({"url": 5}), "`url` must be a string"),

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_means_a_day_of_grace_and_the_same_type_again() {
+    fn rotation_defaults_to_a_day_of_grace() {
         let rotation = Rotation::parse(b"").unwrap();
         assert_eq!(parse(&json!({})).unwrap(), rotation);
         assert_eq!(rotation.grace.length(), TimeDelta::days(1));
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_owner_brings_is_taken() {
+    fn rotation_takes_the_owners_secret() {
         let brought = WebhookSecret::from_random(SignatureType::V1a, [9; 32]);
         for body in [
             json!({"secret": brought.reveal()}),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grace_period_is_at_most_seven_days() {
+    fn grace_period_is_seven_days_at_most() {
         for (seconds, taken) in
             [(0, true), (604_800, true), (604_801, false), (u64::from(u32::MAX) + 1, false)]
         {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_member_is_named_and_no_secret_repeated() {
+    fn rotation_names_wrong_members_without_secrets() {
         let shared = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
         for (body, problem) in [
             (json!({"type": "v2"}), "`type` must be `v1` or `v1a`"),

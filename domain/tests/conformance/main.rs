@@ -68,7 +68,7 @@ fn signs(spec: &ProviderSpec) -> bool {
 }
 
 #[test]
-fn every_provider_is_what_its_spec_says() {
+fn spec_matches_every_fact() {
     let mut matrix = Matrix::default();
     for subject in &subjects() {
         run(subject, GROUPS.iter(), &mut matrix);
@@ -78,7 +78,7 @@ fn every_provider_is_what_its_spec_says() {
 }
 
 #[test]
-fn nothing_in_a_spec_is_without_a_fact() {
+fn spec_mutation_breaks_a_fact() {
     let mut unnoticed = Vec::new();
     for mut subject in subjects() {
         let document = subject.document();

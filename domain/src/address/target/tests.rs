@@ -9,7 +9,7 @@ fn any_port() -> TargetPolicy {
 }
 
 #[test]
-fn literal_addresses_are_judged_in_every_spelling() {
+fn receiver_url_checks_literal_addresses() {
     for text in cases().urls.refused {
         let error = ReceiverUrl::parse(&text, &any_port());
         assert!(matches!(error, Err(ReceiverUrlError::Address(_))), "{text}: {error:?}");
@@ -21,7 +21,7 @@ fn literal_addresses_are_judged_in_every_spelling() {
 }
 
 #[test]
-fn what_is_not_a_url_does_not_parse() {
+fn receiver_url_must_be_a_url() {
     for text in cases().urls.not_urls {
         let error = ReceiverUrl::parse(&text, &TargetPolicy::local_use());
         assert!(matches!(error, Err(ReceiverUrlError::Malformed(_))), "{text}: {error:?}");
@@ -30,7 +30,7 @@ fn what_is_not_a_url_does_not_parse() {
 
 /// No resolver is asked for a name that DNS cannot carry, whatever the policy.
 #[test]
-fn a_host_longer_than_dns_allows_is_no_receiver() {
+fn receiver_url_host_must_fit_dns() {
     for (length, fits) in [(253, true), (254, false), (256, false), (300, false)] {
         let filling = length - ".example".len();
         let name = format!("{}.example", "a".repeat(60) + &".a".repeat((filling - 60) / 2));
@@ -44,7 +44,7 @@ fn a_host_longer_than_dns_allows_is_no_receiver() {
 }
 
 #[test]
-fn refusals_say_what_to_change() {
+fn receiver_url_refusal_says_why() {
     let long = format!("https://example.com/{}", "x".repeat(2048));
     let grows = format!("https://example.com/{}", "ü".repeat(1000));
     let long_name = format!("https://{}com/", "a.".repeat(130));
@@ -99,7 +99,7 @@ fn refusals_say_what_to_change() {
 }
 
 #[test]
-fn public_receivers_are_kept_as_normalised() {
+fn receiver_url_is_normalised() {
     for (text, kept) in [
         ("https://example.com/hook?a=1", "https://example.com/hook?a=1"),
         ("HTTPS://Example.COM:443", "https://example.com/"),
@@ -116,7 +116,7 @@ fn public_receivers_are_kept_as_normalised() {
 }
 
 #[test]
-fn local_use_takes_what_a_developer_has() {
+fn receiver_url_local_policy_is_open() {
     for text in [
         "http://127.0.0.1:8080/receiver/a",
         "http://localhost:3000/",
@@ -131,7 +131,7 @@ fn local_use_takes_what_a_developer_has() {
 
 proptest! {
     #[test]
-    fn what_was_accepted_is_accepted_again_unchanged(
+    fn receiver_url_parses_again_unchanged(
         text in "https?://[a-z0-9.:@#\\[\\]%ü-]{0,40}(/\\PC{0,20})?"
     ) {
         for policy in [TargetPolicy::public(), TargetPolicy::local_use()] {

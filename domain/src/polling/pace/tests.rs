@@ -14,13 +14,13 @@ fn not_before(millis: u64) -> Admission {
 }
 
 #[test]
-fn without_a_budget_nothing_is_held_back() {
+fn throttle_without_budget_admits_all() {
     let mut pace = Pace::new(None, at(0));
     assert!((0..10_000).all(|_| pace.admit(at(0)) == Admission::Now));
 }
 
 #[test]
-fn a_budget_is_kept_over_any_time() {
+fn throttle_keeps_its_budget() {
     let mut pace = Pace::new(Some(2.0), at(0));
     let mut asked = 0;
     let mut now = 0;
@@ -38,14 +38,14 @@ fn a_budget_is_kept_over_any_time() {
 }
 
 #[test]
-fn who_says_zero_gets_a_second() {
+fn throttle_waits_a_second_at_least() {
     let mut pace = Pace::new(None, at(0));
     pace.hear(Heard::TooMuch(Some(Duration::ZERO)), at(0));
     assert_eq!(pace.admit(at(0)), not_before(1_000));
 }
 
 #[test]
-fn retry_after_beats_everything() {
+fn throttle_honours_retry_after_first() {
     let mut pace = Pace::new(None, at(0));
     pace.hear(Heard::TooMuch(Some(seconds(30))), at(0));
     pace.hear(Heard::Answer, at(10));
@@ -59,7 +59,7 @@ fn retry_after_beats_everything() {
 }
 
 #[test]
-fn a_provider_that_is_down_is_tried_ever_more_rarely() {
+fn throttle_doubles_pauses_while_down() {
     let mut pace = Pace::new(None, at(0));
     for _ in 0..2 {
         pace.hear(Heard::Trouble(None), at(0));
@@ -86,7 +86,7 @@ fn a_provider_that_is_down_is_tried_ever_more_rarely() {
 }
 
 #[test]
-fn failures_of_different_renders_are_no_outage() {
+fn throttle_ignores_scattered_failures() {
     let mut pace = Pace::new(None, at(0));
     for _ in 0..10 {
         pace.hear(Heard::Trouble(None), at(0));
@@ -97,7 +97,7 @@ fn failures_of_different_renders_are_no_outage() {
 }
 
 #[test]
-fn too_much_is_believed_at_once() {
+fn throttle_pauses_at_first_rate_limit() {
     let mut pace = Pace::new(None, at(0));
     pace.hear(Heard::TooMuch(None), at(0));
     assert_eq!(pace.admit(at(0)), not_before(5_000));
@@ -105,7 +105,7 @@ fn too_much_is_believed_at_once() {
 }
 
 #[test]
-fn a_probe_that_asked_nothing_leaves_it_to_the_next() {
+fn throttle_frees_an_unused_probe() {
     let mut pace = Pace::new(None, at(0));
     pace.hear(Heard::TooMuch(None), at(0));
     assert_eq!(pace.admit(at(5_000)), Admission::Now);
@@ -114,7 +114,7 @@ fn a_probe_that_asked_nothing_leaves_it_to_the_next() {
 }
 
 #[test]
-fn failures_outlive_a_sleep() {
+fn throttle_failures_survive_idle_time() {
     let mut pace = Pace::new(None, at(0));
     for second in 0..3 {
         assert!(!pace.is_down());
@@ -126,7 +126,7 @@ fn failures_outlive_a_sleep() {
 }
 
 #[test]
-fn a_pause_outlives_a_sleep() {
+fn throttle_pause_survives_idle_time() {
     let mut pace = Pace::new(None, at(0));
     (0..3).for_each(|_| pace.hear(Heard::Trouble(None), at(0)));
     let left = serde_json::to_string(&pace.pause()).unwrap();

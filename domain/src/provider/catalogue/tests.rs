@@ -1,14 +1,14 @@
 use super::*;
 
 #[test]
-fn every_shipped_spec_is_valid_and_named_like_its_file() {
+fn spec_shipped_is_valid() {
     let catalogue = Catalogue::load(&Adjustments::default()).unwrap();
     let names: Vec<_> = catalogue.names().map(ProviderName::as_str).collect();
     assert!(names.contains(&"zvid") && names.contains(&"shotstack"), "{names:?}");
 }
 
 #[test]
-fn an_installation_chooses_environments_and_base_urls() {
+fn catalogue_takes_environments_and_base_urls() {
     let one = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
     let shotstack = ProviderName::parse("shotstack").unwrap();
 
@@ -41,7 +41,7 @@ fn adjusted(environments: &[(&str, &str)]) -> Adjustments {
 }
 
 #[test]
-fn an_installations_own_spec_is_added_or_replaces_the_shipped_one() {
+fn catalogue_own_spec_replaces_shipped_one() {
     let acme = shipped("zvid")
         .replace("\"zvid\"", "\"acme\"")
         .replace("\"default\":", "\"stage\": \"https://stage.acme.example\", \"default\":");
@@ -62,7 +62,7 @@ fn an_installations_own_spec_is_added_or_replaces_the_shipped_one() {
 }
 
 #[test]
-fn a_wrong_spec_is_left_out_with_its_reason_and_takes_nothing_down() {
+fn catalogue_leaves_out_wrong_spec() {
     let other_name = shipped("shotstack");
     let wrong = [
         own("broken", "{"),
@@ -90,7 +90,7 @@ fn a_wrong_spec_is_left_out_with_its_reason_and_takes_nothing_down() {
 }
 
 #[test]
-fn what_could_not_be_sent_is_refused_when_the_spec_is_loaded() {
+fn spec_that_cannot_be_sent_is_refused() {
     for (right, wrong, expected) in [
         ("x-api-key", "x api key", "x: headers: `x api key` is not the name of a header"),
         ("{apiKey}", "{apiKey}\\n", "x: headers.x-api-key has a character that no header has"),
