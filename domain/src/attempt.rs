@@ -6,25 +6,25 @@ use chrono::{DateTime, TimeDelta, Utc};
 /// time to store its outcome. A process that crashes delays the next attempt by at most this.
 pub const LEASE: TimeDelta = TimeDelta::seconds(30);
 
-/// One attempt, as it went.
+/// One attempt and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// When it began.
     pub at: DateTime<Utc>,
-    /// How long it took.
+    /// Its duration in milliseconds.
     pub duration_ms: u64,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The first part of the receiver's answer.
+    /// The first part of the receiver's answer, as text.
     pub excerpt: String,
 }
 
-/// What came of an attempt.
+/// The outcome of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The receiver answered with this status.
+    /// The receiver answered with this HTTP status.
     Answered(u16),
-    /// It did not answer.
+    /// There was no answer.
     Failed(AttemptError),
 }
 

@@ -1,4 +1,4 @@
-//! Values that the tests of this crate share.
+//! Values that the unit tests of this crate share.
 
 use chrono::{DateTime, TimeZone, Utc};
 

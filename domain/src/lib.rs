@@ -1,8 +1,8 @@
 //! What Render Relay decides: jobs, events, deliveries, polling, providers.
 //!
 //! No IO here, by construction: no runtime, no AWS, no sockets, no clock, no environment.
-//! Time, randomness and settings are arguments; what is to be done comes back as a value,
-//! and the crate `shared` does it.
+//! Time, randomness and settings are arguments. Decisions are returned as values, and the crate
+//! `shared` carries them out.
 
 pub mod address;
 pub mod attempt;

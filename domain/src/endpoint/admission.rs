@@ -1,44 +1,44 @@
-//! What an attempt asks of its endpoint before it is made, and what it gets.
+//! The request of an attempt to its endpoint, the reasons to hold it, and the permit.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// Where an attempt is made.
+/// The delivery queue in which an attempt is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lane {
-    /// With everybody else's.
+    /// The lane of endpoints that answer in time.
     #[default]
     Quick,
-    /// With those of other slow endpoints.
+    /// The lane of slow endpoints, which delay only each other.
     Slow,
 }
 
-/// An attempt that is due.
+/// The request of an attempt that is due.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// Somebody asked for this very attempt, to see whether the endpoint is well again.
+    /// Whether the attempt was requested by hand. It ignores the circuit breaker.
     pub deliberate: bool,
-    /// It waited for its place in the rate, and this is it.
+    /// Whether a slot of the rate limit is reserved for it.
     pub has_slot: bool,
-    /// Where it would be made.
+    /// The lane in which it would be made.
     pub lane: Lane,
-    /// Its name among the attempts under way.
+    /// A random token that names it among the attempts in flight.
     pub token: u64,
-    /// A random number in `0.0..1.0`.
+    /// A random number in `0.0..1.0`, for jitter.
     pub luck: f64,
 }
 
-/// What keeps an attempt waiting that is due.
+/// The reason why an attempt that is due is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// The endpoint fails; one other attempt finds out whether it still does.
+    /// The circuit breaker is not closed, and another attempt is the probe.
     Failing,
-    /// The endpoint asked for silence.
+    /// The receiver asked for a pause.
     Throttled,
-    /// Its owner allows no more a second. The place in the rate is taken.
+    /// The owner's rate limit. The attempt has a slot reserved.
     Rate,
-    /// Its owner allows no more at once.
+    /// The owner's limit of attempts in flight.
     InFlight,
 }
 
@@ -58,12 +58,12 @@ impl Hold {
     }
 }
 
-/// What an attempt that may be made holds while it is made.
+/// The permit of an attempt that may be made, valid until its outcome is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pass {
-    /// It is the probe, under a lease that ends then.
+    /// The end of its lease when it is the probe of the circuit breaker.
     pub(super) probe: Option<DateTime<Utc>>,
-    /// Its name among the attempts under way, where they are counted.
+    /// Its token, when attempts in flight are limited.
     pub(super) token: Option<u64>,
     pub(super) deliberate: bool,
 }

@@ -1,15 +1,15 @@
-//! That nothing is sent to an endpoint any more, and why.
+//! When and why an endpoint was disabled.
 
 use chrono::{DateTime, Utc};
 
-/// Why and when an endpoint was disabled.
+/// When and why an endpoint was disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disabled {
-    /// When.
+    /// The time.
     pub at: DateTime<Utc>,
-    /// Why.
+    /// The reason.
     pub reason: DisabledReason,
-    /// Whether an event has said so.
+    /// Whether the event about it was published.
     pub announced: bool,
 }
 
@@ -18,9 +18,9 @@ pub struct Disabled {
 pub enum DisabledReason {
     /// It answered 410.
     Gone,
-    /// It asked for it, with `webhook-delivery: disable`.
+    /// It answered with `webhook-delivery: disable`.
     Asked,
-    /// Five days of nothing but failures.
+    /// It failed for five days without a success.
     Failing,
 }
 

@@ -1,42 +1,42 @@
-//! What an attempt's outcome says about its endpoint.
+//! The signal that an attempt's outcome gives about its endpoint.
 
 use std::time::Duration;
 
 use super::disabled::DisabledReason;
 use crate::attempt::{AttemptError, Outcome};
 
-/// How long a receiver that is overloaded and does not say for how long is left alone.
-const OVERLOADED: Duration = Duration::from_secs(60);
+/// The throttle after an overload answer (429, 502 or 504) without a `Retry-After`.
+const OVERLOAD_THROTTLE: Duration = Duration::from_secs(60);
 
-/// How long an answer may take before its endpoint counts as slow. Ten times what receivers
-/// take, and short beside the 15 s that an attempt may last.
+/// An endpoint whose answer takes this long counts as slow. It is ten times a usual answer time,
+/// and short beside the 15 s that an attempt may last.
 pub const SLOW: Duration = Duration::from_secs(2);
 
-/// What a receiver said beside its status.
+/// The hints in the headers of a receiver's answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Said {
-    /// How long it asked to wait, with `Retry-After`.
+    /// The wait that `Retry-After` asks for.
     pub retry_after: Option<Duration>,
-    /// What it asked to be done, with `webhook-delivery`.
+    /// The instruction in `webhook-delivery`.
     pub instruction: Option<Instruction>,
 }
 
-/// What a receiver may ask for in the header `webhook-delivery` of its answer, as the hosted
-/// Svix service documents it ("Delivery control").
+/// An instruction in the `webhook-delivery` header of an answer, as the hosted Svix service
+/// documents it ("Delivery control").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Instruction {
-    /// Send nothing more. Means the same with every status, 2xx included.
+    /// No more webhooks are wanted. It holds with every status, 2xx included.
     Disable,
-    /// Do not send this again. Means nothing with 2xx: it would not be.
+    /// This event must not be sent again. It has no effect with 2xx.
     AbortMessage,
 }
 
 impl Instruction {
-    /// Reads a header's value; none when it asks for nothing that we know.
+    /// Reads the value of the header; none when it has no known instruction.
     #[must_use]
     pub fn parse(header: &str) -> Option<Self> {
         let asked = |word: &str| header.split(',').any(|it| it.trim().eq_ignore_ascii_case(word));
-        // Whoever asks for both wants no more at all.
+        // The stronger of the two instructions wins.
         if asked("disable") {
             Some(Self::Disable)
         } else if asked("abort-message") {
@@ -47,24 +47,24 @@ impl Instruction {
     }
 }
 
-/// What an attempt taught.
+/// The effect of one attempt on its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lesson {
     pub(super) effect: Effect,
-    pub(super) quiet: Option<Duration>,
+    pub(super) throttle: Option<Duration>,
     pub(super) slow: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// It takes what is sent, or knows what it does not want.
+    /// The receiver works: it took the event, or refused it with an instruction.
     Alive,
     Failed,
     Disable(DisabledReason),
 }
 
 impl Lesson {
-    /// What an attempt with this outcome, which took so long, teaches.
+    /// The signal of an attempt with this outcome, these hints and this duration.
     #[must_use]
     pub fn of(outcome: Outcome, said: Said, took: Duration) -> Self {
         let effect = match (outcome, said.instruction) {
@@ -76,9 +76,11 @@ impl Lesson {
             (Outcome::Answered(_), Some(Instruction::AbortMessage)) => Effect::Alive,
             (Outcome::Answered(_), None) | (Outcome::Failed(_), _) => Effect::Failed,
         };
-        let quiet = match outcome {
+        let throttle = match outcome {
             Outcome::Answered(200..=299) => None,
-            Outcome::Answered(429 | 502 | 504) => Some(said.retry_after.unwrap_or(OVERLOADED)),
+            Outcome::Answered(429 | 502 | 504) => {
+                Some(said.retry_after.unwrap_or(OVERLOAD_THROTTLE))
+            }
             Outcome::Answered(_) => said.retry_after,
             Outcome::Failed(error) => match error {
                 AttemptError::Dns
@@ -90,7 +92,7 @@ impl Lesson {
                 | AttemptError::TooLarge => None,
             },
         };
-        let quiet = quiet.filter(|wait| !wait.is_zero());
-        Self { effect, quiet, slow: took >= SLOW }
+        let throttle = throttle.filter(|wait| !wait.is_zero());
+        Self { effect, throttle, slow: took >= SLOW }
     }
 }

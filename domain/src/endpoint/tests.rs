@@ -39,7 +39,7 @@ fn unanswered() -> Lesson {
     Lesson::of(Outcome::Failed(AttemptError::Timeout), Said::default(), Duration::from_secs(15))
 }
 
-/// An attempt at once, and what was learnt from it.
+/// The endpoint after an attempt that is admitted at once.
 fn tried(endpoint: &Endpoint, arrival: &Arrival, lesson: &Lesson, now: DateTime<Utc>) -> Endpoint {
     let (pass, claimed) = let_through(endpoint, arrival, now);
     claimed.learn(&pass, lesson, now).unwrap_or(claimed)
@@ -59,7 +59,7 @@ fn held_until(endpoint: &Endpoint, now: DateTime<Utc>) -> (DateTime<Utc>, Hold) 
     }
 }
 
-/// It has failed so often, now for the last time, and for as long as opens the breaker.
+/// The endpoint after this many failures, the last one now and the others two seconds ago.
 fn failed(times: u32, now: DateTime<Utc>) -> Endpoint {
     let at = |number| if number == times { now } else { now - seconds(2) };
     let all = (1..=times).map(at);
@@ -70,7 +70,7 @@ fn seconds(seconds: i64) -> TimeDelta {
     TimeDelta::seconds(seconds)
 }
 
-/// What an answer teaches, by its status and its headers.
+/// The effect of an answer by its status and headers.
 #[test]
 fn endpoint_answer_table() {
     let mut rows = vec![format!("{:<8} {:<14} {:<6} state", "answer", "header", "quiet")];
@@ -147,8 +147,8 @@ fn breaker_opens_after_five_failures() {
     assert!(well.is_blank());
 }
 
-/// Attempts that all began at once, with these answers after so many milliseconds: what is
-/// known afterwards, and how often it was written.
+/// Attempts that began at the same time, each with the milliseconds until its answer and the
+/// status: the endpoint afterwards, and the number of writes.
 fn story(answers: &[(i64, u16)]) -> (Endpoint, usize) {
     let (pass, _) = let_through(&endpoint(), &arrival(0), noon());
     let mut writes = 0;
@@ -165,7 +165,7 @@ fn all_fail(at: impl IntoIterator<Item = i64>) -> Vec<(i64, u16)> {
     at.into_iter().map(|at| (at, 500)).collect()
 }
 
-/// When failures open the breaker, and what is written until then.
+/// When failures open the breaker, and how often the endpoint is written until then.
 #[test]
 fn breaker_needs_two_seconds_of_failures() {
     const HOUR: i64 = 3_600_000;
@@ -220,7 +220,7 @@ fn breaker_replaces_a_crashed_probe() {
     let over = noon() + seconds(60) + LEASE;
     let (probe, second) = let_through(&half_open, &arrival(1), over);
     assert_ne!(probe, crashed);
-    // The one that was thought crashed fails after all: that is no news.
+    // The attempt that counted as crashed fails after all, which is no news.
     assert_eq!(second.learn(&crashed, &lesson(500), over), None);
     assert!(second.learn(&probe, &lesson(500), over).is_some());
 }
@@ -252,7 +252,7 @@ fn endpoint_throttle_holds_every_attempt() {
         let deliberate = quiet.arrive(&deliberate(), now);
         assert!(matches!(deliberate, Arrived::Hold { .. }), "not even on purpose");
         let well = Lesson::of(Outcome::Answered(200), Said::default(), QUICK);
-        // One that was under way may succeed. The others wait all the same.
+        // An attempt in flight may succeed; the others still wait.
         let (pass, _) = let_through(&endpoint(), &arrival(1), now);
         let after = quiet.learn(&pass, &well, now).unwrap();
         assert_eq!(held_until(&after, now).0, until);
@@ -312,7 +312,7 @@ fn instruction_is_read_as_documented() {
     assert_eq!(after.failing, None, "who knows what it does not want is alive");
 }
 
-/// Fails at these hours after noon; answers when it was disabled, if ever.
+/// The hour at which an endpoint that fails at these hours after noon is disabled.
 fn disabled_after(hours: &[i64]) -> Option<i64> {
     let mut endpoint = endpoint();
     for hour in hours {
@@ -420,7 +420,7 @@ fn limits_bound_attempts_in_flight() {
     let after = two.learn(&first, &lesson(200), noon()).unwrap();
     let (_, full) = let_through(&after, &arrival(3), noon());
     assert_eq!(full.in_flight.len(), 2);
-    // Those that crashed leave their places.
+    // The places of crashed attempts are free again.
     let (_, after) = let_through(&full, &arrival(4), noon() + LEASE);
     assert_eq!(after.in_flight.len(), 1);
 }
@@ -464,7 +464,7 @@ fn limits_change_resets_their_state() {
     assert_eq!(none.unlimited(noon()), None);
 }
 
-/// What an endpoint may be asked and told.
+/// A step of the property test.
 #[derive(Clone, Debug)]
 enum Move {
     Arrive { deliberate: bool, slow_lane: bool },
@@ -486,11 +486,10 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 }
 
 proptest! {
-    /// Whatever happens: no attempt begins in a silence that was asked for; while the breaker
-    /// is not closed at most one begins that nobody asked for, until its lease is over; it
-    /// opens after five failures in a row, and not within two seconds of the first; those
-    /// under way are no more than allowed; an attempt is held for a time that ends; and
-    /// versions grow.
+    /// No attempt begins during a throttle. While the breaker is not closed, at most one attempt
+    /// that is not manual begins per lease. The breaker opens after five failures in a row, and
+    /// not within two seconds of the first. Attempts in flight are within the limit. An attempt
+    /// is held for a bounded time. Versions grow.
     #[test]
     fn endpoint_admits_only_what_it_may(
         moves in moves(),
@@ -564,8 +563,8 @@ proptest! {
         }
     }
 
-    /// Over any stretch of time no more attempts begin than the rate allows, and a second's
-    /// worth more.
+    /// In any interval at most as many attempts begin as the rate allows, plus a burst of one
+    /// second.
     #[test]
     fn limits_rate_holds_over_any_interval(
         rate in 1u64..20,

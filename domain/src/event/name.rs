@@ -14,10 +14,10 @@ pub enum EventName {
     /// The video is done.
     #[serde(rename = "video.render.completed")]
     Completed,
-    /// The video will not be done, or was not in time.
+    /// The render failed or timed out.
     #[serde(rename = "video.render.failed")]
     Failed,
-    /// The render was called off.
+    /// The render was cancelled.
     #[serde(rename = "video.render.cancelled")]
     Cancelled,
 }
@@ -27,7 +27,7 @@ impl EventName {
     pub const ALL: [Self; 5] =
         [Self::Queued, Self::Processing, Self::Completed, Self::Failed, Self::Cancelled];
 
-    /// The wire name.
+    /// The wire name, such as `video.render.completed`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ impl EventName {
         }
     }
 
-    /// Reads a wire name.
+    /// The event with this wire name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|event| event.as_str() == name)
@@ -56,25 +56,25 @@ impl EventName {
     }
 }
 
-/// Which events somebody wants: one byte in the job's item.
+/// A set of events that a client subscribes to: one byte in the job's item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventSet(u8);
 
 impl EventSet {
-    /// Completion, failure and cancellation: each event on the bus costs money, so the
-    /// others are opt-in.
+    /// The default: completion, failure and cancellation. Each event on the bus costs money, so
+    /// the others are opt-in.
     #[must_use]
     pub fn ends() -> Self {
         [EventName::Completed, EventName::Failed, EventName::Cancelled].into_iter().collect()
     }
 
-    /// Whether `event` is wanted.
+    /// Whether `event` is in the set.
     #[must_use]
     pub fn contains(self, event: EventName) -> bool {
         self.0 & event.bit() != 0
     }
 
-    /// Whether nothing is wanted.
+    /// Whether the set has no event.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -86,7 +86,7 @@ impl EventSet {
         self.0
     }
 
-    /// Reads a set back; bits that mean nothing are dropped.
+    /// Reads a stored set; unknown bits are dropped.
     #[must_use]
     pub fn from_bits(bits: u8) -> Self {
         EventName::ALL.into_iter().filter(|event| bits & event.bit() != 0).collect()

@@ -8,7 +8,7 @@ use crate::endpoint::{Disabled, Endpoint};
 use crate::id::{EndpointId, EventId};
 use crate::time;
 
-/// Says on the bus, and only there, that a delivery was given up.
+/// The event that a delivery was given up. It goes on the bus only.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryExhausted {
@@ -27,9 +27,9 @@ impl DeliveryExhausted {
     /// The bus's detail-type and the body's `event`.
     pub const NAME: &str = "webhook.delivery.exhausted";
 
-    /// What is said of a delivery that was given up. A delivery that is sent again and given
-    /// up again has another event; the same end said twice has the same. None of a test:
-    /// whoever asked for it looks by themselves, and subscribers have lost nothing.
+    /// The event of a delivery that was given up. A repeat for the same end has the same id; a
+    /// delivery that is sent again and given up again has another. None for a test, because its
+    /// sender watches the outcome and subscribers have lost nothing.
     #[must_use]
     pub fn of(delivery: &Delivery, given_up: GivenUp) -> Option<Self> {
         let (job_id, event) = match &delivery.subject {
@@ -54,13 +54,13 @@ impl DeliveryExhausted {
     /// The body to publish: JSON.
     ///
     /// # Errors
-    /// Never; the type cannot say so.
+    /// Never in practice: the value is always valid JSON.
     pub fn to_body(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
     }
 }
 
-/// Says on the bus, and only there, that nothing is sent to an endpoint any more.
+/// The event that an endpoint was disabled. It goes on the bus only.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointDisabled {
@@ -77,8 +77,8 @@ impl EndpointDisabled {
     /// The bus's detail-type and the body's `event`.
     pub const NAME: &str = "webhook.endpoint.disabled";
 
-    /// What is said of an endpoint that was disabled. One that is enabled and disabled again
-    /// has another event; the same end said twice has the same.
+    /// The event of an endpoint that was disabled. A repeat has the same id; an endpoint that is
+    /// enabled and disabled again has another.
     #[must_use]
     pub fn of(endpoint: &Endpoint, disabled: Disabled) -> Self {
         let at = time::millis(disabled.at);
@@ -96,7 +96,7 @@ impl EndpointDisabled {
     /// The body to publish: JSON.
     ///
     /// # Errors
-    /// Never; the type cannot say so.
+    /// Never in practice: the value is always valid JSON.
     pub fn to_body(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
     }

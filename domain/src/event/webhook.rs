@@ -10,14 +10,14 @@ use crate::id::EventId;
 use crate::job::{Job, Notice, State};
 use crate::time;
 
-/// The event as it goes over the wire. Field order is part of the contract only in that
-/// it never changes: repeats carry the same bytes.
+/// The event of a change of a job, in its wire form. The order of its fields never changes, so
+/// that repeats carry the same bytes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// The event's name.
     pub event: EventName,
-    /// The same after any crash, retry or redelivery.
+    /// The id, which is the same after any crash, retry or redelivery.
     pub event_id: EventId,
     job_id: String,
     render_job_id: Option<String>,
@@ -33,7 +33,8 @@ pub struct Event {
 }
 
 impl Event {
-    /// The event of a notice: a pure function of the two, whenever it is made.
+    /// The event of an entry of the outbox of `job`: a pure function of both, so it is the same
+    /// at any time.
     #[must_use]
     pub fn of(job: &Job, notice: &Notice) -> Self {
         let completed = notice.status == State::Completed;
@@ -49,9 +50,9 @@ impl Event {
             result_url: job.result.url.clone().filter(|_| completed),
             result_expires_at: job.result.expires_at.filter(|_| completed).map(time::text),
             failure: match notice.status {
-                // A failure that a late completion took away was this one.
+                // Only this failure can have been removed, by a late completion.
                 State::Failed => Some(job.failure.clone().unwrap_or_else(Failure::submit_unknown)),
-                // Not read from the job: a late completion has taken it away by then.
+                // Not read from the job: a late completion may have removed it.
                 State::TimedOut => Some(Failure::timed_out()),
                 State::Submitting
                 | State::SubmitUnknown
@@ -68,19 +69,19 @@ impl Event {
     /// The body to sign and send: JSON, UTF-8, no spaces.
     ///
     /// # Errors
-    /// Never for a value built by [`Event::of`]; the type cannot say so.
+    /// Never in practice: a value built by [`Event::of`] is always valid JSON.
     pub fn to_body(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
     }
 }
 
-/// What its owner sends to a receiver to see whether it arrives. Tells of nothing, and never
-/// goes on the bus.
+/// A test event, which an owner sends to see whether webhooks arrive. It is about no job and
+/// never goes on the bus.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TestEvent {
     event: &'static str,
-    /// One per test.
+    /// A random id, one per test.
     pub event_id: EventId,
     occurred_at: String,
 }
@@ -89,7 +90,7 @@ impl TestEvent {
     /// The body's `event`.
     pub const NAME: &str = "webhook.test";
 
-    /// A test that was asked for at `now`; its id is made of 16 random bytes.
+    /// A test requested at `now`, with an id made of 16 random bytes.
     #[must_use]
     pub fn new(random: [u8; 16], now: DateTime<Utc>) -> Self {
         let event_id = EventId::from_bytes(random);
@@ -99,7 +100,7 @@ impl TestEvent {
     /// The body to sign and send: JSON, no spaces.
     ///
     /// # Errors
-    /// Never; the type cannot say so.
+    /// Never in practice: the value is always valid JSON.
     pub fn to_body(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
     }

@@ -2,7 +2,7 @@ use super::*;
 use crate::failure::FailureCode;
 use crate::fixtures::{changed, done, new_job, noon, observed, render_id};
 
-/// `=` nothing changes; `!` somebody who wants every event hears of it.
+/// `=` means that the state stays; `!` means that the transition has an event.
 #[test]
 fn job_transition_table() {
     let mut table = format!("{:15}", "");
@@ -40,7 +40,7 @@ fn job_runs_from_submit_to_completion() {
     let job = new_job();
     let job = changed(job.apply(&Report::Accepted(render_id("r-1")), 0, noon()));
     assert_eq!((job.state, job.version), (State::Queued, 2));
-    assert_eq!(job.outbox, [], "nobody asked to hear of queued");
+    assert_eq!(job.outbox, [], "queued is not subscribed to");
 
     let job = changed(job.apply(&observed(RenderStatus::Processing), 1, noon()));
     assert_eq!(job.state, State::Processing);
