@@ -1,5 +1,5 @@
-//! Headers that an owner wants on every webhook to the default receiver, such as the API key
-//! of a gateway in front of it. They may be credentials, so they are kept like secrets.
+//! Headers that an owner sets on every webhook to the default receiver, such as the API key of a
+//! gateway in front of it. They may be credentials, so they are kept like secrets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,20 +8,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// How many there may be.
+/// The largest number of headers.
 const MAX_HEADERS: usize = 20;
 
 /// Longest name and longest value, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 const MAX_VALUE_BYTES: usize = 2048;
 
-/// What a standard parameter of SSM holds, in bytes.
+/// The capacity of a standard parameter of SSM, in bytes.
 const MAX_STORED_BYTES: usize = 4096;
 
-/// Names that are not the owner's to set. Those that describe the request, its body or its
-/// connection are ours; cookies, caches and conditions have no meaning for a webhook; what
-/// proxies add is theirs. RFC 9110 §7.6.1 names the hop-by-hop ones. The list contains what
-/// Svix forbids.
+/// Names that an owner must not set. We set those that describe the request, its body or its
+/// connection; cookies, caches and conditions have no meaning for a webhook; others are set by
+/// proxies. RFC 9110 §7.6.1 names the hop-by-hop headers. The list contains what Svix forbids.
 const FORBIDDEN: [&str; 35] = [
     "accept-encoding",
     "age",
@@ -60,7 +59,7 @@ const FORBIDDEN: [&str; 35] = [
     "x-real-ip",
 ];
 
-/// Beginnings of such names: what receivers verify, and what proxies and clouds vouch for.
+/// Prefixes of such names: what receivers verify, and what proxies and clouds set.
 const FORBIDDEN_PREFIXES: [&str; 15] = [
     "access-control-",
     "content-",
@@ -87,36 +86,36 @@ pub struct CustomHeaders(BTreeMap<String, String>);
 /// Why headers are refused. Names may be shown; a value never is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadersError {
-    /// They are not an object of texts.
+    /// They are not an object whose members are strings.
     #[error("must be an object whose members are strings")]
     Shape,
-    /// There are more than 20.
+    /// There are more than 20 of them.
     #[error("are more than {MAX_HEADERS}")]
     TooMany,
-    /// One has no name that HTTP allows, or a long one.
+    /// A name is not allowed by HTTP, or too long.
     #[error("must have names of 1 to {MAX_NAME_BYTES} letters, digits and -._~!#$%&'*+^`|")]
     Name,
-    /// One is named twice; HTTP does not tell capital letters from small ones.
+    /// A name occurs twice. The case of names does not matter in HTTP.
     #[error("name `{0}` twice")]
     Twice(String),
-    /// One is not the owner's to set.
+    /// The owner must not set this header.
     #[error("must not have `{0}`: it is the relay's, a proxy's or a cloud's to set")]
     Forbidden(String),
-    /// One has a value that is empty, long, or not visible ASCII.
+    /// A value is empty, too long, or not visible ASCII.
     #[error(
         "must give `{0}` 1 to {MAX_VALUE_BYTES} visible ASCII characters, with spaces only between them"
     )]
     Value(String),
-    /// Together they are more than can be kept.
+    /// Together they are too large to store.
     #[error("are more than {MAX_STORED_BYTES} bytes together")]
     TooLarge,
 }
 
 impl CustomHeaders {
-    /// Checks what an owner sent.
+    /// Checks the headers in a request body.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first problem.
     pub fn from_json(value: Value) -> Result<Self, HeadersError> {
         let Value::Object(members) = value else { return Err(HeadersError::Shape) };
         let texts = members.into_iter().map(|(name, value)| match value {
@@ -126,12 +125,12 @@ impl CustomHeaders {
         texts.collect::<Result<BTreeMap<_, _>, _>>()?.try_into()
     }
 
-    /// The names.
+    /// The names, in lower case.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
-    /// Names and values, to be sent.
+    /// The names and values, for sending.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -183,15 +182,15 @@ fn header_name(name: &str) -> Result<String, HeadersError> {
     if forbidden { Err(HeadersError::Forbidden(name)) } else { Ok(name) }
 }
 
-/// Stricter than HTTP, so that no receiver and no proxy can read it in two ways.
+/// Stricter than HTTP, so that every receiver and proxy reads the value alike.
 fn is_value(value: &str) -> bool {
     (1..=MAX_VALUE_BYTES).contains(&value.len())
         && value.bytes().all(|byte| (b' '..=b'~').contains(&byte))
         && value.trim_matches(' ').len() == value.len()
 }
 
-/// Headers and the receiver that they are for. Whoever stores another receiver and crashes
-/// before its headers are stored must not have sent it the first one's credentials.
+/// Headers bound to one receiver. The receiver and its headers are stored in two writes, and a
+/// crash between them must not send the credentials of one receiver to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReceiverHeaders {
@@ -204,7 +203,7 @@ impl ReceiverHeaders {
     /// The headers for the receiver at `url`.
     ///
     /// # Errors
-    /// When they are more than can be kept.
+    /// When they are too large to store.
     pub fn new(url: &str, headers: CustomHeaders) -> Result<Self, HeadersError> {
         let bound = Self { receiver: print(url), headers };
         let stored = bound.reveal().map_err(|_| HeadersError::Shape)?;
@@ -214,15 +213,15 @@ impl ReceiverHeaders {
     /// Reads what [`ReceiverHeaders::reveal`] wrote.
     ///
     /// # Errors
-    /// When it is something else. The error does not repeat it.
+    /// When the text is something else. The error does not contain it.
     pub fn parse(text: &str) -> Result<Self, HeadersError> {
         serde_json::from_str(text).map_err(|_| HeadersError::Shape)
     }
 
-    /// The text to keep in a secret store: JSON.
+    /// The text for the secret store: JSON.
     ///
     /// # Errors
-    /// Never; the type cannot say so.
+    /// Never in practice: the value is always valid JSON.
     pub fn reveal(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
     }

@@ -1,4 +1,4 @@
-//! Where a customer may have webhooks sent: the URL, and the rules it must meet.
+//! The URL of a receiver, and the rules that it must meet.
 
 use std::fmt;
 
@@ -12,13 +12,13 @@ const MAX_URL_BYTES: usize = 2048;
 
 /// A URL that webhooks may be posted to, normalised.
 ///
-/// Its host, if a name, still has to be resolved and [vetted](TargetPolicy::vet_name)
-/// at the moment of connecting: names move. For the same reason a stored URL is
-/// parsed again when read, under the policy of that day.
+/// A host name must still be resolved and [checked](TargetPolicy::vet_name) when connecting,
+/// because its addresses may change. The policy may change too, so a stored URL is parsed again
+/// when it is read.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ReceiverUrl(Url);
 
-/// Why a URL cannot receive webhooks, as a sentence for whoever gave it.
+/// Why a URL cannot receive webhooks, as a sentence for its owner.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReceiverUrlError {
     /// More than 2048 bytes.
@@ -59,7 +59,7 @@ pub enum ReceiverUrlError {
 
 impl ReceiverUrl {
     /// Parses `text` as browsers do, so `https://0x7f.1/` is 127.0.0.1, and
-    /// holds the result against `policy`.
+    /// checks the result against `policy`.
     pub fn parse(text: &str, policy: &TargetPolicy) -> Result<Self, ReceiverUrlError> {
         if text.len() > MAX_URL_BYTES {
             return Err(ReceiverUrlError::TooLong);
@@ -69,7 +69,7 @@ impl ReceiverUrl {
         Ok(url)
     }
 
-    /// Holds a URL that was parsed under another policy against this one.
+    /// Checks a URL that was parsed under another policy against this one.
     pub fn satisfies(&self, policy: &TargetPolicy) -> Result<(), ReceiverUrlError> {
         let url = &self.0;
         let scheme = match url.scheme() {
@@ -101,7 +101,7 @@ impl ReceiverUrl {
         policy.vet_literal(literal).map(drop).map_err(ReceiverUrlError::Address)
     }
 
-    /// The normalised URL, the form to store and to show.
+    /// The normalised URL, for storing and showing.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }

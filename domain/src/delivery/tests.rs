@@ -68,7 +68,7 @@ fn delivery_exhausts_its_whole_schedule() {
                 now = at;
             }
             Consequence::GiveUp => break,
-            Consequence::Delivered => panic!("nobody answered"),
+            Consequence::Delivered => panic!("there was no answer"),
         }
     }
     assert_eq!(waits, [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]);
@@ -164,7 +164,7 @@ fn redelivery_is_manual_recovery_is_not() {
     let redelivered = given_up.redeliver(noon()).unwrap();
     assert!(redelivered.deliberate);
     let (failed, _) = record(&redelivered, Outcome::Answered(500), noon());
-    assert!(!failed.deliberate, "the attempts after it are nobody's wish");
+    assert!(!failed.deliberate, "the attempts after it are not manual");
 
     let recovered = given_up.recover(noon()).unwrap();
     assert!(!recovered.deliberate);

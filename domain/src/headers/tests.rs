@@ -23,8 +23,8 @@ fn headers_have_lower_case_names() {
     assert!(taken.iter().any(|pair| pair == ("authorization", "Bearer abc.def")));
 }
 
-/// Svix's list, hop-by-hop headers, and what a receiver may trust because it thinks that
-/// only we, a proxy or a cloud can have set it.
+/// Svix's list, hop-by-hop headers, and headers that a receiver may trust because only we, a
+/// proxy or a cloud should set them.
 #[test]
 fn headers_reserved_are_refused_in_any_case() {
     for name in [
@@ -137,7 +137,7 @@ fn headers_values_are_never_shown() {
 }
 
 proptest! {
-    /// Whatever is taken can be sent as it is, and nothing is added to a request by it.
+    /// An accepted header can be sent as it is, and adds nothing else to the request.
     #[test]
     fn headers_accepted_are_one_line_each(name in "\\PC{0,12}", value in any::<String>()) {
         if let Ok(taken) = headers(json!({name: value})) {

@@ -110,7 +110,7 @@ fn job_unconfirmed_fails_with_submit_unknown() {
     let job = changed(job.apply(&Report::DeadlinePassed, 0, noon()));
     assert_eq!(job.failure.as_ref().map(|f| f.code), Some(FailureCode::SubmitUnknown));
 
-    // The callback of a render that nobody knew of is its only proof, however late.
+    // The callback of an unconfirmed render is its only proof, however late.
     assert!(job.may_still_complete());
     assert_eq!(job.apply(&observed(RenderStatus::Processing), 0, noon()), Step::Unchanged);
     let failed = job.outbox[0];

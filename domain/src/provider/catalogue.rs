@@ -1,4 +1,4 @@
-//! The providers of an installation: those that ship with us, and its own.
+//! The providers of an installation: those that ship with the project, and its own.
 
 use std::collections::BTreeMap;
 
@@ -17,13 +17,13 @@ pub struct Catalogue(BTreeMap<ProviderName, Provider>);
 /// A provider as this installation reaches it.
 #[derive(Clone, Debug)]
 pub struct Provider {
-    /// What it is like.
+    /// The spec.
     pub spec: ProviderSpec,
     /// The base of its API. Its key goes to no other host.
     pub base_url: Url,
 }
 
-/// What an installation says of its providers; both parts are usually empty.
+/// The adjustments of an installation to its providers; both parts are usually empty.
 #[derive(Clone, Debug, Default)]
 pub struct Adjustments {
     /// The environment to use instead of `default`, by provider.
@@ -32,10 +32,10 @@ pub struct Adjustments {
     pub base_urls: BTreeMap<String, Url>,
 }
 
-/// A spec of the installation's own.
+/// A spec that an installation supplies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnSpec {
-    /// What it is called in errors.
+    /// Its name in errors.
     pub file: String,
     /// The name that the provider in it must have.
     pub name: String,
@@ -43,12 +43,12 @@ pub struct OwnSpec {
     pub json: String,
 }
 
-/// A spec of the installation's own that is not in its catalogue.
+/// A spec of an installation that was left out of its catalogue.
 #[derive(Debug)]
 pub struct LeftOut {
-    /// The provider it would have been.
+    /// The name of its provider.
     pub name: String,
-    /// Why it is not; names the file.
+    /// The error, which names the file.
     pub reason: CatalogueError,
 }
 
@@ -74,10 +74,10 @@ pub enum CatalogueError {
         /// What does not fit.
         reason: Box<CatalogueError>,
     },
-    /// An adjustment names a provider that there is not.
+    /// An adjustment names an unknown provider.
     #[error("there is no provider `{0}`")]
     NoProvider(String),
-    /// An adjustment names an environment that the provider has not.
+    /// An adjustment names an unknown environment of a provider.
     #[error("{provider} has no environment `{environment}`")]
     NoEnvironment {
         /// The provider.
@@ -96,14 +96,14 @@ impl Catalogue {
         Self::load_with(adjustments, &[]).map(|(catalogue, _)| catalogue)
     }
 
-    /// The shipped providers and the installation's own, adjusted, and those of its own that
-    /// are left out because they are wrong: one bad document must not take the others down.
+    /// The shipped providers and those of the installation, adjusted, and the specs that were
+    /// left out because they are invalid: one bad document must not disable the others.
     ///
-    /// A spec of its own replaces the shipped one of its name, so that nobody has to wait for
-    /// a release when a provider changes. One that is left out replaces nothing.
+    /// A spec of the installation replaces the shipped one of the same name, so that a change of
+    /// a provider does not need a release. A spec that is left out replaces nothing.
     ///
     /// # Errors
-    /// When a shipped spec is invalid, or an adjustment fits nothing, not even what is left
+    /// When a shipped spec is invalid, or an adjustment fits no spec, not even one that was left
     /// out.
     pub fn load_with(
         adjustments: &Adjustments,
@@ -112,7 +112,7 @@ impl Catalogue {
         let mut providers = BTreeMap::new();
         for (file, json) in SHIPPED {
             let spec = named(file, file.trim_end_matches(".json"), json)?;
-            // Its own spec may be what has the environment that the adjustment names.
+            // The environment of the adjustment may exist only in the spec that was left out.
             let replaced = own.iter().any(|own| own.name == spec.name.as_str());
             match base_url(&spec, adjustments) {
                 Ok(base_url) => {
@@ -148,7 +148,7 @@ impl Catalogue {
         Ok((Self(providers), left_out))
     }
 
-    /// The provider of that name.
+    /// The provider with this name.
     #[must_use]
     pub fn get(&self, name: &ProviderName) -> Option<&Provider> {
         self.0.get(name)

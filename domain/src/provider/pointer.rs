@@ -1,4 +1,4 @@
-//! Where in a JSON document something is: RFC 6901, plus `*` for each element or member.
+//! Pointers into JSON documents: RFC 6901, plus `*` for each element or member.
 
 use std::fmt;
 
@@ -42,7 +42,7 @@ impl Pointer {
         Ok(Self { parts: parts.collect() })
     }
 
-    /// Everything it points at, in document order.
+    /// All values that it points at, in document order.
     #[must_use]
     pub fn find<'a>(&self, document: &'a Value) -> Vec<&'a Value> {
         let mut found = vec![document];
@@ -52,15 +52,14 @@ impl Pointer {
         found
     }
 
-    /// Whether it points at one member, and neither at several nor at the whole document.
+    /// Whether it points at exactly one member, which is not the whole document.
     #[must_use]
     pub fn is_one_member(&self) -> bool {
         !self.parts.is_empty() && !self.parts.contains(&Part::Each)
     }
 
-    /// The member that it points at, made if absent; missing parents become objects. None
-    /// when something on the way is neither an object nor an array element that exists, or
-    /// the pointer has a `*`.
+    /// The member that it points at, created if absent; missing parents become objects. None when
+    /// a parent is neither an object nor an existing array element, or the pointer has a `*`.
     #[must_use]
     pub fn make<'a>(&self, document: &'a mut Value) -> Option<&'a mut Value> {
         let mut place = document;

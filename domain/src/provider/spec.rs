@@ -17,48 +17,47 @@ use super::pointer::Pointer;
 use crate::id::ProviderName;
 use crate::polling::{PollingLaw, Slowdown};
 
-/// One provider.
+/// The spec of one provider.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProviderSpec {
-    /// For editors; no meaning here.
+    /// The path of the JSON schema, for editors only.
     #[serde(rename = "$schema", default)]
     pub schema: Option<String>,
     /// The name callers use; the same as the file's.
     pub name: ProviderName,
-    /// The name people read.
+    /// The name for people.
     pub title: String,
-    /// Where the provider documents its API.
+    /// The URL of the provider's API documentation.
     pub docs: Url,
-    /// Whether this spec was ever run against the provider itself, and not only against
-    /// what its documentation says.
+    /// Whether this spec was ever run against the provider itself, beyond its documentation.
     pub verified_live: bool,
     /// The API's base by environment. `default` must be there.
     pub base_urls: BTreeMap<String, Url>,
     /// Headers of every request; `{apiKey}` stands for the key, `{apiKeyBase64}` for its
     /// base64, which HTTP Basic wants of `user:password`.
     pub headers: BTreeMap<String, String>,
-    /// How a render is asked for.
+    /// The submit.
     pub submit: SubmitSpec,
-    /// What keeps one job from becoming two renders.
+    /// How a lost answer to a submit is resolved.
     pub submit_safety: SubmitSafety,
-    /// How a render's state is asked for and told.
+    /// The status call.
     pub status: StatusSpec,
-    /// How a render is called off, where it can be.
+    /// The cancel call; none when renders cannot be cancelled.
     #[serde(default)]
     pub cancel: Option<CancelSpec>,
-    /// How the provider calls back, where it does.
+    /// The callbacks; none when the provider has none.
     #[serde(default)]
     pub webhook: Option<WebhookSpec>,
-    /// What its error answers mean, where the HTTP status alone would mislead. The first
-    /// rule that fits decides.
+    /// The rules for error answers whose HTTP status alone would mislead. The first rule that
+    /// matches decides.
     #[serde(default)]
     pub errors: Vec<ErrorRule>,
-    /// How often, how long and how late it may be asked.
+    /// Rate limit, time-outs and deadline.
     pub limits: Limits,
 }
 
-/// How a render is asked for.
+/// The submit of a render.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SubmitSpec {
@@ -127,17 +126,17 @@ pub enum Injection {
     },
 }
 
-/// What keeps one job from becoming two renders when the answer to a submit is lost. A
-/// submit is never repeated; this says how the doubt is resolved.
+/// How we find out whether a render exists when the answer to a submit was lost. A submit is
+/// never repeated.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
 pub enum SubmitSafety {
     // The braces make serde refuse unknown members; it overlooks them in unit variants.
-    /// We choose the render's id (`{jobUuid}`), so asking for it tells whether it exists.
+    /// We choose the render's id (`{jobUuid}`), so a status call shows whether it exists.
     ClientId {},
-    /// A list of renders shows what we put into the submit to know ours by.
+    /// A list of renders shows the mark that we put into the submit.
     List(ListSpec),
-    /// Only the per-job callback can tell.
+    /// Only the callback of the job can show that the render exists.
     Callback {},
 }
 
@@ -179,7 +178,7 @@ pub enum NextPage {
     },
 }
 
-/// How a render is called off.
+/// The cancel call of a render.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CancelSpec {
@@ -201,7 +200,7 @@ pub enum CancelMethod {
     Delete,
 }
 
-/// How a render's state is asked for and told.
+/// The status call of a render.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StatusSpec {
@@ -282,7 +281,7 @@ pub struct Progress {
     pub scale: f64,
 }
 
-/// What an error answer means.
+/// The meaning of an error answer.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ErrorRule {
@@ -313,11 +312,11 @@ pub enum Operation {
     Cancel,
 }
 
-/// What an error answer means.
+/// The meaning of an error answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorClass {
-    /// Our key is not accepted.
+    /// The provider refuses our key.
     Auth,
     /// The request is wrong.
     Invalid,
@@ -325,16 +324,16 @@ pub enum ErrorClass {
     Quota,
     /// Too many requests.
     Rate,
-    /// Too much at once; nothing was accepted.
+    /// The provider is too busy; nothing was accepted.
     Busy,
     /// There is no such render, or not yet.
     NotFound,
-    /// Trouble of theirs that passes; for a submit nobody knows whether it was accepted.
+    /// A transient error of the provider. Whether it accepted a submit is unknown.
     Transient,
 }
 
-/// How often, how long and how late a provider may be asked. None of it is zero: a law
-/// without a floor and a safety poll would never get past a job's first instant.
+/// The limits of requests to a provider. None of them is zero: without a floor and a safety poll
+/// the poll times of a job would not advance.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Limits {
@@ -342,7 +341,7 @@ pub struct Limits {
     pub poll_floor_ms: NonZeroU32,
     /// The age at which the first safety poll of a job with a callback is due.
     pub safety_poll_seconds: NonZeroU32,
-    /// The age at which we stop asking.
+    /// The age of a job at which polling stops.
     pub deadline_seconds: NonZeroU32,
     /// How many requests a minute the provider takes from one key, all kinds together, where
     /// that is known.
@@ -357,15 +356,15 @@ pub struct Limits {
 /// Why a document is not a provider spec.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
-    /// It does not have the shape of one.
+    /// It does not have the structure of a spec.
     #[error("{file}: {source}")]
     Shape {
         /// The document's name.
         file: String,
-        /// What serde says, with line and column.
+        /// The error of the parser, with line and column.
         source: serde_json::Error,
     },
-    /// It has the shape and contradicts itself.
+    /// It has the structure of a spec but contradicts itself.
     #[error("{file}: {what}")]
     Meaning {
         /// The document's name.
@@ -379,7 +378,7 @@ impl ProviderSpec {
     /// Reads and checks a spec. `file` names it in errors.
     ///
     /// # Errors
-    /// When the document has not the shape of a spec, or contradicts itself.
+    /// When the document does not have the structure of a spec, or contradicts itself.
     pub fn parse(file: &str, json: &str) -> Result<Self, SpecError> {
         let spec: Self = serde_json::from_str(json)
             .map_err(|source| SpecError::Shape { file: file.to_owned(), source })?;
@@ -389,14 +388,14 @@ impl ProviderSpec {
         }
     }
 
-    /// How many status calls a second polling may make, where the provider limits them.
+    /// The budget of polls per second; none when the provider has no known rate limit.
     #[must_use]
     pub fn polling_budget(&self) -> Option<f64> {
         let limit = self.limits.requests_per_minute?;
         Some(f64::from(limit.get()) / 60.0 * POLLING_SHARE)
     }
 
-    /// When to ask this provider, as long as nothing was learnt.
+    /// The poll schedule without a model of durations.
     #[must_use]
     pub fn polling_law(&self) -> PollingLaw {
         PollingLaw {
@@ -409,5 +408,5 @@ impl ProviderSpec {
     }
 }
 
-/// The part of a provider's requests that polls may have; the rest is for submits.
+/// The share of a provider's rate limit that polls may use; the rest is for submits.
 const POLLING_SHARE: f64 = 0.75;

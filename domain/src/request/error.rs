@@ -1,6 +1,6 @@
 //! Why a request body is refused.
 
-/// Why a body is not a request.
+/// Why a body is not a valid request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// It is larger than [`MAX_BODY_BYTES`].
@@ -9,21 +9,21 @@ pub enum RequestError {
     /// It is not a JSON object.
     #[error("the request body is not a JSON object: {0}")]
     NotAnObject(String),
-    /// A member that must be there is not.
+    /// A required member is missing.
     #[error("`{field}` is missing")]
     Missing {
-        /// Its name.
+        /// The name of the member.
         field: &'static str,
     },
-    /// A member is not what it must be.
+    /// A member has a wrong type or value, or is unknown.
     #[error("`{field}` {problem}")]
     Invalid {
-        /// Its name.
+        /// The name of the member.
         field: String,
-        /// What is wrong, to be read after the name.
+        /// The problem, as the rest of a sentence that begins with the name.
         problem: String,
     },
-    /// The callback URL is one that is never called.
+    /// The address policy refuses the callback URL.
     #[error("`callbackUrl`: {0}")]
     CallbackUrl(String),
 }

@@ -1,4 +1,4 @@
-//! What a caller posts to have something rendered, checked field by field.
+//! The request for a new job, checked member by member.
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -16,21 +16,21 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// A checked request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobRequest {
-    /// Who shall render. Whether there is such a provider is not checked here.
+    /// The provider to render with. Whether it exists is not checked here.
     pub provider: ProviderName,
-    /// What, in the provider's own vocabulary.
+    /// The render, in the provider's own vocabulary.
     pub payload: Map<String, Value>,
-    /// The customer's id of it.
+    /// The customer's id of what is rendered.
     pub source_record_id: SourceRecordId,
     /// The customer's name for the payload's shape.
     pub payload_version: Option<PayloadVersion>,
     /// Where this job's webhooks go instead of the default receiver.
     pub callback_url: Option<ReceiverUrl>,
-    /// Which events are wanted.
+    /// The events that the client subscribes to.
     pub wanted: EventSet,
     /// The customer's own data.
     pub metadata: Map<String, Value>,
-    /// Whether the provider shall call us; none leaves it to the provider's spec.
+    /// Whether the provider shall call back; none means the default of the provider's spec.
     pub provider_webhook: Option<bool>,
     /// SHA-256 of the request as canonical JSON: the same for a repeat with other spaces or
     /// another order of members.
@@ -52,7 +52,7 @@ impl JobRequest {
     /// Reads and checks a request body.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
+    /// The first problem of the body.
     pub fn parse(body: &[u8], policy: &TargetPolicy) -> Result<Self, RequestError> {
         if body.len() > MAX_BODY_BYTES {
             return Err(RequestError::TooLarge);

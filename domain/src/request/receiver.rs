@@ -1,5 +1,4 @@
-//! What an owner says of the default receiver: where it is, what it gets, and with which
-//! headers.
+//! The configuration of the default receiver: its URL, events, headers and limits.
 
 use serde_json::Value;
 
@@ -14,36 +13,36 @@ use crate::headers::{CustomHeaders, HeadersError, ReceiverHeaders};
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReceiverSettings {
-    /// Where it is.
+    /// The URL that webhooks are posted to.
     pub url: ReceiverUrl,
-    /// Which of the events that are told of it gets.
+    /// The events that it gets, out of those that a job subscribes to.
     pub events: EventSet,
-    /// What every attempt carries beside our own headers; none when there is nothing.
+    /// The headers that every attempt carries besides our own; none without any.
     pub headers: Option<ReceiverHeaders>,
-    /// What it can bear.
+    /// The rate limit and the limit of attempts in flight.
     pub limits: Limits,
 }
 
-/// Why a body is no configuration.
+/// Why a body is not a valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// It is not the object that it should be.
+    /// It is not an object, or a member is wrong.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// The URL is one that is never called.
+    /// The address policy refuses the URL.
     #[error("`url`: {0}")]
     Url(String),
-    /// The headers are not ones that may be set.
+    /// A header must not be set, or is malformed.
     #[error("`headers` {0}")]
     Headers(#[from] HeadersError),
 }
 
 impl ReceiverSettings {
-    /// Reads and checks a request body. What it leaves out is as if it had never been set:
-    /// all events, no headers, no limits.
+    /// Reads and checks a request body. A missing member means its default: all events, no
+    /// headers, no limits.
     ///
     /// # Errors
-    /// The first thing that is wrong with it; never repeats a header's value.
+    /// The first problem of the body; the error never contains a header's value.
     pub fn parse(body: &[u8], policy: &TargetPolicy) -> Result<Self, SettingsError> {
         let what = "a webhook configuration";
         let known = ["url", "events", "headers", "maxInFlight", "ratePerSecond"];
@@ -77,7 +76,7 @@ impl ReceiverSettings {
     }
 }
 
-/// A whole number, or one that is no limit.
+/// The whole number, or 0, which is refused as a limit.
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
 }

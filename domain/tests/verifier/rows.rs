@@ -304,7 +304,7 @@ fn signature_list_needs_one_match() {
         }
         let sealed = row.seal(&[1]);
         let good = encoded(row.raw["encoding"].as_str().unwrap(), &sealed.signatures[0]);
-        // One that nobody can read is no signature; the other still is.
+        // An unreadable entry is not a signature; the other entry still is.
         let beside_garbage = ["!".to_owned(), good.clone()];
         let wire = row.wire_with(&sealed, &beside_garbage);
         assert!(verified(&verdict(&row, &wire)), "{}", row.sender);

@@ -58,7 +58,7 @@ fn policy_opens_only_listed_networks() {
     assert!(!vetted("10.20.0.1 10.21.0.1"), "one bad address refuses all");
 }
 
-/// Whoever lists all private addresses still gets no metadata service.
+/// A list of all private addresses still contains no metadata service.
 #[test]
 fn policy_never_opens_loopback_or_metadata() {
     let networks =

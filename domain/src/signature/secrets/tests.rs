@@ -161,7 +161,7 @@ fn rotation_refuses_an_eleventh_secret() {
     let refused = secrets.rotate(shared(10), grace(900), noon());
     assert_eq!(refused, Err(TooManySecrets { next_end }));
     assert!(secrets.rotate(shared(10), grace(900), next_end).is_ok());
-    assert!(secrets.rotate(shared(10), grace(0), noon()).is_ok(), "nobody else stays");
+    assert!(secrets.rotate(shared(10), grace(0), noon()).is_ok(), "no other stays");
     assert!(secrets.rotate(shared(4), grace(900), noon()).is_ok(), "it is one of the ten");
 }
 
