@@ -88,7 +88,7 @@ impl VettedAddresses {
     }
 }
 
-/// Why a name's addresses may not be dialled.
+/// Why a name's addresses must not be dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The resolver knew the name but no address for it.

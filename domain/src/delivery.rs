@@ -214,7 +214,7 @@ pub enum Admission {
         /// When that attempt is due.
         at: DateTime<Utc>,
     },
-    /// The delivery was given up, but the event about that may not be published.
+    /// The delivery was given up, but the event about that is possibly not published.
     Announce,
     /// The delivery has ended.
     Finished,

@@ -12,7 +12,7 @@ const LINE: &[u8] = b"\r\n";
 const HEAD: &[u8] = b"\r\n\r\n";
 
 /// The longest boundary that RFC 2046 allows.
-const LONGEST_BOUNDARY: usize = 70;
+const MAX_BOUNDARY_BYTES: usize = 70;
 
 /// One field, decoded. A file is not a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ fn url_decoded(text: &[u8]) -> Vec<u8> {
 fn multipart(body: &[u8]) -> Option<Vec<Field>> {
     let (first, mut rest) = cut(body, LINE)?;
     let boundary = first.strip_prefix(b"--")?;
-    let sound = (1..=LONGEST_BOUNDARY).contains(&boundary.len())
+    let sound = (1..=MAX_BOUNDARY_BYTES).contains(&boundary.len())
         && boundary.iter().all(|byte| byte.is_ascii_graphic());
     if !sound {
         return None;

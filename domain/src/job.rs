@@ -178,9 +178,9 @@ pub struct StoredRequest {
     pub callback_url: Option<String>,
     /// The events that the client subscribed to.
     pub wanted: EventSet,
-    /// SHA-256 of the request's canonical body: tells a repeat from a different request.
+    /// SHA-256 of the request's canonical body, which is the same for a repeat only.
     pub fingerprint: [u8; 32],
-    /// Whether the provider calls back or only polls bring news.
+    /// Whether the provider calls back, or only polls show changes.
     pub tracking: Tracking,
     /// How long the provider's renders took, as known when the job was made. Kept, because
     /// the times of its polls follow from it.

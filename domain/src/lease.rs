@@ -65,7 +65,7 @@ pub struct Lease {
     pub awake_until: Option<DateTime<Utc>>,
     /// All polls that were due up to this time were made.
     pub seen: DateTime<Utc>,
-    /// The providers that may not be polled yet.
+    /// The paused providers.
     pub pauses: BTreeMap<ProviderName, Pause>,
 }
 

@@ -28,7 +28,7 @@ pub use statistics::Statistics;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tracking {
-    /// Only polls tell.
+    /// Only polls show changes.
     PollOnly,
     /// The provider calls back; safety polls find the renders whose callback was lost.
     WebhookFirst,

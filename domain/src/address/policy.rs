@@ -99,7 +99,7 @@ impl TargetPolicy {
         vet_except(answers, |address, range| self.opens(address, range, listed))
     }
 
-    /// Accepts an address that stands in a URL.
+    /// Accepts a literal address in a URL.
     ///
     /// # Errors
     /// When it must not be dialled.

@@ -81,7 +81,7 @@ fn schedule_learnt_polls_where_end_is_likely() {
 
 #[test]
 fn schedule_learnt_bounds_cost_of_error() {
-    // Renders take minutes, says the law; the guard asks nonetheless.
+    // The model expects minutes; the guard polls earlier all the same.
     let ages = ages(learnt(600.0, 0.8), Tracking::PollOnly, MIDDLE, 4);
     assert!(ages[0] <= 600.0 * 0.16, "{ages:?}");
     assert!(ages.windows(2).all(|w| w[1] <= 2.0 * w[0] + 0.1), "{ages:?}");
@@ -160,7 +160,7 @@ fn schedule_rate_follows_intervals() {
     assert_eq!(rate(LAW, Tracking::WebhookFirst, 119), 0.0);
     assert!((rate(LAW, Tracking::WebhookFirst, 120) - 1.0 / 60.0).abs() < 1e-9);
     assert_eq!(rate(LAW, Tracking::PollOnly, 1800), 0.0);
-    // At its median a narrow law expects the end any second.
+    // At the median of a narrow distribution the end is likely at any second.
     let likely = learnt(77.0, 0.1);
     assert!(rate(likely, Tracking::PollOnly, 77) > 3.0 * rate(likely, Tracking::PollOnly, 40));
 }
@@ -183,7 +183,7 @@ fn cost(law: PollingLaw, median: f64, sigma: f64) -> (f64, f64) {
     (polls, delay)
 }
 
-/// The figures that the law was chosen by: polls per job and mean delay in seconds for
+/// The documented costs of the schedule: polls per job and mean delay in seconds for
 /// three laws of durations, each known and unknown.
 #[test]
 fn schedule_costs_are_as_documented() {

@@ -293,12 +293,12 @@ pub(super) fn observe(reading: &Reading, body: &Value, now: DateTime<Utc>) -> Op
 
 /// The longest result URL that is kept, in bytes. A presigned URL has a few hundred, and every
 /// write of the job pays for it.
-const LONGEST_RESULT_URL: usize = 8192;
+const MAX_RESULT_URL_BYTES: usize = 8192;
 
 /// Whether a text is a URL that customers can use. A job may complete without one.
 fn is_result_url(text: &str) -> bool {
     let scheme = text.get(..8).unwrap_or(text).to_ascii_lowercase();
-    text.len() <= LONGEST_RESULT_URL
+    text.len() <= MAX_RESULT_URL_BYTES
         && ["https://", "http://", "s3://", "gs://"].iter().any(|known| scheme.starts_with(known))
 }
 

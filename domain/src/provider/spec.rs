@@ -34,8 +34,8 @@ pub struct ProviderSpec {
     pub verified_live: bool,
     /// The API's base by environment. `default` must be there.
     pub base_urls: BTreeMap<String, Url>,
-    /// Headers of every request; `{apiKey}` stands for the key, `{apiKeyBase64}` for its
-    /// base64, which HTTP Basic wants of `user:password`.
+    /// The headers of every request. `{apiKey}` is replaced by the key, `{apiKeyBase64}` by its
+    /// base64 as HTTP Basic needs it for `user:password`.
     pub headers: BTreeMap<String, String>,
     /// The submit.
     pub submit: SubmitSpec,
@@ -63,38 +63,38 @@ pub struct ProviderSpec {
 pub struct SubmitSpec {
     /// The path below the base URL; POST.
     pub path: String,
-    /// Statuses that mean "accepted".
+    /// The statuses of an accepted submit.
     pub accepted: Vec<u16>,
-    /// Where the answer carries the provider's id.
+    /// The pointers to the provider's id in the answer.
     pub id: Vec<Pointer>,
-    /// Where an error answer carries its message.
+    /// The pointers to the message in an error answer.
     pub error: Vec<Pointer>,
-    /// A member that callers may leave out: `payload` is put under it unless it has it.
+    /// The member under which a bare payload is put; none when payloads are never wrapped.
     #[serde(default)]
     pub wrap: Option<Wrap>,
-    /// What is added to the caller's payload.
+    /// The additions to the client's payload.
     #[serde(default)]
     pub inject: Inject,
 }
 
-/// Lets callers submit both the bare and the wrapped form of a payload.
+/// The wrapping of payloads: clients may submit the bare or the wrapped form.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Wrap {
     /// The member under which a bare payload goes.
     pub member: String,
-    /// Members that show that the payload is wrapped already.
+    /// The members whose presence shows that the payload is wrapped already.
     pub unless_any: Vec<String>,
 }
 
-/// What is added to the caller's payload, by what it is for.
+/// The additions to the client's payload, by purpose.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Inject {
-    /// Only when the provider is to call back; `{callbackUrl}` stands for our URL.
+    /// The additions of a job with a callback; `{callbackUrl}` is replaced by our URL.
     #[serde(default)]
     pub callback: Vec<Injection>,
-    /// Always: `{jobUuid}` and `{jobId}` stand for our id.
+    /// The additions of every job; `{jobUuid}` and `{jobId}` are replaced by our id.
     #[serde(default)]
     pub identity: Vec<Injection>,
 }
@@ -105,23 +105,23 @@ pub struct Inject {
 pub enum Injection {
     /// Put `value` at the pointer, making its parents.
     Set {
-        /// Where.
+        /// The place in the body.
         set: Pointer,
-        /// What; texts in it may have placeholders.
+        /// The value; texts in it may have placeholders.
         value: Value,
     },
     /// Append `value` to the array at the pointer, making it if absent.
     Append {
-        /// Where.
+        /// The place in the body.
         append: Pointer,
-        /// What; texts in it may have placeholders.
+        /// The value; texts in it may have placeholders.
         value: Value,
     },
     /// Add a query parameter.
     Query {
-        /// Its name.
+        /// The name of the parameter.
         query: String,
-        /// Its value; may have placeholders.
+        /// The value, which may have placeholders.
         value: String,
     },
 }
@@ -149,26 +149,26 @@ pub struct ListSpec {
     /// Query parameters. `{since}` and `{until}` stand for RFC 3339 times around the submit.
     #[serde(default)]
     pub query: BTreeMap<String, String>,
-    /// Where the rows are, each of them.
+    /// The pointers to the rows.
     pub rows: Vec<Pointer>,
-    /// Where a row has our id of the job, or its UUID.
+    /// The pointers to our job id, or its UUID, in a row.
     pub correlation: Vec<Pointer>,
-    /// Where a row has the provider's id.
+    /// The pointers to the provider's id in a row.
     pub id: Vec<Pointer>,
-    /// How the next page is asked for; only the first is read when absent.
+    /// The way to request the next page; none when only the first is read.
     #[serde(default)]
     pub next: Option<NextPage>,
 }
 
-/// How the next page of a list is asked for.
+/// The way to request the next page of a list.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum NextPage {
-    /// By a token that the page carries.
+    /// By a token in the page.
     Token {
         /// The query parameter.
         parameter: String,
-        /// Where the page carries it.
+        /// The pointers to the token in the page.
         token: Vec<Pointer>,
     },
     /// By the number of rows seen so far.
@@ -182,11 +182,11 @@ pub enum NextPage {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CancelSpec {
-    /// The method.
+    /// The HTTP method.
     pub method: CancelMethod,
     /// The path below the base URL. `{id}` stands for the provider's id, escaped.
     pub path: String,
-    /// Statuses that mean "will be cancelled, or was".
+    /// The statuses of an accepted cancel call.
     pub accepted: Vec<u16>,
 }
 
@@ -209,73 +209,73 @@ pub struct StatusSpec {
     /// Query parameters; `{id}` likewise.
     #[serde(default)]
     pub query: BTreeMap<String, String>,
-    /// Where the answer repeats the id; an answer about another render is no answer.
+    /// The pointers to the id in the answer. An answer about another render is ignored.
     pub id: Vec<Pointer>,
-    /// How to read the answer.
+    /// The places of the values in the answer.
     pub answer: Reading,
 }
 
-/// Where an answer says how the render stands, and what else it says.
+/// The places of the status and the other values in an answer.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Reading {
-    /// Where the provider's word for the state is.
+    /// The pointers to the provider's word for the status.
     pub status: Vec<Pointer>,
-    /// What its words mean; compared without regard to case. A word not listed means
-    /// "processing": vendors add words, and none of them ends a render by surprise.
+    /// The meaning of its words, compared without case. A word that is not listed means
+    /// "processing", so that a word that a vendor adds does not end a render.
     pub words: Words,
-    /// Where the progress is.
+    /// The places of the progress.
     #[serde(default)]
     pub progress: Vec<Progress>,
-    /// Where the video's URL is. Read only when the status says "completed".
+    /// The pointers to the URL of the video, which is read only with the status "completed".
     pub result: Vec<Pointer>,
-    /// What makes a URL of what is there: `https://cdn.example/{result}.mp4`. Absent when it
-    /// is one already.
+    /// The template that makes a URL of the value, such as `https://cdn.example/{result}.mp4`; none
+    /// when the value is a URL.
     #[serde(default)]
     pub result_url: Option<String>,
     /// Whether the video may be stored after the status says "completed". Until it has a URL,
     /// the render is processing.
     #[serde(default)]
     pub result_follows: bool,
-    /// After how long the provider deletes the video.
+    /// The time in seconds after which the provider deletes the video; none when unknown.
     #[serde(default)]
     pub result_expires_after_seconds: Option<u32>,
-    /// Where a failure's message is.
+    /// The pointers to the message of a failure.
     pub error: Vec<Pointer>,
-    /// What separates a code from the text in a failure's message.
+    /// The separator of code and text in the message of a failure; none without a code.
     #[serde(default)]
     pub error_code_separator: Option<String>,
 }
 
-/// What a provider's words for states mean.
+/// The meaning of a provider's words for the status.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Words {
-    /// Waiting.
+    /// The words that mean "queued".
     #[serde(default)]
     pub queued: Vec<String>,
-    /// At work.
+    /// The words that mean "processing".
     #[serde(default)]
     pub processing: Vec<String>,
-    /// Done.
+    /// The words that mean "completed".
     #[serde(default)]
     pub completed: Vec<String>,
-    /// Broken.
+    /// The words that mean "failed".
     #[serde(default)]
     pub failed: Vec<String>,
-    /// Called off.
+    /// The words that mean "cancelled".
     #[serde(default)]
     pub cancelled: Vec<String>,
-    /// Given up by the provider, which may still finish.
+    /// The words for a time-out of the provider, after which the render may still finish.
     #[serde(default)]
     pub timed_out: Vec<String>,
 }
 
-/// Where the progress is, and what makes it `0.0..=1.0`.
+/// The place of the progress, and the factor that makes it `0.0..=1.0`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Progress {
-    /// Where.
+    /// The pointers to the number.
     pub pointer: Pointer,
     /// The factor: 0.01 for percentages.
     pub scale: f64,
@@ -285,22 +285,22 @@ pub struct Progress {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ErrorRule {
-    /// Which request was answered; both when absent.
+    /// The kind of request; none means all.
     #[serde(default)]
     pub on: Option<Operation>,
-    /// The HTTP statuses it is about.
+    /// The HTTP statuses of the answer.
     pub http: Vec<u16>,
-    /// Where in the body the text is that must contain `contains`.
+    /// The pointers to the text that must contain `contains`.
     #[serde(default)]
     pub pointer: Option<Pointer>,
     /// The text, compared without regard to case.
     #[serde(default)]
     pub contains: Option<String>,
-    /// What it means.
+    /// The class of the error.
     pub means: ErrorClass,
 }
 
-/// Which request was answered.
+/// A kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Operation {

@@ -9,7 +9,7 @@ use super::{NO_SECRET_PROVIDED, Reason, Refusal};
 
 /// The most entries of a list. A rotation needs fewer, and with ed25519 each costs a pass over the
 /// body.
-const MOST_ENTRIES: usize = 32;
+const MAX_ENTRIES: usize = 32;
 
 /// Where a request carries its signatures.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -17,7 +17,7 @@ const MOST_ENTRIES: usize = 32;
 pub enum Carrier {
     /// A header with one signature: `X-Hub-Signature-256: sha256=757107…`.
     Header {
-        /// Its name.
+        /// The name of the header or field.
         header: HeaderName,
         /// The prefix of the signature, which must be there.
         #[serde(default)]
@@ -26,7 +26,7 @@ pub enum Carrier {
     /// A header with a list of `key=value`: `Stripe-Signature: t=1,v1=aa,v1=bb`. Keys that
     /// are not listed are skipped, as are blanks before a key.
     Pairs {
-        /// Its name.
+        /// The name of the header or field.
         header: HeaderName,
         /// The separator of pairs.
         separator: Separator,
@@ -36,14 +36,14 @@ pub enum Carrier {
     /// A header with a list separated by spaces: `webhook-signature: v1,aa v1,bb v1a,cc`. Entries of
     /// other versions are skipped.
     List {
-        /// Its name.
+        /// The name of the header or field.
         header: HeaderName,
         /// The prefix of each signature: its version.
         prefix: String,
     },
     /// A field of a form body, urlencoded or multipart: `signature=sha384%3A…&payload=…`.
     Form {
-        /// Its name.
+        /// The name of the header or field.
         field: String,
         /// The prefix of the signature, which must be there.
         #[serde(default)]
@@ -84,7 +84,7 @@ impl Carrier {
             }
             Self::List { header, prefix } => Carried::list(incoming.header(header)?, prefix)?,
         };
-        let too_many = carried.entries.len().max(carried.pairs.len()) > MOST_ENTRIES;
+        let too_many = carried.entries.len().max(carried.pairs.len()) > MAX_ENTRIES;
         let nothing = carried.entries.iter().all(|entry| entry.is_empty());
         if too_many || nothing { Err(Refusal::MALFORMED) } else { Ok(carried) }
     }

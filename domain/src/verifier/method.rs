@@ -11,18 +11,18 @@ use super::Refusal;
 use super::content::{Content, Parts};
 use super::secrets::{Key, Secrets};
 
-/// How a request proves its sender.
+/// The method by which a request proves its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
 pub enum Method {
     /// HMAC with a shared secret.
     Hmac {
-        /// Its hash.
+        /// The hash function.
         hash: Hash,
     },
     /// A plain hash over content that ends with the shared secret.
     Digest {
-        /// The hash.
+        /// The hash function.
         hash: Hash,
     },
     // The braces make serde refuse unknown members; it overlooks them in unit variants.
@@ -33,11 +33,11 @@ pub enum Method {
     Token {},
 }
 
-/// A hash.
+/// A hash function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Hash {
-    /// SHA-1; only because senders still use it.
+    /// SHA-1, because some senders still use it.
     Sha1,
     /// SHA-256.
     Sha256,

@@ -46,12 +46,12 @@ pub struct SchemeSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Token {
-    /// The header that has it.
+    /// The header of the token.
     pub header: HeaderName,
-    /// What stands before it; not optional on the wire.
+    /// The prefix of the token, which must be there.
     #[serde(default)]
     pub prefix: String,
-    /// How it is written; absent when as it stands.
+    /// The encoding of the token; none when it is plain text.
     #[serde(default)]
     pub encoding: Option<Encoding>,
 }
@@ -63,13 +63,13 @@ pub enum ReplayId {
     /// The value of a header, which is `{id}` in the content. A signature must cover it: a
     /// copy with another id would pass for a new request. A token covers nothing anyway.
     Header {
-        /// Its name.
+        /// The name of the header.
         header: HeaderName,
     },
     /// The first text or number that the pointer finds in the signed part of the body; the
     /// hash when it finds none.
     Pointer {
-        /// Where.
+        /// The pointer into the body.
         pointer: Pointer,
     },
     /// SHA-256 of the signed part of the body, in hexadecimal digits.

@@ -28,7 +28,7 @@ fn receiver_url_must_be_a_url() {
     }
 }
 
-/// No resolver is asked for a name that DNS cannot carry, whatever the policy.
+/// A name that DNS cannot carry is never resolved, under any policy.
 #[test]
 fn receiver_url_host_must_fit_dns() {
     for (length, fits) in [(253, true), (254, false), (256, false), (300, false)] {

@@ -98,8 +98,8 @@ impl ProviderSpec {
             return Some("a rule of errors has no http: it would fit no answer".into());
         }
         let Limits { submit_timeout_ms, status_timeout_ms, .. } = &self.limits;
-        if submit_timeout_ms.get().max(status_timeout_ms.get()) > LONGEST_TIMEOUT_MS {
-            return Some(format!("limits has a timeout of more than {LONGEST_TIMEOUT_MS} ms"));
+        if submit_timeout_ms.get().max(status_timeout_ms.get()) > MAX_TIMEOUT_MS {
+            return Some(format!("limits has a timeout of more than {MAX_TIMEOUT_MS} ms"));
         }
         None
     }
@@ -195,7 +195,7 @@ impl ProviderSpec {
 
 /// The longest time-out of a call, in milliseconds. The functions that wait for it have 29 s, and
 /// need some of it for the table.
-const LONGEST_TIMEOUT_MS: u32 = 25_000;
+const MAX_TIMEOUT_MS: u32 = 25_000;
 
 /// Whether a header is set by HTTP or by us.
 fn is_ours(name: &str) -> bool {
