@@ -3,12 +3,13 @@
 #![allow(clippy::expect_used, reason = "a value that a test makes up wrongly fails the test")]
 
 use chrono::{DateTime, Utc};
-use domain::delivery::{Attempt, Delivery, DeliveryState, Subject};
+use domain::attempt::Attempt;
+use domain::delivery::{Delivery, DeliveryState, Subject};
 use domain::event::{EventName, EventSet, TestEvent};
 use domain::id::{EventId, JobId, PayloadVersion, ProviderName, SourceRecordId};
-use domain::job::{Intent, Job};
+use domain::job::{Job, StoredRequest};
 use domain::polling::{Durations, Tracking};
-use domain::submission::JobRequest;
+use domain::request::JobRequest;
 use serde_json::{Map, Value};
 
 /// 2026-05-24T12:00:00Z: when things happen in a test that does not care.
@@ -21,8 +22,8 @@ pub fn noon() -> DateTime<Utc> {
 #[must_use]
 pub fn job() -> JobBuilder {
     JobBuilder {
-        request: Intent {
-            id: JobId::from_bytes([7; 16]),
+        id: JobId::from_bytes([7; 16]),
+        request: StoredRequest {
             provider: provider("zvid"),
             source_record_id: source_record("product-123"),
             payload_version: None,
@@ -41,7 +42,8 @@ pub fn job() -> JobBuilder {
 /// Makes a [`Job`].
 #[derive(Clone, Debug)]
 pub struct JobBuilder {
-    request: Intent,
+    id: JobId,
+    request: StoredRequest,
     created_at: DateTime<Utc>,
 }
 
@@ -49,7 +51,7 @@ impl JobBuilder {
     /// The job's id.
     #[must_use]
     pub fn id(mut self, id: JobId) -> Self {
-        self.request.id = id;
+        self.id = id;
         self
     }
 
@@ -120,7 +122,7 @@ impl JobBuilder {
     /// Everything that a caller's request says.
     #[must_use]
     pub fn request(mut self, request: JobRequest) -> Self {
-        self.request = Intent {
+        self.request = StoredRequest {
             provider: request.provider,
             source_record_id: request.source_record_id,
             payload_version: request.payload_version,
@@ -143,7 +145,7 @@ impl JobBuilder {
     /// The job.
     #[must_use]
     pub fn build(self) -> Job {
-        Job::intend(self.request, self.created_at)
+        Job::new(self.id, self.request, self.created_at)
     }
 }
 

@@ -1,19 +1,18 @@
-//! Values that the tests of this crate share.
+//! Values that the unit tests of this crate share.
 
 use chrono::{DateTime, TimeZone, Utc};
 
 use crate::event::EventSet;
 use crate::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
-use crate::job::{Intent, Job, Observation, RenderResult, RenderStatus, Report, Step};
+use crate::job::{Job, Observation, RenderResult, RenderStatus, Report, Step, StoredRequest};
 use crate::polling::Tracking;
 
 pub(crate) fn noon() -> DateTime<Utc> {
     Utc.with_ymd_and_hms(2026, 5, 24, 12, 0, 0).unwrap()
 }
 
-pub(crate) fn intent() -> Intent {
-    Intent {
-        id: JobId::from_bytes([7; 16]),
+fn request() -> StoredRequest {
+    StoredRequest {
         provider: ProviderName::parse("zvid").unwrap(),
         source_record_id: SourceRecordId::parse("product-123").unwrap(),
         payload_version: Some(PayloadVersion::parse("product-promo-v4").unwrap()),
@@ -47,8 +46,12 @@ pub(crate) fn done() -> RenderStatus {
     })
 }
 
+pub(crate) fn new_job() -> Job {
+    Job::new(JobId::from_bytes([7; 16]), request(), noon())
+}
+
 pub(crate) fn completed_job() -> Job {
-    changed(Job::intend(intent(), noon()).apply(&observed(done()), 1, noon()))
+    changed(new_job().apply(&observed(done()), 1, noon()))
 }
 
 pub(crate) fn changed(step: Step) -> Job {

@@ -4,7 +4,7 @@
 //! else: the address is judged where it is dialled (the `guard` module), redirects are
 //! answers and not instructions, and an attempt ends on time and in constant
 //! memory whatever the other side sends. What went wrong is data
-//! ([`FailureClass`]), never an `Err`.
+//! ([`AttemptError`]), never an `Err`.
 //!
 //! Providers are hosts that the operator configured; they are reached by
 //! [`provider`], without the guard.
@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use domain::address::{ReceiverUrl, TargetPolicy};
+use domain::attempt::AttemptError;
 use http::header::{HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
@@ -95,18 +96,18 @@ pub struct Outgoing<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answered {
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: PostOutcome,
     /// From before the name was resolved to the last byte that was read.
     pub duration: Duration,
 }
 
-/// What came of a POST.
+/// The outcome of a POST.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum PostOutcome {
     /// The receiver answered, with whatever status.
     Answer(Answer),
     /// There was no answer.
-    Failure(FailureClass),
+    Failure(AttemptError),
 }
 
 /// A receiver's answer. Its status line is what counts: a body that breaks off
@@ -121,27 +122,6 @@ pub struct Answer {
     pub webhook_delivery: Option<String>,
     /// The start of the body as text, at most [`Limits::excerpt`] bytes.
     pub excerpt: String,
-}
-
-/// Why there was no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FailureClass {
-    /// The host name could not be resolved, or not in time.
-    Dns,
-    /// None of its addresses took a TCP connection in time.
-    Connect,
-    /// No TLS session: the certificate is not trusted, expired or another name's,
-    /// or the server does not speak TLS 1.2 or later.
-    Tls,
-    /// No complete answer head within [`Limits::attempt`].
-    Timeout,
-    /// The connection ended, or turned into something else than HTTP, before an
-    /// answer.
-    Reset,
-    /// The URL or an address behind its name is not allowed by the policy.
-    Blocked,
-    /// The answer's head has more or longer headers than we read.
-    TooLarge,
 }
 
 const WEBHOOK_DELIVERY: HeaderName = HeaderName::from_static("webhook-delivery");
@@ -198,9 +178,9 @@ impl Receivers {
         let started = Instant::now();
         let deadline = started + self.limits.attempt;
         let outcome = match timeout_at(deadline, self.exchange(&request)).await {
-            Ok(Ok(response)) => Outcome::Answer(self.read(response, deadline).await),
-            Ok(Err(class)) => Outcome::Failure(class),
-            Err(_) => Outcome::Failure(FailureClass::Timeout),
+            Ok(Ok(response)) => PostOutcome::Answer(self.read(response, deadline).await),
+            Ok(Err(class)) => PostOutcome::Failure(class),
+            Err(_) => PostOutcome::Failure(AttemptError::Timeout),
         };
         Answered { outcome, duration: started.elapsed() }
     }
@@ -212,15 +192,15 @@ impl Receivers {
     /// receiver, hence it is posted again on another connection; should the first
     /// have arrived after all, the webhook id tells the receiver. A connection
     /// made for this very request gets no such second chance.
-    async fn exchange(&self, request: &Outgoing<'_>) -> Result<Response<Incoming>, FailureClass> {
+    async fn exchange(&self, request: &Outgoing<'_>) -> Result<Response<Incoming>, AttemptError> {
         // The URL may have been accepted under another policy.
         if let Err(refusal) = request.url.satisfies(&self.policy) {
             tracing::debug!("receiver blocked: {refusal}");
-            return Err(FailureClass::Blocked);
+            return Err(AttemptError::Blocked);
         }
         let Ok(uri) = Uri::try_from(request.url.as_str()) else {
             tracing::debug!("receiver blocked: its URL is none for HTTP");
-            return Err(FailureClass::Blocked);
+            return Err(AttemptError::Blocked);
         };
         loop {
             match self.client.request(request.to_http(uri.clone())).await {
@@ -240,7 +220,7 @@ impl Receivers {
                         error = client::chain(&error),
                         "receiver gave no answer: {class:?}"
                     );
-                    if !(kept && class == FailureClass::Reset) {
+                    if !(kept && class == AttemptError::Reset) {
                         return Err(class);
                     }
                 }
@@ -286,14 +266,14 @@ impl Outgoing<'_> {
     }
 }
 
-fn classify(error: &ClientError) -> FailureClass {
+fn classify(error: &ClientError) -> AttemptError {
     if error.is_connect() {
         // The TCP half labels its own errors, so what is left is the TLS half's.
-        return find::<DialError>(error).map_or(FailureClass::Tls, DialError::class);
+        return find::<DialError>(error).map_or(AttemptError::Tls, DialError::class);
     }
     match find::<hyper::Error>(error) {
-        Some(error) if error.is_parse_too_large() => FailureClass::TooLarge,
-        Some(_) | None => FailureClass::Reset,
+        Some(error) if error.is_parse_too_large() => AttemptError::TooLarge,
+        Some(_) | None => AttemptError::Reset,
     }
 }
 

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::delivery::{Delivery, DeliveryState};
-use domain::event::{Event, Notice};
+use domain::event::Event;
 use domain::id::RenderJobId;
-use domain::job::{Job, Report, State, Step};
+use domain::job::{Job, Notice, Report, State, Step};
 use domain::polling::{PollingLaw, Slowdown, Tracking};
 use domain::provider::StatusAnswer;
 use domain::provider::catalogue::Provider;
@@ -172,7 +172,7 @@ impl Tracker {
         hint: Option<&RenderJobId>,
         now: DateTime<Utc>,
     ) -> Result<Option<StatusAnswer>, TrackError> {
-        let Some(provider) = self.providers.catalogue().get(&job.provider) else {
+        let Some(provider) = self.providers.catalogue().get(&job.request.provider) else {
             return Ok(None);
         };
         let known = match (&job.render_job_id, hint) {
@@ -218,7 +218,7 @@ impl Tracker {
             return;
         }
         let age = age(job, now);
-        let took = match (bearer, job.tracking) {
+        let took = match (bearer, job.request.tracking) {
             (Bearer::Callback, Tracking::PollOnly | Tracking::WebhookFirst) => age,
             (Bearer::Poll, Tracking::PollOnly) => {
                 self.law(job).duration_of_polled(age, job.id.spread())
@@ -228,7 +228,7 @@ impl Tracker {
             (Bearer::Poll, Tracking::WebhookFirst) => return,
             (Bearer::Passer, Tracking::PollOnly | Tracking::WebhookFirst) => return,
         };
-        self.laws.saw(&job.provider, took);
+        self.laws.saw(&job.request.provider, took);
     }
 
     /// The polling law of a job. A provider that this installation does not know (a
@@ -236,9 +236,9 @@ impl Tracker {
     /// it to come back.
     #[must_use]
     pub fn law(&self, job: &Job) -> PollingLaw {
-        match self.providers.catalogue().get(&job.provider) {
+        match self.providers.catalogue().get(&job.request.provider) {
             Some(provider) => {
-                PollingLaw { durations: job.durations, ..provider.spec.polling_law() }
+                PollingLaw { durations: job.request.durations, ..provider.spec.polling_law() }
             }
             None => PollingLaw {
                 floor: HOUR,
@@ -258,7 +258,7 @@ impl Tracker {
     ) -> Result<(), TrackError> {
         let event = Event::of(job, notice);
         self.bus.publish(notice.event.as_str(), &event.to_body()?).await?;
-        let receiver = match &job.callback_url {
+        let receiver = match &job.request.callback_url {
             Some(url) => Some(url.clone()),
             // The job's own receiver gets what the job asks for; the default one may want less.
             None => {
@@ -290,8 +290,8 @@ impl Tracker {
 /// How often a job of this age was due to be asked about.
 #[must_use]
 pub fn checks_due(law: &PollingLaw, job: &Job, now: DateTime<Utc>) -> u32 {
-    match job.tracking {
-        Tracking::PollOnly => law.count_until(job.tracking, age(job, now), job.id.spread()),
+    match job.request.tracking {
+        Tracking::PollOnly => law.count_until(job.request.tracking, age(job, now), job.id.spread()),
         // Its safety polls are few and not to be told from the callbacks' checks.
         Tracking::WebhookFirst => job.attempt_count.saturating_add(1),
     }

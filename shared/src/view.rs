@@ -1,7 +1,8 @@
 //! Jobs, deliveries and the webhook configuration as the HTTP API shows them.
 
 use chrono::{DateTime, Utc};
-use domain::delivery::{Attempt, Delivery, DeliveryState, Outcome};
+use domain::attempt::{Attempt, Outcome};
+use domain::delivery::{Delivery, DeliveryState};
 use domain::endpoint::Endpoint;
 use domain::event::EventName;
 use domain::headers::ReceiverHeaders;
@@ -24,12 +25,12 @@ pub fn job(job: &Job, delivery: Option<&Delivery>) -> Value {
     json!({
         "jobId": job.id,
         "state": job.state.name(),
-        "provider": job.provider,
+        "provider": job.request.provider,
         "renderJobId": job.render_job_id,
         "providerStatus": job.provider_status,
-        "sourceRecordId": job.source_record_id,
-        "payloadVersion": job.payload_version,
-        "metadata": job.metadata,
+        "sourceRecordId": job.request.source_record_id,
+        "payloadVersion": job.request.payload_version,
+        "metadata": job.request.metadata,
         "progress": job.progress,
         "resultUrl": job.result.url,
         "resultExpiresAt": job.result.expires_at.map(time::text),
@@ -39,7 +40,7 @@ pub fn job(job: &Job, delivery: Option<&Delivery>) -> Value {
         "lastCheckedAt": job.last_checked_at.map(time::text),
         "attemptCount": job.attempt_count,
         "timeline": timeline,
-        "callbackUrl": job.callback_url,
+        "callbackUrl": job.request.callback_url,
         "delivery": delivery.map(|delivery| json!({
             "eventId": delivery.event_id,
             "state": delivery.state.name(),

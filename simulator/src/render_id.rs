@@ -3,6 +3,8 @@
 use std::fmt;
 
 use serde::Serialize;
+use uuid::Builder;
+use uuid::fmt::Hyphenated;
 
 /// A provider's id of a render.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -12,25 +14,12 @@ pub(crate) struct RenderId(String);
 impl RenderId {
     /// A version 4 UUID from `random`.
     pub(crate) fn uuid(random: [u8; 16]) -> Self {
-        let version_4 = u128::from_be_bytes(random) & !(0xf000 << 64) | (0x4000 << 64);
-        let variant_1 = version_4 & !(0xc000 << 48) | (0x8000 << 48);
-        let hex = format!("{variant_1:032x}");
-        let (groups, _) = [8, 4, 4, 4, 12].into_iter().fold(
-            (Vec::new(), hex.as_str()),
-            |(mut groups, rest), length| {
-                let (group, rest) = rest.split_at(length);
-                groups.push(group);
-                (groups, rest)
-            },
-        );
-        Self(groups.join("-"))
+        Self(Builder::from_random_bytes(random).into_uuid().hyphenated().to_string())
     }
 
-    /// `text` if it has the shape of a UUID of any version.
+    /// The id in lower case, if `text` is a hyphenated UUID of any version.
     pub(crate) fn parse_uuid(text: &str) -> Option<Self> {
-        let lengths = text.split('-').map(str::len);
-        let hex = text.chars().all(|c| c == '-' || c.is_ascii_hexdigit());
-        (hex && lengths.eq([8, 4, 4, 4, 12])).then(|| Self(text.to_ascii_lowercase()))
+        text.parse().ok().map(|uuid: Hyphenated| Self(uuid.to_string()))
     }
 
     /// `prefix` and the first 12 hex digits of `random`.

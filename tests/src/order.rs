@@ -6,7 +6,7 @@ use domain::event::EventSet;
 use domain::id::{
     EventId, IdempotencyKey, JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId,
 };
-use domain::job::{Intent, Job, Observation, RenderResult, RenderStatus, Report, Step};
+use domain::job::{Job, Observation, RenderResult, RenderStatus, Report, Step, StoredRequest};
 use domain::polling::Tracking;
 use serde_json::{Value, json};
 
@@ -197,9 +197,9 @@ impl Order {
     pub fn completed_and_untold(&self) -> Result<Job> {
         let then = Utc::now() - TimeDelta::minutes(1);
         let metadata = self.body.get("metadata").and_then(Value::as_object).cloned();
-        let job = Job::intend(
-            Intent {
-                id: self.job_id().clone(),
+        let job = Job::new(
+            self.job_id().clone(),
+            StoredRequest {
                 provider: ProviderName::parse(self.provider.name())?,
                 source_record_id: SourceRecordId::parse(&self.mark)?,
                 payload_version: Some(PayloadVersion::parse("product-promo-v4")?),

@@ -8,7 +8,8 @@ use std::io::{Write as _, stdout};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use domain::delivery::{Attempt, Delivery, DeliveryState, Outcome as AttemptOutcome};
+use domain::attempt::{Attempt, Outcome as AttemptOutcome};
+use domain::delivery::{Delivery, DeliveryState};
 use domain::endpoint::Hold;
 use domain::id::JobId;
 use futures_util::stream::{self, StreamExt, TryStreamExt};

@@ -8,7 +8,8 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use chrono::Utc;
 use domain::address::{ReceiverPorts, ReceiverUrl, TargetPolicy};
-use domain::delivery::{Attempt, Consequence, Delivery, Outcome};
+use domain::attempt::{Attempt, Outcome};
+use domain::delivery::{Consequence, Delivery};
 use domain::endpoint::{Endpoint, Said};
 use domain::retry::DeliverySchedule;
 use domain::signature::SigningSecrets;
@@ -17,7 +18,7 @@ use futures_util::future::{BoxFuture, try_join_all};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use rustls::ClientConfig;
-use shared::egress::{self, Limits, Outgoing, Receivers, Resolve};
+use shared::egress::{Limits, Outgoing, PostOutcome, Receivers, Resolve};
 use shared::entropy::Entropy;
 
 use crate::tls::DOMAIN;
@@ -80,7 +81,7 @@ impl Core {
         let body = Bytes::from(delivery.body.clone());
         let answered = self.receivers.post(Outgoing { url: &url, headers, body }).await;
         let duration_ms = u64::try_from(answered.duration.as_millis())?;
-        let egress::Outcome::Answer(answer) = answered.outcome else {
+        let PostOutcome::Answer(answer) = answered.outcome else {
             anyhow::bail!("the receiver gave no answer: {:?}", answered.outcome);
         };
         let outcome = Outcome::Answered(answer.status.as_u16());

@@ -229,7 +229,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
                     let job = job?;
                     let until = |at: DateTime<Utc>| {
                         let age = (at - job.created_at).to_std().unwrap_or_default();
-                        law(&job).count_until(job.tracking, age, job.id.spread())
+                        law(&job).count_until(job.request.tracking, age, job.id.spread())
                     };
                     Ok(sum + u64::from(until(to) - until(from)))
                 })

@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::attempt::{AttemptError, Outcome};
 use crate::fixtures::noon;
 
 const URL: &str = "https://shop.example/hooks/s3cret";
@@ -36,7 +39,7 @@ fn unanswered() -> Lesson {
     Lesson::of(Outcome::Failed(AttemptError::Timeout), Said::default(), Duration::from_secs(15))
 }
 
-/// An attempt at once, and what was learnt from it.
+/// The endpoint after an attempt that is admitted at once.
 fn tried(endpoint: &Endpoint, arrival: &Arrival, lesson: &Lesson, now: DateTime<Utc>) -> Endpoint {
     let (pass, claimed) = let_through(endpoint, arrival, now);
     claimed.learn(&pass, lesson, now).unwrap_or(claimed)
@@ -56,7 +59,7 @@ fn held_until(endpoint: &Endpoint, now: DateTime<Utc>) -> (DateTime<Utc>, Hold) 
     }
 }
 
-/// It has failed so often, now for the last time, and for as long as opens the breaker.
+/// The endpoint after this many failures, the last one now and the others two seconds ago.
 fn failed(times: u32, now: DateTime<Utc>) -> Endpoint {
     let at = |number| if number == times { now } else { now - seconds(2) };
     let all = (1..=times).map(at);
@@ -67,9 +70,9 @@ fn seconds(seconds: i64) -> TimeDelta {
     TimeDelta::seconds(seconds)
 }
 
-/// What an answer teaches, by its status and its headers.
+/// The effect of an answer by its status and headers.
 #[test]
-fn the_whole_table() {
+fn endpoint_answer_table() {
     let mut rows = vec![format!("{:<8} {:<14} {:<6} state", "answer", "header", "quiet")];
     for (status, header) in [
         (200, ""),
@@ -113,7 +116,7 @@ fn the_whole_table() {
 }
 
 #[test]
-fn of_a_healthy_endpoint_nothing_is_written() {
+fn endpoint_healthy_needs_no_write() {
     let (pass, claimed) = let_through(&endpoint(), &arrival(7), noon());
     assert_eq!(claimed, endpoint(), "nothing is claimed");
     assert_eq!(endpoint().learn(&pass, &lesson(200), noon()), None, "nothing is learnt");
@@ -122,7 +125,7 @@ fn of_a_healthy_endpoint_nothing_is_written() {
 }
 
 #[test]
-fn five_failures_in_a_row_hold_all_others_but_a_probe() {
+fn breaker_opens_after_five_failures() {
     let four = failed(4, noon());
     assert_eq!(four.breaker, Breaker::Closed);
     let open = tried(&four, &arrival(0), &unanswered(), noon());
@@ -144,8 +147,8 @@ fn five_failures_in_a_row_hold_all_others_but_a_probe() {
     assert!(well.is_blank());
 }
 
-/// Attempts that all began at once, with these answers after so many milliseconds: what is
-/// known afterwards, and how often it was written.
+/// Attempts that began at the same time, each with the milliseconds until its answer and the
+/// status: the endpoint afterwards, and the number of writes.
 fn story(answers: &[(i64, u16)]) -> (Endpoint, usize) {
     let (pass, _) = let_through(&endpoint(), &arrival(0), noon());
     let mut writes = 0;
@@ -162,9 +165,9 @@ fn all_fail(at: impl IntoIterator<Item = i64>) -> Vec<(i64, u16)> {
     at.into_iter().map(|at| (at, 500)).collect()
 }
 
-/// When failures open the breaker, and what is written until then.
+/// When failures open the breaker, and how often the endpoint is written until then.
 #[test]
-fn young_trouble_opens_nothing_and_is_not_written_again_and_again() {
+fn breaker_needs_two_seconds_of_failures() {
     const HOUR: i64 = 3_600_000;
     const MINUTES_WRONG: i64 = 180_000;
     let saved = [all_fail([0, 10, 20, 30]), vec![(1_100, 200)], all_fail([2_100])].concat();
@@ -211,19 +214,19 @@ fn young_trouble_opens_nothing_and_is_not_written_again_and_again() {
 }
 
 #[test]
-fn a_probe_that_crashed_is_made_by_another() {
+fn breaker_replaces_a_crashed_probe() {
     let open = failed(5, noon());
     let (crashed, half_open) = let_through(&open, &arrival(0), noon() + seconds(60));
     let over = noon() + seconds(60) + LEASE;
     let (probe, second) = let_through(&half_open, &arrival(1), over);
     assert_ne!(probe, crashed);
-    // The one that was thought crashed fails after all: that is no news.
+    // The attempt that counted as crashed fails after all, which is no news.
     assert_eq!(second.learn(&crashed, &lesson(500), over), None);
     assert!(second.learn(&probe, &lesson(500), over).is_some());
 }
 
 #[test]
-fn what_was_under_way_when_the_breaker_opened_teaches_nothing_new() {
+fn breaker_ignores_earlier_attempts_failures() {
     let (straggler, _) = let_through(&endpoint(), &arrival(0), noon());
     let open = failed(5, noon());
     assert_eq!(open.learn(&straggler, &lesson(500), noon() + seconds(14)), None);
@@ -232,7 +235,7 @@ fn what_was_under_way_when_the_breaker_opened_teaches_nothing_new() {
 }
 
 #[test]
-fn an_endpoint_that_asks_for_silence_gets_it_from_everybody() {
+fn endpoint_throttle_holds_every_attempt() {
     for (lesson, wait) in [
         (asking(429, 120), 120),
         (asking(503, 90), 90),
@@ -249,7 +252,7 @@ fn an_endpoint_that_asks_for_silence_gets_it_from_everybody() {
         let deliberate = quiet.arrive(&deliberate(), now);
         assert!(matches!(deliberate, Arrived::Hold { .. }), "not even on purpose");
         let well = Lesson::of(Outcome::Answered(200), Said::default(), QUICK);
-        // One that was under way may succeed. The others wait all the same.
+        // An attempt in flight may succeed; the others still wait.
         let (pass, _) = let_through(&endpoint(), &arrival(1), now);
         let after = quiet.learn(&pass, &well, now).unwrap();
         assert_eq!(held_until(&after, now).0, until);
@@ -262,7 +265,7 @@ fn an_endpoint_that_asks_for_silence_gets_it_from_everybody() {
 }
 
 #[test]
-fn answers_of_the_same_second_are_written_once() {
+fn endpoint_throttle_is_written_once() {
     let quiet = tried(&endpoint(), &arrival(0), &asking(429, 60), noon());
     let (pass, _) = let_through(&failed(5, noon()), &deliberate(), noon());
     let open = Endpoint { quiet_until: quiet.quiet_until, ..failed(5, noon()) };
@@ -273,7 +276,7 @@ fn answers_of_the_same_second_are_written_once() {
 }
 
 #[test]
-fn gone_is_gone_until_somebody_says_otherwise() {
+fn endpoint_gone_stays_disabled() {
     let gone = tried(&endpoint(), &arrival(0), &lesson(410), noon());
     let refused = Arrived::Refuse { remember: None };
     assert_eq!(gone.arrive(&arrival(0), noon() + seconds(1)), refused);
@@ -292,7 +295,7 @@ fn gone_is_gone_until_somebody_says_otherwise() {
 }
 
 #[test]
-fn the_instructions_of_an_answer_are_read_as_documented() {
+fn instruction_is_read_as_documented() {
     for (header, expected) in [
         ("disable", Some(Instruction::Disable)),
         (" Disable ", Some(Instruction::Disable)),
@@ -309,7 +312,7 @@ fn the_instructions_of_an_answer_are_read_as_documented() {
     assert_eq!(after.failing, None, "who knows what it does not want is alive");
 }
 
-/// Fails at these hours after noon; answers when it was disabled, if ever.
+/// The hour at which an endpoint that fails at these hours after noon is disabled.
 fn disabled_after(hours: &[i64]) -> Option<i64> {
     let mut endpoint = endpoint();
     for hour in hours {
@@ -331,7 +334,7 @@ fn disabled_after(hours: &[i64]) -> Option<i64> {
 }
 
 #[test]
-fn five_days_of_nothing_but_failures_disable_an_endpoint() {
+fn endpoint_failing_five_days_is_disabled() {
     let daily: Vec<i64> = (0..10).map(|day| day * 24).collect();
     assert_eq!(disabled_after(&daily), Some(120));
     let hourly: Vec<i64> = (0..200).collect();
@@ -343,7 +346,7 @@ fn five_days_of_nothing_but_failures_disable_an_endpoint() {
 }
 
 #[test]
-fn a_success_starts_the_clock_anew() {
+fn endpoint_success_resets_failing_time() {
     let mut endpoint = endpoint();
     for day in 0..30 {
         let now = noon() + TimeDelta::days(day);
@@ -354,7 +357,7 @@ fn a_success_starts_the_clock_anew() {
 }
 
 #[test]
-fn that_it_was_disabled_is_said_once() {
+fn endpoint_disabling_is_announced_once() {
     let gone = tried(&endpoint(), &arrival(0), &lesson(410), noon());
     let what = gone.disabled.unwrap();
     let said = gone.announced(what, noon()).unwrap();
@@ -367,7 +370,7 @@ fn that_it_was_disabled_is_said_once() {
 }
 
 #[test]
-fn a_disabled_endpoint_is_remembered_while_it_is_delivered_to() {
+fn endpoint_disabled_is_kept_while_used() {
     let gone = tried(&endpoint(), &arrival(0), &lesson(410), noon());
     let Arrived::Refuse { remember: Some(again) } =
         gone.arrive(&arrival(0), noon() + TimeDelta::days(1))
@@ -379,7 +382,7 @@ fn a_disabled_endpoint_is_remembered_while_it_is_delivered_to() {
 }
 
 #[test]
-fn a_slow_endpoint_changes_lanes_for_a_while() {
+fn endpoint_slow_moves_to_slow_lane() {
     let slow = endpoint().notice_slow(noon()).unwrap();
     assert_eq!(slow.arrive(&arrival(0), noon()), Arrived::ChangeLane);
     let in_slow_lane = Arrival { lane: Lane::Slow, ..arrival(0) };
@@ -401,7 +404,7 @@ fn limited(max_in_flight: Option<u64>, per_second: Option<u64>) -> Endpoint {
 }
 
 #[test]
-fn limits_that_cannot_be_counted_are_refused() {
+fn limits_out_of_range_are_refused() {
     assert_eq!(Limits::new(Some(0), None), Err(LimitError { most: 50 }));
     assert_eq!(Limits::new(Some(51), None), Err(LimitError { most: 50 }));
     assert_eq!(Limits::new(None, Some(101)), Err(LimitError { most: 100 }));
@@ -410,20 +413,20 @@ fn limits_that_cannot_be_counted_are_refused() {
 }
 
 #[test]
-fn no_more_are_under_way_than_its_owner_allows() {
+fn limits_bound_attempts_in_flight() {
     let (first, one) = let_through(&limited(Some(2), None), &arrival(1), noon());
     let (_, two) = let_through(&one, &arrival(2), noon());
     assert_eq!(held_until(&two, noon()), (noon() + seconds(1), Hold::InFlight));
     let after = two.learn(&first, &lesson(200), noon()).unwrap();
     let (_, full) = let_through(&after, &arrival(3), noon());
     assert_eq!(full.in_flight.len(), 2);
-    // Those that crashed leave their places.
+    // The places of crashed attempts are free again.
     let (_, after) = let_through(&full, &arrival(4), noon() + LEASE);
     assert_eq!(after.in_flight.len(), 1);
 }
 
 #[test]
-fn an_attempt_over_the_rate_has_its_turn_and_keeps_it() {
+fn limits_reserve_one_slot_per_attempt() {
     let mut endpoint = limited(Some(1), Some(2));
     let mut turns = Vec::new();
     for token in 0..6 {
@@ -452,7 +455,7 @@ fn an_attempt_over_the_rate_has_its_turn_and_keeps_it() {
 }
 
 #[test]
-fn limits_are_changed_and_taken_away() {
+fn limits_change_resets_their_state() {
     let (_, busy) = let_through(&limited(Some(1), Some(1)), &arrival(1), noon());
     let wider = busy.configured(Limits::new(Some(9), Some(9)).unwrap(), noon()).unwrap();
     assert_eq!((wider.next_slot, wider.in_flight.len()), (None, 0));
@@ -461,7 +464,7 @@ fn limits_are_changed_and_taken_away() {
     assert_eq!(none.unlimited(noon()), None);
 }
 
-/// What an endpoint may be asked and told.
+/// A step of the property test.
 #[derive(Clone, Debug)]
 enum Move {
     Arrive { deliberate: bool, slow_lane: bool },
@@ -483,13 +486,12 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 }
 
 proptest! {
-    /// Whatever happens: no attempt begins in a silence that was asked for; while the breaker
-    /// is not closed at most one begins that nobody asked for, until its lease is over; it
-    /// opens after five failures in a row, and not within two seconds of the first; those
-    /// under way are no more than allowed; an attempt is held for a time that ends; and
-    /// versions grow.
+    /// No attempt begins during a throttle. While the breaker is not closed, at most one attempt
+    /// that is not manual begins per lease. The breaker opens after five failures in a row, and
+    /// not within two seconds of the first. Attempts in flight are within the limit. An attempt
+    /// is held for a bounded time. Versions grow.
     #[test]
-    fn it_lets_nothing_through_that_it_should_not(
+    fn endpoint_admits_only_what_it_may(
         moves in moves(),
         limit in prop::option::of(1u64..4),
         luck in 0.0f64..1.0,
@@ -561,10 +563,10 @@ proptest! {
         }
     }
 
-    /// Over any stretch of time no more attempts begin than the rate allows, and a second's
-    /// worth more.
+    /// In any interval at most as many attempts begin as the rate allows, plus a burst of one
+    /// second.
     #[test]
-    fn the_rate_holds_over_any_stretch(
+    fn limits_rate_holds_over_any_interval(
         rate in 1u64..20,
         gaps in prop::collection::vec(0i64..400, 1..120),
     ) {

@@ -1,29 +1,30 @@
-//! How long renders of one kind take: a lognormal law, in steps so coarse that a job keeps
-//! it in a few bytes and so fine that no schedule notices.
+//! The model of how long renders of one provider take: a lognormal distribution. Its parameters
+//! are rounded so that a job keeps them in a few bytes and no schedule changes noticeably.
 
 use std::f64::consts::{PI, SQRT_2};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Steps of the median's logarithm in one unit: 2 % of the median.
+/// The steps per unit of the median's logarithm: a step is 2 % of the median.
 const MEDIAN_STEPS: f64 = 50.0;
-/// Steps of sigma in one unit.
+/// The steps per unit of sigma.
 const SIGMA_STEPS: f64 = 100.0;
-/// Below, the law would bet everything on one instant; above, it says nothing.
+/// The range of sigma. Below it all polls would be at one instant; above it the distribution
+/// says nothing.
 const SIGMA: (f64, f64) = (0.05, 3.0);
-/// A tenth of a second and 28 hours, as logarithms.
+/// The range of the median: a tenth of a second to 28 hours, as logarithms.
 const LOG_MEDIAN: (f64, f64) = (-2.3, 11.5);
 
-/// The 95 % quantile of the standard normal law.
+/// The 95 % quantile of the standard normal distribution.
 const Z_95: f64 = 1.644_853_6;
-/// The 1 % quantile.
+/// The 1 % quantile of the standard normal distribution.
 const Z_1: f64 = -2.326_347_9;
-/// Past so many sigmas the tail's leading term is exact to a quarter of a percent, and
-/// `erfc` soon has no digits left.
+/// Beyond this many sigmas the leading term of the tail is exact to a quarter of a percent, and
+/// `erfc` soon underflows.
 const FAR_TAIL: f64 = 20.0;
 
-/// A lognormal law of durations.
+/// A lognormal distribution of render durations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "(i16, u16)", into = "(i16, u16)")]
 pub struct Durations {
@@ -32,8 +33,8 @@ pub struct Durations {
 }
 
 impl Durations {
-    /// The law with this mean and standard deviation of the duration's natural logarithm, in
-    /// seconds; the nearest one that makes sense.
+    /// The distribution with this mean and standard deviation of the natural logarithm of the
+    /// duration in seconds, each clamped to its range.
     #[must_use]
     pub fn lognormal(log_median: f64, sigma: f64) -> Self {
         Self {
@@ -84,7 +85,7 @@ impl Durations {
     }
 }
 
-/// What a job keeps. Out-of-range numbers are those of another release: the nearest ones.
+/// Reads the two rounded parameters as a job keeps them, clamped to their ranges.
 impl From<(i16, u16)> for Durations {
     fn from((log_median, sigma): (i16, u16)) -> Self {
         Self::lognormal(f64::from(log_median) / MEDIAN_STEPS, f64::from(sigma) / SIGMA_STEPS)
@@ -97,11 +98,11 @@ impl From<Durations> for (i16, u16) {
     }
 }
 
-/// The nearest whole step within the range; its middle for what is no number.
-fn steps(value: f64, (least, most): (f64, f64), steps: f64) -> i16 {
-    let value = if value.is_nan() { f64::midpoint(least, most) } else { value };
+/// The nearest whole step within the range; the middle of the range for NaN.
+fn steps(value: f64, (min, max): (f64, f64), steps: f64) -> i16 {
+    let value = if value.is_nan() { f64::midpoint(min, max) } else { value };
     #[expect(clippy::cast_possible_truncation, reason = "the ranges are far inside of i16's")]
-    let whole = (value.clamp(least, most) * steps).round() as i16;
+    let whole = (value.clamp(min, max) * steps).round() as i16;
     whole
 }
 
@@ -115,7 +116,7 @@ mod tests {
 
     /// Against numbers of an independent implementation (Python's `math.erfc`).
     #[test]
-    fn the_hazard_is_the_lognormal_one() {
+    fn durations_hazard_matches_reference() {
         let law = Durations::lognormal(77.4_f64.ln(), 0.55);
         let median = law.quantile(0.0).as_secs_f64();
         assert!(near(median, 77.4), "{median}");
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_far_tail_goes_on_where_the_digits_end() {
+    fn durations_hazard_is_continuous_in_tail() {
         let narrow = Durations::lognormal(0.0, 0.05);
         let [before, after] = [19.9, 20.1].map(|z: f64| narrow.hazard((0.05 * z).exp()));
         assert!((after / before - 1.0).abs() < 0.02, "{before} {after}");
@@ -137,14 +138,14 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_those_of_the_law() {
+    fn durations_quantiles_match_reference() {
         let law = Durations::lognormal(0.0, 1.0);
         assert!(near(law.percentile_95().as_secs_f64(), 5.180));
         assert!(near(law.percentile_1().as_secs_f64(), 0.0977));
     }
 
     #[test]
-    fn nonsense_becomes_the_nearest_law() {
+    fn durations_clamp_bad_parameters() {
         for (log_median, sigma) in [(f64::NAN, f64::NAN), (f64::INFINITY, -1.0), (-1e9, 1e9)] {
             let law = Durations::lognormal(log_median, sigma);
             assert!(law.hazard(10.0).is_finite());

@@ -1,85 +1,87 @@
-//! When a provider may be asked at all, whichever job it is about: its budget, its
+//! The throttle of one provider in one shard: a token bucket for its rate limit, its
 //! `Retry-After`, and a circuit breaker for when it is down.
 //!
-//! Kept in memory by whoever holds a shard's lease. Over a sleep the lease keeps the pauses,
-//! and the wake-up call how often a provider has failed that is not paused yet.
+//! The holder of a shard's lease keeps it in memory. While the holder is idle, the lease keeps
+//! the pauses, and the wake-up call keeps the failures of providers that are not paused yet.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-/// How many failures in a row make a provider down, and not merely one render's trouble.
+/// The number of failures in a row after which a provider counts as down: one render alone may
+/// fail once or twice.
 const DOWN_AFTER: u32 = 3;
 
-/// The first pause of a provider that is down, which doubles up to the longest.
+/// The backoff of a provider that is down: the first pause, which doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// The least that is made of a `Retry-After`.
-const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+/// The shortest pause for a `Retry-After`.
+const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How many seconds of an unused budget may be spent at once.
+/// The capacity of the token bucket, in seconds of the budget.
 const BURST_S: f64 = 5.0;
 
-/// What a provider said when it was asked, as far as the next question to it goes.
+/// The result of a poll, as far as it affects the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// Something about the render.
+    /// The provider answered about the render.
     Answer,
-    /// Nothing was asked.
+    /// The poll was admitted but not made.
     Nothing,
-    /// That it is asked too much; and how long it wants to be left alone, where it says so.
+    /// The provider limits our rate; with its `Retry-After`, if it sent one.
     TooMuch(Option<Duration>),
-    /// Nothing, or nothing but trouble; and how long it wants to be left alone.
+    /// The poll failed: a network error or a server error, with its `Retry-After`, if any.
     Trouble(Option<Duration>),
 }
 
-/// One provider's pace in one shard.
+/// The throttle of one provider in one shard.
 #[derive(Clone, Debug)]
 pub struct Pace {
-    /// Questions a second, where there is a budget.
+    /// Polls per second; none without a limit.
     budget: Option<f64>,
-    saved: f64,
-    saved_at: DateTime<Utc>,
+    tokens: f64,
+    refilled_at: DateTime<Utc>,
     failures: u32,
+    /// Since when and until when it is paused.
     pause: Option<(DateTime<Utc>, DateTime<Utc>)>,
     probing: bool,
 }
 
-/// A pause that outlives the holder's sleep.
+/// A pause as the lease keeps it while its holder is idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
-    /// Polls that were due since then were not made.
+    /// The polls that were due from this time on were not made.
     #[serde(with = "chrono::serde::ts_milliseconds")]
     pub since: DateTime<Utc>,
-    /// When the provider may be asked again.
+    /// When the provider may be polled again.
     #[serde(with = "chrono::serde::ts_milliseconds")]
     pub until: DateTime<Utc>,
-    /// How many failures in a row led to it.
+    /// The failures in a row before it.
     pub failures: u32,
 }
 
-/// Whether a provider may be asked.
+/// Whether a provider may be polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Yes, once.
+    /// One poll may be made now.
     Now,
-    /// Not before.
+    /// No poll may be made before this time.
     NotBefore(DateTime<Utc>),
-    /// When it is known what came of the question that is under way.
+    /// No poll may be made before the result of the probe that is in flight.
     AfterProbe,
 }
 
 impl Pace {
-    /// A provider that nothing is known against. `budget` is in questions a second.
+    /// A provider without failures. `budget` is in polls per second.
     #[must_use]
     pub fn new(budget: Option<f64>, now: DateTime<Utc>) -> Self {
-        let saved = most_saved(budget);
-        Self { budget, saved, saved_at: now, failures: 0, pause: None, probing: false }
+        let tokens = capacity(budget);
+        Self { budget, tokens, refilled_at: now, failures: 0, pause: None, probing: false }
     }
 
-    /// A provider that was being left alone.
+    /// A provider that is in a pause.
     #[must_use]
     pub fn resumed(budget: Option<f64>, pause: Pause, now: DateTime<Utc>) -> Self {
         Self {
@@ -89,14 +91,14 @@ impl Pace {
         }
     }
 
-    /// A provider that has failed so often in a row, and is asked all the same.
+    /// A provider with this many failures in a row that is not paused yet.
     #[must_use]
     pub fn failed(budget: Option<f64>, failures: u32, now: DateTime<Utc>) -> Self {
         Self { failures: failures.min(DOWN_AFTER - 1), ..Self::new(budget, now) }
     }
 
-    /// Whether the provider may be asked, and takes the question from its budget if so. After
-    /// a pause one question goes ahead of the others.
+    /// Decides whether a poll may be made now, and takes a token for it if so. After a pause one
+    /// poll is the probe, and the others wait for its result.
     pub fn admit(&mut self, now: DateTime<Utc>) -> Admission {
         match self.pause {
             Some((_, until)) if now < until => return Admission::NotBefore(until),
@@ -104,19 +106,19 @@ impl Pace {
             Some(_) | None => {}
         }
         if let Some(budget) = self.budget {
-            let passed = (now - self.saved_at).to_std().unwrap_or_default().as_secs_f64();
-            self.saved = (self.saved + passed * budget).min(most_saved(self.budget));
-            self.saved_at = now;
-            if self.saved < 1.0 {
-                return Admission::NotBefore(after(now, (1.0 - self.saved) / budget));
+            let passed = (now - self.refilled_at).to_std().unwrap_or_default().as_secs_f64();
+            self.tokens = (self.tokens + passed * budget).min(capacity(self.budget));
+            self.refilled_at = now;
+            if self.tokens < 1.0 {
+                return Admission::NotBefore(after(now, (1.0 - self.tokens) / budget));
             }
-            self.saved -= 1.0;
+            self.tokens -= 1.0;
         }
         self.probing = self.pause.is_some();
         Admission::Now
     }
 
-    /// Takes what came of a question.
+    /// Takes the result of a poll.
     pub fn hear(&mut self, heard: Heard, now: DateTime<Utc>) {
         let is_paused = self.pause.is_some_and(|(_, until)| now < until);
         let wait = match heard {
@@ -124,23 +126,22 @@ impl Pace {
                 self.probing = false;
                 return;
             }
-            // From a question that was asked before the pause; what a provider asked for
-            // holds all the same.
+            // The poll was made before the pause began, so its answer does not end the pause.
             Heard::Answer if is_paused => return,
             Heard::Answer => {
                 (self.failures, self.pause, self.probing) = (0, None, false);
                 return;
             }
-            // Some round down to nothing, and mean a moment.
-            Heard::TooMuch(Some(wait)) | Heard::Trouble(Some(wait)) => wait.max(SHORTEST_WAIT),
-            // One outage is one, however many questions it met.
+            // Some providers round a short time down to zero.
+            Heard::TooMuch(Some(wait)) | Heard::Trouble(Some(wait)) => wait.max(MIN_RETRY_AFTER),
+            // Polls that were in flight when the pause began count as the same outage.
             Heard::TooMuch(None) | Heard::Trouble(None) if is_paused => return,
-            Heard::TooMuch(None) => doubled(self.failures),
+            Heard::TooMuch(None) => backoff(self.failures),
             Heard::Trouble(None) if self.pause.is_none() && self.failures + 1 < DOWN_AFTER => {
                 self.failures += 1;
                 return;
             }
-            Heard::Trouble(None) => doubled((self.failures + 1).saturating_sub(DOWN_AFTER)),
+            Heard::Trouble(None) => backoff((self.failures + 1).saturating_sub(DOWN_AFTER)),
         };
         if !is_paused {
             self.failures = self.failures.saturating_add(1);
@@ -153,179 +154,39 @@ impl Pace {
         });
     }
 
-    /// Whether the provider is down, as far as is known, and not only slow about one render.
+    /// Whether the breaker counts the provider as down.
     #[must_use]
     pub fn is_down(&self) -> bool {
         self.failures >= DOWN_AFTER
     }
 
-    /// How often in a row it has failed.
+    /// The failures in a row.
     #[must_use]
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// What a successor has to know.
+    /// The pause, to be kept in the lease.
     #[must_use]
     pub fn pause(&self) -> Option<Pause> {
         self.pause.map(|(since, until)| Pause { since, until, failures: self.failures })
     }
 }
 
-fn most_saved(budget: Option<f64>) -> f64 {
+fn capacity(budget: Option<f64>) -> f64 {
     budget.map_or(1.0, |budget| (budget * BURST_S).max(1.0))
 }
 
-fn doubled(times: u32) -> Duration {
+fn backoff(times: u32) -> Duration {
     let factor = 2_u32.checked_pow(times).unwrap_or(u32::MAX);
-    FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE)
+    FIRST_PAUSE.saturating_mul(factor).min(MAX_PAUSE)
 }
 
-/// Rounded up to the millisecond, or the wait could end a moment too early.
+/// Rounded up to the millisecond, so that the wait does not end before the token is there.
 fn after(now: DateTime<Utc>, seconds: f64) -> DateTime<Utc> {
-    let wait = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_PAUSE);
+    let wait = Duration::try_from_secs_f64(seconds).unwrap_or(MAX_PAUSE);
     now + wait + Duration::from_millis(1)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixtures::noon;
-
-    fn at(millis: u64) -> DateTime<Utc> {
-        noon() + Duration::from_millis(millis)
-    }
-
-    fn seconds(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    fn not_before(millis: u64) -> Admission {
-        Admission::NotBefore(at(millis))
-    }
-
-    #[test]
-    fn without_a_budget_nothing_is_held_back() {
-        let mut pace = Pace::new(None, at(0));
-        assert!((0..10_000).all(|_| pace.admit(at(0)) == Admission::Now));
-    }
-
-    #[test]
-    fn a_budget_is_kept_over_any_time() {
-        let mut pace = Pace::new(Some(2.0), at(0));
-        let mut asked = 0;
-        let mut now = 0;
-        while now < 100_000 {
-            match pace.admit(at(now)) {
-                Admission::Now => asked += 1,
-                Admission::NotBefore(then) => {
-                    assert!(then > at(now));
-                    now = u64::try_from((then - at(0)).num_milliseconds()).unwrap();
-                }
-                Admission::AfterProbe => panic!("nothing was paused"),
-            }
-        }
-        assert!((200..=210).contains(&asked), "{asked} in 100 s at 2 a second and 10 saved");
-    }
-
-    #[test]
-    fn who_says_zero_gets_a_second() {
-        let mut pace = Pace::new(None, at(0));
-        pace.hear(Heard::TooMuch(Some(Duration::ZERO)), at(0));
-        assert_eq!(pace.admit(at(0)), not_before(1_000));
-    }
-
-    #[test]
-    fn retry_after_beats_everything() {
-        let mut pace = Pace::new(None, at(0));
-        pace.hear(Heard::TooMuch(Some(seconds(30))), at(0));
-        pace.hear(Heard::Answer, at(10));
-        pace.hear(Heard::TooMuch(Some(seconds(5))), at(20));
-        assert_eq!(pace.admit(at(29_999)), not_before(30_000));
-        assert_eq!(pace.admit(at(30_000)), Admission::Now);
-        assert_eq!(pace.admit(at(30_000)), Admission::AfterProbe);
-        pace.hear(Heard::Answer, at(30_100));
-        assert_eq!(pace.admit(at(30_100)), Admission::Now);
-        assert_eq!(pace.pause(), None);
-    }
-
-    #[test]
-    fn a_provider_that_is_down_is_tried_ever_more_rarely() {
-        let mut pace = Pace::new(None, at(0));
-        for _ in 0..2 {
-            pace.hear(Heard::Trouble(None), at(0));
-            assert_eq!(pace.admit(at(0)), Admission::Now, "one render's trouble, perhaps");
-        }
-        let mut now = 0;
-        let mut pauses = Vec::new();
-        for _ in 0..6 {
-            // Questions that were under way meet the same outage.
-            (0..50).for_each(|_| pace.hear(Heard::Trouble(None), at(now)));
-            assert!(pace.is_down());
-            let Admission::NotBefore(then) = pace.admit(at(now)) else { panic!("not paused") };
-            let next = u64::try_from((then - at(0)).num_milliseconds()).unwrap();
-            pauses.push((next - now) / 1000);
-            now = next;
-            assert_eq!(pace.admit(at(now)), Admission::Now, "one probe");
-            assert_eq!(pace.admit(at(now)), Admission::AfterProbe);
-        }
-        assert_eq!(pauses, [5, 10, 20, 40, 60, 60]);
-        assert_eq!(pace.pause().unwrap().since, at(0), "nothing was polled since");
-        pace.hear(Heard::Answer, at(now));
-        assert!(!pace.is_down());
-        assert_eq!(pace.admit(at(now)), Admission::Now);
-    }
-
-    #[test]
-    fn failures_of_different_renders_are_no_outage() {
-        let mut pace = Pace::new(None, at(0));
-        for _ in 0..10 {
-            pace.hear(Heard::Trouble(None), at(0));
-            pace.hear(Heard::Trouble(None), at(0));
-            pace.hear(Heard::Answer, at(0));
-        }
-        assert_eq!(pace.admit(at(0)), Admission::Now);
-    }
-
-    #[test]
-    fn too_much_is_believed_at_once() {
-        let mut pace = Pace::new(None, at(0));
-        pace.hear(Heard::TooMuch(None), at(0));
-        assert_eq!(pace.admit(at(0)), not_before(5_000));
-        assert!(!pace.is_down());
-    }
-
-    #[test]
-    fn a_probe_that_asked_nothing_leaves_it_to_the_next() {
-        let mut pace = Pace::new(None, at(0));
-        pace.hear(Heard::TooMuch(None), at(0));
-        assert_eq!(pace.admit(at(5_000)), Admission::Now);
-        pace.hear(Heard::Nothing, at(5_000));
-        assert_eq!(pace.admit(at(5_000)), Admission::Now);
-    }
-
-    #[test]
-    fn failures_outlive_a_sleep() {
-        let mut pace = Pace::new(None, at(0));
-        for second in 0..3 {
-            assert!(!pace.is_down());
-            pace = Pace::failed(None, pace.failures(), at(second * 1_000));
-            pace.hear(Heard::Trouble(None), at(second * 1_000));
-        }
-        assert!(pace.is_down());
-        assert_eq!(pace.admit(at(2_000)), not_before(7_000));
-    }
-
-    #[test]
-    fn a_pause_outlives_a_sleep() {
-        let mut pace = Pace::new(None, at(0));
-        (0..3).for_each(|_| pace.hear(Heard::Trouble(None), at(0)));
-        let left = serde_json::to_string(&pace.pause()).unwrap();
-        let pause: Option<Pause> = serde_json::from_str(&left).unwrap();
-        let mut resumed = Pace::resumed(Some(2.0), pause.unwrap(), at(1_000));
-        assert_eq!(resumed.admit(at(1_000)), not_before(5_000));
-        assert_eq!(resumed.admit(at(5_000)), Admission::Now);
-        resumed.hear(Heard::Trouble(None), at(5_000));
-        assert_eq!(resumed.admit(at(5_000)), not_before(15_000), "it goes on from there");
-    }
-}
+mod tests;

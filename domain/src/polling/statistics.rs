@@ -1,4 +1,4 @@
-//! What was seen of how long a provider's renders take.
+//! Mean and variance of the durations of a provider's finished renders.
 
 use std::time::Duration;
 
@@ -6,69 +6,69 @@ use serde::{Deserialize, Serialize};
 
 use super::Durations;
 
-/// What is assumed of a provider before its first render: median 30 s, sigma 1.2, and how
-/// many renders that is worth.
+/// The prior for a provider before its first render: median 30 s, sigma 1.2, and the number of
+/// renders that it weighs.
 const PRIOR_LOG_MEDIAN: f64 = 3.401_197_4;
 const PRIOR_SIGMA: f64 = 1.2;
 const PRIOR_WEIGHT: f64 = 5.0;
 
-/// How many renders must have been seen before a law is made of them.
-const LEARNT_AFTER: u64 = 20;
+/// The number of finished renders that a model needs.
+const MIN_RENDERS: u64 = 20;
 
-/// How many renders are remembered: older ones fade, as providers change.
-const MEMORY: f64 = 200.0;
+/// The weight of all renders together, at most: older ones count less, as providers change.
+const MAX_WEIGHT: f64 = 200.0;
 
-/// Mean and variance of the logarithms of durations, the latest ones counting most. Values of
-/// several processes can be merged, in any order and grouping, into nearly the same.
+/// Weighted mean and variance of the logarithms of durations; the latest ones weigh most. Values
+/// of several processes can be merged in any order and grouping, with nearly the same result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Statistics {
-    /// All renders ever seen.
+    /// The number of all renders ever seen.
     count: u64,
-    /// Those that are remembered, at most [`MEMORY`].
+    /// The weight of the renders, at most [`MAX_WEIGHT`].
     weight: f64,
     mean: f64,
     variance: f64,
 }
 
 impl Statistics {
-    /// One render.
+    /// The statistics of a single render.
     #[must_use]
     pub fn of(duration: Duration) -> Self {
-        // A clock that goes backwards must not make minus infinity of it.
+        // With a clock that goes backwards the logarithm would be minus infinity.
         let mean = duration.as_secs_f64().max(0.1).ln();
         Self { count: 1, weight: 1.0, mean, variance: 0.0 }
     }
 
-    /// These and newer ones.
+    /// These statistics merged with newer ones.
     #[must_use]
     pub fn and(self, newer: Self) -> Self {
-        let older_weight = self.weight.min((MEMORY - newer.weight).max(0.0));
+        let older_weight = self.weight.min((MAX_WEIGHT - newer.weight).max(0.0));
         let weight = older_weight + newer.weight;
         if weight <= 0.0 {
             return self;
         }
         let share = newer.weight / weight;
-        let apart = newer.mean - self.mean;
+        let difference = newer.mean - self.mean;
         Self {
             count: self.count.saturating_add(newer.count),
-            weight: weight.min(MEMORY),
-            mean: self.mean + share * apart,
+            weight: weight.min(MAX_WEIGHT),
+            mean: self.mean + share * difference,
             variance: (1.0 - share) * self.variance
                 + share * newer.variance
-                + share * (1.0 - share) * apart * apart,
+                + share * (1.0 - share) * difference * difference,
         }
     }
 
-    /// How many renders were seen.
+    /// The number of renders ever seen.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The law they suggest, once they are enough to suggest one.
+    /// The model of durations; none before [`MIN_RENDERS`] renders were seen.
     #[must_use]
     pub fn law(&self) -> Option<Durations> {
-        if self.count < LEARNT_AFTER {
+        if self.count < MIN_RENDERS {
             return None;
         }
         let weight = self.weight + PRIOR_WEIGHT;
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_law_takes_twenty_renders() {
+    fn statistics_need_twenty_renders() {
         assert_eq!(Statistics::default().law(), None);
         assert_eq!(seen(&[10.0; 19]).law(), None);
         // (20 ln 10 + 5 ln 30) / 25 and the prior's spread, by hand.
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn many_processes_see_the_same_as_one() {
+    fn statistics_merge_like_one_process() {
         let all: Vec<f64> = (1..=60).map(|n| 5.0 + f64::from(n * n % 37)).collect();
         let (left, right) = all.split_at(23);
         let merged = seen(left).and(seen(right));
@@ -111,16 +111,16 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_that_became_quicker_is_believed() {
+    fn statistics_follow_a_faster_provider() {
         let slow = seen(&[300.0; 1_000]);
         let quick = seen(&[300.0; 1_000]).and(seen(&[10.0; 1_000]));
         assert!(slow.law().unwrap().percentile_95() > Duration::from_secs(300));
         assert!(quick.law().unwrap().percentile_95() < Duration::from_secs(25), "{quick:?}");
-        assert!(quick.weight <= MEMORY);
+        assert!(quick.weight <= MAX_WEIGHT);
     }
 
     #[test]
-    fn nonsense_is_no_law_that_could_do_harm() {
+    fn statistics_stay_finite_on_bad_input() {
         let stored: Statistics =
             serde_json::from_str(r#"{"count":99,"weight":1e300,"mean":-1e300,"variance":-1.0}"#)
                 .unwrap();

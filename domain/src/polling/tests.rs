@@ -26,7 +26,7 @@ fn ages(law: PollingLaw, tracking: Tracking, spread: f64, count: usize) -> Vec<f
 }
 
 #[test]
-fn a_poll_only_job_is_first_asked_about_two_seconds_after_submit() {
+fn schedule_starts_at_two_seconds() {
     assert_eq!(
         ages(LAW, Tracking::PollOnly, MIDDLE, 8),
         [2.0, 4.0, 7.5, 13.5, 19.5, 25.5, 31.5, 37.5]
@@ -34,7 +34,7 @@ fn a_poll_only_job_is_first_asked_about_two_seconds_after_submit() {
 }
 
 #[test]
-fn the_end_of_a_short_render_is_found_within_six_seconds_whatever_the_jitter() {
+fn schedule_finds_short_renders_within_six_seconds() {
     for spread in 0..100 {
         let ages = ages(LAW, Tracking::PollOnly, f64::from(spread) / 100.0, 6);
         let longest = ages.windows(2).map(|w| w[1] - w[0]).fold(0.0, f64::max);
@@ -43,7 +43,7 @@ fn the_end_of_a_short_render_is_found_within_six_seconds_whatever_the_jitter() {
 }
 
 #[test]
-fn intervals_grow_with_the_cube_root_of_age() {
+fn schedule_intervals_grow_by_cube_root() {
     let long = PollingLaw { deadline: Duration::from_secs(100_000), ..LAW };
     let age = Duration::from_secs(1000);
     let first = long.next_after(Tracking::PollOnly, age, MIDDLE);
@@ -53,7 +53,7 @@ fn intervals_grow_with_the_cube_root_of_age() {
 }
 
 #[test]
-fn no_floor_is_undercut_and_no_cap_exceeded_however_ages_are_stretched() {
+fn schedule_keeps_floor_and_cap() {
     for law in [LAW, learnt(6.0, 0.6), learnt(77.0, 0.1), learnt(5000.0, 0.5)] {
         let slow = PollingLaw { floor: Duration::from_secs(5), ..law };
         for spread in [0.0, 0.5, 0.99] {
@@ -65,14 +65,14 @@ fn no_floor_is_undercut_and_no_cap_exceeded_however_ages_are_stretched() {
 }
 
 #[test]
-fn jobs_submitted_together_are_asked_about_apart() {
+fn schedule_spreads_jobs_of_one_moment() {
     let [early, late] =
         [0.0, 0.999].map(|spread| ages(LAW, Tracking::PollOnly, spread, 3)[2] / 7.5);
     assert!((early - 0.9).abs() < 0.01 && (late - 1.1).abs() < 0.01, "{early} {late}");
 }
 
 #[test]
-fn a_learnt_law_asks_when_an_end_is_likely() {
+fn schedule_learnt_polls_where_end_is_likely() {
     // Nearly all of these end between 65 and 92 s.
     let ages = ages(learnt(77.0, 0.1), Tracking::PollOnly, MIDDLE, 12);
     assert!(ages[0] > 55.0, "{ages:?}");
@@ -80,20 +80,20 @@ fn a_learnt_law_asks_when_an_end_is_likely() {
 }
 
 #[test]
-fn a_learnt_law_that_is_wrong_costs_a_bounded_part_of_the_duration() {
-    // Renders take minutes, says the law; the guard asks nonetheless.
+fn schedule_learnt_bounds_cost_of_error() {
+    // The model expects minutes; the guard polls earlier all the same.
     let ages = ages(learnt(600.0, 0.8), Tracking::PollOnly, MIDDLE, 4);
     assert!(ages[0] <= 600.0 * 0.16, "{ages:?}");
     assert!(ages.windows(2).all(|w| w[1] <= 2.0 * w[0] + 0.1), "{ages:?}");
 }
 
 #[test]
-fn a_webhook_first_job_is_asked_about_late_and_rarely() {
+fn schedule_polls_webhook_first_late_and_rarely() {
     assert_eq!(ages(LAW, Tracking::WebhookFirst, MIDDLE, 4), [120.0, 180.0, 270.0, 405.0]);
 }
 
 #[test]
-fn safety_polls_begin_when_most_renders_are_over() {
+fn schedule_safety_starts_at_95th_percentile() {
     // 95 % are shorter than 77 × e^(1.645 × 0.55) = 190 s.
     let ages = ages(learnt(77.4, 0.55), Tracking::WebhookFirst, MIDDLE, 2);
     assert!((188.0..193.0).contains(&ages[0]), "{ages:?}");
@@ -106,7 +106,7 @@ fn safety_polls_begin_when_most_renders_are_over() {
 }
 
 #[test]
-fn the_deadline_ends_it() {
+fn schedule_ends_at_deadline() {
     for law in [LAW, learnt(77.0, 0.5)] {
         let last = law.next_after(Tracking::PollOnly, Duration::from_secs(1799), 0.0);
         assert_eq!(last, law.deadline);
@@ -119,20 +119,20 @@ fn the_deadline_ends_it() {
 }
 
 #[test]
-fn the_count_is_that_of_the_due_polls() {
+fn schedule_counts_due_polls() {
     let count = |seconds| LAW.count_until(Tracking::PollOnly, Duration::from_secs(seconds), MIDDLE);
     assert_eq!([count(0), count(2), count(5), count(20)], [0, 1, 2, 5]);
 }
 
 #[test]
-fn a_render_ended_between_two_polls() {
+fn schedule_estimates_end_between_polls() {
     let took = |age| LAW.duration_of_polled(Duration::from_secs_f64(age), MIDDLE);
     assert_eq!(took(7.5), Duration::from_millis(5_750));
     assert_eq!(took(2.0), Duration::from_secs(1), "since the submit");
 }
 
 #[test]
-fn a_budget_stretches_every_interval_alike() {
+fn slowdown_stretches_every_interval() {
     assert_eq!(Slowdown::to_fit(0.9, 1.0), Slowdown::NONE);
     assert_eq!(Slowdown::to_fit(0.0, 1.0), Slowdown::NONE);
     assert_eq!(Slowdown::to_fit(f64::NAN, 0.0), Slowdown::NONE);
@@ -152,7 +152,7 @@ fn a_budget_stretches_every_interval_alike() {
 }
 
 #[test]
-fn a_job_wants_polls_as_often_as_its_law_says() {
+fn schedule_rate_follows_intervals() {
     let rate = |law: PollingLaw, tracking, seconds| {
         law.wanted_rate(tracking, Duration::from_secs(seconds))
     };
@@ -160,7 +160,7 @@ fn a_job_wants_polls_as_often_as_its_law_says() {
     assert_eq!(rate(LAW, Tracking::WebhookFirst, 119), 0.0);
     assert!((rate(LAW, Tracking::WebhookFirst, 120) - 1.0 / 60.0).abs() < 1e-9);
     assert_eq!(rate(LAW, Tracking::PollOnly, 1800), 0.0);
-    // At its median a narrow law expects the end any second.
+    // At the median of a narrow distribution the end is likely at any second.
     let likely = learnt(77.0, 0.1);
     assert!(rate(likely, Tracking::PollOnly, 77) > 3.0 * rate(likely, Tracking::PollOnly, 40));
 }
@@ -183,10 +183,10 @@ fn cost(law: PollingLaw, median: f64, sigma: f64) -> (f64, f64) {
     (polls, delay)
 }
 
-/// The figures that the law was chosen by: polls per job and mean delay in seconds for
+/// The documented costs of the schedule: polls per job and mean delay in seconds for
 /// three laws of durations, each known and unknown.
 #[test]
-fn polls_and_delays_are_what_was_promised() {
+fn schedule_costs_are_as_documented() {
     let forever = Duration::from_secs(30_000);
     for (median, sigma, known, unknown) in [
         (7.2, 1.66, (6.6, 2.2), (5.6, 2.5)),

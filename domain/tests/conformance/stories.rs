@@ -12,7 +12,7 @@ use crate::facts::{Saying, Story};
 use crate::matrix::Matrix;
 use crate::subject::{Subject, noon};
 
-/// What every provider goes through: title, steps and the states that somebody is told of.
+/// The stories of every provider: title, steps, and the states whose events are published.
 /// `lost` is a submit whose answer did not arrive, `deadline` the end of our patience. A
 /// step with `~` depends on whether the provider's callbacks prove themselves.
 const COMMON: &[(&str, &[&str], &[&str])] = &[

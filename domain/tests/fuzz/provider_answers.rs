@@ -15,10 +15,10 @@ use domain::provider::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::mutation;
-use crate::random::Random;
-use crate::requests::members;
-use crate::run::run;
+use super::mutation;
+use super::random::Random;
+use super::requests::members;
+use super::run::run;
 use crate::sender::{Form, noon};
 
 /// A provider and what its bodies are grown from.

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 use domain::address::{ReceiverUrl, TargetPolicy};
+use domain::request::JobRequest;
 use domain::retry::{LONGEST_RETRY_AFTER, retry_after};
-use domain::submission::JobRequest;
 use serde_json::{Value, json};
 use url::{Host, Url};
 
-use crate::mutation;
-use crate::run::run;
+use super::mutation;
+use super::run::run;
 use crate::sender::noon;
 
 const URLS: [&str; 12] = [

@@ -6,9 +6,9 @@ use base64::engine::general_purpose::STANDARD;
 use domain::verifier::{Secrets, Verdict};
 use url::form_urlencoded;
 
-use crate::mutation;
-use crate::random::Random;
-use crate::run::run;
+use super::mutation;
+use super::random::Random;
+use super::run::run;
 use crate::sender::{ID, NOON, PAYLOAD, Row, Wire, noon, rows};
 
 /// A scheme, the secrets in force, and requests to begin with.

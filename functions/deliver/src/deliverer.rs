@@ -11,9 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::address::{ReceiverUrl, TargetPolicy};
-use domain::delivery::{
-    Admission, Attempt, AttemptError, Consequence, Delivery, DeliveryState, Outcome, Subject,
-};
+use domain::attempt::{Attempt, AttemptError, Outcome};
+use domain::delivery::{Admission, Consequence, Delivery, DeliveryState, Subject};
 use domain::endpoint::{Arrival, Endpoint, Hold, Instruction, Lane, Lesson, Pass, SLOW, Said};
 use domain::event::{DeliveryExhausted, EndpointDisabled};
 use domain::headers::{CustomHeaders, ReceiverHeaders};
@@ -22,7 +21,7 @@ use domain::retry::{DeliverySchedule, retry_after};
 use domain::signature::SigningSecrets;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue};
 use shared::bus::{Bus, BusError};
-use shared::egress::{self, FailureClass, Outgoing, Receivers};
+use shared::egress::{Outgoing, PostOutcome, Receivers};
 use shared::endpoints::{Endpoints, Passage};
 use shared::entropy::Entropy;
 use shared::queue::{DeliveryQueue, LONGEST_DELAY, QueueError, Ticket};
@@ -312,7 +311,7 @@ impl Deliverer {
         let answered = self.receivers.post(Outgoing { url: &url, headers, body }).await;
         let duration_ms = u64::try_from(answered.duration.as_millis()).unwrap_or(u64::MAX);
         Ok(match answered.outcome {
-            egress::Outcome::Answer(answer) => {
+            PostOutcome::Answer(answer) => {
                 let outcome = Outcome::Answered(answer.status.as_u16());
                 let said = Said {
                     retry_after: answer.retry_after.and_then(|text| retry_after(&text, now())),
@@ -320,8 +319,8 @@ impl Deliverer {
                 };
                 (Attempt { at, duration_ms, outcome, excerpt: answer.excerpt }, said)
             }
-            egress::Outcome::Failure(class) => {
-                let outcome = Outcome::Failed(attempt_error(class));
+            PostOutcome::Failure(error) => {
+                let outcome = Outcome::Failed(error);
                 (Attempt { at, duration_ms, outcome, excerpt: String::new() }, Said::default())
             }
         })
@@ -383,16 +382,4 @@ impl Deliverer {
 
 fn fits_queue(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     (at - now).to_std().unwrap_or_default() <= LONGEST_DELAY
-}
-
-fn attempt_error(class: FailureClass) -> AttemptError {
-    match class {
-        FailureClass::Dns => AttemptError::Dns,
-        FailureClass::Connect => AttemptError::Connect,
-        FailureClass::Tls => AttemptError::Tls,
-        FailureClass::Timeout => AttemptError::Timeout,
-        FailureClass::Reset => AttemptError::Reset,
-        FailureClass::Blocked => AttemptError::Blocked,
-        FailureClass::TooLarge => AttemptError::TooLarge,
-    }
 }

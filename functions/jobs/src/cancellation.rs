@@ -27,11 +27,11 @@ impl Jobs {
             let detail = format!("The job is {} already.", job.state.name());
             return Err(Problem::new(409, "job_ended", "Job ended", detail));
         }
-        let Some(provider) = self.tracker.providers.catalogue().get(&job.provider) else {
+        let Some(provider) = self.tracker.providers.catalogue().get(&job.request.provider) else {
             return Err(unknown_provider(&job));
         };
         let Some(cancel) = &provider.spec.cancel else {
-            let detail = format!("{} has no way to cancel a render.", job.provider);
+            let detail = format!("{} has no way to cancel a render.", job.request.provider);
             return Err(Problem::new(409, "cancel_not_supported", "Cannot be cancelled", detail));
         };
         let Some(render) = &job.render_job_id else {
@@ -78,7 +78,7 @@ impl Jobs {
 
 /// The job's provider was here once, and its spec is broken now or gone.
 fn unknown_provider(job: &Job) -> Problem {
-    error!(job.id = %job.id, "{} of job {} is not among the providers", job.provider, job.id);
+    error!(job.id = %job.id, "{} of job {} is not among the providers", job.request.provider, job.id);
     Problem::new(
         503,
         "provider_not_configured",

@@ -5,9 +5,8 @@ use aws_in_memory::builders::delivery;
 use aws_in_memory::clock::now;
 use aws_lambda_events::encodings::Body;
 use chrono::TimeDelta;
-use domain::delivery::{
-    Attempt, AttemptError, Delivery, DeliveryState, GiveUpReason, GivenUp, Outcome,
-};
+use domain::attempt::{Attempt, AttemptError, Outcome};
+use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp};
 use domain::endpoint::{Arrival, Arrived, Endpoint, Lane, Lesson, Said};
 use domain::id::EndpointId;
 use domain::time;

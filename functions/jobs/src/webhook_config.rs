@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use domain::endpoint::Limits;
 use domain::event::EventName;
 use domain::headers::ReceiverHeaders;
-use domain::receiver::{ReceiverSettings, SettingsError};
+use domain::request::{ReceiverSettings, SettingsError};
 use domain::signature::{SignatureType, SigningSecrets, WebhookSecret};
 use serde_json::json;
 use shared::api::{self, Problem};

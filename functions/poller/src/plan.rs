@@ -78,7 +78,7 @@ impl Plan {
                 Self::Poll(Tracking::PollOnly, PollingLaw { floor, ..schedule })
             }
             State::Queued | State::Processing | State::TimedOut => {
-                Self::Poll(job.tracking, schedule)
+                Self::Poll(job.request.tracking, schedule)
             }
         }
     }

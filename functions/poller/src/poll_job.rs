@@ -86,7 +86,7 @@ impl Poller {
             // Without our own key no status can be had, and the job waits as in an outage.
             Err(TrackError::Secret(cause)) => {
                 error!(
-                    job.id = %job.id, provider.name = %job.provider, error = chain(&cause),
+                    job.id = %job.id, provider.name = %job.request.provider, error = chain(&cause),
                     "provider key unavailable; job status not fetched"
                 );
                 return Ok((

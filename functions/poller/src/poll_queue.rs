@@ -69,9 +69,9 @@ impl PollQueue {
         }
         let plan = Plan::of(&job, schedule);
         let id = job.id.clone();
-        let cache = job.tracking == Tracking::PollOnly && self.cached < MAX_CACHED_JOBS;
+        let cache = job.request.tracking == Tracking::PollOnly && self.cached < MAX_CACHED_JOBS;
         let entry = Entry {
-            provider: job.provider.clone(),
+            provider: job.request.provider.clone(),
             plan,
             next: plan.next(job.created_at, id.spread(), last_polled),
             last_polled,

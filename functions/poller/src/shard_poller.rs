@@ -390,7 +390,7 @@ impl<'a> ShardPoller<'a> {
     }
 
     fn schedule(&self, job: &Job) -> PollingLaw {
-        let slowdown = self.provider_queues.slowdown(&job.provider);
+        let slowdown = self.provider_queues.slowdown(&job.request.provider);
         PollingLaw { slowdown, ..self.poller.tracker.law(job) }
     }
 

@@ -14,12 +14,12 @@ use domain::address::TargetPolicy;
 use domain::credential::CallbackSecret;
 use domain::failure::{Failure, FailureCode};
 use domain::id::{IdempotencyKey, JobId};
-use domain::job::{Intent, Job, Report, State};
+use domain::job::{Job, Report, State, StoredRequest};
 use domain::polling::Tracking;
 use domain::provider::catalogue::Provider;
 use domain::provider::request::Submission;
 use domain::provider::{HttpRequest, Rejection, SubmitAnswer};
-use domain::submission::{JobRequest, MAX_BODY_BYTES};
+use domain::request::{JobRequest, MAX_BODY_BYTES};
 use shared::api::{self, Problem};
 use shared::entropy::Entropy;
 use shared::providers::Submitted;
@@ -142,9 +142,8 @@ impl Submitter {
             false => Tracking::PollOnly,
         };
         let durations = self.tracker.laws.durations(&wanted.provider).await;
-        let intent = Intent {
+        let stored = StoredRequest {
             shard: job_id.shard(self.shards),
-            id: job_id,
             provider: wanted.provider,
             source_record_id: wanted.source_record_id,
             payload_version: wanted.payload_version,
@@ -155,7 +154,7 @@ impl Submitter {
             tracking,
             durations,
         };
-        Ok(Prepared { job: Job::intend(intent, now), payload, provider, request })
+        Ok(Prepared { job: Job::new(job_id, stored, now), payload, provider, request })
     }
 
     /// A receiver that was never told our secret could not verify what we send it.
@@ -200,13 +199,13 @@ impl Submitter {
         let store = &self.tracker.store;
         let payload = store.insert_payload(&job.id, &prepared.payload, job.created_at).await?;
         if let Inserted::Exists(payload) = payload
-            && payload.fingerprint != job.fingerprint
+            && payload.fingerprint != job.request.fingerprint
         {
             return Ok(Stored::Another);
         }
         Ok(match store.insert_job(job).await? {
             Inserted::New => Stored::Ours,
-            Inserted::Exists(before) if before.fingerprint == job.fingerprint => {
+            Inserted::Exists(before) if before.request.fingerprint == job.request.fingerprint => {
                 Stored::Before(Box::new(before))
             }
             Inserted::Exists(_) => Stored::Another,
@@ -260,13 +259,14 @@ impl Submitter {
 
     /// Leaves a wake-up call for a job that nobody will call us about, as far as we know.
     async fn wake_poller(&self, job: &Job, now: DateTime<Utc>) {
-        let only_we_ask = job.tracking == Tracking::PollOnly || job.state == State::SubmitUnknown;
+        let only_we_ask =
+            job.request.tracking == Tracking::PollOnly || job.state == State::SubmitUnknown;
         if !only_we_ask || job.state.has_ended() {
             return;
         }
         let age = age(job, now);
         let due = self.tracker.law(job).next_after(Tracking::PollOnly, age, job.id.spread());
-        let call = WakeUp::NewJob { shard: job.shard, created_at: job.created_at };
+        let call = WakeUp::NewJob { shard: job.request.shard, created_at: job.created_at };
         if let Err(cause) = self.wakes.send(&call, due.saturating_sub(age)).await {
             warn!(job.id = %job.id, error = chain(&cause), "job {} is not polled before the next tick", job.id);
         }

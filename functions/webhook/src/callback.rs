@@ -83,7 +83,7 @@ impl Callbacks {
         }
         let job = self.tracker.store.job(&job_id).await.map_err(|error| store_down(&error))?;
         let job = job
-            .filter(|job| job.provider == provider.spec.name)
+            .filter(|job| job.request.provider == provider.spec.name)
             .ok_or_else(|| Problem::not_found("job"))?;
         self.take(job, callback, proof, now).await
     }
@@ -119,7 +119,7 @@ impl Callbacks {
             return Ok(taken("ignored"));
         };
         let job = self.tracker.store.job(job_id).await.map_err(|error| store_down(&error))?;
-        match job.filter(|job| job.provider == provider.spec.name) {
+        match job.filter(|job| job.request.provider == provider.spec.name) {
             Some(job) => self.take(job, callback, proof, now).await,
             None => Ok(taken("ignored")),
         }

@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use domain::address::{AddressError, TargetPolicy};
+use domain::attempt::AttemptError;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::Uri;
@@ -22,9 +23,9 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tokio::time::timeout;
 use tower_service::Service;
 
+use super::Limits;
 use super::client::find;
 use super::dial::{Dial, Dialled, Dialler};
-use super::{FailureClass, Limits};
 
 /// Knows the addresses behind names.
 pub trait Resolve: Send + Sync {
@@ -149,12 +150,12 @@ enum LookupError {
 }
 
 impl LookupError {
-    fn class(&self) -> FailureClass {
+    fn class(&self) -> AttemptError {
         match self {
             Self::Unresolved(_) | Self::Slow | Self::Refused(AddressError::NoAddress) => {
-                FailureClass::Dns
+                AttemptError::Dns
             }
-            Self::Refused(AddressError::Forbidden { .. }) => FailureClass::Blocked,
+            Self::Refused(AddressError::Forbidden { .. }) => AttemptError::Blocked,
         }
     }
 }
@@ -165,7 +166,7 @@ impl LookupError {
 pub(super) struct DialError(#[source] Box<dyn Error + Send + Sync>);
 
 impl DialError {
-    pub(super) fn class(&self) -> FailureClass {
-        find::<LookupError>(&*self.0).map_or(FailureClass::Connect, LookupError::class)
+    pub(super) fn class(&self) -> AttemptError {
+        find::<LookupError>(&*self.0).map_or(AttemptError::Connect, LookupError::class)
     }
 }

@@ -46,7 +46,7 @@ impl Guarded {
         Self { receivers, resolver, server, policy }
     }
 
-    async fn post(&self) -> Outcome {
+    async fn post(&self) -> PostOutcome {
         let url = ReceiverUrl::parse(&self.server.named_url("/hook"), &self.policy).unwrap();
         self.receivers.post(outgoing(&url)).await.outcome
     }
@@ -66,22 +66,22 @@ async fn post_to(receivers: &Receivers, url: &str) -> Answered {
 }
 
 /// Posts to a plain server that gives these replies.
-async fn post_and_get(replies: Vec<Reply>) -> (Outcome, TestServer) {
+async fn post_and_get(replies: Vec<Reply>) -> (PostOutcome, TestServer) {
     let _still = StillClock::hold();
     let server = TestServer::plain(replies).await;
     let answered = post_to(&local_receivers(), &server.url("/hook")).await;
     (answered.outcome, server)
 }
 
-fn answer(outcome: Outcome) -> Answer {
+fn answer(outcome: PostOutcome) -> Answer {
     match outcome {
-        Outcome::Answer(answer) => answer,
-        Outcome::Failure(class) => panic!("no answer: {class:?}"),
+        PostOutcome::Answer(answer) => answer,
+        PostOutcome::Failure(class) => panic!("no answer: {class:?}"),
     }
 }
 
-fn failed(class: FailureClass) -> Outcome {
-    Outcome::Failure(class)
+fn failed(class: AttemptError) -> PostOutcome {
+    PostOutcome::Failure(class)
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,7 +97,7 @@ async fn delivers_the_exact_request_and_hands_back_the_answer() {
         webhook_delivery: Some("disable".to_owned()),
         excerpt: "later".to_owned(),
     };
-    assert_eq!(outcome, Outcome::Answer(expected));
+    assert_eq!(outcome, PostOutcome::Answer(expected));
     let version = env!("CARGO_PKG_VERSION");
     let address = server.address;
     let request = format!(
@@ -173,7 +173,7 @@ async fn an_attempt_without_an_answer_takes_15_seconds() {
         }
         let answered = posting.await.unwrap();
 
-        assert_eq!(answered.outcome, failed(FailureClass::Timeout));
+        assert_eq!(answered.outcome, failed(AttemptError::Timeout));
         assert_eq!(answered.duration, Duration::from_secs(15));
     }
 }
@@ -189,7 +189,7 @@ async fn a_tls_handshake_counts_as_part_of_the_attempt() {
     advance(Duration::from_secs(15)).await;
     let answered = posting.await.unwrap();
 
-    assert_eq!(answered.outcome, failed(FailureClass::Timeout));
+    assert_eq!(answered.outcome, failed(AttemptError::Timeout));
     assert_eq!(answered.duration, Duration::from_secs(15));
 }
 
@@ -219,19 +219,19 @@ async fn endless_heads_are_refused_early() {
         }])
         .await;
 
-        assert_eq!(outcome, failed(FailureClass::TooLarge), "{what}");
+        assert_eq!(outcome, failed(AttemptError::TooLarge), "{what}");
         assert!(server.cut_short().await < 10_000_000, "{what}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hundred_headers_are_enough() {
-    for (count, expected) in [(99, None), (100, Some(FailureClass::TooLarge))] {
+    for (count, expected) in [(99, None), (100, Some(AttemptError::TooLarge))] {
         let more = "x-more: yes\r\n".repeat(count);
         let reply = format!("HTTP/1.1 200 OK\r\n{more}content-length: 0\r\n\r\n");
         let failure = match post_and_get(vec![Reply::text(&reply)]).await {
-            (Outcome::Failure(class), _) => Some(class),
-            (Outcome::Answer(_), _) => None,
+            (PostOutcome::Failure(class), _) => Some(class),
+            (PostOutcome::Answer(_), _) => None,
         };
         assert_eq!(failure, expected, "{count} and one");
     }
@@ -242,14 +242,14 @@ async fn connections_that_fail_say_how() {
     let _still = StillClock::hold();
     let (_port, unused) = nobody();
     let refused = post_to(&local_receivers(), &format!("http://{unused}/")).await;
-    assert_eq!(refused.outcome, failed(FailureClass::Connect));
+    assert_eq!(refused.outcome, failed(AttemptError::Connect));
 
     let (hung_up, server) = post_and_get(vec![Reply::HangUp, Reply::ok()]).await;
-    assert_eq!(hung_up, failed(FailureClass::Reset));
+    assert_eq!(hung_up, failed(AttemptError::Reset));
     assert_eq!(server.seen().requests.len(), 1, "a fresh connection gets one chance");
 
     let (not_http, _) = post_and_get(vec![Reply::text("220 mail.example ESMTP\r\n\r\n")]).await;
-    assert_eq!(not_http, failed(FailureClass::Reset));
+    assert_eq!(not_http, failed(AttemptError::Reset));
 }
 
 #[tokio::test(start_paused = true)]
@@ -297,16 +297,16 @@ async fn trusts_known_certificates_only() {
     );
     let url = ReceiverUrl::parse(&guarded.server.named_url("/"), &guarded.policy).unwrap();
     let untrusted = stranger.post(outgoing(&url)).await.outcome;
-    assert_eq!(untrusted, failed(FailureClass::Tls));
+    assert_eq!(untrusted, failed(AttemptError::Tls));
 
     let other_name = guarded.server.named_url("/").replace(NAME, "other.example");
     let url = ReceiverUrl::parse(&other_name, &guarded.policy).unwrap();
     let misnamed = guarded.receivers.post(outgoing(&url)).await.outcome;
-    assert_eq!(misnamed, failed(FailureClass::Tls));
+    assert_eq!(misnamed, failed(AttemptError::Tls));
     assert_eq!(guarded.server.seen().requests.len(), 1, "no request without trust");
 
     let no_tls = post_to(&local_receivers(), &format!("https://{}/", no_tls().await)).await;
-    assert_eq!(no_tls.outcome, failed(FailureClass::Tls));
+    assert_eq!(no_tls.outcome, failed(AttemptError::Tls));
 }
 
 #[tokio::test(start_paused = true)]
@@ -315,7 +315,7 @@ async fn one_forbidden_address_blocks_the_name() {
     for answers in [&["1.1.1.1", "127.0.0.2"][..], &["127.0.0.1", "fe80::1"], &["::ffff:10.0.0.1"]]
     {
         let guarded = Guarded::new(ScriptedResolver::fixed(answers), vec![Reply::ok()]).await;
-        assert_eq!(guarded.post().await, failed(FailureClass::Blocked), "{answers:?}");
+        assert_eq!(guarded.post().await, failed(AttemptError::Blocked), "{answers:?}");
         assert_eq!(guarded.server.seen().connections, 0);
     }
 }
@@ -341,7 +341,7 @@ async fn no_refused_address_is_dialled_in_any_spelling() {
     let url = format!("https://{NAME}/");
     for asked in 1..=count {
         let outcome = post_to(&receivers, &url).await.outcome;
-        assert_eq!(outcome, failed(FailureClass::Blocked), "answer {asked}");
+        assert_eq!(outcome, failed(AttemptError::Blocked), "answer {asked}");
         assert_eq!(resolver.asked().len(), asked);
     }
 }
@@ -360,7 +360,7 @@ async fn a_name_that_rebinds_is_never_followed() {
     assert_eq!(guarded.resolver.asked().len(), 1, "what was vetted is what was dialled");
     assert_eq!(guarded.server.seen().connections, 1, "127.0.0.1 was dialled");
 
-    assert_eq!(guarded.post().await, failed(FailureClass::Blocked));
+    assert_eq!(guarded.post().await, failed(AttemptError::Blocked));
     assert_eq!(guarded.resolver.asked().len(), 2, "a new connection is vetted anew");
     assert_eq!(guarded.server.seen().connections, 1);
     assert!(trap.is_untouched());
@@ -370,7 +370,7 @@ async fn a_name_that_rebinds_is_never_followed() {
 async fn names_without_addresses_are_a_dns_failure() {
     for answers in [Answers::Unknown, Answers::Never, Answers::of(&[])] {
         let guarded = Guarded::new(ScriptedResolver::new([answers]), vec![Reply::ok()]).await;
-        assert_eq!(guarded.post().await, failed(FailureClass::Dns));
+        assert_eq!(guarded.post().await, failed(AttemptError::Dns));
     }
 }
 
@@ -378,7 +378,7 @@ async fn names_without_addresses_are_a_dns_failure() {
 async fn a_resolver_that_never_answers_has_5_seconds() {
     let guarded = Guarded::new(ScriptedResolver::new([Answers::Never]), vec![Reply::ok()]).await;
     let started = Instant::now();
-    assert_eq!(guarded.post().await, failed(FailureClass::Dns));
+    assert_eq!(guarded.post().await, failed(AttemptError::Dns));
     assert_eq!(started.elapsed(), Duration::from_secs(5));
 }
 
@@ -387,7 +387,7 @@ async fn tls_older_than_1_2_is_no_tls() {
     let _still = StillClock::hold();
     let (address, mut said) = old_tls().await;
     let outcome = post_to(&local_receivers(), &format!("https://{address}/")).await.outcome;
-    assert_eq!(outcome, failed(FailureClass::Tls));
+    assert_eq!(outcome, failed(AttemptError::Tls));
     // A fatal alert (2): protocol_version (70), RFC 8446 §6.
     assert_eq!(said.recv().await.unwrap(), [0x15, 3, 3, 0, 2, 2, 70]);
 }
@@ -443,7 +443,7 @@ async fn a_laxer_policys_url_is_blocked() {
         guarded.server.named_url("/").replace("https", "http"),
     ] {
         let answered = post_to(&guarded.receivers, &url).await;
-        assert_eq!(answered.outcome, failed(FailureClass::Blocked), "{url}");
+        assert_eq!(answered.outcome, failed(AttemptError::Blocked), "{url}");
     }
     assert_eq!(guarded.server.seen().connections, 0);
 }
@@ -463,7 +463,7 @@ async fn literal_addresses_are_judged_where_they_are_dialled() {
     for host in ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]"] {
         let uri = format!("http://{host}:{}/", server.address.port());
         let refused = connector.call(uri.parse().unwrap()).await.err().expect("is not dialled");
-        assert_eq!(refused.class(), FailureClass::Blocked, "{host}");
+        assert_eq!(refused.class(), AttemptError::Blocked, "{host}");
     }
     assert_eq!(server.seen().connections, 0);
 }

@@ -2,9 +2,8 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::TimeDelta;
-use domain::delivery::{
-    Attempt, AttemptError, Delivery, DeliveryState, GiveUpReason, GivenUp, Outcome, Subject,
-};
+use domain::attempt::{Attempt, AttemptError, Outcome};
+use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp, Subject};
 use domain::endpoint::Hold;
 use domain::event::{EventName, TestEvent};
 use domain::id::{EventId, JobId};

@@ -5,10 +5,10 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::event::{EventName, EventSet, Notice};
+use domain::event::{EventName, EventSet};
 use domain::failure::Failure;
 use domain::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
-use domain::job::{Job, Milestone, RenderResult, State};
+use domain::job::{Job, Milestone, Notice, RenderResult, State, StoredRequest};
 use domain::polling::{Durations, Tracking};
 use domain::time;
 use serde::{Deserialize, Serialize};
@@ -79,29 +79,29 @@ pub(super) fn pk(id: &JobId) -> String {
 
 pub(super) fn encode(job: &Job, retention: TimeDelta) -> Result<Item, StoreError> {
     let active = job.settled_at.is_none();
-    let metadata = Some(&job.metadata).filter(|metadata| !metadata.is_empty());
+    let metadata = Some(&job.request.metadata).filter(|metadata| !metadata.is_empty());
     let metadata = metadata.map(serde_json::to_string).transpose();
     let item = JobItem {
         pk: pk(&job.id),
         sk: SK.into(),
         since: active.then_some(time::millis(job.created_at)),
-        shard: active.then_some(job.shard),
-        home: job.shard,
-        source: job.source_record_id.clone(),
+        shard: active.then_some(job.request.shard),
+        home: job.request.shard,
+        source: job.request.source_record_id.clone(),
         created_at: time::millis(job.created_at),
         v: job.version,
         state: job.state,
-        provider: job.provider.clone(),
+        provider: job.request.provider.clone(),
         render: job.render_job_id.clone(),
         word: job.provider_status.clone(),
         progress: job.progress,
-        shape: job.payload_version.clone(),
+        shape: job.request.payload_version.clone(),
         meta: metadata.map_err(|error| corrupt("job", error))?,
-        callback: job.callback_url.clone(),
-        wanted: job.wanted.to_bits(),
-        print: URL_SAFE_NO_PAD.encode(job.fingerprint),
-        track: job.tracking,
-        law: job.durations,
+        callback: job.request.callback_url.clone(),
+        wanted: job.request.wanted.to_bits(),
+        print: URL_SAFE_NO_PAD.encode(job.request.fingerprint),
+        track: job.request.tracking,
+        law: job.request.durations,
         url: job.result.url.clone(),
         url_until: job.result.expires_at.map(time::millis),
         failure: job.failure.clone(),
@@ -129,23 +129,25 @@ pub(super) fn decode(item: Item) -> Result<Job, StoreError> {
         .map(|(event, status, at)| Ok(Notice { event, status, at: instant(at)? }));
     Ok(Job {
         id: id(&item.pk)?,
-        provider: item.provider,
-        source_record_id: item.source,
-        payload_version: item.shape,
-        metadata: match item.meta {
-            Some(text) => serde_json::from_str(&text).map_err(|error| corrupt("job", error))?,
-            None => Map::new(),
+        request: StoredRequest {
+            provider: item.provider,
+            source_record_id: item.source,
+            payload_version: item.shape,
+            metadata: match item.meta {
+                Some(text) => serde_json::from_str(&text).map_err(|error| corrupt("job", error))?,
+                None => Map::new(),
+            },
+            callback_url: item.callback,
+            wanted: EventSet::from_bits(item.wanted),
+            fingerprint: URL_SAFE_NO_PAD
+                .decode(&item.print)
+                .ok()
+                .and_then(|print| print.try_into().ok())
+                .ok_or_else(|| corrupt("job", "its fingerprint is not 32 bytes"))?,
+            tracking: item.track,
+            durations: item.law,
+            shard: item.home,
         },
-        callback_url: item.callback,
-        wanted: EventSet::from_bits(item.wanted),
-        fingerprint: URL_SAFE_NO_PAD
-            .decode(&item.print)
-            .ok()
-            .and_then(|print| print.try_into().ok())
-            .ok_or_else(|| corrupt("job", "its fingerprint is not 32 bytes"))?,
-        tracking: item.track,
-        durations: item.law,
-        shard: item.home,
         created_at: instant(item.created_at)?,
         state: item.state,
         render_job_id: item.render,
@@ -185,16 +187,15 @@ pub(super) fn instant(millis: i64) -> Result<DateTime<Utc>, StoreError> {
 #[cfg(test)]
 mod tests {
     use domain::failure::FailureCode;
-    use domain::job::Intent;
     use serde_json::json;
 
     use super::*;
 
     fn job() -> Job {
         let now = time::from_millis(1_800_000_000_123).unwrap();
-        let mut job = Job::intend(
-            Intent {
-                id: JobId::from_bytes([7; 16]),
+        let mut job = Job::new(
+            JobId::from_bytes([7; 16]),
+            StoredRequest {
                 provider: ProviderName::parse("shotstack").unwrap(),
                 source_record_id: SourceRecordId::parse("product-123").unwrap(),
                 payload_version: Some(PayloadVersion::parse("product-promo-v4").unwrap()),
@@ -227,7 +228,7 @@ mod tests {
         let mut job = job();
         assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
         job.settled_at = job.last_checked_at;
-        job.metadata.clear();
+        job.request.metadata.clear();
         assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
     }
 
@@ -247,7 +248,7 @@ mod tests {
     #[test]
     fn metadata_may_be_any_json() {
         let mut job = job();
-        job.metadata = json!({"": 1e300, "n": null}).as_object().unwrap().clone();
+        job.request.metadata = json!({"": 1e300, "n": null}).as_object().unwrap().clone();
         assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
         let item = encode(&job, RETENTION).unwrap();
         assert!(matches!(item.get("meta"), Some(AttributeValue::S(_))));

@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 
 use domain::address::TargetPolicy;
-use domain::delivery::{AttemptError, Delivery, GiveUpReason};
+use domain::attempt::AttemptError;
+use domain::delivery::{Delivery, GiveUpReason};
 use domain::endpoint::{Endpoint, Health, Hold, Limits};
 use domain::event::{EventName, EventSet, TestEvent};
 use domain::headers::{CustomHeaders, ReceiverHeaders};
 use domain::job::State;
-use domain::receiver::ReceiverSettings;
+use domain::request::JobRequest;
+use domain::request::ReceiverSettings;
 use domain::signature::{GracePeriod, Rotation, SignatureType, SigningSecrets, WebhookSecret};
-use domain::submission::JobRequest;
 use serde_json::{Value, json};
 use shared::store::WebhookConfig;
 use shared::view;

@@ -2,14 +2,13 @@
 
 use aws_in_memory::builders::{JobBuilder, job};
 use chrono::TimeDelta;
-use domain::delivery::{
-    Attempt, AttemptError, Delivery, DeliveryState, GiveUpReason, GivenUp, Outcome,
-};
+use domain::attempt::{Attempt, AttemptError, Outcome};
+use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp};
 use domain::endpoint::{Breaker, Disabled, DisabledReason, Endpoint, Failing, Hold};
-use domain::event::{Event, EventName, Notice};
+use domain::event::{Event, EventName};
 use domain::failure::{Failure, FailureCode};
 use domain::id::RenderJobId;
-use domain::job::{Job, Observation, RenderResult, RenderStatus, Report, Step};
+use domain::job::{Job, Notice, Observation, RenderResult, RenderStatus, Report, Step};
 use serde_json::json;
 
 pub(crate) use aws_in_memory::builders::noon;

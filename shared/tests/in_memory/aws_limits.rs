@@ -5,16 +5,18 @@
 use aws_in_memory::InMemoryAws;
 use aws_in_memory::builders::{job, noon};
 use domain::address::TargetPolicy;
-use domain::delivery::{Attempt, Delivery, DeliveryState, GiveUpReason, GivenUp, MOST_ATTEMPTS};
-use domain::delivery::{EXCERPTS_KEPT, Outcome};
+use domain::attempt::Attempt;
+use domain::attempt::Outcome;
+use domain::delivery::EXCERPTS_KEPT;
+use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp, MOST_ATTEMPTS};
 use domain::event::{DeliveryExhausted, Event, EventName};
 use domain::failure::{Failure, FailureCode};
 use domain::id::{JobId, RenderJobId};
 use domain::job::{Job, MAX_METADATA_BYTES, Observation, Report, Step};
 use domain::job::{RenderResult, RenderStatus};
 use domain::polling::Tracking;
+use domain::request::{JobRequest, RequestError};
 use domain::retry::DeliverySchedule;
-use domain::submission::{JobRequest, RequestError};
 use serde_json::{Value, json};
 use shared::entropy::Entropy;
 use shared::queue::Ticket;
@@ -83,7 +85,8 @@ fn largest_job(end: RenderStatus) -> Job {
 /// The job's last delivery, with as many attempts as one may have and the longest excerpts.
 fn largest_delivery(job: &Job) -> Delivery {
     let event = Event::of(job, job.outbox.last().unwrap());
-    let fresh = Delivery::of(job, &event, job.callback_url.as_deref().unwrap(), noon()).unwrap();
+    let fresh =
+        Delivery::of(job, &event, job.request.callback_url.as_deref().unwrap(), noon()).unwrap();
     let attempt = |excerpt: &str| Attempt {
         at: noon(),
         duration_ms: u64::MAX,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_in_memory::InMemoryAws;
 use aws_in_memory::clock::now;
 use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
-use domain::delivery::Outcome;
+use domain::attempt::Outcome;
 use domain::endpoint::{Arrival, Endpoint, Health, Hold, Lane, Lesson, Limits, Pass, Said};
 use futures_util::future::{BoxFuture, join_all};
 use serde_json::json;

@@ -60,7 +60,8 @@ async fn unlisted_provider_error_is_reported() {
     let adjustments = Adjustments { base_urls: base_urls.into(), ..Adjustments::default() };
     let catalogue = Catalogue::load(&adjustments).unwrap();
     let tracker = aws.tracker_on(network.seen_by(Arc::new(NoFaults)), catalogue).unwrap();
-    let job = Job { provider: ProviderName::parse("viralsync").unwrap(), ..job(None) };
+    let mut job = job(None);
+    job.request.provider = ProviderName::parse("viralsync").unwrap();
     let Step::Changed(job) = job.apply(&Report::SubmitUnclear, 0, clock::now()) else {
         panic!("it is unclear")
     };

@@ -219,8 +219,8 @@ impl World {
             let states = deliveries.iter().map(|it| (it.state, it.attempts.len()));
             lines.push(format!(
                 "{id} of {} ({}) is {}, settled {:?}, deliveries {:?}",
-                job.provider,
-                job.source_record_id,
+                job.request.provider,
+                job.request.source_record_id,
                 job.state.name(),
                 job.settled_at,
                 states.collect::<Vec<_>>()

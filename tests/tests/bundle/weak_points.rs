@@ -40,7 +40,7 @@ use http::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use shared::egress::{Answered, Dial, Dialling, Limits, Outcome, Outgoing, Receivers, Stream};
+use shared::egress::{Answered, Dial, Dialling, Limits, Outgoing, PostOutcome, Receivers, Stream};
 use tests::Provider;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
@@ -221,7 +221,7 @@ async fn body_is_read_within_limit() {
     let then = vec![b'y'; 1024];
     let network = Endless { head, then, pause: Duration::ZERO, sent: Arc::clone(&sent) };
     let answered = posted(Arc::new(network), 1).await;
-    let Outcome::Answer(answer) = &answered[0].outcome else { panic!("{answered:?}") };
+    let PostOutcome::Answer(answer) = &answered[0].outcome else { panic!("{answered:?}") };
     assert_eq!((answer.status.as_u16(), answer.excerpt.len()), (200, 1024));
     let limits = Limits::default();
     // The read limit, the client's buffer and the connection's capacity.

@@ -131,7 +131,7 @@ async fn every_job_is_settled_whatever_goes_wrong() -> Result<()> {
     let arrived = arrived(&world, &receivers).await?;
     for Trial { order, fault, .. } in &trials {
         let Outcome { job, deliveries } = &outcomes[order.job_id()];
-        let what = format!("{} of {}, {}", job.id, job.provider, fault.name());
+        let what = format!("{} of {}, {}", job.id, job.request.provider, fault.name());
         assert_eq!(job.state.name(), fault.end(), "{what}");
         let rendered = renders.get(&order.mark).copied().unwrap_or_default();
         assert_eq!(rendered, fault.renders(), "{what}");

@@ -234,7 +234,7 @@ impl Lister {
     /// have been: its creation if it never was.
     pub(crate) fn take_new_job(&mut self, job: &Job) -> DateTime<Utc> {
         self.awaited_since = self.awaited_since.filter(|since| job.created_at < *since);
-        let pause = self.initial_pauses.get(&job.provider);
+        let pause = self.initial_pauses.get(&job.request.provider);
         let last_polled = match self.is_complete {
             true => job.created_at,
             false => last_polled(&self.catch_up, pause, job.created_at),

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use aws_in_memory::clock::now;
-use domain::event::{EventName, Notice};
+use domain::event::EventName;
 use domain::id::ProviderName;
-use domain::job::State;
+use domain::job::{Notice, State};
 use domain::polling::Tracking;
 
 use super::world::World;

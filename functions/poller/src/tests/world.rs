@@ -148,7 +148,7 @@ impl World {
         if tracking == Tracking::PollOnly {
             let law = self.poller.tracker.law(&job);
             let due = law.next_after(tracking, Duration::ZERO, job.id.spread());
-            let call = WakeUp::NewJob { shard: job.shard, created_at: job.created_at };
+            let call = WakeUp::NewJob { shard: job.request.shard, created_at: job.created_at };
             self.aws.wakes().send(&call, due).await.unwrap();
         }
         job.id
@@ -318,7 +318,7 @@ impl World {
         let jobs = self.jobs.borrow();
         let job = jobs.iter().find(|job| job.id == *id).unwrap();
         let law = self.poller.tracker.law(job);
-        let next = |age: &Duration| Some(law.next_after(job.tracking, *age, id.spread()));
+        let next = |age: &Duration| Some(law.next_after(job.request.tracking, *age, id.spread()));
         let ages = std::iter::successors(next(&Duration::ZERO), next);
         ages.map(|age| age.as_secs_f64()).take_while(|age| *age <= until_s).collect()
     }

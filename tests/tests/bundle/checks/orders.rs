@@ -97,7 +97,7 @@ impl Bundle {
                 format!(
                     "{} reached {} {asked} times, is {} ({:?}) and its render {states:?}",
                     order.tag,
-                    job.provider,
+                    job.request.provider,
                     job.state.name(),
                     job.failure
                 ),

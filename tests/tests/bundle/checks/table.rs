@@ -19,7 +19,7 @@ impl Bundle {
         let ordered: BTreeSet<JobId> = placed.iter().filter_map(PlacedOrder::job).collect();
         for id in self.job_ids() {
             let Some(job) = store.job(&id).await.unwrap() else { continue };
-            let tag = &job.source_record_id;
+            let tag = &job.request.source_record_id;
             if job.settled_at.is_none() || !job.state.has_ended() {
                 let state = job.state.name();
                 self.checker.violated(

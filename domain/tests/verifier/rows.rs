@@ -4,8 +4,8 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::sender::{Form, ID, NOON, PAYLOAD, Row, Sealed, Wire, encoded, noon, row, rows};
-use crate::verifier::{Reason, Verdict};
+use crate::sender::{Form, ID, NOON, PAYLOAD, Row, Sealed, Wire, encoded, noon, row, rows};
+use domain::verifier::{Reason, Verdict};
 
 const MALFORMED: Verdict = Verdict::Invalid(Reason::Malformed);
 const MISMATCH: Verdict = Verdict::Invalid(Reason::Mismatch);
@@ -23,8 +23,9 @@ fn verdict(row: &Row, wire: &Wire) -> Verdict {
 }
 
 #[test]
-fn the_rows_name_each_sender_once_and_tell_where_they_are_from() {
-    let rows: Vec<Value> = serde_json::from_str(include_str!("../schemes.json")).unwrap();
+fn rows_name_sender_once_with_source() {
+    let rows: Vec<Value> =
+        serde_json::from_str(include_str!("../../src/verifier/schemes.json")).unwrap();
     let senders: Vec<&str> = rows.iter().map(|row| row["sender"].as_str().unwrap()).collect();
     for (row, sender) in rows.iter().zip(&senders) {
         assert_eq!(senders.iter().filter(|other| *other == sender).count(), 1, "{sender}");
@@ -36,7 +37,7 @@ fn the_rows_name_each_sender_once_and_tell_where_they_are_from() {
 }
 
 #[test]
-fn what_the_sender_signs_verifies() {
+fn signature_verifies() {
     for row in rows() {
         let expected = Verdict::Verified {
             replay_id: match row.raw["replayId"]["kind"].as_str() {
@@ -51,7 +52,7 @@ fn what_the_sender_signs_verifies() {
 }
 
 #[test]
-fn a_body_with_any_bit_turned_does_not() {
+fn body_with_flipped_bit_is_refused() {
     for row in signing_rows() {
         let sealed = row.seal(&[1]);
         for at in 0..sealed.payload.len() {
@@ -70,7 +71,7 @@ fn a_body_with_any_bit_turned_does_not() {
 }
 
 #[test]
-fn a_signature_with_any_bit_turned_does_not() {
+fn signature_with_flipped_bit_is_refused() {
     for row in rows() {
         let sealed = row.seal(&[1]);
         for at in 0..sealed.signatures[0].len() {
@@ -89,7 +90,7 @@ fn a_signature_with_any_bit_turned_does_not() {
 }
 
 #[test]
-fn every_other_signed_header_is_held_to_its_value() {
+fn signed_header_changed_is_refused() {
     for row in signing_rows() {
         let sealed = row.seal(&[1]);
         let wire = row.wire(&sealed);
@@ -113,7 +114,7 @@ fn every_other_signed_header_is_held_to_its_value() {
 }
 
 #[test]
-fn age_is_judged_to_the_second_at_both_ends() {
+fn timestamp_tolerance_is_exact() {
     for row in rows() {
         let wire = row.wire(&row.seal(&[1]));
         let secrets = row.secrets(&[1]);
@@ -137,7 +138,7 @@ fn age_is_judged_to_the_second_at_both_ends() {
 }
 
 #[test]
-fn a_forged_request_is_a_mismatch_however_old() {
+fn forged_request_is_mismatch_at_any_age() {
     let row = row("stripe");
     let wire = row.wire(&row.seal(&[2]));
     let late = noon() + TimeDelta::days(1);
@@ -145,7 +146,7 @@ fn a_forged_request_is_a_mismatch_however_old() {
 }
 
 #[test]
-fn a_missing_header_is_missing_and_not_invalid() {
+fn header_absent_means_missing() {
     for row in rows() {
         let wire = row.wire(&row.seal(&[1]));
         for (name, _) in wire.headers.iter().filter(|(name, _)| name != "Content-Type") {
@@ -157,7 +158,7 @@ fn a_missing_header_is_missing_and_not_invalid() {
 }
 
 #[test]
-fn a_header_there_twice_is_invalid_even_with_the_same_value() {
+fn header_repeated_is_invalid() {
     for row in rows() {
         let wire = row.wire(&row.seal(&[1]));
         for header in wire.headers.iter().filter(|(name, _)| name != "Content-Type") {
@@ -175,7 +176,7 @@ fn a_header_there_twice_is_invalid_even_with_the_same_value() {
 }
 
 #[test]
-fn form_fields_there_twice_are_invalid() {
+fn form_field_repeated_is_invalid() {
     for sender in ["transloadit", "transloadit-sha256", "transloadit-sha1"] {
         let row = row(sender);
         let wire = row.wire(&row.seal(&[1]));
@@ -192,7 +193,7 @@ fn form_fields_there_twice_are_invalid() {
 }
 
 #[test]
-fn parts_of_a_form_there_twice_or_cut_off_are_invalid() {
+fn form_part_repeated_or_truncated_is_invalid() {
     for row in rows().into_iter().filter(|row| row.form == Form::Multipart) {
         let wire = row.wire(&row.seal(&[1]));
         let text = String::from_utf8(wire.body.clone()).unwrap();
@@ -216,7 +217,7 @@ fn parts_of_a_form_there_twice_or_cut_off_are_invalid() {
 }
 
 #[test]
-fn a_copy_is_known_by_its_id_and_another_request_has_another() {
+fn replay_id_is_unique_per_request() {
     for row in rows() {
         let id = |payload: &[u8], id: &str| {
             let wire = row.wire(&row.seal_with(payload, id, &row.stamp(NOON), &[1]));
@@ -232,7 +233,7 @@ fn a_copy_is_known_by_its_id_and_another_request_has_another() {
 }
 
 #[test]
-fn a_token_beside_a_signature_must_be_of_the_same_secret() {
+fn token_must_match_the_signatures_secret() {
     let row = row("marqeta-basic");
     let sealed = row.seal(&[1]);
     let verdict = |sealed: &Sealed, numbers: &[u8]| {
@@ -265,7 +266,7 @@ fn a_token_beside_a_signature_must_be_of_the_same_secret() {
 }
 
 #[test]
-fn http_basic_is_user_and_password() {
+fn token_http_basic_is_user_and_password() {
     let row = row("deepgram-basic");
     let secrets = row.scheme.parse_secrets("user:pass").unwrap();
     let bare = Wire { headers: Vec::new(), body: b"{}".to_vec() };
@@ -281,7 +282,7 @@ fn http_basic_is_user_and_password() {
 }
 
 #[test]
-fn any_secret_in_force_will_do_and_no_other() {
+fn secret_in_force_verifies_and_no_other() {
     for row in rows() {
         let wire = row.wire(&row.seal(&[1]));
         let with = |numbers: &[u8]| wire.verify(&row, &row.secrets(numbers), noon());
@@ -295,7 +296,7 @@ fn any_secret_in_force_will_do_and_no_other() {
 }
 
 #[test]
-fn any_signature_of_a_rotation_will_do() {
+fn signature_list_needs_one_match() {
     for row in rows().into_iter().filter(Row::has_list) {
         for numbers in [&[1, 2][..], &[2, 1], &[3, 2, 1]] {
             let wire = row.wire(&row.seal(numbers));
@@ -303,7 +304,7 @@ fn any_signature_of_a_rotation_will_do() {
         }
         let sealed = row.seal(&[1]);
         let good = encoded(row.raw["encoding"].as_str().unwrap(), &sealed.signatures[0]);
-        // One that nobody can read is no signature; the other still is.
+        // An unreadable entry is not a signature; the other entry still is.
         let beside_garbage = ["!".to_owned(), good.clone()];
         let wire = row.wire_with(&sealed, &beside_garbage);
         assert!(verified(&verdict(&row, &wire)), "{}", row.sender);
@@ -313,7 +314,7 @@ fn any_signature_of_a_rotation_will_do() {
 }
 
 #[test]
-fn a_rotation_as_stripe_writes_it() {
+fn rotation_of_stripe_verifies() {
     let row = row("stripe");
     let signature = |number| hex::encode(&row.seal(&[number]).signatures[0]);
     let (new, old) = (signature(1), signature(2));
@@ -348,7 +349,7 @@ fn a_rotation_as_stripe_writes_it() {
 }
 
 #[test]
-fn any_of_the_named_keys_has_a_signature() {
+fn carrier_pairs_accept_any_named_key() {
     let scheme = json!({
         "method": {"kind": "hmac", "hash": "sha256"},
         "carrier": {"kind": "pairs", "header": "x-sig", "separator": ";", "keys": ["h1", "h2"]},
@@ -366,7 +367,7 @@ fn any_of_the_named_keys_has_a_signature() {
 }
 
 #[test]
-fn hexadecimal_digits_may_have_either_case_and_base64_may_not() {
+fn encoding_hex_ignores_case_base64_does_not() {
     for row in signing_rows() {
         let sealed = row.seal(&[1]);
         let text = encoded(row.raw["encoding"].as_str().unwrap(), &sealed.signatures[0]);
@@ -384,7 +385,7 @@ fn hexadecimal_digits_may_have_either_case_and_base64_may_not() {
 }
 
 #[test]
-fn empty_and_garbage_headers_are_invalid() {
+fn header_garbage_is_invalid() {
     let garbage: &[&[u8]] = &[
         b"",
         b" ",
@@ -433,7 +434,7 @@ fn empty_and_garbage_headers_are_invalid() {
 }
 
 #[test]
-fn what_nobody_can_decode_is_malformed_and_not_only_wrong() {
+fn signature_undecodable_is_malformed() {
     for (sender, value) in [
         ("github", "sha256=zz"),
         ("github", "sha256=abc"),
@@ -452,7 +453,7 @@ fn what_nobody_can_decode_is_malformed_and_not_only_wrong() {
 }
 
 #[test]
-fn a_sender_without_a_secret_proves_nothing() {
+fn placeholder_signature_is_refused() {
     const PLACEHOLDER: &str = "NO_SECRET_PROVIDED";
     for row in rows() {
         let none = Verdict::Invalid(Reason::NoSecretProvided);
@@ -468,7 +469,7 @@ fn a_sender_without_a_secret_proves_nothing() {
 }
 
 #[test]
-fn a_number_has_one_spelling_whatever_was_signed() {
+fn timestamp_has_one_spelling() {
     for row in rows().into_iter().filter(|row| row.raw["timestamp"].is_object()) {
         let number = row.stamp(NOON);
         let spellings = [
@@ -512,7 +513,7 @@ fn a_number_has_one_spelling_whatever_was_signed() {
 }
 
 #[test]
-fn an_id_that_is_empty_or_could_be_cut_elsewhere_is_refused() {
+fn id_empty_or_ambiguous_is_refused() {
     for sender in ["replicate", "gemini", "polar"] {
         let row = row(sender);
         for id in ["msg.1", ".", ""] {
@@ -526,7 +527,7 @@ fn an_id_that_is_empty_or_could_be_cut_elsewhere_is_refused() {
 }
 
 #[test]
-fn bodies_are_bytes() {
+fn body_may_be_any_bytes() {
     for row in signing_rows().filter(|row| row.signature_header().is_some()) {
         for body in [&b""[..], b"\xff\x00\xfe", b"not json", "\u{feff}{}".as_bytes()] {
             let wire = row.wire(&row.seal_with(body, ID, &row.stamp(NOON), &[1]));
@@ -536,7 +537,7 @@ fn bodies_are_bytes() {
 }
 
 #[test]
-fn a_token_says_nothing_of_the_body() {
+fn token_does_not_prove_the_body() {
     for row in rows().into_iter().filter(Row::is_token) {
         assert!(!row.scheme.proves_body());
         let mut wire = row.wire(&row.seal(&[1]));
@@ -552,7 +553,7 @@ fn a_token_says_nothing_of_the_body() {
 }
 
 #[test]
-fn secrets_do_not_show_themselves() {
+fn secrets_are_hidden_in_debug() {
     for row in rows() {
         let text = row.secret_text(1);
         assert_eq!(format!("{:?}", row.secrets(&[1, 2])), "Secrets(2, redacted)");
@@ -569,7 +570,7 @@ fn secrets_do_not_show_themselves() {
 }
 
 #[test]
-fn keys_that_fit_many_messages_are_refused() {
+fn public_key_of_small_order_is_refused() {
     let fal = row("fal");
     // The neutral point, and one that is not on the curve.
     for weak in [format!("AQ{}", "A".repeat(41)), format!("Ag{}", "A".repeat(41))] {

@@ -1,21 +1,22 @@
-//! The members of a JSON object that somebody sent, checked one by one.
+//! The members of a JSON object in a request body, checked one by one.
 
 use serde_json::{Map, Value};
 
-use crate::submission::RequestError;
+use super::RequestError;
 
-/// What is left to check.
+/// The members that are not checked yet.
 pub(crate) struct Members(Map<String, Value>);
 
 impl Members {
-    /// The members of `body`, which may have `fields` and no others; `what` is what it is.
+    /// The members of `body`, which may have `fields` and no others. `what` names the object in
+    /// the error.
     pub(crate) fn parse(body: &[u8], fields: &[&str], what: &str) -> Result<Self, RequestError> {
         let document: Value = serde_json::from_slice(body)
             .map_err(|error| RequestError::NotAnObject(error.to_string()))?;
         Self::of(document, fields, what)
     }
 
-    /// The same, of a document that was read before.
+    /// The members of a document that is parsed already.
     pub(crate) fn of(document: Value, fields: &[&str], what: &str) -> Result<Self, RequestError> {
         let Value::Object(mut members) = document else {
             return Err(RequestError::NotAnObject("it is another JSON value".into()));

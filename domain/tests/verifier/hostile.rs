@@ -4,9 +4,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::sender::{ID, NOON, Row, Wire, noon, rows};
-use crate::verifier::content::Content;
-use crate::verifier::{SignatureScheme, Verdict};
+use crate::sender::{ID, NOON, Row, Wire, noon, rows};
+use domain::verifier::content::Content;
+use domain::verifier::{SignatureScheme, Verdict};
 
 /// Bytes that look like what the rows read, and bytes that do not.
 fn values() -> impl Strategy<Value = Vec<u8>> {
@@ -46,7 +46,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn nothing_unsigned_verifies(
+    fn unsigned_request_never_verifies(
         values in vec(values(), 6),
         body in bodies(),
         extra in vec(("[a-zA-Z-]{0,12}", values()), 0..3),
@@ -63,7 +63,7 @@ proptest! {
     }
 
     #[test]
-    fn every_payload_and_id_that_was_signed_verifies(
+    fn signed_payload_always_verifies(
         payload in "\\PC{0,80}",
         id in "[a-zA-Z0-9_-]{1,40}",
         age in -300i64..=300,
@@ -77,7 +77,7 @@ proptest! {
     }
 
     #[test]
-    fn a_signed_request_with_a_header_exchanged_never_panics(at in 0usize..6, value in values()) {
+    fn verifier_never_panics_on_changed_headers(at in 0usize..6, value in values()) {
         for row in rows() {
             let mut wire = row.wire(&row.seal_with(b"{}", ID, &row.stamp(NOON), &[1]));
             if let Some(header) = wire.headers.get_mut(at) {
@@ -88,7 +88,7 @@ proptest! {
     }
 
     #[test]
-    fn any_template_and_any_secrets_are_taken_or_refused(
+    fn scheme_parses_any_template_without_panic(
         template in "(\\PC|[{}]|\\{(body|id|timestamp|secret|header:x|form:f)\\}){0,12}",
         secrets in "(whsec_|whpk_)?\\PC{0,60}",
     ) {

@@ -31,7 +31,7 @@ fn observed(provider: &str, id: &str, body: &Value) -> Observation {
 }
 
 #[test]
-fn both_providers_acceptances_are_read() {
+fn submit_acceptance_is_read() {
     let zvid = json!({"jobId": "550e8400-e29b-41d4-a716-446655440000", "status": "queued"});
     assert_eq!(submit("zvid", 202, &zvid), {
         SubmitAnswer::Accepted(render_id("550e8400-e29b-41d4-a716-446655440000"))
@@ -41,7 +41,7 @@ fn both_providers_acceptances_are_read() {
 }
 
 #[test]
-fn what_may_have_been_accepted_is_never_called_rejected() {
+fn submit_in_doubt_is_unclear() {
     for (code, body) in [
         (202, json!({})),
         (202, json!({"jobId": ".."})),
@@ -57,7 +57,7 @@ fn what_may_have_been_accepted_is_never_called_rejected() {
 }
 
 #[test]
-fn a_no_carries_the_providers_words_and_our_code() {
+fn submit_rejection_has_message_and_code() {
     let invalid = json!({"error": "Validation failed", "message": "Please check your input",
         "details": [{"field": "visuals[0].src", "message": "\"src\" is required"}]});
     for (provider, code, body, expected, message) in [
@@ -98,7 +98,7 @@ fn a_no_carries_the_providers_words_and_our_code() {
 }
 
 #[test]
-fn every_word_of_both_vocabularies_is_understood() {
+fn status_words_are_understood() {
     for (provider, words, meaning) in [
         ("zvid", ["queued", "waiting", "delayed", "PRIORITIZED"], "Queued"),
         ("zvid", ["active", "waiting-children", "a-new-word", "done"], "Processing"),
@@ -115,7 +115,7 @@ fn every_word_of_both_vocabularies_is_understood() {
 }
 
 #[test]
-fn zvid_completes_with_a_text_or_an_object() {
+fn status_result_may_be_text_or_object() {
     let expected = RenderResult { url: Some("https://cdn/x.mp4".into()), expires_at: None };
     for result in [json!("https://cdn/x.mp4"), json!({"url": "https://cdn/x.mp4"})] {
         let body = json!({"id": "r", "state": "completed", "result": result});
@@ -126,7 +126,7 @@ fn zvid_completes_with_a_text_or_an_object() {
 }
 
 #[test]
-fn a_result_that_is_no_url_is_left_out_and_the_render_is_done_all_the_same() {
+fn status_result_without_url_completes() {
     for result in [format!("https://{}", "x".repeat(9000)), "data:video/mp4;base64,AA".into()] {
         let body = json!({"id": "r", "state": "completed", "result": result});
         let expected = RenderResult { url: None, expires_at: None };
@@ -135,13 +135,13 @@ fn a_result_that_is_no_url_is_left_out_and_the_render_is_done_all_the_same() {
 }
 
 #[test]
-fn a_result_url_alone_never_completes() {
+fn status_result_url_alone_never_completes() {
     let body = json!({"response": {"id": "r", "status": "rendering", "url": "https://s3/x.mp4"}});
     assert_eq!(observed("shotstack", "r", &body).status, RenderStatus::Processing);
 }
 
 #[test]
-fn shotstack_results_say_when_they_are_deleted() {
+fn status_result_of_shotstack_expires() {
     let body = json!({"response": {"id": "r", "status": "done", "url": "https://s3/x.mp4"}});
     let RenderStatus::Completed(result) = observed("shotstack", "r", &body).status else {
         panic!("not completed")
@@ -150,7 +150,7 @@ fn shotstack_results_say_when_they_are_deleted() {
 }
 
 #[test]
-fn progress_is_a_number_or_an_object() {
+fn status_progress_is_number_or_object() {
     let body = |progress| json!({"id": "r", "state": "active", "progress": progress});
     let progress = |value| observed("zvid", "r", &body(value)).progress;
     assert_eq!(progress(json!({"phase": "rendering", "percentage": 65})), Some(0.65));
@@ -161,7 +161,7 @@ fn progress_is_a_number_or_an_object() {
 }
 
 #[test]
-fn a_failed_render_says_why() {
+fn status_failure_has_a_reason() {
     let body = json!({"id": "r", "state": "failed", "failedReason": "no such font"});
     let expected = Failure::new(FailureCode::RenderFailed, "no such font");
     assert_eq!(observed("zvid", "r", &body).status, RenderStatus::Failed(expected));
@@ -171,7 +171,7 @@ fn a_failed_render_says_why() {
 }
 
 #[test]
-fn trouble_of_the_provider_is_never_held_against_the_render() {
+fn status_error_never_fails_the_render() {
     let unknown = json!({"success": false, "message": "Bad Request"});
     assert_eq!(status("shotstack", "r", 400, &unknown), StatusAnswer::NotFound);
     assert_eq!(status("zvid", "r", 404, &Value::Null), StatusAnswer::NotFound);
@@ -192,7 +192,7 @@ fn trouble_of_the_provider_is_never_held_against_the_render() {
 }
 
 #[test]
-fn the_next_page_begins_after_the_rows_and_whatever_else_stands_beside_them_is_none() {
+fn list_next_page_follows_the_rows() {
     let spec = spec("renderio");
     let SubmitSafety::List(list) = &spec.submit_safety else { panic!("no list") };
     let read = |body: &Value| {

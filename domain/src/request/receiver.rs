@@ -1,48 +1,48 @@
-//! What an owner says of the default receiver: where it is, what it gets, and with which
-//! headers.
+//! The configuration of the default receiver: its URL, events, headers and limits.
 
 use serde_json::Value;
 
+use super::RequestError;
+use super::job::events as event_set;
+use super::members::Members;
 use crate::address::{ReceiverUrl, TargetPolicy};
 use crate::endpoint::Limits;
 use crate::event::{EventName, EventSet};
 use crate::headers::{CustomHeaders, HeadersError, ReceiverHeaders};
-use crate::members::Members;
-use crate::submission::{self, RequestError};
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReceiverSettings {
-    /// Where it is.
+    /// The URL that webhooks are posted to.
     pub url: ReceiverUrl,
-    /// Which of the events that are told of it gets.
+    /// The events that it gets, out of those that a job subscribes to.
     pub events: EventSet,
-    /// What every attempt carries beside our own headers; none when there is nothing.
+    /// The headers that every attempt carries besides our own; none without any.
     pub headers: Option<ReceiverHeaders>,
-    /// What it can bear.
+    /// The rate limit and the limit of attempts in flight.
     pub limits: Limits,
 }
 
-/// Why a body is no configuration.
+/// Why a body is not a valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// It is not the object that it should be.
+    /// It is not an object, or a member is wrong.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// The URL is one that is never called.
+    /// The address policy refuses the URL.
     #[error("`url`: {0}")]
     Url(String),
-    /// The headers are not ones that may be set.
+    /// A header must not be set, or is malformed.
     #[error("`headers` {0}")]
     Headers(#[from] HeadersError),
 }
 
 impl ReceiverSettings {
-    /// Reads and checks a request body. What it leaves out is as if it had never been set:
-    /// all events, no headers, no limits.
+    /// Reads and checks a request body. A missing member means its default: all events, no
+    /// headers, no limits.
     ///
     /// # Errors
-    /// The first thing that is wrong with it; never repeats a header's value.
+    /// The first problem of the body; the error never contains a header's value.
     pub fn parse(body: &[u8], policy: &TargetPolicy) -> Result<Self, SettingsError> {
         let what = "a webhook configuration";
         let known = ["url", "events", "headers", "maxInFlight", "ratePerSecond"];
@@ -53,7 +53,7 @@ impl ReceiverSettings {
         })?;
         let url = ReceiverUrl::parse(&url, policy)
             .map_err(|error| SettingsError::Url(error.to_string()))?;
-        let events = members.optional("events", submission::events)?;
+        let events = members.optional("events", event_set)?;
         let headers = members.optional("headers", Ok)?;
         let headers = headers.map(CustomHeaders::from_json).transpose()?;
         let headers = headers.filter(|headers| !headers.is_empty());
@@ -76,7 +76,7 @@ impl ReceiverSettings {
     }
 }
 
-/// A whole number, or one that is no limit.
+/// The whole number, or 0, which is refused as a limit.
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
 }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_alone_gets_everything_that_is_told_and_no_headers() {
+    fn receiver_settings_have_defaults() {
         let settings = parse(&json!({"url": URL})).unwrap();
         assert_eq!(settings.url.as_str(), URL);
         assert!(EventName::ALL.into_iter().all(|event| settings.events.contains(event)));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn events_and_headers_are_kept() {
+    fn receiver_settings_keep_events_and_headers() {
         let body = json!({
             "url": URL,
             "events": ["video.render.failed"],
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_member_is_named() {
+    fn receiver_settings_name_wrong_members() {
         for (body, problem) in [
             (json!({}), "`url` is missing"),
             (json!({"url": 5}), "`url` must be a string"),

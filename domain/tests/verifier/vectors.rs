@@ -2,8 +2,8 @@
 
 use chrono::DateTime;
 
-use super::sender::{Row, row};
-use crate::verifier::{Incoming, Reason, Verdict};
+use crate::sender::{Row, row};
+use domain::verifier::{Incoming, Reason, Verdict};
 
 struct Vector {
     sender: &'static str,
@@ -162,7 +162,7 @@ fn verify(vector: &Vector, row: &Row, body: &[u8]) -> Verdict {
 }
 
 #[test]
-fn all_vectors_verify_and_none_for_another_body() {
+fn vectors_verify_for_their_body_only() {
     for vector in VECTORS {
         let row = row(vector.sender);
         let verdict = verify(vector, &row, vector.body.as_bytes());
@@ -174,7 +174,7 @@ fn all_vectors_verify_and_none_for_another_body() {
 }
 
 #[test]
-fn standard_webhooks_tell_their_id_and_time() {
+fn standard_webhooks_have_id_and_time() {
     let vector = VECTORS.iter().find(|vector| vector.sender == "gemini").unwrap();
     assert_eq!(
         verify(vector, &row("gemini"), vector.body.as_bytes()),
@@ -187,8 +187,8 @@ fn standard_webhooks_tell_their_id_and_time() {
 
 /// RFC 4231 §4.2, §4.3 and §4.7 and RFC 2202 §3: the tests' own HMAC is one.
 #[test]
-fn the_sender_of_the_tests_makes_real_hmacs() {
-    use super::sender::hmac;
+fn sender_hmac_matches_vectors() {
+    use crate::sender::hmac;
     let jefe = |hash| hex::encode(hmac(hash, b"Jefe", b"what do ya want for nothing?"));
     assert_eq!(jefe("sha1"), "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79");
     assert_eq!(jefe("sha256"), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");

@@ -12,57 +12,58 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use url::form_urlencoded;
 
-use crate::verifier::{Incoming, Secrets, SignatureScheme, Verdict};
+use domain::verifier::{Incoming, Secrets, SignatureScheme, Verdict};
 
 /// Noon of the tests, in seconds.
-pub(super) const NOON: i64 = 1_700_000_000;
-pub(super) const PAYLOAD: &[u8] =
+pub(crate) const NOON: i64 = 1_700_000_000;
+pub(crate) const PAYLOAD: &[u8] =
     br#"{"id":"r-1","status":"done","url":"https://cdn.example/a?b=1&c=2"}"#;
-pub(super) const ID: &str = "msg_1";
+pub(crate) const ID: &str = "msg_1";
 
-pub(super) fn noon() -> DateTime<Utc> {
+pub(crate) fn noon() -> DateTime<Utc> {
     DateTime::from_timestamp(NOON, 0).unwrap()
 }
 
 /// One sender.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
-    pub(super) sender: String,
-    pub(super) scheme: SignatureScheme,
-    pub(super) raw: Value,
+pub(crate) struct Row {
+    pub(crate) sender: String,
+    pub(crate) scheme: SignatureScheme,
+    pub(crate) raw: Value,
     /// How it writes a form, if it sends one.
-    pub(super) form: Form,
+    pub(crate) form: Form,
 }
 
 /// The two ways to write a form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     UrlEncoded,
     Multipart,
 }
 
 /// What is sent, before it is written into headers.
 #[derive(Clone, Debug)]
-pub(super) struct Sealed {
-    pub(super) payload: Vec<u8>,
-    pub(super) id: String,
-    pub(super) timestamp: String,
-    pub(super) signatures: Vec<Vec<u8>>,
+pub(crate) struct Sealed {
+    pub(crate) payload: Vec<u8>,
+    pub(crate) id: String,
+    pub(crate) timestamp: String,
+    pub(crate) signatures: Vec<Vec<u8>>,
     /// What goes beside the signature, where the row has that.
-    pub(super) token: Vec<u8>,
+    pub(crate) token: Vec<u8>,
 }
 
 /// What is sent.
 #[derive(Clone, Debug)]
-pub(super) struct Wire {
-    pub(super) headers: Vec<(String, Vec<u8>)>,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Wire {
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// The rows of the table; those that read a form twice, because there are two ways to write
 /// one.
-pub(super) fn rows() -> Vec<Row> {
-    let rows: Vec<Value> = serde_json::from_str(include_str!("../schemes.json")).unwrap();
+pub(crate) fn rows() -> Vec<Row> {
+    let rows: Vec<Value> =
+        serde_json::from_str(include_str!("../../src/verifier/schemes.json")).unwrap();
     let rows = rows.iter().flat_map(|row| {
         let row = Row::new(row["sender"].as_str().unwrap(), row["scheme"].clone());
         let sender = format!("{}, multipart", row.sender);
@@ -73,32 +74,32 @@ pub(super) fn rows() -> Vec<Row> {
     rows.flatten().collect()
 }
 
-pub(super) fn row(sender: &str) -> Row {
+pub(crate) fn row(sender: &str) -> Row {
     rows().into_iter().find(|row| row.sender == sender).unwrap()
 }
 
 impl Row {
-    pub(super) fn new(sender: &str, raw: Value) -> Self {
+    pub(crate) fn new(sender: &str, raw: Value) -> Self {
         let scheme = serde_json::from_value(raw.clone())
             .unwrap_or_else(|error| panic!("{sender}: {error}\n{raw}"));
         Self { sender: sender.to_owned(), scheme, raw, form: Form::UrlEncoded }
     }
 
-    pub(super) fn is_token(&self) -> bool {
+    pub(crate) fn is_token(&self) -> bool {
         self.raw["method"]["kind"] == "token"
     }
 
     /// The header that has the signature; none when a form has it.
-    pub(super) fn signature_header(&self) -> Option<String> {
+    pub(crate) fn signature_header(&self) -> Option<String> {
         self.raw["carrier"]["header"].as_str().map(str::to_owned)
     }
 
     /// Whether several signatures fit into one request.
-    pub(super) fn has_list(&self) -> bool {
+    pub(crate) fn has_list(&self) -> bool {
         self.raw["carrier"]["kind"] == "pairs" || self.raw["carrier"]["kind"] == "list"
     }
 
-    pub(super) fn stamp(&self, seconds: i64) -> String {
+    pub(crate) fn stamp(&self, seconds: i64) -> String {
         match self.raw["timestamp"]["unit"].as_str() {
             Some("milliseconds") => (seconds * 1000).to_string(),
             _ => seconds.to_string(),
@@ -118,7 +119,7 @@ impl Row {
     }
 
     /// The text by which the receiver knows secret `number`.
-    pub(super) fn secret_text(&self, number: u8) -> String {
+    pub(crate) fn secret_text(&self, number: u8) -> String {
         let key = self.key_text(number);
         match self.raw["token"].is_object() {
             true => format!("{}:{key}", Self::token_text(number)),
@@ -147,16 +148,16 @@ impl Row {
         }
     }
 
-    pub(super) fn secrets(&self, numbers: &[u8]) -> Secrets {
+    pub(crate) fn secrets(&self, numbers: &[u8]) -> Secrets {
         let texts: Vec<String> = numbers.iter().map(|number| self.secret_text(*number)).collect();
         self.scheme.parse_secrets(&texts.join(",")).unwrap()
     }
 
-    pub(super) fn seal(&self, numbers: &[u8]) -> Sealed {
+    pub(crate) fn seal(&self, numbers: &[u8]) -> Sealed {
         self.seal_with(PAYLOAD, ID, &self.stamp(NOON), numbers)
     }
 
-    pub(super) fn seal_with(
+    pub(crate) fn seal_with(
         &self,
         payload: &[u8],
         id: &str,
@@ -207,7 +208,7 @@ impl Row {
         message
     }
 
-    pub(super) fn wire(&self, sealed: &Sealed) -> Wire {
+    pub(crate) fn wire(&self, sealed: &Sealed) -> Wire {
         let encoding = self.raw["encoding"].as_str().unwrap_or("none");
         let texts: Vec<String> =
             sealed.signatures.iter().map(|signature| encoded(encoding, signature)).collect();
@@ -215,7 +216,7 @@ impl Row {
     }
 
     /// Writes `signatures`, already encoded, in the place of the sealed ones.
-    pub(super) fn wire_with(&self, sealed: &Sealed, signatures: &[String]) -> Wire {
+    pub(crate) fn wire_with(&self, sealed: &Sealed, signatures: &[String]) -> Wire {
         let mut headers = vec![("Content-Type".to_owned(), b"application/json".to_vec())];
         let place = &self.raw["timestamp"]["place"];
         if let Some(header) = place["header"].as_str() {
@@ -274,7 +275,7 @@ impl Row {
 }
 
 impl Form {
-    pub(super) fn written<'a>(
+    pub(crate) fn written<'a>(
         self,
         fields: impl IntoIterator<Item = (&'a str, Vec<u8>)>,
     ) -> Vec<u8> {
@@ -302,26 +303,26 @@ impl Form {
 }
 
 impl Wire {
-    pub(super) fn verify(&self, row: &Row, secrets: &Secrets, now: DateTime<Utc>) -> Verdict {
+    pub(crate) fn verify(&self, row: &Row, secrets: &Secrets, now: DateTime<Utc>) -> Verdict {
         let headers: Vec<(&str, &[u8])> =
             self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
         row.scheme.verify(&Incoming { headers: &headers, body: &self.body }, secrets, now)
     }
 
-    pub(super) fn without(&self, name: &str) -> Self {
+    pub(crate) fn without(&self, name: &str) -> Self {
         let mut wire = self.clone();
         wire.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
         wire
     }
 
-    pub(super) fn with(&self, name: &str, value: &[u8]) -> Self {
+    pub(crate) fn with(&self, name: &str, value: &[u8]) -> Self {
         let mut wire = self.without(name);
         wire.headers.push((name.to_owned(), value.to_vec()));
         wire
     }
 }
 
-pub(super) fn encoded(encoding: &str, bytes: &[u8]) -> String {
+pub(crate) fn encoded(encoding: &str, bytes: &[u8]) -> String {
     match encoding {
         "hex" => hex::encode(bytes),
         "base64" => STANDARD.encode(bytes),
@@ -341,7 +342,7 @@ fn digest(hash: &str, message: &[u8]) -> Vec<u8> {
 }
 
 /// RFC 2104, from its definition.
-pub(super) fn hmac(hash: &str, key: &[u8], message: &[u8]) -> Vec<u8> {
+pub(crate) fn hmac(hash: &str, key: &[u8], message: &[u8]) -> Vec<u8> {
     let block = if matches!(hash, "sha1" | "sha256") { 64 } else { 128 };
     let mut padded = if key.len() > block { digest(hash, key) } else { key.to_vec() };
     padded.resize(block, 0);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::verifier::SignatureScheme;
+use domain::verifier::SignatureScheme;
 
 /// A sound scheme with members exchanged; `null` takes a member away.
 fn with(changes: &Value) -> Value {
@@ -48,12 +48,12 @@ fn id_in(header: &str) -> Value {
 }
 
 #[test]
-fn the_plain_scheme_is_sound() {
+fn scheme_plain_loads() {
     serde_json::from_value::<SignatureScheme>(with(&json!({}))).unwrap();
 }
 
 #[test]
-fn contradictions_are_refused_with_a_sentence() {
+fn scheme_contradiction_is_refused() {
     let token = json!({"kind": "token"});
     let digest = json!({"kind": "digest", "hash": "sha1"});
     let ed25519 = json!({"kind": "ed25519"});
@@ -186,7 +186,7 @@ fn contradictions_are_refused_with_a_sentence() {
 }
 
 #[test]
-fn unknown_words_are_refused() {
+fn scheme_unknown_member_is_refused() {
     let unknown = [
         json!({"absent": "refetch"}),
         json!({"encoding": "base32"}),

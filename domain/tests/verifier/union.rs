@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::sender::{NOON, PAYLOAD, Row, noon};
-use crate::verifier::{Reason, SignatureScheme, Verdict};
+use crate::sender::{NOON, PAYLOAD, Row, noon};
+use domain::verifier::{Reason, SignatureScheme, Verdict};
 
 const CONTENTS: &[&str] = &[
     "{body}",
@@ -102,7 +102,7 @@ fn combination(
 }
 
 #[test]
-fn every_combination_without_contradiction_verifies_what_it_signs_and_nothing_else() {
+fn scheme_combinations_verify_only_signed_requests() {
     let mut sound = 0;
     for raw in combinations() {
         if serde_json::from_value::<SignatureScheme>(raw.clone()).is_err() {
@@ -132,7 +132,7 @@ fn every_combination_without_contradiction_verifies_what_it_signs_and_nothing_el
 }
 
 #[test]
-fn a_pointer_that_finds_nothing_leaves_the_hash() {
+fn replay_id_falls_back_to_hash() {
     let row = Row::new(
         "pointer",
         json!({

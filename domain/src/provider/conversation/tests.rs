@@ -5,7 +5,7 @@ use crate::fixtures::noon;
 use crate::id::ProviderName;
 use crate::provider::catalogue::{Adjustments, Catalogue};
 
-const EXAMPLE: &str = include_str!("../../../docs/examples/zvid-conversation.json");
+const EXAMPLE: &str = include_str!("../../../../docs/examples/zvid-conversation.json");
 
 fn spec(name: &str) -> ProviderSpec {
     let name = ProviderName::parse(name).unwrap();
@@ -30,7 +30,7 @@ fn example_with(at: &str, value: Value) -> Value {
 }
 
 #[test]
-fn the_example_is_understood_as_it_says() {
+fn conversation_example_is_understood() {
     let example = serde_json::from_str(EXAMPLE).unwrap();
     assert_eq!(sentences("zvid", &example), [""; 0]);
     let about: Vec<_> = replayed("zvid", &example).unwrap().iter().map(|it| it.about).collect();
@@ -38,7 +38,7 @@ fn the_example_is_understood_as_it_says() {
 }
 
 #[test]
-fn every_expectation_of_the_example_can_fail() {
+fn conversation_expectations_can_fail() {
     let example: Value = serde_json::from_str(EXAMPLE).unwrap();
     for (n, exchange) in example["exchanges"].as_array().unwrap().iter().enumerate() {
         let (about, said) = exchange.as_object().unwrap().iter().next().unwrap();
@@ -52,7 +52,7 @@ fn every_expectation_of_the_example_can_fail() {
 }
 
 #[test]
-fn a_body_that_was_not_signed_is_not_believed() {
+fn conversation_unsigned_body_is_not_believed() {
     let forged = r#"{"event":"render.completed","jobId":"x","data":{"status":"failed"}}"#;
     assert_eq!(
         sentences("zvid", &example_with("/exchanges/4/callback/body", json!(forged))),
@@ -67,7 +67,7 @@ fn a_body_that_was_not_signed_is_not_believed() {
 }
 
 #[test]
-fn a_member_that_nobody_understands_is_a_mismatch_not_a_pass() {
+fn conversation_unknown_member_is_a_mismatch() {
     let said = json!({"status": 202, "body": {"jobId": "r"}, "expect": {"renderId": null}});
     assert_eq!(
         sentences("zvid", &json!({"exchanges": [{ "submit": said }]})),
@@ -76,7 +76,7 @@ fn a_member_that_nobody_understands_is_a_mismatch_not_a_pass() {
 }
 
 #[test]
-fn lists_cancels_and_unsigned_callbacks_are_understood_too() {
+fn conversation_has_lists_cancels_and_callbacks() {
     let job = JobId::from_bytes([7; 16]);
     let row = json!({"jobId": "r-7", "payload": {"movie": {"id": job}}});
     let conversation = json!({"jobId": job, "exchanges": [
@@ -95,7 +95,7 @@ fn lists_cancels_and_unsigned_callbacks_are_understood_too() {
 }
 
 #[test]
-fn a_conversation_that_cannot_be_with_this_provider_says_why() {
+fn conversation_of_other_provider_is_refused() {
     let answer = json!({"status": 200});
     for (provider, conversation, expected) in [
         (

@@ -1,13 +1,14 @@
-//! What a caller posts to have something rendered, checked field by field.
+//! The request for a new job, checked member by member.
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::RequestError;
+use super::members::Members;
 use crate::address::{ReceiverUrl, TargetPolicy};
 use crate::event::{EventName, EventSet};
 use crate::id::{PayloadVersion, ProviderName, SourceRecordId};
 use crate::job::MAX_METADATA_BYTES;
-use crate::members::Members;
 
 /// The largest request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -15,53 +16,25 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// A checked request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobRequest {
-    /// Who shall render. Whether there is such a provider is not checked here.
+    /// The provider to render with. Whether it exists is not checked here.
     pub provider: ProviderName,
-    /// What, in the provider's own vocabulary.
+    /// The render, in the provider's own vocabulary.
     pub payload: Map<String, Value>,
-    /// The customer's id of it.
+    /// The customer's id of what is rendered.
     pub source_record_id: SourceRecordId,
     /// The customer's name for the payload's shape.
     pub payload_version: Option<PayloadVersion>,
     /// Where this job's webhooks go instead of the default receiver.
     pub callback_url: Option<ReceiverUrl>,
-    /// Which events are wanted.
+    /// The events that the client subscribes to.
     pub wanted: EventSet,
     /// The customer's own data.
     pub metadata: Map<String, Value>,
-    /// Whether the provider shall call us; none leaves it to the provider's spec.
+    /// Whether the provider shall call back; none means the default of the provider's spec.
     pub provider_webhook: Option<bool>,
     /// SHA-256 of the request as canonical JSON: the same for a repeat with other spaces or
     /// another order of members.
     pub fingerprint: [u8; 32],
-}
-
-/// Why a body is not a request.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
-    /// It is larger than [`MAX_BODY_BYTES`].
-    #[error("the request body is larger than 1 MiB")]
-    TooLarge,
-    /// It is not a JSON object.
-    #[error("the request body is not a JSON object: {0}")]
-    NotAnObject(String),
-    /// A member that must be there is not.
-    #[error("`{field}` is missing")]
-    Missing {
-        /// Its name.
-        field: &'static str,
-    },
-    /// A member is not what it must be.
-    #[error("`{field}` {problem}")]
-    Invalid {
-        /// Its name.
-        field: String,
-        /// What is wrong, to be read after the name.
-        problem: String,
-    },
-    /// The callback URL is one that is never called.
-    #[error("`callbackUrl`: {0}")]
-    CallbackUrl(String),
 }
 
 const FIELDS: [&str; 8] = [
@@ -79,7 +52,7 @@ impl JobRequest {
     /// Reads and checks a request body.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
+    /// The first problem of the body.
     pub fn parse(body: &[u8], policy: &TargetPolicy) -> Result<Self, RequestError> {
         if body.len() > MAX_BODY_BYTES {
             return Err(RequestError::TooLarge);
@@ -137,7 +110,7 @@ fn object(value: Value) -> Result<Map<String, Value>, String> {
     }
 }
 
-pub(crate) fn events(value: Value) -> Result<EventSet, String> {
+pub(super) fn events(value: Value) -> Result<EventSet, String> {
     let all = EventName::ALL.map(EventName::as_str).join(", ");
     let Value::Array(names) = value else { return Err("must be an array of event names".into()) };
     let parsed = names.iter().map(|name| name.as_str().and_then(EventName::parse));
@@ -178,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_request_means_the_defaults() {
+    fn job_request_has_defaults() {
         let request = parse(&whole()).unwrap();
         assert_eq!(request.wanted, EventSet::ends());
         assert_eq!((request.provider_webhook, request.callback_url), (None, None));
@@ -186,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_member_is_named() {
+    fn job_request_names_wrong_members() {
         for (field, value, problem) in [
             ("provider", json!(5), "`provider` must be a string"),
             (
@@ -213,14 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn what_must_be_there_is_asked_for_by_name() {
+    fn job_request_names_missing_members() {
         for field in ["provider", "payload", "sourceRecordId"] {
             assert_eq!(parse(&with(field, Value::Null)), Err(RequestError::Missing { field }));
         }
     }
 
     #[test]
-    fn a_callback_url_that_is_never_called_is_refused() {
+    fn job_request_checks_callback_url() {
         for url in ["http://shop.example/hooks", "https://10.0.0.1/", "https://localhost/", "x"] {
             let error = parse(&with("callbackUrl", json!(url))).unwrap_err();
             assert!(matches!(error, RequestError::CallbackUrl(_)), "{url}: {error:?}");
@@ -229,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_arrives_as_it_was_sent() {
+    fn job_request_keeps_numbers_exact() {
         let sent = r#"{"provider":"zvid","sourceRecordId":"p","payload":{"x":0.10000000000000000555,"y":179.76931348623157}}"#;
         let request = JobRequest::parse(sent.as_bytes(), &TargetPolicy::public()).unwrap();
         let again = serde_json::to_string(&request.payload).unwrap();
@@ -242,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_object_is_refused() {
+    fn job_request_must_be_an_object() {
         for body in ["", "{", "[]", "null", "\"x\"", "{\"a\":1}}"] {
             let error = JobRequest::parse(body.as_bytes(), &TargetPolicy::public()).unwrap_err();
             assert!(matches!(error, RequestError::NotAnObject(_)), "{body}: {error:?}");
@@ -255,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeat_has_the_same_fingerprint_and_another_request_has_not() {
+    fn job_request_fingerprint_ignores_formatting() {
         let one = br#"{"provider":"zvid","payload":{"a":1,"b":2},"sourceRecordId":"p"}"#;
         let same = br#"{ "sourceRecordId": "p", "payload": {"b":2, "a":1}, "provider":"zvid" }"#;
         let other = br#"{"provider":"zvid","payload":{"a":1,"b":3},"sourceRecordId":"p"}"#;

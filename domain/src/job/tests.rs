@@ -1,10 +1,10 @@
 use super::*;
 use crate::failure::FailureCode;
-use crate::fixtures::{changed, done, intent, noon, observed, render_id};
+use crate::fixtures::{changed, done, new_job, noon, observed, render_id};
 
-/// `=` nothing changes; `!` somebody who wants every event hears of it.
+/// `=` means that the state stays; `!` means that the transition has an event.
 #[test]
-fn the_whole_table() {
+fn job_transition_table() {
     let mut table = format!("{:15}", "");
     for kind in ReportKind::ALL {
         table += &format!("{:15}", format!("{kind:?}"));
@@ -36,11 +36,11 @@ fn the_whole_table() {
 }
 
 #[test]
-fn a_render_from_intent_to_completion() {
-    let job = Job::intend(intent(), noon());
+fn job_runs_from_submit_to_completion() {
+    let job = new_job();
     let job = changed(job.apply(&Report::Accepted(render_id("r-1")), 0, noon()));
     assert_eq!((job.state, job.version), (State::Queued, 2));
-    assert_eq!(job.outbox, [], "nobody asked to hear of queued");
+    assert_eq!(job.outbox, [], "queued is not subscribed to");
 
     let job = changed(job.apply(&observed(RenderStatus::Processing), 1, noon()));
     assert_eq!(job.state, State::Processing);
@@ -60,7 +60,7 @@ fn a_render_from_intent_to_completion() {
 }
 
 #[test]
-fn saying_it_twice_changes_nothing() {
+fn job_ignores_repeated_reports() {
     let broken = RenderStatus::Failed(Failure::new(FailureCode::RenderFailed, "no"));
     let said = [
         Report::Accepted(render_id("r-1")),
@@ -74,14 +74,14 @@ fn saying_it_twice_changes_nothing() {
         Report::DeadlinePassed,
     ];
     for report in said {
-        let once = changed(Job::intend(intent(), noon()).apply(&report, 1, noon()));
+        let once = changed(new_job().apply(&report, 1, noon()));
         assert_eq!(once.apply(&report, 2, noon()), Step::Unchanged, "{report:?}");
     }
 }
 
 #[test]
-fn an_ended_job_tells_nobody_twice() {
-    let mut job = changed(Job::intend(intent(), noon()).apply(&observed(done()), 1, noon()));
+fn job_ended_emits_nothing_twice() {
+    let mut job = changed(new_job().apply(&observed(done()), 1, noon()));
     job.outbox.clear();
     for kind in [RenderStatus::Processing, RenderStatus::Cancelled, done()] {
         assert_eq!(job.apply(&observed(kind), 9, noon()), Step::Unchanged);
@@ -89,8 +89,8 @@ fn an_ended_job_tells_nobody_twice() {
 }
 
 #[test]
-fn a_late_completion_upgrades_a_time_out_and_is_told() {
-    let job = changed(Job::intend(intent(), noon()).apply(&Report::SubmitUnclear, 0, noon()));
+fn job_timed_out_takes_late_completion() {
+    let job = changed(new_job().apply(&Report::SubmitUnclear, 0, noon()));
     let job = changed(job.apply(&observed(RenderStatus::Processing), 1, noon()));
     let job = changed(job.apply(&Report::DeadlinePassed, 9, noon()));
     assert_eq!(job.failure.as_ref().map(|f| f.code), Some(FailureCode::TimedOut));
@@ -105,12 +105,12 @@ fn a_late_completion_upgrades_a_time_out_and_is_told() {
 }
 
 #[test]
-fn doubt_that_nobody_resolves_fails_with_its_own_code() {
-    let job = changed(Job::intend(intent(), noon()).apply(&Report::SubmitUnclear, 0, noon()));
+fn job_unconfirmed_fails_with_submit_unknown() {
+    let job = changed(new_job().apply(&Report::SubmitUnclear, 0, noon()));
     let job = changed(job.apply(&Report::DeadlinePassed, 0, noon()));
     assert_eq!(job.failure.as_ref().map(|f| f.code), Some(FailureCode::SubmitUnknown));
 
-    // The callback of a render that nobody knew of is its only proof, however late.
+    // The callback of an unconfirmed render is its only proof, however late.
     assert!(job.may_still_complete());
     assert_eq!(job.apply(&observed(RenderStatus::Processing), 0, noon()), Step::Unchanged);
     let failed = job.outbox[0];
@@ -122,7 +122,7 @@ fn doubt_that_nobody_resolves_fails_with_its_own_code() {
 }
 
 #[test]
-fn progress_is_news_only_at_every_quarter() {
+fn job_progress_changes_in_quarters() {
     let at = |progress| {
         Report::Observed(Observation {
             render_job_id: Some(render_id("r-1")),
@@ -131,7 +131,7 @@ fn progress_is_news_only_at_every_quarter() {
             progress: Some(progress),
         })
     };
-    let job = changed(Job::intend(intent(), noon()).apply(&at(0.1), 1, noon()));
+    let job = changed(new_job().apply(&at(0.1), 1, noon()));
     assert_eq!(job.apply(&at(0.24), 2, noon()), Step::Unchanged);
     let job = changed(job.apply(&at(0.6), 3, noon()));
     assert_eq!(job.progress, Some(0.5));
@@ -140,9 +140,9 @@ fn progress_is_news_only_at_every_quarter() {
 }
 
 #[test]
-fn a_job_is_settled_once_when_all_who_wanted_were_told() {
+fn job_settles_once_with_empty_outbox() {
     let deadline = TimeDelta::minutes(30);
-    let mut job = changed(Job::intend(intent(), noon()).apply(&observed(done()), 1, noon()));
+    let mut job = changed(new_job().apply(&observed(done()), 1, noon()));
     assert_eq!(job.settle(deadline, noon()), None);
     job.outbox.clear();
     let settled = job.settle(deadline, noon()).unwrap();
@@ -151,11 +151,11 @@ fn a_job_is_settled_once_when_all_who_wanted_were_told() {
 }
 
 #[test]
-fn a_time_out_stays_under_watch_and_comes_back_when_it_completes() {
+fn job_timed_out_settles_at_deadline() {
     let deadline = TimeDelta::minutes(30);
     // A provider's own time-out may still finish.
     let soft = observed(RenderStatus::TimedOut);
-    let mut job = changed(Job::intend(intent(), noon()).apply(&soft, 1, noon()));
+    let mut job = changed(new_job().apply(&soft, 1, noon()));
     job.outbox.clear();
     assert_eq!(job.settle(deadline, noon() + TimeDelta::minutes(29)), None);
     let late = noon() + TimeDelta::minutes(30);
@@ -165,12 +165,8 @@ fn a_time_out_stays_under_watch_and_comes_back_when_it_completes() {
 }
 
 #[test]
-fn a_job_without_news_is_written_at_doubling_ages_only() {
-    let mut job = changed(Job::intend(intent(), noon()).apply(
-        &Report::Accepted(render_id("r-1")),
-        0,
-        noon(),
-    ));
+fn job_checkpoints_at_doubling_ages() {
+    let mut job = changed(new_job().apply(&Report::Accepted(render_id("r-1")), 0, noon()));
     let mut written = Vec::new();
     for age in 0..2000 {
         if let Some(checked) = job.checkpoint(7, noon() + TimeDelta::seconds(age)) {

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::attempt::AttemptError;
 use crate::endpoint::{Arrival, Arrived, Lane, Lesson};
 use crate::fixtures::{completed_job, noon};
 
@@ -50,7 +51,7 @@ fn reason(delivery: &Delivery) -> &str {
 }
 
 #[test]
-fn the_whole_schedule_of_a_receiver_that_never_answers() {
+fn delivery_exhausts_its_whole_schedule() {
     let mut delivery = delivery();
     let mut now = noon();
     let mut waits = Vec::new();
@@ -67,7 +68,7 @@ fn the_whole_schedule_of_a_receiver_that_never_answers() {
                 now = at;
             }
             Consequence::GiveUp => break,
-            Consequence::Delivered => panic!("nobody answered"),
+            Consequence::Delivered => panic!("there was no answer"),
         }
     }
     assert_eq!(waits, [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]);
@@ -78,7 +79,7 @@ fn the_whole_schedule_of_a_receiver_that_never_answers() {
 }
 
 #[test]
-fn only_2xx_delivers_and_gone_is_final() {
+fn delivery_needs_2xx_and_gone_ends_it() {
     for (status, expected) in [
         (200, "delivered"),
         (204, "delivered"),
@@ -97,7 +98,7 @@ fn only_2xx_delivers_and_gone_is_final() {
 }
 
 #[test]
-fn retry_after_is_never_undercut_and_never_hurries() {
+fn retry_after_only_lengthens_the_wait() {
     let schedule = DeliverySchedule::default();
     let busy = attempt(Outcome::Answered(503));
     let wait = |retry_after: u64, luck| {
@@ -115,7 +116,7 @@ fn retry_after_is_never_undercut_and_never_hurries() {
 }
 
 #[test]
-fn a_ticket_that_comes_twice_makes_one_attempt() {
+fn ticket_repeated_makes_one_attempt() {
     let fresh = delivery();
     assert_eq!(fresh.admit(0, noon()), Admission::Attempt(0));
     let leased = fresh.leased(noon());
@@ -133,7 +134,7 @@ fn a_ticket_that_comes_twice_makes_one_attempt() {
 }
 
 #[test]
-fn a_redelivery_starts_the_schedule_again_with_the_same_bytes() {
+fn redelivery_restarts_schedule_with_same_bytes() {
     let (done, _) = record(&delivery(), Outcome::Answered(200), noon());
     let again = done.redeliver(noon()).unwrap();
     assert_eq!((&again.event_id, &again.body), (&done.event_id, &done.body));
@@ -146,7 +147,7 @@ fn a_redelivery_starts_the_schedule_again_with_the_same_bytes() {
 }
 
 #[test]
-fn what_was_tried_a_thousand_times_is_not_sent_again() {
+fn redelivery_ends_after_thousand_attempts() {
     let (given_up, _) = record(&delivery(), Outcome::Answered(410), noon());
     let tried = |times| {
         let attempts = vec![given_up.attempts[0].clone(); times];
@@ -158,12 +159,12 @@ fn what_was_tried_a_thousand_times_is_not_sent_again() {
 }
 
 #[test]
-fn a_redelivery_is_a_deliberate_attempt_and_a_recovery_is_not() {
+fn redelivery_is_manual_recovery_is_not() {
     let (given_up, _) = record(&delivery(), Outcome::Answered(410), noon());
     let redelivered = given_up.redeliver(noon()).unwrap();
     assert!(redelivered.deliberate);
     let (failed, _) = record(&redelivered, Outcome::Answered(500), noon());
-    assert!(!failed.deliberate, "the attempts after it are nobody's wish");
+    assert!(!failed.deliberate, "the attempts after it are not manual");
 
     let recovered = given_up.recover(noon()).unwrap();
     assert!(!recovered.deliberate);
@@ -173,7 +174,7 @@ fn a_redelivery_is_a_deliberate_attempt_and_a_recovery_is_not() {
 }
 
 #[test]
-fn it_is_given_up_for_a_reason() {
+fn delivery_is_given_up_with_reason() {
     let asked = |header| Said { retry_after: None, instruction: Instruction::parse(header) };
     let well = Endpoint::unknown(URL);
     let disabled = endpoint_after(1, 410, noon());
@@ -196,7 +197,7 @@ fn it_is_given_up_for_a_reason() {
 }
 
 #[test]
-fn a_delivery_that_is_held_keeps_its_attempt() {
+fn delivery_held_keeps_its_attempt() {
     let (failed, _) = record(&delivery(), Outcome::Answered(500), noon());
     let until = noon() + TimeDelta::minutes(10);
     let schedule = DeliverySchedule::default();
@@ -215,7 +216,7 @@ fn a_delivery_that_is_held_keeps_its_attempt() {
 }
 
 #[test]
-fn a_delivery_is_not_held_for_ever() {
+fn delivery_held_too_long_is_given_up() {
     let schedule = DeliverySchedule::default();
     let longest = later(noon(), schedule.longest());
     let (held, _) = delivery().hold(longest, Hold::Throttled, &schedule, noon());
@@ -231,7 +232,7 @@ fn a_delivery_is_not_held_for_ever() {
 }
 
 #[test]
-fn the_next_attempt_is_not_sooner_than_its_endpoint_is_open() {
+fn delivery_waits_for_open_breaker() {
     let open = endpoint_after(5, 500, noon());
     let said = Said::default();
     let (after, _) = record_at(&delivery(), Outcome::Answered(500), said, &open, noon());
@@ -246,7 +247,7 @@ fn the_next_attempt_is_not_sooner_than_its_endpoint_is_open() {
 }
 
 #[test]
-fn old_attempts_keep_their_facts_but_not_their_words() {
+fn delivery_keeps_ten_excerpts() {
     let mut delivery = delivery();
     for _ in 0..12 {
         delivery = record(&delivery, Outcome::Answered(500), noon()).0;

@@ -50,7 +50,7 @@ fn verifies(
 }
 
 #[test]
-fn what_is_stored_today_is_read() {
+fn secrets_stored_text_is_read() {
     let text = format!("{}, {}", shared(1).reveal(), shared(2).reveal());
     let secrets = SigningSecrets::parse(&text).unwrap();
     let both: Vec<_> = secrets.in_force(noon()).map(|stored| stored.secret.clone()).collect();
@@ -59,7 +59,7 @@ fn what_is_stored_today_is_read() {
 }
 
 #[test]
-fn what_one_library_accepts_and_another_refuses_is_refused() {
+fn secret_must_suit_every_library() {
     let pair = secret(SignatureType::V1a, 1).reveal();
     let other = STANDARD.decode(&secret(SignatureType::V1a, 2).reveal()[5..]).unwrap();
     let mut mixed = STANDARD.decode(&pair[5..]).unwrap();
@@ -87,7 +87,7 @@ fn what_one_library_accepts_and_another_refuses_is_refused() {
 }
 
 #[test]
-fn what_stands_beside_a_secret_is_read_strictly() {
+fn secrets_attributes_are_read_strictly() {
     let (secret, at) = (shared(1).reveal(), "2026-05-24T12:00:00.000Z");
     let two = |first: &str, second: &str| {
         SigningSecrets::parse(&format!("{secret}{first},{secret}{second}"))
@@ -115,7 +115,7 @@ fn what_stands_beside_a_secret_is_read_strictly() {
 }
 
 #[test]
-fn a_rotation_signs_with_both_until_the_grace_period_is_over_to_the_millisecond() {
+fn rotation_signs_with_both_during_grace() {
     let secrets = SigningSecrets::first(shared(1), noon());
     let secrets = secrets.rotate(shared(2), grace(60), noon()).unwrap();
     let entries = |at| secrets.sign("evt_1", at, b"{}").split(' ').count();
@@ -128,7 +128,7 @@ fn a_rotation_signs_with_both_until_the_grace_period_is_over_to_the_millisecond(
 }
 
 #[test]
-fn without_grace_the_others_are_gone_at_once() {
+fn rotation_without_grace_ends_others_now() {
     let secrets = SigningSecrets::first(shared(1), noon());
     let secrets = secrets.rotate(shared(2), GracePeriod::default(), noon()).unwrap();
     let secrets = secrets.rotate(shared(3), grace(0), noon()).unwrap();
@@ -136,7 +136,7 @@ fn without_grace_the_others_are_gone_at_once() {
 }
 
 #[test]
-fn a_later_rotation_lengthens_nobodys_grace() {
+fn rotation_never_lengthens_earlier_grace() {
     let first = SigningSecrets::first(shared(1), noon());
     let second = first.rotate(shared(2), grace(60), noon()).unwrap();
     let third = second.rotate(shared(3), grace(600), noon()).unwrap();
@@ -152,7 +152,7 @@ fn a_later_rotation_lengthens_nobodys_grace() {
 }
 
 #[test]
-fn an_eleventh_is_refused_until_one_has_ended() {
+fn rotation_refuses_an_eleventh_secret() {
     let mut secrets = SigningSecrets::first(shared(0), noon());
     for (n, seconds) in (1..10).zip([900, 100, 900, 900, 900, 900, 900, 900, 900]) {
         secrets = secrets.rotate(shared(n), grace(seconds), noon()).unwrap();
@@ -161,12 +161,12 @@ fn an_eleventh_is_refused_until_one_has_ended() {
     let refused = secrets.rotate(shared(10), grace(900), noon());
     assert_eq!(refused, Err(TooManySecrets { next_end }));
     assert!(secrets.rotate(shared(10), grace(900), next_end).is_ok());
-    assert!(secrets.rotate(shared(10), grace(0), noon()).is_ok(), "nobody else stays");
+    assert!(secrets.rotate(shared(10), grace(0), noon()).is_ok(), "no other stays");
     assert!(secrets.rotate(shared(4), grace(900), noon()).is_ok(), "it is one of the ten");
 }
 
 #[test]
-fn a_known_secret_moves_to_the_front_and_stays() {
+fn rotation_reuses_a_known_secret() {
     let later = noon() + TimeDelta::seconds(5);
     let secrets = SigningSecrets::first(shared(1), noon());
     let secrets = secrets.rotate(shared(2), grace(60), noon()).unwrap();
@@ -179,7 +179,7 @@ fn a_known_secret_moves_to_the_front_and_stays() {
 
 /// What a standard parameter of SSM holds.
 #[test]
-fn ten_of_the_longest_fit_into_a_parameter() {
+fn secrets_ten_longest_fit_a_parameter() {
     let longest =
         |seed: u8| WebhookSecret::parse(&format!("whsec_{}", STANDARD.encode([seed; 64]))).unwrap();
     let mut secrets = SigningSecrets::first(longest(0), noon());
@@ -191,7 +191,7 @@ fn ten_of_the_longest_fit_into_a_parameter() {
 }
 
 #[test]
-fn secrets_do_not_show_themselves() {
+fn secrets_are_hidden_in_debug() {
     let pair = secret(SignatureType::V1a, 3);
     let secrets = SigningSecrets::first(shared(3), noon());
     let secrets = secrets.rotate(pair.clone(), GracePeriod::default(), noon()).unwrap();
@@ -217,7 +217,7 @@ proptest! {
     /// Any mix, rotated in at any times: what is in force verifies, what is not does not, and
     /// nothing is lost in the store.
     #[test]
-    fn whatever_is_in_force_verifies_and_nothing_else(
+    fn signature_verifies_only_secrets_in_force(
         rotations in prop::collection::vec((any_secret(), 0..=600_u64, 0..=200_i64), 1..=MAX_SECRETS),
         id in "evt_[0-9a-f]{32}",
         body in "\\PC{0,100}",
