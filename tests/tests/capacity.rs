@@ -8,12 +8,12 @@ use std::io::{Write as _, stdout};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use tests::{LedgerEntry, Provider, Usage, World};
+use tests::{LedgerEntry, Provider, TestStack, Usage};
 
 /// A put of payload (1), job (1 and an entry in each of two indexes), delivery (1); the
 /// job's changes to queued (1), to completed (1) and out of the active index (2); the
 /// delivery's lease (1) and outcome (1).
-const MOST_WRITE_UNITS: f64 = 11.0;
+const MAX_WRITE_UNITS: f64 = 11.0;
 
 fn indexes_of(request: &LedgerEntry) -> String {
     let shares = request.index_units.iter().filter(|(_, units)| **units > 0.0);
@@ -51,9 +51,9 @@ fn table_of(requests: &[LedgerEntry]) -> Result<String> {
 
 #[tokio::test]
 async fn a_job_of_a_calling_provider_costs_eleven_write_units() -> Result<()> {
-    let world = World::open("capacity").await?;
+    let stack = TestStack::connect("capacity").await?;
     for tries_left in (0..3).rev() {
-        let (requests, api_requests) = requests_of_a_job(&world).await?;
+        let (requests, api_requests) = requests_of_a_job(&stack).await?;
         // A request whose answer was late was made twice: the price of a busy machine.
         let mut calls = BTreeSet::new();
         if tries_left > 0 && !requests.iter().all(|it| calls.insert(&it.invocation)) {
@@ -66,18 +66,18 @@ async fn a_job_of_a_calling_provider_costs_eleven_write_units() -> Result<()> {
 
 /// What the functions ask of AWS for a job, from its submit to its delivery; and how often
 /// somebody asked something of us.
-async fn requests_of_a_job(world: &World) -> Result<(Vec<LedgerEntry>, usize)> {
-    let order = world.order(Provider::Shotstack).await?;
-    world.endless(&order, &json!({})).await?;
-    ensure!(order.body.to_string().len() < 1_024, "the payload is no small one");
-    let since = world.ledger_now().await?;
+async fn requests_of_a_job(stack: &TestStack) -> Result<(Vec<LedgerEntry>, usize)> {
+    let test_job = stack.new_job(Provider::Shotstack).await?;
+    stack.set_endless(&test_job, &json!({})).await?;
+    ensure!(test_job.body.to_string().len() < 1_024, "the payload is no small one");
+    let since = stack.ledger_now().await?;
 
-    world.submit(&order).await?;
-    world.end(&order).await?;
-    let requests = world.ledger_when_settled(&order, since, order.job_id().as_str()).await?;
-    let render = world.render(&order).await.context("rendered once")?;
-    let submits = 1;
-    Ok((requests, submits + render.callbacks.len()))
+    stack.submit(&test_job).await?;
+    stack.end_render(&test_job).await?;
+    let requests = stack.ledger_when_settled(&test_job, since, test_job.job_id().as_str()).await?;
+    let render = stack.render(&test_job).await.context("rendered once")?;
+    let submit_count = 1;
+    Ok((requests, submit_count + render.callbacks.len()))
 }
 
 fn assert_price(requests: &[LedgerEntry], api_requests: usize) -> Result<()> {
@@ -95,7 +95,7 @@ fn assert_price(requests: &[LedgerEntry], api_requests: usize) -> Result<()> {
         ensure!(request.metered, "the price is unknown: {request:?}");
     }
     let writes: f64 = requests.iter().map(|request| request.write_units).sum();
-    assert!(writes <= MOST_WRITE_UNITS, "{writes} write units:\n{table}");
+    assert!(writes <= MAX_WRITE_UNITS, "{writes} write units:\n{table}");
     let published = requests.iter().filter(|it| it.operation == "PutEvents").count();
     let tickets = requests.iter().filter(|it| it.operation == "SendMessage").count();
     assert_eq!((published, tickets), (1, 1), "{table}");

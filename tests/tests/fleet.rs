@@ -13,13 +13,16 @@ use domain::endpoint::Hold;
 use domain::id::JobId;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
-use tests::{ClosedPort, Order, Outcome, Provider, Receiver, Webhook, World, eventually};
+use tests::{
+    ClosedPort, Provider, ReceivedWebhook, SettledJob, SharedReceiver, TestJob, TestStack,
+    eventually,
+};
 
 const ENDPOINTS: usize = 20;
 const DELIVERIES_EACH: usize = 50;
 
 /// The attempts of the local stack's schedule.
-const MOST_ATTEMPTS: usize = 5;
+const MAX_ATTEMPTS: usize = 5;
 
 /// Of so many posts one may be made twice because a function was stopped in between: the
 /// promise is "at least once". A ticket that is followed twice makes far more of them.
@@ -29,7 +32,7 @@ const POSTS_PER_REPEAT: usize = 20;
 const AT_ONCE: usize = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum EndpointKind {
     /// Answers every tenth webhook with 500.
     Ordinary,
     /// Answers well, after three seconds.
@@ -38,7 +41,7 @@ enum Kind {
     Dead,
 }
 
-impl Kind {
+impl EndpointKind {
     fn name(self) -> &'static str {
         match self {
             Self::Ordinary => "10 % 500",
@@ -53,13 +56,13 @@ impl Kind {
             Self::Slow => json!({"delayMs": 3_000}),
             Self::Ordinary | Self::Dead => json!({"status": 200}),
         };
-        (0..DELIVERIES_EACH * MOST_ATTEMPTS).map(answer).collect()
+        (0..DELIVERIES_EACH * MAX_ATTEMPTS).map(answer).collect()
     }
 }
 
-struct Endpoint {
-    kind: Kind,
-    receiver: Receiver,
+struct FleetEndpoint {
+    kind: EndpointKind,
+    receiver: SharedReceiver,
 }
 
 fn name(number: usize) -> String {
@@ -67,50 +70,54 @@ fn name(number: usize) -> String {
 }
 
 /// All of them, and the port that keeps the dead one dead.
-async fn endpoints(world: &World) -> Result<(Vec<Endpoint>, ClosedPort)> {
-    let (receiver, port) = world.dead_receiver(&name(0)).await?;
-    let mut endpoints = vec![Endpoint { kind: Kind::Dead, receiver }];
+async fn endpoints(stack: &TestStack) -> Result<(Vec<FleetEndpoint>, ClosedPort)> {
+    let (receiver, port) = stack.refusing_receiver(&name(0)).await?;
+    let mut endpoints = vec![FleetEndpoint { kind: EndpointKind::Dead, receiver }];
     for number in 1..ENDPOINTS {
-        let kind = if number == 1 { Kind::Slow } else { Kind::Ordinary };
-        let receiver = world.receiver(&name(number), &kind.answers()).await?;
-        endpoints.push(Endpoint { kind, receiver });
+        let kind = if number == 1 { EndpointKind::Slow } else { EndpointKind::Ordinary };
+        let receiver = stack.receiver(&name(number), &kind.answers()).await?;
+        endpoints.push(FleetEndpoint { kind, receiver });
     }
     Ok((endpoints, port))
 }
 
 #[tokio::test]
 async fn a_thousand_deliveries_to_twenty_endpoints() -> Result<()> {
-    let world = World::open("fleet").await?;
-    let (endpoints, port) = endpoints(&world).await?;
-    let orders: Vec<Order> = (0..ENDPOINTS * DELIVERIES_EACH)
-        .map(|number| world.order_to(Provider::Shotstack, &endpoints[number % ENDPOINTS].receiver))
+    let stack = TestStack::connect("fleet").await?;
+    let (endpoints, port) = endpoints(&stack).await?;
+    let test_jobs: Vec<TestJob> = (0..ENDPOINTS * DELIVERIES_EACH)
+        .map(|number| {
+            stack.new_job_to(Provider::Shotstack, &endpoints[number % ENDPOINTS].receiver)
+        })
         .collect::<Result<_>>()?;
-    let to_the_dead = |order: &&Order| order.body["callbackUrl"] == *endpoints[0].receiver.url;
-    let (dead, others): (Vec<Order>, Vec<Order>) =
-        orders.iter().cloned().partition(|order| to_the_dead(&order));
+    let to_the_dead =
+        |test_job: &&TestJob| test_job.body["callbackUrl"] == *endpoints[0].receiver.url;
+    let (dead, others): (Vec<TestJob>, Vec<TestJob>) =
+        test_jobs.iter().cloned().partition(|test_job| to_the_dead(&test_job));
 
     let began = Instant::now();
-    world.deliver_all(&orders, AT_ONCE).await?;
+    stack.deliver_all(&test_jobs, AT_ONCE).await?;
     let queued = began.elapsed();
-    let mut outcomes = world.all_over(&others, |_| ()).await?;
+    let mut outcomes = stack.until_all_finished(&others, |_| ()).await?;
     let over = began.elapsed();
-    let parked = until_parked(&world, &dead).await?;
+    let parked = until_parked(&stack, &dead).await?;
     let before: usize = parked.iter().map(|it| it.attempts.len()).sum();
 
     // All are well again, and nobody wants to wait for the next probe. One that answers 500
     // now and then may have met the same webhook every time.
     port.open()?;
     for (number, _) in endpoints.iter().enumerate() {
-        world.receiver(&name(number), &[]).await?;
+        stack.receiver(&name(number), &[]).await?;
     }
-    let delivered = |order: &Order| outcomes.get(order.job_id()).is_some_and(is_delivered);
-    let missed: Vec<Order> = orders.iter().filter(|order| !delivered(order)).cloned().collect();
-    let again = send_again(&world, &missed).await?;
-    outcomes.extend(world.all_over(&missed, |_| ()).await?);
+    let delivered = |test_job: &TestJob| outcomes.get(test_job.job_id()).is_some_and(is_delivered);
+    let missed: Vec<TestJob> =
+        test_jobs.iter().filter(|test_job| !delivered(test_job)).cloned().collect();
+    let again = send_again(&stack, &missed).await?;
+    outcomes.extend(stack.until_all_finished(&missed, |_| ()).await?);
     let recovered = began.elapsed();
 
     let deliveries: Vec<&Delivery> = outcomes.values().flat_map(|it| &it.deliveries).collect();
-    let arrived = arrived(&world, &endpoints).await?;
+    let arrived = arrived(&stack, &endpoints).await?;
     let posts: usize = arrived.values().map(Vec::len).sum();
     let answered = |it: &&Attempt| matches!(it.outcome, AttemptOutcome::Answered(_));
     let attempts = deliveries.iter().flat_map(|it| &it.attempts);
@@ -122,14 +129,14 @@ async fn a_thousand_deliveries_to_twenty_endpoints() -> Result<()> {
          and its {} parked after {before} attempts; all after {:.0} s. {posts} webhooks arrived, \
          {repeats} of them unasked for.\n",
         summary(&endpoints, &deliveries),
-        orders.len(),
+        test_jobs.len(),
         queued.as_secs_f64(),
         over.as_secs_f64(),
         dead.len(),
         recovered.as_secs_f64(),
     )?;
 
-    assert_eq!(deliveries.len(), orders.len(), "one for each job");
+    assert_eq!(deliveries.len(), test_jobs.len(), "one for each job");
     for delivery in &deliveries {
         let id = delivery.event_id.to_string();
         let arrived = arrived.get(&id).map_or(&[][..], Vec::as_slice);
@@ -138,20 +145,20 @@ async fn a_thousand_deliveries_to_twenty_endpoints() -> Result<()> {
     }
     assert_eq!(arrived.len(), deliveries.len(), "a webhook that nobody knows of");
     assert!(repeats <= posts / POSTS_PER_REPEAT, "{repeats} of {posts} came unasked for");
-    assert!(before < dead.len() * MOST_ATTEMPTS, "the breaker saved the dead one nothing");
+    assert!(before < dead.len() * MAX_ATTEMPTS, "the breaker saved the dead one nothing");
     Ok(())
 }
 
-fn is_delivered(outcome: &Outcome) -> bool {
+fn is_delivered(outcome: &SettledJob) -> bool {
     outcome.deliveries.iter().all(|delivery| delivery.state == DeliveryState::Delivered)
 }
 
 /// The dead endpoint's deliveries when none of them is about to be tried: given up, or held
 /// because their endpoint fails.
-async fn until_parked(world: &World, orders: &[Order]) -> Result<Vec<Delivery>> {
-    let ids: Vec<JobId> = orders.iter().map(|order| order.job_id().clone()).collect();
+async fn until_parked(stack: &TestStack, test_jobs: &[TestJob]) -> Result<Vec<Delivery>> {
+    let ids: Vec<JobId> = test_jobs.iter().map(|test_job| test_job.job_id().clone()).collect();
     eventually("the dead endpoint's deliveries parked", async || {
-        let outcomes = world.settled_of(&ids).await?;
+        let outcomes = stack.settled_jobs(&ids).await?;
         ensure!(outcomes.len() == ids.len(), "{} jobs are settled", outcomes.len());
         let deliveries: Vec<Delivery> = outcomes.into_iter().flat_map(|it| it.deliveries).collect();
         for delivery in &deliveries {
@@ -170,28 +177,31 @@ async fn until_parked(world: &World, orders: &[Order]) -> Result<Vec<Delivery>> 
 
 /// Has every delivery sent again; answers how often each was, by its event's id. One that is
 /// being tried by itself just now says so.
-async fn send_again(world: &World, orders: &[Order]) -> Result<HashMap<String, usize>> {
-    let asked = stream::iter(orders).map(async |order| {
+async fn send_again(stack: &TestStack, test_jobs: &[TestJob]) -> Result<HashMap<String, usize>> {
+    let asked = stream::iter(test_jobs).map(async |test_job| {
         let times = eventually("sent again, or delivered by itself", async || {
-            let answer = world.redeliver(order).await?;
+            let answer = stack.redeliver(test_job).await?;
             if answer.status == 202 {
                 return Ok(1);
             }
             answer.expect(409)?;
-            let deliveries = world.deliveries(order).await?;
+            let deliveries = stack.deliveries(test_job).await?;
             ensure!(deliveries.iter().all(|it| it.state == "delivered"), "{deliveries:?}");
             Ok(0)
         });
-        Ok((order.event_id("video.render.completed"), times.await?))
+        Ok((test_job.event_id("video.render.completed"), times.await?))
     });
     asked.buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// Every webhook that arrived, by its id.
-async fn arrived(world: &World, endpoints: &[Endpoint]) -> Result<BTreeMap<String, Vec<Webhook>>> {
-    let mut by_id = BTreeMap::<String, Vec<Webhook>>::new();
+async fn arrived(
+    stack: &TestStack,
+    endpoints: &[FleetEndpoint],
+) -> Result<BTreeMap<String, Vec<ReceivedWebhook>>> {
+    let mut by_id = BTreeMap::<String, Vec<ReceivedWebhook>>::new();
     for endpoint in endpoints {
-        for webhook in world.received(&endpoint.receiver).await? {
+        for webhook in stack.received(&endpoint.receiver).await? {
             by_id.entry(webhook.header("webhook-id").to_owned()).or_default().push(webhook);
         }
     }
@@ -200,11 +210,11 @@ async fn arrived(world: &World, endpoints: &[Endpoint]) -> Result<BTreeMap<Strin
 
 /// It arrived, always in the same bytes, and was tried as often as the schedule allows in
 /// each of its rounds.
-fn assert_whole(delivery: &Delivery, rounds: usize, arrived: &[Webhook]) {
+fn assert_whole(delivery: &Delivery, rounds: usize, arrived: &[ReceivedWebhook]) {
     let id = &delivery.event_id;
     assert_eq!(delivery.state, DeliveryState::Delivered, "{id}");
     let outcomes: Vec<AttemptOutcome> = delivery.attempts.iter().map(|it| it.outcome).collect();
-    assert!(outcomes.len() <= rounds * MOST_ATTEMPTS, "{id}: {outcomes:?}");
+    assert!(outcomes.len() <= rounds * MAX_ATTEMPTS, "{id}: {outcomes:?}");
     assert_eq!(outcomes.last(), Some(&AttemptOutcome::Answered(200)), "{id}");
     let seen: Vec<u16> = arrived.iter().map(|webhook| webhook.answered).collect();
     let answered = outcomes.iter().filter(|it| matches!(it, AttemptOutcome::Answered(_))).count();
@@ -255,7 +265,7 @@ impl Row {
     }
 }
 
-fn summary(endpoints: &[Endpoint], deliveries: &[&Delivery]) -> String {
+fn summary(endpoints: &[FleetEndpoint], deliveries: &[&Delivery]) -> String {
     let mut text = format!(
         "{:<8} {:<8} {:>10} {:>8} {:>5} {:>5} {:>9} {:>8} {:>8}\n",
         "endpoint",
@@ -269,7 +279,7 @@ fn summary(endpoints: &[Endpoint], deliveries: &[&Delivery]) -> String {
         "last s"
     );
     let mut all = Row::default();
-    for (number, Endpoint { kind, receiver }) in endpoints.iter().enumerate() {
+    for (number, FleetEndpoint { kind, receiver }) in endpoints.iter().enumerate() {
         let mut row = Row::default();
         for delivery in deliveries.iter().filter(|delivery| delivery.url == receiver.url) {
             row.add(delivery);

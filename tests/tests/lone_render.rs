@@ -6,27 +6,27 @@ use std::io::{Write as _, stdout};
 use anyhow::{Context, Result, ensure};
 use chrono::DateTime;
 use serde_json::json;
-use tests::{LedgerEntry, Provider, Usage, World};
+use tests::{LedgerEntry, Provider, TestStack, Usage};
 
 /// How long the render takes.
 const DURATION_MS: i64 = 20_000;
 
 #[tokio::test]
 async fn a_lone_polled_render_is_found_by_the_polls_that_its_law_has_due() -> Result<()> {
-    let world = World::open("lone").await?;
-    let order = world.order(Provider::Zvid).await?;
-    world.scenario(&order, &json!({"durationMs": DURATION_MS})).await?;
-    let since = world.ledger_now().await?;
+    let stack = TestStack::connect("lone").await?;
+    let test_job = stack.new_job(Provider::Zvid).await?;
+    stack.set_scenario(&test_job, &json!({"durationMs": DURATION_MS})).await?;
+    let since = stack.ledger_now().await?;
 
-    world.submit(&order).await?;
+    stack.submit(&test_job).await?;
     // All of them: nothing else goes on.
-    let requests = world.ledger_when_settled(&order, since, "").await?;
-    let job = world.job(&order).await?;
+    let requests = stack.ledger_when_settled(&test_job, since, "").await?;
+    let job = stack.job(&test_job).await?;
 
     assert_eq!(job.states(), ["submitting", "queued", "processing", "completed"]);
-    let render = world.render(&order).await?;
-    let polls = world.status_calls(&render.id).await?;
-    let submitted = world.provider_calls(&order).await?;
+    let render = stack.render(&test_job).await?;
+    let polls = stack.status_calls(&render.id).await?;
+    let submitted = stack.provider_calls(&test_job).await?;
     let submitted = submitted.iter().find(|call| call.method == "POST").context("no submit")?;
     let end = submitted.at + DURATION_MS;
     // Exact at the end: so many were due by the job's law.
@@ -40,8 +40,8 @@ async fn a_lone_polled_render_is_found_by_the_polls_that_its_law_has_due() -> Re
     let sent = |kind: &str| requests.iter().filter(|it| is_wake_up(it, kind)).count();
     let (new, next) = (sent("new_job"), sent("successor"));
     let leases = requests.iter().filter(|it| it.is_write() && it.request.contains("lease#"));
-    let submits = 1;
-    let usage = Usage::of(&requests, submits);
+    let submit_count = 1;
+    let usage = Usage::of(&requests, submit_count);
     // Straight to the stream: the test runner hides what `println!` says when all is well.
     writeln!(
         stdout(),

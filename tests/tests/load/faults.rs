@@ -31,7 +31,7 @@ const SHARES: [(Fault, usize); 9] = [
 ];
 
 /// The longest render. Most are much shorter.
-const LONGEST_MS: usize = 4_000;
+const MAX_DURATION_MS: usize = 4_000;
 
 impl Fault {
     /// Of job `number`. Over any five hundred jobs, each provider has its share of each.
@@ -62,8 +62,8 @@ impl Fault {
     }
 
     /// The simulator's knobs for the render of job `number`.
-    pub(crate) fn knobs(self, number: usize) -> Value {
-        let mut knobs = match self {
+    pub(crate) fn options(self, number: usize) -> Value {
+        let mut options = match self {
             Self::None | Self::PostedTwice => json!({}),
             Self::CallbackThrice => json!({"callback": {"times": 3}}),
             Self::CallbackLate => json!({"callback": {"lateMs": 3_000}}),
@@ -77,10 +77,10 @@ impl Fault {
             Self::RenderFails => json!({"failWith": "no codec"}),
         };
         // Mostly short, now and then long.
-        let duration = (number * 7_919 % LONGEST_MS).min(number * 104_729 % LONGEST_MS);
-        knobs["durationMs"] = duration.into();
-        knobs["queuedMs"] = (duration / 4).into();
-        knobs
+        let duration = (number * 7_919 % MAX_DURATION_MS).min(number * 104_729 % MAX_DURATION_MS);
+        options["durationMs"] = duration.into();
+        options["queuedMs"] = (duration / 4).into();
+        options
     }
 
     /// What its caller is answered. A provider's "no" is told at once, and is a job all the

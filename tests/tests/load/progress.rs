@@ -7,7 +7,7 @@ use std::time::Instant;
 const WIDTH: usize = 40;
 
 /// How far something is.
-pub(crate) struct Progress {
+pub(crate) struct ProgressBar {
     what: &'static str,
     of: usize,
     began: Instant,
@@ -15,7 +15,7 @@ pub(crate) struct Progress {
     said: Cell<usize>,
 }
 
-impl Progress {
+impl ProgressBar {
     pub(crate) fn of(what: &'static str, of: usize) -> Self {
         Self { what, of, began: Instant::now(), done: Cell::new(0), said: Cell::new(0) }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use domain::id::JobId;
-use tests::Outcome;
+use tests::SettledJob;
 
 use crate::Trial;
 use crate::faults::Fault;
@@ -20,7 +20,7 @@ struct Row {
 }
 
 impl Row {
-    fn add(&mut self, Outcome { job, deliveries }: &Outcome) {
+    fn add(&mut self, SettledJob { job, deliveries }: &SettledJob) {
         self.jobs += 1;
         match job.state.name() {
             "completed" => self.completed += 1,
@@ -44,11 +44,11 @@ impl Row {
     }
 }
 
-pub(crate) fn table(trials: &[Trial], outcomes: &HashMap<JobId, Outcome>) -> String {
+pub(crate) fn table(trials: &[Trial], outcomes: &HashMap<JobId, SettledJob>) -> String {
     let mut rows = BTreeMap::<Fault, Row>::new();
     let mut all = Row::default();
     for trial in trials {
-        let outcome = &outcomes[trial.order.job_id()];
+        let outcome = &outcomes[trial.test_job.job_id()];
         rows.entry(trial.fault).or_default().add(outcome);
         all.add(outcome);
     }

@@ -1,4 +1,4 @@
-//! What a crash leaves behind, and what finds it.
+//! The state that a crash leaves behind, and the tick that repairs it.
 
 use ::http::Method;
 use anyhow::{Context, Result, ensure};
@@ -11,61 +11,63 @@ use shared::queue::Ticket;
 use shared::store::{Inserted, Store, Wait};
 use tokio::sync::Mutex;
 
-use super::World;
-use crate::order::Order;
+use super::TestStack;
+use crate::test_job::TestJob;
 
-/// One tick at a time, as the schedule has it.
+/// Serialises the ticks, as the schedule does.
 static TICKING: Mutex<()> = Mutex::const_new(());
 
-impl World {
-    /// Does what the schedule does every minute, now; over when this returns.
+impl TestStack {
+    /// Runs the schedule's tick now, and waits for its end.
     ///
     /// # Errors
     /// When the poller fails.
     pub async fn tick(&self) -> Result<()> {
-        let _alone = TICKING.lock().await;
-        let name = self.stack.functions.get("poller").context("the stack has no poller")?;
-        let url = format!("{}/2015-03-31/functions/{name}/invocations", self.stack.aws_endpoint);
+        let _guard = TICKING.lock().await;
+        let name = self.description.functions.get("poller").context("the stack has no poller")?;
+        let url =
+            format!("{}/2015-03-31/functions/{name}/invocations", self.description.aws_endpoint);
         let answer =
             self.http.send(Method::POST, &url, &[], r#"{"shard":0}"#).await?.expect(200)?;
         ensure!(answer.header("x-amz-function-error").is_empty(), "the tick failed: {answer}");
         Ok(())
     }
 
-    /// Stores a job as a function does that stores nothing more.
+    /// Stores a job as a function does that crashes right after this write.
     ///
     /// # Errors
-    /// When the table does not answer, or has the job.
-    pub async fn leave_job(&self, job: &Job) -> Result<()> {
+    /// When the table does not answer, or already has the job.
+    pub async fn insert_job(&self, job: &Job) -> Result<()> {
         let stored = self.store().insert_job(job).await?;
-        ensure!(stored == Inserted::New, "it was there: {stored:?}");
+        ensure!(stored == Inserted::New, "it was stored before: {stored:?}");
         Ok(())
     }
 
-    /// Stores the order's job as one that everybody was told of, and the delivery of its
-    /// event, whose first ticket nobody has sent: this one.
+    /// Stores the job as settled, and its delivery. Returns the delivery's first ticket, which
+    /// is not sent.
     ///
     /// # Errors
-    /// When the table does not answer, or has the job.
-    pub async fn leave_undelivered(&self, order: &Order) -> Result<Ticket> {
-        let job = order.completed_and_untold()?;
-        let notice = job.outbox.last().context("it has nothing to tell")?;
-        let receiver = order.receiver().context("it has no receiver")?;
+    /// When the table does not answer, or already has the job.
+    pub async fn insert_undelivered(&self, test_job: &TestJob) -> Result<Ticket> {
+        let job = test_job.completed_unpublished()?;
+        let notice = job.outbox.last().context("its outbox is empty")?;
+        let receiver = test_job.receiver().context("it has no receiver")?;
         let delivery = Delivery::of(&job, &Event::of(&job, notice), receiver, Utc::now())?;
         let settled = job.told(&job.outbox).settle(TimeDelta::hours(1), Utc::now());
-        self.leave_job(&settled.context("it has something left to tell")?).await?;
+        self.insert_job(&settled.context("its outbox is not empty")?).await?;
         let stored = self.store().insert_delivery(&delivery, Wait::InQueue).await?;
-        ensure!(stored == Inserted::New, "it was there: {stored:?}");
+        ensure!(stored == Inserted::New, "it was stored before: {stored:?}");
         Ok(Ticket::next(&delivery))
     }
 
-    /// Sends the tickets.
+    /// Sends the tickets in batches.
     ///
     /// # Errors
-    /// When the queue does not take one.
+    /// When the queue refuses one.
     pub async fn send_tickets(&self, tickets: &[Ticket]) -> Result<()> {
         for ten in tickets.chunks(10) {
-            let mut batch = self.sqs.send_message_batch().queue_url(&self.stack.delivery_queue_url);
+            let mut batch =
+                self.sqs.send_message_batch().queue_url(&self.description.delivery_queue_url);
             for (number, ticket) in ten.iter().enumerate() {
                 let entry = SendMessageBatchRequestEntry::builder().id(number.to_string());
                 let entry = entry.message_body(serde_json::to_string(ticket)?).build()?;
@@ -77,7 +79,7 @@ impl World {
         Ok(())
     }
 
-    /// The table, as the functions see it.
+    /// The functions' view of the table.
     pub(super) fn store(&self) -> Store {
         let retention = TimeDelta::days(90);
         Store::new(self.table.client.clone(), self.table.name.clone(), retention)

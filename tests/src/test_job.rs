@@ -1,4 +1,4 @@
-//! A job as a customer's backend asks for it.
+//! A job as a customer's backend submits it.
 
 use anyhow::{Result, bail};
 use chrono::{TimeDelta, Utc};
@@ -14,26 +14,26 @@ use crate::relay::JobView;
 
 const VIDEO: &str = "https://cdn.example/product-123.mp4";
 
-/// Who shall render.
+/// The provider that renders a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provider {
-    /// Polled, unless a job asks for its webhook.
+    /// It is polled, unless a job asks for its webhook.
     Zvid,
-    /// Calls back, unless a job declines.
+    /// It calls back, unless a job declines.
     Shotstack,
-    /// Calls back in several shapes, unless a job declines.
+    /// It calls back in several body shapes, unless a job declines.
     Json2Video,
-    /// Calls back, signed, unless a job declines.
+    /// It signs its callbacks, and calls back unless a job declines.
     ViralSync,
-    /// Calls back, signed, unless a job declines.
+    /// It signs its callbacks, and calls back unless a job declines.
     RenderIo,
-    /// The installation's own: its spec is a parameter of the stack. It speaks ViralSync's
-    /// API, and its first safety poll is due after two seconds.
+    /// A provider whose spec is a parameter of the stack. It has ViralSync's API, and its
+    /// first safety poll is due after two seconds.
     Studio,
 }
 
 impl Provider {
-    /// Its name in our API.
+    /// The provider's name in our API.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -46,9 +46,9 @@ impl Provider {
         }
     }
 
-    /// Whose API it speaks: its name at the simulator.
+    /// The simulated provider whose API it has, by its name at the simulator.
     #[must_use]
-    pub fn speaks(self) -> &'static str {
+    pub fn simulated_as(self) -> &'static str {
         match self {
             Self::Studio => Self::ViralSync.name(),
             Self::Zvid | Self::Shotstack | Self::Json2Video | Self::ViralSync | Self::RenderIo => {
@@ -57,12 +57,12 @@ impl Provider {
         }
     }
 
-    /// A small render of its kind, with `mark` in it.
+    /// A small payload in this provider's format, with `tag` in it.
     #[must_use]
-    pub fn payload(self, mark: &str) -> Value {
+    pub fn payload(self, tag: &str) -> Value {
         match self {
             Self::Zvid => json!({
-                "name": mark,
+                "name": tag,
                 "width": 1920,
                 "height": 1080,
                 "duration": 10,
@@ -70,7 +70,7 @@ impl Provider {
             }),
             Self::Shotstack => json!({
                 "timeline": {"tracks": [{"clips": [{
-                    "asset": {"type": "rich-text", "text": mark},
+                    "asset": {"type": "rich-text", "text": tag},
                     "start": 0,
                     "length": 4,
                 }]}]},
@@ -80,7 +80,7 @@ impl Provider {
                 "resolution": "full-hd",
                 "scenes": [{
                     "duration": 5,
-                    "elements": [{"type": "text", "text": mark, "style": "001"}],
+                    "elements": [{"type": "text", "text": tag, "style": "001"}],
                 }],
                 "client-data": {"order_id": "A-1042"},
             }),
@@ -88,7 +88,7 @@ impl Provider {
                 "kind": "movie",
                 "projectId": "proj_abc123",
                 "movie": {
-                    "title": mark,
+                    "title": tag,
                     "width": 1920,
                     "height": 1080,
                     "fps": 30,
@@ -96,7 +96,7 @@ impl Provider {
                 },
             }),
             Self::RenderIo => json!({
-                "input_files": {"in_video": format!("https://media.example/{mark}.mp4")},
+                "input_files": {"in_video": format!("https://media.example/{tag}.mp4")},
                 "output_files": {"out_video": "result.webm"},
                 "ffmpeg_command": "-i {{in_video}} -c:v libvpx-vp9 {{out_video}}",
                 "metadata": {"upload": 9},
@@ -105,34 +105,34 @@ impl Provider {
     }
 }
 
-/// A request for one job. Its mark is its source record's id, its idempotency key,
-/// its receiver's name, and part of its payload.
+/// A request for one job. Its tag is its source record's id, its idempotency key, its
+/// receiver's name, and part of its payload.
 #[derive(Clone, Debug)]
-pub struct Order {
-    /// What tells it from all other orders.
-    pub mark: String,
-    /// Who shall render.
+pub struct TestJob {
+    /// The text that only this job's names contain.
+    pub tag: String,
+    /// The provider that renders it.
     pub provider: Provider,
-    /// What is posted.
+    /// The body that is posted to `/v1/jobs`.
     pub body: Value,
     job_id: JobId,
 }
 
-impl Order {
-    pub(crate) fn new(provider: Provider, mark: String, receiver: &str) -> Result<Self> {
+impl TestJob {
+    pub(crate) fn new(provider: Provider, tag: String, receiver: &str) -> Result<Self> {
         let body = json!({
             "provider": provider.name(),
-            "payload": provider.payload(&mark),
-            "sourceRecordId": mark,
+            "payload": provider.payload(&tag),
+            "sourceRecordId": tag,
             "payloadVersion": "product-promo-v4",
             "metadata": {"shop": "berlin", "rank": [1, 2]},
             "callbackUrl": receiver,
         });
-        let job_id = JobId::from_key(&IdempotencyKey::parse(&mark)?);
-        Ok(Self { mark, provider, body, job_id })
+        let job_id = JobId::from_key(&IdempotencyKey::parse(&tag)?);
+        Ok(Self { tag, provider, body, job_id })
     }
 
-    /// The same order with one member more, or another value for it.
+    /// The same job with one more member in its body, or with another value for it.
     #[must_use]
     pub fn with(mut self, member: &str, value: Value) -> Self {
         if let Some(members) = self.body.as_object_mut() {
@@ -141,7 +141,7 @@ impl Order {
         self
     }
 
-    /// The same order for the default receiver.
+    /// The same job for the default receiver.
     #[must_use]
     pub fn without_receiver(mut self) -> Self {
         if let Some(members) = self.body.as_object_mut() {
@@ -150,13 +150,13 @@ impl Order {
         self
     }
 
-    /// The job that it makes: its idempotency key decides.
+    /// The id of the job, which follows from the idempotency key.
     #[must_use]
     pub fn job_id(&self) -> &JobId {
         &self.job_id
     }
 
-    /// Where its webhooks go, unless to the default receiver.
+    /// The URL of its own receiver; none when its webhooks go to the default receiver.
     #[must_use]
     pub fn receiver(&self) -> Option<&str> {
         self.body.get("callbackUrl").and_then(Value::as_str)
@@ -168,9 +168,9 @@ impl Order {
         EventId::of(&self.job_id, event).to_string()
     }
 
-    /// The event that has to tell how the job ended, every member of it.
+    /// The event that has to announce the job's end, with every member.
     #[must_use]
-    pub fn event_of_the_end(&self, job: &JobView) -> Value {
+    pub fn final_event(&self, job: &JobView) -> Value {
         let event = format!("video.render.{}", job.state);
         json!({
             "event": event,
@@ -178,7 +178,7 @@ impl Order {
             "jobId": self.job_id,
             "renderJobId": job.render_job_id,
             "provider": self.provider.name(),
-            "sourceRecordId": self.mark,
+            "sourceRecordId": self.tag,
             "payloadVersion": "product-promo-v4",
             "status": job.state,
             "resultUrl": job.result_url,
@@ -189,19 +189,19 @@ impl Order {
         })
     }
 
-    /// The order's job right after the write that completed it, a minute ago: nobody has been
-    /// told, and it is still among the active ones.
+    /// The stored job right after the write that completed it, a minute ago: its event is
+    /// still in the outbox, and the job is still active.
     ///
     /// # Errors
-    /// When the order is none that is ever accepted.
-    pub fn completed_and_untold(&self) -> Result<Job> {
+    /// When the body is one that `submit` would refuse.
+    pub fn completed_unpublished(&self) -> Result<Job> {
         let then = Utc::now() - TimeDelta::minutes(1);
         let metadata = self.body.get("metadata").and_then(Value::as_object).cloned();
         let job = Job::intend(
             Intent {
                 id: self.job_id().clone(),
                 provider: ProviderName::parse(self.provider.name())?,
-                source_record_id: SourceRecordId::parse(&self.mark)?,
+                source_record_id: SourceRecordId::parse(&self.tag)?,
                 payload_version: Some(PayloadVersion::parse("product-promo-v4")?),
                 metadata: metadata.unwrap_or_default(),
                 callback_url: self.receiver().map(str::to_owned),
@@ -226,7 +226,7 @@ impl Order {
         [Report::Accepted(render), done].iter().try_fold(job, |job, report| {
             match job.apply(report, 1, then) {
                 Step::Changed(job) => Ok(*job),
-                Step::Unchanged => bail!("{report:?} is no news"),
+                Step::Unchanged => bail!("{report:?} changes nothing"),
             }
         })
     }

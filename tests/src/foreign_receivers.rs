@@ -1,5 +1,5 @@
-//! Receivers that are not ours: programs in other languages, with other people's libraries.
-//! `tests/receivers` has them; `cargo xtask test` installs what they need.
+//! Receivers in other languages, which verify with public webhook libraries. Their programs
+//! are in `tests/receivers`; `cargo xtask test` installs their libraries.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -12,17 +12,17 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 /// Much longer than a program takes to start on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A program that receives webhooks and has several libraries verify each. Ends when it is
-/// dropped.
+/// A program that receives webhooks and verifies each with several libraries. Dropping the
+/// value ends the program.
 #[derive(Debug)]
-pub struct Verifier {
-    /// What it is written in.
+pub struct ForeignReceiver {
+    /// The program's language.
     pub language: &'static str,
-    /// Which libraries verify `v1`.
+    /// The libraries that verify `v1` signatures.
     pub shared: &'static [&'static str],
-    /// Which verify `v1a`.
+    /// The libraries that verify `v1a` signatures.
     pub asymmetric: &'static [&'static str],
     url: String,
     child: Child,
@@ -35,23 +35,23 @@ struct Lines {
     from: Receiver<String>,
 }
 
-/// What a receiver knows of the sender.
+/// The key with which a receiver verifies webhooks.
 #[derive(Clone, Debug)]
-pub enum Known {
-    /// `whsec_…`
+pub enum VerificationKey {
+    /// A shared secret, `whsec_…`.
     Secret(String),
-    /// `whpk_…`
+    /// A public key, `whpk_…`.
     PublicKey(String),
 }
 
-impl Verifier {
-    /// Starts one in each language.
+impl ForeignReceiver {
+    /// Starts one program in each language.
     ///
     /// # Errors
-    /// When they are not installed, or do not start.
+    /// When a program is not installed or does not start.
     pub fn all() -> Result<[Self; 2]> {
         let folder = std::env::var_os("RELAY_RECEIVERS").context(
-            "these tests need receivers that are not ours: run `cargo xtask test`, which \
+            "these tests need the Python and Node receivers: run `cargo xtask test`, which \
              installs them, or set RELAY_RECEIVERS to the .local/receivers that it left",
         )?;
         let folder = PathBuf::from(folder);
@@ -85,48 +85,52 @@ impl Verifier {
             }
         });
         let lines = Lines { to, from };
-        let said = lines.next().with_context(|| format!("the {language} receiver"))?;
-        let url = said.get("url").and_then(Value::as_str).context("it has no URL")?.to_owned();
+        let ready = lines.next().with_context(|| format!("the {language} receiver"))?;
+        let url = ready.get("url").and_then(Value::as_str).context("it has no URL")?.to_owned();
         let lines = Mutex::new(lines);
         Ok(Self { language, shared, asymmetric, url, child, lines })
     }
 
-    /// The URL of a receiver that knows this.
+    /// Creates a receiver that verifies with this key, and returns its URL.
     ///
     /// # Errors
-    /// When the program does not take it.
-    pub fn receiver(&self, name: &str, known: &Known) -> Result<String> {
-        let wanted = match known {
-            Known::Secret(secret) => json!({"name": name, "secret": secret}),
-            Known::PublicKey(key) => json!({"name": name, "publicKey": key}),
+    /// When the program does not create it.
+    pub fn receiver(&self, name: &str, key: &VerificationKey) -> Result<String> {
+        let command = match key {
+            VerificationKey::Secret(secret) => json!({"name": name, "secret": secret}),
+            VerificationKey::PublicKey(public) => json!({"name": name, "publicKey": public}),
         };
         let mut lines = self.lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        writeln!(lines.to, "{wanted}")?;
-        let said = lines.next()?;
-        ensure!(said == json!({"ready": name}), "the {} receiver says {said}", self.language);
+        writeln!(lines.to, "{command}")?;
+        let answer = lines.next()?;
+        ensure!(
+            answer == json!({"ready": name}),
+            "the {} receiver printed {answer}",
+            self.language
+        );
         Ok(format!("{}/{name}", self.url))
     }
 
-    /// Which libraries verify for somebody who knows this.
+    /// The libraries that verify with this kind of key.
     #[must_use]
-    pub fn libraries(&self, known: &Known) -> &'static [&'static str] {
-        match known {
-            Known::Secret(_) => self.shared,
-            Known::PublicKey(_) => self.asymmetric,
+    pub fn libraries(&self, key: &VerificationKey) -> &'static [&'static str] {
+        match key {
+            VerificationKey::Secret(_) => self.shared,
+            VerificationKey::PublicKey(_) => self.asymmetric,
         }
     }
 }
 
 impl Lines {
     fn next(&self) -> Result<Value> {
-        let line = self.from.recv_timeout(PATIENCE).context("it says nothing")?;
-        serde_json::from_str(&line).with_context(|| format!("it says {line}"))
+        let line = self.from.recv_timeout(TIMEOUT).context("it prints nothing")?;
+        serde_json::from_str(&line).with_context(|| format!("it printed {line}"))
     }
 }
 
-impl Drop for Verifier {
+impl Drop for ForeignReceiver {
     fn drop(&mut self) {
-        // It serves nobody any more, and what it is in the middle of is worth nothing.
+        // An error means that the program has already ended.
         drop(self.child.kill());
         drop(self.child.wait());
     }

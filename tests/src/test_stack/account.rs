@@ -1,5 +1,4 @@
-//! What belongs to an account at a provider: the secret that it signs with, and the
-//! webhook that hears of every render.
+//! A provider account's signing secret, and its webhook for all renders of the account.
 
 use ::http::Method;
 use anyhow::{Context, Result};
@@ -7,35 +6,35 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
 use sha2::Sha256;
 
-use super::World;
-use crate::http::Answer;
-use crate::order::{Order, Provider};
+use super::TestStack;
+use crate::http::HttpAnswer;
+use crate::test_job::{Provider, TestJob};
 
-impl World {
-    /// Our URL for everything that a provider's account tells.
+impl TestStack {
+    /// Our URL for the callbacks of a provider's account.
     #[must_use]
     pub fn account_url(&self, provider: Provider) -> String {
-        format!("{}/v1/webhooks/{}", self.stack.api_url, provider.name())
+        format!("{}/v1/webhooks/{}", self.description.api_url, provider.name())
     }
 
-    /// Registers that URL at the order's provider, for this order's renders only.
+    /// Registers that URL at the job's provider, for this job's renders only.
     ///
     /// # Errors
-    /// When the provider's accounts have no webhooks.
-    pub async fn register_account_webhook(&self, order: &Order) -> Result<()> {
+    /// When the provider has no account webhooks.
+    pub async fn register_account_webhook(&self, test_job: &TestJob) -> Result<()> {
         let webhook = json!({
-            "url": self.account_url(order.provider),
-            "secret": self.provider_secret(order.provider)?,
-            "mark": order.mark,
+            "url": self.account_url(test_job.provider),
+            "secret": self.provider_secret(test_job.provider)?,
+            "mark": test_job.tag,
         });
-        let url = self.control(&format!("/account-webhooks/{}", order.provider.speaks()));
+        let url = self.control(&format!("/account-webhooks/{}", test_job.provider.simulated_as()));
         self.http.put(&url, &webhook).await?.expect(204).map(drop)
     }
 
-    /// The header in which a provider would sign this body, and what it would say.
+    /// The provider's signature header and its value for this body.
     ///
     /// # Errors
-    /// When the provider does not sign, or not only the body.
+    /// When the provider signs nothing, or more than the body.
     pub fn signature(&self, provider: Provider, body: &str) -> Result<(&'static str, String)> {
         let header = match provider {
             Provider::ViralSync | Provider::Studio => Some("x-render-signature"),
@@ -48,7 +47,7 @@ impl World {
         Ok((header, hex::encode(mac.finalize().into_bytes())))
     }
 
-    /// Posts to a callback URL, or an account's, with a signature, right or wrong.
+    /// Posts to a job's or an account's callback URL with any signature.
     ///
     /// # Errors
     /// When the API does not answer.
@@ -57,14 +56,14 @@ impl World {
         url: &str,
         (header, signature): &(&str, String),
         body: &str,
-    ) -> Result<Answer> {
+    ) -> Result<HttpAnswer> {
         let headers = [("content-type", "application/json"), (*header, signature.as_str())];
         self.http.send(Method::POST, url, &headers, body.to_owned()).await
     }
 
     fn provider_secret(&self, provider: Provider) -> Result<&str> {
         let name = provider.name();
-        let secret = self.stack.provider_secrets.get(name);
+        let secret = self.description.provider_secrets.get(name);
         secret.map(String::as_str).with_context(|| format!("{name} signs nothing"))
     }
 }

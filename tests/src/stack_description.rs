@@ -1,19 +1,20 @@
-//! The stack that is up, as the file says that `cargo xtask` wrote.
+//! The running stack, as the file describes it that `cargo xtask` wrote.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-/// Where everything is.
+/// URLs, names and keys of the running stack.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Stack {
+pub struct StackDescription {
     /// Base URL of our HTTP API, without a trailing slash.
     pub api_url: String,
-    /// A key for it.
+    /// An API key.
     pub api_key: String,
-    /// The emulator itself, past the ledger: what tests ask is not to be counted.
+    /// The emulator itself, behind the proxy that keeps the ledger, so that the ledger does
+    /// not count the tests' own requests.
     pub aws_endpoint: String,
     /// Base URL of providers, receivers and the control API.
     pub simulator_url: String,
@@ -21,27 +22,27 @@ pub struct Stack {
     pub region: String,
     /// The stack's name.
     pub stack_name: String,
-    /// The one table.
+    /// The table's name.
     pub table_name: String,
-    /// The event bus.
+    /// The event bus' name.
     pub bus_name: String,
-    /// Where the tickets of deliveries wait.
+    /// The quick lane: the queue of delivery tickets.
     pub delivery_queue_url: String,
-    /// Where those go that could not be followed.
+    /// The delivery queues' dead-letter queue.
     pub dead_letter_queue_url: String,
     /// Path of the stack's SSM parameters, without a trailing slash.
     pub parameter_prefix: String,
-    /// The functions' names in AWS, by ours.
+    /// The functions' names in AWS, by their names in this repository.
     pub functions: BTreeMap<String, String>,
-    /// What providers sign their callbacks with, by name; only of those that do.
+    /// The callback secrets by provider; only providers that sign are listed.
     pub provider_secrets: BTreeMap<String, String>,
 }
 
-impl Stack {
-    /// The stack that `RELAY_STACK` points at.
+impl StackDescription {
+    /// Reads the description that `RELAY_STACK` points at.
     ///
     /// # Errors
-    /// When there is none; the error says how to get one.
+    /// When no stack is running; the error says how to start one.
     pub fn running() -> Result<Self> {
         let file = std::env::var_os("RELAY_STACK").context(
             "these tests need a running stack: run `cargo xtask test`, or leave `cargo xtask up` \
