@@ -1,7 +1,7 @@
 //! A thousand deliveries to twenty endpoints, of which one is dead, one slow, and the others
-//! answer every tenth webhook with 500: nothing is lost, nothing arrives twice with different
-//! bytes, and nobody is tried more often than the schedule says. The dead one's deliveries
-//! are parked; when it is well again, all of them arrive.
+//! answer every tenth webhook with 500. No delivery is lost, none arrives with different bytes,
+//! and none has more attempts than the schedule allows. The dead endpoint's deliveries are held
+//! or exhausted; when it has recovered, all of them arrive.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Write as _, stdout};
@@ -21,23 +21,23 @@ use tests::{
 const ENDPOINTS: usize = 20;
 const DELIVERIES_EACH: usize = 50;
 
-/// The attempts of the local stack's schedule.
+/// The number of attempts in the local stack's schedule.
 const MAX_ATTEMPTS: usize = 5;
 
-/// Of so many posts one may be made twice because a function was stopped in between: the
-/// promise is "at least once". A ticket that is followed twice makes far more of them.
+/// One of so many posts may be repeated, because a function was stopped before it stored the
+/// outcome: delivery is at-least-once. A bug that handles tickets twice repeats far more.
 const POSTS_PER_REPEAT: usize = 20;
 
-/// How much is asked of the stack at once.
-const AT_ONCE: usize = 8;
+/// The number of concurrent requests of the test.
+const CONCURRENCY: usize = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum EndpointKind {
-    /// Answers every tenth webhook with 500.
+    /// It answers every tenth webhook with 500.
     Ordinary,
-    /// Answers well, after three seconds.
+    /// It answers 200 after three seconds.
     Slow,
-    /// Refuses connections.
+    /// It refuses connections.
     Dead,
 }
 
@@ -69,7 +69,7 @@ fn name(number: usize) -> String {
     format!("endpoint-{number:02}")
 }
 
-/// All of them, and the port that keeps the dead one dead.
+/// All endpoints, and the port of the dead one.
 async fn endpoints(stack: &TestStack) -> Result<(Vec<FleetEndpoint>, ClosedPort)> {
     let (receiver, port) = stack.refusing_receiver(&name(0)).await?;
     let mut endpoints = vec![FleetEndpoint { kind: EndpointKind::Dead, receiver }];
@@ -96,15 +96,15 @@ async fn a_thousand_deliveries_to_twenty_endpoints() -> Result<()> {
         test_jobs.iter().cloned().partition(|test_job| to_the_dead(&test_job));
 
     let began = Instant::now();
-    stack.deliver_all(&test_jobs, AT_ONCE).await?;
+    stack.deliver_all(&test_jobs, CONCURRENCY).await?;
     let queued = began.elapsed();
     let mut outcomes = stack.until_all_finished(&others, |_| ()).await?;
-    let over = began.elapsed();
+    let finished = began.elapsed();
     let parked = until_parked(&stack, &dead).await?;
     let before: usize = parked.iter().map(|it| it.attempts.len()).sum();
 
-    // All are well again, and nobody wants to wait for the next probe. One that answers 500
-    // now and then may have met the same webhook every time.
+    // All endpoints recover. The test redelivers instead of waiting for the next probes. An
+    // ordinary endpoint may have answered all attempts of one delivery with 500.
     port.open()?;
     for (number, _) in endpoints.iter().enumerate() {
         stack.receiver(&name(number), &[]).await?;
@@ -122,16 +122,16 @@ async fn a_thousand_deliveries_to_twenty_endpoints() -> Result<()> {
     let answered = |it: &&Attempt| matches!(it.outcome, AttemptOutcome::Answered(_));
     let attempts = deliveries.iter().flat_map(|it| &it.attempts);
     let repeats = posts.saturating_sub(attempts.filter(answered).count());
-    // Written past the test's own output: a run that passes shall show it too.
+    // The test runner hides the output of `println!` when a test passes.
     write!(
         stdout().lock(),
         "\n{}\n{} deliveries queued after {:.0} s; all but the dead endpoint's made after {:.0} s, \
          and its {} parked after {before} attempts; all after {:.0} s. {posts} webhooks arrived, \
-         {repeats} of them unasked for.\n",
+         {repeats} of them without an attempt.\n",
         summary(&endpoints, &deliveries),
         test_jobs.len(),
         queued.as_secs_f64(),
-        over.as_secs_f64(),
+        finished.as_secs_f64(),
         dead.len(),
         recovered.as_secs_f64(),
     )?;
@@ -141,11 +141,11 @@ async fn a_thousand_deliveries_to_twenty_endpoints() -> Result<()> {
         let id = delivery.event_id.to_string();
         let arrived = arrived.get(&id).map_or(&[][..], Vec::as_slice);
         let rounds = again.get(&id).map_or(1, |times| times + 1);
-        assert_whole(delivery, rounds, arrived);
+        assert_delivered(delivery, rounds, arrived);
     }
-    assert_eq!(arrived.len(), deliveries.len(), "a webhook that nobody knows of");
-    assert!(repeats <= posts / POSTS_PER_REPEAT, "{repeats} of {posts} came unasked for");
-    assert!(before < dead.len() * MAX_ATTEMPTS, "the breaker saved the dead one nothing");
+    assert_eq!(arrived.len(), deliveries.len(), "a webhook without a delivery");
+    assert!(repeats <= posts / POSTS_PER_REPEAT, "{repeats} of {posts} had no attempt");
+    assert!(before < dead.len() * MAX_ATTEMPTS, "the circuit breaker held back no attempt");
     Ok(())
 }
 
@@ -153,8 +153,8 @@ fn is_delivered(outcome: &SettledJob) -> bool {
     outcome.deliveries.iter().all(|delivery| delivery.state == DeliveryState::Delivered)
 }
 
-/// The dead endpoint's deliveries when none of them is about to be tried: given up, or held
-/// because their endpoint fails.
+/// Waits until each of the dead endpoint's deliveries is exhausted, or held because the endpoint
+/// fails, and returns them.
 async fn until_parked(stack: &TestStack, test_jobs: &[TestJob]) -> Result<Vec<Delivery>> {
     let ids: Vec<JobId> = test_jobs.iter().map(|test_job| test_job.job_id().clone()).collect();
     eventually("the dead endpoint's deliveries parked", async || {
@@ -175,11 +175,11 @@ async fn until_parked(stack: &TestStack, test_jobs: &[TestJob]) -> Result<Vec<De
     .await
 }
 
-/// Has every delivery sent again; answers how often each was, by its event's id. One that is
-/// being tried by itself just now says so.
+/// Redelivers every delivery, and returns the number of redeliveries by event id. A delivery
+/// with an attempt in flight refuses that, and is delivered without it.
 async fn send_again(stack: &TestStack, test_jobs: &[TestJob]) -> Result<HashMap<String, usize>> {
-    let asked = stream::iter(test_jobs).map(async |test_job| {
-        let times = eventually("sent again, or delivered by itself", async || {
+    let requests = stream::iter(test_jobs).map(async |test_job| {
+        let times = eventually("redelivered, or delivered by its schedule", async || {
             let answer = stack.redeliver(test_job).await?;
             if answer.status == 202 {
                 return Ok(1);
@@ -191,10 +191,10 @@ async fn send_again(stack: &TestStack, test_jobs: &[TestJob]) -> Result<HashMap<
         });
         Ok((test_job.event_id("video.render.completed"), times.await?))
     });
-    asked.buffer_unordered(AT_ONCE).try_collect().await
+    requests.buffer_unordered(CONCURRENCY).try_collect().await
 }
 
-/// Every webhook that arrived, by its id.
+/// All webhooks that arrived, by their ids.
 async fn arrived(
     stack: &TestStack,
     endpoints: &[FleetEndpoint],
@@ -208,9 +208,9 @@ async fn arrived(
     Ok(by_id)
 }
 
-/// It arrived, always in the same bytes, and was tried as often as the schedule allows in
-/// each of its rounds.
-fn assert_whole(delivery: &Delivery, rounds: usize, arrived: &[ReceivedWebhook]) {
+/// Asserts that the delivery arrived, with the same bytes each time, and had no more attempts
+/// than the schedule allows in each of its rounds.
+fn assert_delivered(delivery: &Delivery, rounds: usize, arrived: &[ReceivedWebhook]) {
     let id = &delivery.event_id;
     assert_eq!(delivery.state, DeliveryState::Delivered, "{id}");
     let outcomes: Vec<AttemptOutcome> = delivery.attempts.iter().map(|it| it.outcome).collect();
@@ -218,7 +218,7 @@ fn assert_whole(delivery: &Delivery, rounds: usize, arrived: &[ReceivedWebhook])
     assert_eq!(outcomes.last(), Some(&AttemptOutcome::Answered(200)), "{id}");
     let seen: Vec<u16> = arrived.iter().map(|webhook| webhook.answered).collect();
     let answered = outcomes.iter().filter(|it| matches!(it, AttemptOutcome::Answered(_))).count();
-    assert!(seen.len() >= answered, "{id}: {outcomes:?} written down, {seen:?} arrived");
+    assert!(seen.len() >= answered, "{id}: {outcomes:?} stored, {seen:?} arrived");
     for webhook in arrived {
         assert_eq!(webhook.body, delivery.body, "{id}");
         assert_eq!(webhook.verified, Some(true), "{id}: {webhook:?}");
@@ -229,10 +229,10 @@ fn assert_whole(delivery: &Delivery, rounds: usize, arrived: &[ReceivedWebhook])
 struct Row {
     deliveries: usize,
     attempts: usize,
-    good: usize,
-    bad: usize,
-    none: usize,
-    /// From the moment a delivery was due to its last attempt's end, in milliseconds.
+    successful: usize,
+    refused: usize,
+    unanswered: usize,
+    /// The times from a delivery's creation to the end of its last attempt, in milliseconds.
     took: Vec<i64>,
 }
 
@@ -242,9 +242,9 @@ impl Row {
         self.attempts += delivery.attempts.len();
         for attempt in &delivery.attempts {
             match attempt.outcome {
-                AttemptOutcome::Answered(200..=299) => self.good += 1,
-                AttemptOutcome::Answered(_) => self.bad += 1,
-                AttemptOutcome::Failed(_) => self.none += 1,
+                AttemptOutcome::Answered(200..=299) => self.successful += 1,
+                AttemptOutcome::Answered(_) => self.refused += 1,
+                AttemptOutcome::Failed(_) => self.unanswered += 1,
             }
         }
         if let Some(last) = delivery.attempts.last() {
@@ -257,9 +257,9 @@ impl Row {
         self.took.sort_unstable();
         let seconds = |place: usize| self.took.get(place).map_or(0.0, |ms| *ms as f64 / 1e3);
         let (median, last) = (seconds(self.took.len() / 2), seconds(self.took.len().max(1) - 1));
-        let Self { deliveries, attempts, good, bad, none, .. } = self;
+        let Self { deliveries, attempts, successful, refused, unanswered, .. } = self;
         format!(
-            "{endpoint:<8} {kind:<8} {deliveries:>10} {attempts:>8} {good:>5} {bad:>5} {none:>9} \
+            "{endpoint:<8} {kind:<8} {deliveries:>10} {attempts:>8} {successful:>5} {refused:>5} {unanswered:>9} \
              {median:>8.1} {last:>8.1}\n"
         )
     }

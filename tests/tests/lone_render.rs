@@ -1,5 +1,5 @@
-//! How soon the end of a polled render is noticed when nothing else goes on, and what the
-//! waiting has cost. Prints it: a busy machine is slow, so only what holds on any is asserted.
+//! The delay and the cost of polling a single render on an idle stack. The test prints both, and
+//! asserts only bounds that also hold on a slow machine.
 
 use std::io::{Write as _, stdout};
 
@@ -8,7 +8,6 @@ use chrono::DateTime;
 use serde_json::json;
 use tests::{LedgerEntry, Provider, TestStack, Usage};
 
-/// How long the render takes.
 const DURATION_MS: i64 = 20_000;
 
 #[tokio::test]
@@ -19,7 +18,7 @@ async fn a_lone_polled_render_is_found_by_the_polls_that_its_law_has_due() -> Re
     let since = stack.ledger_now().await?;
 
     stack.submit(&test_job).await?;
-    // All of them: nothing else goes on.
+    // The stack is idle, so all requests belong to this render.
     let requests = stack.ledger_when_settled(&test_job, since, "").await?;
     let job = stack.job(&test_job).await?;
 
@@ -29,37 +28,37 @@ async fn a_lone_polled_render_is_found_by_the_polls_that_its_law_has_due() -> Re
     let submitted = stack.provider_calls(&test_job).await?;
     let submitted = submitted.iter().find(|call| call.method == "POST").context("no submit")?;
     let end = submitted.at + DURATION_MS;
-    // Exact at the end: so many were due by the job's law.
+    // The count is exact when the job has ended: it is the number of polls due by its schedule.
     let due = usize::try_from(job.attempt_count)?;
     ensure!((3..=20).contains(&due), "{due} polls were due");
-    // Somebody who takes over may repeat a poll of the last moments, and no more than that.
+    // A poller that takes over the lease may repeat the last poll.
     ensure!(polls.len() <= 2 * due, "{} polls, and {due} were due", polls.len());
 
     let ended = job.timeline.last().context("no timeline")?;
     let found = DateTime::parse_from_rfc3339(&ended.at)?.timestamp_millis();
     let sent = |kind: &str| requests.iter().filter(|it| is_wake_up(it, kind)).count();
-    let (new, next) = (sent("new_job"), sent("successor"));
+    let (new, continued) = (sent("new_job"), sent("successor"));
     let leases = requests.iter().filter(|it| it.is_write() && it.request.contains("lease#"));
     let submit_count = 1;
     let usage = Usage::of(&requests, submit_count);
-    // Straight to the stream: the test runner hides what `println!` says when all is well.
+    // The test runner hides the output of `println!` when a test passes.
     writeln!(
         stdout(),
         "\nA lone polled render of {} s: found {:.1} s after its end, by {} polls ({due} due). \
-         {} invocations of the poller by {} messages ({new} of submits, {next} of pollers), \
+         {} invocations of the poller by {} messages ({new} of submits, {continued} of pollers), \
          {} SQS requests; {} lease writes.\n\n\
-         What a million such renders cost, each of them alone. Not in it is that the tick of \
-         every minute\ninvokes the poller too.\n\n{usage}",
+         The price of a million such renders, each of them alone, without the poller's \
+         invocations\nby the tick of every minute.\n\n{usage}",
         DURATION_MS / 1_000,
         (found - end) as f64 / 1_000.0,
         polls.len(),
-        new + next,
-        new + next,
-        // Sent, received and deleted.
-        3 * (new + next),
+        new + continued,
+        new + continued,
+        // A message is sent, received and deleted.
+        3 * (new + continued),
         leases.count(),
     )?;
-    ensure!(new >= 1, "the submit woke nobody");
+    ensure!(new >= 1, "the submit sent no wake-up call");
     Ok(())
 }
 

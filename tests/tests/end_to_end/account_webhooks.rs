@@ -1,4 +1,4 @@
-//! Webhooks that a provider's account has registered once, for all of its renders.
+//! Webhooks that are registered once for all renders of a provider's account.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ async fn an_accounts_webhook_finds_the_job_that_it_is_about() -> Result<()> {
     let stack = TestStack::connect("account").await?;
     for provider in [Provider::Zvid, Provider::RenderIo] {
         let test_job = stack.new_job(provider).await?.with("providerWebhook", json!(false));
-        // The provider's API is down, so only the webhook can tell.
+        // The provider's API is down, so only the webhook reports the end.
         stack.set_endless(&test_job, &json!({"statusCode": 503, "resultUrl": VIDEO})).await?;
         stack.register_account_webhook(&test_job).await?;
 
@@ -43,7 +43,7 @@ async fn a_render_and_its_account_that_both_call_are_told_of_once() -> Result<()
     stack.submit(&test_job).await?;
     stack.end_render(&test_job).await?;
     let job = stack.settled(&test_job).await?;
-    // Both at the end, and each once more a second later.
+    // Both call at the end, and each repeats its callback a second later.
     let render = stack.until_called_back(&test_job, 4).await?;
 
     assert_eq!(render.callback_statuses(), [200; 4]);
@@ -68,21 +68,22 @@ async fn an_accounts_webhook_is_opened_by_a_signature_only() -> Result<()> {
         });
         json!({"data": data, "timestamp": 1_779_602_403_000_u64}).to_string()
     };
-    let ours = about(test_job.job_id().as_str());
+    let own = about(test_job.job_id().as_str());
     let before = stack.items(&test_job).await?;
 
-    // The same URL serves everybody, so an unsigned body is not even a hint.
-    let unsigned = stack.call_back(&url, ours.clone()).await?.expect(401)?;
+    // The URL is the same for all jobs, so an unsigned body does not even cause a poll.
+    let unsigned = stack.call_back(&url, own.clone()).await?.expect(401)?;
     assert_eq!(unsigned.json::<Value>()?["code"], "invalid_signature");
-    let strangers = about("job_00000000000000000000000000");
-    let wrong = stack.signature(test_job.provider, &strangers)?;
-    let tampered = stack.call_back_signed(&url, &wrong, &ours).await?.expect(401)?;
+    let unknown_job = about("job_00000000000000000000000000");
+    let other_signature = stack.signature(test_job.provider, &unknown_job)?;
+    let tampered = stack.call_back_signed(&url, &other_signature, &own).await?.expect(401)?;
     assert_eq!(tampered.json::<Value>()?["code"], "invalid_signature");
-    // RenderIO switches a webhook off that refuses renders it does not know.
-    let unknown = stack.call_back_signed(&url, &wrong, &strangers).await?.expect(200)?;
+    // RenderIO disables a webhook that refuses renders, so unknown renders are accepted too.
+    let unknown =
+        stack.call_back_signed(&url, &other_signature, &unknown_job).await?.expect(200)?;
     assert_eq!(unknown.json::<Value>()?, json!({"status": "ignored"}));
     for without in [Provider::Shotstack, Provider::Json2Video, Provider::ViralSync] {
-        stack.call_back(&stack.account_url(without), ours.clone()).await?.expect(404)?;
+        stack.call_back(&stack.account_url(without), own.clone()).await?.expect(404)?;
     }
 
     assert_eq!(stack.items(&test_job).await?, before);

@@ -1,19 +1,19 @@
-//! Requests that are refused: with a problem document that names what is wrong, and
-//! without a trace in the table or at a provider.
+//! Requests that are refused with a problem document that names the error, and that leave no
+//! trace in the table or at a provider.
 
 use anyhow::Result;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Map, Value, json};
 use tests::{Provider, TestJob, TestStack};
 
-/// A request that has something wrong with it, and what has to be said of it.
+/// An invalid request, and the problem document that it must get.
 struct BadRequest {
     test_job: TestJob,
     headers: Vec<(&'static str, String)>,
     body: String,
     status: u16,
     code: &'static str,
-    /// What is wrong, where that has a name.
+    /// The problem's `field`, if it has one.
     field: Option<&'static str>,
 }
 
@@ -32,21 +32,21 @@ impl BadRequest {
         Self { field: Some(field), ..self }
     }
 
-    /// With another value for a header, or without it.
+    /// Replaces a header's value, or removes the header.
     fn sending(mut self, name: &'static str, value: Option<&str>) -> Self {
         self.headers.retain(|(known, _)| *known != name);
         self.headers.extend(value.map(|value| (name, value.to_owned())));
         self
     }
 
-    /// For the message of a test that fails: what was sent, as far as one wants to read it.
+    /// The beginning of the request, for assertion messages.
     fn shown(&self) -> String {
         format!("{:?} {}", self.headers, self.body.chars().take(400).collect::<String>())
     }
 }
 
-/// Some more than there are processors: the functions wait more than they work.
-const AT_ONCE: usize = 6;
+/// More than the number of processors, because the functions mostly wait.
+const CONCURRENCY: usize = 6;
 
 #[tokio::test]
 async fn a_bad_request_is_explained_and_leaves_no_trace() -> Result<()> {
@@ -58,14 +58,14 @@ async fn a_bad_request_is_explained_and_leaves_no_trace() -> Result<()> {
 
     stream::iter(&all)
         .map(Ok)
-        .try_for_each_concurrent(AT_ONCE, |bad| assert_explained(&stack, bad))
+        .try_for_each_concurrent(CONCURRENCY, |bad| assert_explained(&stack, bad))
         .await?;
 
     for bad in &all {
         assert_eq!(stack.items(&bad.test_job).await?, [], "{}", bad.shown());
         assert_eq!(stack.jobs_of_source(&bad.test_job).await?, 0, "{}", bad.shown());
         assert_eq!(stack.provider_calls(&bad.test_job).await?.len(), 0, "{}", bad.shown());
-        // Past what is stored now: nothing was ever written, put on the bus or queued.
+        // The ledger shows that nothing was ever written, published or queued.
         for trace in [&bad.test_job.tag, bad.test_job.job_id().as_str()] {
             let requests = stack.ledger(before, trace).await?;
             assert!(requests.is_empty(), "{}: {requests:#?}", bad.shown());
@@ -108,9 +108,9 @@ async fn wrong_members(stack: &TestStack) -> Result<Vec<BadRequest>> {
         ("missing_field", "provider", vec![Value::Null]),
         ("missing_field", "payload", vec![Value::Null]),
         ("missing_field", "sourceRecordId", vec![Value::Null]),
-        ("unknown_provider", "provider", vec![json!("nobody"), json!("zvid2")]),
+        ("unknown_provider", "provider", vec![json!("unknown"), json!("zvid2")]),
         ("invalid_field", "provider", vec![json!(5), json!("../zvid"), json!("")]),
-        // An id that is ours to choose is the payload's fault too.
+        // Zvid's `jobId` is ours to choose, so a payload with one is refused too.
         (
             "invalid_field",
             "payload",
@@ -188,7 +188,7 @@ async fn wrong_headers(stack: &TestStack) -> Result<Vec<BadRequest>> {
     Ok(all)
 }
 
-/// Text that does not compress to less than three quarters.
+/// Text that does not compress below three quarters of its length.
 fn noise(length: usize) -> String {
     let mut state = 1u64;
     let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-";

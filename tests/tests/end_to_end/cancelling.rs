@@ -1,4 +1,4 @@
-//! Renders that their customer calls off.
+//! Jobs that their customer cancels.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use tests::{HttpAnswer, JobView, Provider, TestJob, TestStack};
 
 use crate::endings::assert_published_once;
 
-/// A render that goes on until somebody stops it.
+/// A job whose render does not end by itself.
 async fn set_endless(stack: &TestStack, provider: Provider) -> Result<TestJob> {
     let test_job = stack.new_job(provider).await?;
     stack.set_endless(&test_job, &json!({})).await?;
@@ -54,11 +54,7 @@ async fn a_render_that_has_ended_cannot_be_cancelled() -> Result<()> {
 
     assert_eq!(code(&answer)?, "job_ended");
     assert_eq!(stack.items(&test_job).await?, before);
-    assert_eq!(
-        stack.submit_count(&test_job).await?,
-        1,
-        "the provider was not asked to cancel either"
-    );
+    assert_eq!(stack.submit_count(&test_job).await?, 1, "the provider got no cancel request");
     assert_published_once(&stack, &test_job, &job).await
 }
 

@@ -1,4 +1,4 @@
-//! What a function leaves behind that crashes after its write: somebody else finishes it.
+//! Jobs of a function that crashed after its write, which the tick finishes.
 
 use anyhow::Result;
 use tests::{Provider, TestStack};
@@ -23,7 +23,7 @@ async fn an_end_that_was_stored_and_not_told_is_told_by_the_next_tick() -> Resul
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
     assert_published_by_tick(&stack, &test_job, &job).await?;
 
-    // Whoever ticks next finds nothing to do.
+    // The next tick finds nothing to do.
     let (item, events) = (stack.job_item(&test_job).await?, stack.events(&test_job).await?);
     stack.tick().await?;
     assert_eq!(stack.job_item(&test_job).await?, item);

@@ -1,18 +1,17 @@
-//! Deliveries whose tickets died while something of our own was broken: an operator sees
-//! them, and sends them back.
+//! Deliveries whose tickets became dead letters, which an operator lists and redrives.
 
 use anyhow::{Result, ensure};
 use tests::{Provider, TestJob, TestStack, eventually};
 
-/// A job that was told of but for its webhook, whose ticket is a dead letter.
-async fn order_whose_ticket_died(stack: &TestStack) -> Result<TestJob> {
+/// A settled job with a pending delivery, whose ticket is a dead letter.
+async fn job_with_dead_ticket(stack: &TestStack) -> Result<TestJob> {
     let test_job = stack.new_job(Provider::Shotstack).await?;
     let ticket = stack.insert_undelivered(&test_job).await?;
     stack.add_dead_letter(&serde_json::to_string(&ticket)?).await?;
     Ok(test_job)
 }
 
-/// The line that `relay dlq list` has of the order.
+/// The job's line in the output of `relay dlq list`.
 async fn listed(stack: &TestStack, test_job: &TestJob) -> Result<String> {
     eventually("a dead letter listed", async || {
         let listed = stack.relay_dlq(&["list"])?;
@@ -34,24 +33,24 @@ async fn assert_delivered(stack: &TestStack, test_job: &TestJob) -> Result<()> {
 #[tokio::test]
 async fn tickets_that_died_are_listed_and_sent_back() -> Result<()> {
     let stack = TestStack::connect("dead-letters").await?;
-    let first = order_whose_ticket_died(&stack).await?;
-    let second = order_whose_ticket_died(&stack).await?;
-    // As a release that is not ours would write it.
+    let first = job_with_dead_ticket(&stack).await?;
+    let second = job_with_dead_ticket(&stack).await?;
+    // A message in the format of some other release.
     stack.add_dead_letter(&format!("{{\"delivery\": \"{}\"}}", first.tag)).await?;
 
     let line = listed(&stack, &first).await?;
     assert!(line.contains(&first.event_id("video.render.completed")), "{line}");
     listed(&stack, &second).await?;
-    assert_eq!(stack.webhooks(&first).await?.len(), 0, "to look is to change nothing");
+    assert_eq!(stack.webhooks(&first).await?.len(), 0, "listing changes nothing");
 
-    let said = stack.relay_dlq(&["redrive", "--job", first.job_id().as_str()])?;
-    assert!(said.ends_with("\n1 message sent back\n"), "{said}");
+    let output = stack.relay_dlq(&["redrive", "--job", first.job_id().as_str()])?;
+    assert!(output.ends_with("\n1 message sent back\n"), "{output}");
     assert_delivered(&stack, &first).await?;
-    assert_eq!(stack.webhooks(&second).await?.len(), 0, "it was not asked for");
+    assert_eq!(stack.webhooks(&second).await?.len(), 0, "it is another job");
 
-    let said = stack.relay_dlq(&["redrive"])?;
-    assert!(said.contains(second.job_id().as_str()), "{said}");
-    assert!(said.contains("left: they are no tickets"), "{said}");
+    let output = stack.relay_dlq(&["redrive"])?;
+    assert!(output.contains(second.job_id().as_str()), "{output}");
+    assert!(output.contains("left: they are no tickets"), "{output}");
     assert_delivered(&stack, &second).await?;
     let left = stack.relay_dlq(&["list"])?;
     assert!(left.contains("no ticket"), "{left}");

@@ -1,5 +1,5 @@
-//! Receivers that fail, and what they get. The local schedule waits 0, 1, 1, 2 and 2
-//! seconds before its five attempts.
+//! Deliveries to receivers that fail. The local schedule waits 0, 1, 1, 2 and 2 seconds before
+//! its five attempts.
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
@@ -9,7 +9,7 @@ use tests::{DeliveryView, Provider, ReceivedWebhook, TestJob, TestStack, eventua
 const COMPLETED: &str = "video.render.completed";
 const EXHAUSTED: &str = "webhook.delivery.exhausted";
 
-/// An order for a quick render, whose receiver answers with these statuses and then 200.
+/// A job with a quick render, whose receiver gives these answers and then 200.
 async fn test_job(stack: &TestStack, answers: &Value) -> Result<TestJob> {
     let test_job = stack.new_job(Provider::Shotstack).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": 300})).await?;
@@ -23,18 +23,21 @@ async fn only_delivery(stack: &TestStack, test_job: &TestJob) -> Result<Delivery
     Ok(deliveries.remove(0))
 }
 
-/// Whatever was sent, it was the same event in the same bytes, signed anew each time.
+/// Asserts that each webhook has the same event with the same bytes and a signature of its own.
 fn assert_repeats(webhooks: &[ReceivedWebhook], delivery: &DeliveryView) -> Result<()> {
     let mut earlier = 0;
     for webhook in webhooks {
         assert_eq!(webhook.header("webhook-id"), delivery.event_id);
         assert_eq!(webhook.body, delivery.body);
         assert_eq!(webhook.verified, Some(true), "{webhook:?}");
-        // The time of this attempt: after the one before it had come, and before it came.
+        // The attempt's time is after the arrival of the previous webhook and before this one's.
         let timestamp: i64 = webhook.header("webhook-timestamp").parse()?;
-        let came = webhook.at / 1_000;
-        assert!((earlier..=came).contains(&timestamp), "{timestamp} not in {earlier} to {came}");
-        earlier = came;
+        let arrived = webhook.at / 1_000;
+        assert!(
+            (earlier..=arrived).contains(&timestamp),
+            "{timestamp} not in {earlier} to {arrived}"
+        );
+        earlier = arrived;
     }
     assert_eq!(delivery.attempts.len(), webhooks.len());
     Ok(())
@@ -75,7 +78,7 @@ async fn a_receiver_that_never_answers_well_is_given_up_and_can_be_tried_again()
     stack.submit(&test_job).await?;
     let job = stack.settled(&test_job).await?;
 
-    // The render is as good as ever; only its webhook was given up.
+    // The render is completed; only its delivery is exhausted.
     assert_eq!(job.state, "completed");
     let delivery = only_delivery(&stack, &test_job).await?;
     assert_eq!(delivery.state, "exhausted");
@@ -113,7 +116,7 @@ async fn a_receiver_that_never_answers_well_is_given_up_and_can_be_tried_again()
     assert_repeats(&stack.webhooks(&test_job).await?, &delivery)?;
     let statuses = [503, 503, 503, 503, 503, 200].map(Some);
     assert_eq!(delivery.statuses(), statuses);
-    assert_eq!(stack.events(&test_job).await?.len(), 2, "sending again is no news");
+    assert_eq!(stack.events(&test_job).await?.len(), 2, "a redelivery publishes no event");
     Ok(())
 }
 
@@ -123,14 +126,14 @@ async fn a_delivered_event_can_be_sent_again_but_not_while_it_is_being_tried() -
     let test_job = test_job(&stack, &json!([])).await?;
     stack.submit(&test_job).await?;
     stack.until_settled(&test_job).await?;
-    // More than one, should we be so slow that an attempt is over before it is answered.
+    // Several answers are held, because on a slow machine an attempt may time out first.
     let held = json!({"status": 500, "held": true});
     stack.set_receiver_answers(&test_job, &json!([held, held, held, held])).await?;
 
     stack.redeliver(&test_job).await?.expect(202)?;
     let refused = stack.redeliver(&test_job).await?.expect(409)?;
     assert_eq!(refused.json::<Value>()?["code"], "delivery_pending");
-    eventually("the receiver tried", async || {
+    eventually("an attempt at the receiver", async || {
         ensure!(stack.webhooks(&test_job).await?.len() >= 2);
         Ok(())
     })

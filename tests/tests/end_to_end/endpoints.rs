@@ -1,4 +1,4 @@
-//! Receivers that say what is to be done with them, and what becomes of their webhooks.
+//! Receivers that fail, throttle or disable their deliveries.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use http::Method;
 use serde_json::{Value, json};
 use tests::{Provider, TestJob, TestStack, eventually};
 
-/// An order for a quick render, whose receiver answers with these and then 200.
+/// A job with a quick render, whose receiver gives these answers and then 200.
 async fn test_job(stack: &TestStack, answers: &Value) -> Result<TestJob> {
     let test_job = stack.new_job(Provider::Shotstack).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": 200})).await?;
@@ -17,14 +17,14 @@ async fn test_job(stack: &TestStack, answers: &Value) -> Result<TestJob> {
     Ok(test_job)
 }
 
-/// Another with the same receiver.
+/// Another job with the same receiver.
 async fn another(stack: &TestStack, first: &TestJob) -> Result<TestJob> {
     let test_job = stack.new_job_like(Provider::Shotstack, first).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": 200})).await?;
     Ok(test_job)
 }
 
-/// The ids of the events that the order's receiver got.
+/// The ids of the events that the job's receiver got.
 async fn events(stack: &TestStack, test_job: &TestJob) -> Result<BTreeSet<String>> {
     let webhooks = stack.webhooks(test_job).await?;
     Ok(webhooks.iter().map(|webhook| webhook.header("webhook-id").to_owned()).collect())
@@ -37,30 +37,30 @@ async fn a_receiver_that_is_gone_gets_nothing_more_until_it_takes_something_agai
     stack.submit(&first).await?;
     let gone = stack.until_delivery(&first, "exhausted", Some("gone")).await?;
     assert_eq!(gone.statuses(), [Some(410)]);
-    let said = stack.until_disabled(&gone.endpoint_id, 1).await?;
-    assert_eq!((&said[0].detail["reason"], said.len()), (&json!("gone"), 1));
-    assert!(said[0].detail["host"].is_string() && said[0].detail.get("url").is_none());
+    let announced = stack.until_disabled(&gone.endpoint_id, 1).await?;
+    assert_eq!((&announced[0].detail["reason"], announced.len()), (&json!("gone"), 1));
+    assert!(announced[0].detail["host"].is_string() && announced[0].detail.get("url").is_none());
 
     let second = another(&stack, &first).await?;
     stack.submit(&second).await?;
     let refused = stack.until_delivery(&second, "exhausted", Some("endpoint_disabled")).await?;
     assert_eq!(refused.attempts, []);
-    assert_eq!(stack.webhooks(&first).await?.len(), 1, "it was left alone");
+    assert_eq!(stack.webhooks(&first).await?.len(), 1, "no attempt was made");
     stack.settled(&second).await?;
-    let told = stack.events(&second).await?;
-    let told = told.last().expect("it was told of");
-    assert_eq!(told.detail_type, "webhook.delivery.exhausted");
-    assert_eq!(told.detail["reason"], "endpoint_disabled");
-    assert_eq!(told.detail["attempts"], 0);
+    let published = stack.events(&second).await?;
+    let last = published.last().expect("it has an event");
+    assert_eq!(last.detail_type, "webhook.delivery.exhausted");
+    assert_eq!(last.detail["reason"], "endpoint_disabled");
+    assert_eq!(last.detail["attempts"], 0);
 
-    // On purpose, to see whether it is well again. It is, and so it is enabled.
+    // A manual redelivery ignores that the endpoint is disabled. Its success enables the endpoint.
     stack.redeliver(&second).await?.expect(202)?;
     stack.until_delivery(&second, "delivered", None).await?;
     let third = another(&stack, &first).await?;
     stack.submit(&third).await?;
     stack.until_delivery(&third, "delivered", None).await?;
     assert_eq!(events(&stack, &first).await?.len(), 3);
-    assert_eq!(stack.until_disabled(&gone.endpoint_id, 1).await?.len(), 1, "said once");
+    assert_eq!(stack.until_disabled(&gone.endpoint_id, 1).await?.len(), 1, "announced once");
     Ok(())
 }
 
@@ -72,7 +72,7 @@ async fn a_receiver_that_is_gone_is_enabled_by_its_owner() -> Result<()> {
     let gone = stack.until_delivery(&first, "exhausted", Some("gone")).await?;
     stack.until_disabled(&gone.endpoint_id, 1).await?;
     {
-        let _mine = stack.lock_default_receiver().await;
+        let _guard = stack.lock_default_receiver().await;
         let before: Value = stack.webhook_config(Method::GET, "", None).await?.json()?;
         let url = json!({"url": first.body["callbackUrl"]});
         let config = stack.webhook_config(Method::PUT, "", Some(&url)).await?.expect(200)?;
@@ -105,10 +105,14 @@ async fn a_receiver_that_asked_for_silence_is_enabled_by_its_owner_and_caught_up
         stack.settled(test_job).await?;
     }
     let nothing = json!({"queued": 0, "disabled": 2, "next": null});
-    assert_eq!(stack.recover(endpoint, &since).await?, nothing, "it would only be refused");
+    assert_eq!(
+        stack.recover(endpoint, &since).await?,
+        nothing,
+        "a disabled endpoint is not recovered"
+    );
 
     {
-        let _mine = stack.lock_default_receiver().await;
+        let _guard = stack.lock_default_receiver().await;
         let before: Value = stack.webhook_config(Method::GET, "", None).await?.json()?;
         let url = json!({"url": first.body["callbackUrl"], "maxInFlight": 1, "ratePerSecond": 50});
         let config = stack.webhook_config(Method::PUT, "", Some(&url)).await?.expect(200)?;
@@ -124,13 +128,13 @@ async fn a_receiver_that_asked_for_silence_is_enabled_by_its_owner_and_caught_up
             stack.until_delivery(test_job, "delivered", None).await?;
         }
         let none = json!({"queued": 0, "disabled": 0, "next": null});
-        assert_eq!(stack.recover(endpoint, &since).await?, none, "nothing is left");
+        assert_eq!(stack.recover(endpoint, &since).await?, none, "nothing is exhausted any more");
         let shown: Value = stack.webhook_config(Method::GET, "", None).await?.json()?;
         assert_eq!((&shown["maxInFlight"], &shown["ratePerSecond"]), (&json!(1), &json!(50)));
         let before = json!({"url": before["url"]});
         stack.webhook_config(Method::PUT, "", Some(&before)).await?.expect(200)?;
     }
-    assert_eq!(events(&stack, &first).await?.len(), 3, "all of them came");
+    assert_eq!(events(&stack, &first).await?.len(), 3, "all events arrived");
     let delivered = stack.deliveries_in("delivered", &since, endpoint).await?;
     assert_eq!(delivered.len(), 3, "{delivered:#?}");
     Ok(())
@@ -160,8 +164,8 @@ async fn the_webhooks_of_a_receiver_that_only_fails_are_held() -> Result<()> {
 
     let second = another(&stack, &first).await?;
     stack.submit(&second).await?;
-    // Held for a minute and more, so this sees it. Should it take longer than that to get
-    // here, the second is the probe, and that is right too.
+    // The delivery is held for at least a minute. On a very slow machine that minute may be
+    // over already; then this delivery is the probe.
     let held = eventually("held", async || {
         let deliveries = stack.deliveries(&second).await?;
         let reason = deliveries.first().and_then(|delivery| delivery.reason.clone());
@@ -172,7 +176,7 @@ async fn the_webhooks_of_a_receiver_that_only_fails_are_held() -> Result<()> {
     .await?;
     if let Some(reason) = held {
         assert_eq!(reason, "endpoint_failing");
-        // It need not wait: somebody wants to know whether the receiver is well again.
+        // A manual redelivery does not wait for the circuit breaker.
         stack.redeliver(&second).await?;
     } else {
         let times: Vec<i64> = stack.webhooks(&first).await?.iter().map(|it| it.at).collect();
@@ -191,7 +195,7 @@ async fn a_receiver_that_is_busy_is_left_alone_by_all() -> Result<()> {
     let busy = json!({"status": 429, "headers": {"retry-after": "3"}});
     let first = test_job(&stack, &json!([busy])).await?;
     stack.submit(&first).await?;
-    // Written down, and what it asked for with it.
+    // Now the attempt and its `Retry-After` are stored.
     stack.until_attempted(&first, 1).await?;
     let second = another(&stack, &first).await?;
     stack.submit(&second).await?;

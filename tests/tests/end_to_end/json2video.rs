@@ -1,4 +1,4 @@
-//! JSON2Video: unsigned callbacks in whatever shape, and a time-out that may pass.
+//! JSON2Video: unsigned callbacks in several body shapes, and timed-out renders that complete.
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
@@ -19,7 +19,7 @@ async fn a_callback_of_any_shape_is_a_hint_to_ask() -> Result<()> {
     Ok(())
 }
 
-/// A render whose provider calls back like this.
+/// A job whose provider sends callbacks of this shape and encoding.
 async fn confirmed(stack: &TestStack, shape: &str, encoding: &str) -> Result<()> {
     let test_job = stack.new_job(Provider::Json2Video).await?;
     let options = json!({
@@ -77,7 +77,7 @@ async fn a_render_that_was_called_timed_out_can_still_complete() -> Result<()> {
 
     assert_eq!(job.states(), ["submitting", "queued", "timed_out", "completed"]);
     assert_eq!((job.result_url.as_deref(), &job.failure), (Some(VIDEO), &None));
-    let told = |event: &Value| {
+    let parts = |event: &Value| {
         let [name, status, url] = ["event", "status", "resultUrl"].map(|it| event[it].clone());
         (name, status, url, event["failure"]["code"].clone())
     };
@@ -85,10 +85,10 @@ async fn a_render_that_was_called_timed_out_can_still_complete() -> Result<()> {
         (json!("video.render.failed"), json!("timed_out"), Value::Null, json!("timed_out")),
         (json!("video.render.completed"), json!("completed"), json!(VIDEO), Value::Null),
     ];
-    // By what they tell of: neither a bus nor a webhook promises to keep their order.
+    // Sorted by time, because neither the bus nor webhooks keep the order.
     let in_order = |mut all: Vec<Value>| {
         all.sort_by_key(|event| event["occurredAt"].to_string());
-        all.iter().map(told).collect::<Vec<_>>()
+        all.iter().map(parts).collect::<Vec<_>>()
     };
     let events = stack.events(&test_job).await?;
     assert_eq!(in_order(events.into_iter().map(|it| it.detail).collect()), expected);
@@ -111,7 +111,7 @@ async fn a_forged_callback_completes_nothing() -> Result<()> {
     let forged = json!({"project": render.id, "status": "done", "url": "https://evil.example/v"});
     stack.call_back(&url, forged.to_string()).await?.expect(503)?;
 
-    eventually("the provider asked", async || {
+    eventually("a poll of the provider", async || {
         ensure!(stack.render(&test_job).await?.polls >= 1);
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! A provider of the installation's own: one parameter of the stack, and nothing built.
+//! A provider whose spec is a parameter of the stack.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ const VIDEO: &str = "https://cdn.example/product-123.mp4";
 async fn a_provider_of_ones_own_renders_and_its_signed_callback_is_believed() -> Result<()> {
     let stack = TestStack::connect("own").await?;
     let test_job = stack.new_job(Provider::Studio).await?;
-    // Its API is down, so only the callback can tell.
+    // The provider's API is down, so only the callback reports the end.
     let options = json!({"statusCode": 503, "progressCallbacks": 0, "resultUrl": VIDEO});
     stack.set_endless(&test_job, &options).await?;
 
@@ -46,7 +46,7 @@ async fn a_render_whose_callback_is_lost_is_found_by_the_safety_poll() -> Result
 
     let submitted = stack.submit(&test_job).await?;
     assert_eq!(submitted.state, "queued");
-    // As the schedule does once a minute.
+    // The schedule ticks once a minute; the test does not wait for it.
     eventually("a safety poll", async || {
         stack.tick().await?;
         let state = stack.job(&test_job).await?.state;

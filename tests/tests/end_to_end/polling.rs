@@ -1,5 +1,4 @@
-//! Asking providers: what it costs when there is nothing new, and what happens when
-//! they do not tell.
+//! Polls: the writes of a poll without news, and providers that fail or throttle.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -14,14 +13,14 @@ async fn a_poll_that_finds_nothing_new_writes_nothing() -> Result<()> {
     stack.set_endless(&test_job, &json!({})).await?;
     stack.submit(&test_job).await?;
     stack.until_state(&test_job, "processing").await?;
-    // Whoever stored that is through with it when the next poll comes.
+    // At the next poll, the poller that stored this state has finished its writes.
     stack.until_polled(&test_job, 1).await?;
     let since = stack.ledger_now().await?;
     let before = stack.ledger(0, test_job.job_id().as_str()).await?;
-    assert!(before.iter().any(LedgerEntry::is_write), "the ledger does not see the job");
+    assert!(before.iter().any(LedgerEntry::is_write), "the ledger does not show the job");
     let item = stack.job_item(&test_job).await?;
 
-    // The third look is over when the fourth begins.
+    // The third poll is finished when the fourth begins.
     stack.until_polled(&test_job, 4).await?;
 
     let requests = stack.ledger(since, test_job.job_id().as_str()).await?;
@@ -31,23 +30,24 @@ async fn a_poll_that_finds_nothing_new_writes_nothing() -> Result<()> {
     Ok(())
 }
 
-/// A polled render is over in no time, but its provider has these troubles telling so.
-async fn polled_through(stack: &TestStack, trouble: &Value) -> Result<TestJob> {
+/// Submits a job whose render ends at once and whose provider has these faults, and waits for
+/// its end.
+async fn polled_through(stack: &TestStack, faults: &Value) -> Result<TestJob> {
     let test_job = stack.new_job(Provider::Zvid).await?;
     let mut options = json!({"durationMs": 1});
-    for (name, value) in trouble.as_object().into_iter().flatten() {
+    for (name, value) in faults.as_object().into_iter().flatten() {
         options[name] = value.clone();
     }
     stack.set_scenario(&test_job, &options).await?;
     stack.submit(&test_job).await?;
     let job = stack.settled(&test_job).await?;
-    assert_eq!(job.states(), ["submitting", "queued", "completed"], "{trouble}");
+    assert_eq!(job.states(), ["submitting", "queued", "completed"], "{faults}");
     assert_eq!(stack.submit_count(&test_job).await?, 1);
     assert_published_once(stack, &test_job, &job).await?;
     Ok(test_job)
 }
 
-/// What the order's provider answered when it was asked, oldest first.
+/// The statuses of the provider's answers to polls of the job, oldest first.
 async fn statuses(stack: &TestStack, test_job: &TestJob) -> Result<Vec<u16>> {
     let render = stack.render(test_job).await?;
     Ok(stack.status_calls(&render.id).await?.iter().map(|call| call.status).collect())
@@ -71,8 +71,9 @@ async fn a_render_that_its_provider_does_not_know_yet_is_asked_about_again() -> 
     Ok(())
 }
 
-/// That nobody asks before is seen where one shard is alone with its poller: here others take
-/// the shard over all the time, and one of them may be asking at that moment.
+/// This test cannot assert that no poll comes before the pause is over: other tests' jobs make
+/// pollers take the shard over all the time, and one of them may poll at that moment. Tests with
+/// a single poller assert it.
 #[tokio::test]
 async fn a_provider_that_wants_to_be_left_alone_delays_the_news_and_loses_none() -> Result<()> {
     let stack = TestStack::connect("left-alone").await?;
@@ -86,7 +87,7 @@ async fn a_provider_that_wants_to_be_left_alone_delays_the_news_and_loses_none()
 async fn a_callback_that_outruns_the_providers_own_reads_comes_again() -> Result<()> {
     let stack = TestStack::connect("outruns").await?;
     let test_job = stack.new_job(Provider::Shotstack).await?;
-    // Shotstack's word for a render that it does not find.
+    // Shotstack answers 400 for a render that it does not find.
     stack.set_endless(&test_job, &json!({"statusCode": 400, "statusCodeTimes": 1})).await?;
 
     stack.submit(&test_job).await?;
@@ -104,13 +105,13 @@ async fn a_callback_that_outruns_the_providers_own_reads_comes_again() -> Result
 async fn a_result_that_has_no_url_yet_is_waited_for() -> Result<()> {
     let stack = TestStack::connect("stored-later").await?;
     let test_job = stack.new_job(Provider::RenderIo).await?.with("providerWebhook", json!(false));
-    // The first poll finds the render done and its file on the way.
+    // The first poll finds the render completed, but without its file.
     stack.set_scenario(&test_job, &json!({"durationMs": 1, "storedAfterPolls": 1})).await?;
 
     stack.submit(&test_job).await?;
     let job = stack.settled(&test_job).await?;
 
-    // Who takes a shard over may ask at the same time, and the later answer be stored first.
+    // A poller that takes over may poll at the same time, and its later answer be stored first.
     let states: Vec<_> = job.states().into_iter().filter(|it| *it != "processing").collect();
     assert_eq!(states, ["submitting", "queued", "completed"]);
     assert!(job.result_url.is_some(), "{job:?}");

@@ -1,4 +1,4 @@
-//! Renders that go well, and renders that fail at their provider.
+//! Renders that complete, and renders that fail at their provider.
 
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta};
@@ -9,7 +9,7 @@ use crate::endings::assert_published_once;
 
 const VIDEO: &str = "https://cdn.example/product-123.mp4";
 
-/// Places the order and follows it to its end; answers the job and its only render.
+/// Submits the job and waits for its end. Returns the job and its only render.
 async fn follow(
     stack: &TestStack,
     test_job: &TestJob,
@@ -17,8 +17,8 @@ async fn follow(
 ) -> Result<(JobView, SimulatedRender)> {
     assert_eq!(stack.submit(test_job).await?.state, "queued");
     match ends {
-        RenderEnd::OnceAccepted => stack.end_render(test_job).await?,
-        RenderEnd::OnceSeenAtWork => {
+        RenderEnd::AfterAccepted => stack.end_render(test_job).await?,
+        RenderEnd::AfterProcessing => {
             stack.until_state(test_job, "processing").await?;
             stack.end_render(test_job).await?;
         }
@@ -32,11 +32,11 @@ async fn follow(
     Ok((job, render))
 }
 
-/// When a render ends.
+/// The moment at which the test ends a render.
 #[derive(Clone, Copy)]
 enum RenderEnd {
-    OnceAccepted,
-    OnceSeenAtWork,
+    AfterAccepted,
+    AfterProcessing,
 }
 
 #[tokio::test]
@@ -45,13 +45,13 @@ async fn a_polled_render_becomes_one_event_and_one_signed_webhook() -> Result<()
     let test_job = stack.new_job(Provider::Zvid).await?;
     stack.set_endless(&test_job, &json!({"resultUrl": VIDEO})).await?;
 
-    let (job, render) = follow(&stack, &test_job, RenderEnd::OnceSeenAtWork).await?;
+    let (job, render) = follow(&stack, &test_job, RenderEnd::AfterProcessing).await?;
 
     assert_eq!(job.states(), ["submitting", "queued", "processing", "completed"]);
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
     assert_eq!((job.progress, job.provider_status.as_deref()), (Some(1.0), Some("completed")));
     assert_eq!((job.failure, job.result_expires_at), (None, None));
-    // Zvid takes what was submitted wrapped, under an id that we choose.
+    // Zvid expects the payload wrapped, and an id that we choose.
     let submitted =
         json!({"payload": test_job.body["payload"], "jobId": test_job.job_id().as_uuid()});
     assert_eq!(render.body, submitted);
@@ -67,12 +67,12 @@ async fn a_render_whose_provider_is_asked_to_call_back_is_not_polled() -> Result
     stack.set_endless(&test_job, &json!({"resultUrl": VIDEO})).await?;
     let since = stack.ledger_now().await?;
 
-    let (job, render) = follow(&stack, &test_job, RenderEnd::OnceAccepted).await?;
+    let (job, render) = follow(&stack, &test_job, RenderEnd::AfterAccepted).await?;
 
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
     assert_eq!(stack.until_called_back(&test_job, 1).await?.callback_statuses(), [200]);
-    // Once, to confirm the callback. A poll would need somebody to be woken.
+    // The one poll confirmed the callback. Any other would need a wake-up call.
     assert_eq!(render.polls, 1);
     let requests = stack.ledger(since, test_job.job_id().as_str()).await?;
     let sent: Vec<_> = requests.iter().filter(|it| it.operation == "SendMessage").collect();
@@ -86,7 +86,7 @@ async fn a_callback_is_confirmed_and_becomes_one_event_and_one_signed_webhook() 
     let test_job = stack.new_job(Provider::Shotstack).await?;
     stack.set_endless(&test_job, &json!({"resultUrl": VIDEO})).await?;
 
-    let (job, render) = follow(&stack, &test_job, RenderEnd::OnceAccepted).await?;
+    let (job, render) = follow(&stack, &test_job, RenderEnd::AfterAccepted).await?;
 
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
@@ -110,7 +110,7 @@ async fn a_failed_render_is_told_in_the_providers_words() -> Result<()> {
         let reason = "Asset \"logo.png\" is not reachable";
         stack.set_endless(&test_job, &json!({"failWith": reason})).await?;
 
-        let (job, _) = follow(&stack, &test_job, RenderEnd::OnceAccepted).await?;
+        let (job, _) = follow(&stack, &test_job, RenderEnd::AfterAccepted).await?;
 
         assert_eq!(job.states(), ["submitting", "queued", "failed"]);
         assert_eq!(job.failure, Some(json!({"code": "render_failed", "message": reason})));

@@ -1,4 +1,4 @@
-//! Customers that ask twice, and providers that tell twice.
+//! Repeated submits and repeated callbacks.
 
 use anyhow::Result;
 use futures_util::future::try_join_all;
@@ -15,7 +15,7 @@ async fn asking_again_with_the_same_key_answers_with_the_same_job() -> Result<()
     let first = stack.submit(&test_job).await?;
     let settled = stack.settled(&test_job).await?;
 
-    // Spaces and the order of members are no part of what was asked for.
+    // Whitespace and the order of members do not distinguish requests.
     let spacious = serde_json::to_string_pretty(&test_job.body)?;
     let bearer = stack.bearer();
     let headers = [("authorization", bearer.as_str()), ("idempotency-key", &test_job.tag)];
@@ -89,9 +89,9 @@ async fn a_callback_that_comes_three_times_and_once_late_is_told_once() -> Resul
 
     assert_eq!(render.callback_statuses(), [200; 4]);
     let bodies: Vec<&str> = render.callbacks.iter().map(|it| it.body.as_str()).collect();
-    assert!(bodies.windows(2).all(|pair| pair[0] == pair[1]), "they were true repeats");
+    assert!(bodies.windows(2).all(|pair| pair[0] == pair[1]), "the bodies differ");
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
-    assert_eq!(stack.items(&test_job).await?, before, "the late one changed something");
+    assert_eq!(stack.items(&test_job).await?, before, "the late callback changed something");
     assert_published_once(&stack, &test_job, &job).await
 }
 
@@ -99,14 +99,14 @@ async fn a_callback_that_comes_three_times_and_once_late_is_told_once() -> Resul
 async fn a_callback_that_comes_while_the_first_is_being_told_of_does_not_tell_it_again()
 -> Result<()> {
     let stack = TestStack::connect("moments-apart").await?;
-    // Somewhere in here the first copy has stored the end and is still telling of it.
+    // At some of these times the first callback has stored the end and not yet published it.
     let moments_ms = [15, 30, 45, 60, 80, 100, 130, 160];
-    try_join_all(moments_ms.map(|late_ms| twice(&stack, late_ms))).await?;
+    try_join_all(moments_ms.map(|late_ms| repeated_callback(&stack, late_ms))).await?;
     Ok(())
 }
 
-/// A render whose provider calls again so much later.
-async fn twice(stack: &TestStack, late_ms: u32) -> Result<()> {
+/// A job whose provider repeats its callback after this time.
+async fn repeated_callback(stack: &TestStack, late_ms: u32) -> Result<()> {
     let test_job = stack.new_job(Provider::Shotstack).await?;
     stack.set_endless(&test_job, &json!({"callback": {"lateMs": late_ms}})).await?;
     stack.submit(&test_job).await?;

@@ -1,5 +1,4 @@
-//! Callbacks that their provider signs: believed when the signature holds, refused when
-//! it does not.
+//! Callbacks that the provider signs: trusted with a valid signature, refused with an invalid one.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -9,14 +8,14 @@ use crate::endings::assert_published_once;
 
 const VIDEO: &str = "https://cdn.example/product-123.mp4";
 
-/// Places the order, and sees it to its end without a question to the provider.
-async fn believed(stack: &TestStack, test_job: &TestJob) -> Result<SimulatedRender> {
+/// Submits the job, and asserts that its callback ends it without a poll.
+async fn assert_trusted(stack: &TestStack, test_job: &TestJob) -> Result<SimulatedRender> {
     stack.submit(test_job).await?;
     stack.end_render(test_job).await?;
     let job = stack.settled(test_job).await?;
 
     let render = stack.until_called_back(test_job, 1).await?;
-    assert_eq!(stack.status_calls(&render.id).await?.len(), 0, "the provider was asked");
+    assert_eq!(stack.status_calls(&render.id).await?.len(), 0, "the provider was polled");
     assert_eq!(job.state, "completed");
     assert_eq!(job.render_job_id.as_ref(), Some(&render.id));
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
@@ -24,7 +23,7 @@ async fn believed(stack: &TestStack, test_job: &TestJob) -> Result<SimulatedRend
     Ok(render)
 }
 
-/// A render that goes on for ever, and whose provider never calls.
+/// A job whose render does not end and whose provider never calls back.
 async fn set_endless(stack: &TestStack, provider: Provider) -> Result<(TestJob, SimulatedRender)> {
     let test_job = stack.new_job(provider).await?;
     stack.set_endless(&test_job, &json!({"callback": {"skip": true}})).await?;
@@ -39,7 +38,7 @@ async fn a_signed_callback_of_viralsync_is_believed() -> Result<()> {
     let test_job = stack.new_job(Provider::ViralSync).await?;
     stack.set_endless(&test_job, &json!({"progressCallbacks": 0, "resultUrl": VIDEO})).await?;
 
-    let render = believed(&stack, &test_job).await?;
+    let render = assert_trusted(&stack, &test_job).await?;
 
     let mut submitted = test_job.body["payload"].clone();
     submitted["movie"]["id"] = json!(test_job.job_id());
@@ -60,7 +59,7 @@ async fn signed_progress_moves_a_job_until_it_has_ended() -> Result<()> {
     assert_eq!(submitted.progress, None);
     stack.report_progress(&test_job).await?;
     stack.until_state(&test_job, "processing").await?;
-    assert_eq!(stack.job(&test_job).await?.progress, Some(0.25), "in quarters");
+    assert_eq!(stack.job(&test_job).await?.progress, Some(0.25), "progress is stored in quarters");
     stack.end_render(&test_job).await?;
     let job = stack.settled(&test_job).await?;
     assert_eq!(job.states(), ["submitting", "queued", "processing", "completed"]);
@@ -70,7 +69,7 @@ async fn signed_progress_moves_a_job_until_it_has_ended() -> Result<()> {
     stack.report_progress(&test_job).await?;
     let render = stack.until_called_back(&test_job, 3).await?;
     assert_eq!(render.callback_statuses(), [200; 3]);
-    assert_eq!(stack.items(&test_job).await?, before, "the late one changed something");
+    assert_eq!(stack.items(&test_job).await?, before, "the late callback changed something");
     assert_eq!(stack.status_calls(&render.id).await?.len(), 0);
     assert_published_once(&stack, &test_job, &job).await
 }
@@ -91,13 +90,14 @@ async fn viralsyncs_callbacks_are_nothing_without_their_signature() -> Result<()
     let before = stack.items(&test_job).await?;
 
     let evil = evil.to_string();
-    let (header, anothers) = stack.signature(test_job.provider, &running)?;
+    let (header, other_signature) = stack.signature(test_job.provider, &running)?;
     let unsigned = stack.call_back(url, evil.clone()).await?;
-    let tampered = stack.call_back_signed(url, &(header, anothers.clone()), &evil).await?;
-    let cut = stack.call_back_signed(url, &(header, anothers[..62].to_owned()), &running).await?;
+    let tampered = stack.call_back_signed(url, &(header, other_signature.clone()), &evil).await?;
+    let truncated =
+        stack.call_back_signed(url, &(header, other_signature[..62].to_owned()), &running).await?;
     let empty = stack.call_back_signed(url, &(header, String::new()), &running).await?;
 
-    for answer in [unsigned, tampered, cut, empty] {
+    for answer in [unsigned, tampered, truncated, empty] {
         let answer = answer.expect(401)?;
         assert_eq!(answer.json::<Value>()?["code"], "invalid_signature");
     }
@@ -105,9 +105,9 @@ async fn viralsyncs_callbacks_are_nothing_without_their_signature() -> Result<()
     assert_eq!(stack.status_calls(&render.id).await?.len(), 0);
     assert_eq!(stack.events(&test_job).await?, []);
 
-    // The signature is what was missing, and nothing else.
-    let (_, right) = stack.signature(test_job.provider, &evil)?;
-    stack.call_back_signed(url, &(header, right), &evil).await?.expect(200)?;
+    // The same body with a valid signature completes the job.
+    let (_, valid) = stack.signature(test_job.provider, &evil)?;
+    stack.call_back_signed(url, &(header, valid), &evil).await?.expect(200)?;
     assert_eq!(stack.settled(&test_job).await?.state, "completed");
     Ok(())
 }
@@ -119,15 +119,15 @@ async fn a_signed_callback_about_another_render_is_ignored() -> Result<()> {
     let url = render.callback_url().context("ViralSync gets a callback URL")?;
     let before = stack.items(&test_job).await?;
 
-    let childs = json!({
+    let child = json!({
         "jobId": "job_00000000child",
         "status": "done",
         "progress": 1.0,
         "outputUrl": "https://r2.viralsync.io/outputs/child/scene.mp4",
     });
-    let childs = childs.to_string();
-    let signature = stack.signature(test_job.provider, &childs)?;
-    let answer = stack.call_back_signed(url, &signature, &childs).await?.expect(200)?;
+    let child = child.to_string();
+    let signature = stack.signature(test_job.provider, &child)?;
+    let answer = stack.call_back_signed(url, &signature, &child).await?.expect(200)?;
 
     assert_eq!(answer.json::<Value>()?, json!({"status": "ignored"}));
     assert_eq!(stack.items(&test_job).await?, before);
@@ -140,7 +140,7 @@ async fn a_signed_callback_of_renderio_is_believed() -> Result<()> {
     let test_job = stack.new_job(Provider::RenderIo).await?;
     stack.set_endless(&test_job, &json!({"acceptedStatus": 202, "resultUrl": VIDEO})).await?;
 
-    let render = believed(&stack, &test_job).await?;
+    let render = assert_trusted(&stack, &test_job).await?;
 
     let mut submitted = test_job.body["payload"].clone();
     submitted["metadata"]["relay_job"] = json!(test_job.job_id());

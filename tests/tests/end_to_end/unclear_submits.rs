@@ -1,4 +1,4 @@
-//! Submits whose answer is lost: perhaps there is a render, and there must never be two.
+//! Submits whose answer is lost: there may be a render, and there must never be two.
 
 use anyhow::{Result, bail, ensure};
 use futures_util::future::try_join_all;
@@ -51,7 +51,7 @@ async fn a_render_whose_acceptance_was_lost_is_found_in_its_providers_list() -> 
     Ok(())
 }
 
-/// A render that nobody told us the id of: neither an answer nor a callback.
+/// A job whose render id reaches us neither in an answer nor in a callback.
 async fn found_in_list(stack: &TestStack, provider: Provider) -> Result<()> {
     let test_job = stack.new_job(provider).await?;
     let silent = json!({
@@ -91,14 +91,14 @@ async fn a_callback_may_beat_the_answer_to_the_submit() -> Result<()> {
         assert_eq!(stack.submit_count(&test_job).await?, 1);
         assert_published_once(&stack, &test_job, &job).await?;
         if job.states() == ["submitting", "submit_unknown", "completed"] {
-            // The callback took so long that the answer to the submit was given up.
+            // The callback took so long that the submit timed out.
             continue;
         }
         assert_eq!(job.states(), ["submitting", "completed"]);
-        assert_eq!(accepted.state, "completed", "the answer comes after the end, and says so");
+        assert_eq!(accepted.state, "completed", "the answer shows the end");
         return Ok(());
     }
-    bail!("no callback is quick enough to be told of by the answer to the submit");
+    bail!("no callback came before the answer to the submit");
 }
 
 #[tokio::test]
@@ -109,14 +109,14 @@ async fn a_provider_that_breaks_while_it_accepts_is_not_asked_to_render_again() 
 
     assert_eq!(stack.submit(&test_job).await?.state, "submit_unknown");
     assert_eq!(stack.submit(&test_job).await?.state, "submit_unknown");
-    eventually("the provider asked whether there is a render", async || {
+    eventually("polls for the render", async || {
         let asked = stack.status_calls(&test_job.job_id().as_uuid()).await?.len();
         ensure!(asked >= 2, "{asked} times");
         Ok(())
     })
     .await?;
 
-    // It has none, says the provider; that may still change, so nothing is told yet.
+    // The provider knows no render. That may still change, so no event is published yet.
     assert_eq!(stack.job(&test_job).await?.states(), ["submitting", "submit_unknown"]);
     assert_eq!(stack.submit_count(&test_job).await?, 1);
     assert_eq!(stack.events(&test_job).await?, []);

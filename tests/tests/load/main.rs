@@ -1,8 +1,8 @@
-//! Very many jobs at all five providers, while callers and providers repeat themselves,
-//! providers break and lose callbacks, and receivers fail: every job is settled, was rendered
-//! once and told of in one way, and none is left among the active ones.
+//! Many jobs at all five providers, with repeated submits and callbacks, failing providers, lost
+//! callbacks and failing receivers. Every job must be settled, rendered once, and published with
+//! the same bytes each time, and no job may stay active.
 //!
-//! `cargo xtask load --jobs 2000` runs it with as many as one likes.
+//! `cargo xtask load --jobs 2000` runs it with any number of jobs.
 
 // `cfg(test)` is always true here; it tells the lints that helpers are tests too.
 #[cfg(test)]
@@ -25,27 +25,27 @@ use crate::progress::ProgressBar;
 
 const RECEIVERS: usize = 10;
 
-/// How many orders are placed at once. The emulator starts a process for each.
-const AT_ONCE: usize = 16;
+/// The number of concurrent submits. The emulator starts a process for each.
+const CONCURRENCY: usize = 16;
 
-/// One job, and what is done to it.
+/// One job and its fault.
 struct Trial {
     number: usize,
     test_job: TestJob,
     fault: Fault,
 }
 
-/// Every text that came under an id, and how often it did.
+/// The different bodies of each id, and the number of arrivals of each body.
 type BodyCounts = HashMap<String, BTreeMap<String, usize>>;
 
 fn jobs() -> Result<usize> {
     match std::env::var("RELAY_LOAD_JOBS") {
-        Ok(jobs) => jobs.parse().context("RELAY_LOAD_JOBS is no number"),
+        Ok(jobs) => jobs.parse().context("RELAY_LOAD_JOBS is not a number"),
         Err(_) => Ok(500),
     }
 }
 
-/// They answer one webhook in ten with 500.
+/// Receivers that answer one webhook in ten with 500.
 async fn receivers(stack: &TestStack, jobs: usize) -> Result<Vec<SharedReceiver>> {
     let mut receivers = Vec::new();
     for name in 0..RECEIVERS {
@@ -56,10 +56,10 @@ async fn receivers(stack: &TestStack, jobs: usize) -> Result<Vec<SharedReceiver>
     Ok(receivers)
 }
 
-/// Posts an order as its caller does, who may be answered too late and repeat it.
+/// Submits a job, twice if its fault is a repeated submit.
 async fn post(stack: &TestStack, trial: &Trial) -> Result<()> {
     let Trial { number, test_job, fault } = trial;
-    // Only now: the simulator keeps so many and no more.
+    // Set right before the submit, because the simulator keeps a limited number of scenarios.
     stack.set_scenario(test_job, &fault.options(*number)).await?;
     let posts = if *fault == Fault::PostedTwice { 2 } else { 1 };
     for _ in 0..posts {
@@ -71,20 +71,20 @@ async fn post(stack: &TestStack, trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// What arrived at the receivers, by the webhook's id.
+/// The bodies that arrived at the receivers, by webhook id.
 async fn arrived(stack: &TestStack, receivers: &[SharedReceiver]) -> Result<BodyCounts> {
     let mut arrived = BodyCounts::new();
     for receiver in receivers {
         for webhook in stack.received(receiver).await? {
             assert_eq!(webhook.verified, Some(true), "{webhook:?}");
-            let texts = arrived.entry(webhook.header("webhook-id").to_owned()).or_default();
-            *texts.entry(webhook.body).or_default() += 1;
+            let bodies = arrived.entry(webhook.header("webhook-id").to_owned()).or_default();
+            *bodies.entry(webhook.body).or_default() += 1;
         }
     }
     Ok(arrived)
 }
 
-/// What a subscriber of the bus got of this world's renders, by the event's id.
+/// The render events that a subscriber of the bus got, by event id.
 async fn on_the_bus(stack: &TestStack) -> Result<BodyCounts> {
     let mut events = BodyCounts::new();
     for event in stack.all_events().await? {
@@ -120,10 +120,10 @@ async fn every_job_is_settled_whatever_goes_wrong() -> Result<()> {
         progress.one_more();
         anyhow::Ok(())
     });
-    posts.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+    posts.buffer_unordered(CONCURRENCY).try_collect::<()>().await?;
     let submitted = began.elapsed();
     let progress = ProgressBar::of("settled", jobs);
-    let outcomes = stack.until_all_finished(&test_jobs, |over| progress.at(over)).await?;
+    let outcomes = stack.until_all_finished(&test_jobs, |finished| progress.at(finished)).await?;
     let settled = began.elapsed();
 
     assert_eq!(stack.active_jobs(&test_jobs).await?, [""; 0], "still active");
@@ -141,7 +141,7 @@ async fn every_job_is_settled_whatever_goes_wrong() -> Result<()> {
         let bodies: Vec<&String> = arrived.get(&id).into_iter().flat_map(|it| it.keys()).collect();
         assert_eq!(bodies, [&delivery.body], "{what}");
     }
-    assert_eq!(arrived.len(), jobs, "a webhook that nobody knows of");
+    assert_eq!(arrived.len(), jobs, "a webhook without a delivery");
     let events = eventually("an event of every job on the bus", async || {
         let events = on_the_bus(&stack).await?;
         ensure!(events.len() == jobs, "{} events", events.len());
@@ -150,17 +150,17 @@ async fn every_job_is_settled_whatever_goes_wrong() -> Result<()> {
     .await?;
     for outcome in outcomes.values() {
         let delivery = &outcome.deliveries[0];
-        let texts: Vec<&String> = events[delivery.event_id.as_str()].keys().collect();
+        let bodies: Vec<&String> = events[delivery.event_id.as_str()].keys().collect();
         let body: Value = serde_json::from_str(&delivery.body)?;
-        assert_eq!(texts, [&body.to_string()], "{}", delivery.event_id);
+        assert_eq!(bodies, [&body.to_string()], "{}", delivery.event_id);
     }
 
-    let repeats = |texts: &BodyCounts| {
-        texts.values().flat_map(BTreeMap::values).map(|count| count - 1).sum::<usize>()
+    let repeats = |counts: &BodyCounts| {
+        counts.values().flat_map(BTreeMap::values).map(|count| count - 1).sum::<usize>()
     };
     println!(
         "\n{}\n{jobs} jobs submitted in {:.0} s and settled in {:.0} s; none is active; {} events \
-         and {} webhooks came again, all with the same bytes",
+         and {} webhooks were repeated, all with the same bytes",
         summary::table(&trials, &outcomes),
         submitted.as_secs_f64(),
         settled.as_secs_f64(),

@@ -1,4 +1,4 @@
-//! What became of the jobs, by what was done to them.
+//! A table of the jobs' outcomes by fault.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,9 +13,9 @@ struct Row {
     jobs: usize,
     completed: usize,
     failed: usize,
-    checks: u32,
+    polls: u32,
     attempts: usize,
-    /// From acceptance to the end of everything but the webhook, in milliseconds.
+    /// The times from a job's creation until it was settled, in milliseconds.
     took: Vec<i64>,
 }
 
@@ -26,7 +26,7 @@ impl Row {
             "completed" => self.completed += 1,
             _ => self.failed += 1,
         }
-        self.checks += job.attempt_count;
+        self.polls += job.attempt_count;
         self.attempts += deliveries.iter().map(|it| it.attempts.len()).sum::<usize>();
         let settled = job.settled_at.unwrap_or(job.created_at);
         self.took.push((settled - job.created_at).num_milliseconds());
@@ -36,9 +36,9 @@ impl Row {
         self.took.sort_unstable();
         let seconds = |place: usize| self.took.get(place).map_or(0.0, |ms| *ms as f64 / 1e3);
         let (median, last) = (seconds(self.took.len() / 2), seconds(self.took.len().max(1) - 1));
-        let Self { jobs, completed, failed, checks, attempts, .. } = self;
+        let Self { jobs, completed, failed, polls, attempts, .. } = self;
         format!(
-            "{name:<22} {jobs:>6} {completed:>10} {failed:>7} {checks:>8} {attempts:>9} \
+            "{name:<22} {jobs:>6} {completed:>10} {failed:>7} {polls:>8} {attempts:>9} \
              {median:>9.1} {last:>9.1}\n"
         )
     }
@@ -54,7 +54,7 @@ pub(crate) fn table(trials: &[Trial], outcomes: &HashMap<JobId, SettledJob>) -> 
     }
     let mut text = format!(
         "{:<22} {:>6} {:>10} {:>7} {:>8} {:>9} {:>9} {:>9}\n",
-        "fault", "jobs", "completed", "failed", "checks", "attempts", "median s", "last s"
+        "fault", "jobs", "completed", "failed", "polls", "attempts", "median s", "last s"
     );
     for (fault, mut row) in rows {
         text.push_str(&row.line(fault.name()));

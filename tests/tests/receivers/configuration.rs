@@ -1,4 +1,4 @@
-//! What the default receiver gets, and with which headers.
+//! The events and the headers of the default receiver's webhooks.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -11,10 +11,10 @@ const FAILED: &str = "video.render.failed";
 
 #[tokio::test]
 async fn a_test_event_arrives_like_any_other_and_is_seen_nowhere_else() -> Result<()> {
-    let owner = Owner::alone("test-event").await?;
+    let owner = Owner::lock("test-event").await?;
     let test_job = owner.stack.new_job(Provider::Shotstack).await?;
     let receiver = owner.stack.receiver_of(&test_job);
-    // Whatever it wants, a test is sent.
+    // A test event is sent regardless of the subscribed events.
     owner.put(&json!({"url": receiver, "events": [FAILED]})).await?.expect(200)?;
     owner.stack.set_receiver_answers(&test_job, &json!([{"status": 500}])).await?;
 
@@ -33,7 +33,7 @@ async fn a_test_event_arrives_like_any_other_and_is_seen_nowhere_else() -> Resul
 #[tokio::test]
 async fn the_default_receiver_gets_what_it_wants_and_other_receivers_what_their_jobs_want()
 -> Result<()> {
-    let owner = Owner::alone("filter").await?;
+    let owner = Owner::lock("filter").await?;
     let stack = &owner.stack;
     let quick = json!({"durationMs": 300});
     let default = stack.new_job(Provider::Shotstack).await?.without_receiver();
@@ -52,21 +52,21 @@ async fn the_default_receiver_gets_what_it_wants_and_other_receivers_what_their_
     assert_eq!(stack.deliveries(&default).await?, []);
     assert_eq!(stack.webhooks(&default).await?.len(), 0);
     let on_bus = stack.events(&default).await?;
-    assert_eq!(on_bus.len(), 1, "the bus has it all the same: {on_bus:#?}");
-    assert_eq!(stack.webhooks(&own).await?.len(), 1, "it was the job that was asked");
+    assert_eq!(on_bus.len(), 1, "the bus has the event regardless: {on_bus:#?}");
+    assert_eq!(stack.webhooks(&own).await?.len(), 1, "a job's own receiver is not filtered");
 
     owner.put(&json!({"url": receiver, "events": [FAILED, COMPLETED]})).await?.expect(200)?;
-    let wanted = stack.new_job(Provider::Shotstack).await?.without_receiver();
-    stack.set_scenario(&wanted, &quick).await?;
-    stack.submit(&wanted).await?;
-    stack.until_settled(&wanted).await?;
+    let subscribed = stack.new_job(Provider::Shotstack).await?.without_receiver();
+    stack.set_scenario(&subscribed, &quick).await?;
+    stack.submit(&subscribed).await?;
+    stack.until_settled(&subscribed).await?;
     assert_eq!(stack.webhooks(&default).await?.len(), 1);
     Ok(())
 }
 
 #[tokio::test]
 async fn the_owners_headers_come_with_every_attempt_and_are_shown_by_name_only() -> Result<()> {
-    let owner = Owner::alone("headers").await?;
+    let owner = Owner::lock("headers").await?;
     let stack = &owner.stack;
     let test_job = stack.new_job(Provider::Shotstack).await?;
     let receiver = stack.receiver_of(&test_job);
@@ -77,25 +77,25 @@ async fn the_owners_headers_come_with_every_attempt_and_are_shown_by_name_only()
         assert!(!shown.to_string().contains("for-the-gateway"), "{shown}");
     }
 
-    let theirs = |webhook: &ReceivedWebhook| {
+    let custom_headers = |webhook: &ReceivedWebhook| {
         ["authorization", "x-shop"].map(|name| webhook.header(name).to_owned())
     };
     stack.test_event().await?;
-    let came = theirs(&stack.webhooks(&test_job).await?[0]);
-    assert_eq!(came, ["Bearer for-the-gateway", "berlin"]);
+    let sent = custom_headers(&stack.webhooks(&test_job).await?[0]);
+    assert_eq!(sent, ["Bearer for-the-gateway", "berlin"]);
 
-    // Another receiver, and no word of headers: there are none any more.
+    // A configuration without headers removes them.
     let other = stack.new_job(Provider::Shotstack).await?;
     owner.put(&json!({"url": stack.receiver_of(&other)})).await?.expect(200)?;
     stack.test_event().await?;
-    assert_eq!(theirs(&stack.webhooks(&other).await?[0]), ["", ""]);
+    assert_eq!(custom_headers(&stack.webhooks(&other).await?[0]), ["", ""]);
     assert_eq!(owner.config().await?["headerNames"], json!([]));
     Ok(())
 }
 
 #[tokio::test]
 async fn headers_that_are_not_the_owners_to_set_are_refused() -> Result<()> {
-    let owner = Owner::alone("forbidden").await?;
+    let owner = Owner::lock("forbidden").await?;
     let test_job = owner.stack.new_job(Provider::Shotstack).await?;
     let receiver = owner.stack.receiver_of(&test_job);
     owner.put(&json!({"url": receiver})).await?.expect(200)?;

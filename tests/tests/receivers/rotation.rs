@@ -1,4 +1,4 @@
-//! One secret takes over from another, and receivers that know either see no difference.
+//! Rotation: webhooks verify with the previous secret and with the new one.
 
 use anyhow::{Result, ensure};
 use chrono::Utc;
@@ -6,10 +6,10 @@ use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use tests::{ForeignReceiver, Provider, TestJob, TestStack, eventually};
 
-use crate::owner::{Owner, verdict};
+use crate::owner::{Owner, verification};
 
-/// What a receiver says whose libraries all took the webhook, and took it with no bit turned.
-fn taken(libraries: &[&str]) -> (u16, Value) {
+/// The results when all libraries accept the webhook, and refuse it with any one bit flipped.
+fn accepted(libraries: &[&str]) -> (u16, Value) {
     (200, json!({"took": libraries, "refused": [], "fooledBy": []}))
 }
 
@@ -17,7 +17,7 @@ fn refused(libraries: &[&str]) -> (u16, Value) {
     (401, json!({"took": [], "refused": libraries, "fooledBy": []}))
 }
 
-/// An order whose event has more than ASCII in it, for a receiver.
+/// A job for this receiver, whose event has more than ASCII in it.
 async fn test_job(stack: &TestStack, receiver: &str) -> Result<TestJob> {
     let test_job = stack.new_job(Provider::Shotstack).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": 300})).await?;
@@ -25,42 +25,43 @@ async fn test_job(stack: &TestStack, receiver: &str) -> Result<TestJob> {
     Ok(test_job.with("callbackUrl", receiver.into()).with("metadata", metadata))
 }
 
-/// What becomes of the order's webhook when functions that were warm before the rotation had
-/// their minute to hear of it.
+/// The results for the job's webhook. It is redelivered while the receiver refuses it, because
+/// warm functions read a new secret only after a minute.
 async fn outcome(stack: &TestStack, test_job: &TestJob) -> Result<(u16, Value)> {
-    eventually(&format!("webhook of {} taken", test_job.tag), async || {
+    eventually(&format!("webhook of {} accepted", test_job.tag), async || {
         stack.until_settled(test_job).await?;
         let deliveries = stack.deliveries(test_job).await?;
         ensure!(deliveries.len() == 1, "{deliveries:#?}");
-        let verdict = verdict(&deliveries[0].attempts)?;
-        if verdict.0 == 401 {
+        let results = verification(&deliveries[0].attempts)?;
+        if results.0 == 401 {
             stack.redeliver(test_job).await?.expect(202)?;
         }
-        ensure!(verdict.0 != 401, "{verdict:?}");
-        Ok(verdict)
+        ensure!(results.0 != 401, "{results:?}");
+        Ok(results)
     })
     .await
 }
 
 #[tokio::test]
 async fn renders_verify_at_strangers_receivers_whichever_secret_those_know() -> Result<()> {
-    let owner = Owner::alone("whichever").await?;
+    let owner = Owner::lock("whichever").await?;
     let receivers = ForeignReceiver::all()?;
-    let old = owner.begin().await?;
+    let old = owner.reset_secret().await?;
     let pair = owner.rotate(&json!({"type": "v1a", "gracePeriodSeconds": 3600})).await?;
     let new = owner.rotate(&json!({"type": "v1", "gracePeriodSeconds": 3600})).await?;
-    assert_eq!(new.ends.len(), 2, "the others sign on");
-    // For a test the secrets are read anew, so the others mostly need not wait their minute.
+    assert_eq!(new.ends.len(), 2, "the previous secrets still sign");
+    // A test event makes the function read the secrets again, so that most deliveries verify at
+    // the first attempt.
     owner.stack.test_event().await?;
 
     let mut test_jobs = Vec::new();
     for receiver_program in &receivers {
-        for (name, known) in [("old", &old), ("pair", &pair.known), ("new", &new.known)] {
-            let receiver = receiver_program.receiver(name, known)?;
+        for (name, key) in [("old", &old), ("pair", &pair.key), ("new", &new.key)] {
+            let receiver = receiver_program.receiver(name, key)?;
             let test_job = test_job(&owner.stack, &receiver).await?;
             test_jobs.push((
                 test_job,
-                taken(receiver_program.libraries(known)),
+                accepted(receiver_program.libraries(key)),
                 receiver_program.language,
                 name,
             ));
@@ -69,28 +70,33 @@ async fn renders_verify_at_strangers_receivers_whichever_secret_those_know() -> 
     try_join_all(test_jobs.iter().map(|(test_job, ..)| owner.stack.submit(test_job))).await?;
     for (test_job, expected, language, name) in &test_jobs {
         let outcome = outcome(&owner.stack, test_job).await?;
-        assert_eq!(outcome, *expected, "{language}, which knows the {name} one");
+        assert_eq!(outcome, *expected, "{language}, with the {name} key");
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn without_grace_only_the_new_secret_verifies() -> Result<()> {
-    let owner = Owner::alone("no-grace").await?;
+    let owner = Owner::lock("no-grace").await?;
     let receivers = ForeignReceiver::all()?;
-    let leaked = owner.begin().await?;
+    let leaked = owner.reset_secret().await?;
     let rotated = owner.rotate(&json!({"gracePeriodSeconds": 0})).await?;
     assert!(rotated.ends.is_empty(), "{:?}", rotated.ends);
 
     for receiver_program in &receivers {
-        for (name, known, expected) in [
+        for (name, key, expected) in [
             ("leaked", &leaked, refused(receiver_program.libraries(&leaked))),
-            ("new", &rotated.known, taken(receiver_program.libraries(&rotated.known))),
+            ("new", &rotated.key, accepted(receiver_program.libraries(&rotated.key))),
         ] {
-            let receiver = receiver_program.receiver(name, known)?;
+            let receiver = receiver_program.receiver(name, key)?;
             owner.put(&json!({"url": receiver})).await?.expect(200)?;
             let test = owner.stack.test_event().await?;
-            assert_eq!(verdict(&test.attempts)?, expected, "{}: {name}", receiver_program.language);
+            assert_eq!(
+                verification(&test.attempts)?,
+                expected,
+                "{}: {name}",
+                receiver_program.language
+            );
         }
     }
     Ok(())
@@ -98,12 +104,12 @@ async fn without_grace_only_the_new_secret_verifies() -> Result<()> {
 
 #[tokio::test]
 async fn a_secret_is_gone_when_its_grace_period_is() -> Result<()> {
-    let owner = Owner::alone("grace").await?;
-    owner.begin().await?;
+    let owner = Owner::lock("grace").await?;
+    owner.reset_secret().await?;
     let rotated = owner.rotate(&json!({"gracePeriodSeconds": 2})).await?;
     let [end] = rotated.ends[..] else { panic!("{:?}", rotated.ends) };
     eventually("the end of the grace period", async || {
-        ensure!(Utc::now() > end, "it is to come");
+        ensure!(Utc::now() > end, "it is still in force");
         Ok(())
     })
     .await?;
