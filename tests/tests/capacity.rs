@@ -49,7 +49,7 @@ fn table_of(requests: &[LedgerEntry]) -> Result<String> {
 }
 
 #[tokio::test]
-async fn a_job_of_a_calling_provider_costs_eleven_write_units() -> Result<()> {
+async fn job_costs_eleven_write_units() -> Result<()> {
     let stack = TestStack::connect("capacity").await?;
     for tries_left in (0..3).rev() {
         let (requests, api_requests) = requests_of_a_job(&stack).await?;

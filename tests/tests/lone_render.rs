@@ -11,7 +11,7 @@ use tests::{LedgerEntry, Provider, TestStack, Usage};
 const DURATION_MS: i64 = 20_000;
 
 #[tokio::test]
-async fn a_lone_polled_render_is_found_by_the_polls_that_its_law_has_due() -> Result<()> {
+async fn poll_count_follows_the_schedule() -> Result<()> {
     let stack = TestStack::connect("lone").await?;
     let test_job = stack.new_job(Provider::Zvid).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": DURATION_MS})).await?;

@@ -56,7 +56,7 @@ proptest! {
 
     /// While others take over, of either type; entries that they do not know bother nobody.
     #[test]
-    fn what_we_sign_everybody_verifies(
+    fn signature_verifies_in_every_library(
         id in "evt_[0-9a-f]{32}",
         body in "\\PC{0,200}",
         newer in prop::collection::vec((any::<bool>(), 2..=255_u8), 0..=9),
@@ -79,7 +79,7 @@ proptest! {
 
     /// Ages stop short of the tolerance by more than a test may take.
     #[test]
-    fn we_say_of_every_request_what_they_say(
+    fn verifier_agrees_with_the_libraries(
         id in "[a-zA-Z0-9_]{1,30}",
         age in prop_oneof![-290i64..=290, 310i64..=100_000, -100_000i64..=-310],
         body in "\\PC{0,120}",

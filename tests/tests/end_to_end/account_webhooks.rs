@@ -9,7 +9,7 @@ use crate::endings::assert_published_once;
 const VIDEO: &str = "https://cdn.example/product-123.mp4";
 
 #[tokio::test]
-async fn an_accounts_webhook_finds_the_job_that_it_is_about() -> Result<()> {
+async fn account_callback_finds_its_job() -> Result<()> {
     let stack = TestStack::connect("account").await?;
     for provider in [Provider::Zvid, Provider::RenderIo] {
         let test_job = stack.new_job(provider).await?.with("providerWebhook", json!(false));
@@ -33,7 +33,7 @@ async fn an_accounts_webhook_finds_the_job_that_it_is_about() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_render_and_its_account_that_both_call_are_told_of_once() -> Result<()> {
+async fn account_and_job_callbacks_publish_once() -> Result<()> {
     let stack = TestStack::connect("both-call").await?;
     let test_job = stack.new_job(Provider::Zvid).await?.with("providerWebhook", json!(true));
     let options = json!({"callback": {"lateMs": 1_000}, "resultUrl": VIDEO});
@@ -52,7 +52,7 @@ async fn a_render_and_its_account_that_both_call_are_told_of_once() -> Result<()
 }
 
 #[tokio::test]
-async fn an_accounts_webhook_is_opened_by_a_signature_only() -> Result<()> {
+async fn account_callback_requires_signature() -> Result<()> {
     let stack = TestStack::connect("account-doors").await?;
     let test_job = stack.new_job(Provider::RenderIo).await?;
     stack.set_endless(&test_job, &json!({})).await?;

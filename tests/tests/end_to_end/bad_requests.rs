@@ -49,7 +49,7 @@ impl BadRequest {
 const CONCURRENCY: usize = 6;
 
 #[tokio::test]
-async fn a_bad_request_is_explained_and_leaves_no_trace() -> Result<()> {
+async fn submit_refused_leaves_no_trace() -> Result<()> {
     let stack = TestStack::connect("bad").await?;
     let before = stack.ledger_now().await?;
     let mut all = wrong_members(&stack).await?;

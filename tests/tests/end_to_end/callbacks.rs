@@ -29,7 +29,7 @@ fn done(render: &SimulatedRender) -> String {
 }
 
 #[tokio::test]
-async fn what_is_no_callback_of_ours_changes_nothing() -> Result<()> {
+async fn callback_invalid_changes_nothing() -> Result<()> {
     let stack = TestStack::connect("strangers").await?;
     let (test_job, render) = set_endless(&stack).await?;
     let (other, _) = set_endless(&stack).await?;
@@ -80,7 +80,7 @@ async fn what_is_no_callback_of_ours_changes_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_forged_callback_does_not_complete_a_render_that_goes_on() -> Result<()> {
+async fn callback_forged_is_not_confirmed() -> Result<()> {
     let stack = TestStack::connect("forged").await?;
     let (test_job, render) = set_endless(&stack).await?;
     let url = render.callback_url().context("Shotstack gets a callback URL")?;
@@ -106,7 +106,7 @@ async fn a_forged_callback_does_not_complete_a_render_that_goes_on() -> Result<(
 }
 
 #[tokio::test]
-async fn a_callback_that_names_another_render_is_not_believed() -> Result<()> {
+async fn callback_naming_another_render_is_unconfirmed() -> Result<()> {
     let stack = TestStack::connect("misnamed").await?;
     let (test_job, render) = set_endless(&stack).await?;
     let completed = stack.new_job(Provider::Shotstack).await?;

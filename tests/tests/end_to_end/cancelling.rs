@@ -20,7 +20,7 @@ fn code(answer: &HttpAnswer) -> Result<Value> {
 }
 
 #[tokio::test]
-async fn a_cancelled_render_is_told_of_like_any_other_end() -> Result<()> {
+async fn cancel_publishes_the_end_once() -> Result<()> {
     let stack = TestStack::connect("cancelled").await?;
     let test_job = set_endless(&stack, Provider::ViralSync).await?;
 
@@ -42,7 +42,7 @@ async fn a_cancelled_render_is_told_of_like_any_other_end() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_render_that_has_ended_cannot_be_cancelled() -> Result<()> {
+async fn cancel_after_the_end_is_refused() -> Result<()> {
     let stack = TestStack::connect("cancelled-late").await?;
     let test_job = stack.new_job(Provider::ViralSync).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": 500})).await?;
@@ -59,7 +59,7 @@ async fn a_render_that_has_ended_cannot_be_cancelled() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_cannot_be_cancelled_goes_on() -> Result<()> {
+async fn cancel_unsupported_leaves_render_running() -> Result<()> {
     let stack = TestStack::connect("uncancelled").await?;
     for provider in [Provider::Zvid, Provider::Shotstack, Provider::Json2Video, Provider::RenderIo]
     {
@@ -77,7 +77,7 @@ async fn what_cannot_be_cancelled_goes_on() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_job_that_is_not_there_cannot_be_cancelled() -> Result<()> {
+async fn cancel_of_unknown_job_is_refused() -> Result<()> {
     let stack = TestStack::connect("nobodys").await?;
     let test_job = stack.new_job(Provider::ViralSync).await?;
     let answer = stack.cancel(&test_job).await?.expect(404)?;

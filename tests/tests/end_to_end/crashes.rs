@@ -8,7 +8,7 @@ use crate::endings::assert_published_by_tick;
 const VIDEO: &str = "https://cdn.example/product-123.mp4";
 
 #[tokio::test]
-async fn an_end_that_was_stored_and_not_told_is_told_by_the_next_tick() -> Result<()> {
+async fn tick_publishes_a_stored_end() -> Result<()> {
     let stack = TestStack::connect("crashed").await?;
     let test_job = stack.new_job(Provider::Shotstack).await?;
     let crashed = test_job.completed_unpublished()?;

@@ -31,7 +31,7 @@ async fn assert_delivered(stack: &TestStack, test_job: &TestJob) -> Result<()> {
 }
 
 #[tokio::test]
-async fn tickets_that_died_are_listed_and_sent_back() -> Result<()> {
+async fn dead_letters_are_listed_and_redriven() -> Result<()> {
     let stack = TestStack::connect("dead-letters").await?;
     let first = job_with_dead_ticket(&stack).await?;
     let second = job_with_dead_ticket(&stack).await?;

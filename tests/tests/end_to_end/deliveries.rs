@@ -44,7 +44,7 @@ fn assert_repeats(webhooks: &[ReceivedWebhook], delivery: &DeliveryView) -> Resu
 }
 
 #[tokio::test]
-async fn a_receiver_that_fails_twice_gets_the_same_bytes_a_third_time() -> Result<()> {
+async fn delivery_retries_send_the_same_bytes() -> Result<()> {
     let stack = TestStack::connect("fails-twice").await?;
     let broken = json!({"status": 500, "body": "database is down"});
     let test_job = test_job(&stack, &json!([broken, broken])).await?;
@@ -71,7 +71,7 @@ async fn a_receiver_that_fails_twice_gets_the_same_bytes_a_third_time() -> Resul
 }
 
 #[tokio::test]
-async fn a_receiver_that_never_answers_well_is_given_up_and_can_be_tried_again() -> Result<()> {
+async fn delivery_exhausted_can_be_redelivered() -> Result<()> {
     let stack = TestStack::connect("fails-always").await?;
     let test_job = test_job(&stack, &json!(vec![json!({"status": 503}); 5])).await?;
 
@@ -121,7 +121,7 @@ async fn a_receiver_that_never_answers_well_is_given_up_and_can_be_tried_again()
 }
 
 #[tokio::test]
-async fn a_delivered_event_can_be_sent_again_but_not_while_it_is_being_tried() -> Result<()> {
+async fn redeliver_while_pending_is_refused() -> Result<()> {
     let stack = TestStack::connect("again").await?;
     let test_job = test_job(&stack, &json!([])).await?;
     stack.submit(&test_job).await?;
@@ -152,7 +152,7 @@ async fn a_delivered_event_can_be_sent_again_but_not_while_it_is_being_tried() -
 }
 
 #[tokio::test]
-async fn a_receiver_is_taken_at_its_word() -> Result<()> {
+async fn delivery_obeys_status_and_retry_after() -> Result<()> {
     let stack = TestStack::connect("words").await?;
     let gone = test_job(&stack, &json!([{"status": 410}])).await?;
     let elsewhere = stack.new_job(Provider::Shotstack).await?;

@@ -31,7 +31,7 @@ async fn events(stack: &TestStack, test_job: &TestJob) -> Result<BTreeSet<String
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_gone_gets_nothing_more_until_it_takes_something_again() -> Result<()> {
+async fn endpoint_gone_is_disabled_until_success() -> Result<()> {
     let stack = TestStack::connect("gone").await?;
     let first = test_job(&stack, &json!([{"status": 410}])).await?;
     stack.submit(&first).await?;
@@ -65,7 +65,7 @@ async fn a_receiver_that_is_gone_gets_nothing_more_until_it_takes_something_agai
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_gone_is_enabled_by_its_owner() -> Result<()> {
+async fn endpoint_gone_is_enabled_by_owner() -> Result<()> {
     let stack = TestStack::connect("back").await?;
     let first = test_job(&stack, &json!([{"status": 410}])).await?;
     stack.submit(&first).await?;
@@ -88,7 +88,7 @@ async fn a_receiver_that_is_gone_is_enabled_by_its_owner() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_receiver_that_asked_for_silence_is_enabled_by_its_owner_and_caught_up() -> Result<()> {
+async fn endpoint_enabled_by_owner_is_recovered() -> Result<()> {
     let stack = TestStack::connect("silence").await?;
     let since = time::text(Utc::now());
     let disable = json!({"status": 200, "headers": {"webhook-delivery": "disable"}});
@@ -141,7 +141,7 @@ async fn a_receiver_that_asked_for_silence_is_enabled_by_its_owner_and_caught_up
 }
 
 #[tokio::test]
-async fn a_receiver_that_does_not_want_an_event_is_not_asked_again() -> Result<()> {
+async fn delivery_aborted_by_receiver_is_exhausted() -> Result<()> {
     let stack = TestStack::connect("aborts").await?;
     let abort = json!({"status": 422, "headers": {"webhook-delivery": "abort-message"}});
     let first = test_job(&stack, &json!([abort])).await?;
@@ -156,7 +156,7 @@ async fn a_receiver_that_does_not_want_an_event_is_not_asked_again() -> Result<(
 }
 
 #[tokio::test]
-async fn the_webhooks_of_a_receiver_that_only_fails_are_held() -> Result<()> {
+async fn endpoint_failing_holds_its_deliveries() -> Result<()> {
     let stack = TestStack::connect("held").await?;
     let first = test_job(&stack, &json!(vec![json!({"status": 500}); 5])).await?;
     stack.submit(&first).await?;
@@ -190,7 +190,7 @@ async fn the_webhooks_of_a_receiver_that_only_fails_are_held() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_busy_is_left_alone_by_all() -> Result<()> {
+async fn endpoint_throttled_delays_all_deliveries() -> Result<()> {
     let stack = TestStack::connect("busy").await?;
     let busy = json!({"status": 429, "headers": {"retry-after": "3"}});
     let first = test_job(&stack, &json!([busy])).await?;

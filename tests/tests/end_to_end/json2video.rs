@@ -10,7 +10,7 @@ use crate::endings::assert_published_once;
 const VIDEO: &str = "https://cdn.example/product-123.mp4";
 
 #[tokio::test]
-async fn a_callback_of_any_shape_is_a_hint_to_ask() -> Result<()> {
+async fn callback_of_any_shape_causes_poll() -> Result<()> {
     let stack = TestStack::connect("json2video-shapes").await?;
     let shapes = ["nested", "flatStrings", "flat"];
     let encodings = ["json", "form"];
@@ -48,7 +48,7 @@ async fn confirmed(stack: &TestStack, shape: &str, encoding: &str) -> Result<()>
 }
 
 #[tokio::test]
-async fn a_failure_is_told_in_json2videos_words() -> Result<()> {
+async fn job_failure_has_json2videos_message() -> Result<()> {
     let stack = TestStack::connect("json2video-fails").await?;
     let test_job = stack.new_job(Provider::Json2Video).await?;
     let reason = "Scene #1, element #1: Failed to download 'https://a.example/x.mp4' (404)";
@@ -64,7 +64,7 @@ async fn a_failure_is_told_in_json2videos_words() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_render_that_was_called_timed_out_can_still_complete() -> Result<()> {
+async fn job_timed_out_can_still_complete() -> Result<()> {
     let stack = TestStack::connect("json2video-late").await?;
     let test_job = stack.new_job(Provider::Json2Video).await?.with("providerWebhook", json!(false));
     stack.set_endless(&test_job, &json!({"timeoutAfterMs": 0, "resultUrl": VIDEO})).await?;
@@ -100,7 +100,7 @@ async fn a_render_that_was_called_timed_out_can_still_complete() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_forged_callback_completes_nothing() -> Result<()> {
+async fn callback_forged_completes_nothing() -> Result<()> {
     let stack = TestStack::connect("json2video-forged").await?;
     let test_job = stack.new_job(Provider::Json2Video).await?;
     stack.set_endless(&test_job, &json!({})).await?;

@@ -9,7 +9,7 @@ use crate::endings::{assert_published_by_tick, assert_published_once};
 const VIDEO: &str = "https://cdn.example/product-123.mp4";
 
 #[tokio::test]
-async fn a_provider_of_ones_own_renders_and_its_signed_callback_is_believed() -> Result<()> {
+async fn own_provider_callback_is_trusted() -> Result<()> {
     let stack = TestStack::connect("own").await?;
     let test_job = stack.new_job(Provider::Studio).await?;
     // The provider's API is down, so only the callback reports the end.
@@ -36,7 +36,7 @@ async fn a_provider_of_ones_own_renders_and_its_signed_callback_is_believed() ->
 }
 
 #[tokio::test]
-async fn a_render_whose_callback_is_lost_is_found_by_the_safety_poll() -> Result<()> {
+async fn safety_poll_finds_the_end() -> Result<()> {
     let stack = TestStack::connect("own-lost").await?;
     let test_job = stack.new_job(Provider::Studio).await?;
     let lost = json!({
@@ -66,7 +66,7 @@ async fn a_render_whose_callback_is_lost_is_found_by_the_safety_poll() -> Result
 }
 
 #[tokio::test]
-async fn a_provider_of_ones_own_is_told_to_cancel() -> Result<()> {
+async fn own_provider_job_is_cancelled() -> Result<()> {
     let stack = TestStack::connect("own-cancel").await?;
     let test_job = stack.new_job(Provider::Studio).await?;
     stack.set_endless(&test_job, &json!({"callback": {"skip": true}})).await?;

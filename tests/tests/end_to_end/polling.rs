@@ -7,7 +7,7 @@ use tests::{LedgerEntry, Provider, TestJob, TestStack};
 use crate::endings::assert_published_once;
 
 #[tokio::test]
-async fn a_poll_that_finds_nothing_new_writes_nothing() -> Result<()> {
+async fn poll_without_news_writes_nothing() -> Result<()> {
     let stack = TestStack::connect("nothing-new").await?;
     let test_job = stack.new_job(Provider::Zvid).await?;
     stack.set_endless(&test_job, &json!({})).await?;
@@ -54,7 +54,7 @@ async fn statuses(stack: &TestStack, test_job: &TestJob) -> Result<Vec<u16>> {
 }
 
 #[tokio::test]
-async fn a_provider_that_is_down_for_a_while_delays_the_news_and_loses_none() -> Result<()> {
+async fn poll_retries_while_provider_is_down() -> Result<()> {
     let stack = TestStack::connect("down").await?;
     let test_job =
         polled_through(&stack, &json!({"statusCode": 503, "statusCodeTimes": 2})).await?;
@@ -63,7 +63,7 @@ async fn a_provider_that_is_down_for_a_while_delays_the_news_and_loses_none() ->
 }
 
 #[tokio::test]
-async fn a_render_that_its_provider_does_not_know_yet_is_asked_about_again() -> Result<()> {
+async fn poll_retries_while_render_is_unknown() -> Result<()> {
     let stack = TestStack::connect("not-yet").await?;
     let test_job =
         polled_through(&stack, &json!({"statusCode": 404, "statusCodeTimes": 1})).await?;
@@ -75,7 +75,7 @@ async fn a_render_that_its_provider_does_not_know_yet_is_asked_about_again() -> 
 /// pollers take the shard over all the time, and one of them may poll at that moment. Tests with
 /// a single poller assert it.
 #[tokio::test]
-async fn a_provider_that_wants_to_be_left_alone_delays_the_news_and_loses_none() -> Result<()> {
+async fn poll_retries_after_rate_limit() -> Result<()> {
     let stack = TestStack::connect("left-alone").await?;
     let busy = json!({"statusCode": 429, "statusCodeTimes": 1, "retryAfter": "5"});
     let test_job = polled_through(&stack, &busy).await?;
@@ -84,7 +84,7 @@ async fn a_provider_that_wants_to_be_left_alone_delays_the_news_and_loses_none()
 }
 
 #[tokio::test]
-async fn a_callback_that_outruns_the_providers_own_reads_comes_again() -> Result<()> {
+async fn callback_ahead_of_status_is_repeated() -> Result<()> {
     let stack = TestStack::connect("outruns").await?;
     let test_job = stack.new_job(Provider::Shotstack).await?;
     // Shotstack answers 400 for a render that it does not find.
@@ -102,7 +102,7 @@ async fn a_callback_that_outruns_the_providers_own_reads_comes_again() -> Result
 }
 
 #[tokio::test]
-async fn a_result_that_has_no_url_yet_is_waited_for() -> Result<()> {
+async fn poll_waits_for_the_result_url() -> Result<()> {
     let stack = TestStack::connect("stored-later").await?;
     let test_job = stack.new_job(Provider::RenderIo).await?.with("providerWebhook", json!(false));
     // The first poll finds the render completed, but without its file.

@@ -17,7 +17,7 @@ struct RejectedSubmit {
 }
 
 #[tokio::test]
-async fn what_a_provider_refuses_is_told_and_not_asked_again() -> Result<()> {
+async fn submit_rejected_is_not_repeated() -> Result<()> {
     let stack = TestStack::connect("refused").await?;
     let rejected = |provider, options, status, code, message| RejectedSubmit {
         provider,
@@ -83,7 +83,7 @@ async fn what_a_provider_refuses_is_told_and_not_asked_again() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_providers_own_codes_are_understood() -> Result<()> {
+async fn submit_rejection_maps_provider_codes() -> Result<()> {
     let stack = TestStack::connect("codes").await?;
     let rejected = |provider, options, status, code, message| RejectedSubmit {
         provider,

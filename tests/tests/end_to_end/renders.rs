@@ -40,7 +40,7 @@ enum RenderEnd {
 }
 
 #[tokio::test]
-async fn a_polled_render_becomes_one_event_and_one_signed_webhook() -> Result<()> {
+async fn job_polled_is_published_once() -> Result<()> {
     let stack = TestStack::connect("polled").await?;
     let test_job = stack.new_job(Provider::Zvid).await?;
     stack.set_endless(&test_job, &json!({"resultUrl": VIDEO})).await?;
@@ -61,7 +61,7 @@ async fn a_polled_render_becomes_one_event_and_one_signed_webhook() -> Result<()
 }
 
 #[tokio::test]
-async fn a_render_whose_provider_is_asked_to_call_back_is_not_polled() -> Result<()> {
+async fn job_with_callback_is_not_polled() -> Result<()> {
     let stack = TestStack::connect("zvid-calls").await?;
     let test_job = stack.new_job(Provider::Zvid).await?.with("providerWebhook", json!(true));
     stack.set_endless(&test_job, &json!({"resultUrl": VIDEO})).await?;
@@ -81,7 +81,7 @@ async fn a_render_whose_provider_is_asked_to_call_back_is_not_polled() -> Result
 }
 
 #[tokio::test]
-async fn a_callback_is_confirmed_and_becomes_one_event_and_one_signed_webhook() -> Result<()> {
+async fn job_called_back_is_published_once() -> Result<()> {
     let stack = TestStack::connect("shotstack-calls").await?;
     let test_job = stack.new_job(Provider::Shotstack).await?;
     stack.set_endless(&test_job, &json!({"resultUrl": VIDEO})).await?;
@@ -103,7 +103,7 @@ async fn a_callback_is_confirmed_and_becomes_one_event_and_one_signed_webhook() 
 }
 
 #[tokio::test]
-async fn a_failed_render_is_told_in_the_providers_words() -> Result<()> {
+async fn job_failure_has_the_providers_message() -> Result<()> {
     let stack = TestStack::connect("fails").await?;
     for provider in [Provider::Zvid, Provider::Shotstack] {
         let test_job = stack.new_job(provider).await?;

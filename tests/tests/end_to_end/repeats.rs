@@ -8,7 +8,7 @@ use tests::{JobView, Provider, TestStack};
 use crate::endings::assert_published_once;
 
 #[tokio::test]
-async fn asking_again_with_the_same_key_answers_with_the_same_job() -> Result<()> {
+async fn submit_with_same_key_returns_same_job() -> Result<()> {
     let stack = TestStack::connect("again-asked").await?;
     let test_job = stack.new_job(Provider::Shotstack).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": 300})).await?;
@@ -30,7 +30,7 @@ async fn asking_again_with_the_same_key_answers_with_the_same_job() -> Result<()
 }
 
 #[tokio::test]
-async fn ten_at_once_with_the_same_key_make_one_render() -> Result<()> {
+async fn submit_ten_times_renders_once() -> Result<()> {
     let stack = TestStack::connect("ten-at-once").await?;
     let test_job = stack.new_job(Provider::Shotstack).await?;
     stack.set_endless(&test_job, &json!({})).await?;
@@ -49,7 +49,7 @@ async fn ten_at_once_with_the_same_key_make_one_render() -> Result<()> {
 }
 
 #[tokio::test]
-async fn another_request_under_a_used_key_is_refused() -> Result<()> {
+async fn idempotency_key_refuses_another_body() -> Result<()> {
     let stack = TestStack::connect("mismatch").await?;
     let test_job = stack.new_job(Provider::Shotstack).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": 300})).await?;
@@ -76,7 +76,7 @@ async fn another_request_under_a_used_key_is_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_callback_that_comes_three_times_and_once_late_is_told_once() -> Result<()> {
+async fn callback_repeats_are_published_once() -> Result<()> {
     let stack = TestStack::connect("repeats").await?;
     let test_job = stack.new_job(Provider::Shotstack).await?;
     stack.set_endless(&test_job, &json!({"callback": {"times": 3, "lateMs": 3_000}})).await?;
@@ -96,8 +96,7 @@ async fn a_callback_that_comes_three_times_and_once_late_is_told_once() -> Resul
 }
 
 #[tokio::test]
-async fn a_callback_that_comes_while_the_first_is_being_told_of_does_not_tell_it_again()
--> Result<()> {
+async fn callback_repeated_immediately_is_published_once() -> Result<()> {
     let stack = TestStack::connect("moments-apart").await?;
     // At some of these times the first callback has stored the end and not yet published it.
     let moments_ms = [15, 30, 45, 60, 80, 100, 130, 160];

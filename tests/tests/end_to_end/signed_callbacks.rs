@@ -33,7 +33,7 @@ async fn set_endless(stack: &TestStack, provider: Provider) -> Result<(TestJob, 
 }
 
 #[tokio::test]
-async fn a_signed_callback_of_viralsync_is_believed() -> Result<()> {
+async fn callback_signed_by_viralsync_is_trusted() -> Result<()> {
     let stack = TestStack::connect("viralsync-signs").await?;
     let test_job = stack.new_job(Provider::ViralSync).await?;
     stack.set_endless(&test_job, &json!({"progressCallbacks": 0, "resultUrl": VIDEO})).await?;
@@ -50,7 +50,7 @@ async fn a_signed_callback_of_viralsync_is_believed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn signed_progress_moves_a_job_until_it_has_ended() -> Result<()> {
+async fn callback_progress_moves_an_active_job() -> Result<()> {
     let stack = TestStack::connect("viralsync-moves").await?;
     let test_job = stack.new_job(Provider::ViralSync).await?;
     stack.set_endless(&test_job, &json!({"progressCallbacks": 0, "resultUrl": VIDEO})).await?;
@@ -75,7 +75,7 @@ async fn signed_progress_moves_a_job_until_it_has_ended() -> Result<()> {
 }
 
 #[tokio::test]
-async fn viralsyncs_callbacks_are_nothing_without_their_signature() -> Result<()> {
+async fn callback_without_valid_signature_is_refused() -> Result<()> {
     let stack = TestStack::connect("viralsync-forged").await?;
     let (test_job, render) = set_endless(&stack, Provider::ViralSync).await?;
     let url = render.callback_url().context("ViralSync gets a callback URL")?;
@@ -113,7 +113,7 @@ async fn viralsyncs_callbacks_are_nothing_without_their_signature() -> Result<()
 }
 
 #[tokio::test]
-async fn a_signed_callback_about_another_render_is_ignored() -> Result<()> {
+async fn callback_about_another_render_is_ignored() -> Result<()> {
     let stack = TestStack::connect("viralsync-child").await?;
     let (test_job, render) = set_endless(&stack, Provider::ViralSync).await?;
     let url = render.callback_url().context("ViralSync gets a callback URL")?;
@@ -135,7 +135,7 @@ async fn a_signed_callback_about_another_render_is_ignored() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_signed_callback_of_renderio_is_believed() -> Result<()> {
+async fn callback_signed_by_renderio_is_trusted() -> Result<()> {
     let stack = TestStack::connect("renderio-signs").await?;
     let test_job = stack.new_job(Provider::RenderIo).await?;
     stack.set_endless(&test_job, &json!({"acceptedStatus": 202, "resultUrl": VIDEO})).await?;
@@ -152,7 +152,7 @@ async fn a_signed_callback_of_renderio_is_believed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_unsigned_callback_of_renderio_is_a_hint_to_ask() -> Result<()> {
+async fn callback_unsigned_by_renderio_causes_poll() -> Result<()> {
     let stack = TestStack::connect("renderio-hints").await?;
     let test_job = stack.new_job(Provider::RenderIo).await?;
     stack.set_endless(&test_job, &json!({"callbackSigned": false, "resultUrl": VIDEO})).await?;
@@ -170,7 +170,7 @@ async fn an_unsigned_callback_of_renderio_is_a_hint_to_ask() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_first_output_that_has_a_url_is_the_result() -> Result<()> {
+async fn callback_result_is_first_output_url() -> Result<()> {
     let stack = TestStack::connect("renderio-outputs").await?;
     let (test_job, render) = set_endless(&stack, Provider::RenderIo).await?;
     let url = render.callback_url().context("RenderIO gets a callback URL")?;

@@ -8,7 +8,7 @@ use tests::{Provider, TestStack, eventually};
 use crate::endings::assert_published_once;
 
 #[tokio::test]
-async fn a_render_whose_acceptance_was_lost_is_found_by_the_id_we_chose() -> Result<()> {
+async fn submit_unknown_is_found_by_our_id() -> Result<()> {
     let stack = TestStack::connect("late-zvid").await?;
     let test_job = stack.new_job(Provider::Zvid).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": 1, "submitAnswer": "never"})).await?;
@@ -28,7 +28,7 @@ async fn a_render_whose_acceptance_was_lost_is_found_by_the_id_we_chose() -> Res
 }
 
 #[tokio::test]
-async fn a_render_whose_acceptance_was_lost_is_found_by_its_callback() -> Result<()> {
+async fn submit_unknown_is_found_by_callback() -> Result<()> {
     let stack = TestStack::connect("late-shotstack").await?;
     let test_job = stack.new_job(Provider::Shotstack).await?;
     stack.set_endless(&test_job, &json!({"submitAnswer": "never"})).await?;
@@ -44,7 +44,7 @@ async fn a_render_whose_acceptance_was_lost_is_found_by_its_callback() -> Result
 }
 
 #[tokio::test]
-async fn a_render_whose_acceptance_was_lost_is_found_in_its_providers_list() -> Result<()> {
+async fn submit_unknown_is_found_in_list() -> Result<()> {
     let stack = TestStack::connect("late-listed").await?;
     let all = [Provider::Json2Video, Provider::ViralSync, Provider::RenderIo];
     try_join_all(all.map(|provider| found_in_list(&stack, provider))).await?;
@@ -77,7 +77,7 @@ async fn found_in_list(stack: &TestStack, provider: Provider) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_callback_may_beat_the_answer_to_the_submit() -> Result<()> {
+async fn callback_can_precede_submit_answer() -> Result<()> {
     let stack = TestStack::connect("beaten").await?;
     for _ in 0..5 {
         let test_job = stack.new_job(Provider::Shotstack).await?;
@@ -102,7 +102,7 @@ async fn a_callback_may_beat_the_answer_to_the_submit() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_provider_that_breaks_while_it_accepts_is_not_asked_to_render_again() -> Result<()> {
+async fn submit_answered_500_is_not_repeated() -> Result<()> {
     let stack = TestStack::connect("breaks").await?;
     let test_job = stack.new_job(Provider::Zvid).await?;
     stack.set_scenario(&test_job, &json!({"submitStatus": 500})).await?;

@@ -101,7 +101,7 @@ async fn on_the_bus(stack: &TestStack) -> Result<BodyCounts> {
 }
 
 #[tokio::test]
-async fn every_job_is_settled_whatever_goes_wrong() -> Result<()> {
+async fn job_settles_under_every_fault() -> Result<()> {
     let jobs = jobs()?;
     let stack = TestStack::connect("load").await?;
     let receivers = receivers(&stack, jobs).await?;

@@ -10,7 +10,7 @@ const COMPLETED: &str = "video.render.completed";
 const FAILED: &str = "video.render.failed";
 
 #[tokio::test]
-async fn a_test_event_arrives_like_any_other_and_is_seen_nowhere_else() -> Result<()> {
+async fn test_event_ignores_subscribed_events() -> Result<()> {
     let owner = Owner::lock("test-event").await?;
     let test_job = owner.stack.new_job(Provider::Shotstack).await?;
     let receiver = owner.stack.receiver_of(&test_job);
@@ -31,8 +31,7 @@ async fn a_test_event_arrives_like_any_other_and_is_seen_nowhere_else() -> Resul
 }
 
 #[tokio::test]
-async fn the_default_receiver_gets_what_it_wants_and_other_receivers_what_their_jobs_want()
--> Result<()> {
+async fn default_receiver_gets_subscribed_events_only() -> Result<()> {
     let owner = Owner::lock("filter").await?;
     let stack = &owner.stack;
     let quick = json!({"durationMs": 300});
@@ -65,7 +64,7 @@ async fn the_default_receiver_gets_what_it_wants_and_other_receivers_what_their_
 }
 
 #[tokio::test]
-async fn the_owners_headers_come_with_every_attempt_and_are_shown_by_name_only() -> Result<()> {
+async fn custom_headers_are_sent_and_hidden() -> Result<()> {
     let owner = Owner::lock("headers").await?;
     let stack = &owner.stack;
     let test_job = stack.new_job(Provider::Shotstack).await?;
@@ -94,7 +93,7 @@ async fn the_owners_headers_come_with_every_attempt_and_are_shown_by_name_only()
 }
 
 #[tokio::test]
-async fn headers_that_are_not_the_owners_to_set_are_refused() -> Result<()> {
+async fn custom_headers_with_reserved_names_are_refused() -> Result<()> {
     let owner = Owner::lock("forbidden").await?;
     let test_job = owner.stack.new_job(Provider::Shotstack).await?;
     let receiver = owner.stack.receiver_of(&test_job);

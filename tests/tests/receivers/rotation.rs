@@ -43,7 +43,7 @@ async fn outcome(stack: &TestStack, test_job: &TestJob) -> Result<(u16, Value)> 
 }
 
 #[tokio::test]
-async fn renders_verify_at_strangers_receivers_whichever_secret_those_know() -> Result<()> {
+async fn webhook_verifies_with_every_secret() -> Result<()> {
     let owner = Owner::lock("whichever").await?;
     let receivers = ForeignReceiver::all()?;
     let old = owner.reset_secret().await?;
@@ -76,7 +76,7 @@ async fn renders_verify_at_strangers_receivers_whichever_secret_those_know() -> 
 }
 
 #[tokio::test]
-async fn without_grace_only_the_new_secret_verifies() -> Result<()> {
+async fn rotation_without_grace_revokes_old_secret() -> Result<()> {
     let owner = Owner::lock("no-grace").await?;
     let receivers = ForeignReceiver::all()?;
     let leaked = owner.reset_secret().await?;
@@ -103,7 +103,7 @@ async fn without_grace_only_the_new_secret_verifies() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_secret_is_gone_when_its_grace_period_is() -> Result<()> {
+async fn secret_ends_with_its_grace_period() -> Result<()> {
     let owner = Owner::lock("grace").await?;
     owner.reset_secret().await?;
     let rotated = owner.rotate(&json!({"gracePeriodSeconds": 2})).await?;
