@@ -37,10 +37,16 @@ fn texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
     texts.into_iter().map(str::to_owned).collect()
 }
 
+/// The route keys of the template, such as `GET /v1/jobs/{jobId}`.
+fn template_routes() -> BTreeSet<String> {
+    let template: Value = serde_saphyr::from_str(&source::text("template.yaml")).unwrap();
+    let resources = template["Resources"].as_object().unwrap().values();
+    let routes = resources.filter(|resource| resource["Type"] == "AWS::ApiGatewayV2::Route");
+    routes.map(|route| route["Properties"]["RouteKey"].as_str().unwrap().to_owned()).collect()
+}
+
 #[test]
 fn openapi_lists_exactly_the_routes() {
-    let template = source::text("template.yaml");
-    let routes = texts(source::between(&template, "RouteKey: ", "\n"));
     let document = document();
     let paths = document["paths"].as_object().unwrap().iter();
     let operations: BTreeSet<String> = paths
@@ -49,7 +55,7 @@ fn openapi_lists_exactly_the_routes() {
             methods.map(move |method| format!("{} {path}", method.to_uppercase()))
         })
         .collect();
-    assert_eq!(operations, routes);
+    assert_eq!(operations, template_routes());
 }
 
 /// The failure codes, from the one `match` that spells each of them.
