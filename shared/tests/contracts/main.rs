@@ -1,5 +1,5 @@
-//! What we publish about ourselves, held against what we do: the OpenAPI document, the
-//! schema of events, the schema of provider specs and the template's settings.
+//! Tests that compare the published documents with the code: the OpenAPI document, the schema
+//! of events, the schema of provider specs and the template's settings.
 
 #![allow(
     clippy::indexing_slicing,
