@@ -10,11 +10,11 @@ use crate::owner::{Owner, verification};
 
 /// The results when all libraries accept the webhook, and refuse it with any one bit flipped.
 fn accepted(libraries: &[&str]) -> (u16, Value) {
-    (200, json!({"took": libraries, "refused": [], "fooledBy": []}))
+    (200, json!({"accepted": libraries, "refused": [], "acceptedTampered": []}))
 }
 
 fn refused(libraries: &[&str]) -> (u16, Value) {
-    (401, json!({"took": [], "refused": libraries, "fooledBy": []}))
+    (401, json!({"accepted": [], "refused": libraries, "acceptedTampered": []}))
 }
 
 /// A job for this receiver, whose event has more than ASCII in it.
