@@ -6,7 +6,7 @@ use serde_json::Value;
 /// A job, with every member.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[allow(missing_docs, reason = "the names are those of the API, and its documentation is theirs")]
+#[allow(missing_docs, reason = "the names are those of the API, whose document explains them")]
 pub struct JobView {
     pub job_id: String,
     pub state: String,

@@ -30,8 +30,8 @@ impl TestStack {
     /// # Errors
     /// When an option does not exist.
     pub async fn set_endless(&self, test_job: &TestJob, options: &Value) -> Result<()> {
-        let start_endless = json!({"durationMs": 1, "queuedMs": 0, "freezeProgress": 0.4});
-        self.set_scenario(test_job, &merged(&start_endless, options)).await
+        let defaults = json!({"durationMs": 1, "queuedMs": 0, "freezeProgress": 0.4});
+        self.set_scenario(test_job, &merged(&defaults, options)).await
     }
 
     /// Ends the job's endless render, whose callbacks are then sent.

@@ -1,5 +1,5 @@
-//! The deployed template, from a customer's request to a receiver's webhook, with
-//! everything on the way that repeats, lies, is late or says no.
+//! Tests of the deployed template, from a customer's request to a receiver's webhook, with
+//! repeats, forgeries, delays and refusals on the way.
 
 #![allow(
     clippy::expect_used,
