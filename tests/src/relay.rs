@@ -1,12 +1,12 @@
-//! What our HTTP API shows.
+//! Jobs and deliveries as our HTTP API shows them.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A job, every member of it.
+/// A job, with every member.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[allow(missing_docs, reason = "the names are those of the API, and its documentation is theirs")]
+#[allow(missing_docs, reason = "the names are those of the API, whose document explains them")]
 pub struct JobView {
     pub job_id: String,
     pub state: String,
@@ -30,7 +30,7 @@ pub struct JobView {
 }
 
 impl JobView {
-    /// The states that the job went through, oldest first.
+    /// The states of the job's timeline, oldest first.
     #[must_use]
     pub fn states(&self) -> Vec<&str> {
         self.timeline.iter().map(|line| line.state.as_str()).collect()
@@ -46,7 +46,7 @@ pub struct Milestone {
     pub at: String,
 }
 
-/// A job's newest delivery, in short.
+/// The summary of a job's newest delivery.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[allow(missing_docs, reason = "as above")]
@@ -58,7 +58,7 @@ pub struct DeliverySummary {
     pub next_attempt_at: Option<String>,
 }
 
-/// A delivery, every member of it.
+/// A delivery, with every member.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[allow(missing_docs, reason = "as above")]
@@ -76,7 +76,7 @@ pub struct DeliveryView {
 }
 
 impl DeliveryView {
-    /// What the receiver answered, attempt by attempt; none where it did not.
+    /// The receiver's status at each attempt; none where it did not answer.
     #[must_use]
     pub fn statuses(&self) -> Vec<Option<u16>> {
         self.attempts.iter().map(|attempt| attempt.status).collect()

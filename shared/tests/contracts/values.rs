@@ -1,4 +1,4 @@
-//! Jobs and deliveries as the functions make them.
+//! Jobs, deliveries and endpoints in all their states.
 
 use aws_in_memory::builders::{JobBuilder, job};
 use chrono::TimeDelta;
@@ -13,12 +13,12 @@ use serde_json::json;
 
 pub(crate) use aws_in_memory::builders::noon;
 
-/// A job that says as little as a job can.
+/// A job without optional members.
 pub(crate) fn bare_job() -> Job {
     shotstack_job().build()
 }
 
-/// A job that carries everything a caller may give it.
+/// A job with all optional members.
 pub(crate) fn full_job() -> Job {
     let metadata = json!({"campaign": {"id": 7}, "tags": ["a", null]});
     shotstack_job()
@@ -59,7 +59,7 @@ pub(crate) fn failed() -> Report {
     observed(RenderStatus::Failed(failure))
 }
 
-/// The job after each of the reports, itself first.
+/// The job, and the job after each of the reports.
 pub(crate) fn life(job: Job, reports: &[Report]) -> Vec<Job> {
     let mut life = vec![job];
     for report in reports {
@@ -72,7 +72,7 @@ pub(crate) fn life(job: Job, reports: &[Report]) -> Vec<Job> {
     life
 }
 
-/// Every way that a life can go, as far as its events and views differ.
+/// The lives of jobs whose events or views differ.
 pub(crate) fn lives() -> Vec<Vec<Job>> {
     let (queued, processing) = (observed(RenderStatus::Queued), observed(RenderStatus::Processing));
     let url = Some("https://cdn.example/product-123.mp4");
@@ -87,30 +87,30 @@ pub(crate) fn lives() -> Vec<Vec<Job>> {
     ]
 }
 
-/// A time of nothing but failures.
+/// A series of failures without a success.
 pub(crate) fn failing() -> Failing {
     Failing { since: noon(), failures: 7, occasions: 2, occasion_at: noon() }
 }
 
-/// An endpoint of every kind.
+/// An endpoint in every state.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
-    let well = Endpoint::unknown("https://shop.example/hooks");
+    let healthy = Endpoint::unknown("https://shop.example/hooks");
     let later = noon() + TimeDelta::minutes(1);
     let mut all = vec![
-        Endpoint { failing: Some(failing()), ..well.clone() },
-        Endpoint { breaker: Breaker::Open { until: later, round: 0 }, ..well.clone() },
-        Endpoint { breaker: Breaker::HalfOpen { until: later, round: 1 }, ..well.clone() },
-        Endpoint { quiet_until: Some(later), slow_until: Some(later), ..well.clone() },
+        Endpoint { failing: Some(failing()), ..healthy.clone() },
+        Endpoint { breaker: Breaker::Open { until: later, round: 0 }, ..healthy.clone() },
+        Endpoint { breaker: Breaker::HalfOpen { until: later, round: 1 }, ..healthy.clone() },
+        Endpoint { quiet_until: Some(later), slow_until: Some(later), ..healthy.clone() },
     ];
     all.extend(DisabledReason::ALL.map(|reason| Endpoint {
         disabled: Some(Disabled { at: noon(), reason, announced: true }),
-        ..well.clone()
+        ..healthy.clone()
     }));
-    all.push(well);
+    all.push(healthy);
     all
 }
 
-/// A delivery in every state, with every outcome among its attempts.
+/// A delivery in every state, with every outcome in its attempts.
 pub(crate) fn deliveries() -> Vec<Delivery> {
     let job = full_job();
     let (status, at) = (domain::job::State::Completed, noon());

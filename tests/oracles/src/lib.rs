@@ -1,1 +1,1 @@
-//! Nothing but its tests: the libraries that receivers use, against what we sign and verify.
+//! Tests only: the webhook libraries that receivers use, against our signatures and our verifier.
