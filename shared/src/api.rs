@@ -70,7 +70,7 @@ impl Problem {
     /// Trouble of our own that passes: 503. The cause is logged here, once.
     #[must_use]
     pub fn unavailable(cause: &dyn std::error::Error) -> Self {
-        error!(error = chain(cause), "a request failed for reasons of our own");
+        error!(error = chain(cause), "request failed; answered 503");
         Self::new(
             503,
             "temporarily_unavailable",
@@ -87,7 +87,7 @@ impl Problem {
     pub fn no_key(cause: &SecretError) -> Self {
         match cause {
             SecretError::Missing(_) | SecretError::Malformed { .. } => {
-                error!(error = chain(cause), "a provider has no API key");
+                error!(error = chain(cause), "provider API key missing or malformed; answered 503");
                 Self::new(
                     503,
                     "provider_not_configured",

@@ -30,10 +30,13 @@ use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use tokio::time::{Instant, timeout_at};
+use tracing::debug;
 
 use client::find;
 use dial::Carried;
 use guard::{DialError, GuardedConnector};
+
+use crate::telemetry::chain;
 
 pub use client::{TlsSetupError, web_tls};
 pub use dial::{Dial, Dialling, Stream};
@@ -215,11 +218,11 @@ impl Receivers {
     async fn exchange(&self, request: &Outgoing<'_>) -> Result<Response<Incoming>, FailureClass> {
         // The URL may have been accepted under another policy.
         if let Err(refusal) = request.url.satisfies(&self.policy) {
-            tracing::debug!("receiver blocked: {refusal}");
+            debug!(error = chain(&refusal), "receiver blocked by the target policy");
             return Err(FailureClass::Blocked);
         }
         let Ok(uri) = Uri::try_from(request.url.as_str()) else {
-            tracing::debug!("receiver blocked: its URL is none for HTTP");
+            debug!("receiver blocked: its URL is not valid for HTTP");
             return Err(FailureClass::Blocked);
         };
         loop {
@@ -234,11 +237,12 @@ impl Receivers {
                     let class = classify(&error);
                     let kept = Carried::by(&error).is_some_and(|carried| carried.an_answer());
                     // Not the whole URL: its path may be the receiver's secret.
-                    tracing::debug!(
-                        receiver.host = uri.host(),
-                        kept,
-                        error = client::chain(&error),
-                        "receiver gave no answer: {class:?}"
+                    debug!(
+                        endpoint.host = uri.host(),
+                        connection.reused = kept,
+                        error.class = ?class,
+                        error = chain(&error),
+                        "receiver did not respond"
                     );
                     if !(kept && class == FailureClass::Reset) {
                         return Err(class);

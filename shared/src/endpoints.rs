@@ -141,7 +141,7 @@ impl Endpoints {
         match self.change(url, as_of, now, decide).await? {
             Changed::Stored(endpoint, ()) => Ok(endpoint),
             Changed::Raced(endpoint, ()) => {
-                debug!(endpoint.id = %endpoint.id, "endpoint {} changes faster than it can be written", endpoint.id);
+                debug!(endpoint.id = %endpoint.id, "endpoint change dropped after repeated conflicts");
                 Ok(endpoint)
             }
         }

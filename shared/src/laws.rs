@@ -66,7 +66,11 @@ impl Laws {
         let durations = match self.store.learnt(provider).await {
             Ok(learnt) => learnt.and_then(|learnt| learnt.statistics.law()),
             Err(cause) => {
-                warn!(error = chain(&cause), "how long renders of {provider} take is not known");
+                warn!(
+                    provider.name = %provider,
+                    error = chain(&cause),
+                    "render duration statistics not read"
+                );
                 None
             }
         };
@@ -87,7 +91,11 @@ impl Laws {
         };
         for (provider, seen) in seen {
             if let Err(cause) = self.add(&provider, seen).await {
-                warn!(error = chain(&cause), "how long renders of {provider} took is not stored");
+                warn!(
+                    provider.name = %provider,
+                    error = chain(&cause),
+                    "render duration statistics not stored; retrying later"
+                );
                 let mut state = self.state();
                 let newer = state.seen.remove(&provider).unwrap_or_default();
                 state.seen.insert(provider, seen.and(newer));

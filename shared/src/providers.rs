@@ -99,8 +99,7 @@ impl Providers {
             error!(
                 provider.name = left_out.name,
                 error = chain(&left_out.reason),
-                "the provider spec {} is left out",
-                left_out.name
+                "invalid provider spec ignored"
             );
         }
         let left_out = left_out.into_iter().map(|left_out| left_out.name).collect();
@@ -151,7 +150,11 @@ impl Providers {
             Ok(response) => Submitted::Asked(provider.spec.read_submit(&answer(&response, now))),
             Err(error @ ProviderHttpError::NotSent(_)) => Submitted::NotSent(error),
             Err(error @ ProviderHttpError::Unclear(_)) => {
-                warn!(error = chain(&error), "whether {} accepted is unknown", provider.spec.name);
+                warn!(
+                    provider.name = %provider.spec.name,
+                    error = chain(&error),
+                    "provider submit outcome unknown"
+                );
                 Submitted::Asked(SubmitAnswer::Unclear)
             }
         }
@@ -170,17 +173,27 @@ impl Providers {
         let key = self.key(&provider.spec.name).await?;
         let timeout = Duration::from_millis(provider.spec.limits.status_timeout_ms.get().into());
         let response = self.send(provider.status_request(id, &key), timeout).await;
-        let told = match response {
+        let status = match response {
             Ok(response) => provider.spec.read_status(id, &answer(&response, now), now),
             Err(error) => {
-                warn!(error = chain(&error), "{} did not answer", provider.spec.name);
-                StatusAnswer::NotTold { class: ErrorClass::Transient, retry_after: None }
+                warn!(
+                    provider.name = %provider.spec.name,
+                    render.id = %id,
+                    error = chain(&error),
+                    "provider status request failed"
+                );
+                return Ok(StatusAnswer::NotTold { class: ErrorClass::Transient, retry_after: None });
             }
         };
-        if let StatusAnswer::NotTold { class, .. } = &told {
-            warn!(class = ?class, "{} did not tell how render {id} stands", provider.spec.name);
+        if let StatusAnswer::NotTold { class, .. } = &status {
+            warn!(
+                provider.name = %provider.spec.name,
+                render.id = %id,
+                error.class = ?class,
+                "provider returned no render status"
+            );
         }
-        Ok(told)
+        Ok(status)
     }
 
     /// Looks for a job among the provider's renders, newest first.
@@ -202,7 +215,12 @@ impl Providers {
             let response = match self.send(request, timeout).await {
                 Ok(response) => response,
                 Err(error) => {
-                    warn!(error = chain(&error), "{} did not list its renders", provider.spec.name);
+                    warn!(
+                        provider.name = %provider.spec.name,
+                        job.id = %job.id,
+                        error = chain(&error),
+                        "provider list request failed"
+                    );
                     let class = ErrorClass::Transient;
                     return Ok(Search::NotTold { class, retry_after: None });
                 }
@@ -216,7 +234,12 @@ impl Providers {
                 ListAnswer::Next(next) => page = next,
                 ListAnswer::Absent => return Ok(Search::Absent),
                 ListAnswer::NotTold { class, retry_after } => {
-                    warn!(class = ?class, "{} did not list its renders", provider.spec.name);
+                    warn!(
+                        provider.name = %provider.spec.name,
+                        job.id = %job.id,
+                        error.class = ?class,
+                        "provider returned no render list"
+                    );
                     return Ok(Search::NotTold { class, retry_after });
                 }
             }
@@ -241,7 +264,12 @@ impl Providers {
         Ok(match response {
             Ok(response) => provider.spec.read_cancel(cancel, &answer(&response, now)),
             Err(error) => {
-                warn!(error = chain(&error), "{} did not answer", provider.spec.name);
+                warn!(
+                    provider.name = %provider.spec.name,
+                    render.id = %id,
+                    error = chain(&error),
+                    "provider cancel request failed"
+                );
                 CancelAnswer::NotTold { class: ErrorClass::Transient, retry_after: None }
             }
         })

@@ -173,10 +173,10 @@ impl Secrets {
                 (Ok(text), _) => text,
                 (Err(cause @ SecretError::Unavailable { .. }), Some((age, text))) if age < KEPT => {
                     warn!(
+                        secret.name = self.full(name),
+                        secret.age_s = age.as_secs(),
                         error = chain(&cause),
-                        "{} is used as it was {} s ago",
-                        self.full(name),
-                        age.as_secs()
+                        "serving stale secret"
                     );
                     text
                 }

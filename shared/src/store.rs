@@ -174,7 +174,7 @@ impl Store {
             match job_item::decode(item) {
                 Ok(job) => jobs.push(job),
                 // Written by another release, perhaps. It must not hide the others.
-                Err(cause) => error!(error = chain(&cause), "a job cannot be read"),
+                Err(cause) => error!(error = chain(&cause), "unreadable job item skipped"),
             }
         }
         Ok(jobs)

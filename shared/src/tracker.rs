@@ -122,9 +122,10 @@ impl Tracker {
                 Committed::Stored => {
                     self.learn_from(&job, &changed, bearer, now);
                     info!(
-                        job.id = %changed.id, job.state = changed.state.name(),
-                        job.version = changed.version, "job {} is {}",
-                        changed.id, changed.state.name()
+                        job.id = %changed.id,
+                        job.state = changed.state.name(),
+                        job.version = changed.version,
+                        "job changed"
                     );
                     return Ok(Told::Changed(changed));
                 }

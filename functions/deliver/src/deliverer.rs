@@ -17,7 +17,7 @@ use domain::delivery::{
 use domain::endpoint::{Arrival, Endpoint, Hold, Instruction, Lane, Lesson, Pass, SLOW, Said};
 use domain::event::{DeliveryExhausted, EndpointDisabled};
 use domain::headers::{CustomHeaders, ReceiverHeaders};
-use domain::id::JobId;
+use domain::id::{EndpointId, JobId};
 use domain::retry::{DeliverySchedule, retry_after};
 use domain::signature::SigningSecrets;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue};
@@ -99,8 +99,9 @@ impl Deliverer {
         let delivery = self.store.delivery(ticket.job_id.as_ref(), &ticket.event_id).await?;
         let Some(delivery) = delivery else {
             warn!(
+                job.id = ticket.job_id.as_ref().map(JobId::as_str),
                 event.id = ticket.event_id.as_str(),
-                "there is no delivery of event {} any more", ticket.event_id
+                "delivery not found; ticket dropped"
             );
             return Ok(());
         };
@@ -183,7 +184,12 @@ impl Deliverer {
         let learnt = self.endpoints.learn(&delivery.url, &pass, &lesson, now()).await;
         let endpoint = learnt.unwrap_or_else(|cause| {
             // The attempt was made, and to write that down counts for more.
-            warn!(error = chain(&cause), "what an attempt taught was lost");
+            warn!(
+                event.id = delivery.event_id.as_str(),
+                endpoint.id = %EndpointId::of(&delivery.url),
+                error = chain(&cause),
+                "endpoint state not updated after an attempt"
+            );
             Endpoint::unknown(&delivery.url)
         });
         let (delivery, consequence) =
@@ -195,9 +201,11 @@ impl Deliverer {
         info!(
             job.id = delivery.subject.job_id().map(JobId::as_str),
             event.id = delivery.event_id.as_str(),
-            delivery.state = delivery.state.name(), attempt = delivery.attempts.len(),
-            outcome = ?outcome, "attempt {} for {}: {}",
-            delivery.attempts.len(), delivery.subject, delivery.state.name()
+            endpoint.id = %endpoint.id,
+            delivery.state = delivery.state.name(),
+            attempt.number = delivery.attempts.len(),
+            attempt.outcome = ?outcome,
+            "delivery attempt recorded"
         );
         match consequence {
             Consequence::Delivered if endpoint.disabled.is_some() => {
@@ -264,7 +272,12 @@ impl Deliverer {
             self.endpoints.tell(&delivery.url, AsOf::Recently, now(), |it| it.notice_slow(now()));
         let (posted, noticed) = tokio::join!(post, notice);
         if let Err(cause) = noticed {
-            warn!(error = chain(&cause), "nobody was told of a slow endpoint");
+            warn!(
+                event.id = delivery.event_id.as_str(),
+                endpoint.id = %EndpointId::of(&delivery.url),
+                error = chain(&cause),
+                "slow endpoint not marked as slow"
+            );
         }
         posted
     }
@@ -363,9 +376,10 @@ impl Deliverer {
             let said = |endpoint: &Endpoint| endpoint.announced(disabled, now);
             self.endpoints.tell(&delivery.url, AsOf::Recently, now, said).await?;
             warn!(
-                endpoint.id = %endpoint.id, endpoint.host = endpoint.host,
-                reason = disabled.reason.name(), "endpoint {} at {} is disabled: {}",
-                endpoint.id, endpoint.host, disabled.reason.name()
+                endpoint.id = %endpoint.id,
+                endpoint.host = endpoint.host,
+                endpoint.disabled_reason = disabled.reason.name(),
+                "endpoint disabled"
             );
         }
         Ok(())

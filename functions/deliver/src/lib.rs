@@ -13,7 +13,7 @@ use lambda_runtime::Error;
 use shared::batch::{self, Handled};
 use shared::queue::Ticket;
 use shared::telemetry::chain;
-use tracing::error;
+use tracing::{error, warn};
 
 pub use crate::deliverer::Deliverer;
 
@@ -41,19 +41,19 @@ async fn attempt(
     let ticket: Ticket = match serde_json::from_str(body) {
         Ok(ticket) => ticket,
         Err(cause) => {
-            error!(error = chain(&cause), "a ticket is malformed");
+            error!(error = chain(&cause), "malformed ticket returned to the queue");
             return Handled::ComesBack;
         }
     };
     match deliverer.follow(&ticket, now).await {
         Ok(()) => Handled::Done,
         Err(cause) => {
-            error!(
+            warn!(
                 job.id = ticket.job_id.as_ref().map(JobId::as_str),
                 event.id = ticket.event_id.as_str(),
+                attempt.number = ticket.attempt.saturating_add(1),
                 error = chain(&cause),
-                "the ticket of event {} goes back to the queue",
-                ticket.event_id
+                "ticket returned to the queue"
             );
             Handled::ComesBack
         }

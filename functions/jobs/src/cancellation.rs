@@ -9,7 +9,7 @@ use shared::api::{self, Problem};
 use shared::telemetry::chain;
 use shared::tracker::{Bearer, Told, TrackError, checks_due};
 use shared::view;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::Jobs;
 
@@ -54,7 +54,11 @@ impl Jobs {
         let job = match self.see(job.clone(), now).await {
             Ok(seen) => seen,
             Err(cause) => {
-                error!(job.id = %id, error = chain(&cause), "job {id} was cancelled; the poller will see it");
+                warn!(
+                    job.id = %id,
+                    error = chain(&cause),
+                    "job not updated after cancel; poller will update it"
+                );
                 job
             }
         };
@@ -78,7 +82,11 @@ impl Jobs {
 
 /// The job's provider was here once, and its spec is broken now or gone.
 fn unknown_provider(job: &Job) -> Problem {
-    error!(job.id = %job.id, "{} of job {} is not among the providers", job.provider, job.id);
+    error!(
+        job.id = %job.id,
+        provider.name = %job.provider,
+        "cancel not possible: provider spec missing; answered 503"
+    );
     Problem::new(
         503,
         "provider_not_configured",

@@ -56,8 +56,8 @@ impl Jobs {
         hold.wrote(version.map_err(|cause| Problem::unavailable(&cause))?, now);
         info!(
             secret.kind = secret.kind().name(),
-            secrets = after.in_force(now).count(),
-            "a new webhook secret is in force"
+            secret.count = after.in_force(now).count(),
+            "webhook secret rotated"
         );
         let mut shown = json!({
             "type": secret.kind().name(),

@@ -183,7 +183,10 @@ impl Jobs {
     /// The end of a change. What was done is done, so a hold that stays is no error.
     pub(crate) async fn let_go(&self, hold: &Hold) {
         if let Err(cause) = self.tracker.store.let_go(hold).await {
-            warn!(error = chain(&cause), "the webhook configuration stays held for a while");
+            warn!(
+                error = chain(&cause),
+                "webhook configuration lock not released; it expires by itself"
+            );
         }
     }
 }

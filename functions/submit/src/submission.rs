@@ -28,7 +28,7 @@ use shared::store::{Inserted, StoreError, StoredPayload};
 use shared::telemetry::chain;
 use shared::tracker::{Bearer, Told, Tracker, age};
 use shared::view;
-use tracing::{error, warn};
+use tracing::warn;
 
 /// The use case and what it needs.
 pub struct Submitter {
@@ -226,7 +226,12 @@ impl Submitter {
             }
             Submitted::Asked(SubmitAnswer::Unclear) => Report::SubmitUnclear,
             Submitted::NotSent(cause) => {
-                warn!(error = chain(&cause), "{} cannot be reached", provider.spec.name);
+                warn!(
+                    job.id = %job.id,
+                    provider.name = %provider.spec.name,
+                    error = chain(&cause),
+                    "provider unreachable; job fails"
+                );
                 let text = "the provider could not be reached; it was not asked to render";
                 Report::Rejected(Failure::new(FailureCode::ProviderUnreachable, text))
             }
@@ -237,14 +242,22 @@ impl Submitter {
             Ok(Told::Unchanged(job)) => return (job, wait),
             Ok(Told::Gone) => return (job, wait),
             Err(cause) => {
-                error!(job.id = %job.id, error = chain(&cause), "the provider's answer for job {} is not stored; the poller will find out", job.id);
+                warn!(
+                    job.id = %job.id,
+                    error = chain(&cause),
+                    "submit outcome not stored; poller will recover it"
+                );
                 return (job, wait);
             }
         };
         let job = match self.tracker.settle(told.clone(), now()).await {
             Ok(job) => job,
             Err(cause) => {
-                error!(job.id = %told.id, error = chain(&cause), "job {} is not told of yet; the poller will", told.id);
+                warn!(
+                    job.id = %told.id,
+                    error = chain(&cause),
+                    "event publish failed; poller will retry"
+                );
                 told
             }
         };
@@ -261,7 +274,11 @@ impl Submitter {
         let due = self.tracker.law(job).next_after(Tracking::PollOnly, age, job.id.spread());
         let call = WakeUp::NewJob { shard: job.shard, created_at: job.created_at };
         if let Err(cause) = self.wakes.send(&call, due.saturating_sub(age)).await {
-            warn!(job.id = %job.id, error = chain(&cause), "job {} is not polled before the next tick", job.id);
+            warn!(
+                job.id = %job.id,
+                error = chain(&cause),
+                "wake-up call not sent; first poll waits for the tick"
+            );
         }
     }
 }

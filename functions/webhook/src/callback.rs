@@ -149,12 +149,16 @@ impl Callbacks {
             Verdict::Missing => match webhook.unsigned {
                 Unsigned::Hint => Ok(Proof::None),
                 Unsigned::Refuse => {
-                    warn!("an unsigned callback of {} was refused", provider.spec.name);
+                    warn!(provider.name = %provider.spec.name, "unsigned callback refused");
                     Err(wrong_signature())
                 }
             },
             Verdict::Invalid(reason) => {
-                warn!(reason = %reason, "a callback of {} was refused", provider.spec.name);
+                warn!(
+                    provider.name = %provider.spec.name,
+                    error = %reason,
+                    "callback signature refused"
+                );
                 Err(wrong_signature())
             }
         }
@@ -272,7 +276,11 @@ impl Callbacks {
     async fn settle(&self, job: Job, now: DateTime<Utc>) {
         let id = job.id.clone();
         if let Err(cause) = self.tracker.settle(job, now).await {
-            error!(job.id = %id, error = chain(&cause), "job {id} is not told of yet; the poller will");
+            warn!(
+                job.id = %id,
+                error = chain(&cause),
+                "event publish failed; poller will retry"
+            );
         }
     }
 }
@@ -306,7 +314,7 @@ fn read(provider: &Provider, body: &[u8], now: DateTime<Utc>) -> Result<Callback
 
 /// Without its provider's spec nobody can read a callback. That passes, so it should come again.
 fn unreadable(provider: &ProviderName) -> Problem {
-    error!(provider.name = %provider, "a callback of {provider} cannot be read: its spec is missing");
+    error!(provider.name = %provider, "callback not read: provider spec missing; answered 500");
     not_stored()
 }
 
@@ -316,7 +324,7 @@ fn wrong_signature() -> Problem {
 }
 
 fn wrong_token() -> Problem {
-    warn!("a callback with a wrong token was refused");
+    warn!("callback token refused");
     Problem::new(401, "invalid_token", "Invalid token", "This callback URL is not ours.")
 }
 
@@ -325,7 +333,7 @@ fn taken(what: &str) -> ApiGatewayV2httpResponse {
 }
 
 fn unconfirmed(job: &JobId) -> Problem {
-    info!(job.id = %job, "the provider does not confirm its callback for job {job} yet");
+    info!(job.id = %job, "callback not confirmed by the provider yet; answered 503");
     Problem::new(
         503,
         "not_confirmed",
@@ -337,7 +345,7 @@ fn unconfirmed(job: &JobId) -> Problem {
 
 /// 500, not 503: some providers only call again for it.
 fn store_down(cause: &dyn std::error::Error) -> Problem {
-    error!(error = chain(cause), "a callback could not be stored");
+    error!(error = chain(cause), "callback not stored; answered 500");
     not_stored()
 }
 

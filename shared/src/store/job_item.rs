@@ -133,7 +133,9 @@ pub(super) fn decode(item: Item) -> Result<Job, StoreError> {
         source_record_id: item.source,
         payload_version: item.shape,
         metadata: match item.meta {
-            Some(text) => serde_json::from_str(&text).map_err(|error| corrupt("job", error))?,
+            // Not the parser's own words: they may quote what the caller submitted.
+            Some(text) => serde_json::from_str(&text)
+                .map_err(|_| corrupt("job", "its metadata is not a JSON object"))?,
             None => Map::new(),
         },
         callback_url: item.callback,
