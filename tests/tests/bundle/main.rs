@@ -29,6 +29,8 @@ mod lambda;
 #[cfg(test)]
 mod lateness;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod operator;
 #[cfg(test)]
 mod orders;
