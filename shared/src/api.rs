@@ -11,8 +11,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::error;
 
+use crate::queue::QueueError;
 use crate::secrets::{SecretError, SecretName, Secrets};
+use crate::store::StoreError;
 use crate::telemetry::chain;
+use crate::tracker::TrackError;
 
 /// What is wrong, as RFC 9457 says it. `code` is stable; texts may change. Nothing in it
 /// comes from inside: causes are logged, not shown.
@@ -67,7 +70,7 @@ impl Problem {
         self
     }
 
-    /// Trouble of our own that passes: 503. The cause is logged here, once.
+    /// A passing failure of our own or of AWS: 503. The cause is logged here, once.
     #[must_use]
     pub fn unavailable(cause: &dyn std::error::Error) -> Self {
         error!(error = chain(cause), "request failed; answered 503");
@@ -121,27 +124,54 @@ impl Problem {
     }
 }
 
-/// The problem with what a caller sent.
-#[must_use]
-pub fn refused(error: &RequestError) -> Problem {
-    let detail = format!("{error}.");
-    match error {
-        RequestError::TooLarge => {
-            Problem::new(413, "payload_too_large", "Payload too large", detail)
+/// The caller's mistake.
+impl From<RequestError> for Problem {
+    fn from(error: RequestError) -> Self {
+        let detail = format!("{error}.");
+        match error {
+            RequestError::TooLarge => {
+                Self::new(413, "payload_too_large", "Payload too large", detail)
+            }
+            RequestError::NotAnObject(_) => {
+                Self::new(400, "malformed_json", "Malformed JSON", detail)
+            }
+            RequestError::Missing { field } => {
+                Self::new(422, "missing_field", "Missing field", detail).about(field)
+            }
+            RequestError::Invalid { field, .. } => {
+                Self::new(422, "invalid_field", "Invalid field", detail).about(&field)
+            }
+            RequestError::CallbackUrl(_) => {
+                Self::new(422, "invalid_callback_url", "Invalid callback URL", detail)
+                    .about("callbackUrl")
+            }
         }
-        RequestError::NotAnObject(_) => {
-            Problem::new(400, "malformed_json", "Malformed JSON", detail)
-        }
-        RequestError::Missing { field } => {
-            Problem::new(422, "missing_field", "Missing field", detail).about(field)
-        }
-        RequestError::Invalid { field, .. } => {
-            Problem::new(422, "invalid_field", "Invalid field", detail).about(field)
-        }
-        RequestError::CallbackUrl(_) => {
-            Problem::new(422, "invalid_callback_url", "Invalid callback URL", detail)
-                .about("callbackUrl")
-        }
+    }
+}
+
+// What fails on our side of the API. A provider's key is apart: see `Problem::no_key`.
+
+impl From<StoreError> for Problem {
+    fn from(cause: StoreError) -> Self {
+        Self::unavailable(&cause)
+    }
+}
+
+impl From<SecretError> for Problem {
+    fn from(cause: SecretError) -> Self {
+        Self::unavailable(&cause)
+    }
+}
+
+impl From<QueueError> for Problem {
+    fn from(cause: QueueError) -> Self {
+        Self::unavailable(&cause)
+    }
+}
+
+impl From<TrackError> for Problem {
+    fn from(cause: TrackError) -> Self {
+        Self::unavailable(&cause)
     }
 }
 
@@ -207,10 +237,7 @@ pub async fn authorize(
         let (scheme, key) = header.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
-    let hashes = secrets
-        .get(&SecretName::ApiKeyHashes, ApiKeyHashes::parse)
-        .await
-        .map_err(|cause| Problem::unavailable(&cause))?;
+    let hashes = secrets.get(&SecretName::ApiKeyHashes, ApiKeyHashes::parse).await?;
     match key {
         Some(key) if hashes.accept(key) => Ok(()),
         Some(_) | None => Err(Problem::new(

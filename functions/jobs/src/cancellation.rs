@@ -21,7 +21,7 @@ impl Jobs {
         id: &JobId,
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let job = self.tracker.store.job(id).await.map_err(|cause| Problem::unavailable(&cause))?;
+        let job = self.tracker.store.job(id).await?;
         let job = job.ok_or_else(|| Problem::not_found("job"))?;
         if job.state.has_ended() {
             let detail = format!("The job is {} already.", job.state.name());

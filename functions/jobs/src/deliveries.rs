@@ -129,8 +129,8 @@ impl Jobs {
         now: DateTime<Utc>,
     ) -> Result<Recovered, Problem> {
         let Some(again) = delivery.recover(now) else { return Ok(Recovered::Passed) };
-        let endpoint = self.tracker.store.endpoint(&delivery.url, AsOf::Now).await;
-        if endpoint.map_err(|cause| Problem::unavailable(&cause))?.disabled.is_some() {
+        let endpoint = self.tracker.store.endpoint(&delivery.url, AsOf::Now).await?;
+        if endpoint.disabled.is_some() {
             return Ok(Recovered::Disabled);
         }
         Ok(match self.send_again(&again, now).await? {
@@ -147,11 +147,9 @@ impl Jobs {
     ) -> Result<Committed<Delivery>, Problem> {
         // The index first: if the ticket is lost, the poller sends another.
         let place = Wait::InIndex { until: now };
-        let committed = self.tracker.store.commit_delivery(delivery, place).await;
-        let committed = committed.map_err(|cause| Problem::unavailable(&cause))?;
+        let committed = self.tracker.store.commit_delivery(delivery, place).await?;
         if let Committed::Stored = committed {
-            let sent = self.tracker.deliveries.send(&Ticket::next(delivery), Duration::ZERO).await;
-            sent.map_err(|cause| Problem::unavailable(&cause))?;
+            self.tracker.deliveries.send(&Ticket::next(delivery), Duration::ZERO).await?;
         }
         Ok(committed)
     }

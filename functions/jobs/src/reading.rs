@@ -17,28 +17,17 @@ const LONGEST_PAGE: u8 = 100;
 impl Jobs {
     /// GET /v1/jobs/{jobId}
     pub(crate) async fn show(&self, id: &JobId) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let job = self.tracker.store.job(id).await.map_err(|cause| Problem::unavailable(&cause))?;
+        let job = self.tracker.store.job(id).await?;
         let job = job.ok_or_else(|| Problem::not_found("job"))?;
-        let deliveries = self
-            .tracker
-            .store
-            .deliveries(id)
-            .await
-            .map_err(|cause| Problem::unavailable(&cause))?;
+        let deliveries = self.tracker.store.deliveries(id).await?;
         Ok(api::json(200, &view::job(&job, deliveries.last())))
     }
 
     /// GET /v1/jobs/{jobId}/deliveries
     pub(crate) async fn deliveries(&self, id: &JobId) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let deliveries = self
-            .tracker
-            .store
-            .deliveries(id)
-            .await
-            .map_err(|cause| Problem::unavailable(&cause))?;
+        let deliveries = self.tracker.store.deliveries(id).await?;
         if deliveries.is_empty() {
-            let job =
-                self.tracker.store.job(id).await.map_err(|cause| Problem::unavailable(&cause))?;
+            let job = self.tracker.store.job(id).await?;
             job.ok_or_else(|| Problem::not_found("job"))?;
         }
         let shown: Vec<Value> = deliveries.iter().map(view::delivery).collect();

@@ -17,15 +17,9 @@ impl Jobs {
         id: &JobId,
         now: DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let deliveries = self
-            .tracker
-            .store
-            .deliveries(id)
-            .await
-            .map_err(|cause| Problem::unavailable(&cause))?;
+        let deliveries = self.tracker.store.deliveries(id).await?;
         let Some(delivery) = deliveries.last() else {
-            let job =
-                self.tracker.store.job(id).await.map_err(|cause| Problem::unavailable(&cause))?;
+            let job = self.tracker.store.job(id).await?;
             job.ok_or_else(|| Problem::not_found("job"))?;
             return Err(Problem::new(
                 409,

@@ -29,7 +29,7 @@ impl Jobs {
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let body = api::body(request, MAX_BODY_BYTES)?;
-        let rotation = Rotation::parse(&body).map_err(|error| api::refused(&error))?;
+        let rotation = Rotation::parse(&body)?;
         let mut hold = self.take_hold(now()).await?;
         let outcome = self.rotate(rotation, &mut hold, now()).await;
         self.let_go(&hold).await;
@@ -52,8 +52,8 @@ impl Jobs {
         let secret = rotation.into_secret(before.newest_kind(), random);
         let after = before.rotate(secret.clone(), grace, now).map_err(|full| too_many(&full))?;
 
-        let version = self.secrets.replace(&name, &after.reveal()).await;
-        hold.wrote(version.map_err(|cause| Problem::unavailable(&cause))?, now);
+        let version = self.secrets.replace(&name, &after.reveal()).await?;
+        hold.wrote(version, now);
         info!(
             secret.kind = secret.kind().name(),
             secret.count = after.in_force(now).count(),

@@ -21,8 +21,7 @@ impl Jobs {
         &self,
         now: DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let config = self.tracker.store.webhook_config().await;
-        let config = config.map_err(|cause| Problem::unavailable(&cause))?;
+        let config = self.tracker.store.webhook_config().await?;
         let Some(url) = config.and_then(|config| config.url) else {
             return Err(Problem::new(
                 409,
@@ -37,16 +36,8 @@ impl Jobs {
         let delivery = Delivery::of_test(&event, &url, now);
         let delivery = delivery.map_err(|cause| Problem::unavailable(&cause))?;
         // In the index from the first: if the ticket is lost, the poller sends another.
-        self.tracker
-            .store
-            .insert_delivery(&delivery, Wait::InIndex { until: now })
-            .await
-            .map_err(|cause| Problem::unavailable(&cause))?;
-        self.tracker
-            .deliveries
-            .send(&Ticket::next(&delivery), Duration::ZERO)
-            .await
-            .map_err(|cause| Problem::unavailable(&cause))?;
+        self.tracker.store.insert_delivery(&delivery, Wait::InIndex { until: now }).await?;
+        self.tracker.deliveries.send(&Ticket::next(&delivery), Duration::ZERO).await?;
         let path = format!("/v1/webhook-config/test/{}", delivery.event_id);
         Ok(api::accepted(&path, &view::delivery(&delivery)))
     }
@@ -56,8 +47,7 @@ impl Jobs {
         &self,
         event: &EventId,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let delivery = self.tracker.store.delivery(None, event).await;
-        let delivery = delivery.map_err(|cause| Problem::unavailable(&cause))?;
+        let delivery = self.tracker.store.delivery(None, event).await?;
         let delivery = delivery.ok_or_else(|| Problem::not_found("event"))?;
         Ok(api::json(200, &view::delivery(&delivery)))
     }

@@ -67,12 +67,10 @@ impl Submitter {
         api::authorize(request, &self.secrets).await?;
         let key = idempotency_key(request)?;
         let body = api::body(request, MAX_BODY_BYTES)?;
-        let wanted =
-            JobRequest::parse(&body, &self.policy).map_err(|error| api::refused(&error))?;
+        let wanted = JobRequest::parse(&body, &self.policy)?;
         let prepared = self.prepare(wanted, key.as_ref(), &body, now()).await?;
 
-        let stored = self.store(&prepared).await.map_err(|cause| Problem::unavailable(&cause))?;
-        match stored {
+        match self.store(&prepared).await? {
             Stored::Ours => {}
             Stored::Before(job) => return Ok(answer(&job, None)),
             Stored::Another => return Err(mismatch()),
@@ -157,8 +155,7 @@ impl Submitter {
 
     /// A receiver that was never told our secret could not verify what we send it.
     async fn demand_webhook_secret(&self) -> Result<(), Problem> {
-        let config = self.tracker.store.webhook_config().await;
-        match config.map_err(|cause| Problem::unavailable(&cause))? {
+        match self.tracker.store.webhook_config().await? {
             Some(_) => Ok(()),
             None => Err(Problem::new(
                 409,
@@ -180,8 +177,7 @@ impl Submitter {
                 || CallbackSecret::from_random(fresh).reveal(),
                 CallbackSecret::parse,
             )
-            .await
-            .map_err(|cause| Problem::unavailable(&cause))?;
+            .await?;
         let name = &provider.spec.name;
         let token = secret.token(name, job);
         Ok(format!("{}/v1/webhooks/{name}/{job}/{token}", self.public_url))

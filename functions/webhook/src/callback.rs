@@ -6,6 +6,7 @@
 //! that answer decides. A URL or key is never taken from a body. Whatever goes wrong on the
 //! way is not 2xx, so the provider calls again; and if it does not, the poller asks.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
@@ -20,8 +21,9 @@ use domain::verifier::{Incoming, Verdict};
 use serde_json::json;
 use shared::api::{self, Problem};
 use shared::secrets::{SecretError, SecretName, Secrets};
+use shared::store::StoreError;
 use shared::telemetry::chain;
-use shared::tracker::{Bearer, Told, Tracker, checks_due};
+use shared::tracker::{Bearer, Told, TrackError, Tracker, checks_due};
 use tracing::{error, info, warn};
 
 /// The largest callback body, in bytes.
@@ -33,6 +35,61 @@ pub struct Callbacks {
     pub tracker: Tracker,
     /// The stack's secrets.
     pub secrets: Arc<Secrets>,
+}
+
+/// Why a callback is not answered with 2xx.
+#[derive(Debug)]
+pub(crate) enum CallbackError {
+    /// The callback is at fault, or has to wait for something that it names.
+    Refused(Problem),
+    /// We cannot read or store it. The cause is logged where this is made, once.
+    NotStored,
+}
+
+impl From<CallbackError> for Problem {
+    fn from(error: CallbackError) -> Self {
+        match error {
+            CallbackError::Refused(problem) => problem,
+            // 500, not 503: some providers repeat a callback only after a 500.
+            CallbackError::NotStored => Self::new(
+                500,
+                "not_stored",
+                "Not stored",
+                "The callback could not be stored. Call again.",
+            ),
+        }
+    }
+}
+
+impl From<Problem> for CallbackError {
+    fn from(problem: Problem) -> Self {
+        Self::Refused(problem)
+    }
+}
+
+impl From<StoreError> for CallbackError {
+    fn from(cause: StoreError) -> Self {
+        Self::not_stored(&cause)
+    }
+}
+
+impl From<SecretError> for CallbackError {
+    fn from(cause: SecretError) -> Self {
+        Self::not_stored(&cause)
+    }
+}
+
+impl From<TrackError> for CallbackError {
+    fn from(cause: TrackError) -> Self {
+        Self::not_stored(&cause)
+    }
+}
+
+impl CallbackError {
+    fn not_stored(cause: &dyn Error) -> Self {
+        error!(error = chain(cause), "callback not stored; answered 500");
+        Self::NotStored
+    }
 }
 
 /// What is known of a callback's body.
@@ -54,7 +111,7 @@ impl Callbacks {
         &self,
         request: &ApiGatewayV2httpRequest,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+    ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         let body = api::body(request, MAX_CALLBACK_BYTES)?;
         if api::path_parameter(request, "token").is_empty() {
             self.receive_for_account(request, &body, now).await
@@ -68,11 +125,11 @@ impl Callbacks {
         request: &ApiGatewayV2httpRequest,
         body: &[u8],
         now: fn() -> DateTime<Utc>,
-    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+    ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         let (name, job_id) = self.authenticate(request).await?;
         // The token says that we know the job, whatever became of its provider's spec.
         let provider = self.tracker.providers.catalogue().get(&name);
-        let provider = provider.ok_or_else(|| unreadable(&name))?;
+        let provider = provider.ok_or_else(|| missing_spec(&name))?;
         let proof = match &provider.spec.webhook {
             Some(webhook) => self.prove(provider, webhook, request, body, now()).await?,
             None => Proof::None,
@@ -81,7 +138,7 @@ impl Callbacks {
         if callback.kind == WebhookKind::Ignore {
             return Ok(taken("ignored"));
         }
-        let job = self.tracker.store.job(&job_id).await.map_err(|error| store_down(&error))?;
+        let job = self.tracker.store.job(&job_id).await?;
         let job = job
             .filter(|job| job.provider == provider.spec.name)
             .ok_or_else(|| Problem::not_found("job"))?;
@@ -95,22 +152,22 @@ impl Callbacks {
         request: &ApiGatewayV2httpRequest,
         body: &[u8],
         now: fn() -> DateTime<Utc>,
-    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+    ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         let name = ProviderName::parse(api::path_parameter(request, "provider"));
         let name = name.map_err(|_| Problem::not_found("provider"))?;
         let providers = &self.tracker.providers;
         let provider = providers.catalogue().get(&name).ok_or_else(|| {
             if providers.is_left_out(&name) {
-                unreadable(&name)
+                missing_spec(&name)
             } else {
-                Problem::not_found("provider")
+                Problem::not_found("provider").into()
             }
         })?;
         let webhook = provider.spec.webhook.as_ref().filter(|webhook| webhook.account.is_some());
         let webhook = webhook.ok_or_else(|| Problem::not_found("provider"))?;
         let proof = self.prove(provider, webhook, request, body, now()).await?;
         if proof == Proof::None {
-            return Err(wrong_signature());
+            return Err(wrong_signature().into());
         }
         let callback = read(provider, body, now())?;
         let Some(job_id) =
@@ -118,7 +175,7 @@ impl Callbacks {
         else {
             return Ok(taken("ignored"));
         };
-        let job = self.tracker.store.job(job_id).await.map_err(|error| store_down(&error))?;
+        let job = self.tracker.store.job(job_id).await?;
         match job.filter(|job| job.provider == provider.spec.name) {
             Some(job) => self.take(job, callback, proof, now).await,
             None => Ok(taken("ignored")),
@@ -133,15 +190,12 @@ impl Callbacks {
         request: &ApiGatewayV2httpRequest,
         body: &[u8],
         now: DateTime<Utc>,
-    ) -> Result<Proof, Problem> {
+    ) -> Result<Proof, CallbackError> {
         let Some(scheme) = &webhook.signature else { return Ok(Proof::None) };
         let name = SecretName::ProviderWebhookSecrets(provider.spec.name.clone());
-        let secrets = match self.secrets.find(&name, |text| scheme.parse_secrets(text)).await {
-            Ok(Some(secrets)) => secrets,
-            // Without a secret nothing can be proved; the token still keeps strangers out.
-            Ok(None) => return Ok(Proof::None),
-            Err(cause) => return Err(store_down(&cause)),
-        };
+        let secrets = self.secrets.find(&name, |text| scheme.parse_secrets(text)).await?;
+        // Without a secret nothing can be proved; the URL's token still has to be right.
+        let Some(secrets) = secrets else { return Ok(Proof::None) };
         let headers: Vec<(&str, &[u8])> =
             request.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         match scheme.verify(&Incoming { headers: &headers, body }, &secrets, now) {
@@ -150,7 +204,7 @@ impl Callbacks {
                 Unsigned::Hint => Ok(Proof::None),
                 Unsigned::Refuse => {
                     warn!(provider.name = %provider.spec.name, "unsigned callback refused");
-                    Err(wrong_signature())
+                    Err(wrong_signature().into())
                 }
             },
             Verdict::Invalid(reason) => {
@@ -159,7 +213,7 @@ impl Callbacks {
                     error = %reason,
                     "callback signature refused"
                 );
-                Err(wrong_signature())
+                Err(wrong_signature().into())
             }
         }
     }
@@ -174,7 +228,7 @@ impl Callbacks {
             Ok(secret) => secret,
             // Then no job was ever given a callback URL, and this one is not ours.
             Err(SecretError::Missing(_)) => return Err(wrong_token()),
-            Err(cause) => return Err(Problem::unavailable(&cause)),
+            Err(cause) => return Err(cause.into()),
         };
         let provider = ProviderName::parse(api::path_parameter(request, "provider"));
         let job = JobId::parse(api::path_parameter(request, "jobId"));
@@ -192,7 +246,7 @@ impl Callbacks {
         callback: Callback,
         proof: Proof,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+    ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         // Copies of a callback come together. Whoever stored the end is telling of it just
         // now, or has crashed and leaves that to the poller; a second teller would only put
         // the same event on the bus once more.
@@ -226,17 +280,18 @@ impl Callbacks {
         job: Job,
         callback: &Callback,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+    ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         let job_id = job.id.clone();
+        // 503 and not 500: nothing was to be stored yet.
         let answer = self.tracker.ask(&job, callback.render_job_id.as_ref(), now()).await;
-        let answer = answer.map_err(|cause| Problem::unavailable(&cause))?;
+        let answer = answer.map_err(Problem::from)?;
         let observation = match answer {
             Some(StatusAnswer::Observed(observation)) => observation,
             Some(StatusAnswer::NotFound | StatusAnswer::NotTold { .. }) => {
-                return Err(unconfirmed(&job_id));
+                return Err(unconfirmed(&job_id).into());
             }
-            // It came before the provider's answer to our submit, or names no render.
-            None => return Err(unconfirmed(&job_id)),
+            // The callback came before the provider's answer to our submit, or names no render.
+            None => return Err(unconfirmed(&job_id).into()),
         };
         // Told that it ended, and not seeing it yet: the provider's own copies lag. Refused,
         // so that it calls again; else the end would wait for a safety poll.
@@ -245,7 +300,7 @@ impl Callbacks {
                 Ok(taken("stored"))
             }
             State::Submitting | State::SubmitUnknown | State::Queued | State::Processing => {
-                Err(unconfirmed(&job_id))
+                Err(unconfirmed(&job_id).into())
             }
         }
     }
@@ -256,18 +311,17 @@ impl Callbacks {
         job: Job,
         observation: Observation,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<State, Problem> {
+    ) -> Result<State, CallbackError> {
         let checks = checks_due(&self.tracker.law(&job), &job, now());
         let report = Report::Observed(observation);
-        let told = self.tracker.tell(job, &report, Bearer::Callback, checks, now()).await;
-        match told.map_err(|error| store_down(&error))? {
+        match self.tracker.tell(job, &report, Bearer::Callback, checks, now()).await? {
             Told::Changed(job) => {
                 let state = job.state;
                 self.settle(job, now()).await;
                 Ok(state)
             }
             Told::Unchanged(job) => Ok(job.state),
-            Told::Gone => Err(Problem::not_found("job")),
+            Told::Gone => Err(Problem::not_found("job").into()),
         }
     }
 
@@ -312,10 +366,11 @@ fn read(provider: &Provider, body: &[u8], now: DateTime<Utc>) -> Result<Callback
     })
 }
 
-/// Without its provider's spec nobody can read a callback. That passes, so it should come again.
-fn unreadable(provider: &ProviderName) -> Problem {
+/// A callback cannot be read without its provider's spec. The operator can restore the spec, so
+/// the callback should come again.
+fn missing_spec(provider: &ProviderName) -> CallbackError {
     error!(provider.name = %provider, "callback not read: provider spec missing; answered 500");
-    not_stored()
+    CallbackError::NotStored
 }
 
 /// One answer for every reason: the sender must not learn which it was.
@@ -343,12 +398,3 @@ fn unconfirmed(job: &JobId) -> Problem {
     .retry_after(5)
 }
 
-/// 500, not 503: some providers only call again for it.
-fn store_down(cause: &dyn std::error::Error) -> Problem {
-    error!(error = chain(cause), "callback not stored; answered 500");
-    not_stored()
-}
-
-fn not_stored() -> Problem {
-    Problem::new(500, "not_stored", "Not stored", "The callback could not be stored. Call again.")
-}

@@ -23,7 +23,7 @@ pub async fn handle(
 ) -> Result<ApiGatewayV2httpResponse, Error> {
     let answer = callbacks.receive(&request, now).await;
     callbacks.tracker.laws.write_down().await;
-    Ok(answer.unwrap_or_else(Problem::into_response))
+    Ok(answer.unwrap_or_else(|error| Problem::from(error).into_response()))
 }
 
 #[cfg(test)]
