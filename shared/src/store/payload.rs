@@ -5,13 +5,15 @@ use std::io::{self, Read, Write};
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
+use chrono::{DateTime, Utc};
 use domain::id::JobId;
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 
 use super::job_item::pk;
-use super::{Item, StoreError, corrupt, key};
+use super::put::Put;
+use super::{Inserted, Item, Store, StoreError, corrupt, key};
 
 const SK: &str = "payload";
 
@@ -60,11 +62,26 @@ impl StoredPayload {
     }
 }
 
-pub(super) fn encode(
-    id: &JobId,
-    payload: &StoredPayload,
-    expires_at: i64,
-) -> Result<Item, StoreError> {
+impl Store {
+    /// Keeps what a caller submitted; never over something else.
+    ///
+    /// # Errors
+    /// When the table cannot be written; the payload may be stored all the same.
+    pub async fn insert_payload(
+        &self,
+        id: &JobId,
+        payload: &StoredPayload,
+        now: DateTime<Utc>,
+    ) -> Result<Inserted<StoredPayload>, StoreError> {
+        let item = encode(id, payload, (now + self.retention).timestamp())?;
+        match self.put(item, "attribute_not_exists(pk)", None, "store a payload").await? {
+            Put::Stored => Ok(Inserted::New),
+            Put::Refused(item) => decode(&item.unwrap_or_default()).map(Inserted::Exists),
+        }
+    }
+}
+
+fn encode(id: &JobId, payload: &StoredPayload, expires_at: i64) -> Result<Item, StoreError> {
     let mut item = key(&pk(id), SK);
     item.insert("deflated".into(), AttributeValue::B(Blob::new(payload.deflated.clone())));
     item.insert("print".into(), AttributeValue::B(Blob::new(payload.fingerprint)));
@@ -72,7 +89,7 @@ pub(super) fn encode(
     Ok(item)
 }
 
-pub(super) fn decode(item: &Item) -> Result<StoredPayload, StoreError> {
+fn decode(item: &Item) -> Result<StoredPayload, StoreError> {
     let bytes = |name: &str| match item.get(name) {
         Some(AttributeValue::B(blob)) => Ok(blob.as_ref().to_vec()),
         _ => Err(corrupt("payload", format!("it has no {name}"))),

@@ -122,7 +122,8 @@ impl Store {
 fn readable(items: impl IntoIterator<Item = Item>) -> Vec<Delivery> {
     let decoded = items.into_iter().map(delivery_item::decode);
     let readable = decoded.filter_map(|delivery| {
-        let log = |cause: &StoreError| error!(error = chain(cause), "unreadable delivery item skipped");
+        let log =
+            |cause: &StoreError| error!(error = chain(cause), "unreadable delivery item skipped");
         delivery.inspect_err(log).ok()
     });
     readable.collect()
