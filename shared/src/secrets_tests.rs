@@ -168,7 +168,7 @@ async fn what_is_removed_is_gone_and_to_remove_it_again_is_fine() {
 #[test]
 fn no_value_is_shown() {
     let secrets = FakeAws::new(&[]).secrets();
-    secrets.remember(&SECRETS, Some("whsec_hidden"));
+    secrets.cache(&SECRETS, Some("whsec_hidden"));
     let shown = format!("{secrets:?}");
     assert!(shown.contains("WebhookSecrets") && !shown.contains("hidden"), "{shown}");
 }
