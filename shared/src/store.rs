@@ -1,4 +1,4 @@
-//! Where truth lives: one DynamoDB table.
+//! The DynamoDB table that holds all state.
 //!
 //! | item | pk / sk | written |
 //! |---|---|---|
@@ -7,15 +7,15 @@
 //! | delivery | `job#<id>` / `delivery#<eventId>` | whole, by one conditional put per change |
 //! | delivery of a test | `test` / `delivery#<eventId>` | the same |
 //! | webhook configuration | `config` / `webhook` | by its owner |
-//! | who is changing it | `config` / `hold` | before and after each change |
-//! | endpoint | `endpoint#<hash of its URL>` / `endpoint` | whole, while there is something to say of it |
+//! | the lock on it | `config` / `hold` | before and after each change |
+//! | endpoint | `endpoint#<hash of its URL>` / `endpoint` | whole, while its state is not the default |
 //! | how long renders take | `law#<provider>` / `law` | at most once a minute and process |
 //! | lease of a shard | `lease#<shard>` / `lease` | when taken over, and once a minute while awake |
 //! | number of shards | `shards` / `shards` | when there are more than ever |
 //!
 //! A change and what follows from it (a job's outbox, a delivery's next attempt) are one
-//! item and so one write. Every write is conditional on the version that was read, so two
-//! writers cannot both win, and the loser learns what the winner wrote from the same answer.
+//! item and so one write. Every write is conditional on the version that was read, so of two
+//! concurrent writers one gets a conflict, and the response holds what the other one wrote.
 //!
 //! The indexes project keys only, and only keys that never change while an item is in the
 //! index: an item pays for an index when it enters and when it leaves.
@@ -64,47 +64,47 @@ pub struct Store {
     retention: TimeDelta,
 }
 
-/// Why the table could not be read or written.
+/// Why the table cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It did not answer, or refused; the same call may work later.
+    /// DynamoDB did not answer, or refused. The same call may work later.
     #[error("the table could not be asked to {doing}")]
     Unavailable {
-        /// What was tried.
+        /// What was tried, after "to".
         doing: &'static str,
-        /// What the SDK says.
+        /// The SDK's error.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// An item in it is not what we write.
+    /// An item has a form that this release does not write.
     #[error("an item in the table is not a {kind}: {problem}")]
     Corrupt {
-        /// What it should be.
+        /// What the item should be.
         kind: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the item.
         problem: String,
     },
 }
 
-/// What came of storing something new.
+/// The outcome of storing a new item.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Inserted<T> {
-    /// It is stored.
+    /// The item is stored.
     New,
-    /// Something was there already, and still is.
+    /// An item of that key existed before, and is unchanged.
     Exists(T),
 }
 
-/// What came of storing a change.
+/// The outcome of storing a change.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Committed<T> {
-    /// It is stored.
+    /// The change is stored.
     Stored,
-    /// Somebody else changed it first, into this; decide again. None when it is gone.
+    /// Another writer changed the item first; this is the item now. None when it was deleted.
     Overtaken(Option<T>),
 }
 
 impl Store {
-    /// The table called `table`; settled jobs are kept for `retention`.
+    /// The table named `table`. Settled jobs expire after `retention`.
     #[must_use]
     pub fn new(client: Client, table: String, retention: TimeDelta) -> Self {
         Self { client, table, retention }

@@ -14,20 +14,20 @@ use super::{
 /// Where a delivery waits for its next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// In the queue, or not at all.
+    /// In the queue, or it does not wait.
     InQueue,
     /// In the `due` index, which the poller drains.
     InIndex {
-        /// Until when.
+        /// When it leaves the index for the queue.
         until: DateTime<Utc>,
     },
 }
 
 impl Store {
-    /// Stores a delivery that must be new; answers whether it was.
+    /// Stores a new delivery.
     ///
     /// # Errors
-    /// When the table cannot be written; the delivery may be stored all the same.
+    /// When DynamoDB does not confirm the write; the delivery may be stored all the same.
     pub async fn insert_delivery(
         &self,
         delivery: &Delivery,
@@ -42,11 +42,11 @@ impl Store {
         }
     }
 
-    /// Stores a changed delivery over the version it was made from. One whose next attempt
-    /// is further away than the queue can carry enters the `due` index by the same write.
+    /// Stores a changed delivery over its previous version. A delivery whose next attempt is
+    /// later than SQS can delay a message enters the `due` index by the same write.
     ///
     /// # Errors
-    /// When the table cannot be written; the change may be stored all the same.
+    /// When DynamoDB does not confirm the write; the change may be stored all the same.
     pub async fn commit_delivery(
         &self,
         delivery: &Delivery,
@@ -67,7 +67,7 @@ impl Store {
         Ok(item)
     }
 
-    /// The delivery of one event of a job, or of a test, as of now.
+    /// The delivery of one event of a job, or of a test, by a consistent read.
     ///
     /// # Errors
     /// When the table cannot be read.
@@ -108,8 +108,8 @@ impl Store {
         Ok(deliveries)
     }
 
-    /// The deliveries of a shard whose long wait is over by `until`, soonest first: their job,
-    /// none for a test, and their event.
+    /// The deliveries of a shard that are due by `until`, earliest first: the job (none for a
+    /// test) and the event.
     ///
     /// # Errors
     /// When the table cannot be read.

@@ -15,9 +15,9 @@ pub(super) const SK: &str = "endpoint";
 
 const PK_PREFIX: &str = "endpoint#";
 
-/// How long an endpoint of which nothing is known any more is kept: longer than the silence
-/// that it may have asked for.
-const BLANK: TimeDelta = TimeDelta::days(2);
+/// When the item of an endpoint whose state is the default again expires: later than any pause
+/// that the receiver may have asked for.
+const DEFAULT_STATE_TTL: TimeDelta = TimeDelta::days(2);
 
 #[derive(Serialize, Deserialize)]
 struct EndpointItem {
@@ -74,7 +74,8 @@ pub(super) fn pk(id: &EndpointId) -> String {
 }
 
 pub(super) fn encode(endpoint: &Endpoint, retention: TimeDelta) -> Result<Item, StoreError> {
-    let keep = if endpoint.is_blank() { BLANK } else { retention.max(BLANK) };
+    let keep =
+        if endpoint.is_blank() { DEFAULT_STATE_TTL } else { retention.max(DEFAULT_STATE_TTL) };
     let item = EndpointItem {
         pk: pk(&endpoint.id),
         sk: SK.into(),

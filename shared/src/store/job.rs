@@ -11,10 +11,10 @@ use super::{AsOf, Committed, Inserted, Page, Store, StoreError, job_item, key, p
 use crate::telemetry::chain;
 
 impl Store {
-    /// Stores a job that must be new.
+    /// Stores a new job.
     ///
     /// # Errors
-    /// When the table cannot be written; the job may be stored all the same.
+    /// When DynamoDB does not confirm the write; the job may be stored all the same.
     pub async fn insert_job(&self, job: &Job) -> Result<Inserted<Job>, StoreError> {
         let item = job_item::encode(job, self.retention)?;
         match self.put(item, "attribute_not_exists(pk)", None, "store a job").await? {
@@ -27,18 +27,18 @@ impl Store {
         }
     }
 
-    /// Stores a changed job over the version it was made from. A settled one leaves the
-    /// active jobs and is deleted after the retention time.
+    /// Stores a changed job over its previous version. A settled job leaves the `active` index
+    /// and expires after the retention time.
     ///
     /// # Errors
-    /// When the table cannot be written; the change may be stored all the same.
+    /// When DynamoDB does not confirm the write; the change may be stored all the same.
     pub async fn commit_job(&self, job: &Job) -> Result<Committed<Job>, StoreError> {
         let item = job_item::encode(job, self.retention)?;
         let put = self.put(item, "v = :v", Some(job.version), "store a job's change").await?;
         committed(put, job_item::decode)
     }
 
-    /// The job, as of now.
+    /// The job, by a consistent read.
     ///
     /// # Errors
     /// When the table cannot be read.
@@ -47,7 +47,7 @@ impl Store {
         item.map(job_item::decode).transpose()
     }
 
-    /// The jobs of these ids that exist, in no order.
+    /// Those jobs of these ids that exist, in no order, by a consistent read.
     ///
     /// # Errors
     /// When the table cannot be read.
@@ -55,7 +55,7 @@ impl Store {
         self.read_jobs(ids, AsOf::Now).await
     }
 
-    /// The jobs of these ids, as they were a moment ago, at half the price.
+    /// The same by an eventually consistent read, which costs half.
     ///
     /// # Errors
     /// When the table cannot be read.
@@ -69,17 +69,17 @@ impl Store {
         for item in self.batch(keys, as_of, "read jobs").await? {
             match job_item::decode(item) {
                 Ok(job) => jobs.push(job),
-                // Written by another release, perhaps. It must not hide the others.
+                // Another release may have written it. It must not hide the other jobs.
                 Err(cause) => error!(error = chain(&cause), "unreadable job item skipped"),
             }
         }
         Ok(jobs)
     }
 
-    /// The jobs of one source record, newest first. `start` is a former page's `next`.
+    /// The jobs of one source record, newest first. `start` is the `next` of another page.
     ///
     /// # Errors
-    /// When the table cannot be read, or `start` is no page's `next`.
+    /// When the table cannot be read, or `start` is not the `next` of a page.
     pub async fn jobs_of_source(
         &self,
         source: &SourceRecordId,
@@ -108,13 +108,12 @@ impl Store {
         Ok(Page { items, next })
     }
 
-    /// Jobs in one state, newest first within a page. Reads the whole table a page at a
-    /// time: no index holds the state, because an attribute that changes would double what
-    /// every change costs. A page may have fewer jobs than asked for, or none, and a next
-    /// one all the same.
+    /// Jobs in one state, newest first within a page. This scans the table: no index has the
+    /// state as a key, because that would double the cost of every change. A page may have
+    /// fewer jobs than `limit`, or none, and still have a next page.
     ///
     /// # Errors
-    /// When the table cannot be read, or `start` is no page's `next`.
+    /// When the table cannot be read, or `start` is not the `next` of a page.
     pub async fn jobs_in_state(
         &self,
         state: State,

@@ -1,5 +1,5 @@
-//! What a caller submitted, compressed. Written once and never again, so "what produced
-//! this video" stays answerable.
+//! The submitted payload, compressed. It is written once and never changed, so that what a
+//! video was made from can be looked up.
 
 use std::io::{self, Read, Write};
 
@@ -20,11 +20,11 @@ const SK: &str = "payload";
 /// The largest compressed payload, in bytes. DynamoDB takes items of up to 400 KiB.
 pub const MAX_STORED_PAYLOAD: usize = 380 * 1024;
 
-/// A request body does not fit, even compressed.
+/// A request body is too large, even compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the payload is {size} bytes when compressed; at most {MAX_STORED_PAYLOAD} can be kept")]
 pub struct PayloadTooLarge {
-    /// Its compressed size, in bytes.
+    /// The compressed size, in bytes.
     pub size: usize,
 }
 
@@ -40,7 +40,7 @@ impl StoredPayload {
     /// Compresses a request body.
     ///
     /// # Errors
-    /// When it does not fit into an item all the same.
+    /// When the compressed body does not fit into an item.
     pub fn compress(body: &[u8], fingerprint: [u8; 32]) -> Result<Self, PayloadTooLarge> {
         let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
         // Writing to a Vec does not fail; an empty payload would be noticed on reading.
@@ -63,10 +63,10 @@ impl StoredPayload {
 }
 
 impl Store {
-    /// Keeps what a caller submitted; never over something else.
+    /// Stores a new payload. An existing one is never replaced.
     ///
     /// # Errors
-    /// When the table cannot be written; the payload may be stored all the same.
+    /// When DynamoDB does not confirm the write; the payload may be stored all the same.
     pub async fn insert_payload(
         &self,
         id: &JobId,

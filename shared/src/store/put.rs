@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailur
 
 use super::{Committed, Item, Store, StoreError, number, unavailable};
 
-/// The attribute that tells which call wrote an item.
+/// The attribute that identifies the call that wrote an item.
 const MARK: &str = "w";
 
 pub(super) enum Put {
@@ -25,8 +25,7 @@ pub(super) fn committed<T>(
 }
 
 impl Store {
-    /// Puts the version of an item that follows the one in the table; the first, 1, follows
-    /// none.
+    /// Puts an item over its previous version. Version 1 has none.
     pub(super) async fn put_version(
         &self,
         item: Item,
@@ -41,9 +40,9 @@ impl Store {
 
     /// Puts an item if `condition` holds; `:v` in it is the version before `version`.
     ///
-    /// The item carries a mark of this very call. When the answer to a write that was stored
-    /// is lost and the client repeats it, the repeat is refused by our own item; the mark
-    /// tells that from somebody else's.
+    /// The item carries an id of this call. When the response to a successful write is lost, the
+    /// client repeats the request, and the repeat conflicts with the item of the first one. The
+    /// id distinguishes that from a conflict with another writer.
     pub(super) async fn put(
         &self,
         mut item: Item,
@@ -79,7 +78,7 @@ impl Store {
         }
     }
 
-    /// Whether a write whose every answer was lost is in the table after all.
+    /// Whether a write is in the table although all of its responses were lost.
     async fn holds(&self, place: &Item, mark: &AttributeValue) -> bool {
         let get = self.client.get_item().table_name(&self.table).set_key(Some(place.clone()));
         let found = get.consistent_read(true).send().await.ok().and_then(|output| output.item);
