@@ -11,9 +11,9 @@ use domain::provider::spec::webhook::Unsigned;
 use domain::provider::spec::{CancelMethod, SubmitSafety};
 use serde_json::Value;
 
-/// What a standard parameter of SSM takes, in bytes.
+/// The limit of a standard SSM parameter, in bytes.
 const STANDARD_BYTES: usize = 4096;
-/// What an advanced one takes.
+/// The limit of an advanced SSM parameter, in bytes.
 const ADVANCED_BYTES: usize = 8192;
 /// How many polls are shown.
 const FIRST_POLLS: usize = 5;
@@ -26,11 +26,11 @@ pub(crate) struct Checked {
     bytes: usize,
 }
 
-/// What came of a replay.
+/// The result of a replay.
 pub(crate) struct Replay {
     /// Every exchange and what was understood, with each mismatch below.
     pub(crate) text: String,
-    /// How many there are.
+    /// The number of mismatches.
     pub(crate) mismatches: usize,
 }
 
@@ -63,7 +63,7 @@ impl Checked {
         lines.join("\n")
     }
 
-    /// Tells a recorded conversation to the interpreter.
+    /// Replays a recorded conversation through the interpreter.
     pub(crate) fn replay(&self, file: &str, json: &str, now: DateTime<Utc>) -> Result<Replay> {
         let conversation = Conversation::parse(file, json).map_err(|error| anyhow!("{error}"))?;
         let replies = conversation.replay(&self.spec, now);
@@ -201,7 +201,7 @@ impl Checked {
     }
 }
 
-/// What was there of what can be understood, the verdict first.
+/// The parts that were understood, the verdict first.
 fn understood(reply: &Reply) -> String {
     let there = reply.understood.iter().filter(|(_, value)| !value.is_null());
     let (verdict, rest): (Vec<_>, Vec<_>) =

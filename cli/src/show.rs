@@ -1,4 +1,4 @@
-//! Answers of the API as text for people. Pure: JSON in, text out.
+//! Responses of the API as text for the terminal. Pure: JSON in, text out.
 
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ pub(crate) fn line(job: &Value) -> String {
     format!("{}{delivery}", state(job))
 }
 
-/// Whether nothing more will happen to a job by itself.
+/// Whether a job and its delivery change no more without a request.
 pub(crate) fn is_over(job: &Value) -> bool {
     let ended = !job.get("settledAt").is_none_or(Value::is_null);
     let delivery = job.get("delivery").filter(|delivery| !delivery.is_null());
@@ -107,7 +107,7 @@ pub(crate) fn delivery_list(deliveries: &[Value]) -> String {
     table
 }
 
-/// What was sent again, over all pages.
+/// The totals of a recovery over all pages.
 #[derive(Default)]
 pub(crate) struct Recovered {
     queued: u64,
@@ -135,7 +135,7 @@ pub(crate) fn was_tried(delivery: &Value) -> bool {
     !list(delivery, "attempts").is_empty()
 }
 
-/// Whether a delivery was taken by its receiver.
+/// Whether a delivery was accepted by its receiver.
 pub(crate) fn has_arrived(delivery: &Value) -> bool {
     text(delivery, "state") == "delivered"
 }
@@ -166,7 +166,7 @@ fn limits(config: &Value) -> String {
     set.map(|(limit, what)| format!("{limit} {what}")).collect::<Vec<_>>().join(", ")
 }
 
-/// How an endpoint is, since when, and its id.
+/// An endpoint's state, since when, and its id.
 fn health(endpoint: &Value) -> String {
     let since = match (text(endpoint, "disabledAt"), text(endpoint, "failingSince")) {
         (at, _) if !at.is_empty() => format!(" since {at}: {}", text(endpoint, "disabledReason")),
@@ -180,7 +180,7 @@ fn health(endpoint: &Value) -> String {
     format!("{}{since}{slow} ({})", text(endpoint, "state"), text(endpoint, "endpointId"))
 }
 
-/// What came of a rotation.
+/// The result of a rotation.
 pub(crate) fn rotated(answer: &Value) -> String {
     let secret = match (made(answer), text(answer, "publicKey")) {
         (made, _) if !made.is_empty() => format!("{:<10}{made}\n", "secret"),
@@ -192,7 +192,7 @@ pub(crate) fn rotated(answer: &Value) -> String {
     format!("{secret}{}", in_force(answer))
 }
 
-/// A secret that is shown this once; empty when there is none.
+/// A secret that is shown only once; empty when there is none.
 fn made(answer: &Value) -> String {
     match text(answer, "secret") {
         secret if secret.is_empty() => secret,
@@ -208,7 +208,7 @@ fn in_force(answer: &Value) -> String {
     aligned(&rows)
 }
 
-/// A new API key and how to let it in.
+/// A new API key, and how to store its hash.
 pub(crate) fn new_key(key: &str, hash: &str, stack: &str) -> String {
     format!(
         "API key (shown once; keep it):\n  {key}\n\nLet it in (several hashes may stand there, \

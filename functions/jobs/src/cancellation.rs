@@ -1,4 +1,4 @@
-//! Calling a render off, where its provider can.
+//! Cancelling a render, if its provider supports that.
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use chrono::{DateTime, Utc};
@@ -14,8 +14,8 @@ use tracing::{error, warn};
 use crate::Jobs;
 
 impl Jobs {
-    /// POST /v1/jobs/{jobId}/cancel. Answers 202 and the job: a provider that takes the call
-    /// may need a while, and may finish the render all the same.
+    /// POST /v1/jobs/{jobId}/cancel. The response is 202 and the job: the provider may take a
+    /// while to cancel, and may finish the render all the same.
     pub(crate) async fn cancel(
         &self,
         id: &JobId,
@@ -50,9 +50,9 @@ impl Jobs {
                 return Err(not_told(class, retry_after.map(|wait| wait.as_secs())));
             }
         }
-        // Often it can be seen at once; if not, the poller or a callback will see it.
-        let job = match self.see(job.clone(), now).await {
-            Ok(seen) => seen,
+        // Often the provider's status shows it at once; if not, a poll or a callback will.
+        let job = match self.refresh(job.clone(), now).await {
+            Ok(job) => job,
             Err(cause) => {
                 warn!(
                     job.id = %id,
@@ -65,7 +65,8 @@ impl Jobs {
         Ok(api::json(202, &view::job(&job, None)))
     }
 
-    async fn see(&self, job: Job, now: fn() -> DateTime<Utc>) -> Result<Job, TrackError> {
+    /// Fetches the render's status and applies it.
+    async fn refresh(&self, job: Job, now: fn() -> DateTime<Utc>) -> Result<Job, TrackError> {
         let Some(StatusAnswer::Observed(observation)) = self.tracker.ask(&job, None, now()).await?
         else {
             return Ok(job);
@@ -80,7 +81,7 @@ impl Jobs {
     }
 }
 
-/// The job's provider was here once, and its spec is broken now or gone.
+/// The spec of the job's provider is invalid or was removed since the job was created.
 fn unknown_provider(job: &Job) -> Problem {
     error!(
         job.id = %job.id,
@@ -96,10 +97,10 @@ fn unknown_provider(job: &Job) -> Problem {
     .about("provider")
 }
 
-/// The provider's words may be a sentence already.
-fn refused(words: &str) -> Problem {
-    let stop = if words.ends_with(['.', '!', '?', '…']) { "" } else { "." };
-    let detail = format!("The provider refused: {words}{stop}");
+/// The provider's message may end with a full stop.
+fn refused(message: &str) -> Problem {
+    let stop = if message.ends_with(['.', '!', '?', '…']) { "" } else { "." };
+    let detail = format!("The provider refused: {message}{stop}");
     Problem::new(409, "cancel_refused", "Cancel refused", detail)
 }
 
@@ -132,13 +133,13 @@ mod tests {
 
     #[test]
     fn a_providers_sentence_ends_once() {
-        for (words, detail) in [
+        for (message, detail) in [
             ("It is over", "The provider refused: It is over."),
             ("It is over.", "The provider refused: It is over."),
             ("Too late!", "The provider refused: Too late!"),
         ] {
             let problem = Problem::new(409, "cancel_refused", "Cancel refused", detail);
-            assert_eq!(refused(words), problem);
+            assert_eq!(refused(message), problem);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Sending a job's last event again: same id, same bytes, a fresh schedule.
+//! Restarting a job's last delivery, with the same id and bytes and a new schedule.
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use chrono::{DateTime, Utc};
@@ -42,7 +42,7 @@ impl Jobs {
                 "This delivery was tried a thousand times. What it says is in its body.",
             ),
         })?;
-        match self.send_again(&again, now).await? {
+        match self.restart(&again, now).await? {
             Committed::Stored => {}
             Committed::Overtaken(_) => {
                 return Err(Problem::new(

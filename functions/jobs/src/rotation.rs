@@ -1,10 +1,10 @@
-//! A new signing secret takes over from the others.
+//! Rotation of the signing secret.
 //!
-//! The secrets are one parameter of SSM, which is read, changed and written over. SSM cannot
-//! do that on a condition, so the hold on the configuration keeps every other rotation out
-//! meanwhile. A crash before the write changes nothing. After it the new secret is in force
-//! and nobody was shown it: the others go on for their grace period, and another rotation
-//! gives a secret that its owner sees.
+//! The secrets are one SSM parameter, which is read, changed and replaced. SSM has no
+//! conditional write, so the lock on the configuration excludes concurrent rotations. A crash
+//! before the write changes nothing. After a crash behind it the new secret is in force, but was
+//! not shown: the other secrets stay in force for their grace period, and another rotation
+//! returns a secret that its owner sees.
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use chrono::{DateTime, Utc};
@@ -22,7 +22,7 @@ use crate::webhook_config::not_configured;
 const MAX_BODY_BYTES: usize = 4 * 1024;
 
 impl Jobs {
-    /// POST /v1/webhook-config/rotate-secret. Shows a secret that this call made, once.
+    /// POST /v1/webhook-config/rotate-secret. The response shows a secret that this call created.
     pub(crate) async fn rotate_secret(
         &self,
         request: &ApiGatewayV2httpRequest,
@@ -64,7 +64,7 @@ impl Jobs {
             "publicKey": secret.public_key(),
             "secrets": view::in_force(&after, now),
         });
-        // Who brought it has it; of a pair, nobody but us needs the private half.
+        // A secret from the caller is not repeated. Of a key pair, receivers need the public key.
         if let (WebhookSecret::Shared(made), false, Some(members)) =
             (&secret, brought, shown.as_object_mut())
         {

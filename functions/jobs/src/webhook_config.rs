@@ -1,8 +1,8 @@
-//! Where webhooks go by default, what the receiver gets, and with which headers.
+//! The default receiver, its events, limits and headers.
 //!
-//! The configuration is an item of the table; headers and secrets are parameters of SSM,
-//! because they must not stand in the table. Whoever changes any of it takes hold of all of
-//! it first, so that two changes cannot mix.
+//! The configuration is an item of the table. Headers and secrets are SSM parameters, because
+//! they must not be in the table. Every change first takes a lock on all of it, so that two
+//! changes cannot mix.
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use chrono::{DateTime, Utc};
@@ -25,7 +25,7 @@ use crate::Jobs;
 const MAX_BODY_BYTES: usize = 16 * 1024;
 
 impl Jobs {
-    /// GET /v1/webhook-config. Shows no secret and no header's value.
+    /// GET /v1/webhook-config. The response shows no secret and no header's value.
     pub(crate) async fn show_webhook_config(
         &self,
         now: DateTime<Utc>,
@@ -39,7 +39,7 @@ impl Jobs {
                 "Call PUT /v1/webhook-config with a `url` first.",
             ));
         };
-        // As they are stored: another process may have changed them a moment ago.
+        // Not from the cache: another process may have changed them a moment ago.
         self.secrets.forget(&SecretName::WebhookSecrets);
         self.secrets.forget(&SecretName::WebhookHeaders);
         let secrets = self.secrets.find(&SecretName::WebhookSecrets, SigningSecrets::parse).await?;
@@ -51,8 +51,8 @@ impl Jobs {
         Ok(api::json(200, &shown))
     }
 
-    /// PUT /v1/webhook-config. Shows the secret if this call made it, and never again. The
-    /// receiver begins anew: it is enabled, and nothing is held against it.
+    /// PUT /v1/webhook-config. The response shows the secret if this call created it, and no
+    /// later one does. The receiver's endpoint is enabled, and its failures are reset.
     pub(crate) async fn put_webhook_config(
         &self,
         request: &ApiGatewayV2httpRequest,
@@ -71,8 +71,8 @@ impl Jobs {
         wanted: &ReceiverSettings,
         now: DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        // Headers before the receiver that needs them. They are bound to it: a crash in
-        // between sends them nowhere.
+        // Headers are stored before the receiver that needs them. They are bound to its URL, so
+        // after a crash in between they are sent nowhere.
         if let Some(headers) = &wanted.headers {
             let text = headers.reveal().map_err(|cause| Problem::unavailable(&cause))?;
             self.secrets.replace(&SecretName::WebhookHeaders, &text).await?;
@@ -92,7 +92,7 @@ impl Jobs {
         if wanted.headers.is_none() {
             self.delete_headers().await?;
         }
-        // The secret last: once it is made, only this answer stands between it and its owner.
+        // The secret is created last: only this response shows it.
         let fresh = shared::random_bytes().map_err(|cause| Problem::unavailable(&cause))?;
         let fresh = WebhookSecret::from_random(SignatureType::V1, fresh);
         let (secrets, origin) = self
@@ -111,7 +111,7 @@ impl Jobs {
         Ok(api::json(200, &shown))
     }
 
-    /// DELETE /v1/webhook-config. Keeps the secrets: jobs with a callbackUrl still need them.
+    /// DELETE /v1/webhook-config. The secrets stay: jobs with a `callbackUrl` still need them.
     pub(crate) async fn delete_webhook_config(
         &self,
         now: fn() -> DateTime<Utc>,
@@ -135,7 +135,7 @@ impl Jobs {
         Ok(api::json(200, &json!({"url": null})))
     }
 
-    /// Forgets what the owner of a receiver that is no longer the default one allowed.
+    /// Removes the limits of a receiver that is no longer the default one.
     async fn lift_limits(&self, url: &str, now: DateTime<Utc>) -> Result<(), StoreError> {
         let endpoints = Endpoints::new(self.tracker.store.clone());
         endpoints.tell(url, AsOf::Now, now, |it| it.unlimited(now)).await.map(drop)
@@ -145,7 +145,7 @@ impl Jobs {
         self.secrets.remove(&SecretName::WebhookHeaders).await
     }
 
-    /// Keeps everybody else from changing the configuration until [`Jobs::let_go`].
+    /// Takes the lock on the configuration; [`Jobs::let_go`] releases it.
     pub(crate) async fn take_hold(&self, now: DateTime<Utc>) -> Result<Hold, Problem> {
         match self.tracker.store.take_hold(now).await? {
             Reached::Held(hold) => Ok(hold),
@@ -163,7 +163,7 @@ impl Jobs {
         }
     }
 
-    /// The end of a change. What was done is done, so a hold that stays is no error.
+    /// Releases the lock. The change is made, so a failure is not an error: the lock expires.
     pub(crate) async fn let_go(&self, hold: &Hold) {
         if let Err(cause) = self.tracker.store.let_go(hold).await {
             warn!(
@@ -174,7 +174,7 @@ impl Jobs {
     }
 }
 
-/// There is no secret yet.
+/// The problem document when the secrets cannot be read.
 pub(crate) fn not_configured(cause: &SecretError) -> Problem {
     match cause {
         SecretError::Missing(_) => Problem::new(

@@ -1,5 +1,4 @@
-//! Test events: a delivery to the default receiver that tells of nothing, on the way that all
-//! others take.
+//! Test events: a delivery to the default receiver that is about no job, made like all others.
 
 use std::time::Duration;
 
@@ -35,7 +34,8 @@ impl Jobs {
         let event = TestEvent::new(random, now);
         let delivery = Delivery::of_test(&event, &url, now);
         let delivery = delivery.map_err(|cause| Problem::unavailable(&cause))?;
-        // In the index from the first: if the ticket is lost, the poller sends another.
+        // The delivery is in the `due` index from the start: if its ticket is lost, the poller sends
+        // another.
         self.tracker.store.insert_delivery(&delivery, Wait::InIndex { until: now }).await?;
         self.tracker.deliveries.send(&Ticket::next(&delivery), Duration::ZERO).await?;
         let path = format!("/v1/webhook-config/test/{}", delivery.event_id);

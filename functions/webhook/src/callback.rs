@@ -1,10 +1,10 @@
-//! From a provider's callback to a stored fact, in this order: size, token, signature,
-//! meaning, the write, and only then 2xx.
+//! From a provider's callback to a stored change, in this order: size, token, signature, body,
+//! the write, and only then 2xx.
 //!
-//! A body whose signature holds is believed. Every other callback proves no more than that
-//! its sender knows the URL, so it is a hint: the provider is asked with our own key, and
-//! that answer decides. A URL or key is never taken from a body. Whatever goes wrong on the
-//! way is not 2xx, so the provider calls again; and if it does not, the poller asks.
+//! A body with a valid signature is believed. Any other callback proves only that its sender
+//! knows the URL, so it is a hint: the provider is asked with our own key, and its response
+//! decides. A URL or key is never acknowledge from a body. After a failure the response is not 2xx,
+//! so that the provider calls again; if it does not, the poller polls.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const MAX_CALLBACK_BYTES: usize = 256 * 1024;
 
 /// The use case and what it needs.
 pub struct Callbacks {
-    /// Jobs, providers, and what changes jobs.
+    /// Reads and changes jobs.
     pub tracker: Tracker,
     /// The stack's secrets.
     pub secrets: Arc<Secrets>,
@@ -51,7 +51,7 @@ impl From<CallbackError> for Problem {
         match error {
             CallbackError::Refused(problem) => problem,
             // 500, not 503: some providers repeat a callback only after a 500.
-            CallbackError::NotStored => Self::new(
+            CallbackError::NotStored => Problem::new(
                 500,
                 "not_stored",
                 "Not stored",
@@ -92,13 +92,13 @@ impl CallbackError {
     }
 }
 
-/// What is known of a callback's body.
+/// Whether a callback's body is authentic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
     /// The provider signed it.
     Signed,
-    /// Nobody knows who wrote it.
-    None,
+    /// Its author is unknown.
+    Unsigned,
 }
 
 impl Callbacks {
@@ -106,7 +106,7 @@ impl Callbacks {
     /// or to an account's, `/v1/webhooks/{provider}`.
     ///
     /// # Errors
-    /// The problem to show; the provider should call again for a 5xx.
+    /// The reason for a response other than 2xx. The provider should call again after a 5xx.
     pub(crate) async fn receive(
         &self,
         request: &ApiGatewayV2httpRequest,
@@ -127,26 +127,26 @@ impl Callbacks {
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         let (name, job_id) = self.authenticate(request).await?;
-        // The token says that we know the job, whatever became of its provider's spec.
+        // The token proves that the job is ours, even if its provider's spec is missing now.
         let provider = self.tracker.providers.catalogue().get(&name);
         let provider = provider.ok_or_else(|| missing_spec(&name))?;
         let proof = match &provider.spec.webhook {
-            Some(webhook) => self.prove(provider, webhook, request, body, now()).await?,
-            None => Proof::None,
+            Some(webhook) => self.verify_signature(provider, webhook, request, body, now()).await?,
+            None => Proof::Unsigned,
         };
         let callback = read(provider, body, now())?;
         if callback.kind == WebhookKind::Ignore {
-            return Ok(taken("ignored"));
+            return Ok(acknowledge("ignored"));
         }
         let job = self.tracker.store.job(&job_id).await?;
         let job = job
             .filter(|job| job.provider == provider.spec.name)
             .ok_or_else(|| Problem::not_found("job"))?;
-        self.take(job, callback, proof, now).await
+        self.apply(job, callback, proof, now).await
     }
 
-    /// An account's URL is no secret, so only a signature opens it. What it tells of jobs that
-    /// are not ours is taken and ignored: vendors switch an endpoint off that refuses.
+    /// An account's URL is not secret, so a signature is required. Callbacks about other renders
+    /// of the account are answered 200 and ignored: vendors disable an endpoint that refuses.
     async fn receive_for_account(
         &self,
         request: &ApiGatewayV2httpRequest,
@@ -165,25 +165,25 @@ impl Callbacks {
         })?;
         let webhook = provider.spec.webhook.as_ref().filter(|webhook| webhook.account.is_some());
         let webhook = webhook.ok_or_else(|| Problem::not_found("provider"))?;
-        let proof = self.prove(provider, webhook, request, body, now()).await?;
-        if proof == Proof::None {
+        let proof = self.verify_signature(provider, webhook, request, body, now()).await?;
+        if proof == Proof::Unsigned {
             return Err(wrong_signature().into());
         }
         let callback = read(provider, body, now())?;
         let Some(job_id) =
             callback.job_id.as_ref().filter(|_| callback.kind != WebhookKind::Ignore)
         else {
-            return Ok(taken("ignored"));
+            return Ok(acknowledge("ignored"));
         };
         let job = self.tracker.store.job(job_id).await?;
         match job.filter(|job| job.provider == provider.spec.name) {
-            Some(job) => self.take(job, callback, proof, now).await,
-            None => Ok(taken("ignored")),
+            Some(job) => self.apply(job, callback, proof, now).await,
+            None => Ok(acknowledge("ignored")),
         }
     }
 
-    /// Judges the signature, over the bytes as they came.
-    async fn prove(
+    /// Verifies the signature over the bytes as they were received.
+    async fn verify_signature(
         &self,
         provider: &Provider,
         webhook: &WebhookSpec,
@@ -191,17 +191,17 @@ impl Callbacks {
         body: &[u8],
         now: DateTime<Utc>,
     ) -> Result<Proof, CallbackError> {
-        let Some(scheme) = &webhook.signature else { return Ok(Proof::None) };
+        let Some(scheme) = &webhook.signature else { return Ok(Proof::Unsigned) };
         let name = SecretName::ProviderWebhookSecrets(provider.spec.name.clone());
         let secrets = self.secrets.find(&name, |text| scheme.parse_secrets(text)).await?;
-        // Without a secret nothing can be proved; the URL's token still has to be right.
-        let Some(secrets) = secrets else { return Ok(Proof::None) };
+        // Without a stored secret no signature can be verified. The URL's token was checked.
+        let Some(secrets) = secrets else { return Ok(Proof::Unsigned) };
         let headers: Vec<(&str, &[u8])> =
             request.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         match scheme.verify(&Incoming { headers: &headers, body }, &secrets, now) {
             Verdict::Verified { .. } => Ok(Proof::Signed),
             Verdict::Missing => match webhook.unsigned {
-                Unsigned::Hint => Ok(Proof::None),
+                Unsigned::Hint => Ok(Proof::Unsigned),
                 Unsigned::Refuse => {
                     warn!(provider.name = %provider.spec.name, "unsigned callback refused");
                     Err(wrong_signature().into())
@@ -218,7 +218,7 @@ impl Callbacks {
         }
     }
 
-    /// The token is the sender's only proof, so nothing else is looked at before it.
+    /// Checks the token first: without a signature it is the only authentication.
     async fn authenticate(
         &self,
         request: &ApiGatewayV2httpRequest,
@@ -226,7 +226,7 @@ impl Callbacks {
         let secret = self.secrets.get(&SecretName::CallbackSecret, CallbackSecret::parse).await;
         let secret = match secret {
             Ok(secret) => secret,
-            // Then no job was ever given a callback URL, and this one is not ours.
+            // No callback URL was ever created, so this one is not ours.
             Err(SecretError::Missing(_)) => return Err(wrong_token()),
             Err(cause) => return Err(cause.into()),
         };
@@ -240,42 +240,45 @@ impl Callbacks {
         Err(wrong_token())
     }
 
-    async fn take(
+    /// Applies a callback to its job.
+    async fn apply(
         &self,
         job: Job,
         callback: Callback,
         proof: Proof,
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
-        // Copies of a callback come together. Whoever stored the end is telling of it just
-        // now, or has crashed and leaves that to the poller; a second teller would only put
-        // the same event on the bus once more.
+        // Copies of a callback arrive together. The call that stored the end publishes its event,
+        // or has crashed and leaves that to the poller. A second publisher would only repeat the
+        // event.
         if !job.may_still_complete() {
-            return Ok(taken("known"));
+            return Ok(acknowledge("known"));
         }
         if let (Proof::Signed, Some(claim)) = (proof, &callback.claim) {
-            // "It ended", without what it ended with: the provider is asked for that.
-            let halfway = matches!(claim.status, RenderStatus::Queued | RenderStatus::Processing);
+            // A callback about an end whose status is not one: the provider is asked.
+            let is_incomplete =
+                matches!(claim.status, RenderStatus::Queued | RenderStatus::Processing);
             match subject(&job, &callback) {
-                Subject::ThisJob if halfway && callback.kind == WebhookKind::Ended => {}
-                Subject::ThisJob => {
+                CallbackSubject::ThisJob
+                    if is_incomplete && callback.kind == WebhookKind::Ended => {}
+                CallbackSubject::ThisJob => {
                     let claim = claim.clone();
                     self.store(job, claim, now).await?;
-                    return Ok(taken("stored"));
+                    return Ok(acknowledge("stored"));
                 }
-                Subject::Another => return Ok(taken("ignored")),
-                Subject::Unknown => {}
+                CallbackSubject::Another => return Ok(acknowledge("ignored")),
+                CallbackSubject::Unknown => {}
             }
         }
         match callback.kind {
-            WebhookKind::Ended => self.confirm(job, &callback, now).await,
-            // How far a render is, unproved: not worth a question.
-            WebhookKind::Progress | WebhookKind::Ignore => Ok(taken("ignored")),
+            WebhookKind::Ended => self.confirm_with_provider(job, &callback, now).await,
+            // Unauthenticated progress is not worth a request to the provider.
+            WebhookKind::Progress | WebhookKind::Ignore => Ok(acknowledge("ignored")),
         }
     }
 
-    /// Asks the provider whether a hint is true, and stores its answer.
-    async fn confirm(
+    /// Fetches the render's status from the provider, and stores it.
+    async fn confirm_with_provider(
         &self,
         job: Job,
         callback: &Callback,
@@ -293,11 +296,11 @@ impl Callbacks {
             // The callback came before the provider's answer to our submit, or names no render.
             None => return Err(unconfirmed(&job_id).into()),
         };
-        // Told that it ended, and not seeing it yet: the provider's own copies lag. Refused,
-        // so that it calls again; else the end would wait for a safety poll.
+        // The provider's API may lag behind its callback. The callback is refused, so that the
+        // provider repeats it; otherwise the end would be found only by a safety poll.
         match self.store(job, observation, now).await? {
             State::Completed | State::Failed | State::Cancelled | State::TimedOut => {
-                Ok(taken("stored"))
+                Ok(acknowledge("stored"))
             }
             State::Submitting | State::SubmitUnknown | State::Queued | State::Processing => {
                 Err(unconfirmed(&job_id).into())
@@ -305,7 +308,7 @@ impl Callbacks {
         }
     }
 
-    /// Stores what a render's provider told, and tells of it. Answers the job's state then.
+    /// Stores an observation and publishes its events. Returns the job's state after it.
     async fn store(
         &self,
         job: Job,
@@ -325,8 +328,8 @@ impl Callbacks {
         }
     }
 
-    /// The fact is stored, so the provider is done whatever happens here: the poller finds a
-    /// job that was not told of.
+    /// The change is stored, so a failure here is no reason to have the callback repeated: the
+    /// poller finds the filled outbox.
     async fn settle(&self, job: Job, now: DateTime<Utc>) {
         let id = job.id.clone();
         if let Err(cause) = self.tracker.settle(job, now).await {
@@ -339,23 +342,23 @@ impl Callbacks {
     }
 }
 
-/// Whom an authentic body tells of.
+/// Which render an authentic body is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Subject {
+enum CallbackSubject {
     ThisJob,
-    /// Another job, or a part of this one's render.
+    /// Another job, or a part of this job's render.
     Another,
-    /// Nobody can say yet: a signature proves the account, and not the job.
+    /// The body does not tell: a signature authenticates the account, not the job.
     Unknown,
 }
 
-fn subject(job: &Job, callback: &Callback) -> Subject {
+fn subject(job: &Job, callback: &Callback) -> CallbackSubject {
     let marked = callback.job_id.as_ref().map(|id| *id == job.id);
     match (&job.render_job_id, &callback.render_job_id, marked) {
-        (_, _, Some(false)) => Subject::Another,
-        (Some(ours), Some(theirs), _) if ours != theirs => Subject::Another,
-        (Some(_), Some(_), _) | (_, _, Some(true)) => Subject::ThisJob,
-        (Some(_), None, None) | (None, _, None) => Subject::Unknown,
+        (_, _, Some(false)) => CallbackSubject::Another,
+        (Some(ours), Some(theirs), _) if ours != theirs => CallbackSubject::Another,
+        (Some(_), Some(_), _) | (_, _, Some(true)) => CallbackSubject::ThisJob,
+        (Some(_), None, None) | (None, _, None) => CallbackSubject::Unknown,
     }
 }
 
@@ -373,7 +376,7 @@ fn missing_spec(provider: &ProviderName) -> CallbackError {
     CallbackError::NotStored
 }
 
-/// One answer for every reason: the sender must not learn which it was.
+/// One response for all reasons, so that the sender does not learn the reason.
 fn wrong_signature() -> Problem {
     Problem::new(401, "invalid_signature", "Invalid signature", "The signature does not hold.")
 }
@@ -383,7 +386,7 @@ fn wrong_token() -> Problem {
     Problem::new(401, "invalid_token", "Invalid token", "This callback URL is not ours.")
 }
 
-fn taken(what: &str) -> ApiGatewayV2httpResponse {
+fn acknowledge(what: &str) -> ApiGatewayV2httpResponse {
     api::json(200, &json!({"status": what}))
 }
 
@@ -397,4 +400,3 @@ fn unconfirmed(job: &JobId) -> Problem {
     )
     .retry_after(5)
 }
-
