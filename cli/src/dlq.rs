@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_is_shown_with_its_delivery_its_next_attempt_and_its_age() {
+    fn dead_letter_shows_delivery_attempt_and_age() {
         let all = filter(None, None);
         assert_eq!(shown(&ticket(), &all), Some(format!("{JOB}|{EVENT}|4|2 h|m-1")));
         let test = letter(format!(r#"{{"eventId":"{EVENT}","attempt":0}}"#));
@@ -201,14 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_ticket_is_shown_without_a_word_of_it() {
+    fn unreadable_dead_letter_shows_no_text() {
         let strange = letter("\u{1b}[2J whsec_secret".into());
         assert_eq!(shown(&strange, &filter(None, None)).as_deref(), Some("no ticket|-|-|2 h|m-1"));
         assert_eq!(shown(&strange, &filter(Some(JOB), None)), None);
     }
 
     #[test]
-    fn only_what_was_asked_for_is_taken() {
+    fn dead_letters_are_filtered_by_job_and_event() {
         let other = "job_00000000000040008000000000000000";
         assert!(shown(&ticket(), &filter(Some(JOB), Some(EVENT))).is_some());
         assert_eq!(shown(&ticket(), &filter(Some(other), None)), None);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn to_list_is_to_change_nothing() {
+    async fn dlq_list_changes_nothing() {
         let aws = FakeAws::new(&[]);
         let bodies: Vec<String> = (0..25).map(|_| ticket().body).collect();
         bury(&aws, &bodies.iter().map(String::as_str).collect::<Vec<_>>()).await;
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tickets_go_home_by_the_quick_lane_and_the_rest_stays() {
+    async fn redrive_sends_tickets_only_to_quick_lane() {
         let aws = FakeAws::new(&[]);
         bury(&aws, &[&ticket().body, "{}"]).await;
         let lines = RefCell::<Vec<String>>::default();
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_is_interrupted_loses_nothing() {
+    async fn interrupted_redrive_loses_nothing() {
         for (operation, sent) in [("SendMessage", 0), ("DeleteMessage", 1)] {
             let aws = FakeAws::new(&[]);
             bury(&aws, &[&ticket().body]).await;
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn an_age_has_one_unit() {
+    fn age_has_one_unit() {
         let ages = [0, 59, 60, 3_600, 86_400 * 3].map(|s| age(TimeDelta::seconds(s)));
         assert_eq!(ages, ["0 s", "59 s", "1 min", "1 h", "3 d"]);
         assert_eq!(age(TimeDelta::seconds(-5)), "0 s", "the clocks differ");

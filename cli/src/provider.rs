@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_is_explained() {
+    fn spec_is_explained() {
         let meaning = Checked::parse("zvid.json", ZVID).unwrap().meaning();
         let lines: Vec<_> = meaning.lines().filter(|line| !line.starts_with("size")).collect();
         insta::assert_snapshot!(lines.join("\n"), @r"
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_is_shown_as_it_was_understood() {
+    fn conversation_is_shown_as_understood() {
         let replay = replay(CONVERSATION);
         assert_eq!(replay.mismatches, 0);
         insta::assert_snapshot!(replay.text, @r#"
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mismatch_is_shown_below_its_exchange() {
+    fn mismatch_is_shown_below_its_exchange() {
         let wrong = CONVERSATION.replace("\"progress\": 0.4", "\"progress\": 0.5, \"typo\": 1");
         let replay = replay(&wrong);
         assert_eq!(replay.mismatches, 2);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_place() {
+    fn spec_error_names_its_place() {
         let error = |json: &str| Checked::parse("acme.json", json).map(|_| ()).unwrap_err();
         let typo = ZVID.replace("\"limits\"", "\"limit\"");
         let typo = error(&typo).to_string();
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shipped_spec_can_be_explained_and_stored() {
+    fn shipped_specs_are_explained_and_stored() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../providers");
         for file in std::fs::read_dir(folder).unwrap() {
             let file = file.unwrap().path();

@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_reads_top_down() {
+    fn job_reads_top_down() {
         insta::assert_snapshot!(job(&finished()), @r"
         job       job_1
         state     completed
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_over_when_its_webhook_is_too() {
+    fn job_is_over_after_its_webhook() {
         let mut job = finished();
         assert!(is_over(&job));
         job["delivery"]["state"] = json!("pending");
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_stand_in_columns() {
+    fn attempts_are_aligned_in_columns() {
         let page = json!({"deliveries": [{
             "eventId": "evt_1", "event": "video.render.completed", "state": "pending",
             "url": "https://shop.example/hooks", "nextAttemptAt": "2026-05-24T12:05:00.000Z",
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_is_shown_with_what_its_webhooks_are_signed_with() {
+    fn receiver_is_shown_with_its_secrets() {
         let key = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=";
         let config = json!({
             "url": "https://shop.example/hooks", "events": ["video.render.failed"],
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn deliveries_of_many_jobs_are_a_table() {
+    fn deliveries_are_shown_as_table() {
         let line = json!({
             "jobId": "job_1", "createdAt": "2026-05-24T12:00:00.000Z", "attempts": 10,
             "event": "video.render.completed", "endpointId": "ep_1", "nextAttemptAt": null,
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recovery_is_summed_up() {
+    fn recovery_is_summed_up() {
         let mut total = Recovered::default();
         total.add(&json!({"queued": 100, "disabled": 0, "next": "x"}));
         assert_eq!(total.text(), "100 on their way again");
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_a_table() {
+    fn job_list_is_shown_as_table() {
         let page = json!({"jobs": [finished()], "next": "x"});
         insta::assert_snapshot!(jobs(&page), @r"
         job    created  provider  source       state

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_is_a_problem_document() {
+    fn problem_is_a_problem_document() {
         let response = Problem::new(422, "invalid_field", "Invalid field", "`payload` is odd.")
             .about("payload")
             .retry_after(7)
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_come_as_text_or_base64_and_have_a_limit() {
+    fn body_is_decoded_and_limited() {
         let text = request("äb", false);
         assert_eq!(body(&text, 3).unwrap(), "äb".as_bytes());
         assert!(body(&text, 2).is_err());

@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_broken_message_comes_back() {
+    async fn failed_message_returns_alone() {
         let response = answer(&batch(&[Some("m-1"), Some("m-2")]), async |message| {
             match message.message_id.as_deref() {
                 Some("m-2") => Handled::ComesBack,
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_without_an_id_is_not_given_one() {
+    async fn message_without_id_is_an_error() {
         let done = answer(&batch(&[None]), async |_| Handled::Done).await.unwrap();
         assert!(done.batch_item_failures.is_empty());
         let lost = answer(&batch(&[None]), async |_| Handled::ComesBack).await;

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_name_the_variable() {
+    fn env_error_names_the_variable() {
         let missing = required("RELAY_TEST_NEVER_SET").unwrap_err();
         assert_eq!(
             missing.to_string(),

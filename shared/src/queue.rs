@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_delay_is_rounded_up_and_never_more_than_sqs_takes() {
+    fn delay_is_rounded_up_and_capped() {
         assert_eq!(rounded_up(Duration::ZERO), 0);
         assert_eq!(rounded_up(Duration::from_millis(1)), 1);
         assert_eq!(rounded_up(Duration::from_secs(5)), 5);

@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_providers_sentence_ends_once() {
+    fn provider_message_ends_with_one_stop() {
         for (message, detail) in [
             ("It is over", "The provider refused: It is over."),
             ("It is over.", "The provider refused: It is over."),

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_come_back_whole_whatever_their_status() {
+    async fn response_is_whole_for_any_status() {
         let server = TestServer::plain(vec![Reply::text(
             "HTTP/1.1 302 Found\r\nlocation: /second\r\nretry-after: 3\r\ncontent-length: 4\r\n\r\nbody",
         )])
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_never_left_is_not_sent() {
+    async fn unsent_request_is_not_sent() {
         let (_port, refused) = nobody();
         let no_tls = no_tls().await;
         // Accepted by the kernel, answered by nobody: the TLS handshake never ends.
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_have_arrived_is_unclear() {
+    async fn lost_response_is_unclear() {
         let half = b"HTTP/1.1 201 Created\r\ncontent-length: 100\r\n\r\n{".to_vec();
         let endless = Reply::Endless {
             first: "HTTP/1.1 200 OK\r\n\r\n",
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silence_is_unclear_once_the_request_is_there() {
+    async fn timeout_after_sending_is_unclear() {
         // A busy machine may need longer to get it there.
         for timeout in [IMPATIENT, IMPATIENT * 10, IMPATIENT * 100] {
             let server = TestServer::plain(vec![Reply::Silence]).await;
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_reads_use_a_kept_connection() {
+    async fn only_reads_reuse_connections() {
         let server = TestServer::plain(vec![Reply::ok()]).await;
         let http = ProviderHttp::new().unwrap();
         for (method, connections) in

@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_lost_on_the_way() {
+    fn webhook_config_round_trips() {
         let updated_at = time::from_millis(1_800_000_000_123).unwrap();
         for events in [all(), EventSet::ends(), EventSet::from_iter([EventName::Failed])] {
             for url in [None, Some("https://shop.example/hooks".to_owned())] {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_ends_by_itself() {
+    fn config_lock_expires() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
         let hold = Hold::NEVER.taken(now);
         assert_eq!(hold.busy_until(now), Some(now + HOLD));
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_a_moment_ago_is_remembered_for_a_while() {
+    fn config_lock_remembers_recent_version() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
         let mut hold = Hold::NEVER.taken(now);
         assert_eq!(hold.least_version(now), 0);

@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_lost_on_the_way() {
+    fn endpoint_round_trips() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
         let unknown = Endpoint::unknown("https://shop.example/hooks/s3cret");
         let breakers = [
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_kept_and_what_says_nothing_is_forgotten_soon() {
+    fn healthy_endpoint_item_expires_soon() {
         let now = time::from_millis(1_800_000_000_000).unwrap();
         let days = |endpoint: &Endpoint| {
             let item = encode(endpoint, TimeDelta::days(90)).unwrap();

@@ -225,7 +225,7 @@ mod tests {
     const RETENTION: TimeDelta = TimeDelta::days(90);
 
     #[test]
-    fn nothing_is_lost_on_the_way() {
+    fn job_round_trips() {
         let mut job = job();
         assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
         job.settled_at = job.last_checked_at;
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_settled_job_leaves_the_active_index_and_expires() {
+    fn settled_job_leaves_the_active_index() {
         let mut job = job();
         let active = encode(&job, RETENTION).unwrap();
         assert!(active.contains_key("shard") && active.contains_key("since"));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_may_be_any_json() {
+    fn metadata_is_any_json() {
         let mut job = job();
         job.metadata = json!({"": 1e300, "n": null}).as_object().unwrap().clone();
         assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_we_did_not_write_is_an_error_and_no_panic() {
+    fn foreign_job_item_is_an_error() {
         assert!(decode(Item::new()).is_err());
         let mut item = encode(&job(), RETENTION).unwrap();
         item.insert("state".into(), AttributeValue::S("exploded".into()));

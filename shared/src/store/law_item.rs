@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_lost_on_the_way() {
+    fn statistics_round_trip() {
         let statistics = Statistics::of(Duration::from_millis(7_321))
             .and(Statistics::of(Duration::from_millis(60_001)));
         let learnt = Learnt { statistics, version: 3 };

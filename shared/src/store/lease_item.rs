@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_lost_on_the_way() {
+    fn lease_round_trips() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
         let asleep = Lease::taken_over(None, 7, now);
         let pause = Pause { since: now, until: now, failures: 3 };

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_is_cut_goes_on_after_its_last_item() {
+    fn cut_page_continues_after_last_item() {
         let mut found: Vec<Item> = ["a", "b", "c"].map(item).into();
         assert_eq!(cut(&mut found, 3), None);
         let next = cut(&mut found, 2).unwrap();
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_cursor_is_the_callers_fault_and_an_outage_is_not() {
+    fn wrong_cursor_is_not_an_outage() {
         assert!(matches!(decode_cursor("%%"), Err(StoreError::Corrupt { kind: "page", .. })));
         let error = |code| QueryError::generic(ErrorMetadata::builder().code(code).build());
         let wrong = unreadable("list", Some("x"), error("ValidationException"));

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_payload_comes_back_as_it_was() {
+    fn payload_round_trips() {
         let body = br#"{"payload":{"scenes":[1,1,1,1,1,1,1,1]}}"#.repeat(100);
         let stored = StoredPayload::compress(&body, [1; 32]).unwrap();
         let item = encode(&JobId::from_bytes([1; 16]), &stored, 5).unwrap();
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_with_its_size() {
+    fn oversized_payload_is_refused() {
         let mut noise = 1u64;
         let body: Vec<u8> = std::iter::repeat_with(|| {
             noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

@@ -32,7 +32,7 @@ fn render_events() -> Vec<Value> {
 }
 
 #[test]
-fn every_event_of_a_job_is_one_of_the_schema() {
+fn job_events_match_the_schema() {
     let events = render_events();
     let told: BTreeSet<&str> =
         events.iter().map(|event| event["event"].as_str().unwrap()).collect();
@@ -48,7 +48,7 @@ fn every_event_of_a_job_is_one_of_the_schema() {
 }
 
 #[test]
-fn the_schema_knows_which_members_belong_to_which_end() {
+fn schema_ties_members_to_states() {
     let contract = render_event();
     let events = render_events();
     let of = |status: &str| events.iter().find(|event| event["status"] == status).unwrap().clone();
@@ -69,7 +69,7 @@ fn the_schema_knows_which_members_belong_to_which_end() {
 }
 
 #[test]
-fn the_end_of_a_delivery_is_told_as_the_schema_says() {
+fn exhausted_event_matches_the_schema() {
     let exhausted = Contract::closed_at(&schema(), "/$defs/deliveryExhausted");
     let mut reasons = BTreeSet::new();
     for delivery in values::deliveries() {
@@ -88,7 +88,7 @@ fn the_end_of_a_delivery_is_told_as_the_schema_says() {
 }
 
 #[test]
-fn the_end_of_an_endpoint_is_told_as_the_schema_says() {
+fn disabled_event_matches_the_schema() {
     let contract = Contract::closed_at(&schema(), "/$defs/endpointDisabled");
     for reason in DisabledReason::ALL {
         for failing in [None, Some(values::failing())] {
@@ -111,7 +111,7 @@ fn id(event: &impl Serialize) -> Value {
 }
 
 #[test]
-fn a_test_is_told_as_the_schema_says() {
+fn test_event_matches_the_schema() {
     let event = TestEvent::new([7; 16], values::noon()).to_body().unwrap();
     let event: Value = serde_json::from_str(&event).unwrap();
     Contract::closed_at(&schema(), "/$defs/webhookTest").demand("the event", &event);
@@ -119,7 +119,7 @@ fn a_test_is_told_as_the_schema_says() {
 }
 
 #[test]
-fn the_examples_are_events() {
+fn event_examples_match_the_schema() {
     for kind in ["renderEvent", "deliveryExhausted", "endpointDisabled", "webhookTest"] {
         let at = format!("/$defs/{kind}");
         let schema = schema();

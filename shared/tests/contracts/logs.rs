@@ -81,7 +81,7 @@ fn documented() -> BTreeSet<Message> {
 }
 
 #[test]
-fn every_log_message_is_documented() {
+fn log_messages_are_documented() {
     let root = source::root();
     let functions = ["deliver", "jobs", "poller", "submit", "webhook"];
     let mut folders = vec![root.join("shared/src"), root.join("domain/src")];
@@ -116,7 +116,7 @@ fn every_log_message_is_documented() {
 }
 
 #[test]
-fn log_line_is_read_from_code() {
+fn log_lines_are_read_from_code() {
     let code = r#"
         warn!(
             job.id = %id(&job, 1),

@@ -38,7 +38,7 @@ fn texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_route_is_documented_and_every_documented_route_is_there() {
+fn routes_are_documented() {
     let template = source::text("template.yaml");
     let routes = texts(source::between(&template, "RouteKey: ", "\n"));
     let document = document();
@@ -58,7 +58,7 @@ fn failure_codes() -> BTreeSet<String> {
 }
 
 #[test]
-fn every_problem_code_is_documented_and_no_other() {
+fn problem_codes_are_documented() {
     let folders = ["shared/src", "functions"].map(|folder| source::root().join(folder));
     let mut codes = BTreeSet::new();
     for (file, code) in folders.iter().flat_map(|folder| source::rust_below(folder)) {
@@ -84,7 +84,7 @@ fn every_problem_code_is_documented_and_no_other() {
 }
 
 #[test]
-fn every_problem_code_stands_at_an_answer_that_has_it() {
+fn problem_codes_stand_at_their_responses() {
     let text = source::text("docs/openapi.yaml");
     let answers = text.split("  schemas:").next().unwrap();
     for code in named("ProblemCode") {
@@ -93,7 +93,7 @@ fn every_problem_code_stands_at_an_answer_that_has_it() {
 }
 
 #[test]
-fn the_names_are_those_of_the_code() {
+fn documented_names_match_the_code() {
     assert_eq!(named("FailureCode"), failure_codes());
     assert_eq!(named("JobState"), texts(State::ALL.map(State::name)));
     assert_eq!(named("EventName"), texts(EventName::ALL.map(EventName::as_str)));
@@ -108,7 +108,7 @@ fn the_names_are_those_of_the_code() {
 }
 
 #[test]
-fn a_job_is_shown_as_documented_in_every_state() {
+fn job_view_matches_the_document() {
     let contract = schema("Job");
     let mut states = BTreeSet::new();
     for job in values::lives().into_iter().flatten() {
@@ -122,7 +122,7 @@ fn a_job_is_shown_as_documented_in_every_state() {
 }
 
 #[test]
-fn a_delivery_is_shown_as_documented_in_every_state() {
+fn delivery_view_matches_the_document() {
     let contract = schema("Delivery");
     let test = TestEvent::new([7; 16], values::noon());
     let test = Delivery::of_test(&test, "https://shop.example/hooks", values::noon()).unwrap();
@@ -132,7 +132,7 @@ fn a_delivery_is_shown_as_documented_in_every_state() {
 }
 
 #[test]
-fn a_webhook_configuration_is_shown_as_documented() {
+fn webhook_configuration_view_matches_the_document() {
     let contract = schema("WebhookConfig");
     let url = "https://shop.example/hooks";
     let headers = CustomHeaders::from_json(json!({"x-key": "k"})).unwrap();
@@ -154,7 +154,7 @@ fn a_webhook_configuration_is_shown_as_documented() {
 
 /// The schema says the shapes; which names are forbidden is a matter of the code.
 #[test]
-fn a_configuration_that_is_taken_fits_and_one_of_another_shape_is_refused() {
+fn configuration_requests_match_the_document() {
     let at = "/paths/~1v1~1webhook-config/put/requestBody/content/application~1json/schema";
     let contract = Contract::new(
         &json!({"$ref": format!("#{at}"), "paths": document()["paths"], "components": document()["components"]}),
@@ -186,7 +186,7 @@ fn a_configuration_that_is_taken_fits_and_one_of_another_shape_is_refused() {
 }
 
 #[test]
-fn a_rotation_that_is_taken_fits_and_one_that_does_not_fit_is_refused() {
+fn rotation_requests_match_the_document() {
     let at = "/paths/~1v1~1webhook-config~1rotate-secret/post/requestBody/content/application~1json/schema";
     let contract = Contract::new(&json!({"$ref": format!("#{at}"), "paths": document()["paths"]}));
     let secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
@@ -209,7 +209,7 @@ fn a_rotation_that_is_taken_fits_and_one_that_does_not_fit_is_refused() {
 }
 
 #[test]
-fn a_delivery_in_a_list_is_shown_as_documented_in_every_state() {
+fn delivery_line_matches_the_document() {
     let contract = schema("DeliveryLine");
     for delivery in values::deliveries() {
         contract.demand(delivery.state.name(), &view::delivery_line(&delivery));
@@ -217,7 +217,7 @@ fn a_delivery_in_a_list_is_shown_as_documented_in_every_state() {
 }
 
 #[test]
-fn an_endpoint_is_shown_as_documented_however_it_is() {
+fn endpoint_view_matches_the_document() {
     let contract = schema("EndpointHealth");
     let mut states = BTreeSet::new();
     for endpoint in values::endpoints() {
@@ -229,7 +229,7 @@ fn an_endpoint_is_shown_as_documented_however_it_is() {
 }
 
 #[test]
-fn a_request_that_is_taken_fits_and_one_that_does_not_fit_is_refused() {
+fn job_requests_match_the_document() {
     let contract = schema("JobRequest");
     let least = json!({"provider": "zvid", "payload": {}, "sourceRecordId": "p-1"});
     let with = |member: &str, value: Value| {
@@ -266,7 +266,7 @@ fn a_request_that_is_taken_fits_and_one_that_does_not_fit_is_refused() {
 }
 
 #[test]
-fn the_examples_are_what_they_stand_for() {
+fn documented_examples_are_valid() {
     let document = document();
     let mut found = Vec::new();
     examples("", &document, &mut found);

@@ -18,7 +18,7 @@ const SETTINGS: [(&str, &str); 5] = [
 
 /// A URL that one function accepts and another refuses would be accepted and never posted to.
 #[test]
-fn all_functions_that_judge_receivers_are_told_the_same() {
+fn functions_share_receiver_settings() {
     let template = source::text("template.yaml");
     for function in ["Submit", "Deliver", "Jobs"] {
         let resource = source::between(
@@ -37,7 +37,7 @@ fn all_functions_that_judge_receivers_are_told_the_same() {
 /// By itself: without settings, a stack is closed. In a process of the next test: whatever
 /// the environment says.
 #[test]
-fn the_policy_is_read() {
+fn policy_is_read() {
     match setup::target_policy() {
         Ok(policy) => println!("read: {policy:?}"),
         Err(error) => panic!("refused: {error}"),
@@ -50,7 +50,7 @@ fn read_with(settings: &[(&str, &str)]) -> String {
         child.env_remove(variable);
     }
     let output = child
-        .args(["--exact", "settings::the_policy_is_read", "--nocapture"])
+        .args(["--exact", "settings::policy_is_read", "--nocapture"])
         .envs(settings.iter().copied())
         .output()
         .unwrap();
@@ -88,7 +88,7 @@ fn settings_become_the_policy() {
 }
 
 #[test]
-fn a_wrong_setting_is_refused_by_its_name() {
+fn wrong_setting_is_refused_by_name() {
     for (variable, value, problem) in [
         ("RECEIVER_PORTS", "443,https", "`https` is not a port; a list is like 443,8443"),
         ("ALLOW_HTTP_RECEIVERS", "yes", "`yes` is neither true nor false"),
