@@ -61,8 +61,4 @@ async fn attempt(
 }
 
 #[cfg(test)]
-mod gone_tests;
-#[cfg(test)]
-mod signing_tests;
-#[cfg(test)]
 mod tests;

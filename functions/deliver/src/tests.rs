@@ -1,3 +1,6 @@
+mod gone;
+mod signing;
+
 use domain::address::TargetPolicy;
 use domain::retry::DeliverySchedule;
 use shared::egress::Receivers;

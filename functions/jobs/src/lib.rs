@@ -86,9 +86,4 @@ fn event_id(request: &ApiGatewayV2httpRequest) -> Result<EventId, Problem> {
 }
 
 #[cfg(test)]
-#[path = "deliveries_tests.rs"]
-mod deliveries_tests;
-#[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod webhook_config_tests;

@@ -1,3 +1,6 @@
+mod deliveries;
+mod webhook_config;
+
 use aws_lambda_events::encodings::Body;
 use domain::endpoint::Limits;
 use domain::event::EventSet;

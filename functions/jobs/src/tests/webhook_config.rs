@@ -15,11 +15,10 @@ use shared::fake::{FakeAws, clock};
 use tokio::sync::Notify;
 use tokio::time::advance;
 
-use super::tests::KEYS;
 use super::*;
 
-const PUT: &str = include_str!("../../../events/jobs-put-webhook-config.json");
-const ROTATE: &str = include_str!("../../../events/jobs-rotate-secret.json");
+const PUT: &str = include_str!("../../../../events/jobs-put-webhook-config.json");
+const ROTATE: &str = include_str!("../../../../events/jobs-rotate-secret.json");
 const URL: &str = "https://shop.example/hooks";
 
 fn request(event: &str, route: &str, body: Option<&Value>) -> ApiGatewayV2httpRequest {
@@ -41,9 +40,7 @@ async fn answered(aws: &FakeAws, request: ApiGatewayV2httpRequest) -> (i64, Valu
         shards: 1,
     };
     let response = handle(&jobs, request, clock::now).await.unwrap();
-    let Some(aws_lambda_events::encodings::Body::Text(body)) = response.body else {
-        panic!("no text")
-    };
+    let Some(Body::Text(body)) = response.body else { panic!("no text") };
     (response.status_code, serde_json::from_str(&body).unwrap())
 }
 

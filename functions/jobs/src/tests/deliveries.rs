@@ -15,7 +15,6 @@ use shared::store::{AsOf, Committed, Wait};
 use tokio::time::{Duration, sleep};
 
 use super::*;
-use crate::tests::{GET, KEYS};
 
 const URL: &str = "https://shop.example/hooks";
 const OTHER: &str = "https://other.example/hooks";
