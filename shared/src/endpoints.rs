@@ -1,9 +1,13 @@
-//! What receivers have taught us, shared by all who deliver.
+//! The state of endpoints, shared by all deliverers.
 //!
-//! What is known of an endpoint is an item in the table. A process remembers what it read for
-//! a moment: one that posts a hundred times a second to one receiver must not read its item
-//! a hundred times. Whatever changes is written under the condition that nobody else changed
-//! it meanwhile; who is overtaken decides anew, from what the other wrote, a few times.
+//! An endpoint with trouble is an item in the table. A process caches what it read for a
+//! second: one that posts a hundred times a second to one receiver must not read its item a
+//! hundred times. A change is a conditional write. After a conflict it is decided again from
+//! the state that the other process wrote, up to a limit.
+//!
+//! This is not a cache library such as `moka`: an entry's lock is held from the read to the
+//! write, so that concurrent attempts of one process do not conflict with each other; the
+//! age is judged by the caller's clock; and a library would add to the function's size.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,63 +15,64 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::endpoint::{Arrival, Arrived, Endpoint, Hold, Lesson, Pass};
 use domain::id::EndpointId;
-use tokio::sync::Mutex as Turn;
 use tracing::debug;
 
 use crate::store::{AsOf, Committed, Store, StoreError};
 
-/// How long what was read is good for. So long may an attempt of another process undercut
-/// what a receiver has just asked for: it counts as under way. And so long may a success not
-/// know that it ends a row of failures: the breaker waits for longer than that.
-const FRESH: TimeDelta = TimeDelta::seconds(1);
+/// How long a state that was read is used. For so long an attempt of another process may miss
+/// that the receiver has just asked for a pause; it counts as in flight then. And for so long a
+/// success may not know that it ends a row of failures; the circuit breaker waits for longer.
+const CACHE_TTL: TimeDelta = TimeDelta::seconds(1);
 
-/// How often a change is decided anew. Failures of a sick endpoint are no news after the
-/// first few, so a crowd that tells of them thins out by itself; only limits that are asked
-/// for more often than they can be counted use this up.
+/// How often a change is decided again after a conflict. After the first few failures another
+/// one changes nothing and writes nothing, so conflicts end by themselves. Only a limited
+/// endpoint with more attempts than writes a second can use this up.
 const MOST_RACES: usize = 8;
 
-/// How many endpoints are remembered at most.
-const MOST_REMEMBERED: usize = 1_000;
+/// How many endpoints are cached at most.
+const MAX_CACHED: usize = 1_000;
 
-/// The endpoints, as one process sees them.
+/// The endpoints' state, as one process sees it.
 pub struct Endpoints {
     store: Store,
-    remembered: Mutex<HashMap<EndpointId, Arc<Turn<Option<Remembered>>>>>,
+    entries: Mutex<HashMap<EndpointId, Arc<Entry>>>,
 }
 
-struct Remembered {
+/// Locked from the read of an endpoint to the write of its change.
+type Entry = tokio::sync::Mutex<Option<CachedEndpoint>>;
+
+struct CachedEndpoint {
     endpoint: Endpoint,
     read_at: DateTime<Utc>,
 }
 
-/// What becomes of an attempt that is due. Whatever had to be written is written.
+/// What becomes of an attempt that is due. What it changes of the endpoint is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Passage {
-    /// It may be made.
+    /// The attempt is made.
     Go(Pass),
-    /// It may not be made before `until`.
+    /// The attempt must wait.
     Hold {
-        /// When it arrives again.
+        /// When it asks again.
         until: DateTime<Utc>,
-        /// Why.
+        /// Why it waits.
         by: Hold,
     },
-    /// It is to be made in the slow lane.
+    /// The attempt is made in the slow lane.
     ChangeLane,
-    /// It may not be made at all.
+    /// The endpoint is disabled: the attempt is never made.
     Refuse,
-    /// Too many arrive at once: it comes back in a moment.
+    /// There were too many conflicts: the attempt asks again in a moment.
     Crowded,
 }
 
 impl Endpoints {
-    /// The endpoints in this table.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, remembered: Mutex::default() }
+        Self { store, entries: Mutex::default() }
     }
 
-    /// What is known of the endpoint at `url`.
+    /// The state of the endpoint at `url`.
     ///
     /// # Errors
     /// When the table cannot be read.
@@ -78,11 +83,11 @@ impl Endpoints {
         now: DateTime<Utc>,
     ) -> Result<Endpoint, StoreError> {
         let entry = self.entry(url);
-        let mut turn = entry.lock().await;
-        self.current(url, as_of, &mut turn, now).await
+        let mut cached = entry.lock().await;
+        self.current(url, as_of, &mut cached, now).await
     }
 
-    /// Asks the endpoint at `url` whether an attempt that is due may be made.
+    /// Decides whether an attempt that is due may be made to the endpoint at `url`.
     ///
     /// # Errors
     /// When the table cannot be read or written.
@@ -99,19 +104,19 @@ impl Endpoints {
             Arrived::Refuse { remember } => (remember, Passage::Refuse),
         };
         let decided = match self.change(url, AsOf::Recently, now, decide).await? {
-            // To refuse is final, and its owner may have enabled it a moment ago.
+            // A refusal is final, and the endpoint may have been enabled a moment ago.
             Changed::Stored(_, Passage::Refuse) => self.change(url, AsOf::Now, now, decide).await?,
             decided => decided,
         };
         Ok(match decided {
             Changed::Stored(_, passage) => passage,
-            // That it was disabled is remembered by another.
+            // Another process has stored that it is disabled.
             Changed::Raced(_, Passage::Refuse) => Passage::Refuse,
             Changed::Raced(_, _) => Passage::Crowded,
         })
     }
 
-    /// Tells the endpoint at `url` what an attempt taught; answers it as it is then.
+    /// Records the outcome of an attempt to `url`, and returns the endpoint after it.
     ///
     /// # Errors
     /// When the table cannot be read or written.
@@ -125,8 +130,8 @@ impl Endpoints {
         self.tell(url, AsOf::Recently, now, |endpoint| endpoint.learn(pass, lesson, now)).await
     }
 
-    /// Changes the endpoint at `url` as `change` says, if it says anything; answers it as it
-    /// is then. When others change it all the time, it is as they say.
+    /// Changes the endpoint at `url` by `change`, if that returns a change, and returns the
+    /// endpoint after it. After too many conflicts the change is dropped.
     ///
     /// # Errors
     /// When the table cannot be read or written.
@@ -141,7 +146,7 @@ impl Endpoints {
         match self.change(url, as_of, now, decide).await? {
             Changed::Stored(endpoint, ()) => Ok(endpoint),
             Changed::Raced(endpoint, ()) => {
-                debug!(endpoint.id = %endpoint.id, "endpoint {} changes faster than it can be written", endpoint.id);
+                debug!(endpoint.id = %endpoint.id, "endpoint change dropped after repeated conflicts");
                 Ok(endpoint)
             }
         }
@@ -155,16 +160,16 @@ impl Endpoints {
         decide: impl Fn(&Endpoint) -> (Option<Box<Endpoint>>, T),
     ) -> Result<Changed<T>, StoreError> {
         let entry = self.entry(url);
-        // Those of one process take turns rather than race.
-        let mut turn = entry.lock().await;
-        let mut endpoint = self.current(url, as_of, &mut turn, now).await?;
+        // Attempts of one process wait for each other instead of causing conflicts.
+        let mut cached = entry.lock().await;
+        let mut endpoint = self.current(url, as_of, &mut cached, now).await?;
         for _ in 0..MOST_RACES {
             let (after, answer) = decide(&endpoint);
             let Some(after) = after else { return Ok(Changed::Stored(endpoint, answer)) };
-            *turn = None;
+            *cached = None;
             match self.store.commit_endpoint(&endpoint, &after).await? {
                 Committed::Stored => {
-                    *turn = Some(Remembered { endpoint: (*after).clone(), read_at: now });
+                    *cached = Some(CachedEndpoint { endpoint: (*after).clone(), read_at: now });
                     return Ok(Changed::Stored(*after, answer));
                 }
                 Committed::Overtaken(current) => {
@@ -183,31 +188,32 @@ impl Endpoints {
         &self,
         url: &str,
         as_of: AsOf,
-        remembered: &mut Option<Remembered>,
+        cached: &mut Option<CachedEndpoint>,
         now: DateTime<Utc>,
     ) -> Result<Endpoint, StoreError> {
-        if let (AsOf::Recently, Some(known)) = (as_of, &remembered)
-            && (now - known.read_at).abs() < FRESH
+        if let (AsOf::Recently, Some(cached)) = (as_of, &cached)
+            && (now - cached.read_at).abs() < CACHE_TTL
         {
-            return Ok(known.endpoint.clone());
+            return Ok(cached.endpoint.clone());
         }
         let endpoint = self.store.endpoint(url, as_of).await?;
-        *remembered = Some(Remembered { endpoint: endpoint.clone(), read_at: now });
+        *cached = Some(CachedEndpoint { endpoint: endpoint.clone(), read_at: now });
         Ok(endpoint)
     }
 
-    fn entry(&self, url: &str) -> Arc<Turn<Option<Remembered>>> {
-        let mut all = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= MOST_REMEMBERED {
-            all.retain(|_, entry| Arc::strong_count(entry) > 1);
+    fn entry(&self, url: &str) -> Arc<Entry> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() >= MAX_CACHED {
+            // Those that are in use now stay.
+            entries.retain(|_, entry| Arc::strong_count(entry) > 1);
         }
-        all.entry(EndpointId::of(url)).or_default().clone()
+        entries.entry(EndpointId::of(url)).or_default().clone()
     }
 }
 
 enum Changed<T> {
-    /// The endpoint is this now.
+    /// The change is stored; the endpoint after it.
     Stored(Endpoint, T),
-    /// It would be this, if others had not been faster again and again.
+    /// There were too many conflicts; the endpoint as the change would have made it.
     Raced(Endpoint, T),
 }

@@ -1,10 +1,10 @@
-//! How long each provider's renders take: seen by whoever learns of an end, kept in the
-//! table, read by whoever makes a job.
+//! How long each provider's renders take: recorded when a render completes, stored in the
+//! table, and read when a job is created.
 //!
-//! What a process has seen it writes down at most once a minute, and not in its first
-//! minute: a lone render must not pay for it. What it has not written when it ends is lost,
-//! which does no harm; nothing that was written is, because every write is made from what
-//! was read.
+//! A process writes its observations at most once a minute, and not in its first minute: a
+//! single render must not pay for a write. Observations that a process has not written when it
+//! ends are lost, which does no harm. Stored ones are not, because each write is conditional on
+//! the version that was read.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,13 +18,13 @@ use tracing::warn;
 use crate::store::{Committed, Learnt, Store, StoreError};
 use crate::telemetry::chain;
 
-/// How long what was read is used, and the least time between two writes.
+/// How long a read is cached, and the shortest time between two writes.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// How often a write is made anew after another process was faster.
+/// How often a write is repeated after a conflict.
 const MOST_RACES: usize = 4;
 
-/// What this process has seen, and what it knows. Clones share both.
+/// The observations and the cache of this process. Clones share both.
 #[derive(Clone, Debug)]
 pub struct Laws {
     store: Store,
@@ -33,7 +33,7 @@ pub struct Laws {
 
 #[derive(Debug)]
 struct State {
-    /// Seen, and not written yet.
+    /// Observed and not written yet.
     seen: BTreeMap<ProviderName, Statistics>,
     written_at: Instant,
     known: BTreeMap<ProviderName, (Instant, Option<Durations>)>,
@@ -48,15 +48,15 @@ impl Laws {
         Self { store, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// A render of this provider took so long.
+    /// Records that a render of this provider took so long.
     pub fn saw(&self, provider: &ProviderName, duration: Duration) {
         let seen = &mut self.state().seen;
         let before = seen.get(provider).copied().unwrap_or_default();
         seen.insert(provider.clone(), before.and(Statistics::of(duration)));
     }
 
-    /// How long this provider's renders take, as of a minute ago. None when too few were
-    /// seen, or the table does not tell: nothing depends on it but how often is asked.
+    /// How long this provider's renders take, at most a minute old. None when too few were
+    /// observed, or when the table cannot be read: only the poll schedule depends on it.
     pub async fn durations(&self, provider: &ProviderName) -> Option<Durations> {
         if let Some((read, durations)) = self.state().known.get(provider).copied()
             && read.elapsed() < MINUTE
@@ -66,7 +66,11 @@ impl Laws {
         let durations = match self.store.learnt(provider).await {
             Ok(learnt) => learnt.and_then(|learnt| learnt.statistics.law()),
             Err(cause) => {
-                warn!(error = chain(&cause), "how long renders of {provider} take is not known");
+                warn!(
+                    provider.name = %provider,
+                    error = chain(&cause),
+                    "render duration statistics not read"
+                );
                 None
             }
         };
@@ -74,8 +78,8 @@ impl Laws {
         durations
     }
 
-    /// Writes down what was seen, once it is time to. Trouble is logged, and what could not
-    /// be written is tried again with the next.
+    /// Writes the observations, if a minute has passed. A failure is logged, and the
+    /// observations are written with the next ones.
     pub async fn write_down(&self) {
         let seen = {
             let mut state = self.state();
@@ -87,7 +91,11 @@ impl Laws {
         };
         for (provider, seen) in seen {
             if let Err(cause) = self.add(&provider, seen).await {
-                warn!(error = chain(&cause), "how long renders of {provider} took is not stored");
+                warn!(
+                    provider.name = %provider,
+                    error = chain(&cause),
+                    "render duration statistics not stored; retrying later"
+                );
                 let mut state = self.state();
                 let newer = state.seen.remove(&provider).unwrap_or_default();
                 state.seen.insert(provider, seen.and(newer));
@@ -107,7 +115,7 @@ impl Laws {
                 Committed::Overtaken(now) => before = now,
             }
         }
-        // So many write at once that these few do not matter.
+        // With so many concurrent writers these few observations do not matter.
         Ok(())
     }
 

@@ -1,8 +1,8 @@
-//! How Render Relay reaches the world: what the functions share.
+//! The input and output that the functions share.
 //!
-//! `domain` decides and this crate does: DynamoDB ([`store`]), SQS ([`queue`]), EventBridge
+//! `domain` decides, and this crate executes: DynamoDB ([`store`]), SQS ([`queue`]), EventBridge
 //! ([`bus`]), SSM ([`secrets`]), providers ([`providers`]), receivers ([`egress`]), and the
-//! one path on which a job changes ([`tracker`]).
+//! only path on which a job changes ([`tracker`]).
 
 pub mod api;
 pub mod aws;

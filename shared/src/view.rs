@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::store::WebhookConfig;
 
-/// A job, with its delivery where that was read too. Of several deliveries, the newest.
+/// A job, with its newest delivery if that was read too.
 #[must_use]
 pub fn job(job: &Job, delivery: Option<&Delivery>) -> Value {
     let timeline: Vec<Value> = job
@@ -111,7 +111,7 @@ pub fn webhook_config(
     })
 }
 
-/// The secrets in force at `now`, newest first, as far as anybody may see them.
+/// The secrets in force at `now`, newest first, without their secret parts.
 #[must_use]
 pub fn in_force(secrets: &SigningSecrets, now: DateTime<Utc>) -> Vec<Value> {
     let shown = secrets.in_force(now).map(|stored| {
@@ -125,7 +125,7 @@ pub fn in_force(secrets: &SigningSecrets, now: DateTime<Utc>) -> Vec<Value> {
     shown.collect()
 }
 
-/// What is known of an endpoint.
+/// The state of an endpoint.
 #[must_use]
 pub fn endpoint(endpoint: &Endpoint, now: DateTime<Utc>) -> Value {
     json!({

@@ -1,4 +1,4 @@
-//! What `deliver` is set up with.
+//! The configuration of `deliver`.
 
 use domain::retry::DeliverySchedule;
 use lambda_runtime::Error;
@@ -12,7 +12,7 @@ use crate::deliverer::Deliverer;
 /// Reads the settings and builds the clients.
 ///
 /// # Errors
-/// When a setting is missing or wrong; the error names it.
+/// When a setting is missing or malformed; the error names it.
 pub fn deliverer() -> Result<Deliverer, Error> {
     let fallback = DeliverySchedule::default();
     let schedule = env::parsed("DELIVERY_SCHEDULE", fallback, DeliverySchedule::parse)?;

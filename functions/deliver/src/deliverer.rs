@@ -1,9 +1,9 @@
-//! One attempt of one delivery: ask its endpoint, take the lease, post, write down what came
-//! of it, see to what follows.
+//! One attempt of one delivery: check its endpoint, take the lease, post, store the outcome, and
+//! do what follows from it.
 //!
-//! The receiver is posted to between two writes. A crash after the post repeats it with the
-//! same id and the same bytes once the lease is over; that is what "at least once" means,
-//! and why receivers know an event by its `webhook-id`.
+//! The post is made between two writes. After a crash behind the post it is repeated with the
+//! same id and bytes when the lease has ended. This is at-least-once delivery, and why receivers
+//! deduplicate by `webhook-id`.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use domain::delivery::{Admission, Consequence, Delivery, DeliveryState, Subject}
 use domain::endpoint::{Arrival, Endpoint, Hold, Instruction, Lane, Lesson, Pass, SLOW, Said};
 use domain::event::{DeliveryExhausted, EndpointDisabled};
 use domain::headers::{CustomHeaders, ReceiverHeaders};
-use domain::id::JobId;
+use domain::id::{EndpointId, JobId};
 use domain::retry::{DeliverySchedule, retry_after};
 use domain::signature::SigningSecrets;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue};
@@ -31,41 +31,41 @@ use shared::telemetry::chain;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-/// How soon an attempt comes back whose endpoint too many others ask just now.
+/// The delay of an attempt after too many conflicts on its endpoint.
 const CROWDED: Duration = Duration::from_secs(1);
-/// Over how long those are spread.
+/// The jitter that is added to it.
 const CROWDED_SPREAD: Duration = Duration::from_secs(3);
 
 /// The use case and what it needs.
 pub struct Deliverer {
     /// The table.
     pub store: Store,
-    /// What receivers have taught us.
+    /// The endpoints' state.
     pub endpoints: Endpoints,
     /// The stack's secrets.
     pub secrets: Secrets,
     /// The event bus.
     pub bus: Bus,
-    /// Where the next tickets go.
+    /// The queue of the next tickets.
     pub queue: DeliveryQueue,
-    /// The way to receivers.
+    /// The HTTP client for receivers.
     pub receivers: Receivers,
     /// Which receivers may be posted to.
     pub policy: TargetPolicy,
-    /// When to try again.
+    /// When to retry.
     pub schedule: DeliverySchedule,
     /// Where jitter and the tokens of attempts come from.
     pub entropy: Entropy,
 }
 
-/// What an attempt takes out of the stack's secrets.
-struct Kept {
-    secrets: SigningSecrets,
+/// What an attempt is signed and sent with.
+struct AttemptSecrets {
+    signing: SigningSecrets,
     headers: Option<ReceiverHeaders>,
 }
 
-/// Why a ticket has to come back: *we* failed. A receiver that fails is no error; it is
-/// written down like any other outcome.
+/// Why the queue has to deliver a ticket again: a failure of our own. The failure of a receiver is
+/// not an error; it is stored like any other outcome.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeliverError {
     #[error(transparent)]
@@ -89,10 +89,10 @@ pub(crate) enum DeliverError {
 }
 
 impl Deliverer {
-    /// Follows a ticket: makes at most one attempt.
+    /// Handles a ticket: makes at most one attempt.
     ///
     /// # Errors
-    /// When the ticket has to come back.
+    /// When the queue has to deliver the ticket again.
     pub(crate) async fn follow(
         &self,
         ticket: &Ticket,
@@ -101,40 +101,41 @@ impl Deliverer {
         let delivery = self.store.delivery(ticket.job_id.as_ref(), &ticket.event_id).await?;
         let Some(delivery) = delivery else {
             warn!(
+                job.id = ticket.job_id.as_ref().map(JobId::as_str),
                 event.id = ticket.event_id.as_str(),
-                "there is no delivery of event {} any more", ticket.event_id
+                "delivery not found; ticket dropped"
             );
             return Ok(());
         };
         match delivery.admit(ticket.attempt, now()) {
             Admission::Attempt(_) => self.arrive(delivery, ticket, now).await,
             Admission::Early(at) | Admission::Superseded { at, .. } => {
-                self.queue_up(&delivery, ticket.lane, at, now()).await
+                self.send_ticket(&delivery, ticket.lane, at, now()).await
             }
             Admission::Leased(until) => Err(DeliverError::Leased(until)),
-            Admission::Announce => self.announce(&delivery, now()).await,
-            // Its last attempt may have disabled its endpoint, and whoever made it crashed.
-            Admission::Finished => self.announce_endpoint(&delivery, now()).await,
+            Admission::Announce => self.publish_given_up(&delivery, now()).await,
+            // The last attempt may have disabled the endpoint and crashed before it was published.
+            Admission::Finished => self.publish_disabled(&delivery, now()).await,
         }
     }
 
-    /// Asks the endpoint whether the attempt that is due may be made.
+    /// Checks whether the endpoint admits the attempt that is due.
     async fn arrive(
         &self,
         delivery: Delivery,
         ticket: &Ticket,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), DeliverError> {
-        // First of all: without a secret nothing can be sent, and nobody is kept out.
+        // The secrets are read before the endpoint is changed: without them no attempt is made.
         if delivery.subject == Subject::Test {
-            // Whoever asks for a test wants to see what was changed a moment ago.
+            // A test must use the secrets and headers that were changed a moment ago.
             self.secrets.forget(&SecretName::WebhookSecrets);
             self.secrets.forget(&SecretName::WebhookHeaders);
         }
-        let secrets = self.secrets.get(&SecretName::WebhookSecrets, SigningSecrets::parse).await?;
+        let signing = self.secrets.get(&SecretName::WebhookSecrets, SigningSecrets::parse).await?;
         let headers =
             self.secrets.find(&SecretName::WebhookHeaders, ReceiverHeaders::parse).await?;
-        let kept = Kept { secrets, headers };
+        let secrets = AttemptSecrets { signing, headers };
         let arrival = Arrival {
             deliberate: delivery.deliberate,
             has_slot: delivery.has_slot(),
@@ -143,7 +144,7 @@ impl Deliverer {
             luck: self.entropy.jitter_sample(),
         };
         match self.endpoints.arrive(&delivery.url, &arrival, now()).await? {
-            Passage::Go(pass) => self.attempt(delivery, pass, &kept, now).await,
+            Passage::Go(pass) => self.attempt(delivery, pass, &secrets, now).await,
             Passage::Hold { until, by } => {
                 self.hold(&delivery, ticket.lane, until, by, now()).await
             }
@@ -154,7 +155,7 @@ impl Deliverer {
             Passage::Refuse => {
                 let refused = delivery.refused(now());
                 match self.store.commit_delivery(&refused, Wait::InQueue).await? {
-                    Committed::Stored => self.announce(&refused, now()).await,
+                    Committed::Stored => self.publish_given_up(&refused, now()).await,
                     Committed::Overtaken(_) => Ok(()),
                 }
             }
@@ -169,7 +170,7 @@ impl Deliverer {
         &self,
         delivery: Delivery,
         pass: Pass,
-        kept: &Kept,
+        secrets: &AttemptSecrets,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), DeliverError> {
         let delivery = delivery.leased(now());
@@ -177,15 +178,20 @@ impl Deliverer {
             Committed::Stored => {}
             Committed::Overtaken(_) => return Err(DeliverError::Overtaken),
         }
-        let (attempt, said) = self.post_and_watch(&delivery, kept, now).await?;
+        let (attempt, said) = self.post_and_mark_slow(&delivery, secrets, now).await?;
         let (outcome, took) = (attempt.outcome, Duration::from_millis(attempt.duration_ms));
-        // The endpoint first: what it asked for is good for all its deliveries, and a crash
-        // before this one is written down repeats the attempt at most.
+        // The endpoint is stored first: a pause that it asked for applies to all its deliveries,
+        // and a crash before the delivery is stored only repeats the attempt.
         let lesson = Lesson::of(outcome, said, took);
         let learnt = self.endpoints.learn(&delivery.url, &pass, &lesson, now()).await;
         let endpoint = learnt.unwrap_or_else(|cause| {
-            // The attempt was made, and to write that down counts for more.
-            warn!(error = chain(&cause), "what an attempt taught was lost");
+            // The attempt was made, and it matters more that the delivery is stored.
+            warn!(
+                event.id = delivery.event_id.as_str(),
+                endpoint.id = %EndpointId::of(&delivery.url),
+                error = chain(&cause),
+                "endpoint state not updated after an attempt"
+            );
             Endpoint::unknown(&delivery.url)
         });
         let (delivery, consequence) = delivery.record(
@@ -197,29 +203,31 @@ impl Deliverer {
             now(),
         );
         if let Committed::Overtaken(_) = self.commit(&delivery, consequence, now()).await? {
-            // The lease ran out meanwhile, and another holder's attempt counts.
+            // The lease ended meanwhile, and another holder's attempt is stored.
             return Err(DeliverError::Overtaken);
         }
         info!(
             job.id = delivery.subject.job_id().map(JobId::as_str),
             event.id = delivery.event_id.as_str(),
-            delivery.state = delivery.state.name(), attempt = delivery.attempts.len(),
-            outcome = ?outcome, "attempt {} for {}: {}",
-            delivery.attempts.len(), delivery.subject, delivery.state.name()
+            endpoint.id = %endpoint.id,
+            delivery.state = delivery.state.name(),
+            attempt.number = delivery.attempts.len(),
+            attempt.outcome = ?outcome,
+            "delivery attempt recorded"
         );
         match consequence {
             Consequence::Delivered if endpoint.disabled.is_some() => {
-                self.announce_endpoint(&delivery, now()).await
+                self.publish_disabled(&delivery, now()).await
             }
             Consequence::Delivered => Ok(()),
             Consequence::Retry { at } => {
-                self.queue_up(&delivery, endpoint.lane(now()), at, now()).await
+                self.send_ticket(&delivery, endpoint.lane(now()), at, now()).await
             }
-            Consequence::GiveUp => self.announce(&delivery, now()).await,
+            Consequence::GiveUp => self.publish_given_up(&delivery, now()).await,
         }
     }
 
-    /// Writes down that the endpoint keeps the delivery waiting, and comes back then.
+    /// Stores that the delivery waits for its endpoint, and sends the ticket for later.
     async fn hold(
         &self,
         delivery: &Delivery,
@@ -231,16 +239,16 @@ impl Deliverer {
         let (held, consequence) = delivery.hold(until, by, &self.schedule, now);
         match (self.commit(&held, consequence, now).await?, consequence) {
             (Committed::Stored, Consequence::Retry { at }) => {
-                self.queue_up(&held, lane, at, now).await
+                self.send_ticket(&held, lane, at, now).await
             }
-            (Committed::Stored, Consequence::GiveUp) => self.announce(&held, now).await,
+            (Committed::Stored, Consequence::GiveUp) => self.publish_given_up(&held, now).await,
             (Committed::Stored, Consequence::Delivered) => Ok(()),
-            // Whoever was faster sees to what follows.
+            // The writer that was first does what follows.
             (Committed::Overtaken(_), _) => Ok(()),
         }
     }
 
-    /// Stores a delivery where it waits for what follows.
+    /// Stores a delivery, in the `due` index if its next attempt is too late for the queue.
     async fn commit(
         &self,
         delivery: &Delivery,
@@ -248,7 +256,7 @@ impl Deliverer {
         now: DateTime<Utc>,
     ) -> Result<Committed<Delivery>, StoreError> {
         let place = match consequence {
-            Consequence::Retry { at } if !fits_queue(at, now) => Wait::InIndex { until: at },
+            Consequence::Retry { at } if !fits_into_queue(at, now) => Wait::InIndex { until: at },
             Consequence::Retry { .. } | Consequence::Delivered | Consequence::GiveUp => {
                 Wait::InQueue
             }
@@ -256,15 +264,15 @@ impl Deliverer {
         self.store.commit_delivery(delivery, place).await
     }
 
-    /// Posts, and tells as soon as it is so that the endpoint is slow: others are not to wait
-    /// behind it until this attempt is over.
-    async fn post_and_watch(
+    /// Posts, and marks the endpoint as slow while the attempt is still in flight, so that other
+    /// deliveries do not wait behind it.
+    async fn post_and_mark_slow(
         &self,
         delivery: &Delivery,
-        kept: &Kept,
+        secrets: &AttemptSecrets,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(Attempt, Said), DeliverError> {
-        let mut post = pin!(self.post(delivery, kept, now));
+        let mut post = pin!(self.post(delivery, secrets, now));
         if let Ok(posted) = timeout(SLOW, &mut post).await {
             return posted;
         }
@@ -272,23 +280,28 @@ impl Deliverer {
             self.endpoints.tell(&delivery.url, AsOf::Recently, now(), |it| it.notice_slow(now()));
         let (posted, noticed) = tokio::join!(post, notice);
         if let Err(cause) = noticed {
-            warn!(error = chain(&cause), "nobody was told of a slow endpoint");
+            warn!(
+                event.id = delivery.event_id.as_str(),
+                endpoint.id = %EndpointId::of(&delivery.url),
+                error = chain(&cause),
+                "slow endpoint not marked as slow"
+            );
         }
         posted
     }
 
-    /// Posts the delivery's bytes once; what comes of it is data.
+    /// Posts the delivery's bytes once. A failure of the receiver is data.
     async fn post(
         &self,
         delivery: &Delivery,
-        kept: &Kept,
+        secrets: &AttemptSecrets,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(Attempt, Said), DeliverError> {
         let at = now();
         let id = delivery.event_id.as_str();
         let timestamp = at.timestamp();
-        let signature = kept.secrets.sign(id, at, delivery.body.as_bytes());
-        // Judged again: the policy may have changed since the URL was stored.
+        let signature = secrets.signing.sign(id, at, delivery.body.as_bytes());
+        // Checked again: the policy may have changed since the URL was stored.
         let Ok(url) = ReceiverUrl::parse(&delivery.url, &self.policy) else {
             let outcome = Outcome::Failed(AttemptError::Blocked);
             let excerpt = String::new();
@@ -300,7 +313,7 @@ impl Deliverer {
             (HeaderName::from_static("webhook-timestamp"), HeaderValue::from(timestamp)),
             (HeaderName::from_static("webhook-signature"), HeaderValue::from_str(&signature)?),
         ];
-        let custom = kept.headers.as_ref();
+        let custom = secrets.headers.as_ref();
         let custom = custom.and_then(|custom| custom.for_receiver(&delivery.url));
         for (name, value) in custom.into_iter().flat_map(CustomHeaders::iter) {
             let mut value = HeaderValue::from_str(value)?;
@@ -326,44 +339,48 @@ impl Deliverer {
         })
     }
 
-    /// Sends the ticket of the next attempt. One that is too far away for the queue is in
-    /// the `due` index already, where the poller finds it.
-    async fn queue_up(
+    /// Sends the ticket of the next attempt. If that is too late for the queue, the delivery is in
+    /// the `due` index, where the poller finds it.
+    async fn send_ticket(
         &self,
         delivery: &Delivery,
         lane: Lane,
         at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<(), DeliverError> {
-        if !fits_queue(at, now) {
+        if !fits_into_queue(at, now) {
             return Ok(());
         }
         let delay = (at - now).to_std().unwrap_or_default();
         Ok(self.queue.send(&Ticket::next(delivery).in_lane(lane), delay).await?)
     }
 
-    /// Says on the bus that the delivery was given up, then writes down that it was said. A
-    /// crash in between says it twice, under the same id.
-    async fn announce(&self, delivery: &Delivery, now: DateTime<Utc>) -> Result<(), DeliverError> {
+    /// Publishes that the delivery was given up, then stores that this was published. A crash in
+    /// between publishes the event twice, with the same id.
+    async fn publish_given_up(
+        &self,
+        delivery: &Delivery,
+        now: DateTime<Utc>,
+    ) -> Result<(), DeliverError> {
         if let DeliveryState::GivenUp(given_up) = delivery.state {
             if let Some(event) = DeliveryExhausted::of(delivery, given_up) {
                 self.bus.publish(DeliveryExhausted::NAME, &event.to_body()?).await?;
             }
             match self.store.commit_delivery(&delivery.announced(), Wait::InQueue).await? {
-                // Overtaken: somebody else said it, or sends it again.
+                // After a conflict, another process published it or restarted the delivery.
                 Committed::Stored | Committed::Overtaken(_) => {}
             }
         }
-        self.announce_endpoint(delivery, now).await
+        self.publish_disabled(delivery, now).await
     }
 
-    /// The same for the delivery's endpoint, if it was disabled.
-    async fn announce_endpoint(
+    /// Publishes that the delivery's endpoint was disabled, if it was.
+    async fn publish_disabled(
         &self,
         delivery: &Delivery,
         now: DateTime<Utc>,
     ) -> Result<(), DeliverError> {
-        // As of now: what this attempt has just taught is not to be missed by a late read.
+        // A consistent read: the change of this attempt must not be missed.
         let endpoint = self.endpoints.known(&delivery.url, AsOf::Now, now).await?;
         if let Some(disabled) = endpoint.disabled.filter(|disabled| !disabled.announced) {
             let event = EndpointDisabled::of(&endpoint, disabled).to_body()?;
@@ -371,15 +388,16 @@ impl Deliverer {
             let said = |endpoint: &Endpoint| endpoint.announced(disabled, now);
             self.endpoints.tell(&delivery.url, AsOf::Recently, now, said).await?;
             warn!(
-                endpoint.id = %endpoint.id, endpoint.host = endpoint.host,
-                reason = disabled.reason.name(), "endpoint {} at {} is disabled: {}",
-                endpoint.id, endpoint.host, disabled.reason.name()
+                endpoint.id = %endpoint.id,
+                endpoint.host = endpoint.host,
+                endpoint.disabled_reason = disabled.reason.name(),
+                "endpoint disabled"
             );
         }
         Ok(())
     }
 }
 
-fn fits_queue(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+fn fits_into_queue(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     (at - now).to_std().unwrap_or_default() <= LONGEST_DELAY
 }

@@ -1,4 +1,4 @@
-//! Sending a job's last event again: same id, same bytes, a fresh schedule.
+//! Restarting a job's last delivery, with the same id and bytes and a new schedule.
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use chrono::{DateTime, Utc};
@@ -17,15 +17,9 @@ impl Jobs {
         id: &JobId,
         now: DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let deliveries = self
-            .tracker
-            .store
-            .deliveries(id)
-            .await
-            .map_err(|cause| Problem::unavailable(&cause))?;
+        let deliveries = self.tracker.store.deliveries(id).await?;
         let Some(delivery) = deliveries.last() else {
-            let job =
-                self.tracker.store.job(id).await.map_err(|cause| Problem::unavailable(&cause))?;
+            let job = self.tracker.store.job(id).await?;
             job.ok_or_else(|| Problem::not_found("job"))?;
             return Err(Problem::new(
                 409,
@@ -48,7 +42,7 @@ impl Jobs {
                 "This delivery was tried a thousand times. What it says is in its body.",
             ),
         })?;
-        match self.send_again(&again, now).await? {
+        match self.restart(&again, now).await? {
             Committed::Stored => {}
             Committed::Overtaken(_) => {
                 return Err(Problem::new(

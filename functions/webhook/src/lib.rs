@@ -1,4 +1,4 @@
-//! `webhook`: what providers post to the callback URLs we gave them.
+//! `webhook`: the callbacks that providers post.
 //!
 //! [`callback`] is the use case.
 
@@ -12,10 +12,10 @@ use shared::api::Problem;
 
 pub use crate::callback::Callbacks;
 
-/// Answers a provider; `now` is the clock.
+/// Answers a callback; `now` is the clock.
 ///
 /// # Errors
-/// None: what goes wrong is a problem document.
+/// None: a failure is a problem document.
 pub async fn handle(
     callbacks: &Callbacks,
     request: ApiGatewayV2httpRequest,
@@ -23,7 +23,7 @@ pub async fn handle(
 ) -> Result<ApiGatewayV2httpResponse, Error> {
     let answer = callbacks.receive(&request, now).await;
     callbacks.tracker.laws.write_down().await;
-    Ok(answer.unwrap_or_else(Problem::into_response))
+    Ok(answer.unwrap_or_else(|error| Problem::from(error).into_response()))
 }
 
 #[cfg(test)]

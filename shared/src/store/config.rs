@@ -1,9 +1,8 @@
-//! The webhook configuration: where webhooks go by default. Secrets and headers are not here;
-//! that there is a configuration, even without a receiver, says that a secret was made.
+//! The webhook configuration: the default receiver and its events and limits. A configuration,
+//! even one without a receiver, exists only after a signing secret was created.
 //!
-//! And who may change it: secrets and headers are parameters of SSM, which can be
-//! overwritten but not on a condition. So whoever changes them takes hold of the
-//! configuration first, by a conditional write of this table.
+//! And the lock on it. Secrets and headers are SSM parameters, and SSM has no conditional
+//! write. So every change first takes this lock, by a conditional write to the table.
 
 use std::num::NonZeroU16;
 
@@ -20,52 +19,53 @@ const PK: &str = "config";
 const SK: &str = "webhook";
 const HOLD_SK: &str = "hold";
 
-/// How long a hold lasts that nobody lets go of. Longer than the function that takes it may
-/// run (29 s) by more than clocks differ: when it is over, its holder is gone.
+/// When a lock that is not released expires. This is longer than the function that takes it may
+/// run (29 s) by more than clocks differ, so its holder has ended by then.
 const HOLD: TimeDelta = TimeDelta::seconds(45);
 
 /// Where webhooks go unless a job says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookConfig {
-    /// The default receiver, if there is one. A text here: it is judged again when it is
-    /// used.
+    /// The default receiver, if there is one. It is text because the target policy is checked
+    /// again when it is used.
     pub url: Option<String>,
-    /// Which of the events that are told of it gets.
+    /// The events that the default receiver gets, of those that a job publishes.
     pub events: EventSet,
-    /// What the receiver can bear, as its owner says.
+    /// The receiver's limits, as its owner set them.
     pub limits: Limits,
-    /// When it was last set.
+    /// When the configuration was last set.
     pub updated_at: DateTime<Utc>,
 }
 
-/// Nobody else changes the configuration meanwhile.
+/// The lock on the webhook configuration. While it is held, no other change is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
     version: u64,
-    /// None when nobody has hold.
+    /// When the lock expires; none while it is free.
     until: Option<DateTime<Utc>>,
-    /// The version of the parameter with the secrets that a holder wrote last, and when.
+    /// The version of the secrets' parameter that was written last under the lock, and when.
     written: Option<(i64, DateTime<Utc>)>,
 }
 
 impl Hold {
-    /// What nobody ever had hold of.
+    /// The lock before it was taken for the first time.
     const NEVER: Self = Self { version: 0, until: None, written: None };
 
-    /// Notes that the secrets were written, as this version of their parameter.
+    /// Records that the secrets were written, as this version of their parameter.
     pub fn wrote(&mut self, version: i64, now: DateTime<Utc>) {
         self.written = Some((version, now));
     }
 
-    /// The least version of that parameter that may be read now. SSM may answer with what was
-    /// there a moment ago, and whoever took an older one for the newest would write a secret
-    /// away. Later any will do: its owner may have deleted it and made another.
+    /// The lowest version of that parameter that may be read now. SSM reads are eventually
+    /// consistent, and a change that is based on an older version would lose a secret. After the
+    /// lock's time any version is accepted: the operator may have deleted the parameter and
+    /// created another.
     #[must_use]
     pub fn least_version(&self, now: DateTime<Utc>) -> i64 {
         self.written.filter(|(_, at)| now - *at < HOLD).map_or(0, |(version, _)| version)
     }
 
-    /// Until when somebody has hold at `now`.
+    /// When the lock expires, if it is held at `now`.
     fn busy_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.until.filter(|until| *until > now)
     }
@@ -79,17 +79,17 @@ impl Hold {
     }
 }
 
-/// What came of reaching for the configuration.
+/// The outcome of taking the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reached {
-    /// It is ours.
+    /// The lock is taken.
     Held(Hold),
-    /// Somebody else has hold of it, until then at the latest.
+    /// Another change holds the lock, until then at the latest.
     Busy(DateTime<Utc>),
 }
 
 impl Store {
-    /// The webhook configuration, if there ever was one.
+    /// The webhook configuration, if it was ever set.
     ///
     /// # Errors
     /// When the table cannot be read.
@@ -109,11 +109,11 @@ impl Store {
         })
     }
 
-    /// Takes hold of the webhook configuration, unless somebody else has. Let go of it with
-    /// [`Store::let_go`]; a hold whose taker crashed ends by itself.
+    /// Takes the lock on the webhook configuration, unless it is held. [`Store::let_go`]
+    /// releases it; the lock of a crashed holder expires.
     ///
     /// # Errors
-    /// When the table cannot be read or written; the hold may be taken all the same.
+    /// When DynamoDB does not confirm it; the lock may be taken all the same.
     pub async fn take_hold(&self, now: DateTime<Utc>) -> Result<Reached, StoreError> {
         let doing = "take hold of the webhook configuration";
         let item = self.get(PK, HOLD_SK, doing).await?;
@@ -124,7 +124,7 @@ impl Store {
         let hold = before.taken(now);
         Ok(match self.put_hold(&hold, doing).await? {
             Put::Stored => Reached::Held(hold),
-            // Somebody else took it a moment ago.
+            // Another change took the lock a moment ago.
             Put::Refused(item) => {
                 let theirs = item.map(decode_hold).transpose()?;
                 let until = theirs.and_then(|theirs| theirs.busy_until(now));
@@ -133,13 +133,13 @@ impl Store {
         })
     }
 
-    /// Lets go of the webhook configuration.
+    /// Releases the lock on the webhook configuration.
     ///
     /// # Errors
-    /// When the table cannot be written. Then the hold ends by itself.
+    /// When DynamoDB does not confirm it. Then the lock expires.
     pub async fn let_go(&self, hold: &Hold) -> Result<(), StoreError> {
         match self.put_hold(&hold.let_go(), "let go of the webhook configuration").await? {
-            // Refused: it has ended by itself, and somebody else has it.
+            // A conflict: the lock had expired, and another change holds it.
             Put::Stored | Put::Refused(_) => Ok(()),
         }
     }
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_lost_on_the_way() {
+    fn webhook_config_round_trips() {
         let updated_at = time::from_millis(1_800_000_000_123).unwrap();
         for events in [all(), EventSet::ends(), EventSet::from_iter([EventName::Failed])] {
             for url in [None, Some("https://shop.example/hooks".to_owned())] {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_ends_by_itself() {
+    fn config_lock_expires() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
         let hold = Hold::NEVER.taken(now);
         assert_eq!(hold.busy_until(now), Some(now + HOLD));
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_a_moment_ago_is_remembered_for_a_while() {
+    fn config_lock_remembers_recent_version() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
         let mut hold = Hold::NEVER.taken(now);
         assert_eq!(hold.least_version(now), 0);

@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_lost_on_the_way() {
+    fn delivery_round_trips() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
         let job_id = JobId::from_bytes([7; 16]);
         let event_id = EventId::of(&job_id, EventName::Completed.as_str());
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_is_not_a_jobs_and_a_job_has_no_tests() {
+    fn test_delivery_belongs_to_no_job() {
         let event = TestEvent::new([7; 16], time::from_millis(1_800_000_000_000).unwrap());
         let delivery =
             Delivery::of_test(&event, "https://shop.example/hooks", DateTime::UNIX_EPOCH).unwrap();

@@ -15,9 +15,9 @@ pub(super) const SK: &str = "endpoint";
 
 const PK_PREFIX: &str = "endpoint#";
 
-/// How long an endpoint of which nothing is known any more is kept: longer than the silence
-/// that it may have asked for.
-const BLANK: TimeDelta = TimeDelta::days(2);
+/// When the item of an endpoint whose state is the default again expires: later than any pause
+/// that the receiver may have asked for.
+const DEFAULT_STATE_TTL: TimeDelta = TimeDelta::days(2);
 
 #[derive(Serialize, Deserialize)]
 struct EndpointItem {
@@ -74,7 +74,8 @@ pub(super) fn pk(id: &EndpointId) -> String {
 }
 
 pub(super) fn encode(endpoint: &Endpoint, retention: TimeDelta) -> Result<Item, StoreError> {
-    let keep = if endpoint.is_blank() { BLANK } else { retention.max(BLANK) };
+    let keep =
+        if endpoint.is_blank() { DEFAULT_STATE_TTL } else { retention.max(DEFAULT_STATE_TTL) };
     let item = EndpointItem {
         pk: pk(&endpoint.id),
         sk: SK.into(),
@@ -168,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_lost_on_the_way() {
+    fn endpoint_round_trips() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
         let unknown = Endpoint::unknown("https://shop.example/hooks/s3cret");
         let breakers = [
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_kept_and_what_says_nothing_is_forgotten_soon() {
+    fn healthy_endpoint_item_expires_soon() {
         let now = time::from_millis(1_800_000_000_000).unwrap();
         let days = |endpoint: &Endpoint| {
             let item = encode(endpoint, TimeDelta::days(90)).unwrap();

@@ -4,17 +4,17 @@ use domain::endpoint::Endpoint;
 
 use super::{Committed, Store, StoreError, committed, endpoint_item, key, unavailable};
 
-/// How new what is read has to be.
+/// The consistency of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AsOf {
-    /// Of a moment ago; costs half.
+    /// Eventually consistent; costs half.
     Recently,
-    /// With everything that was ever stored.
+    /// Strongly consistent: with all completed writes.
     Now,
 }
 
 impl Store {
-    /// What is known of the endpoint at `url`.
+    /// The endpoint at `url`; one without an item has the default state.
     ///
     /// # Errors
     /// When the table cannot be read.
@@ -28,10 +28,10 @@ impl Store {
         item.map_or(Ok(unknown), endpoint_item::decode)
     }
 
-    /// Stores a changed endpoint over the one that it was made from.
+    /// Stores a changed endpoint over its previous version.
     ///
     /// # Errors
-    /// When the table cannot be written; the change may be stored all the same.
+    /// When DynamoDB does not confirm the write; the change may be stored all the same.
     pub async fn commit_endpoint(
         &self,
         before: &Endpoint,

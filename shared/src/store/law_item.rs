@@ -1,4 +1,4 @@
-//! What was seen of how long a provider's renders take.
+//! The statistics of how long a provider's renders take.
 
 use domain::id::ProviderName;
 use domain::polling::Statistics;
@@ -8,10 +8,10 @@ use super::{Committed, Item, Store, StoreError, committed, corrupt};
 
 const SK: &str = "law";
 
-/// What was seen of a provider's renders, and how often it was written.
+/// The statistics of a provider's renders as they are stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Learnt {
-    /// What was seen.
+    /// The observed durations.
     pub statistics: Statistics,
     /// Counts writes, from 1.
     pub version: u64,
@@ -27,7 +27,7 @@ struct LawItem {
 }
 
 impl Store {
-    /// What was seen of how long a provider's renders take.
+    /// The statistics of a provider's renders.
     ///
     /// # Errors
     /// When the table cannot be read.
@@ -37,7 +37,7 @@ impl Store {
         item.map(decode).transpose()
     }
 
-    /// Stores what was seen of a provider's renders over the version it was made from.
+    /// Stores the statistics of a provider's renders over their previous version.
     ///
     /// # Errors
     /// When the table cannot be written.
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_lost_on_the_way() {
+    fn statistics_round_trip() {
         let statistics = Statistics::of(Duration::from_millis(7_321))
             .and(Statistics::of(Duration::from_millis(60_001)));
         let learnt = Learnt { statistics, version: 3 };

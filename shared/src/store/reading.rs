@@ -1,4 +1,4 @@
-//! Reading many items: those of given keys, and those that a filter finds.
+//! Reading many items: by their keys, or by a scan with a filter.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 
 use super::{AsOf, Item, Page, Store, StoreError, page, unavailable};
 
-/// How long a table that took only part of a request is left alone.
-const BUSY_PAUSE: Duration = Duration::from_millis(50);
+/// How long to wait before the unprocessed keys of a batch are read again.
+const UNPROCESSED_BACKOFF: Duration = Duration::from_millis(50);
 
-/// How many pages of the table one listing reads before it answers with what it has.
+/// How many pages of the table one listing scans before it returns what it has found.
 const MOST_SCAN_PAGES: usize = 50;
 
-/// What a scan looks for.
+/// The filter of a scan.
 pub(super) struct Filter<'a> {
     pub(super) expression: &'a str,
     pub(super) names: &'a [(&'a str, &'a str)],
@@ -46,16 +46,16 @@ impl Store {
                 items.extend(output.responses.unwrap_or_default().into_values().flatten());
                 request = output.unprocessed_keys.unwrap_or_default();
                 if !request.is_empty() {
-                    // The table says that it is busy.
-                    tokio::time::sleep(BUSY_PAUSE).await;
+                    // DynamoDB throttles.
+                    tokio::time::sleep(UNPROCESSED_BACKOFF).await;
                 }
             }
         }
         Ok(items)
     }
 
-    /// A page of what a filter finds in the whole table. It may have fewer items than asked
-    /// for, or none, and a next one all the same.
+    /// A page of the items in the whole table that match a filter. It may have fewer items than
+    /// `limit`, or none, and still have a next page.
     pub(super) async fn scan(
         &self,
         filter: Filter<'_>,

@@ -11,6 +11,7 @@
 
 mod contract;
 mod events;
+mod logs;
 mod openapi;
 mod providers;
 mod settings;

@@ -15,6 +15,7 @@ mod crash_points;
 mod delivery_schedule;
 mod faults;
 mod harness;
+mod logs;
 mod outages;
 mod scenarios;
 mod simulation;

@@ -119,7 +119,7 @@ fn p99(sorted: &[Duration]) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sick_receiver_slows_nobody_else() {
+async fn sick_receiver_slows_no_other() {
     let without = p99(&took(None).await);
     println!("{:<12} {:>8} {:>8} {:>8}", "the sick one", "p99 ms", "max ms", "ratio");
     println!("{:<12} {:>8}", "is well", without.as_millis());

@@ -39,7 +39,7 @@ impl CallInterceptor for SlowEndpoints {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_bus_hears_that_a_receiver_is_gone_however_slow_the_table_is() {
+async fn gone_receiver_is_published_despite_slow_table() {
     let secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
     let aws = InMemoryAws::new(&[("webhook-secrets", &secret)]);
     aws.table().lag_reads(Duration::from_millis(500));

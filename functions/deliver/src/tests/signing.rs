@@ -126,7 +126,7 @@ fn signature(request: &Request<Bytes>) -> &str {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_is_signed_by_all_secrets_in_force_to_the_end_of_each() {
+async fn attempt_is_signed_by_secrets_in_force() {
     let mut secrets = first(1);
     secrets = secrets.rotate(secret(SignatureType::V1a, 2), seconds(30), clock::now()).unwrap();
     secrets = secrets.rotate(secret(SignatureType::V1, 3), seconds(40), clock::now()).unwrap();
@@ -144,7 +144,7 @@ async fn an_attempt_is_signed_by_all_secrets_in_force_to_the_end_of_each() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_warm_function_knows_of_a_rotation_within_a_minute_and_a_test_at_once() {
+async fn rotation_reaches_warm_function_within_a_minute() {
     let mut world = World::new(&first(1));
     let request = world.render_delivered(SHOP).await;
     assert_eq!(signature(&request), expected(&request, &first(1)));
@@ -160,7 +160,7 @@ async fn a_warm_function_knows_of_a_rotation_within_a_minute_and_a_test_at_once(
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_owners_headers_go_to_their_receiver_and_nowhere_else() {
+async fn custom_headers_reach_only_their_receiver() {
     let mut world = World::new(&first(1));
     world.store_headers(SHOP, json!({"Authorization": "Bearer gateway", "X-Shop": "berlin"}));
     let request = world.render_delivered(SHOP).await;

@@ -15,11 +15,10 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::advance;
 
-use super::tests::KEYS;
 use super::*;
 
-const PUT: &str = include_str!("../../../events/jobs-put-webhook-config.json");
-const ROTATE: &str = include_str!("../../../events/jobs-rotate-secret.json");
+const PUT: &str = include_str!("../../../../events/jobs-put-webhook-config.json");
+const ROTATE: &str = include_str!("../../../../events/jobs-rotate-secret.json");
 const URL: &str = "https://shop.example/hooks";
 
 fn request(event: &str, route: &str, body: Option<&Value>) -> ApiGatewayV2httpRequest {
@@ -42,9 +41,7 @@ async fn answered(aws: &InMemoryAws, request: ApiGatewayV2httpRequest) -> (i64, 
         entropy: aws.entropy(),
     };
     let response = handle(&jobs, request, clock::now).await.unwrap();
-    let Some(aws_lambda_events::encodings::Body::Text(body)) = response.body else {
-        panic!("no text")
-    };
+    let Some(Body::Text(body)) = response.body else { panic!("no text") };
     (response.status_code, serde_json::from_str(&body).unwrap())
 }
 
@@ -84,7 +81,7 @@ async fn configured() -> (InMemoryAws, WebhookSecret) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_is_configured_and_its_secret_shown_once() {
+async fn webhook_secret_is_shown_once() {
     let aws = InMemoryAws::new(&[KEYS]);
     let (status, first) = answered(&aws, serde_json::from_str(PUT).unwrap()).await;
     assert_eq!(status, 200, "{first}");
@@ -110,7 +107,7 @@ async fn a_receiver_is_configured_and_its_secret_shown_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn neither_secrets_nor_headers_stand_in_the_table() {
+async fn table_holds_no_secrets_or_headers() {
     let aws = InMemoryAws::new(&[KEYS]);
     let (_, first) = answered(&aws, serde_json::from_str(PUT).unwrap()).await;
     let (_, second) = rotate(&aws, json!({"type": "v1"})).await;
@@ -122,7 +119,7 @@ async fn neither_secrets_nor_headers_stand_in_the_table() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn headers_are_kept_for_their_receiver_and_go_with_it() {
+async fn headers_are_deleted_with_their_receiver() {
     let aws = InMemoryAws::new(&[KEYS]);
     put(&aws, json!({"url": URL, "headers": {"X-Key": "one"}})).await;
     let kept = ReceiverHeaders::parse(&aws.parameter("webhook-headers").unwrap()).unwrap();
@@ -141,7 +138,7 @@ async fn headers_are_kept_for_their_receiver_and_go_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_wrong_with_a_configuration_is_said_and_changes_nothing() {
+async fn invalid_configuration_changes_nothing() {
     let (aws, _) = configured().await;
     let before = shown(&aws).await;
     for (body, status, code, field) in [
@@ -162,7 +159,7 @@ async fn what_is_wrong_with_a_configuration_is_said_and_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rotation_shows_the_new_secret_once_and_leaves_the_old_one_a_day() {
+async fn rotation_keeps_old_secret_a_day() {
     let (aws, old) = configured().await;
     let created = domain::time::text(clock::now());
     advance(Duration::from_secs(5)).await;
@@ -184,7 +181,7 @@ async fn a_rotation_shows_the_new_secret_once_and_leaves_the_old_one_a_day() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_pair_only_the_public_key_is_shown() {
+async fn private_key_is_not_shown() {
     let (aws, old) = configured().await;
     let (status, answer) = answered(&aws, serde_json::from_str(ROTATE).unwrap()).await;
     assert_eq!((status, &answer["type"]), (200, &"v1a".into()), "{answer}");
@@ -200,7 +197,7 @@ async fn of_a_pair_only_the_public_key_is_shown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_its_owner_brings_is_not_shown_back_and_can_be_brought_twice() {
+async fn own_secret_is_not_shown_back() {
     let (aws, old) = configured().await;
     let brought = json!({"secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"});
     for _ in 0..2 {
@@ -215,7 +212,7 @@ async fn a_secret_that_its_owner_brings_is_not_shown_back_and_can_be_brought_twi
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_eleventh_secret_is_refused_and_nothing_changes() {
+async fn eleventh_secret_is_refused() {
     let (aws, _) = configured().await;
     for _ in 1..10 {
         assert_eq!(rotate(&aws, json!({})).await.0, 200);
@@ -230,7 +227,7 @@ async fn an_eleventh_secret_is_refused_and_nothing_changes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_wrong_with_a_rotation_is_said_without_the_secret() {
+async fn rotation_error_hides_the_secret() {
     let (aws, old) = configured().await;
     for (body, code) in [
         (json!({"secret": "whsec_aGlkZGVu"}), "invalid_field"),
@@ -249,7 +246,7 @@ async fn what_is_wrong_with_a_rotation_is_said_without_the_secret() {
 
 /// What is stored today has neither times nor an end.
 #[tokio::test(start_paused = true)]
-async fn secrets_that_were_stored_by_hand_rotate_like_others() {
+async fn manually_stored_secrets_rotate() {
     let by_hand = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
     let (aws, _) = configured().await;
     aws.set_parameter("webhook-secrets", by_hand);
@@ -304,7 +301,7 @@ async fn until_it_dies(aws: &InMemoryAws, at: usize, after: bool) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crash_at_any_call_leaves_a_signer_that_works_and_a_rotation_to_come() {
+async fn rotation_survives_crash_at_any_call() {
     let mut crashes = 0;
     for after in [false, true] {
         for at in 0.. {
@@ -350,7 +347,7 @@ impl CallInterceptor for Waits {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_rotations_at_once_one_waits_and_no_secret_is_lost() {
+async fn concurrent_rotations_lose_no_secret() {
     let (aws, old) = configured().await;
     let interceptor = Arc::new(Waits::default());
     let slow = aws.seen_by(interceptor.clone());
@@ -386,7 +383,7 @@ impl CallInterceptor for Stale {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rotation_that_reads_what_was_there_before_writes_no_secret_away() {
+async fn stale_read_loses_no_secret() {
     let (aws, old) = configured().await;
     let before = aws.parameter("webhook-secrets").unwrap();
     let (_, first) = rotate(&aws, json!({})).await;

@@ -15,7 +15,6 @@ use shared::store::{AsOf, Committed, Wait};
 use tokio::time::{Duration, sleep};
 
 use super::*;
-use crate::tests::{GET, KEYS};
 
 const URL: &str = "https://shop.example/hooks";
 const OTHER: &str = "https://other.example/hooks";
@@ -89,7 +88,7 @@ fn since(minutes: i64) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_tried_a_thousand_times_is_not_sent_again() {
+async fn redelivery_stops_after_a_thousand_attempts() {
     let aws = InMemoryAws::new(&[KEYS]);
     // Of the job that the event asks for.
     let delivery = given_up(7, 10, URL);
@@ -106,7 +105,7 @@ async fn what_was_tried_a_thousand_times_is_not_sent_again() {
 /// Guards against recovery that pages by one order and continues by another: deliveries whose
 /// ids do not grow with time are skipped then.
 #[tokio::test(start_paused = true)]
-async fn recover_misses_none_whatever_their_order() {
+async fn recovery_misses_no_delivery() {
     let aws = InMemoryAws::new(&[KEYS]);
     // Ids and ages each in an order of their own, and several of the same age.
     let ages = [50, 10, 40, 10, 30, 20, 20, 10, 60, 40, 30];
@@ -141,7 +140,7 @@ async fn recover_misses_none_whatever_their_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_recoveries_at_once_send_each_delivery_once() {
+async fn concurrent_recoveries_send_each_delivery_once() {
     let aws = InMemoryAws::new(&[KEYS]);
     let deliveries: Vec<Delivery> = (1..=9).map(|n| given_up(n, 5, URL)).collect();
     stored(&aws, &deliveries).await;
@@ -154,7 +153,7 @@ async fn two_recoveries_at_once_send_each_delivery_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn recover_takes_the_span_and_the_receiver_that_it_was_given() {
+async fn recovery_filters_by_span_and_receiver() {
     let aws = InMemoryAws::new(&[KEYS]);
     stored(&aws, &[given_up(1, 50, URL), given_up(2, 30, URL), given_up(3, 30, OTHER)]).await;
     stored(&aws, &[given_up(4, 10, URL)]).await;
@@ -183,7 +182,7 @@ async fn recover_takes_the_span_and_the_receiver_that_it_was_given() {
 /// The table takes each change, and then the queue is down: what was stored is found in the
 /// index of waits that are over, and a repeated call goes on where this one broke off.
 #[tokio::test(start_paused = true)]
-async fn a_recovery_without_a_queue_loses_nothing() {
+async fn recovery_without_queue_loses_nothing() {
     let aws = InMemoryAws::new(&[KEYS]);
     stored(&aws, &[given_up(1, 5, URL)]).await;
     let broken = aws.seen_by(Arc::new(without_queue::NoQueue));
@@ -211,7 +210,7 @@ mod without_queue {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deliveries_are_listed_by_state_with_reason_and_next_attempt() {
+async fn deliveries_are_listed_by_state() {
     let aws = InMemoryAws::new(&[KEYS]);
     let exhausted: Vec<Delivery> = (1..=5).map(|n| given_up(n, n.into(), URL)).collect();
     stored(&aws, &exhausted).await;
@@ -260,7 +259,7 @@ async fn get_config(aws: &InMemoryAws) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_is_enabled_by_being_configured_again_and_then_caught_up() {
+async fn configuring_again_enables_the_receiver() {
     let aws = InMemoryAws::new(&[KEYS]);
     put_config(&aws, json!({"url": URL})).await;
     assert_eq!(get_config(&aws).await["endpoint"]["state"], "healthy");
@@ -281,7 +280,7 @@ async fn a_receiver_is_enabled_by_being_configured_again_and_then_caught_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_belong_to_the_configured_receiver() {
+async fn limits_apply_to_configured_receiver_only() {
     let aws = InMemoryAws::new(&[KEYS]);
     let body = json!({"url": URL, "maxInFlight": 3, "ratePerSecond": 20});
     let (_, shown) = put_config(&aws, body).await;
@@ -307,14 +306,14 @@ async fn limits_belong_to_the_configured_receiver() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_without_limits_costs_no_item() {
+async fn receiver_without_limits_has_no_item() {
     let aws = InMemoryAws::new(&[KEYS]);
     put_config(&aws, json!({"url": URL})).await;
     assert_eq!(endpoint(&aws, URL).await.version, 0, "there is nothing to say of it");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delivery_that_is_sent_again_by_hand_is_a_probe() {
+async fn manual_redelivery_is_a_probe() {
     let aws = InMemoryAws::new(&[KEYS]);
     let delivery = given_up(7, 5, URL);
     stored(&aws, std::slice::from_ref(&delivery)).await;
