@@ -24,14 +24,14 @@ pub const EXCERPTS_KEPT: usize = 10;
 
 /// A delivery with this many attempts is not sent again. Every attempt is stored in the
 /// delivery's item, for which DynamoDB has a limit of 400 KiB and a price by the KiB.
-pub const MOST_ATTEMPTS: usize = 1_000;
+pub const MAX_ATTEMPTS: usize = 1_000;
 
 /// Why a delivery cannot be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAgain {
     /// Attempts of its schedule are still due.
     Pending,
-    /// It has had [`MOST_ATTEMPTS`] attempts.
+    /// It has had [`MAX_ATTEMPTS`] attempts.
     TooOften,
 }
 
@@ -448,7 +448,7 @@ impl Delivery {
         if !is_allowed {
             return Err(NotAgain::Pending);
         }
-        if self.attempts.len() >= MOST_ATTEMPTS {
+        if self.attempts.len() >= MAX_ATTEMPTS {
             return Err(NotAgain::TooOften);
         }
         Ok(Self { deliberate: true, ..self.restarted(now) })
@@ -462,7 +462,7 @@ impl Delivery {
             DeliveryState::GivenUp(_) | DeliveryState::Exhausted(_) => true,
             DeliveryState::Pending { .. } | DeliveryState::Delivered => false,
         };
-        let is_allowed = given_up && self.attempts.len() < MOST_ATTEMPTS;
+        let is_allowed = given_up && self.attempts.len() < MAX_ATTEMPTS;
         is_allowed.then(|| self.restarted(now))
     }
 

@@ -26,7 +26,7 @@ const RENEW_BELOW: Duration = Duration::from_secs(90);
 /// The longest idle time of a holder. It is shorter than what is left of any lease that was
 /// not renewed, so the lease never lapses meanwhile. A job that came without a wake-up call is
 /// found this late.
-pub const LONGEST_SLEEP: Duration = Duration::from_secs(55);
+pub const MAX_SLEEP: Duration = Duration::from_secs(55);
 
 /// A new holder sees every job that was made this long before it took the lease: the lag of
 /// the index of active jobs is less.
@@ -280,7 +280,7 @@ mod tests {
         assert!(!lease.is_to_be_renewed(seconds(60)));
         assert!(lease.is_to_be_renewed(seconds(61)));
         // An idle time that begins just before.
-        assert!(lease.is_held(seconds(60) + LONGEST_SLEEP));
+        assert!(lease.is_held(seconds(60) + MAX_SLEEP));
         assert!(!lease.ended(BTreeMap::new(), seconds(9)).is_held(seconds(9)));
     }
 }

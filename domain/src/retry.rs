@@ -13,22 +13,22 @@ pub struct DeliverySchedule(Vec<Duration>);
 /// Why a text is not a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
-    /// No attempts, or more than [`DeliverySchedule::MOST_ATTEMPTS`].
+    /// No attempts, or more than [`DeliverySchedule::MAX_ATTEMPTS`].
     #[error("a delivery schedule has 1 to 20 attempts, not {0}")]
     Attempts(usize),
     /// An entry is not a whole number of seconds.
     #[error("`{0}` is not a whole number of seconds")]
     NotSeconds(String),
-    /// A wait is longer than [`DeliverySchedule::LONGEST_WAIT`].
+    /// A wait is longer than [`DeliverySchedule::MAX_WAIT`].
     #[error("a wait of {0} s is longer than 7 days")]
     TooLong(u64),
 }
 
 impl DeliverySchedule {
     /// The most attempts that a schedule may have.
-    pub const MOST_ATTEMPTS: usize = 20;
+    pub const MAX_ATTEMPTS: usize = 20;
     /// The longest wait between two attempts.
-    pub const LONGEST_WAIT: Duration = Duration::from_secs(7 * 24 * 3600);
+    pub const MAX_WAIT: Duration = Duration::from_secs(7 * 24 * 3600);
 
     /// Reads waits in seconds, separated by commas, such as `0,5,300`.
     ///
@@ -40,13 +40,13 @@ impl DeliverySchedule {
             let seconds: u64 =
                 part.parse().map_err(|_| ScheduleError::NotSeconds(part.to_owned()))?;
             let wait = Duration::from_secs(seconds);
-            if wait > Self::LONGEST_WAIT {
+            if wait > Self::MAX_WAIT {
                 return Err(ScheduleError::TooLong(seconds));
             }
             Ok(wait)
         });
         let waits = waits.collect::<Result<Vec<_>, _>>()?;
-        if waits.is_empty() || waits.len() > Self::MOST_ATTEMPTS {
+        if waits.is_empty() || waits.len() > Self::MAX_ATTEMPTS {
             return Err(ScheduleError::Attempts(waits.len()));
         }
         Ok(Self(waits))
@@ -62,7 +62,7 @@ impl DeliverySchedule {
     /// `Retry-After` added to every wait.
     #[must_use]
     pub fn longest(&self) -> Duration {
-        self.0.iter().map(|wait| wait.saturating_add(LONGEST_RETRY_AFTER + MAX_JITTER)).sum()
+        self.0.iter().map(|wait| wait.saturating_add(MAX_RETRY_AFTER + MAX_JITTER)).sum()
     }
 
     /// The number of attempts.
@@ -91,7 +91,7 @@ impl fmt::Display for DeliverySchedule {
 const MAX_JITTER: Duration = Duration::from_secs(15 * 60);
 /// The longest `Retry-After` that is honoured, so that a receiver cannot delay a delivery
 /// without end.
-pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// The wait with jitter: up to a tenth of it is added, at most 15 minutes. `luck` is a random
 /// number in `0.0..1.0`.
@@ -102,7 +102,7 @@ pub fn with_jitter(wait: Duration, luck: f64) -> Duration {
 }
 
 /// Reads a `Retry-After` header (RFC 9110 §10.2.3): whole seconds or an HTTP-date, capped at
-/// [`LONGEST_RETRY_AFTER`]. None when it is neither, or a date in the past.
+/// [`MAX_RETRY_AFTER`]. None when it is neither, or a date in the past.
 #[must_use]
 pub fn retry_after(header: &str, now: DateTime<Utc>) -> Option<Duration> {
     let text = header.trim();
@@ -114,7 +114,7 @@ pub fn retry_after(header: &str, now: DateTime<Utc>) -> Option<Duration> {
         let at = DateTime::from_timestamp(i64::try_from(at.as_secs()).ok()?, 0)?;
         (at - now).to_std().ok()?
     };
-    Some(wait.min(LONGEST_RETRY_AFTER))
+    Some(wait.min(MAX_RETRY_AFTER))
 }
 
 /// `now` plus `wait`, without overflow.

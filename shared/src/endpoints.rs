@@ -27,7 +27,7 @@ const CACHE_TTL: TimeDelta = TimeDelta::seconds(1);
 /// How often a change is decided again after a conflict. After the first few failures another
 /// one changes nothing and writes nothing, so conflicts end by themselves. Only a limited
 /// endpoint with more attempts than writes a second can use this up.
-const MOST_RACES: usize = 8;
+const MAX_CONFLICT_RETRIES: usize = 8;
 
 /// How many endpoints are cached at most.
 const MAX_CACHED: usize = 1_000;
@@ -163,7 +163,7 @@ impl Endpoints {
         // Attempts of one process wait for each other instead of causing conflicts.
         let mut cached = entry.lock().await;
         let mut endpoint = self.current(url, as_of, &mut cached, now).await?;
-        for _ in 0..MOST_RACES {
+        for _ in 0..MAX_CONFLICT_RETRIES {
             let (after, answer) = decide(&endpoint);
             let Some(after) = after else { return Ok(Changed::Stored(endpoint, answer)) };
             *cached = None;

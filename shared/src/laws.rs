@@ -22,7 +22,7 @@ use crate::telemetry::chain;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// How often a write is repeated after a conflict.
-const MOST_RACES: usize = 4;
+const MAX_CONFLICT_RETRIES: usize = 4;
 
 /// The observations and the cache of this process. Clones share both.
 #[derive(Clone, Debug)]
@@ -105,7 +105,7 @@ impl Laws {
 
     async fn add(&self, provider: &ProviderName, seen: Statistics) -> Result<(), StoreError> {
         let mut before = self.store.learnt(provider).await?;
-        for _ in 0..MOST_RACES {
+        for _ in 0..MAX_CONFLICT_RETRIES {
             let learnt = Learnt {
                 statistics: before.map_or(seen, |before| before.statistics.and(seen)),
                 version: before.map_or(1, |before| before.version.saturating_add(1)),

@@ -29,7 +29,7 @@ use crate::secrets::{SecretError, SecretName, Secrets};
 use crate::telemetry::chain;
 
 /// How many pages of a list are read for one job. Lists are newest first, and the job is young.
-const MOST_LIST_PAGES: usize = 5;
+const MAX_LIST_PAGES: usize = 5;
 
 /// The providers of this installation.
 #[derive(Clone)]
@@ -213,7 +213,7 @@ impl Providers {
         let key = self.key(&provider.spec.name).await?;
         let timeout = Duration::from_millis(provider.spec.limits.status_timeout_ms.get().into());
         let mut page = ListPage::First;
-        for _ in 0..MOST_LIST_PAGES {
+        for _ in 0..MAX_LIST_PAGES {
             let request = provider.list_request(list, &page, job.created_at, &key);
             let response = match self.send(request, timeout).await {
                 Ok(response) => response,

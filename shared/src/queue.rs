@@ -12,7 +12,7 @@ use domain::id::{EventId, JobId, ProviderName};
 use serde::{Deserialize, Serialize};
 
 /// The longest delay SQS carries.
-pub const LONGEST_DELAY: Duration = Duration::from_secs(900);
+pub const MAX_DELAY: Duration = Duration::from_secs(900);
 
 /// A message could not be sent.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +125,7 @@ impl DeliveryQueue {
         Self { slow: Some(slow), ..self }
     }
 
-    /// Sends a ticket into its lane, to arrive after `delay` (at most [`LONGEST_DELAY`]) or
+    /// Sends a ticket into its lane, to arrive after `delay` (at most [`MAX_DELAY`]) or
     /// later.
     ///
     /// # Errors
@@ -147,7 +147,7 @@ impl WakeQueue {
     }
 
     /// Sends a wake-up call, to arrive up to a second before `delay` is over (at most
-    /// [`LONGEST_DELAY`]): the poller waits for the rest, which costs less than being late.
+    /// [`MAX_DELAY`]): the poller waits for the rest, which costs less than being late.
     ///
     /// # Errors
     /// When SQS does not confirm it; the call may be sent all the same.
@@ -179,7 +179,7 @@ fn rounded_up(delay: Duration) -> i32 {
 
 /// Capped at the longest delay of SQS.
 fn capped(seconds: u64) -> i32 {
-    i32::try_from(seconds.min(LONGEST_DELAY.as_secs())).unwrap_or(900)
+    i32::try_from(seconds.min(MAX_DELAY.as_secs())).unwrap_or(900)
 }
 
 #[cfg(test)]

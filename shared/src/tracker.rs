@@ -34,7 +34,7 @@ use crate::store::{Committed, Inserted, Store, StoreError, Wait};
 
 /// How often a change is decided again after a conflict. A job has few concurrent writers; after
 /// more conflicts than this the caller fails and retries.
-const MOST_RACES: usize = 8;
+const MAX_CONFLICT_RETRIES: usize = 8;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -111,7 +111,7 @@ impl Tracker {
         checks: u32,
         now: DateTime<Utc>,
     ) -> Result<Told, TrackError> {
-        for _ in 0..MOST_RACES {
+        for _ in 0..MAX_CONFLICT_RETRIES {
             let Step::Changed(changed) = job.apply(report, checks, now) else {
                 return Ok(Told::Unchanged(job));
             };
@@ -145,7 +145,7 @@ impl Tracker {
         for notice in &told {
             self.announce(&job, notice, now).await?;
         }
-        for _ in 0..MOST_RACES {
+        for _ in 0..MAX_CONFLICT_RETRIES {
             let after = job.told(&told);
             let after = self.settled(&after, now).unwrap_or(after);
             if after == job {

@@ -16,7 +16,7 @@ use crate::workspace::Workspace;
 pub(crate) const FUNCTIONS: [&str; 5] = ["submit", "poller", "webhook", "deliver", "jobs"];
 
 /// The largest zip in bytes. A larger one would slow cold starts down.
-const LARGEST_ZIP: u64 = 3_500_000;
+const MAX_ZIP: u64 = 3_500_000;
 
 const MEGABYTE: f64 = 1_000_000.0;
 
@@ -136,7 +136,7 @@ pub(crate) fn package(workspace: &Workspace, interrupt: &Interrupt) -> Result<()
             megabytes(fs::metadata(binary)?.len()),
             megabytes(zipped)
         );
-        if zipped > LARGEST_ZIP {
+        if zipped > MAX_ZIP {
             too_large.push(function.as_str());
         }
     }
@@ -144,7 +144,7 @@ pub(crate) fn package(workspace: &Workspace, interrupt: &Interrupt) -> Result<()
     if too_large.is_empty() {
         return Ok(());
     }
-    bail!("larger than {} MB: {}", megabytes(LARGEST_ZIP), too_large.join(", "))
+    bail!("larger than {} MB: {}", megabytes(MAX_ZIP), too_large.join(", "))
 }
 
 /// Writes the zip that Lambda expects for `provided.al2023`: an executable `bootstrap`.

@@ -33,9 +33,9 @@ pub struct LimitError {
 
 impl Limits {
     /// The largest limit of attempts in flight: each takes space in one item.
-    pub const MOST_IN_FLIGHT: u16 = 50;
+    pub const MAX_IN_FLIGHT: u16 = 50;
     /// The largest rate limit: each attempt is a write to one item.
-    pub const MOST_PER_SECOND: u16 = 100;
+    pub const MAX_PER_SECOND: u16 = 100;
 
     /// Limits of these numbers.
     ///
@@ -43,8 +43,8 @@ impl Limits {
     /// When a number is zero or too large.
     pub fn new(max_in_flight: Option<u64>, per_second: Option<u64>) -> Result<Self, LimitError> {
         Ok(Self {
-            max_in_flight: limit(max_in_flight, Self::MOST_IN_FLIGHT)?,
-            per_second: limit(per_second, Self::MOST_PER_SECOND)?,
+            max_in_flight: limit(max_in_flight, Self::MAX_IN_FLIGHT)?,
+            per_second: limit(per_second, Self::MAX_PER_SECOND)?,
         })
     }
 }

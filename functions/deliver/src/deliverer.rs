@@ -24,7 +24,7 @@ use shared::bus::{Bus, BusError};
 use shared::egress::{Outgoing, PostOutcome, Receivers};
 use shared::endpoints::{Endpoints, Passage};
 use shared::entropy::Entropy;
-use shared::queue::{DeliveryQueue, LONGEST_DELAY, QueueError, Ticket};
+use shared::queue::{DeliveryQueue, MAX_DELAY, QueueError, Ticket};
 use shared::secrets::{SecretError, SecretName, Secrets};
 use shared::store::{AsOf, Committed, Store, StoreError, Wait};
 use shared::telemetry::chain;
@@ -399,5 +399,5 @@ impl Deliverer {
 }
 
 fn fits_into_queue(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-    (at - now).to_std().unwrap_or_default() <= LONGEST_DELAY
+    (at - now).to_std().unwrap_or_default() <= MAX_DELAY
 }

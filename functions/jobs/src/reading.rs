@@ -12,7 +12,7 @@ use crate::Jobs;
 
 /// How many jobs a page has by default, and at most.
 const DEFAULT_PAGE: u8 = 20;
-const LONGEST_PAGE: u8 = 100;
+const MAX_PAGE: u8 = 100;
 
 impl Jobs {
     /// GET /v1/jobs/{jobId}
@@ -75,7 +75,7 @@ pub(crate) fn page_limit(parameter: Option<&str>) -> Result<u8, Problem> {
         Some(text) => text
             .parse()
             .ok()
-            .filter(|limit| (1..=LONGEST_PAGE).contains(limit))
+            .filter(|limit| (1..=MAX_PAGE).contains(limit))
             .ok_or_else(|| invalid_parameter("limit", "must be a number from 1 to 100")),
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::ProviderName;
-use domain::lease::{Claim, LONGEST_SLEEP, Lease, Verdict};
+use domain::lease::{Claim, MAX_SLEEP, Lease, Verdict};
 use shared::queue::WakeUp;
 use shared::store::Committed;
 use shared::tracker::TrackError;
@@ -195,7 +195,7 @@ impl Poller {
             let plan = Plan::of(job, self.tracker.law(job));
             let next = plan.next(job.created_at, job.id.spread(), seen.max(job.created_at));
             let soon = match next.task {
-                Task::Poll | Task::GiveUp => at + LONGEST_SLEEP,
+                Task::Poll | Task::GiveUp => at + MAX_SLEEP,
                 Task::Repair => at,
             };
             (next.at <= soon).then_some(next.at)

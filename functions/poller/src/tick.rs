@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::delivery::DeliveryState;
 use domain::id::{EventId, JobId};
 use futures_util::stream::{self, StreamExt};
-use shared::queue::{LONGEST_DELAY, Ticket};
+use shared::queue::{MAX_DELAY, Ticket};
 use shared::store::{Committed, Wait};
 use shared::telemetry::chain;
 use shared::tracker::TrackError;
@@ -18,7 +18,7 @@ use tracing::error;
 use crate::Poller;
 
 /// How many minutes lie between two lists of the waiting deliveries. The queue carries the last
-/// [`LONGEST_DELAY`] of a wait, so two rounds may fail before a delivery is late.
+/// [`MAX_DELAY`] of a wait, so two rounds may fail before a delivery is late.
 const DELIVERIES_EVERY: i64 = 5;
 
 /// The most deliveries that are moved at the same time.
@@ -92,7 +92,7 @@ impl Poller {
     }
 
     async fn release_deliveries(&self, shard: u32, now: DateTime<Utc>) -> Result<(), TrackError> {
-        let soon = now + TimeDelta::from_std(LONGEST_DELAY).unwrap_or_default();
+        let soon = now + TimeDelta::from_std(MAX_DELAY).unwrap_or_default();
         let deliveries = self.tracker.store.due_deliveries(shard, soon).await?;
         stream::iter(deliveries)
             .for_each_concurrent(MAX_CONCURRENT, |(job, event)| async move {
@@ -126,7 +126,7 @@ impl Poller {
         }
         if let DeliveryState::Pending { next_at, .. } = delivery.state {
             let wait = (next_at - now).to_std().unwrap_or(Duration::ZERO);
-            if wait > LONGEST_DELAY {
+            if wait > MAX_DELAY {
                 return Ok(());
             }
             self.tracker.deliveries.send(&Ticket::next(&delivery), wait).await?;

@@ -11,7 +11,7 @@ use super::{AsOf, Item, Page, Store, StoreError, page, unavailable};
 const UNPROCESSED_BACKOFF: Duration = Duration::from_millis(50);
 
 /// How many pages of the table one listing scans before it returns what it has found.
-const MOST_SCAN_PAGES: usize = 50;
+const MAX_SCAN_PAGES: usize = 50;
 
 /// The filter of a scan.
 pub(super) struct Filter<'a> {
@@ -69,7 +69,7 @@ impl Store {
         let values: HashMap<_, _> = values.collect();
         let mut items = Vec::new();
         let mut cursor = start.map(page::decode_cursor).transpose()?;
-        for _ in 0..MOST_SCAN_PAGES {
+        for _ in 0..MAX_SCAN_PAGES {
             let output = self
                 .client
                 .scan()

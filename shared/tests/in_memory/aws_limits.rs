@@ -8,7 +8,7 @@ use domain::address::TargetPolicy;
 use domain::attempt::Attempt;
 use domain::attempt::Outcome;
 use domain::delivery::EXCERPTS_KEPT;
-use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp, MOST_ATTEMPTS};
+use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp, MAX_ATTEMPTS};
 use domain::event::{DeliveryExhausted, Event, EventName};
 use domain::failure::{Failure, FailureCode};
 use domain::id::{JobId, RenderJobId};
@@ -28,7 +28,7 @@ use tokio::time::Duration;
 const WIDE: &str = "𝕏";
 
 /// The longest result URL that is believed of a provider.
-const LONGEST_RESULT_URL: usize = 8192;
+const MAX_RESULT_URL: usize = 8192;
 
 /// A request with everything as long as it may be.
 fn largest_request() -> Value {
@@ -61,7 +61,7 @@ fn observed(status: RenderStatus) -> Report {
 fn ends() -> [RenderStatus; 2] {
     let failure = Failure::new(FailureCode::RenderFailed, &WIDE.repeat(10_000));
     let failure = failure.with_provider_code(&WIDE.repeat(10_000));
-    let url = format!("https://cdn.example/{}", "\u{1}".repeat(LONGEST_RESULT_URL - 20));
+    let url = format!("https://cdn.example/{}", "\u{1}".repeat(MAX_RESULT_URL - 20));
     let result = RenderResult { url: Some(url), expires_at: Some(noon()) };
     [RenderStatus::Completed(result), RenderStatus::Failed(failure)]
 }
@@ -93,8 +93,8 @@ fn largest_delivery(job: &Job) -> Delivery {
         outcome: Outcome::Answered(500),
         excerpt: excerpt.to_owned(),
     };
-    let last_round = DeliverySchedule::MOST_ATTEMPTS;
-    let mut attempts = vec![attempt(""); MOST_ATTEMPTS - 1 + last_round - EXCERPTS_KEPT];
+    let last_round = DeliverySchedule::MAX_ATTEMPTS;
+    let mut attempts = vec![attempt(""); MAX_ATTEMPTS - 1 + last_round - EXCERPTS_KEPT];
     attempts.extend(vec![attempt(&"x".repeat(1024)); EXCERPTS_KEPT]);
     let given_up = GivenUp { at: noon(), reason: GiveUpReason::AttemptsExhausted };
     Delivery { attempts, state: DeliveryState::GivenUp(given_up), ..fresh }

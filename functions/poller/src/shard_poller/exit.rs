@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use domain::lease::{LONGEST_SLEEP, is_worth_waiting};
+use domain::lease::{MAX_SLEEP, is_worth_waiting};
 
 /// What the decision depends on, at a moment when nothing is in flight or the time is up.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +88,7 @@ fn idle_decision(state: &LoopState, at: DateTime<Utc>) -> IdleDecision {
         return IdleDecision::Finish;
     }
     let wait = state.next_at.map(|next| (next - at).to_std().unwrap_or_default());
-    let wait = wait.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
+    let wait = wait.unwrap_or(MAX_SLEEP).min(MAX_SLEEP);
     match state.has_backlog || is_worth_waiting(state.jobs, wait) {
         true => IdleDecision::StayAwake,
         false => IdleDecision::Sleep(wait),
@@ -124,7 +124,7 @@ mod tests {
         let wait = Duration::from_secs(30);
         assert_eq!(step(asleep()), Step::Exit(Exit::Idle(wait)));
         let unknown = LoopState { next_at: None, ..asleep() };
-        assert_eq!(step(unknown), Step::Exit(Exit::Idle(LONGEST_SLEEP)));
+        assert_eq!(step(unknown), Step::Exit(Exit::Idle(MAX_SLEEP)));
         let overdue = LoopState { next_at: Some(start() - wait), ..asleep() };
         assert_eq!(step(overdue), Step::StayAwake);
     }
