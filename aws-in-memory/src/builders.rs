@@ -29,7 +29,7 @@ pub fn job() -> JobBuilder {
             payload_version: None,
             metadata: Map::new(),
             callback_url: None,
-            wanted: EventSet::ends(),
+            subscribed_events: EventSet::terminal(),
             fingerprint: [1; 32],
             tracking: Tracking::PollOnly,
             durations: None,
@@ -94,7 +94,7 @@ impl JobBuilder {
     /// The events that its receiver is sent.
     #[must_use]
     pub fn subscribed_events(mut self, events: impl IntoIterator<Item = EventName>) -> Self {
-        self.request.wanted = events.into_iter().collect();
+        self.request.subscribed_events = events.into_iter().collect();
         self
     }
 
@@ -128,7 +128,7 @@ impl JobBuilder {
             payload_version: request.payload_version,
             metadata: request.metadata,
             callback_url: request.callback_url.map(|url| url.as_str().to_owned()),
-            wanted: request.wanted,
+            subscribed_events: request.subscribed_events,
             fingerprint: request.fingerprint,
             ..self.request
         };

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeZone, Utc};
 
 use crate::event::EventSet;
 use crate::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
-use crate::job::{Job, Observation, RenderResult, RenderStatus, Report, Step, StoredRequest};
+use crate::job::{Job, Observation, RenderResult, RenderStatus, Report, Transition, StoredRequest};
 use crate::polling::Tracking;
 
 pub(crate) fn noon() -> DateTime<Utc> {
@@ -18,7 +18,7 @@ fn request() -> StoredRequest {
         payload_version: Some(PayloadVersion::parse("product-promo-v4").unwrap()),
         metadata: serde_json::Map::new(),
         callback_url: None,
-        wanted: EventSet::ends(),
+        subscribed_events: EventSet::terminal(),
         fingerprint: [1; 32],
         tracking: Tracking::PollOnly,
         durations: None,
@@ -54,9 +54,9 @@ pub(crate) fn completed_job() -> Job {
     changed(new_job().apply(&observed(done()), 1, noon()))
 }
 
-pub(crate) fn changed(step: Step) -> Job {
+pub(crate) fn changed(step: Transition) -> Job {
     match step {
-        Step::Changed(job) => *job,
-        Step::Unchanged => panic!("nothing changed"),
+        Transition::Changed(job) => *job,
+        Transition::Unchanged => panic!("nothing changed"),
     }
 }

@@ -1,8 +1,8 @@
 //! A render job, and the only ways in which it may change.
 //!
 //! Providers repeat webhooks, reorder them, and disagree with their own status endpoint; polls
-//! and webhooks race. So [`Job::apply`] returns [`Step::Unchanged`] for a report without news,
-//! never lets an ended job become live again, and puts the outbox entry ([`Notice`]) of a change
+//! and webhooks race. So [`Job::apply`] returns [`Transition::Unchanged`] for a report without news,
+//! never lets an ended job become live again, and puts the outbox entry ([`OutboxEntry`]) of a change
 //! into the same value as the change, so that both are stored in one write.
 //!
 //! The transition table is [`next`]. It is total: it spells out every state and every report, so
@@ -177,7 +177,7 @@ pub struct StoredRequest {
     /// Where this job's webhooks go instead of the default receiver.
     pub callback_url: Option<String>,
     /// The events that the client subscribed to.
-    pub wanted: EventSet,
+    pub subscribed_events: EventSet,
     /// SHA-256 of the request's canonical body, which is the same for a repeat only.
     pub fingerprint: [u8; 32],
     /// Whether the provider calls back, or only polls show changes.
@@ -192,7 +192,7 @@ pub struct StoredRequest {
 /// An entry of the outbox: a change whose event is not published yet. The event's other
 /// fields follow from the job, so an entry is small and its event always has the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Notice {
+pub struct OutboxEntry {
     /// The event to send.
     pub event: EventName,
     /// The state that was entered.
@@ -229,7 +229,7 @@ pub struct Job {
     /// The number of polls before the last write.
     pub attempt_count: u32,
     /// The changes whose events are not published yet, stored in the same write as the change.
-    pub outbox: Vec<Notice>,
+    pub outbox: Vec<OutboxEntry>,
     /// When it settled: it has ended, its outbox is empty, and it left the `active` index.
     pub settled_at: Option<DateTime<Utc>>,
     /// The number of writes; a store replaces only the version that was read.
@@ -247,7 +247,7 @@ const FIRST_CHECKPOINT: TimeDelta = TimeDelta::seconds(120);
 
 /// The result of a [`Report`].
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
+pub enum Transition {
     /// The report has no news: it is a repeat, it is late, or a poll found the known status.
     Unchanged,
     /// The changed job, to be stored over the version that was read.
@@ -417,37 +417,37 @@ impl Job {
     /// Applies a report. `checks` is the number of polls so far, as known to the source of the
     /// report; the job keeps the larger count.
     #[must_use]
-    pub fn apply(&self, report: &Report, checks: u32, now: DateTime<Utc>) -> Step {
+    pub fn apply(&self, report: &Report, polls: u32, now: DateTime<Utc>) -> Transition {
         let mut job = self.clone();
-        let moved = match next(self.standing(), report.kind()) {
+        let moved = match next(self.effective_state(), report.kind()) {
             Move::Stay => false,
             Move::To(state) => {
                 job.enter(state, report, now);
                 true
             }
         };
-        let merged = (moved || !self.state.has_ended()) && job.learn(report);
+        let merged = (moved || !self.state.has_ended()) && job.merge_observation(report);
         if !moved && !merged {
-            return Step::Unchanged;
+            return Transition::Unchanged;
         }
         if let Report::Observed(_) = report {
             job.last_checked_at = Some(now);
-            job.attempt_count = checks.max(self.attempt_count.saturating_add(1));
+            job.attempt_count = polls.max(self.attempt_count.saturating_add(1));
         }
         job.version = self.version.saturating_add(1);
-        Step::Changed(Box::new(job))
+        Transition::Changed(Box::new(job))
     }
 
     /// The job with the current time and number of polls, to be stored; none unless its age has
     /// doubled since the last write and is above two minutes. So what an operator sees is stale
     /// by a part of the job's age at most, for a logarithmic number of writes.
     #[must_use]
-    pub fn checkpoint(&self, checks: u32, now: DateTime<Utc>) -> Option<Self> {
+    pub fn checkpoint(&self, polls: u32, now: DateTime<Utc>) -> Option<Self> {
         let written = self.last_checked_at.unwrap_or(self.created_at) - self.created_at;
         let due = (written * 2).max(FIRST_CHECKPOINT);
         (!self.state.has_ended() && now - self.created_at >= due).then(|| Self {
             last_checked_at: Some(now),
-            attempt_count: checks.max(self.attempt_count),
+            attempt_count: polls.max(self.attempt_count),
             version: self.version.saturating_add(1),
             ..self.clone()
         })
@@ -455,15 +455,15 @@ impl Job {
 
     /// The job after the entries `told` of its outbox were published.
     #[must_use]
-    pub fn told(&self, told: &[Notice]) -> Self {
+    pub fn mark_published(&self, published: &[OutboxEntry]) -> Self {
         let mut job = self.clone();
-        job.outbox.retain(|notice| !told.contains(notice));
+        job.outbox.retain(|entry| !published.contains(entry));
         job
     }
 
     /// The job with the next version number, to be stored over this one.
     #[must_use]
-    pub fn bumped(mut self) -> Self {
+    pub fn next_version(mut self) -> Self {
         self.version = self.version.saturating_add(1);
         self
     }
@@ -485,13 +485,13 @@ impl Job {
     /// Whether a report of completion would still complete the job.
     #[must_use]
     pub fn may_still_complete(&self) -> bool {
-        next(self.standing(), ReportKind::Completed) != Move::Stay
+        next(self.effective_state(), ReportKind::Completed) != Move::Stay
     }
 
     /// The row of the transition table that applies to the job. A job whose submission was never
     /// confirmed has failed for the customer, but it moves like one that timed out: the provider
     /// may have rendered it, and its callback is the only proof.
-    fn standing(&self) -> State {
+    fn effective_state(&self) -> State {
         let unconfirmed = |failure: &Failure| failure.code == FailureCode::SubmitUnknown;
         match self.state {
             State::Failed if self.failure.as_ref().is_some_and(unconfirmed) => State::TimedOut,
@@ -516,13 +516,13 @@ impl Job {
             self.result = result.clone();
         }
         self.state = state;
-        if let Some(event) = state.event().filter(|event| self.request.wanted.contains(*event)) {
-            self.outbox.push(Notice { event, status: state, at: now });
+        if let Some(event) = state.event().filter(|event| self.request.subscribed_events.contains(*event)) {
+            self.outbox.push(OutboxEntry { event, status: state, at: now });
         }
     }
 
     /// Merges what a report says beside the state; returns whether any of it is news.
-    fn learn(&mut self, report: &Report) -> bool {
+    fn merge_observation(&mut self, report: &Report) -> bool {
         let mut news = false;
         let (render_job_id, observation) = match report {
             Report::Accepted(id) => (Some(id), None),

@@ -18,7 +18,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::delivery::{Delivery, DeliveryState};
 use domain::event::Event;
 use domain::id::RenderJobId;
-use domain::job::{Job, Notice, Report, State, Step};
+use domain::job::{Job, OutboxEntry, Report, State, Transition};
 use domain::polling::{PollingLaw, Slowdown, Tracking};
 use domain::provider::StatusAnswer;
 use domain::provider::catalogue::Provider;
@@ -108,11 +108,11 @@ impl Tracker {
         mut job: Job,
         report: &Report,
         bearer: Bearer,
-        checks: u32,
+        polls: u32,
         now: DateTime<Utc>,
     ) -> Result<Told, TrackError> {
         for _ in 0..MAX_CONFLICT_RETRIES {
-            let Step::Changed(changed) = job.apply(report, checks, now) else {
+            let Transition::Changed(changed) = job.apply(report, polls, now) else {
                 return Ok(Told::Unchanged(job));
             };
             // A change without an event can be the job's last one.
@@ -142,16 +142,16 @@ impl Tracker {
     /// When an event cannot be published; the job stays as it is, and the call may be repeated.
     pub async fn settle(&self, mut job: Job, now: DateTime<Utc>) -> Result<Job, TrackError> {
         let told = job.outbox.clone();
-        for notice in &told {
-            self.announce(&job, notice, now).await?;
+        for entry in &told {
+            self.announce(&job, entry, now).await?;
         }
         for _ in 0..MAX_CONFLICT_RETRIES {
-            let after = job.told(&told);
+            let after = job.mark_published(&told);
             let after = self.settled(&after, now).unwrap_or(after);
             if after == job {
                 return Ok(job);
             }
-            let after = after.bumped();
+            let after = after.next_version();
             match self.store.commit_job(&after).await? {
                 Committed::Stored => return Ok(after),
                 Committed::Overtaken(Some(current)) => job = current,
@@ -252,17 +252,17 @@ impl Tracker {
     async fn announce(
         &self,
         job: &Job,
-        notice: &Notice,
+        entry: &OutboxEntry,
         now: DateTime<Utc>,
     ) -> Result<(), TrackError> {
-        let event = Event::of(job, notice);
-        self.bus.publish(notice.event.as_str(), &event.to_body()?).await?;
+        let event = Event::of(job, entry);
+        self.bus.publish(entry.event.as_str(), &event.to_body()?).await?;
         let receiver = match &job.request.callback_url {
             Some(url) => Some(url.clone()),
             // A job's own receiver gets the job's events; the default receiver may want fewer.
             None => {
                 let config = self.store.webhook_config().await?;
-                let config = config.filter(|config| config.events.contains(notice.event));
+                let config = config.filter(|config| config.events.contains(entry.event));
                 config.and_then(|config| config.url)
             }
         };
@@ -288,7 +288,7 @@ impl Tracker {
 
 /// How many polls of a job of this age were due.
 #[must_use]
-pub fn checks_due(law: &PollingLaw, job: &Job, now: DateTime<Utc>) -> u32 {
+pub fn polls_due(law: &PollingLaw, job: &Job, now: DateTime<Utc>) -> u32 {
     match job.request.tracking {
         Tracking::PollOnly => law.count_until(job.request.tracking, age(job, now), job.id.spread()),
         // Safety polls are few, and cannot be distinguished from the polls after callbacks.

@@ -6,7 +6,7 @@ use domain::event::EventSet;
 use domain::id::{
     EventId, IdempotencyKey, JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId,
 };
-use domain::job::{Job, Observation, RenderResult, RenderStatus, Report, Step, StoredRequest};
+use domain::job::{Job, Observation, RenderResult, RenderStatus, Report, Transition, StoredRequest};
 use domain::polling::Tracking;
 use serde_json::{Value, json};
 
@@ -205,7 +205,7 @@ impl TestJob {
                 payload_version: Some(PayloadVersion::parse("product-promo-v4")?),
                 metadata: metadata.unwrap_or_default(),
                 callback_url: self.receiver().map(str::to_owned),
-                wanted: EventSet::ends(),
+                subscribed_events: EventSet::terminal(),
                 fingerprint: [7; 32],
                 tracking: Tracking::WebhookFirst,
                 durations: None,
@@ -225,8 +225,8 @@ impl TestJob {
         });
         [Report::Accepted(render), done].iter().try_fold(job, |job, report| {
             match job.apply(report, 1, then) {
-                Step::Changed(job) => Ok(*job),
-                Step::Unchanged => bail!("{report:?} changes nothing"),
+                Transition::Changed(job) => Ok(*job),
+                Transition::Unchanged => bail!("{report:?} changes nothing"),
             }
         })
     }

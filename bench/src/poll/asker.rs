@@ -9,7 +9,7 @@ use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand, ValueEnum};
-use domain::job::{Job, Report, Step};
+use domain::job::{Job, Report, Transition};
 use domain::provider::catalogue::Adjustments;
 use domain::provider::{Catalogue, StatusAnswer};
 use futures_util::future::try_join_all;
@@ -373,7 +373,7 @@ impl Core {
         match self.0.ask(job, None, Utc::now()).await? {
             Some(StatusAnswer::Observed(observation)) => {
                 let step = job.apply(&Report::Observed(observation), 0, Utc::now());
-                ensure!(step == Step::Unchanged, "a job has changed: {step:?}");
+                ensure!(step == Transition::Unchanged, "a job has changed: {step:?}");
                 Ok(())
             }
             other => bail!("the provider does not tell: {other:?}"),

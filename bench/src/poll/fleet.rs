@@ -7,7 +7,7 @@ use aws_in_memory::builders;
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 use domain::id::{JobId, RenderJobId};
-use domain::job::{Job, Observation, RenderStatus, Report, Step};
+use domain::job::{Job, Observation, RenderStatus, Report, Transition};
 use domain::polling::Tracking;
 
 /// A provider that accepts our id of a render, so that the render of a job is known beforehand.
@@ -107,8 +107,8 @@ fn job(number: u32, told_by: ToldBy, created_at: DateTime<Utc>, at: DateTime<Utc
     let reports = [Report::Accepted(render_job_id), Report::Observed(observed)];
     let job = reports.iter().try_fold(intended, |job, report| {
         match job.apply(report, 0, created_at) {
-            Step::Changed(changed) => Ok(changed.told(&changed.outbox)),
-            Step::Unchanged => bail!("{report:?} changes nothing"),
+            Transition::Changed(changed) => Ok(changed.mark_published(&changed.outbox)),
+            Transition::Unchanged => bail!("{report:?} changes nothing"),
         }
     })?;
     // Its age has not doubled since, so the next polls write nothing.

@@ -64,7 +64,7 @@ impl EventSet {
     /// The default: completion, failure and cancellation. Each event on the bus costs money, so
     /// the others are opt-in.
     #[must_use]
-    pub fn ends() -> Self {
+    pub fn terminal() -> Self {
         [EventName::Completed, EventName::Failed, EventName::Cancelled].into_iter().collect()
     }
 
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn event_set_default_is_terminal() {
-        let wanted = EventSet::ends();
+        let wanted = EventSet::terminal();
         let told: Vec<_> = EventName::ALL.into_iter().filter(|e| wanted.contains(*e)).collect();
         assert_eq!(told, [EventName::Completed, EventName::Failed, EventName::Cancelled]);
         assert_eq!(EventSet::from_bits(wanted.to_bits()), wanted);

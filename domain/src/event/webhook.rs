@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::EventName;
 use crate::failure::Failure;
 use crate::id::EventId;
-use crate::job::{Job, Notice, State};
+use crate::job::{Job, OutboxEntry, State};
 use crate::time;
 
 /// The event of a change of a job, in its wire form. The order of its fields never changes, so
@@ -36,20 +36,20 @@ impl Event {
     /// The event of an entry of the outbox of `job`: a pure function of both, so it is the same
     /// at any time.
     #[must_use]
-    pub fn of(job: &Job, notice: &Notice) -> Self {
-        let completed = notice.status == State::Completed;
+    pub fn of(job: &Job, entry: &OutboxEntry) -> Self {
+        let completed = entry.status == State::Completed;
         Self {
-            event: notice.event,
-            event_id: EventId::of(&job.id, notice.event.as_str()),
+            event: entry.event,
+            event_id: EventId::of(&job.id, entry.event.as_str()),
             job_id: job.id.to_string(),
             render_job_id: job.render_job_id.as_ref().map(ToString::to_string),
             provider: job.request.provider.to_string(),
             source_record_id: job.request.source_record_id.to_string(),
             payload_version: job.request.payload_version.as_ref().map(ToString::to_string),
-            status: notice.status.name(),
+            status: entry.status.name(),
             result_url: job.result.url.clone().filter(|_| completed),
             result_expires_at: job.result.expires_at.filter(|_| completed).map(time::text),
-            failure: match notice.status {
+            failure: match entry.status {
                 // Only this failure can have been removed, by a late completion.
                 State::Failed => Some(job.failure.clone().unwrap_or_else(Failure::submit_unknown)),
                 // Not read from the job: a late completion may have removed it.
@@ -62,7 +62,7 @@ impl Event {
                 | State::Cancelled => None,
             },
             metadata: job.request.metadata.clone(),
-            occurred_at: time::text(notice.at),
+            occurred_at: time::text(entry.at),
         }
     }
 
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn event_of_timeout_survives_late_completion() {
         let mut job = completed_job();
-        let timed_out = Notice { event: EventName::Failed, status: State::TimedOut, at: noon() };
+        let timed_out = OutboxEntry { event: EventName::Failed, status: State::TimedOut, at: noon() };
         let before = {
             let mut earlier = job.clone();
             earlier.state = State::TimedOut;

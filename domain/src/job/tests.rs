@@ -52,7 +52,7 @@ fn job_runs_from_submit_to_completion() {
     assert_eq!((job.attempt_count, job.last_checked_at), (3, Some(end)));
     assert_eq!(
         job.outbox,
-        [Notice { event: EventName::Completed, status: State::Completed, at: end }]
+        [OutboxEntry { event: EventName::Completed, status: State::Completed, at: end }]
     );
     let history: Vec<_> = job.timeline.iter().map(|line| line.state.name()).collect();
     assert_eq!(history, ["submitting", "queued", "processing", "completed"]);
@@ -75,7 +75,7 @@ fn job_ignores_repeated_reports() {
     ];
     for report in said {
         let once = changed(new_job().apply(&report, 1, noon()));
-        assert_eq!(once.apply(&report, 2, noon()), Step::Unchanged, "{report:?}");
+        assert_eq!(once.apply(&report, 2, noon()), Transition::Unchanged, "{report:?}");
     }
 }
 
@@ -84,7 +84,7 @@ fn job_ended_emits_nothing_twice() {
     let mut job = changed(new_job().apply(&observed(done()), 1, noon()));
     job.outbox.clear();
     for kind in [RenderStatus::Processing, RenderStatus::Cancelled, done()] {
-        assert_eq!(job.apply(&observed(kind), 9, noon()), Step::Unchanged);
+        assert_eq!(job.apply(&observed(kind), 9, noon()), Transition::Unchanged);
     }
 }
 
@@ -112,7 +112,7 @@ fn job_unconfirmed_fails_with_submit_unknown() {
 
     // The callback of an unconfirmed render is its only proof, however late.
     assert!(job.may_still_complete());
-    assert_eq!(job.apply(&observed(RenderStatus::Processing), 0, noon()), Step::Unchanged);
+    assert_eq!(job.apply(&observed(RenderStatus::Processing), 0, noon()), Transition::Unchanged);
     let failed = job.outbox[0];
     let body = |job: &Job| crate::event::Event::of(job, &failed).to_body().unwrap();
     let completed = changed(job.apply(&observed(done()), 1, noon()));
@@ -132,10 +132,10 @@ fn job_progress_changes_in_quarters() {
         })
     };
     let job = changed(new_job().apply(&at(0.1), 1, noon()));
-    assert_eq!(job.apply(&at(0.24), 2, noon()), Step::Unchanged);
+    assert_eq!(job.apply(&at(0.24), 2, noon()), Transition::Unchanged);
     let job = changed(job.apply(&at(0.6), 3, noon()));
     assert_eq!(job.progress, Some(0.5));
-    assert_eq!(job.apply(&at(0.3), 4, noon()), Step::Unchanged, "never backwards");
+    assert_eq!(job.apply(&at(0.3), 4, noon()), Transition::Unchanged, "never backwards");
     assert_eq!(changed(job.apply(&at(7.0), 5, noon())).progress, Some(1.0), "out of range");
 }
 

@@ -27,7 +27,7 @@ pub struct JobRequest {
     /// Where this job's webhooks go instead of the default receiver.
     pub callback_url: Option<ReceiverUrl>,
     /// The events that the client subscribes to.
-    pub wanted: EventSet,
+    pub subscribed_events: EventSet,
     /// The customer's own data.
     pub metadata: Map<String, Value>,
     /// Whether the provider shall call back; none means the default of the provider's spec.
@@ -77,7 +77,7 @@ impl JobRequest {
             .map(|url| ReceiverUrl::parse(&url, policy))
             .transpose()
             .map_err(|error| RequestError::CallbackUrl(error.to_string()))?;
-        let wanted = members.optional("events", events)?.unwrap_or_else(EventSet::ends);
+        let subscribed_events = members.optional("events", events)?.unwrap_or_else(EventSet::terminal);
         let metadata = members.optional("metadata", metadata)?.unwrap_or_default();
         let provider_webhook = members.optional("providerWebhook", |value| {
             value.as_bool().ok_or_else(|| "must be true or false".into())
@@ -88,7 +88,7 @@ impl JobRequest {
             source_record_id,
             payload_version,
             callback_url,
-            wanted,
+            subscribed_events,
             metadata,
             provider_webhook,
             fingerprint,
@@ -114,12 +114,12 @@ pub(super) fn events(value: Value) -> Result<EventSet, String> {
     let all = EventName::ALL.map(EventName::as_str).join(", ");
     let Value::Array(names) = value else { return Err("must be an array of event names".into()) };
     let parsed = names.iter().map(|name| name.as_str().and_then(EventName::parse));
-    let wanted: EventSet =
+    let subscribed_events: EventSet =
         parsed.collect::<Option<_>>().ok_or_else(|| format!("may only have {all}"))?;
-    if wanted.is_empty() {
+    if subscribed_events.is_empty() {
         return Err("must name at least one event".into());
     }
-    Ok(wanted)
+    Ok(subscribed_events)
 }
 
 fn metadata(value: Value) -> Result<Map<String, Value>, String> {
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn job_request_has_defaults() {
         let request = parse(&whole()).unwrap();
-        assert_eq!(request.wanted, EventSet::ends());
+        assert_eq!(request.subscribed_events, EventSet::terminal());
         assert_eq!((request.provider_webhook, request.callback_url), (None, None));
         assert_eq!(parse(&with("metadata", Value::Null)).unwrap().metadata, Map::new());
     }

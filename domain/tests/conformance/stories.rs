@@ -1,7 +1,7 @@
 //! What comes in twice, late, early or not at all, and what the job makes of it.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::job::{Report, Step};
+use domain::job::{Report, Transition};
 use domain::provider::StatusAnswer;
 use domain::provider::answer::Answer;
 use domain::provider::spec::webhook::{WebhookKind, WebhookSpec};
@@ -120,13 +120,13 @@ fn play(subject: &Subject, matrix: &mut Matrix, title: &str, steps: &[&str], tol
         };
         let proved = report.is_some();
         let version = job.version;
-        let step = report.map_or(Step::Unchanged, |report| job.apply(&report, 0, now));
+        let step = report.map_or(Transition::Unchanged, |report| job.apply(&report, 0, now));
         let again = match step {
-            Step::Changed(changed) => {
+            Transition::Changed(changed) => {
                 job = *changed;
                 ""
             }
-            Step::Unchanged => " again",
+            Transition::Unchanged => " again",
         };
         assert!(job.version == version + u64::from(again.is_empty()), "a version per change");
         found.push(format!("{saying}: {}{again}", job.state.name()));

@@ -49,7 +49,7 @@ impl Subject {
             payload_version: None,
             metadata: Map::new(),
             callback_url: None,
-            wanted: EventSet::ends(),
+            subscribed_events: EventSet::terminal(),
             fingerprint: [1; 32],
             tracking: Tracking::PollOnly,
             durations: None,

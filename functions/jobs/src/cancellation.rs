@@ -7,7 +7,7 @@ use domain::job::{Job, Report};
 use domain::provider::{CancelAnswer, ErrorClass, StatusAnswer};
 use shared::api::{self, Problem};
 use shared::telemetry::chain;
-use shared::tracker::{Bearer, Told, TrackError, checks_due};
+use shared::tracker::{Bearer, Told, TrackError, polls_due};
 use shared::view;
 use tracing::{error, warn};
 
@@ -71,9 +71,9 @@ impl Jobs {
         else {
             return Ok(job);
         };
-        let checks = checks_due(&self.tracker.law(&job), &job, now());
+        let polls = polls_due(&self.tracker.law(&job), &job, now());
         let report = Report::Observed(observation);
-        match self.tracker.tell(job.clone(), &report, Bearer::Passer, checks, now()).await? {
+        match self.tracker.tell(job.clone(), &report, Bearer::Passer, polls, now()).await? {
             Told::Changed(job) => self.tracker.settle(job, now()).await,
             Told::Unchanged(job) => Ok(job),
             Told::Gone => Ok(job),

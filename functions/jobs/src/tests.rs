@@ -7,7 +7,7 @@ use domain::endpoint::Limits;
 use domain::event::EventSet;
 use domain::failure::{Failure, FailureCode};
 use domain::id::RenderJobId;
-use domain::job::{Job, Report, Step};
+use domain::job::{Job, Report, Transition};
 use serde_json::{Value, json};
 use shared::store::WebhookConfig;
 
@@ -40,8 +40,8 @@ fn job(provider: &str) -> Job {
 
 fn after(job: &Job, report: &Report) -> Job {
     match job.apply(report, 0, job.created_at) {
-        Step::Changed(job) => *job,
-        Step::Unchanged => panic!("{report:?} changes nothing"),
+        Transition::Changed(job) => *job,
+        Transition::Unchanged => panic!("{report:?} changes nothing"),
     }
 }
 
@@ -132,7 +132,7 @@ async fn cancel_without_provider_spec_is_503() {
 async fn with_receiver(aws: &InMemoryAws) {
     let config = WebhookConfig {
         url: Some("https://shop.example/hooks".into()),
-        events: EventSet::ends(),
+        events: EventSet::terminal(),
         limits: Limits::default(),
         updated_at: DateTime::UNIX_EPOCH,
     };

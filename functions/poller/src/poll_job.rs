@@ -8,7 +8,7 @@ use domain::polling::{Heard, PollingLaw};
 use domain::provider::{ErrorClass, StatusAnswer};
 use shared::store::Committed;
 use shared::telemetry::chain;
-use shared::tracker::{Bearer, Told, TrackError, checks_due};
+use shared::tracker::{Bearer, Told, TrackError, polls_due};
 use tracing::error;
 
 use crate::Poller;
@@ -120,7 +120,7 @@ impl Poller {
         report: &Report,
         now: DateTime<Utc>,
     ) -> Result<Option<Job>, TrackError> {
-        let polls = checks_due(&self.tracker.law(&job), &job, now);
+        let polls = polls_due(&self.tracker.law(&job), &job, now);
         match self.tracker.tell(job, report, Bearer::Poll, polls, now).await? {
             Told::Changed(job) => Ok(Some(self.tracker.settle(job, now).await?)),
             Told::Unchanged(job) => match job.checkpoint(polls, now) {

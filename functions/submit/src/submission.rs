@@ -146,7 +146,7 @@ impl Submitter {
             payload_version: wanted.payload_version,
             metadata: wanted.metadata,
             callback_url: wanted.callback_url.map(|url| url.as_str().to_owned()),
-            wanted: wanted.wanted,
+            subscribed_events: wanted.subscribed_events,
             fingerprint: wanted.fingerprint,
             tracking,
             durations,

@@ -23,7 +23,7 @@ use shared::api::{self, Problem};
 use shared::secrets::{SecretError, SecretName, Secrets};
 use shared::store::StoreError;
 use shared::telemetry::chain;
-use shared::tracker::{Bearer, Told, TrackError, Tracker, checks_due};
+use shared::tracker::{Bearer, Told, TrackError, Tracker, polls_due};
 use tracing::{error, info, warn};
 
 /// The largest callback body, in bytes.
@@ -315,9 +315,9 @@ impl Callbacks {
         observation: Observation,
         now: fn() -> DateTime<Utc>,
     ) -> Result<State, CallbackError> {
-        let checks = checks_due(&self.tracker.law(&job), &job, now());
+        let polls = polls_due(&self.tracker.law(&job), &job, now());
         let report = Report::Observed(observation);
-        match self.tracker.tell(job, &report, Bearer::Callback, checks, now()).await? {
+        match self.tracker.tell(job, &report, Bearer::Callback, polls, now()).await? {
             Told::Changed(job) => {
                 let state = job.state;
                 self.settle(job, now()).await;

@@ -4,7 +4,7 @@ use aws_in_memory::{InMemoryAws, builders};
 use aws_lambda_events::encodings::Body;
 use domain::credential::CallbackSecret;
 use domain::id::{JobId, ProviderName, RenderJobId};
-use domain::job::{Job, Report, State, Step};
+use domain::job::{Job, Report, State, Transition};
 use domain::polling::Tracking;
 use domain::provider::catalogue::OwnSpec;
 use serde_json::{Value, json};
@@ -58,8 +58,8 @@ fn job(provider: &str, render: &str) -> Job {
     let job = unanswered(provider);
     let accepted = Report::Accepted(RenderJobId::parse(render).unwrap());
     match job.apply(&accepted, 0, job.created_at) {
-        Step::Changed(job) => *job,
-        Step::Unchanged => panic!("not accepted"),
+        Transition::Changed(job) => *job,
+        Transition::Unchanged => panic!("not accepted"),
     }
 }
 

@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn webhook_config_round_trips() {
         let updated_at = time::from_millis(1_800_000_000_123).unwrap();
-        for events in [all(), EventSet::ends(), EventSet::from_iter([EventName::Failed])] {
+        for events in [all(), EventSet::terminal(), EventSet::from_iter([EventName::Failed])] {
             for url in [None, Some("https://shop.example/hooks".to_owned())] {
                 let limits = Limits::new(url.as_ref().map(|_| 5), Some(9)).unwrap();
                 let config = WebhookConfig { url, events, limits, updated_at };

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::event::{EventName, EventSet};
 use domain::failure::Failure;
 use domain::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
-use domain::job::{Job, Milestone, Notice, RenderResult, State, StoredRequest};
+use domain::job::{Job, Milestone, OutboxEntry, RenderResult, State, StoredRequest};
 use domain::polling::{Durations, Tracking};
 use domain::time;
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,7 @@ struct JobItem {
     meta: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     callback: Option<String>,
-    wanted: u8,
+    subscribed_events: u8,
     print: String,
     track: Tracking,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,7 +98,7 @@ pub(super) fn encode(job: &Job, retention: TimeDelta) -> Result<Item, StoreError
         shape: job.request.payload_version.clone(),
         meta: metadata.map_err(|error| corrupt("job", error))?,
         callback: job.request.callback_url.clone(),
-        wanted: job.request.wanted.to_bits(),
+        subscribed_events: job.request.subscribed_events.to_bits(),
         print: URL_SAFE_NO_PAD.encode(job.request.fingerprint),
         track: job.request.tracking,
         law: job.request.durations,
@@ -111,7 +111,7 @@ pub(super) fn encode(job: &Job, retention: TimeDelta) -> Result<Item, StoreError
         outbox: job
             .outbox
             .iter()
-            .map(|notice| (notice.event, notice.status, time::millis(notice.at)))
+            .map(|entry| (entry.event, entry.status, time::millis(entry.at)))
             .collect(),
         settled: job.settled_at.map(time::millis),
         expires_at: job.settled_at.map(|at| (at + retention).timestamp()),
@@ -126,7 +126,7 @@ pub(super) fn decode(item: Item) -> Result<Job, StoreError> {
     let outbox = item
         .outbox
         .into_iter()
-        .map(|(event, status, at)| Ok(Notice { event, status, at: instant(at)? }));
+        .map(|(event, status, at)| Ok(OutboxEntry { event, status, at: instant(at)? }));
     Ok(Job {
         id: id(&item.pk)?,
         request: StoredRequest {
@@ -140,7 +140,7 @@ pub(super) fn decode(item: Item) -> Result<Job, StoreError> {
                 None => Map::new(),
             },
             callback_url: item.callback,
-            wanted: EventSet::from_bits(item.wanted),
+            subscribed_events: EventSet::from_bits(item.subscribed_events),
             fingerprint: URL_SAFE_NO_PAD
                 .decode(&item.print)
                 .ok()
@@ -203,7 +203,7 @@ mod tests {
                 payload_version: Some(PayloadVersion::parse("product-promo-v4").unwrap()),
                 metadata: json!({"a": [1, {"b": null}]}).as_object().unwrap().clone(),
                 callback_url: Some("https://shop.example/hooks".into()),
-                wanted: EventSet::ends(),
+                subscribed_events: EventSet::terminal(),
                 fingerprint: [9; 32],
                 tracking: Tracking::WebhookFirst,
                 durations: Some(Durations::lognormal(3.0, 0.5)),
@@ -219,7 +219,7 @@ mod tests {
         job.failure = Some(Failure::new(FailureCode::TimedOut, "m").with_provider_code("C"));
         job.last_checked_at = Some(now);
         job.attempt_count = 4;
-        job.outbox = vec![Notice { event: EventName::Failed, status: State::TimedOut, at: now }];
+        job.outbox = vec![OutboxEntry { event: EventName::Failed, status: State::TimedOut, at: now }];
         job
     }
 

@@ -148,7 +148,7 @@ fn webhook_config_view_fits_openapi() {
     let single = SigningSecrets::parse(&secret(SignatureType::V1).reveal()).unwrap();
     let (grace, now) = (GracePeriod::default(), values::noon());
     let rotated = single.rotate(secret(SignatureType::V1a), grace, now).unwrap();
-    let events = EventSet::ends();
+    let events = EventSet::terminal();
     let limits = Limits::new(Some(5), None).unwrap();
     let config = WebhookConfig { url: Some(url.into()), events, limits, updated_at: now };
     let endpoint = Endpoint::unknown(url);

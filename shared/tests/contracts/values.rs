@@ -8,7 +8,7 @@ use domain::endpoint::{Breaker, Disabled, DisabledReason, Endpoint, Failing, Hol
 use domain::event::{Event, EventName};
 use domain::failure::{Failure, FailureCode};
 use domain::id::RenderJobId;
-use domain::job::{Job, Notice, Observation, RenderResult, RenderStatus, Report, Step};
+use domain::job::{Job, OutboxEntry, Observation, RenderResult, RenderStatus, Report, Transition};
 use serde_json::json;
 
 pub(crate) use aws_in_memory::builders::noon;
@@ -64,7 +64,7 @@ pub(crate) fn life(job: Job, reports: &[Report]) -> Vec<Job> {
     let mut life = vec![job];
     for report in reports {
         let last = life.last().unwrap();
-        let Step::Changed(job) = last.apply(report, last.attempt_count + 1, noon()) else {
+        let Transition::Changed(job) = last.apply(report, last.attempt_count + 1, noon()) else {
             panic!("{report:?} changes nothing")
         };
         life.push(*job);
@@ -114,7 +114,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 pub(crate) fn deliveries() -> Vec<Delivery> {
     let job = full_job();
     let (status, at) = (domain::job::State::Completed, noon());
-    let event = Event::of(&job, &Notice { event: EventName::Completed, status, at });
+    let event = Event::of(&job, &OutboxEntry { event: EventName::Completed, status, at });
     let fresh = Delivery::of(&job, &event, "https://shop.example/hooks", at).unwrap();
     let outcomes = AttemptError::ALL.map(Outcome::Failed);
     let outcomes = outcomes.into_iter().chain([Outcome::Answered(500), Outcome::Answered(204)]);

@@ -12,7 +12,7 @@ use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp, MAX_ATTEM
 use domain::event::{DeliveryExhausted, Event, EventName};
 use domain::failure::{Failure, FailureCode};
 use domain::id::{JobId, RenderJobId};
-use domain::job::{Job, MAX_METADATA_BYTES, Observation, Report, Step};
+use domain::job::{Job, MAX_METADATA_BYTES, Observation, Report, Transition};
 use domain::job::{RenderResult, RenderStatus};
 use domain::polling::Tracking;
 use domain::request::{JobRequest, RequestError};
@@ -77,8 +77,8 @@ fn largest_job(end: RenderStatus) -> Job {
         observed(end),
     ];
     reports.iter().fold(intended, |job, report| match job.apply(report, u32::MAX, noon()) {
-        Step::Changed(job) => *job,
-        Step::Unchanged => panic!("{report:?} is no news"),
+        Transition::Changed(job) => *job,
+        Transition::Unchanged => panic!("{report:?} is no news"),
     })
 }
 

@@ -16,7 +16,7 @@ async fn unanswered_write_is_recognised() {
     aws.lose_next_answer();
     assert_eq!(store.insert_job(&job("ours")).await.unwrap(), Inserted::New);
 
-    let changed = job("ours").bumped();
+    let changed = job("ours").next_version();
     aws.lose_next_answer();
     assert_eq!(store.commit_job(&changed).await.unwrap(), Committed::Stored);
     assert_eq!(store.job(&changed.id).await.unwrap(), Some(changed));
@@ -45,7 +45,7 @@ async fn foreign_write_is_a_conflict() {
     store.insert_job(&job("theirs")).await.unwrap();
     let second = store.insert_job(&job("ours")).await.unwrap();
     assert_eq!(second, Inserted::Exists(job("theirs")));
-    let stale = job("ours").bumped().bumped();
+    let stale = job("ours").next_version().next_version();
     let overtaken = store.commit_job(&stale).await.unwrap();
     assert_eq!(overtaken, Committed::Overtaken(Some(job("theirs"))));
 }

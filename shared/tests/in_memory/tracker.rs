@@ -11,7 +11,7 @@ use bytes::Bytes;
 use domain::event::EventName;
 use domain::failure::FailureCode;
 use domain::id::ProviderName;
-use domain::job::{Job, Report, Step};
+use domain::job::{Job, Report, Transition};
 use domain::provider::catalogue::Adjustments;
 use domain::provider::{Catalogue, StatusAnswer};
 use futures_util::FutureExt;
@@ -62,7 +62,7 @@ async fn unlisted_provider_error_is_reported() {
     let tracker = aws.tracker_on(network.seen_by(Arc::new(NoFaults)), catalogue).unwrap();
     let mut job = job(None);
     job.request.provider = ProviderName::parse("viralsync").unwrap();
-    let Step::Changed(job) = job.apply(&Report::SubmitUnclear, 0, clock::now()) else {
+    let Transition::Changed(job) = job.apply(&Report::SubmitUnclear, 0, clock::now()) else {
         panic!("it is unclear")
     };
 

@@ -1,5 +1,5 @@
 use domain::id::RenderJobId;
-use domain::job::{Report, Step};
+use domain::job::{Report, Transition};
 
 use super::*;
 use crate::fixtures::{SCHEDULE, job, start};
@@ -9,8 +9,8 @@ const MIDDLE: f64 = 0.5;
 
 fn after(job: &Job, report: &Report) -> Job {
     match job.apply(report, 0, start()) {
-        Step::Changed(job) => *job,
-        Step::Unchanged => panic!("unchanged"),
+        Transition::Changed(job) => *job,
+        Transition::Unchanged => panic!("unchanged"),
     }
 }
 

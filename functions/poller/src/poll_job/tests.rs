@@ -1,5 +1,5 @@
 use domain::id::RenderJobId;
-use domain::job::Step;
+use domain::job::Transition;
 use domain::polling::Tracking;
 
 use super::*;
@@ -21,7 +21,7 @@ fn unanswered_submit_becomes_unclear() {
 #[test]
 fn job_is_given_up_after_asking() {
     let accepted = Report::Accepted(RenderJobId::parse("r").unwrap());
-    let Step::Changed(job) = job(Tracking::PollOnly).apply(&accepted, 0, start()) else {
+    let Transition::Changed(job) = job(Tracking::PollOnly).apply(&accepted, 0, start()) else {
         panic!("not accepted")
     };
     assert_eq!(repair_action(&job, at(1_800)), None, "the provider is asked once more");

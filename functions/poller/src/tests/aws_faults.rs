@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_in_memory::clock::now;
 use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
-use domain::job::{Job, Observation, RenderResult, RenderStatus, Report, State, Step};
+use domain::job::{Job, Observation, RenderResult, RenderStatus, Report, State, Transition};
 use domain::polling::Tracking;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
@@ -156,7 +156,7 @@ async fn concurrent_end_outlives_a_checkpoint() {
     let goes_on = |job: &Job, status, word: &str, at| {
         let (render_job_id, provider_status) = (None, word.to_owned());
         let seen = Observation { render_job_id, status, provider_status, progress: None };
-        let Step::Changed(job) = job.apply(&Report::Observed(seen), 1, at) else { panic!() };
+        let Transition::Changed(job) = job.apply(&Report::Observed(seen), 1, at) else { panic!() };
         *job
     };
     let stale = goes_on(&job, RenderStatus::Processing, "active", made_at);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_in_memory::clock::now;
 use domain::event::EventName;
 use domain::id::ProviderName;
-use domain::job::{Notice, State};
+use domain::job::{OutboxEntry, State};
 use domain::polling::Tracking;
 
 use super::world::World;
@@ -16,8 +16,8 @@ async fn stale_outbox_is_published_without_poll() {
     let world = World::new();
     let id = world.insert_job("zvid", Tracking::PollOnly, 1e9, None, now()).await.id;
     // The function that stored the outbox crashed before it published it.
-    let mut job = world.job(&id).await.bumped();
-    job.outbox = vec![Notice { event: EventName::Queued, status: State::Queued, at: now() }];
+    let mut job = world.job(&id).await.next_version();
+    job.outbox = vec![OutboxEntry { event: EventName::Queued, status: State::Queued, at: now() }];
     world.aws.store().commit_job(&job).await.unwrap();
     tokio::time::sleep(Duration::from_secs(20)).await;
 

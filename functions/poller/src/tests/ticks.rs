@@ -91,7 +91,7 @@ async fn unpublished_end_is_published() {
 }
 
 fn ended(job: &Job) -> Job {
-    use domain::job::{Observation, RenderResult, RenderStatus, Report, Step};
+    use domain::job::{Observation, RenderResult, RenderStatus, Report, Transition};
     let report = Report::Observed(Observation {
         render_job_id: job.render_job_id.clone(),
         status: RenderStatus::Completed(RenderResult {
@@ -102,8 +102,8 @@ fn ended(job: &Job) -> Job {
         progress: None,
     });
     match job.apply(&report, 0, now()) {
-        Step::Changed(job) => *job,
-        Step::Unchanged => panic!("no news"),
+        Transition::Changed(job) => *job,
+        Transition::Unchanged => panic!("no news"),
     }
 }
 

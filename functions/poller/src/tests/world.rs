@@ -14,7 +14,7 @@ use aws_lambda_events::sqs::SqsEvent;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::id::{JobId, RenderJobId};
-use domain::job::{Job, Report, Step};
+use domain::job::{Job, Report, Transition};
 use domain::polling::{Durations, Tracking};
 use domain::provider::Catalogue;
 use domain::provider::catalogue::Adjustments;
@@ -176,7 +176,7 @@ impl World {
             .created_at(created_at)
             .build();
         let accepted = Report::Accepted(RenderJobId::parse(&render).unwrap());
-        let Step::Changed(job) = job.apply(&accepted, 0, created_at) else { panic!("no news") };
+        let Transition::Changed(job) = job.apply(&accepted, 0, created_at) else { panic!("no news") };
         let ends_at = created_at + Duration::from_secs_f64(ends_s);
         self.providers.lock().unwrap().ends.insert(render, ends_at);
         self.aws.store().insert_job(&job).await.unwrap();
