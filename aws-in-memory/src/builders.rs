@@ -247,7 +247,7 @@ impl DeliveryBuilder {
             attempts: self.attempts,
             state: self.state.unwrap_or(fresh.state),
             shard: self.shard.unwrap_or(fresh.shard),
-            deliberate: false,
+            manual: false,
             ..fresh
         }
     }

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 /// How long a delivery is leased to one attempt: the attempt's time limit (15 s) plus the
 /// time to store its outcome. A process that crashes delays the next attempt by at most this.
-pub const LEASE: TimeDelta = TimeDelta::seconds(30);
+pub const ATTEMPT_LEASE: TimeDelta = TimeDelta::seconds(30);
 
 /// One attempt and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,14 +14,14 @@ pub struct Attempt {
     /// Its duration in milliseconds.
     pub duration_ms: u64,
     /// The outcome.
-    pub outcome: Outcome,
+    pub outcome: AttemptOutcome,
     /// The first part of the receiver's answer, as text.
     pub excerpt: String,
 }
 
 /// The outcome of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// The receiver answered with this HTTP status.
     Answered(u16),
     /// There was no answer.

@@ -2,14 +2,14 @@
 //!
 //! A delivery is driven by tickets (one queue message each): ticket `n` stands for attempt `n`.
 //! The queue delivers at least once, so a ticket may arrive twice, late or out of order. Then
-//! its attempt was made already, and it makes no other; see [`Delivery::admit`].
+//! its attempt was made already, and it makes no other; see [`Delivery::decide_ticket`].
 
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::attempt::{Attempt, LEASE, Outcome};
-use crate::endpoint::{Endpoint, Hold, Instruction, Said};
+use crate::attempt::{Attempt, ATTEMPT_LEASE, AttemptOutcome};
+use crate::endpoint::{Endpoint, HoldReason, Instruction, ResponseHints};
 use crate::event::{Event, EventName, TestEvent};
 use crate::id::{EventId, JobId};
 use crate::job::Job;
@@ -28,7 +28,7 @@ pub const MAX_ATTEMPTS: usize = 1_000;
 
 /// Why a delivery cannot be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotAgain {
+pub enum RedeliverError {
     /// Attempts of its schedule are still due.
     Pending,
     /// It has had [`MAX_ATTEMPTS`] attempts.
@@ -59,7 +59,7 @@ pub struct Delivery {
     /// When the schedule started.
     pub round_at: DateTime<Utc>,
     /// Whether the next attempt was requested by hand. It ignores the circuit breaker.
-    pub deliberate: bool,
+    pub manual: bool,
     /// When the lease of the attempt in flight lapses; none without one.
     pub leased_until: Option<DateTime<Utc>>,
     /// The number of writes; a store replaces only the version that was read.
@@ -118,7 +118,7 @@ pub enum DeliveryState {
         /// When the next attempt is due.
         next_at: DateTime<Utc>,
         /// Why it waits; none when only its own schedule says so.
-        held: Option<Hold>,
+        held: Option<HoldReason>,
     },
     /// The receiver answered 2xx.
     Delivered,
@@ -190,7 +190,7 @@ impl DeliveryState {
     #[must_use]
     pub fn reason(self) -> Option<&'static str> {
         match self {
-            Self::Pending { held, .. } => held.map(Hold::name),
+            Self::Pending { held, .. } => held.map(HoldReason::name),
             Self::Delivered => None,
             Self::GivenUp(given_up) | Self::Exhausted(given_up) => Some(given_up.reason.name()),
         }
@@ -199,7 +199,7 @@ impl DeliveryState {
 
 /// The decision about a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub enum TicketDecision {
     /// Attempt number `n` is to be made now, under a lease.
     Attempt(usize),
     /// The attempt is due at this time, and the ticket must come back then.
@@ -263,7 +263,7 @@ impl Delivery {
     ) -> Result<Self, serde_json::Error> {
         // A test has no job. Shard 0 always exists.
         let test = Self::fresh(Subject::Test, &event.event_id, event.to_body()?, url, 0, now);
-        Ok(Self { deliberate: true, ..test })
+        Ok(Self { manual: true, ..test })
     }
 
     fn fresh(
@@ -285,7 +285,7 @@ impl Delivery {
             attempts: Vec::new(),
             round_start: 0,
             round_at: now,
-            deliberate: false,
+            manual: false,
             leased_until: None,
             version: 1,
         }
@@ -293,68 +293,68 @@ impl Delivery {
 
     /// Decides about the ticket for attempt number `ticket`.
     #[must_use]
-    pub fn admit(&self, ticket: usize, now: DateTime<Utc>) -> Admission {
+    pub fn decide_ticket(&self, ticket: usize, now: DateTime<Utc>) -> TicketDecision {
         let next_at = match self.state {
-            DeliveryState::Delivered | DeliveryState::Exhausted(_) => return Admission::Finished,
-            DeliveryState::GivenUp(_) => return Admission::Announce,
+            DeliveryState::Delivered | DeliveryState::Exhausted(_) => return TicketDecision::Finished,
+            DeliveryState::GivenUp(_) => return TicketDecision::Announce,
             DeliveryState::Pending { next_at, .. } => next_at,
         };
         let next = self.attempts.len();
         if ticket < next {
-            return Admission::Superseded { next, at: next_at };
+            return TicketDecision::Superseded { next, at: next_at };
         }
         if let Some(until) = self.leased_until.filter(|_| self.is_leased(now)) {
-            return Admission::Leased(until);
+            return TicketDecision::Leased(until);
         }
         if next_at > now {
-            return Admission::Early(next_at);
+            return TicketDecision::Early(next_at);
         }
-        Admission::Attempt(next)
+        TicketDecision::Attempt(next)
     }
 
     /// The delivery while an attempt is in flight.
     #[must_use]
     pub fn leased(self, now: DateTime<Utc>) -> Self {
         let version = self.version.saturating_add(1);
-        Self { leased_until: Some(now + LEASE), version, ..self }
+        Self { leased_until: Some(now + ATTEMPT_LEASE), version, ..self }
     }
 
     /// Adds an attempt and decides what follows. `said` has the hints in the receiver's answer,
-    /// `endpoint` is the state of its endpoint after the attempt, and `luck` is a random number
+    /// `endpoint` is the state of its endpoint after the attempt, and `jitter_sample` is a random number
     /// in `0.0..1.0` for the jitter.
     #[must_use]
     pub fn record(
         self,
         attempt: Attempt,
-        said: Said,
+        hints: ResponseHints,
         endpoint: &Endpoint,
         schedule: &DeliverySchedule,
-        luck: f64,
+        jitter_sample: f64,
         now: DateTime<Utc>,
     ) -> (Self, Consequence) {
         let mut delivery = self;
         let outcome = attempt.outcome;
         delivery.attempts.push(attempt);
-        delivery.deliberate = false;
+        delivery.manual = false;
         let old = delivery.attempts.len().saturating_sub(EXCERPTS_KEPT);
         delivery.attempts.iter_mut().take(old).for_each(|attempt| attempt.excerpt.clear());
 
         let round = delivery.attempts.len().saturating_sub(delivery.round_start);
-        match (outcome, said.instruction) {
-            (Outcome::Answered(200..=299), _) => {
+        match (outcome, hints.instruction) {
+            (AttemptOutcome::Answered(200..=299), _) => {
                 (delivery.moved(DeliveryState::Delivered), Consequence::Delivered)
             }
-            (Outcome::Answered(GONE), _) => delivery.given_up(GiveUpReason::Gone, now),
-            (Outcome::Answered(_), Some(Instruction::AbortMessage)) => {
+            (AttemptOutcome::Answered(GONE), _) => delivery.given_up(GiveUpReason::Gone, now),
+            (AttemptOutcome::Answered(_), Some(Instruction::AbortMessage)) => {
                 delivery.given_up(GiveUpReason::Aborted, now)
             }
-            (Outcome::Answered(_) | Outcome::Failed(_), _) if endpoint.disabled.is_some() => {
+            (AttemptOutcome::Answered(_) | AttemptOutcome::Failed(_), _) if endpoint.disabled.is_some() => {
                 delivery.given_up(GiveUpReason::EndpointDisabled, now)
             }
-            (Outcome::Answered(_) | Outcome::Failed(_), _) => match schedule.wait_before(round) {
+            (AttemptOutcome::Answered(_) | AttemptOutcome::Failed(_), _) => match schedule.wait_before(round) {
                 Some(wait) => {
-                    let wait = with_jitter(wait.max(said.retry_after.unwrap_or_default()), luck);
-                    delivery.next(later(now, wait), endpoint.shut_until(luck, now))
+                    let wait = with_jitter(wait.max(hints.retry_after.unwrap_or_default()), jitter_sample);
+                    delivery.next(later(now, wait), endpoint.blocked_until(jitter_sample, now))
                 }
                 None => delivery.given_up(GiveUpReason::AttemptsExhausted, now),
             },
@@ -367,7 +367,7 @@ impl Delivery {
     pub fn hold(
         &self,
         until: DateTime<Utc>,
-        by: Hold,
+        by: HoldReason,
         schedule: &DeliverySchedule,
         now: DateTime<Utc>,
     ) -> (Self, Consequence) {
@@ -388,7 +388,7 @@ impl Delivery {
     #[must_use]
     pub fn has_slot(&self) -> bool {
         match self.state {
-            DeliveryState::Pending { held, .. } => held == Some(Hold::Rate),
+            DeliveryState::Pending { held, .. } => held == Some(HoldReason::Rate),
             DeliveryState::Delivered | DeliveryState::GivenUp(_) | DeliveryState::Exhausted(_) => {
                 false
             }
@@ -399,7 +399,7 @@ impl Delivery {
     fn next(
         self,
         at: DateTime<Utc>,
-        blocked: Option<(DateTime<Utc>, Hold)>,
+        blocked: Option<(DateTime<Utc>, HoldReason)>,
     ) -> (Self, Consequence) {
         let (at, held) = match blocked {
             Some((until, by)) if until > at => (until, Some(by)),
@@ -437,21 +437,21 @@ impl Delivery {
     /// When it has had too many attempts, or attempts of its schedule are still due. There are
     /// two exceptions: a delivery that is held because its endpoint fails may be sent at once,
     /// and one that is long overdue has lost its ticket, so its attempt would never be made.
-    pub fn redeliver(&self, now: DateTime<Utc>) -> Result<Self, NotAgain> {
+    pub fn redeliver(&self, now: DateTime<Utc>) -> Result<Self, RedeliverError> {
         let is_allowed = match self.state {
-            DeliveryState::Pending { held: Some(Hold::Failing), .. } => !self.is_leased(now),
+            DeliveryState::Pending { held: Some(HoldReason::Failing), .. } => !self.is_leased(now),
             DeliveryState::Pending { next_at, .. } => now - next_at > OVERDUE,
             DeliveryState::GivenUp(_) | DeliveryState::Delivered | DeliveryState::Exhausted(_) => {
                 true
             }
         };
         if !is_allowed {
-            return Err(NotAgain::Pending);
+            return Err(RedeliverError::Pending);
         }
         if self.attempts.len() >= MAX_ATTEMPTS {
-            return Err(NotAgain::TooOften);
+            return Err(RedeliverError::TooOften);
         }
-        Ok(Self { deliberate: true, ..self.restarted(now) })
+        Ok(Self { manual: true, ..self.restarted(now) })
     }
 
     /// The delivery with its schedule restarted, as one of many that were given up; its attempts
@@ -469,7 +469,7 @@ impl Delivery {
     fn restarted(&self, now: DateTime<Utc>) -> Self {
         let round_start = self.attempts.len();
         let state = DeliveryState::Pending { next_at: now, held: None };
-        Self { round_start, round_at: now, deliberate: false, ..self.clone().moved(state) }
+        Self { round_start, round_at: now, manual: false, ..self.clone().moved(state) }
     }
 
     /// Whether an attempt is in flight.

@@ -1,9 +1,9 @@
 //! The endpoint of a receiver's URL: whether to send to it now, later or not at all.
 //!
 //! A failing receiver must not delay the webhooks of others, and must not get more requests than
-//! it can take. So before an attempt its endpoint decides ([`Endpoint::arrive`]) whether to admit
+//! it can take. So before an attempt its endpoint decides ([`Endpoint::admit`]) whether to admit
 //! it, hold it for a while, or refuse it; after the attempt the endpoint
-//! [records](Endpoint::learn) its outcome. The state is one item in the table, shared by all
+//! [records](Endpoint::record) its outcome. The state is one item in the table, shared by all
 //! processes. A healthy endpoint has no state and needs no write.
 //!
 //! | what happens | what follows |
@@ -28,16 +28,16 @@ mod signal;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 
 use self::signal::Effect;
-use crate::attempt::LEASE;
+use crate::attempt::ATTEMPT_LEASE;
 use crate::id::EndpointId;
 use crate::retry::{later, with_jitter};
 
-pub use admission::{Arrival, Hold, Lane, Pass};
+pub use admission::{AttemptRequest, HoldReason, Lane, Permit};
 pub use breaker::Breaker;
 pub use disabled::{Disabled, DisabledReason};
 pub use failing::Failing;
-pub use limits::{InFlight, LimitError, Limits};
-pub use signal::{Instruction, Lesson, SLOW, Said};
+pub use limits::{InFlight, LimitError, EndpointLimits};
+pub use signal::{Instruction, AttemptSignal, SLOW, ResponseHints};
 
 /// The time for which an endpoint stays slow after a slow answer.
 const SLOW_FOR: TimeDelta = TimeDelta::minutes(10);
@@ -58,13 +58,13 @@ pub struct Endpoint {
     /// The circuit breaker.
     pub breaker: Breaker,
     /// The end of the throttle: the receiver asked for no attempt before this time.
-    pub quiet_until: Option<DateTime<Utc>>,
+    pub throttled_until: Option<DateTime<Utc>>,
     /// Until when its attempts are made in the slow lane.
     pub slow_until: Option<DateTime<Utc>>,
     /// When and why it was disabled; none while it is enabled.
     pub disabled: Option<Disabled>,
     /// The limits that its owner set.
-    pub limits: Limits,
+    pub limits: EndpointLimits,
     /// The next free slot of the rate limit.
     pub next_slot: Option<DateTime<Utc>>,
     /// The attempts in flight; kept only when their number is limited.
@@ -79,11 +79,11 @@ pub struct Endpoint {
 /// The decision about an attempt. A change of the endpoint is written first, conditionally; after
 /// a conflict the decision is made again.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Arrived {
+pub enum AdmissionDecision {
     /// The attempt may be made.
     Go {
         /// The permit, which is shown again with the outcome.
-        pass: Pass,
+        permit: Permit,
         /// The endpoint to write first; none without a change.
         claim: Option<Box<Endpoint>>,
     },
@@ -92,7 +92,7 @@ pub enum Arrived {
         /// When the attempt asks again.
         until: DateTime<Utc>,
         /// The reason.
-        by: Hold,
+        by: HoldReason,
         /// The endpoint to write first; none without a change.
         claim: Option<Box<Endpoint>>,
     },
@@ -113,7 +113,7 @@ pub enum Health {
     /// Its last attempts failed.
     Failing,
     /// The circuit breaker is not closed: all attempts but one probe at a time are held.
-    Held,
+    CircuitOpen,
     /// The receiver asked for a pause that is not over.
     Throttled,
     /// No attempt is made, except by hand.
@@ -123,7 +123,7 @@ pub enum Health {
 impl Health {
     /// All of them.
     pub const ALL: [Self; 5] =
-        [Self::Healthy, Self::Failing, Self::Held, Self::Throttled, Self::Disabled];
+        [Self::Healthy, Self::Failing, Self::CircuitOpen, Self::Throttled, Self::Disabled];
 
     /// The wire name.
     #[must_use]
@@ -131,7 +131,7 @@ impl Health {
         match self {
             Self::Healthy => "healthy",
             Self::Failing => "failing",
-            Self::Held => "held",
+            Self::CircuitOpen => "held",
             Self::Throttled => "throttled",
             Self::Disabled => "disabled",
         }
@@ -149,10 +149,10 @@ impl Endpoint {
             host: host.to_owned(),
             failing: None,
             breaker: Breaker::Closed,
-            quiet_until: None,
+            throttled_until: None,
             slow_until: None,
             disabled: None,
-            limits: Limits::default(),
+            limits: EndpointLimits::default(),
             next_slot: None,
             in_flight: Vec::new(),
             updated_at: DateTime::UNIX_EPOCH,
@@ -162,65 +162,65 @@ impl Endpoint {
 
     /// Decides whether an attempt that is due may be made.
     #[must_use]
-    pub fn arrive(&self, arrival: &Arrival, now: DateTime<Utc>) -> Arrived {
-        if self.disabled.is_some() && !arrival.deliberate {
+    pub fn admit(&self, request: &AttemptRequest, now: DateTime<Utc>) -> AdmissionDecision {
+        if self.disabled.is_some() && !request.manual {
             let old = now - self.updated_at >= REFRESH_INTERVAL;
             let remember = old.then(|| Box::new(self.next_version(now)));
-            return Arrived::Refuse { remember };
+            return AdmissionDecision::Refuse { remember };
         }
-        if let Some((until, by)) = self.blocked_until(arrival.deliberate, arrival.luck, now) {
-            return Arrived::Hold { until, by, claim: None };
+        if let Some((until, by)) = self.blocked_until(request.manual, request.jitter_sample, now) {
+            return AdmissionDecision::Hold { until, by, claim: None };
         }
-        if self.is_slow(now) && arrival.lane == Lane::Quick {
-            return Arrived::ChangeLane;
+        if self.is_slow(now) && request.lane == Lane::Quick {
+            return AdmissionDecision::ChangeLane;
         }
         let mut claim = self.clone();
         let token =
-            match self.limits.reserve(arrival, &mut claim.in_flight, &mut claim.next_slot, now) {
+            match self.limits.reserve(request, &mut claim.in_flight, &mut claim.next_slot, now) {
                 Ok(token) => token,
                 Err((until, by)) => {
                     let claim = (claim != *self).then(|| Box::new(claim.next_version(now)));
-                    return Arrived::Hold { until, by, claim };
+                    return AdmissionDecision::Hold { until, by, claim };
                 }
             };
         let probe = match self.breaker {
             Breaker::Closed => None,
-            Breaker::Open { .. } | Breaker::HalfOpen { .. } if arrival.deliberate => None,
+            Breaker::Open { .. } | Breaker::HalfOpen { .. } if request.manual => None,
             Breaker::Open { round, .. } | Breaker::HalfOpen { round, .. } => {
-                let until = now + LEASE;
+                let until = now + ATTEMPT_LEASE;
                 claim.breaker = Breaker::HalfOpen { until, round };
                 Some(until)
             }
         };
         let claim = (claim != *self).then(|| Box::new(claim.next_version(now)));
-        Arrived::Go { pass: Pass { probe, token, deliberate: arrival.deliberate }, claim }
+        AdmissionDecision::Go { permit: Permit { probe, token, manual: request.manual }, claim }
     }
 
     /// The endpoint after an attempt; none when nothing changes.
     #[must_use]
-    pub fn learn(&self, pass: &Pass, lesson: &Lesson, now: DateTime<Utc>) -> Option<Self> {
+    pub fn record(&self, permit: &Permit, signal: &AttemptSignal, now: DateTime<Utc>) -> Option<Self> {
         let mut after = self.clone();
-        if let Some(token) = pass.token {
+        if let Some(token) = permit.token {
             after.in_flight.retain(|place| place.token != token);
         }
-        match lesson.effect {
+        match signal.effect {
             Effect::Alive => {
                 // An attempt that is not manual began before the endpoint was disabled.
-                if self.disabled.is_none() || pass.deliberate {
+                if self.disabled.is_none() || permit.manual {
                     after.disabled = None;
                     after.failing = None;
                     after.breaker = Breaker::Closed;
                 }
             }
-            Effect::Failed => after.record_failure(pass, now),
+            Effect::Failed => after.record_failure(permit, now),
             Effect::Disable(reason) => after.disable(reason, now),
         }
         // A success does not end a throttle that another answer has just asked for.
-        if let Some(wait) = lesson.throttle {
+        if let Some(wait) = signal.throttle {
             let until = next_second(later(now, wait));
-            after.quiet_until = after.quiet_until.max(Some(until));
+            after.throttled_until = after.throttled_until.max(Some(until));
         }
-        if lesson.slow {
+        if signal.slow {
             after.slow_until = extend_slow(after.slow_until, now);
         }
         (after != *self).then(|| after.next_version(now))
@@ -237,8 +237,8 @@ impl Endpoint {
     /// The endpoint after the event `said` was published; none when that was known already, or the
     /// endpoint is no longer disabled.
     #[must_use]
-    pub fn announced(&self, said: Disabled, now: DateTime<Utc>) -> Option<Self> {
-        let same = |disabled: &Disabled| disabled.at == said.at && !disabled.announced;
+    pub fn announced(&self, announcement: Disabled, now: DateTime<Utc>) -> Option<Self> {
+        let same = |disabled: &Disabled| disabled.at == announcement.at && !disabled.announced;
         let disabled = self.disabled.filter(same)?;
         let disabled = Some(Disabled { announced: true, ..disabled });
         Some(Self { disabled, ..self.next_version(now) })
@@ -247,7 +247,7 @@ impl Endpoint {
     /// The endpoint after its owner configured it: with these limits, enabled, and with a closed
     /// breaker. None when nothing changes.
     #[must_use]
-    pub fn configured(&self, limits: Limits, now: DateTime<Utc>) -> Option<Self> {
+    pub fn configured(&self, limits: EndpointLimits, now: DateTime<Utc>) -> Option<Self> {
         let mut after = Self { limits, ..self.clone() };
         after.failing = None;
         after.breaker = Breaker::Closed;
@@ -263,7 +263,7 @@ impl Endpoint {
     /// The endpoint without limits; none when it has none.
     #[must_use]
     pub fn unlimited(&self, now: DateTime<Utc>) -> Option<Self> {
-        let limits = Limits::default();
+        let limits = EndpointLimits::default();
         let after = Self { limits, next_slot: None, in_flight: Vec::new(), ..self.clone() };
         (self.limits != limits).then(|| after.next_version(now))
     }
@@ -271,8 +271,8 @@ impl Endpoint {
     /// Until when a further attempt is blocked, and by what; none when neither the throttle nor
     /// the breaker blocks it.
     #[must_use]
-    pub fn shut_until(&self, luck: f64, now: DateTime<Utc>) -> Option<(DateTime<Utc>, Hold)> {
-        self.blocked_until(false, luck, now)
+    pub fn blocked_until(&self, jitter_sample: f64, now: DateTime<Utc>) -> Option<(DateTime<Utc>, HoldReason)> {
+        self.blocked_until(false, jitter_sample, now)
     }
 
     /// The health at `now`.
@@ -280,10 +280,10 @@ impl Endpoint {
     pub fn health(&self, now: DateTime<Utc>) -> Health {
         if self.disabled.is_some() {
             Health::Disabled
-        } else if self.quiet_until.is_some_and(|until| until > now) {
+        } else if self.throttled_until.is_some_and(|until| until > now) {
             Health::Throttled
         } else if self.breaker != Breaker::Closed {
-            Health::Held
+            Health::CircuitOpen
         } else if self.failing.is_some() {
             Health::Failing
         } else {
@@ -309,23 +309,23 @@ impl Endpoint {
         self.failing.is_none()
             && self.breaker == Breaker::Closed
             && self.disabled.is_none()
-            && self.limits == Limits::default()
+            && self.limits == EndpointLimits::default()
     }
 
     /// The later end of the throttle and the breaker's hold. A manual attempt ignores the
     /// breaker.
     fn blocked_until(
         &self,
-        deliberate: bool,
-        luck: f64,
+        manual: bool,
+        jitter_sample: f64,
         now: DateTime<Utc>,
-    ) -> Option<(DateTime<Utc>, Hold)> {
-        let throttled = self.quiet_until.and_then(|until| (until - now).to_std().ok());
+    ) -> Option<(DateTime<Utc>, HoldReason)> {
+        let throttled = self.throttled_until.and_then(|until| (until - now).to_std().ok());
         let throttled = throttled.filter(|wait| !wait.is_zero());
         let throttled =
-            throttled.map(|wait| (later(now, with_jitter(wait, luck)), Hold::Throttled));
-        let held = self.breaker.held_until(luck, now).filter(|_| !deliberate);
-        let held = held.map(|until| (until, Hold::Failing));
+            throttled.map(|wait| (later(now, with_jitter(wait, jitter_sample)), HoldReason::Throttled));
+        let held = self.breaker.held_until(jitter_sample, now).filter(|_| !manual);
+        let held = held.map(|until| (until, HoldReason::Failing));
         match (throttled, held) {
             (Some(throttled), Some(held)) => {
                 Some(if held.0 > throttled.0 { held } else { throttled })
@@ -334,10 +334,10 @@ impl Endpoint {
         }
     }
 
-    fn record_failure(&mut self, pass: &Pass, now: DateTime<Utc>) {
+    fn record_failure(&mut self, permit: &Permit, now: DateTime<Utc>) {
         let failing = self.failing.unwrap_or(Failing::first(now));
         let failing = failing.at(now);
-        let (breaker, counts) = self.breaker.after_failure(failing, pass.probe, now);
+        let (breaker, counts) = self.breaker.after_failure(failing, permit.probe, now);
         self.breaker = breaker;
         self.failing = Some(if counts { failing.counted() } else { failing });
         if failing.is_over_limit(now) {

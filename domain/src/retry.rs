@@ -93,11 +93,11 @@ const MAX_JITTER: Duration = Duration::from_secs(15 * 60);
 /// without end.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// The wait with jitter: up to a tenth of it is added, at most 15 minutes. `luck` is a random
+/// The wait with jitter: up to a tenth of it is added, at most 15 minutes. `jitter_sample` is a random
 /// number in `0.0..1.0`.
 #[must_use]
-pub fn with_jitter(wait: Duration, luck: f64) -> Duration {
-    let extra = wait.mul_f64(0.1 * luck.clamp(0.0, 1.0));
+pub fn with_jitter(wait: Duration, jitter_sample: f64) -> Duration {
+    let extra = wait.mul_f64(0.1 * jitter_sample.clamp(0.0, 1.0));
     wait.saturating_add(extra.min(MAX_JITTER))
 }
 
@@ -166,9 +166,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn jitter_only_adds(seconds in 0u64..700_000, luck in -1.0f64..2.0) {
+        fn jitter_only_adds(seconds in 0u64..700_000, jitter_sample in -1.0f64..2.0) {
             let wait = Duration::from_secs(seconds);
-            let jittered = with_jitter(wait, luck);
+            let jittered = with_jitter(wait, jitter_sample);
             prop_assert!(jittered >= wait);
             prop_assert!(jittered <= wait.mul_f64(1.1001) + Duration::from_millis(1));
             prop_assert!(jittered - wait <= MAX_JITTER);

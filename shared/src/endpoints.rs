@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::endpoint::{Arrival, Arrived, Endpoint, Hold, Lesson, Pass};
+use domain::endpoint::{AttemptRequest, AdmissionDecision, Endpoint, HoldReason, AttemptSignal, Permit};
 use domain::id::EndpointId;
 use tracing::debug;
 
@@ -48,22 +48,22 @@ struct CachedEndpoint {
 
 /// What becomes of an attempt that is due. What it changes of the endpoint is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Passage {
+pub enum Admission {
     /// The attempt is made.
-    Go(Pass),
+    Go(Permit),
     /// The attempt must wait.
     Hold {
         /// When it asks again.
         until: DateTime<Utc>,
         /// Why it waits.
-        by: Hold,
+        by: HoldReason,
     },
     /// The attempt is made in the slow lane.
     ChangeLane,
     /// The endpoint is disabled: the attempt is never made.
     Refuse,
     /// There were too many conflicts: the attempt asks again in a moment.
-    Crowded,
+    Contended,
 }
 
 impl Endpoints {
@@ -91,28 +91,28 @@ impl Endpoints {
     ///
     /// # Errors
     /// When the table cannot be read or written.
-    pub async fn arrive(
+    pub async fn admit(
         &self,
         url: &str,
-        arrival: &Arrival,
+        request: &AttemptRequest,
         now: DateTime<Utc>,
-    ) -> Result<Passage, StoreError> {
-        let decide = |endpoint: &Endpoint| match endpoint.arrive(arrival, now) {
-            Arrived::Go { pass, claim } => (claim, Passage::Go(pass)),
-            Arrived::Hold { until, by, claim } => (claim, Passage::Hold { until, by }),
-            Arrived::ChangeLane => (None, Passage::ChangeLane),
-            Arrived::Refuse { remember } => (remember, Passage::Refuse),
+    ) -> Result<Admission, StoreError> {
+        let decide = |endpoint: &Endpoint| match endpoint.admit(request, now) {
+            AdmissionDecision::Go { permit, claim } => (claim, Admission::Go(permit)),
+            AdmissionDecision::Hold { until, by, claim } => (claim, Admission::Hold { until, by }),
+            AdmissionDecision::ChangeLane => (None, Admission::ChangeLane),
+            AdmissionDecision::Refuse { remember } => (remember, Admission::Refuse),
         };
         let decided = match self.change(url, AsOf::Recently, now, decide).await? {
             // A refusal is final, and the endpoint may have been enabled a moment ago.
-            Changed::Stored(_, Passage::Refuse) => self.change(url, AsOf::Now, now, decide).await?,
+            Changed::Stored(_, Admission::Refuse) => self.change(url, AsOf::Now, now, decide).await?,
             decided => decided,
         };
         Ok(match decided {
-            Changed::Stored(_, passage) => passage,
+            Changed::Stored(_, admission) => admission,
             // Another process has stored that it is disabled.
-            Changed::Raced(_, Passage::Refuse) => Passage::Refuse,
-            Changed::Raced(_, _) => Passage::Crowded,
+            Changed::Raced(_, Admission::Refuse) => Admission::Refuse,
+            Changed::Raced(_, _) => Admission::Contended,
         })
     }
 
@@ -120,14 +120,14 @@ impl Endpoints {
     ///
     /// # Errors
     /// When the table cannot be read or written.
-    pub async fn learn(
+    pub async fn record(
         &self,
         url: &str,
-        pass: &Pass,
-        lesson: &Lesson,
+        permit: &Permit,
+        signal: &AttemptSignal,
         now: DateTime<Utc>,
     ) -> Result<Endpoint, StoreError> {
-        self.tell(url, AsOf::Recently, now, |endpoint| endpoint.learn(pass, lesson, now)).await
+        self.tell(url, AsOf::Recently, now, |endpoint| endpoint.record(permit, signal, now)).await
     }
 
     /// Changes the endpoint at `url` by `change`, if that returns a change, and returns the

@@ -1,7 +1,7 @@
 //! Jobs, deliveries and the webhook configuration as the HTTP API shows them.
 
 use chrono::{DateTime, Utc};
-use domain::attempt::{Attempt, Outcome};
+use domain::attempt::{Attempt, AttemptOutcome};
 use domain::delivery::{Delivery, DeliveryState};
 use domain::endpoint::Endpoint;
 use domain::event::EventName;
@@ -133,7 +133,7 @@ pub fn endpoint(endpoint: &Endpoint, now: DateTime<Utc>) -> Value {
         "state": endpoint.health(now).name(),
         "failingSince": endpoint.failing.map(|failing| time::text(failing.since)),
         "consecutiveFailures": endpoint.failing.map_or(0, |failing| failing.failures),
-        "closedUntil": endpoint.shut_until(0.0, now).map(|(until, _)| time::text(until)),
+        "closedUntil": endpoint.blocked_until(0.0, now).map(|(until, _)| time::text(until)),
         "slow": endpoint.is_slow(now),
         "disabledAt": endpoint.disabled.map(|disabled| time::text(disabled.at)),
         "disabledReason": endpoint.disabled.map(|disabled| disabled.reason.name()),
@@ -142,9 +142,9 @@ pub fn endpoint(endpoint: &Endpoint, now: DateTime<Utc>) -> Value {
 
 fn attempt(attempt: &Attempt) -> Value {
     let (status, error) = match attempt.outcome {
-        Outcome::Answered(status @ 200..=299) => (Some(status), None),
-        Outcome::Answered(status) => (Some(status), Some("status")),
-        Outcome::Failed(error) => (None, Some(error.name())),
+        AttemptOutcome::Answered(status @ 200..=299) => (Some(status), None),
+        AttemptOutcome::Answered(status) => (Some(status), Some("status")),
+        AttemptOutcome::Failed(error) => (None, Some(error.name())),
     };
     json!({
         "at": time::text(attempt.at),

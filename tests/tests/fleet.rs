@@ -8,9 +8,9 @@ use std::io::{Write as _, stdout};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use domain::attempt::{Attempt, Outcome as AttemptOutcome};
+use domain::attempt::{Attempt, AttemptOutcome as AttemptOutcome};
 use domain::delivery::{Delivery, DeliveryState};
-use domain::endpoint::Hold;
+use domain::endpoint::HoldReason;
 use domain::id::JobId;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
@@ -165,7 +165,7 @@ async fn until_parked(stack: &TestStack, test_jobs: &[TestJob]) -> Result<Vec<De
         for delivery in &deliveries {
             let state = delivery.state;
             let parked = match state {
-                DeliveryState::Pending { held, .. } => held == Some(Hold::Failing),
+                DeliveryState::Pending { held, .. } => held == Some(HoldReason::Failing),
                 DeliveryState::Exhausted(_) => true,
                 DeliveryState::GivenUp(_) | DeliveryState::Delivered => false,
             };

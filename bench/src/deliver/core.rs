@@ -8,9 +8,9 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use chrono::Utc;
 use domain::address::{ReceiverPorts, ReceiverUrl, TargetPolicy};
-use domain::attempt::{Attempt, Outcome};
+use domain::attempt::{Attempt, AttemptOutcome};
 use domain::delivery::{Consequence, Delivery};
-use domain::endpoint::{Endpoint, Said};
+use domain::endpoint::{Endpoint, ResponseHints};
 use domain::retry::DeliverySchedule;
 use domain::signature::SigningSecrets;
 use futures_util::FutureExt;
@@ -84,11 +84,11 @@ impl Core {
         let PostOutcome::Answer(answer) = answered.outcome else {
             anyhow::bail!("the receiver gave no answer: {:?}", answered.outcome);
         };
-        let outcome = Outcome::Answered(answer.status.as_u16());
+        let outcome = AttemptOutcome::Answered(answer.status.as_u16());
         let attempt = Attempt { at, duration_ms, outcome, excerpt: answer.excerpt };
-        let (said, luck) = (Said::default(), Entropy::os().jitter_sample());
+        let (hints, jitter_sample) = (ResponseHints::default(), Entropy::os().jitter_sample());
         let (_, consequence) =
-            delivery.record(attempt, said, &self.endpoint, &self.schedule, luck, Utc::now());
+            delivery.record(attempt, hints, &self.endpoint, &self.schedule, jitter_sample, Utc::now());
         ensure!(consequence == Consequence::Delivered, "not delivered: {consequence:?}");
         Ok(())
     }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::attempt::AttemptError;
-use crate::endpoint::{Arrival, Arrived, Lane, Lesson};
+use crate::endpoint::{AttemptRequest, AdmissionDecision, Lane, AttemptSignal};
 use crate::fixtures::{completed_job, noon};
 
 const URL: &str = "https://receiver.example/hooks";
@@ -13,34 +13,34 @@ fn delivery() -> Delivery {
     Delivery::of(&job, &event, URL, noon()).unwrap()
 }
 
-fn attempt(outcome: Outcome) -> Attempt {
+fn attempt(outcome: AttemptOutcome) -> Attempt {
     Attempt { at: noon(), duration_ms: 12, outcome, excerpt: "words".into() }
 }
 
-fn record(delivery: &Delivery, outcome: Outcome, now: DateTime<Utc>) -> (Delivery, Consequence) {
-    record_at(delivery, outcome, Said::default(), &Endpoint::unknown(URL), now)
+fn record(delivery: &Delivery, outcome: AttemptOutcome, now: DateTime<Utc>) -> (Delivery, Consequence) {
+    record_at(delivery, outcome, ResponseHints::default(), &Endpoint::unknown(URL), now)
 }
 
 fn record_at(
     delivery: &Delivery,
-    outcome: Outcome,
-    said: Said,
+    outcome: AttemptOutcome,
+    hints: ResponseHints,
     endpoint: &Endpoint,
     now: DateTime<Utc>,
 ) -> (Delivery, Consequence) {
     let schedule = DeliverySchedule::default();
-    delivery.clone().record(attempt(outcome), said, endpoint, &schedule, 0.0, now)
+    delivery.clone().record(attempt(outcome), hints, endpoint, &schedule, 0.0, now)
 }
 
 /// The endpoint after so many answers of this status, the others two seconds ago.
 fn endpoint_after(times: u32, status: u16, now: DateTime<Utc>) -> Endpoint {
-    let arrival =
-        Arrival { deliberate: false, has_slot: false, lane: Lane::Quick, token: 0, luck: 0.0 };
-    let lesson = Lesson::of(Outcome::Answered(status), Said::default(), Duration::ZERO);
+    let request =
+        AttemptRequest { manual: false, has_slot: false, lane: Lane::Quick, token: 0, jitter_sample: 0.0 };
+    let signal = AttemptSignal::of(AttemptOutcome::Answered(status), ResponseHints::default(), Duration::ZERO);
     let at = |number| if number == times { now } else { now - TimeDelta::seconds(2) };
     (1..=times).map(at).fold(Endpoint::unknown(URL), |endpoint, at| {
-        match endpoint.arrive(&arrival, at) {
-            Arrived::Go { pass, .. } => endpoint.learn(&pass, &lesson, at).unwrap(),
+        match endpoint.admit(&request, at) {
+            AdmissionDecision::Go { permit, .. } => endpoint.record(&permit, &signal, at).unwrap(),
             other => panic!("{other:?}"),
         }
     })
@@ -56,10 +56,10 @@ fn delivery_exhausts_its_whole_schedule() {
     let mut now = noon();
     let mut waits = Vec::new();
     loop {
-        assert_eq!(delivery.admit(delivery.attempts.len(), now), {
-            Admission::Attempt(delivery.attempts.len())
+        assert_eq!(delivery.decide_ticket(delivery.attempts.len(), now), {
+            TicketDecision::Attempt(delivery.attempts.len())
         });
-        let failed = Outcome::Failed(AttemptError::Timeout);
+        let failed = AttemptOutcome::Failed(AttemptError::Timeout);
         let (after, consequence) = record(&delivery.clone().leased(now), failed, now);
         delivery = after;
         match consequence {
@@ -74,8 +74,8 @@ fn delivery_exhausts_its_whole_schedule() {
     assert_eq!(waits, [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]);
     assert_eq!(delivery.attempts.len(), 10);
     assert_eq!((delivery.state.name(), reason(&delivery)), ("exhausted", "attempts_exhausted"));
-    assert_eq!(delivery.admit(9, now), Admission::Announce);
-    assert_eq!(delivery.announced().admit(9, now), Admission::Finished);
+    assert_eq!(delivery.decide_ticket(9, now), TicketDecision::Announce);
+    assert_eq!(delivery.announced().decide_ticket(9, now), TicketDecision::Finished);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn delivery_needs_2xx_and_gone_ends_it() {
         (500, "pending"),
         (100, "pending"),
     ] {
-        let (after, _) = record(&delivery(), Outcome::Answered(status), noon());
+        let (after, _) = record(&delivery(), AttemptOutcome::Answered(status), noon());
         assert_eq!(after.state.name(), expected, "{status}");
     }
 }
@@ -100,12 +100,12 @@ fn delivery_needs_2xx_and_gone_ends_it() {
 #[test]
 fn retry_after_only_lengthens_the_wait() {
     let schedule = DeliverySchedule::default();
-    let busy = attempt(Outcome::Answered(503));
-    let wait = |retry_after: u64, luck| {
+    let busy = attempt(AttemptOutcome::Answered(503));
+    let wait = |retry_after: u64, jitter_sample| {
         let retry_after = Some(Duration::from_secs(retry_after));
-        let said = Said { retry_after, instruction: None };
+        let hints = ResponseHints { retry_after, instruction: None };
         let endpoint = Endpoint::unknown(URL);
-        match delivery().record(busy.clone(), said, &endpoint, &schedule, luck, noon()).1 {
+        match delivery().record(busy.clone(), hints, &endpoint, &schedule, jitter_sample, noon()).1 {
             Consequence::Retry { at } => (at - noon()).num_milliseconds(),
             other => panic!("{other:?}"),
         }
@@ -118,79 +118,79 @@ fn retry_after_only_lengthens_the_wait() {
 #[test]
 fn ticket_repeated_makes_one_attempt() {
     let fresh = delivery();
-    assert_eq!(fresh.admit(0, noon()), Admission::Attempt(0));
+    assert_eq!(fresh.decide_ticket(0, noon()), TicketDecision::Attempt(0));
     let leased = fresh.leased(noon());
-    assert_eq!(leased.admit(0, noon()), Admission::Leased(noon() + LEASE));
-    assert_eq!(leased.admit(0, noon() + LEASE), Admission::Attempt(0), "the holder crashed");
+    assert_eq!(leased.decide_ticket(0, noon()), TicketDecision::Leased(noon() + ATTEMPT_LEASE));
+    assert_eq!(leased.decide_ticket(0, noon() + ATTEMPT_LEASE), TicketDecision::Attempt(0), "the holder crashed");
 
-    let (after, _) = record(&leased, Outcome::Answered(500), noon());
+    let (after, _) = record(&leased, AttemptOutcome::Answered(500), noon());
     let due = noon() + TimeDelta::seconds(5);
-    assert_eq!(after.admit(0, noon()), Admission::Superseded { next: 1, at: due });
-    assert_eq!(after.admit(1, noon()), Admission::Early(due));
-    assert_eq!(after.admit(1, due), Admission::Attempt(1));
+    assert_eq!(after.decide_ticket(0, noon()), TicketDecision::Superseded { next: 1, at: due });
+    assert_eq!(after.decide_ticket(1, noon()), TicketDecision::Early(due));
+    assert_eq!(after.decide_ticket(1, due), TicketDecision::Attempt(1));
 
-    let (done, _) = record(&after, Outcome::Answered(200), due);
-    assert_eq!(done.admit(1, due), Admission::Finished);
+    let (done, _) = record(&after, AttemptOutcome::Answered(200), due);
+    assert_eq!(done.decide_ticket(1, due), TicketDecision::Finished);
 }
 
 #[test]
 fn redelivery_restarts_schedule_with_same_bytes() {
-    let (done, _) = record(&delivery(), Outcome::Answered(200), noon());
+    let (done, _) = record(&delivery(), AttemptOutcome::Answered(200), noon());
     let again = done.redeliver(noon()).unwrap();
     assert_eq!((&again.event_id, &again.body), (&done.event_id, &done.body));
-    assert_eq!(again.admit(1, noon()), Admission::Attempt(1));
-    let (failed, consequence) = record(&again, Outcome::Answered(500), noon());
+    assert_eq!(again.decide_ticket(1, noon()), TicketDecision::Attempt(1));
+    let (failed, consequence) = record(&again, AttemptOutcome::Answered(500), noon());
     assert_eq!(consequence, Consequence::Retry { at: noon() + TimeDelta::seconds(5) });
-    assert_eq!(failed.redeliver(noon()), Err(NotAgain::Pending), "it is on its way already");
+    assert_eq!(failed.redeliver(noon()), Err(RedeliverError::Pending), "it is on its way already");
     let lost = noon() + TimeDelta::minutes(21);
     assert!(failed.redeliver(lost).is_ok(), "its ticket is among the dead letters");
 }
 
 #[test]
 fn redelivery_ends_after_thousand_attempts() {
-    let (given_up, _) = record(&delivery(), Outcome::Answered(410), noon());
+    let (given_up, _) = record(&delivery(), AttemptOutcome::Answered(410), noon());
     let tried = |times| {
         let attempts = vec![given_up.attempts[0].clone(); times];
         Delivery { attempts, ..given_up.clone() }
     };
     assert!(tried(999).redeliver(noon()).is_ok() && tried(999).recover(noon()).is_some());
-    assert_eq!(tried(1_000).redeliver(noon()), Err(NotAgain::TooOften));
+    assert_eq!(tried(1_000).redeliver(noon()), Err(RedeliverError::TooOften));
     assert_eq!(tried(1_000).recover(noon()), None);
 }
 
 #[test]
 fn redelivery_is_manual_recovery_is_not() {
-    let (given_up, _) = record(&delivery(), Outcome::Answered(410), noon());
+    let (given_up, _) = record(&delivery(), AttemptOutcome::Answered(410), noon());
     let redelivered = given_up.redeliver(noon()).unwrap();
-    assert!(redelivered.deliberate);
-    let (failed, _) = record(&redelivered, Outcome::Answered(500), noon());
-    assert!(!failed.deliberate, "the attempts after it are not manual");
+    assert!(redelivered.manual);
+    let (failed, _) = record(&redelivered, AttemptOutcome::Answered(500), noon());
+    assert!(!failed.manual, "the attempts after it are not manual");
 
     let recovered = given_up.recover(noon()).unwrap();
-    assert!(!recovered.deliberate);
+    assert!(!recovered.manual);
     assert_eq!(recovered.recover(noon()), None, "never twice at once");
-    let (done, _) = record(&recovered, Outcome::Answered(200), noon());
+    let (done, _) = record(&recovered, AttemptOutcome::Answered(200), noon());
     assert_eq!(done.recover(noon()), None, "what was delivered is not undelivered");
 }
 
 #[test]
 fn delivery_is_given_up_with_reason() {
-    let asked = |header| Said { retry_after: None, instruction: Instruction::parse(header) };
+    let asked = |header| ResponseHints { retry_after: None, instruction: Instruction::parse(header) };
     let well = Endpoint::unknown(URL);
     let disabled = endpoint_after(1, 410, noon());
-    for (status, said, endpoint, expected) in [
-        (410, Said::default(), &disabled, "gone"),
+    for (status, hints, endpoint, expected) in [
+        (410, ResponseHints::default(), &disabled, "gone"),
         (400, asked("abort-message"), &well, "aborted"),
         (500, asked("disable"), &disabled, "endpoint_disabled"),
-        (500, Said::default(), &disabled, "endpoint_disabled"),
+        (500, ResponseHints::default(), &disabled, "endpoint_disabled"),
     ] {
         let (after, consequence) =
-            record_at(&delivery(), Outcome::Answered(status), said, endpoint, noon());
+            record_at(&delivery(), AttemptOutcome::Answered(status), hints, endpoint, noon());
         assert_eq!((reason(&after), consequence), (expected, Consequence::GiveUp), "{status}");
     }
     for header in ["abort-message", "disable"] {
         let (after, _) =
-            record_at(&delivery(), Outcome::Answered(200), asked(header), &disabled, noon());
+            record_at(&delivery(), AttemptOutcome::Answered(200), asked(header), &disabled, noon());
         assert_eq!(after.state, DeliveryState::Delivered, "{header}");
     }
     assert_eq!(reason(&delivery().refused(noon())), "endpoint_disabled");
@@ -198,50 +198,50 @@ fn delivery_is_given_up_with_reason() {
 
 #[test]
 fn delivery_held_keeps_its_attempt() {
-    let (failed, _) = record(&delivery(), Outcome::Answered(500), noon());
+    let (failed, _) = record(&delivery(), AttemptOutcome::Answered(500), noon());
     let until = noon() + TimeDelta::minutes(10);
     let schedule = DeliverySchedule::default();
-    let (held, consequence) = failed.hold(until, Hold::Failing, &schedule, noon());
+    let (held, consequence) = failed.hold(until, HoldReason::Failing, &schedule, noon());
     assert_eq!(
         (reason(&held), consequence),
         ("endpoint_failing", Consequence::Retry { at: until })
     );
-    assert_eq!(held.admit(1, noon()), Admission::Early(until));
-    assert_eq!(held.admit(1, until), Admission::Attempt(1));
+    assert_eq!(held.decide_ticket(1, noon()), TicketDecision::Early(until));
+    assert_eq!(held.decide_ticket(1, until), TicketDecision::Attempt(1));
     assert_eq!((held.attempts.len(), held.has_slot()), (1, false));
-    let (throttled, _) = failed.hold(until, Hold::Throttled, &schedule, noon());
-    assert_eq!(throttled.redeliver(noon()), Err(NotAgain::Pending), "it would only be held again");
-    assert!(held.redeliver(noon()).is_ok_and(|now| now.deliberate), "it can be sent at once");
-    assert!(held.hold(until, Hold::Rate, &schedule, noon()).0.has_slot());
+    let (throttled, _) = failed.hold(until, HoldReason::Throttled, &schedule, noon());
+    assert_eq!(throttled.redeliver(noon()), Err(RedeliverError::Pending), "it would only be held again");
+    assert!(held.redeliver(noon()).is_ok_and(|now| now.manual), "it can be sent at once");
+    assert!(held.hold(until, HoldReason::Rate, &schedule, noon()).0.has_slot());
 }
 
 #[test]
 fn delivery_held_too_long_is_given_up() {
     let schedule = DeliverySchedule::default();
     let longest = later(noon(), schedule.longest());
-    let (held, _) = delivery().hold(longest, Hold::Throttled, &schedule, noon());
+    let (held, _) = delivery().hold(longest, HoldReason::Throttled, &schedule, noon());
     assert_eq!(held.state.name(), "pending");
     let late = longest + TimeDelta::seconds(1);
-    let (given_up, consequence) = held.hold(late, Hold::Throttled, &schedule, longest);
+    let (given_up, consequence) = held.hold(late, HoldReason::Throttled, &schedule, longest);
     assert_eq!((reason(&given_up), consequence), ("held_too_long", Consequence::GiveUp));
     // However long its receiver asks it to wait before each attempt, its schedule fits.
     let asked = Duration::from_secs(24 * 3600) * 10;
     assert!(longest >= later(noon(), asked));
     let again = given_up.redeliver(late).unwrap();
-    assert_eq!(again.hold(late, Hold::Throttled, &schedule, late).0.state.name(), "pending");
+    assert_eq!(again.hold(late, HoldReason::Throttled, &schedule, late).0.state.name(), "pending");
 }
 
 #[test]
 fn delivery_waits_for_open_breaker() {
     let open = endpoint_after(5, 500, noon());
-    let said = Said::default();
-    let (after, _) = record_at(&delivery(), Outcome::Answered(500), said, &open, noon());
+    let hints = ResponseHints::default();
+    let (after, _) = record_at(&delivery(), AttemptOutcome::Answered(500), hints, &open, noon());
     let held = DeliveryState::Pending {
         next_at: noon() + TimeDelta::seconds(60),
-        held: Some(Hold::Failing),
+        held: Some(HoldReason::Failing),
     };
     assert_eq!(after.state, held);
-    let (third, _) = record_at(&after, Outcome::Answered(500), said, &open, noon());
+    let (third, _) = record_at(&after, AttemptOutcome::Answered(500), hints, &open, noon());
     let own = DeliveryState::Pending { next_at: noon() + TimeDelta::minutes(5), held: None };
     assert_eq!(third.state, own, "its own schedule is longer");
 }
@@ -250,7 +250,7 @@ fn delivery_waits_for_open_breaker() {
 fn delivery_keeps_ten_excerpts() {
     let mut delivery = delivery();
     for _ in 0..12 {
-        delivery = record(&delivery, Outcome::Answered(500), noon()).0;
+        delivery = record(&delivery, AttemptOutcome::Answered(500), noon()).0;
     }
     let kept = delivery.attempts.iter().filter(|a| !a.excerpt.is_empty()).count();
     assert_eq!((delivery.attempts.len(), kept), (12, EXCERPTS_KEPT));

@@ -16,9 +16,9 @@ pub enum Lane {
 
 /// The request of an attempt that is due.
 #[derive(Clone, Copy, Debug)]
-pub struct Arrival {
+pub struct AttemptRequest {
     /// Whether the attempt was requested by hand. It ignores the circuit breaker.
-    pub deliberate: bool,
+    pub manual: bool,
     /// Whether a slot of the rate limit is reserved for it.
     pub has_slot: bool,
     /// The lane in which it would be made.
@@ -26,12 +26,12 @@ pub struct Arrival {
     /// A random token that names it among the attempts in flight.
     pub token: u64,
     /// A random number in `0.0..1.0`, for jitter.
-    pub luck: f64,
+    pub jitter_sample: f64,
 }
 
 /// The reason why an attempt that is due is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
+pub enum HoldReason {
     /// The circuit breaker is not closed, and another attempt is the probe.
     Failing,
     /// The receiver asked for a pause.
@@ -42,7 +42,7 @@ pub enum Hold {
     InFlight,
 }
 
-impl Hold {
+impl HoldReason {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Failing, Self::Throttled, Self::Rate, Self::InFlight];
 
@@ -60,10 +60,10 @@ impl Hold {
 
 /// The permit of an attempt that may be made, valid until its outcome is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pass {
+pub struct Permit {
     /// The end of its lease when it is the probe of the circuit breaker.
     pub(super) probe: Option<DateTime<Utc>>,
     /// Its token, when attempts in flight are limited.
     pub(super) token: Option<u64>,
-    pub(super) deliberate: bool,
+    pub(super) manual: bool,
 }

@@ -48,13 +48,13 @@ pub enum Breaker {
 }
 
 impl Breaker {
-    /// Until when an attempt is held, with jitter by `luck`; none when it may be made, as the
+    /// Until when an attempt is held, with jitter by `jitter_sample`; none when it may be made, as the
     /// probe if the breaker is not closed.
-    pub(super) fn held_until(self, luck: f64, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub(super) fn held_until(self, jitter_sample: f64, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
             Self::Closed => None,
             Self::Open { until, round } | Self::HalfOpen { until, round } => {
-                (until > now).then(|| until + part_of(open_time(round), SPREAD * luck))
+                (until > now).then(|| until + part_of(open_time(round), SPREAD * jitter_sample))
             }
         }
     }
@@ -109,10 +109,10 @@ mod tests {
         let minutes: Vec<i64> = (0..6).map(|round| open_time(round).num_minutes()).collect();
         assert_eq!(minutes, [1, 2, 4, 8, 10, 10]);
         assert_eq!(open_time(u8::MAX), MAX_OPEN_TIME);
-        for luck in [0.0, 0.5, 1.0] {
+        for jitter_sample in [0.0, 0.5, 1.0] {
             let until = noon() + MAX_OPEN_TIME;
-            let held = Breaker::Open { until, round: 200 }.held_until(luck, noon()).unwrap();
-            assert!(held >= until && held - noon() <= TimeDelta::minutes(15), "{luck}");
+            let held = Breaker::Open { until, round: 200 }.held_until(jitter_sample, noon()).unwrap();
+            assert!(held >= until && held - noon() <= TimeDelta::minutes(15), "{jitter_sample}");
         }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::admission::{Arrival, Hold};
-use crate::attempt::LEASE;
+use super::admission::{AttemptRequest, HoldReason};
+use crate::attempt::ATTEMPT_LEASE;
 use crate::retry::later;
 
 /// The shortest wait of an attempt when the limit of attempts in flight is reached.
@@ -16,7 +16,7 @@ const FULL_JITTER: Duration = Duration::from_secs(9);
 
 /// The limits of an endpoint. By default there are none, and nothing is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct EndpointLimits {
     /// The most attempts in flight.
     pub max_in_flight: Option<NonZeroU16>,
     /// The most attempts per second: on average, and as a burst after a pause.
@@ -31,13 +31,13 @@ pub struct LimitError {
     pub most: u16,
 }
 
-impl Limits {
+impl EndpointLimits {
     /// The largest limit of attempts in flight: each takes space in one item.
     pub const MAX_IN_FLIGHT: u16 = 50;
     /// The largest rate limit: each attempt is a write to one item.
     pub const MAX_PER_SECOND: u16 = 100;
 
-    /// Limits of these numbers.
+    /// EndpointLimits of these numbers.
     ///
     /// # Errors
     /// When a number is zero or too large.
@@ -64,33 +64,33 @@ pub struct InFlight {
     pub until: DateTime<Utc>,
 }
 
-impl Limits {
+impl EndpointLimits {
     /// Reserves a place for an attempt and returns its token, if places are counted. When
     /// there is no room, the error says until when the attempt waits and for what. An attempt
     /// that waits for the rate has its slot reserved from then on.
     pub(super) fn reserve(
         self,
-        arrival: &Arrival,
+        request: &AttemptRequest,
         in_flight: &mut Vec<InFlight>,
         next_slot: &mut Option<DateTime<Utc>>,
         now: DateTime<Utc>,
-    ) -> Result<Option<u64>, (DateTime<Utc>, Hold)> {
+    ) -> Result<Option<u64>, (DateTime<Utc>, HoldReason)> {
         let mut live = in_flight.clone();
         live.retain(|place| place.until > now);
         if self.max_in_flight.is_some_and(|max| live.len() >= max.get().into()) {
-            let wait = FULL_BACKOFF + FULL_JITTER.mul_f64(arrival.luck.clamp(0.0, 1.0));
+            let wait = FULL_BACKOFF + FULL_JITTER.mul_f64(request.jitter_sample.clamp(0.0, 1.0));
             // An attempt whose slot is reserved keeps it.
-            let by = if arrival.has_slot { Hold::Rate } else { Hold::InFlight };
+            let by = if request.has_slot { HoldReason::Rate } else { HoldReason::InFlight };
             return Err((later(now, wait), by));
         }
-        if let Some(rate) = self.per_second.filter(|_| !arrival.has_slot)
+        if let Some(rate) = self.per_second.filter(|_| !request.has_slot)
             && let Some(at) = reserve_slot(rate, next_slot, now)
         {
-            return Err((at, Hold::Rate));
+            return Err((at, HoldReason::Rate));
         }
-        let token = self.max_in_flight.map(|_| arrival.token);
+        let token = self.max_in_flight.map(|_| request.token);
         if let Some(token) = token {
-            live.push(InFlight { token, until: now + LEASE });
+            live.push(InFlight { token, until: now + ATTEMPT_LEASE });
             *in_flight = live;
         }
         Ok(token)

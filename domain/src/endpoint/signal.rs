@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::disabled::DisabledReason;
-use crate::attempt::{AttemptError, Outcome};
+use crate::attempt::{AttemptError, AttemptOutcome};
 
 /// The throttle after an overload answer (429, 502 or 504) without a `Retry-After`.
 const OVERLOAD_THROTTLE: Duration = Duration::from_secs(60);
@@ -14,7 +14,7 @@ pub const SLOW: Duration = Duration::from_secs(2);
 
 /// The hints in the headers of a receiver's answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct ResponseHints {
     /// The wait that `Retry-After` asks for.
     pub retry_after: Option<Duration>,
     /// The instruction in `webhook-delivery`.
@@ -49,7 +49,7 @@ impl Instruction {
 
 /// The effect of one attempt on its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lesson {
+pub struct AttemptSignal {
     pub(super) effect: Effect,
     pub(super) throttle: Option<Duration>,
     pub(super) slow: bool,
@@ -63,26 +63,26 @@ pub(super) enum Effect {
     Disable(DisabledReason),
 }
 
-impl Lesson {
+impl AttemptSignal {
     /// The signal of an attempt with this outcome, these hints and this duration.
     #[must_use]
-    pub fn of(outcome: Outcome, said: Said, took: Duration) -> Self {
-        let effect = match (outcome, said.instruction) {
-            (Outcome::Answered(_), Some(Instruction::Disable)) => {
+    pub fn of(outcome: AttemptOutcome, hints: ResponseHints, took: Duration) -> Self {
+        let effect = match (outcome, hints.instruction) {
+            (AttemptOutcome::Answered(_), Some(Instruction::Disable)) => {
                 Effect::Disable(DisabledReason::Asked)
             }
-            (Outcome::Answered(410), _) => Effect::Disable(DisabledReason::Gone),
-            (Outcome::Answered(200..=299), _) => Effect::Alive,
-            (Outcome::Answered(_), Some(Instruction::AbortMessage)) => Effect::Alive,
-            (Outcome::Answered(_), None) | (Outcome::Failed(_), _) => Effect::Failed,
+            (AttemptOutcome::Answered(410), _) => Effect::Disable(DisabledReason::Gone),
+            (AttemptOutcome::Answered(200..=299), _) => Effect::Alive,
+            (AttemptOutcome::Answered(_), Some(Instruction::AbortMessage)) => Effect::Alive,
+            (AttemptOutcome::Answered(_), None) | (AttemptOutcome::Failed(_), _) => Effect::Failed,
         };
         let throttle = match outcome {
-            Outcome::Answered(200..=299) => None,
-            Outcome::Answered(429 | 502 | 504) => {
-                Some(said.retry_after.unwrap_or(OVERLOAD_THROTTLE))
+            AttemptOutcome::Answered(200..=299) => None,
+            AttemptOutcome::Answered(429 | 502 | 504) => {
+                Some(hints.retry_after.unwrap_or(OVERLOAD_THROTTLE))
             }
-            Outcome::Answered(_) => said.retry_after,
-            Outcome::Failed(error) => match error {
+            AttemptOutcome::Answered(_) => hints.retry_after,
+            AttemptOutcome::Failed(error) => match error {
                 AttemptError::Dns
                 | AttemptError::Connect
                 | AttemptError::Tls

@@ -6,7 +6,7 @@ use super::RequestError;
 use super::job::events as event_set;
 use super::members::Members;
 use crate::address::{ReceiverUrl, TargetPolicy};
-use crate::endpoint::Limits;
+use crate::endpoint::EndpointLimits;
 use crate::event::{EventName, EventSet};
 use crate::headers::{CustomHeaders, HeadersError, ReceiverHeaders};
 
@@ -20,7 +20,7 @@ pub struct ReceiverSettings {
     /// The headers that every attempt carries besides our own; none without any.
     pub headers: Option<ReceiverHeaders>,
     /// The rate limit and the limit of attempts in flight.
-    pub limits: Limits,
+    pub limits: EndpointLimits,
 }
 
 /// Why a body is not a valid configuration.
@@ -59,13 +59,13 @@ impl ReceiverSettings {
         let headers = headers.filter(|headers| !headers.is_empty());
         let headers = headers.map(|headers| ReceiverHeaders::new(url.as_str(), headers));
         let most = members.optional("maxInFlight", |value| {
-            Limits::new(Some(number(&value)), None).map_err(|error| error.to_string())
+            EndpointLimits::new(Some(number(&value)), None).map_err(|error| error.to_string())
         })?;
         let rate = members.optional("ratePerSecond", |value| {
-            Limits::new(None, Some(number(&value))).map_err(|error| error.to_string())
+            EndpointLimits::new(None, Some(number(&value))).map_err(|error| error.to_string())
         })?;
         Ok(Self {
-            limits: Limits {
+            limits: EndpointLimits {
                 max_in_flight: most.and_then(|limits| limits.max_in_flight),
                 per_second: rate.and_then(|limits| limits.per_second),
             },

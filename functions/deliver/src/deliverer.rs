@@ -11,9 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::address::{ReceiverUrl, TargetPolicy};
-use domain::attempt::{Attempt, AttemptError, Outcome};
-use domain::delivery::{Admission, Consequence, Delivery, DeliveryState, Subject};
-use domain::endpoint::{Arrival, Endpoint, Hold, Instruction, Lane, Lesson, Pass, SLOW, Said};
+use domain::attempt::{Attempt, AttemptError, AttemptOutcome};
+use domain::delivery::{TicketDecision, Consequence, Delivery, DeliveryState, Subject};
+use domain::endpoint::{AttemptRequest, Endpoint, HoldReason, Instruction, Lane, AttemptSignal, Permit, SLOW, ResponseHints};
 use domain::event::{DeliveryExhausted, EndpointDisabled};
 use domain::headers::{CustomHeaders, ReceiverHeaders};
 use domain::id::{EndpointId, JobId};
@@ -22,7 +22,7 @@ use domain::signature::SigningSecrets;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue};
 use shared::bus::{Bus, BusError};
 use shared::egress::{Outgoing, PostOutcome, Receivers};
-use shared::endpoints::{Endpoints, Passage};
+use shared::endpoints::{Endpoints, Admission};
 use shared::entropy::Entropy;
 use shared::queue::{DeliveryQueue, MAX_DELAY, QueueError, Ticket};
 use shared::secrets::{SecretError, SecretName, Secrets};
@@ -32,9 +32,9 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 /// The delay of an attempt after too many conflicts on its endpoint.
-const CROWDED: Duration = Duration::from_secs(1);
+const CONTENTION_BACKOFF: Duration = Duration::from_secs(1);
 /// The jitter that is added to it.
-const CROWDED_SPREAD: Duration = Duration::from_secs(3);
+const CONTENTION_SPREAD: Duration = Duration::from_secs(3);
 
 /// The use case and what it needs.
 pub struct Deliverer {
@@ -107,20 +107,20 @@ impl Deliverer {
             );
             return Ok(());
         };
-        match delivery.admit(ticket.attempt, now()) {
-            Admission::Attempt(_) => self.arrive(delivery, ticket, now).await,
-            Admission::Early(at) | Admission::Superseded { at, .. } => {
+        match delivery.decide_ticket(ticket.attempt, now()) {
+            TicketDecision::Attempt(_) => self.admit(delivery, ticket, now).await,
+            TicketDecision::Early(at) | TicketDecision::Superseded { at, .. } => {
                 self.send_ticket(&delivery, ticket.lane, at, now()).await
             }
-            Admission::Leased(until) => Err(DeliverError::Leased(until)),
-            Admission::Announce => self.publish_given_up(&delivery, now()).await,
+            TicketDecision::Leased(until) => Err(DeliverError::Leased(until)),
+            TicketDecision::Announce => self.publish_given_up(&delivery, now()).await,
             // The last attempt may have disabled the endpoint and crashed before it was published.
-            Admission::Finished => self.publish_disabled(&delivery, now()).await,
+            TicketDecision::Finished => self.publish_disabled(&delivery, now()).await,
         }
     }
 
     /// Checks whether the endpoint admits the attempt that is due.
-    async fn arrive(
+    async fn admit(
         &self,
         delivery: Delivery,
         ticket: &Ticket,
@@ -136,31 +136,31 @@ impl Deliverer {
         let headers =
             self.secrets.find(&SecretName::WebhookHeaders, ReceiverHeaders::parse).await?;
         let secrets = AttemptSecrets { signing, headers };
-        let arrival = Arrival {
-            deliberate: delivery.deliberate,
+        let request = AttemptRequest {
+            manual: delivery.manual,
             has_slot: delivery.has_slot(),
             lane: ticket.lane,
             token: u64::from_be_bytes(self.entropy.bytes().unwrap_or_default()),
-            luck: self.entropy.jitter_sample(),
+            jitter_sample: self.entropy.jitter_sample(),
         };
-        match self.endpoints.arrive(&delivery.url, &arrival, now()).await? {
-            Passage::Go(pass) => self.attempt(delivery, pass, &secrets, now).await,
-            Passage::Hold { until, by } => {
+        match self.endpoints.admit(&delivery.url, &request, now()).await? {
+            Admission::Go(permit) => self.attempt(delivery, permit, &secrets, now).await,
+            Admission::Hold { until, by } => {
                 self.hold(&delivery, ticket.lane, until, by, now()).await
             }
-            Passage::ChangeLane => {
+            Admission::ChangeLane => {
                 let ticket = ticket.clone().in_lane(Lane::Slow);
                 Ok(self.queue.send(&ticket, Duration::ZERO).await?)
             }
-            Passage::Refuse => {
+            Admission::Refuse => {
                 let refused = delivery.refused(now());
                 match self.store.commit_delivery(&refused, Wait::InQueue).await? {
                     Committed::Stored => self.publish_given_up(&refused, now()).await,
                     Committed::Overtaken(_) => Ok(()),
                 }
             }
-            Passage::Crowded => {
-                let delay = CROWDED + CROWDED_SPREAD.mul_f64(self.entropy.jitter_sample());
+            Admission::Contended => {
+                let delay = CONTENTION_BACKOFF + CONTENTION_SPREAD.mul_f64(self.entropy.jitter_sample());
                 Ok(self.queue.send(ticket, delay).await?)
             }
         }
@@ -169,7 +169,7 @@ impl Deliverer {
     async fn attempt(
         &self,
         delivery: Delivery,
-        pass: Pass,
+        permit: Permit,
         secrets: &AttemptSecrets,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), DeliverError> {
@@ -178,12 +178,12 @@ impl Deliverer {
             Committed::Stored => {}
             Committed::Overtaken(_) => return Err(DeliverError::Overtaken),
         }
-        let (attempt, said) = self.post_and_mark_slow(&delivery, secrets, now).await?;
+        let (attempt, hints) = self.post_and_mark_slow(&delivery, secrets, now).await?;
         let (outcome, took) = (attempt.outcome, Duration::from_millis(attempt.duration_ms));
         // The endpoint is stored first: a pause that it asked for applies to all its deliveries,
         // and a crash before the delivery is stored only repeats the attempt.
-        let lesson = Lesson::of(outcome, said, took);
-        let learnt = self.endpoints.learn(&delivery.url, &pass, &lesson, now()).await;
+        let signal = AttemptSignal::of(outcome, hints, took);
+        let learnt = self.endpoints.record(&delivery.url, &permit, &signal, now()).await;
         let endpoint = learnt.unwrap_or_else(|cause| {
             // The attempt was made, and it matters more that the delivery is stored.
             warn!(
@@ -196,7 +196,7 @@ impl Deliverer {
         });
         let (delivery, consequence) = delivery.record(
             attempt,
-            said,
+            hints,
             &endpoint,
             &self.schedule,
             self.entropy.jitter_sample(),
@@ -233,7 +233,7 @@ impl Deliverer {
         delivery: &Delivery,
         lane: Lane,
         until: DateTime<Utc>,
-        by: Hold,
+        by: HoldReason,
         now: DateTime<Utc>,
     ) -> Result<(), DeliverError> {
         let (held, consequence) = delivery.hold(until, by, &self.schedule, now);
@@ -271,7 +271,7 @@ impl Deliverer {
         delivery: &Delivery,
         secrets: &AttemptSecrets,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<(Attempt, Said), DeliverError> {
+    ) -> Result<(Attempt, ResponseHints), DeliverError> {
         let mut post = pin!(self.post(delivery, secrets, now));
         if let Ok(posted) = timeout(SLOW, &mut post).await {
             return posted;
@@ -296,16 +296,16 @@ impl Deliverer {
         delivery: &Delivery,
         secrets: &AttemptSecrets,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<(Attempt, Said), DeliverError> {
+    ) -> Result<(Attempt, ResponseHints), DeliverError> {
         let at = now();
         let id = delivery.event_id.as_str();
         let timestamp = at.timestamp();
         let signature = secrets.signing.sign(id, at, delivery.body.as_bytes());
         // Checked again: the policy may have changed since the URL was stored.
         let Ok(url) = ReceiverUrl::parse(&delivery.url, &self.policy) else {
-            let outcome = Outcome::Failed(AttemptError::Blocked);
+            let outcome = AttemptOutcome::Failed(AttemptError::Blocked);
             let excerpt = String::new();
-            return Ok((Attempt { at, duration_ms: 0, outcome, excerpt }, Said::default()));
+            return Ok((Attempt { at, duration_ms: 0, outcome, excerpt }, ResponseHints::default()));
         };
         let mut headers = vec![
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
@@ -325,16 +325,16 @@ impl Deliverer {
         let duration_ms = u64::try_from(answered.duration.as_millis()).unwrap_or(u64::MAX);
         Ok(match answered.outcome {
             PostOutcome::Answer(answer) => {
-                let outcome = Outcome::Answered(answer.status.as_u16());
-                let said = Said {
+                let outcome = AttemptOutcome::Answered(answer.status.as_u16());
+                let hints = ResponseHints {
                     retry_after: answer.retry_after.and_then(|text| retry_after(&text, now())),
                     instruction: answer.webhook_delivery.as_deref().and_then(Instruction::parse),
                 };
-                (Attempt { at, duration_ms, outcome, excerpt: answer.excerpt }, said)
+                (Attempt { at, duration_ms, outcome, excerpt: answer.excerpt }, hints)
             }
             PostOutcome::Failure(error) => {
-                let outcome = Outcome::Failed(error);
-                (Attempt { at, duration_ms, outcome, excerpt: String::new() }, Said::default())
+                let outcome = AttemptOutcome::Failed(error);
+                (Attempt { at, duration_ms, outcome, excerpt: String::new() }, ResponseHints::default())
             }
         })
     }
@@ -385,8 +385,8 @@ impl Deliverer {
         if let Some(disabled) = endpoint.disabled.filter(|disabled| !disabled.announced) {
             let event = EndpointDisabled::of(&endpoint, disabled).to_body()?;
             self.bus.publish(EndpointDisabled::NAME, &event).await?;
-            let said = |endpoint: &Endpoint| endpoint.announced(disabled, now);
-            self.endpoints.tell(&delivery.url, AsOf::Recently, now, said).await?;
+            let mark_announced = |endpoint: &Endpoint| endpoint.announced(disabled, now);
+            self.endpoints.tell(&delivery.url, AsOf::Recently, now, mark_announced).await?;
             warn!(
                 endpoint.id = %endpoint.id,
                 endpoint.host = endpoint.host,

@@ -2,7 +2,7 @@
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use chrono::{DateTime, Utc};
-use domain::delivery::NotAgain;
+use domain::delivery::RedeliverError;
 use domain::id::JobId;
 use shared::api::{self, Problem};
 use shared::store::Committed;
@@ -29,13 +29,13 @@ impl Jobs {
             ));
         };
         let again = delivery.redeliver(now).map_err(|why| match why {
-            NotAgain::Pending => Problem::new(
+            RedeliverError::Pending => Problem::new(
                 409,
                 "delivery_pending",
                 "Delivery pending",
                 "This delivery is still being tried by itself; see its nextAttemptAt.",
             ),
-            NotAgain::TooOften => Problem::new(
+            RedeliverError::TooOften => Problem::new(
                 409,
                 "too_many_attempts",
                 "Too many attempts",

@@ -3,7 +3,7 @@ mod deliveries;
 mod webhook_config;
 
 use aws_lambda_events::encodings::Body;
-use domain::endpoint::Limits;
+use domain::endpoint::EndpointLimits;
 use domain::event::EventSet;
 use domain::failure::{Failure, FailureCode};
 use domain::id::RenderJobId;
@@ -133,7 +133,7 @@ async fn with_receiver(aws: &InMemoryAws) {
     let config = WebhookConfig {
         url: Some("https://shop.example/hooks".into()),
         events: EventSet::terminal(),
-        limits: Limits::default(),
+        limits: EndpointLimits::default(),
         updated_at: DateTime::UNIX_EPOCH,
     };
     aws.tracker().unwrap().store.put_webhook_config(&config).await.unwrap();

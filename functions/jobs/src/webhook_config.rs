@@ -6,7 +6,7 @@
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use chrono::{DateTime, Utc};
-use domain::endpoint::Limits;
+use domain::endpoint::EndpointLimits;
 use domain::event::EventName;
 use domain::headers::ReceiverHeaders;
 use domain::request::{ReceiverSettings, SettingsError};
@@ -127,7 +127,7 @@ impl Jobs {
         if let Some(url) = before.and_then(|config| config.url) {
             self.lift_limits(&url, now).await?;
             let events = EventName::ALL.into_iter().collect();
-            let limits = Limits::default();
+            let limits = EndpointLimits::default();
             let none = WebhookConfig { url: None, events, limits, updated_at: now };
             self.tracker.store.put_webhook_config(&none).await?;
         }

@@ -7,7 +7,7 @@
 use std::num::NonZeroU16;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::endpoint::Limits;
+use domain::endpoint::EndpointLimits;
 use domain::event::{EventName, EventSet};
 use domain::time;
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ pub struct WebhookConfig {
     /// The events that the default receiver gets, of those that a job publishes.
     pub events: EventSet,
     /// The receiver's limits, as its owner set them.
-    pub limits: Limits,
+    pub limits: EndpointLimits,
     /// When the configuration was last set.
     pub updated_at: DateTime<Utc>,
 }
@@ -185,7 +185,7 @@ fn decode(item: Item) -> Result<WebhookConfig, StoreError> {
     Ok(WebhookConfig {
         url: item.url,
         events: item.events.map_or_else(all, EventSet::from_bits),
-        limits: Limits { max_in_flight: item.most, per_second: item.rate },
+        limits: EndpointLimits { max_in_flight: item.most, per_second: item.rate },
         updated_at: instant(item.updated_at)?,
     })
 }
@@ -229,7 +229,7 @@ mod tests {
         let updated_at = time::from_millis(1_800_000_000_123).unwrap();
         for events in [all(), EventSet::terminal(), EventSet::from_iter([EventName::Failed])] {
             for url in [None, Some("https://shop.example/hooks".to_owned())] {
-                let limits = Limits::new(url.as_ref().map(|_| 5), Some(9)).unwrap();
+                let limits = EndpointLimits::new(url.as_ref().map(|_| 5), Some(9)).unwrap();
                 let config = WebhookConfig { url, events, limits, updated_at };
                 assert_eq!(decode(encode(&config).unwrap()).unwrap(), config);
             }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 
 use chrono::TimeDelta;
-use domain::endpoint::{Breaker, Disabled, DisabledReason, Endpoint, Failing, InFlight, Limits};
+use domain::endpoint::{Breaker, Disabled, DisabledReason, Endpoint, Failing, InFlight, EndpointLimits};
 use domain::id::EndpointId;
 use domain::time;
 use serde::{Deserialize, Serialize};
@@ -96,7 +96,7 @@ pub(super) fn encode(endpoint: &Endpoint, retention: TimeDelta) -> Result<Item, 
                 Some(BreakerItem { until: time::millis(until), round, probing: true })
             }
         },
-        quiet: endpoint.quiet_until.map(time::millis),
+        quiet: endpoint.throttled_until.map(time::millis),
         slow: endpoint.slow_until.map(time::millis),
         disabled: endpoint.disabled.map(|disabled| DisabledItem {
             at: time::millis(disabled.at),
@@ -128,10 +128,10 @@ pub(super) fn decode(item: Item) -> Result<Endpoint, StoreError> {
         host: item.host,
         failing: item.failing.as_ref().map(failing).transpose()?,
         breaker: item.breaker.as_ref().map_or(Ok(Breaker::Closed), breaker)?,
-        quiet_until: item.quiet.map(instant).transpose()?,
+        throttled_until: item.quiet.map(instant).transpose()?,
         slow_until: item.slow.map(instant).transpose()?,
         disabled: item.disabled.as_ref().map(disabled).transpose()?,
-        limits: Limits { max_in_flight: item.most, per_second: item.rate },
+        limits: EndpointLimits { max_in_flight: item.most, per_second: item.rate },
         next_slot: item.slot.map(instant).transpose()?,
         in_flight: in_flight.collect::<Result<_, StoreError>>()?,
         updated_at: instant(item.updated_at)?,
@@ -181,10 +181,10 @@ mod tests {
             let endpoint = Endpoint {
                 failing: Some(Failing { since: now, failures: 7, occasions: 2, occasion_at: now }),
                 breaker,
-                quiet_until: Some(now),
+                throttled_until: Some(now),
                 slow_until: Some(now),
                 disabled: Some(Disabled { at: now, reason, announced: true }),
-                limits: Limits::new(Some(3), Some(9)).unwrap(),
+                limits: EndpointLimits::new(Some(3), Some(9)).unwrap(),
                 next_slot: Some(now),
                 in_flight: vec![InFlight { token: u64::MAX, until: now }],
                 updated_at: now,
@@ -208,7 +208,7 @@ mod tests {
         };
         let blank = Endpoint { updated_at: now, ..Endpoint::unknown("https://shop.example/hooks") };
         assert_eq!(days(&blank), 2);
-        let limits = Limits::new(Some(1), None).unwrap();
+        let limits = EndpointLimits::new(Some(1), None).unwrap();
         assert_eq!(days(&Endpoint { limits, ..blank }), 90);
     }
 }

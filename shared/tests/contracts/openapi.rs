@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use domain::address::TargetPolicy;
 use domain::attempt::AttemptError;
 use domain::delivery::{Delivery, GiveUpReason};
-use domain::endpoint::{Endpoint, Health, Hold, Limits};
+use domain::endpoint::{Endpoint, Health, HoldReason, EndpointLimits};
 use domain::event::{EventName, EventSet, TestEvent};
 use domain::headers::{CustomHeaders, ReceiverHeaders};
 use domain::job::State;
@@ -109,7 +109,7 @@ fn openapi_enums_match_the_code() {
         document["components"]["schemas"]["Attempt"]["properties"]["error"]["enum"].clone();
     let names = AttemptError::ALL.iter().map(|error| json!(error.name()));
     assert_eq!(errors, names.chain([json!("status"), Value::Null]).collect::<Value>());
-    let held = Hold::ALL.map(Hold::name);
+    let held = HoldReason::ALL.map(HoldReason::name);
     let given_up = GiveUpReason::ALL.map(GiveUpReason::name);
     assert_eq!(named("DeliveryReason"), texts(held.into_iter().chain(given_up)));
 }
@@ -149,7 +149,7 @@ fn webhook_config_view_fits_openapi() {
     let (grace, now) = (GracePeriod::default(), values::noon());
     let rotated = single.rotate(secret(SignatureType::V1a), grace, now).unwrap();
     let events = EventSet::terminal();
-    let limits = Limits::new(Some(5), None).unwrap();
+    let limits = EndpointLimits::new(Some(5), None).unwrap();
     let config = WebhookConfig { url: Some(url.into()), events, limits, updated_at: now };
     let endpoint = Endpoint::unknown(url);
     let shown = view::webhook_config(&config, &endpoint, Some(&headers), Some(&rotated), now);

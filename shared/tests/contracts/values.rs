@@ -2,9 +2,9 @@
 
 use aws_in_memory::builders::{JobBuilder, job};
 use chrono::TimeDelta;
-use domain::attempt::{Attempt, AttemptError, Outcome};
+use domain::attempt::{Attempt, AttemptError, AttemptOutcome};
 use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp};
-use domain::endpoint::{Breaker, Disabled, DisabledReason, Endpoint, Failing, Hold};
+use domain::endpoint::{Breaker, Disabled, DisabledReason, Endpoint, Failing, HoldReason};
 use domain::event::{Event, EventName};
 use domain::failure::{Failure, FailureCode};
 use domain::id::RenderJobId;
@@ -100,7 +100,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         Endpoint { failing: Some(failing()), ..healthy.clone() },
         Endpoint { breaker: Breaker::Open { until: later, round: 0 }, ..healthy.clone() },
         Endpoint { breaker: Breaker::HalfOpen { until: later, round: 1 }, ..healthy.clone() },
-        Endpoint { quiet_until: Some(later), slow_until: Some(later), ..healthy.clone() },
+        Endpoint { throttled_until: Some(later), slow_until: Some(later), ..healthy.clone() },
     ];
     all.extend(DisabledReason::ALL.map(|reason| Endpoint {
         disabled: Some(Disabled { at: noon(), reason, announced: true }),
@@ -116,12 +116,12 @@ pub(crate) fn deliveries() -> Vec<Delivery> {
     let (status, at) = (domain::job::State::Completed, noon());
     let event = Event::of(&job, &OutboxEntry { event: EventName::Completed, status, at });
     let fresh = Delivery::of(&job, &event, "https://shop.example/hooks", at).unwrap();
-    let outcomes = AttemptError::ALL.map(Outcome::Failed);
-    let outcomes = outcomes.into_iter().chain([Outcome::Answered(500), Outcome::Answered(204)]);
+    let outcomes = AttemptError::ALL.map(AttemptOutcome::Failed);
+    let outcomes = outcomes.into_iter().chain([AttemptOutcome::Answered(500), AttemptOutcome::Answered(204)]);
     let attempts: Vec<Attempt> = outcomes
         .map(|outcome| Attempt { at, duration_ms: 12, outcome, excerpt: "words".into() })
         .collect();
-    let held = Hold::ALL.map(Some).into_iter().chain([None]);
+    let held = HoldReason::ALL.map(Some).into_iter().chain([None]);
     let pending = held.map(|held| DeliveryState::Pending { next_at: at, held });
     let ends = GiveUpReason::ALL.map(|reason| GivenUp { at, reason }).into_iter();
     let ends = ends.flat_map(|end| [DeliveryState::GivenUp(end), DeliveryState::Exhausted(end)]);

@@ -6,7 +6,7 @@ use aws_in_memory::InMemoryAws;
 use aws_in_memory::builders::{job, noon};
 use domain::address::TargetPolicy;
 use domain::attempt::Attempt;
-use domain::attempt::Outcome;
+use domain::attempt::AttemptOutcome;
 use domain::delivery::EXCERPTS_KEPT;
 use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp, MAX_ATTEMPTS};
 use domain::event::{DeliveryExhausted, Event, EventName};
@@ -90,7 +90,7 @@ fn largest_delivery(job: &Job) -> Delivery {
     let attempt = |excerpt: &str| Attempt {
         at: noon(),
         duration_ms: u64::MAX,
-        outcome: Outcome::Answered(500),
+        outcome: AttemptOutcome::Answered(500),
         excerpt: excerpt.to_owned(),
     };
     let last_round = DeliverySchedule::MAX_ATTEMPTS;

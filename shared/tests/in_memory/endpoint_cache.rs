@@ -6,45 +6,45 @@ use std::time::Duration;
 use aws_in_memory::InMemoryAws;
 use aws_in_memory::clock::now;
 use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
-use domain::attempt::Outcome;
-use domain::endpoint::{Arrival, Endpoint, Health, Hold, Lane, Lesson, Limits, Pass, Said};
+use domain::attempt::AttemptOutcome;
+use domain::endpoint::{AttemptRequest, Endpoint, Health, HoldReason, Lane, AttemptSignal, EndpointLimits, Permit, ResponseHints};
 use futures_util::future::{BoxFuture, join_all};
 use serde_json::json;
-use shared::endpoints::{Endpoints, Passage};
+use shared::endpoints::{Endpoints, Admission};
 use shared::store::AsOf;
 use tokio::time::sleep;
 
 const URL: &str = "https://shop.example/hooks";
 
-fn arrival(token: u64) -> Arrival {
-    Arrival { deliberate: false, has_slot: false, lane: Lane::Quick, token, luck: 0.0 }
+fn request(token: u64) -> AttemptRequest {
+    AttemptRequest { manual: false, has_slot: false, lane: Lane::Quick, token, jitter_sample: 0.0 }
 }
 
-fn lesson(status: u16) -> Lesson {
-    Lesson::of(Outcome::Answered(status), Said::default(), Duration::from_millis(80))
+fn signal(status: u16) -> AttemptSignal {
+    AttemptSignal::of(AttemptOutcome::Answered(status), ResponseHints::default(), Duration::from_millis(80))
 }
 
 fn process(aws: &InMemoryAws) -> Endpoints {
     Endpoints::new(aws.store())
 }
 
-async fn pass(endpoints: &Endpoints, token: u64) -> Pass {
-    match endpoints.arrive(URL, &arrival(token), now()).await.unwrap() {
-        Passage::Go(pass) => pass,
+async fn permit(endpoints: &Endpoints, token: u64) -> Permit {
+    match endpoints.admit(URL, &request(token), now()).await.unwrap() {
+        Admission::Go(permit) => permit,
         other => panic!("{other:?}"),
     }
 }
 
 async fn attempt(endpoints: &Endpoints, status: u16) -> Endpoint {
-    let pass = pass(endpoints, 0).await;
-    endpoints.learn(URL, &pass, &lesson(status), now()).await.unwrap()
+    let permit = permit(endpoints, 0).await;
+    endpoints.record(URL, &permit, &signal(status), now()).await.unwrap()
 }
 
 fn puts(aws: &InMemoryAws) -> usize {
     aws.calls().iter().filter(|asked| *asked == "PutItem").count()
 }
 
-async fn with_limits(aws: &InMemoryAws, limits: Limits) {
+async fn with_limits(aws: &InMemoryAws, limits: EndpointLimits) {
     let configured = |endpoint: &Endpoint| endpoint.configured(limits, now());
     process(aws).tell(URL, AsOf::Now, now(), configured).await.unwrap();
 }
@@ -74,10 +74,10 @@ async fn processes_learn_within_a_second() {
     // The other process reads just before the fifth failure.
     other.known(URL, AsOf::Recently, now()).await.unwrap();
     attempt(&one, 500).await;
-    let held = one.arrive(URL, &arrival(0), now()).await.unwrap();
-    assert!(matches!(held, Passage::Hold { by: Hold::Failing, .. }), "{held:?}");
+    let held = one.admit(URL, &request(0), now()).await.unwrap();
+    assert!(matches!(held, Admission::Hold { by: HoldReason::Failing, .. }), "{held:?}");
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(other.arrive(URL, &arrival(0), now()).await.unwrap(), held);
+    assert_eq!(other.admit(URL, &request(0), now()).await.unwrap(), held);
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,11 +86,11 @@ async fn concurrent_failures_count_as_four() {
     let mut crowd = Vec::new();
     for _ in 0..40 {
         let process = process(&aws);
-        let pass = pass(&process, 0).await;
-        crowd.push((process, pass));
+        let permit = permit(&process, 0).await;
+        crowd.push((process, permit));
     }
-    for (process, pass) in &crowd {
-        process.learn(URL, pass, &lesson(503), now()).await.unwrap();
+    for (process, permit) in &crowd {
+        process.record(URL, permit, &signal(503), now()).await.unwrap();
     }
     let endpoint = process(&aws).known(URL, AsOf::Recently, now()).await.unwrap();
     assert_eq!(endpoint.failing.map(|failing| failing.failures), Some(4));
@@ -99,12 +99,12 @@ async fn concurrent_failures_count_as_four() {
     assert_eq!(puts(&aws), 4 + 3 + 36);
 
     sleep(Duration::from_secs(2)).await;
-    for (process, pass) in &crowd {
-        process.learn(URL, pass, &lesson(503), now()).await.unwrap();
+    for (process, permit) in &crowd {
+        process.record(URL, permit, &signal(503), now()).await.unwrap();
     }
     let endpoint = process(&aws).known(URL, AsOf::Recently, now()).await.unwrap();
     assert_eq!(endpoint.failing.map(|failing| failing.failures), Some(5));
-    assert_eq!(endpoint.health(now()), Health::Held);
+    assert_eq!(endpoint.health(now()), Health::CircuitOpen);
     assert_eq!(puts(&aws), 4 + 3 + 36 + 1, "all had read it again");
 }
 
@@ -137,11 +137,11 @@ async fn busy(
         let (at, process) = traffic(number);
         sleep(at).await;
         let process = &processes[process];
-        let Passage::Go(pass) = process.arrive(URL, &arrival(number), now()).await.unwrap() else {
+        let Admission::Go(permit) = process.admit(URL, &request(number), now()).await.unwrap() else {
             return false;
         };
         sleep(Duration::from_millis(80)).await;
-        process.learn(URL, &pass, &lesson(status_of(number)), now()).await.unwrap();
+        process.record(URL, &permit, &signal(status_of(number)), now()).await.unwrap();
         true
     });
     join_all(posts).await.into_iter().filter(|made| *made).count()
@@ -164,7 +164,7 @@ async fn constant_failures_open_breaker_everywhere() {
         // Two seconds until the breaker opens, and one until every process has read that.
         assert!((200..=400).contains(&made), "{made}");
         let endpoint = process(&aws).known(URL, AsOf::Recently, now()).await.unwrap();
-        assert_eq!(endpoint.health(now()), Health::Held);
+        assert_eq!(endpoint.health(now()), Health::CircuitOpen);
         // A process that has not read it yet writes in vain: for the failures, and for the
         // open breaker.
         let most = 5 + 2 * PROCESSES;
@@ -177,35 +177,35 @@ async fn cached_refusal_is_read_again() {
     let aws = InMemoryAws::new(&[]);
     let process = process(&aws);
     attempt(&process, 410).await;
-    assert_eq!(process.arrive(URL, &arrival(0), now()).await.unwrap(), Passage::Refuse);
-    with_limits(&aws, Limits::default()).await;
-    let passage = process.arrive(URL, &arrival(0), now()).await.unwrap();
-    assert!(matches!(passage, Passage::Go(_)), "{passage:?}");
+    assert_eq!(process.admit(URL, &request(0), now()).await.unwrap(), Admission::Refuse);
+    with_limits(&aws, EndpointLimits::default()).await;
+    let admission = process.admit(URL, &request(0), now()).await.unwrap();
+    assert!(matches!(admission, Admission::Go(_)), "{admission:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn limits_hold_across_stale_caches() {
     let aws = InMemoryAws::new(&[]);
-    with_limits(&aws, Limits::new(Some(2), None).unwrap()).await;
+    with_limits(&aws, EndpointLimits::new(Some(2), None).unwrap()).await;
     let processes = [process(&aws), process(&aws), process(&aws)];
     for process in &processes {
         process.known(URL, AsOf::Recently, now()).await.unwrap();
     }
-    let first = pass(&processes[0], 1).await;
-    pass(&processes[1], 2).await;
-    let third = processes[2].arrive(URL, &arrival(3), now()).await.unwrap();
-    assert!(matches!(third, Passage::Hold { by: Hold::InFlight, .. }), "{third:?}");
-    processes[0].learn(URL, &first, &lesson(200), now()).await.unwrap();
+    let first = permit(&processes[0], 1).await;
+    permit(&processes[1], 2).await;
+    let third = processes[2].admit(URL, &request(3), now()).await.unwrap();
+    assert!(matches!(third, Admission::Hold { by: HoldReason::InFlight, .. }), "{third:?}");
+    processes[0].record(URL, &first, &signal(200), now()).await.unwrap();
     sleep(Duration::from_secs(1)).await;
-    pass(&processes[2], 3).await;
+    permit(&processes[2], 3).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn attempts_of_one_process_queue() {
     let aws = InMemoryAws::new(&[]);
-    with_limits(&aws, Limits::new(None, Some(100)).unwrap()).await;
+    with_limits(&aws, EndpointLimits::new(None, Some(100)).unwrap()).await;
     let endpoints = process(&aws);
-    let all = (0..10).map(|token| pass(&endpoints, token));
+    let all = (0..10).map(|token| permit(&endpoints, token));
     join_all(all).await;
     assert_eq!(puts(&aws), 1 + 10, "none was refused");
 }
@@ -232,12 +232,12 @@ impl CallInterceptor for AlwaysConflicts {
 #[tokio::test(start_paused = true)]
 async fn endless_conflicts_end_in_contention() {
     let aws = InMemoryAws::new(&[]);
-    with_limits(&aws, Limits::new(None, Some(1)).unwrap()).await;
+    with_limits(&aws, EndpointLimits::new(None, Some(1)).unwrap()).await;
     let crowded = aws.seen_by(Arc::new(AlwaysConflicts(aws.clone())));
     let endpoints = process(&crowded);
-    let passage = endpoints.arrive(URL, &arrival(0), now()).await.unwrap();
-    assert_eq!(passage, Passage::Crowded);
-    let pass = pass(&process(&aws), 0).await;
-    let told = endpoints.learn(URL, &pass, &lesson(500), now()).await.unwrap();
+    let admission = endpoints.admit(URL, &request(0), now()).await.unwrap();
+    assert_eq!(admission, Admission::Contended);
+    let permit = permit(&process(&aws), 0).await;
+    let told = endpoints.record(URL, &permit, &signal(500), now()).await.unwrap();
     assert_eq!(told.health(now()), Health::Failing, "as far as this process knows");
 }

@@ -30,7 +30,7 @@ async fn told(callback_url: Option<&str>, receiver_wants: EventName) -> (usize, 
     let config = WebhookConfig {
         url: Some("https://shop.example/hooks".into()),
         events: [receiver_wants].into_iter().collect(),
-        limits: domain::endpoint::Limits::default(),
+        limits: domain::endpoint::EndpointLimits::default(),
         updated_at: clock::now(),
     };
     tracker.store.put_webhook_config(&config).await.unwrap();

@@ -42,7 +42,7 @@ fn jitter(wait_s: i64) -> TimeDelta {
 const INEXACT: TimeDelta = TimeDelta::seconds(2);
 
 /// The shortest lease of an attempt. No other function can know earlier that it died.
-const LEASE: TimeDelta = TimeDelta::seconds(30);
+const ATTEMPT_LEASE: TimeDelta = TimeDelta::seconds(30);
 
 /// The default of `DELIVERY_FAULTS_SEEDS`.
 const SEEDS: u64 = 8;
@@ -367,7 +367,7 @@ fn assert_never_early(delivery: &Delivery, arrivals: &[DateTime<Utc>]) {
         }
         if let Some((_, at)) = last_try.filter(|(tried, _)| *tried == number) {
             let waited = *arrival - at;
-            assert!(waited >= LEASE, "attempt {number} again after {waited}");
+            assert!(waited >= ATTEMPT_LEASE, "attempt {number} again after {waited}");
         }
         last_try = Some((number, *arrival));
     }

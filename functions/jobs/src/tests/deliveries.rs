@@ -5,9 +5,9 @@ use aws_in_memory::builders::delivery;
 use aws_in_memory::clock::now;
 use aws_lambda_events::encodings::Body;
 use chrono::TimeDelta;
-use domain::attempt::{Attempt, AttemptError, Outcome};
+use domain::attempt::{Attempt, AttemptError, AttemptOutcome};
 use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp};
-use domain::endpoint::{Arrival, Arrived, Endpoint, Lane, Lesson, Said};
+use domain::endpoint::{AttemptRequest, AdmissionDecision, Endpoint, Lane, AttemptSignal, ResponseHints};
 use domain::id::EndpointId;
 use domain::time;
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ fn given_up(n: u8, minutes: i64, url: &str) -> Delivery {
     let attempt = Attempt {
         at,
         duration_ms: 15_000,
-        outcome: Outcome::Failed(AttemptError::Timeout),
+        outcome: AttemptOutcome::Failed(AttemptError::Timeout),
         excerpt: String::new(),
     };
     let given_up = GivenUp { at, reason: GiveUpReason::AttemptsExhausted };
@@ -69,12 +69,12 @@ async fn stored(aws: &InMemoryAws, deliveries: &[Delivery]) {
 
 /// The endpoint after an answer of this status.
 async fn answers(aws: &InMemoryAws, url: &str, status: u16) {
-    let arrival =
-        Arrival { deliberate: true, has_slot: false, lane: Lane::Slow, token: 0, luck: 0.0 };
+    let request =
+        AttemptRequest { manual: true, has_slot: false, lane: Lane::Slow, token: 0, jitter_sample: 0.0 };
     let before = aws.store().endpoint(url, AsOf::Now).await.unwrap();
-    let Arrived::Go { pass, .. } = before.arrive(&arrival, now()) else { panic!("held") };
-    let lesson = Lesson::of(Outcome::Answered(status), Said::default(), Duration::ZERO);
-    let after = before.learn(&pass, &lesson, now()).unwrap();
+    let AdmissionDecision::Go { permit, .. } = before.admit(&request, now()) else { panic!("held") };
+    let signal = AttemptSignal::of(AttemptOutcome::Answered(status), ResponseHints::default(), Duration::ZERO);
+    let after = before.record(&permit, &signal, now()).unwrap();
     let committed = aws.store().commit_endpoint(&before, &after).await.unwrap();
     assert_eq!(committed, Committed::Stored);
 }
@@ -132,7 +132,7 @@ async fn recovery_misses_no_delivery() {
         let again = aws.store().delivery(job, &delivery.event_id).await.unwrap().unwrap();
         assert_eq!(again.state, DeliveryState::Pending { next_at: now(), held: None });
         assert_eq!((again.round_start, &again.body), (10, &delivery.body));
-        assert!(!again.deliberate, "it is no probe");
+        assert!(!again.manual, "it is no probe");
     }
     sleep(Duration::from_secs(1)).await;
     let nothing = json!({"queued": 0, "disabled": 0, "next": null});
@@ -216,7 +216,7 @@ async fn deliveries_are_listed_by_state() {
     stored(&aws, &exhausted).await;
     let next_at = now() + TimeDelta::hours(2);
     let pending = Delivery {
-        state: DeliveryState::Pending { next_at, held: Some(domain::endpoint::Hold::Throttled) },
+        state: DeliveryState::Pending { next_at, held: Some(domain::endpoint::HoldReason::Throttled) },
         ..given_up(9, 3, OTHER)
     };
     stored(&aws, std::slice::from_ref(&pending)).await;
@@ -321,6 +321,6 @@ async fn manual_redelivery_is_a_probe() {
     assert_eq!((status, &shown["state"]), (202, &json!("pending")), "{shown}");
     let job = delivery.subject.job_id();
     let again = aws.store().delivery(job, &delivery.event_id).await.unwrap().unwrap();
-    assert!(again.deliberate);
+    assert!(again.manual);
     assert_eq!(aws.table().indexed("undelivered"), Vec::<Value>::new());
 }

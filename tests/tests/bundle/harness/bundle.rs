@@ -9,7 +9,7 @@ use aws_in_memory::network::Network;
 use aws_in_memory::{InMemoryAws, clock, random};
 use aws_lambda_events::sqs::SqsEvent;
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::endpoint::Limits;
+use domain::endpoint::EndpointLimits;
 use domain::event::EventName;
 use domain::retry::DeliverySchedule;
 use domain::signature::{SignatureType, WebhookSecret};
@@ -208,7 +208,7 @@ impl Bundle {
         let config = WebhookConfig {
             url: None,
             events: EventName::ALL.into_iter().collect(),
-            limits: Limits::default(),
+            limits: EndpointLimits::default(),
             updated_at: clock::true_now(),
         };
         bundle.aws.store().put_webhook_config(&config).await.unwrap();
