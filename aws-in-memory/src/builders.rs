@@ -8,7 +8,7 @@ use domain::delivery::{Delivery, DeliveryState, Subject};
 use domain::event::{EventName, EventSet, TestEvent};
 use domain::id::{EventId, JobId, PayloadVersion, ProviderName, SourceRecordId};
 use domain::job::{Job, StoredRequest};
-use domain::polling::{Durations, Tracking};
+use domain::polling::{LognormalModel, Tracking};
 use domain::request::JobRequest;
 use serde_json::{Map, Value};
 
@@ -32,7 +32,7 @@ pub fn job() -> JobBuilder {
             subscribed_events: EventSet::terminal(),
             fingerprint: [1; 32],
             tracking: Tracking::PollOnly,
-            durations: None,
+            duration_model: None,
             shard: 0,
         },
         created_at: noon(),
@@ -107,8 +107,8 @@ impl JobBuilder {
 
     /// How long such renders took so far.
     #[must_use]
-    pub fn durations(mut self, durations: Option<Durations>) -> Self {
-        self.request.durations = durations;
+    pub fn duration_model(mut self, duration_model: Option<LognormalModel>) -> Self {
+        self.request.duration_model = duration_model;
         self
     }
 

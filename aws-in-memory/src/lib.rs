@@ -33,7 +33,7 @@ use shared::bus::Bus;
 use shared::egress::Dial;
 use shared::egress::provider::ProviderHttp;
 use shared::entropy::Entropy;
-use shared::laws::Laws;
+use shared::duration_models::DurationModels;
 use shared::providers::{Providers, SetupError};
 use shared::queue::{DeliveryQueue, WakeQueue};
 use shared::secrets::Secrets;
@@ -289,8 +289,8 @@ impl InMemoryAws {
 
     fn tracker_of(&self, providers: Providers) -> Tracker {
         let (store, bus, deliveries) = (self.store(), self.bus(), self.deliveries());
-        let laws = Laws::new(self.store());
-        Tracker { store, providers, bus, deliveries, laws }
+        let duration_models = DurationModels::new(self.store());
+        Tracker { store, providers, bus, deliveries, duration_models }
     }
 
     // Requests are not signed: no signature is checked here, and signing takes a fifth of a

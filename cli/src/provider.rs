@@ -156,7 +156,7 @@ impl Checked {
 
     fn limits(&self) -> String {
         let limits = &self.spec.limits;
-        let law = self.spec.polling_law();
+        let law = self.spec.poll_schedule();
         format!(
             "{} between polls, {} for a submit, {} for a status call, over after {}",
             seconds(law.floor),
@@ -167,7 +167,7 @@ impl Checked {
     }
 
     fn polls(&self, tracking: Tracking) -> String {
-        let law = self.spec.polling_law();
+        let law = self.spec.poll_schedule();
         let next = |age: &Duration| Some(law.next_after(tracking, *age, 0.5));
         let ages = std::iter::successors(next(&Duration::ZERO), next);
         let ages = ages.take_while(|age| *age < law.deadline).take(FIRST_POLLS);

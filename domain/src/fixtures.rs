@@ -21,7 +21,7 @@ fn request() -> StoredRequest {
         subscribed_events: EventSet::terminal(),
         fingerprint: [1; 32],
         tracking: Tracking::PollOnly,
-        durations: None,
+        duration_model: None,
         shard: 0,
     }
 }

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use crate::event::{EventName, EventSet};
 use crate::failure::{Failure, FailureCode};
 use crate::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
-use crate::polling::{Durations, Tracking};
+use crate::polling::{LognormalModel, Tracking};
 
 /// The state of a job. The wire names are the variants in snake case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -184,7 +184,7 @@ pub struct StoredRequest {
     pub tracking: Tracking,
     /// How long the provider's renders took, as known when the job was made. Kept, because
     /// the times of its polls follow from it.
-    pub durations: Option<Durations>,
+    pub duration_model: Option<LognormalModel>,
     /// The shard whose poller polls it. Kept, because the number of shards may change.
     pub shard: u32,
 }

@@ -5,23 +5,23 @@
 //! cheapest schedule has the poll density `√(h / 2R)` (Keller's square-root law), so a render is
 //! polled most when it is most likely to end. How long a provider's renders take is estimated
 //! from finished renders ([`Statistics`]). A job keeps the model of its creation
-//! ([`Durations`]): if the model changed during a job's life, some polls would be made twice
+//! ([`LognormalModel`]): if the model changed during a job's life, some polls would be made twice
 //! and others not at all.
 //!
 //! Without finished renders the schedule is the closed form for a broad prior (a lognormal with
 //! median 30 s and sigma 1.2): polls at 2, 4 and 7.5 s, then at intervals of
 //! `max(6 s, 1.9 × ∛age)`.
 
-mod durations;
-mod pace;
+mod lognormal;
+mod throttle;
 mod statistics;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use durations::Durations;
-pub use pace::{Admission, Heard, Pace, Pause};
+pub use lognormal::LognormalModel;
+pub use throttle::{ThrottleDecision, PollResult, ProviderThrottle, Pause};
 pub use statistics::Statistics;
 
 /// How we learn about changes of a render.
@@ -36,7 +36,7 @@ pub enum Tracking {
 
 /// The times at which one job is polled.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PollingLaw {
+pub struct PollSchedule {
     /// The shortest interval between two polls.
     pub floor: Duration,
     /// The age at which the first safety poll of a webhook-first job is due, when `durations`
@@ -45,7 +45,7 @@ pub struct PollingLaw {
     /// The age at which polling stops.
     pub deadline: Duration,
     /// The model of how long renders take; none until enough of them were seen.
-    pub durations: Option<Durations>,
+    pub duration_model: Option<LognormalModel>,
     /// The factor that stretches every interval.
     pub slowdown: Slowdown,
 }
@@ -86,7 +86,7 @@ const JITTER: f64 = 0.1;
 const PANEL: f64 = 0.02;
 const MIN_PANEL_S: f64 = 0.02;
 
-impl PollingLaw {
+impl PollSchedule {
     /// The first age after `age` at which a poll is due. `spread` in `0.0..1.0` comes from the
     /// job's id and keeps jobs submitted together from being polled together.
     #[must_use]
@@ -132,9 +132,9 @@ impl PollingLaw {
 
     fn due_ages(&self, tracking: Tracking, spread: f64) -> impl Iterator<Item = Duration> {
         let stretch = 1.0 + JITTER * (2.0 * spread.clamp(0.0, 1.0) - 1.0);
-        let law = *self;
+        let schedule = *self;
         let step = move |(count, age): (usize, f64)| {
-            Some((count + 1, age + law.interval_s(tracking, age, count, stretch)))
+            Some((count + 1, age + schedule.interval_s(tracking, age, count, stretch)))
         };
         let deadline = self.deadline;
         std::iter::successors(step((0, 0.0)), move |state| step(*state))
@@ -147,10 +147,10 @@ impl PollingLaw {
         let slow = self.slowdown.factor();
         let floor = self.floor.as_secs_f64() / stretch;
         let interval = match tracking {
-            Tracking::PollOnly => match (self.durations, FIRST_INTERVALS_S.get(count)) {
-                (Some(durations), _) => {
+            Tracking::PollOnly => match (self.duration_model, FIRST_INTERVALS_S.get(count)) {
+                (Some(duration_model), _) => {
                     return learnt_interval_s(
-                        durations,
+                        duration_model,
                         age,
                         slow,
                         floor,
@@ -175,9 +175,9 @@ impl PollingLaw {
     }
 
     fn first_safety_s(&self) -> f64 {
-        match self.durations {
-            Some(durations) => {
-                let learnt = durations.percentile_95().as_secs_f64();
+        match self.duration_model {
+            Some(duration_model) => {
+                let learnt = duration_model.percentile_95().as_secs_f64();
                 let min = MIN_FIRST_SAFETY_S.min(self.safety.as_secs_f64());
                 learnt.max(min).min(self.deadline.as_secs_f64())
             }
@@ -188,12 +188,12 @@ impl PollingLaw {
 
 /// The interval after a poll at `age` in which the integral of the poll density reaches one; at
 /// least `floor`, and at most the guard and `longest`.
-fn learnt_interval_s(durations: Durations, age: f64, slow: f64, floor: f64, longest: f64) -> f64 {
+fn learnt_interval_s(duration_model: LognormalModel, age: f64, slow: f64, floor: f64, longest: f64) -> f64 {
     let first = age <= 0.0;
     let floor = if first { MIN_FIRST_POLL_S } else { floor };
-    let guard = if first { durations.percentile_1().as_secs_f64() } else { age };
+    let guard = if first { duration_model.percentile_1().as_secs_f64() } else { age };
     let limit = slow * longest.min(guard.max(floor)).max(floor);
-    let density = |age: f64| (durations.hazard(age) / (2.0 * DELAY_PRICE)).sqrt() / slow;
+    let density = |age: f64| (duration_model.hazard(age) / (2.0 * DELAY_PRICE)).sqrt() / slow;
     let (mut at, end) = (age, age + limit);
     let mut polls = 0.0;
     while at < end {

@@ -12,7 +12,7 @@ pub mod egress;
 pub mod endpoints;
 pub mod entropy;
 pub mod env;
-pub mod laws;
+pub mod duration_models;
 pub mod providers;
 pub mod queue;
 pub mod secrets;

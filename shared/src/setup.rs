@@ -10,7 +10,7 @@ use lambda_runtime::Error;
 use crate::bus::Bus;
 use crate::entropy::Entropy;
 use crate::env::{self, EnvError};
-use crate::laws::Laws;
+use crate::duration_models::DurationModels;
 use crate::providers::Providers;
 use crate::queue::{DeliveryQueue, WakeQueue};
 use crate::secrets::Secrets;
@@ -102,7 +102,7 @@ impl Setup {
         let own = user_specs::load(&aws_sdk_ssm::Client::new(&self.aws), &self.prefix).await?;
         let store = self.store()?;
         Ok(Tracker {
-            laws: Laws::new(store.clone()),
+            duration_models: DurationModels::new(store.clone()),
             store,
             providers: Providers::from_env(secrets, &own)?,
             bus: self.bus()?,

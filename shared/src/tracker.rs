@@ -19,14 +19,14 @@ use domain::delivery::{Delivery, DeliveryState};
 use domain::event::Event;
 use domain::id::RenderJobId;
 use domain::job::{Job, OutboxEntry, Report, State, Transition};
-use domain::polling::{PollingLaw, Slowdown, Tracking};
+use domain::polling::{PollSchedule, Slowdown, Tracking};
 use domain::provider::StatusAnswer;
 use domain::provider::catalogue::Provider;
 use domain::provider::spec::SubmitSafety;
 use tracing::info;
 
 use crate::bus::{Bus, BusError};
-use crate::laws::Laws;
+use crate::duration_models::DurationModels;
 use crate::providers::{Providers, Search};
 use crate::queue::{DeliveryQueue, QueueError, Ticket};
 use crate::secrets::SecretError;
@@ -50,7 +50,7 @@ pub struct Tracker {
     /// Where tickets for deliveries go.
     pub deliveries: DeliveryQueue,
     /// How long renders take.
-    pub laws: Laws,
+    pub duration_models: DurationModels,
 }
 
 /// The outcome of a report.
@@ -221,29 +221,29 @@ impl Tracker {
         let took = match (bearer, job.request.tracking) {
             (Bearer::Callback, Tracking::PollOnly | Tracking::WebhookFirst) => age,
             (Bearer::Poll, Tracking::PollOnly) => {
-                self.law(job).duration_of_polled(age, job.id.spread())
+                self.poll_schedule(job).duration_of_polled(age, job.id.spread())
             }
             // The callback was lost, and the render may have ended at any time since the submit.
             // The job's age would be too long an estimate, and would delay later safety polls.
             (Bearer::Poll, Tracking::WebhookFirst) => return,
             (Bearer::Passer, Tracking::PollOnly | Tracking::WebhookFirst) => return,
         };
-        self.laws.saw(&job.request.provider, took);
+        self.duration_models.record(&job.request.provider, took);
     }
 
     /// The poll schedule of a job. A provider without a spec (a release was rolled back, or the
     /// spec is invalid) is not polled, and its jobs wait a day for the spec to be restored.
     #[must_use]
-    pub fn law(&self, job: &Job) -> PollingLaw {
+    pub fn poll_schedule(&self, job: &Job) -> PollSchedule {
         match self.providers.catalogue().get(&job.request.provider) {
             Some(provider) => {
-                PollingLaw { durations: job.request.durations, ..provider.spec.polling_law() }
+                PollSchedule { duration_model: job.request.duration_model, ..provider.spec.poll_schedule() }
             }
-            None => PollingLaw {
+            None => PollSchedule {
                 floor: HOUR,
                 safety: HOUR,
                 deadline: HOUR * 24,
-                durations: None,
+                duration_model: None,
                 slowdown: Slowdown::NONE,
             },
         }
@@ -281,16 +281,16 @@ impl Tracker {
     }
 
     fn settled(&self, job: &Job, now: DateTime<Utc>) -> Option<Job> {
-        let deadline = TimeDelta::from_std(self.law(job).deadline).unwrap_or(TimeDelta::MAX);
+        let deadline = TimeDelta::from_std(self.poll_schedule(job).deadline).unwrap_or(TimeDelta::MAX);
         job.settle(deadline, now)
     }
 }
 
 /// How many polls of a job of this age were due.
 #[must_use]
-pub fn polls_due(law: &PollingLaw, job: &Job, now: DateTime<Utc>) -> u32 {
+pub fn polls_due(schedule: &PollSchedule, job: &Job, now: DateTime<Utc>) -> u32 {
     match job.request.tracking {
-        Tracking::PollOnly => law.count_until(job.request.tracking, age(job, now), job.id.spread()),
+        Tracking::PollOnly => schedule.count_until(job.request.tracking, age(job, now), job.id.spread()),
         // Safety polls are few, and cannot be distinguished from the polls after callbacks.
         Tracking::WebhookFirst => job.attempt_count.saturating_add(1),
     }

@@ -208,7 +208,7 @@ impl TestJob {
                 subscribed_events: EventSet::terminal(),
                 fingerprint: [7; 32],
                 tracking: Tracking::WebhookFirst,
-                durations: None,
+                duration_model: None,
                 shard: 0,
             },
             then,

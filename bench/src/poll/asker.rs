@@ -23,7 +23,7 @@ use hyper_util::rt::TokioExecutor;
 use poller::{Call, Poller};
 use serde::{Deserialize, Serialize};
 use shared::egress::provider::ProviderHttp;
-use shared::laws::Laws;
+use shared::duration_models::DurationModels;
 use shared::providers::Providers;
 use shared::queue::WakeUp;
 use shared::secrets::Secrets;
@@ -223,7 +223,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         }
         Measure::Shard { owed, warm_up_s, seconds } => {
             let poller = poller(options).await?;
-            let law = |job: &Job| poller.tracker.law(job);
+            let law = |job: &Job| poller.tracker.poll_schedule(job);
             let due = |from: DateTime<Utc>, to: DateTime<Utc>| {
                 options.fleet.all().try_fold(0, |sum, job| {
                     let job = job?;
@@ -365,7 +365,7 @@ impl Core {
             providers: providers(options, aws.secrets())?,
             bus: aws.bus(),
             deliveries: aws.deliveries(),
-            laws: Laws::new(aws.store()),
+            duration_models: DurationModels::new(aws.store()),
         }))
     }
 

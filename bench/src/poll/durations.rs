@@ -3,7 +3,7 @@
 //! Nothing is random: a distribution is cut into slices of its logarithm, each weighted with its
 //! share of the renders, so the figures are expected values.
 
-use domain::polling::Durations;
+use domain::polling::LognormalModel;
 
 /// The number of slices of one mode, over this many standard deviations on both sides.
 const SLICES: u32 = 4_000;
@@ -54,14 +54,14 @@ impl Law {
 
     /// The lognormal distribution with the same mean and variance of the logarithm, which a model
     /// approaches with many renders.
-    pub(crate) fn learnt_in_the_end(&self) -> Durations {
+    pub(crate) fn learnt_in_the_end(&self) -> LognormalModel {
         let mean: f64 = self.humps.iter().map(|it| it.share * it.median.ln()).sum();
         let spread = |it: &Hump| it.sigma * it.sigma + (it.median.ln() - mean).powi(2);
         let variance: f64 = self.humps.iter().map(|it| it.share * spread(it)).sum();
-        Durations::lognormal(mean, variance.sqrt())
+        LognormalModel::lognormal(mean, variance.sqrt())
     }
 
-    /// Durations, each with its share of all renders.
+    /// LognormalModel, each with its share of all renders.
     fn renders(&self) -> impl Iterator<Item = (f64, f64)> {
         let slice = 2.0 * REACH / f64::from(SLICES);
         self.humps.iter().flat_map(move |hump| {

@@ -7,7 +7,7 @@
 use std::f64::consts::TAU;
 use std::time::Duration;
 
-use domain::polling::{Durations, PollingLaw, Slowdown, Statistics, Tracking};
+use domain::polling::{LognormalModel, PollSchedule, Slowdown, Statistics, Tracking};
 
 use super::durations::{Hump, Law, Price};
 use crate::report::{Aims, Table};
@@ -138,12 +138,12 @@ fn show([polls, delay]: [f64; 2]) -> String {
 }
 
 /// The cost of a schedule, averaged over the jitter of jobs.
-fn price(law: &Law, durations: Option<Durations>) -> Price {
-    let polling = PollingLaw {
+fn price(law: &Law, duration_model: Option<LognormalModel>) -> Price {
+    let polling = PollSchedule {
         floor: Duration::from_secs(1),
         safety: Duration::from_secs(120),
         deadline: Duration::from_secs_f64(law.horizon()),
-        durations,
+        duration_model,
         slowdown: Slowdown::NONE,
     };
     let mut mean = Price::default();
@@ -153,7 +153,7 @@ fn price(law: &Law, durations: Option<Durations>) -> Price {
     mean
 }
 
-fn ages(polling: &PollingLaw, spread: f64) -> Vec<f64> {
+fn ages(polling: &PollSchedule, spread: f64) -> Vec<f64> {
     let next = |age: &Duration| Some(polling.next_after(Tracking::PollOnly, *age, spread));
     let due = std::iter::successors(next(&Duration::ZERO), next);
     due.take_while(|age| *age < polling.deadline).map(|age| age.as_secs_f64()).collect()
@@ -171,8 +171,8 @@ fn learnt_price(law: &Law, draws: u32) -> Price {
     let mut lot = Lot(20_261_121);
     let mut mean = Price::default();
     for _ in 0..draws {
-        let seen = (0..LEARNT_FROM).map(|_| Statistics::of(lot.render(law)));
-        let learnt = seen.fold(Statistics::default(), Statistics::and).law();
+        let seen = (0..LEARNT_FROM).map(|_| Statistics::single(lot.render(law)));
+        let learnt = seen.fold(Statistics::default(), Statistics::merge).model();
         mean.add(price(law, learnt), 1.0 / f64::from(draws));
     }
     mean

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Durations;
+use super::LognormalModel;
 
 /// The prior for a provider before its first render: median 30 s, sigma 1.2, and the number of
 /// renders that it weighs.
@@ -33,7 +33,7 @@ pub struct Statistics {
 impl Statistics {
     /// The statistics of a single render.
     #[must_use]
-    pub fn of(duration: Duration) -> Self {
+    pub fn single(duration: Duration) -> Self {
         // With a clock that goes backwards the logarithm would be minus infinity.
         let mean = duration.as_secs_f64().max(0.1).ln();
         Self { count: 1, weight: 1.0, mean, variance: 0.0 }
@@ -41,7 +41,7 @@ impl Statistics {
 
     /// These statistics merged with newer ones.
     #[must_use]
-    pub fn and(self, newer: Self) -> Self {
+    pub fn merge(self, newer: Self) -> Self {
         let older_weight = self.weight.min((MAX_WEIGHT - newer.weight).max(0.0));
         let weight = older_weight + newer.weight;
         if weight <= 0.0 {
@@ -67,7 +67,7 @@ impl Statistics {
 
     /// The model of durations; none before [`MIN_RENDERS`] renders were seen.
     #[must_use]
-    pub fn law(&self) -> Option<Durations> {
+    pub fn model(&self) -> Option<LognormalModel> {
         if self.count < MIN_RENDERS {
             return None;
         }
@@ -76,7 +76,7 @@ impl Statistics {
         let off = self.mean - mean;
         let seen = self.weight * (self.variance + off * off);
         let variance = (seen + PRIOR_WEIGHT * PRIOR_SIGMA * PRIOR_SIGMA) / weight;
-        Some(Durations::lognormal(mean, variance.sqrt()))
+        Some(LognormalModel::lognormal(mean, variance.sqrt()))
     }
 }
 
@@ -85,37 +85,37 @@ mod tests {
     use super::*;
 
     fn seen(seconds: &[f64]) -> Statistics {
-        let one = |seconds: &f64| Statistics::of(Duration::from_secs_f64(*seconds));
-        seconds.iter().map(one).fold(Statistics::default(), Statistics::and)
+        let one = |seconds: &f64| Statistics::single(Duration::from_secs_f64(*seconds));
+        seconds.iter().map(one).fold(Statistics::default(), Statistics::merge)
     }
 
     #[test]
     fn statistics_need_twenty_renders() {
-        assert_eq!(Statistics::default().law(), None);
-        assert_eq!(seen(&[10.0; 19]).law(), None);
+        assert_eq!(Statistics::default().model(), None);
+        assert_eq!(seen(&[10.0; 19]).model(), None);
         // (20 ln 10 + 5 ln 30) / 25 and the prior's spread, by hand.
-        let expected = Durations::lognormal(2.522_31, 0.571_5);
-        assert_eq!(seen(&[10.0; 20]).law(), Some(expected));
+        let expected = LognormalModel::lognormal(2.522_31, 0.571_5);
+        assert_eq!(seen(&[10.0; 20]).model(), Some(expected));
     }
 
     #[test]
     fn statistics_merge_like_one_process() {
         let all: Vec<f64> = (1..=60).map(|n| 5.0 + f64::from(n * n % 37)).collect();
         let (left, right) = all.split_at(23);
-        let merged = seen(left).and(seen(right));
+        let merged = seen(left).merge(seen(right));
         let alone = seen(&all);
         assert_eq!(merged.count(), 60);
         assert!((merged.mean - alone.mean).abs() < 1e-9);
         assert!((merged.variance - alone.variance).abs() < 1e-9);
-        assert_eq!(merged.law(), alone.law());
+        assert_eq!(merged.model(), alone.model());
     }
 
     #[test]
     fn statistics_follow_a_faster_provider() {
         let slow = seen(&[300.0; 1_000]);
-        let quick = seen(&[300.0; 1_000]).and(seen(&[10.0; 1_000]));
-        assert!(slow.law().unwrap().percentile_95() > Duration::from_secs(300));
-        assert!(quick.law().unwrap().percentile_95() < Duration::from_secs(25), "{quick:?}");
+        let quick = seen(&[300.0; 1_000]).merge(seen(&[10.0; 1_000]));
+        assert!(slow.model().unwrap().percentile_95() > Duration::from_secs(300));
+        assert!(quick.model().unwrap().percentile_95() < Duration::from_secs(25), "{quick:?}");
         assert!(quick.weight <= MAX_WEIGHT);
     }
 
@@ -124,7 +124,7 @@ mod tests {
         let stored: Statistics =
             serde_json::from_str(r#"{"count":99,"weight":1e300,"mean":-1e300,"variance":-1.0}"#)
                 .unwrap();
-        assert!(stored.law().unwrap().hazard(1.0).is_finite());
+        assert!(stored.model().unwrap().hazard(1.0).is_finite());
         assert!(seen(&[0.0, -0.0]).mean.is_finite());
     }
 }

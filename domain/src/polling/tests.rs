@@ -1,25 +1,25 @@
 use super::*;
 
-const LAW: PollingLaw = PollingLaw {
+const LAW: PollSchedule = PollSchedule {
     floor: Duration::from_secs(1),
     safety: Duration::from_secs(120),
     deadline: Duration::from_secs(1800),
-    durations: None,
+    duration_model: None,
     slowdown: Slowdown::NONE,
 };
 
 /// The job in the middle: its ages are not stretched.
 const MIDDLE: f64 = 0.5;
 
-fn learnt(median: f64, sigma: f64) -> PollingLaw {
-    PollingLaw { durations: Some(Durations::lognormal(median.ln(), sigma)), ..LAW }
+fn stored_model(median: f64, sigma: f64) -> PollSchedule {
+    PollSchedule { duration_model: Some(LognormalModel::lognormal(median.ln(), sigma)), ..LAW }
 }
 
-fn ages(law: PollingLaw, tracking: Tracking, spread: f64, count: usize) -> Vec<f64> {
+fn ages(schedule: PollSchedule, tracking: Tracking, spread: f64, count: usize) -> Vec<f64> {
     let mut age = Duration::ZERO;
     let mut all = Vec::new();
     for _ in 0..count {
-        age = law.next_after(tracking, age, spread);
+        age = schedule.next_after(tracking, age, spread);
         all.push((age.as_secs_f64() * 10.0).round() / 10.0);
     }
     all
@@ -44,7 +44,7 @@ fn schedule_finds_short_renders_within_six_seconds() {
 
 #[test]
 fn schedule_intervals_grow_by_cube_root() {
-    let long = PollingLaw { deadline: Duration::from_secs(100_000), ..LAW };
+    let long = PollSchedule { deadline: Duration::from_secs(100_000), ..LAW };
     let age = Duration::from_secs(1000);
     let first = long.next_after(Tracking::PollOnly, age, MIDDLE);
     let second = long.next_after(Tracking::PollOnly, first, MIDDLE);
@@ -54,12 +54,12 @@ fn schedule_intervals_grow_by_cube_root() {
 
 #[test]
 fn schedule_keeps_floor_and_cap() {
-    for law in [LAW, learnt(6.0, 0.6), learnt(77.0, 0.1), learnt(5000.0, 0.5)] {
-        let slow = PollingLaw { floor: Duration::from_secs(5), ..law };
+    for schedule in [LAW, stored_model(6.0, 0.6), stored_model(77.0, 0.1), stored_model(5000.0, 0.5)] {
+        let slow = PollSchedule { floor: Duration::from_secs(5), ..schedule };
         for spread in [0.0, 0.5, 0.99] {
             let ages = ages(slow, Tracking::PollOnly, spread, 20);
             let intervals: Vec<f64> = ages.windows(2).map(|w| w[1] - w[0]).collect();
-            assert!(intervals.iter().all(|it| (4.9..=60.1).contains(it)), "{law:?} {ages:?}");
+            assert!(intervals.iter().all(|it| (4.9..=60.1).contains(it)), "{schedule:?} {ages:?}");
         }
     }
 }
@@ -74,7 +74,7 @@ fn schedule_spreads_jobs_of_one_moment() {
 #[test]
 fn schedule_learnt_polls_where_end_is_likely() {
     // Nearly all of these end between 65 and 92 s.
-    let ages = ages(learnt(77.0, 0.1), Tracking::PollOnly, MIDDLE, 12);
+    let ages = ages(stored_model(77.0, 0.1), Tracking::PollOnly, MIDDLE, 12);
     assert!(ages[0] > 55.0, "{ages:?}");
     assert!(ages[3..9].iter().all(|age| (60.0..95.0).contains(age)), "{ages:?}");
 }
@@ -82,7 +82,7 @@ fn schedule_learnt_polls_where_end_is_likely() {
 #[test]
 fn schedule_learnt_bounds_cost_of_error() {
     // The model expects minutes; the guard polls earlier all the same.
-    let ages = ages(learnt(600.0, 0.8), Tracking::PollOnly, MIDDLE, 4);
+    let ages = ages(stored_model(600.0, 0.8), Tracking::PollOnly, MIDDLE, 4);
     assert!(ages[0] <= 600.0 * 0.16, "{ages:?}");
     assert!(ages.windows(2).all(|w| w[1] <= 2.0 * w[0] + 0.1), "{ages:?}");
 }
@@ -95,22 +95,22 @@ fn schedule_polls_webhook_first_late_and_rarely() {
 #[test]
 fn schedule_safety_starts_at_95th_percentile() {
     // 95 % are shorter than 77 × e^(1.645 × 0.55) = 190 s.
-    let ages = ages(learnt(77.4, 0.55), Tracking::WebhookFirst, MIDDLE, 2);
+    let ages = ages(stored_model(77.4, 0.55), Tracking::WebhookFirst, MIDDLE, 2);
     assert!((188.0..193.0).contains(&ages[0]), "{ages:?}");
     assert!((ages[1] / ages[0] - 1.5).abs() < 0.01, "{ages:?}");
     // A callback needs its time, however quick the renders are.
-    let quick = learnt(1.0, 0.1);
+    let quick = stored_model(1.0, 0.1);
     assert_eq!(self::ages(quick, Tracking::WebhookFirst, MIDDLE, 1), [60.0]);
-    let hasty = PollingLaw { safety: Duration::from_secs(5), ..quick };
+    let hasty = PollSchedule { safety: Duration::from_secs(5), ..quick };
     assert_eq!(self::ages(hasty, Tracking::WebhookFirst, MIDDLE, 1), [5.0]);
 }
 
 #[test]
 fn schedule_ends_at_deadline() {
-    for law in [LAW, learnt(77.0, 0.5)] {
-        let last = law.next_after(Tracking::PollOnly, Duration::from_secs(1799), 0.0);
-        assert_eq!(last, law.deadline);
-        let never = PollingLaw { deadline: Duration::from_secs(1), ..law };
+    for schedule in [LAW, stored_model(77.0, 0.5)] {
+        let last = schedule.next_after(Tracking::PollOnly, Duration::from_secs(1799), 0.0);
+        assert_eq!(last, schedule.deadline);
+        let never = PollSchedule { deadline: Duration::from_secs(1), ..schedule };
         assert_eq!(
             never.next_after(Tracking::WebhookFirst, Duration::ZERO, MIDDLE),
             never.deadline
@@ -140,37 +140,37 @@ fn slowdown_stretches_every_interval() {
     let fits = Slowdown::to_fit(5.0, 1.0).factor();
     assert!((5.0..=5.0 * std::f64::consts::SQRT_2).contains(&fits), "{fits}");
 
-    let slow = PollingLaw { slowdown: Slowdown::to_fit(4.0, 1.0), ..LAW };
+    let slow = PollSchedule { slowdown: Slowdown::to_fit(4.0, 1.0), ..LAW };
     assert_eq!(ages(slow, Tracking::PollOnly, MIDDLE, 3), [8.0, 16.0, 30.0]);
-    let count = |law: PollingLaw| {
-        f64::from(law.count_until(Tracking::PollOnly, Duration::from_secs(1799), MIDDLE))
+    let count = |schedule: PollSchedule| {
+        f64::from(schedule.count_until(Tracking::PollOnly, Duration::from_secs(1799), MIDDLE))
     };
-    for law in [LAW, learnt(300.0, 0.8)] {
-        let slow = PollingLaw { slowdown: Slowdown::to_fit(4.0, 1.0), ..law };
-        assert!(count(slow) <= count(law) / 3.0, "{} {}", count(slow), count(law));
+    for schedule in [LAW, stored_model(300.0, 0.8)] {
+        let slow = PollSchedule { slowdown: Slowdown::to_fit(4.0, 1.0), ..schedule };
+        assert!(count(slow) <= count(schedule) / 3.0, "{} {}", count(slow), count(schedule));
     }
 }
 
 #[test]
 fn schedule_rate_follows_intervals() {
-    let rate = |law: PollingLaw, tracking, seconds| {
-        law.wanted_rate(tracking, Duration::from_secs(seconds))
+    let rate = |schedule: PollSchedule, tracking, seconds| {
+        schedule.wanted_rate(tracking, Duration::from_secs(seconds))
     };
     assert!((rate(LAW, Tracking::PollOnly, 20) - 1.0 / 6.0).abs() < 1e-9);
     assert_eq!(rate(LAW, Tracking::WebhookFirst, 119), 0.0);
     assert!((rate(LAW, Tracking::WebhookFirst, 120) - 1.0 / 60.0).abs() < 1e-9);
     assert_eq!(rate(LAW, Tracking::PollOnly, 1800), 0.0);
     // At the median of a narrow distribution the end is likely at any second.
-    let likely = learnt(77.0, 0.1);
+    let likely = stored_model(77.0, 0.1);
     assert!(rate(likely, Tracking::PollOnly, 77) > 3.0 * rate(likely, Tracking::PollOnly, 40));
 }
 
 /// Expected polls and mean delay over a lognormal duration, from the schedule itself: no
 /// random numbers, so that it cannot flicker.
-fn cost(law: PollingLaw, median: f64, sigma: f64) -> (f64, f64) {
+fn cost(schedule: PollSchedule, median: f64, sigma: f64) -> (f64, f64) {
     let below = |age: f64| 0.5 * libm::erfc(-(age / median).ln() / (sigma * 2.0_f64.sqrt()));
     let (mut polls, mut delay, mut from) = (0.0, 0.0, 0.0);
-    let due = law.due_ages(Tracking::PollOnly, MIDDLE).map(|due| due.as_secs_f64());
+    let due = schedule.due_ages(Tracking::PollOnly, MIDDLE).map(|due| due.as_secs_f64());
     for (before, due) in due.enumerate() {
         polls += (before as f64 + 1.0) * (below(due) - below(from));
         let panel = (due - from) / 64.0;
@@ -193,9 +193,9 @@ fn schedule_costs_are_as_documented() {
         (77.4, 0.55, (9.5, 4.0), (15.2, 4.1)),
         (240.0, 0.8, (18.5, 8.5), (35.0, 6.1)),
     ] {
-        for (law, (polls, delay)) in [(learnt(median, sigma), known), (LAW, unknown)] {
+        for (schedule, (polls, delay)) in [(stored_model(median, sigma), known), (LAW, unknown)] {
             let (found_polls, found_delay) =
-                cost(PollingLaw { deadline: forever, ..law }, median, sigma);
+                cost(PollSchedule { deadline: forever, ..schedule }, median, sigma);
             let near = |found: f64, promised: f64| (found / promised - 1.0).abs() < 0.05;
             assert!(
                 near(found_polls, polls) && near(found_delay, delay),

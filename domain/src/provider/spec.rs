@@ -15,7 +15,7 @@ use url::Url;
 use self::webhook::WebhookSpec;
 use super::pointer::Pointer;
 use crate::id::ProviderName;
-use crate::polling::{PollingLaw, Slowdown};
+use crate::polling::{PollSchedule, Slowdown};
 
 /// The spec of one provider.
 #[derive(Clone, Debug, Deserialize)]
@@ -397,12 +397,12 @@ impl ProviderSpec {
 
     /// The poll schedule without a model of durations.
     #[must_use]
-    pub fn polling_law(&self) -> PollingLaw {
-        PollingLaw {
+    pub fn poll_schedule(&self) -> PollSchedule {
+        PollSchedule {
             floor: Duration::from_millis(self.limits.poll_floor_ms.get().into()),
             safety: Duration::from_secs(self.limits.safety_poll_seconds.get().into()),
             deadline: Duration::from_secs(self.limits.deadline_seconds.get().into()),
-            durations: None,
+            duration_model: None,
             slowdown: Slowdown::NONE,
         }
     }

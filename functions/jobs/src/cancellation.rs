@@ -71,7 +71,7 @@ impl Jobs {
         else {
             return Ok(job);
         };
-        let polls = polls_due(&self.tracker.law(&job), &job, now());
+        let polls = polls_due(&self.tracker.poll_schedule(&job), &job, now());
         let report = Report::Observed(observation);
         match self.tracker.tell(job.clone(), &report, Bearer::Passer, polls, now()).await? {
             Told::Changed(job) => self.tracker.settle(job, now()).await,

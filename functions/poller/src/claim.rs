@@ -192,7 +192,7 @@ impl Poller {
         }
         let jobs = self.tracker.store.jobs_lately(&ids).await?;
         let due = jobs.iter().filter(|job| job.settled_at.is_none()).filter_map(|job| {
-            let plan = Plan::of(job, self.tracker.law(job));
+            let plan = Plan::of(job, self.tracker.poll_schedule(job));
             let next = plan.next(job.created_at, job.id.spread(), seen.max(job.created_at));
             let soon = match next.task {
                 Task::Poll | Task::GiveUp => at + MAX_SLEEP,

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use aws_in_memory::builders;
 use domain::job::Job;
-use domain::polling::{PollingLaw, Slowdown, Tracking};
+use domain::polling::{PollSchedule, Slowdown, Tracking};
 
 /// When the job was created.
 pub(crate) use aws_in_memory::builders::noon as start;
 
-pub(crate) const SCHEDULE: PollingLaw = PollingLaw {
+pub(crate) const SCHEDULE: PollSchedule = PollSchedule {
     floor: Duration::from_secs(1),
     safety: Duration::from_secs(120),
     deadline: Duration::from_secs(1800),
-    durations: None,
+    duration_model: None,
     slowdown: Slowdown::NONE,
 };
 

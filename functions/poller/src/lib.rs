@@ -147,7 +147,7 @@ pub async fn handle(
             Value::Null
         }
     };
-    poller.tracker.laws.write_down().await;
+    poller.tracker.duration_models.flush().await;
     Ok(answer)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::job::{Job, State};
-use domain::polling::{PollingLaw, Tracking};
+use domain::polling::{PollSchedule, Tracking};
 
 /// How old a submit without an answer is when it is repaired. The submit function times out
 /// after 29 s, so by then it no longer waits for the answer.
@@ -61,11 +61,11 @@ pub(crate) enum PollTarget {
 pub(crate) enum Plan {
     /// Repair it from then on.
     Repair(DateTime<Utc>),
-    Poll(Tracking, PollingLaw),
+    Poll(Tracking, PollSchedule),
 }
 
 impl Plan {
-    pub(crate) fn of(job: &Job, schedule: PollingLaw) -> Self {
+    pub(crate) fn of(job: &Job, schedule: PollSchedule) -> Self {
         if let Some(oldest) = job.outbox.iter().map(|notice| notice.at).min() {
             return Self::Repair(oldest + PUBLISH_GRACE);
         }
@@ -75,7 +75,7 @@ impl Plan {
             // While it is unknown whether there is a render, no callback is expected.
             State::SubmitUnknown => {
                 let floor = schedule.floor.max(MIN_SEARCH_INTERVAL);
-                Self::Poll(Tracking::PollOnly, PollingLaw { floor, ..schedule })
+                Self::Poll(Tracking::PollOnly, PollSchedule { floor, ..schedule })
             }
             State::Queued | State::Processing | State::TimedOut => {
                 Self::Poll(job.request.tracking, schedule)
@@ -142,7 +142,7 @@ fn next_in_series(first: DateTime<Utc>, step: TimeDelta, past: DateTime<Utc>) ->
 }
 
 /// The age at which a job is given up, unless its provider is down.
-pub(crate) fn deadline(schedule: &PollingLaw) -> TimeDelta {
+pub(crate) fn deadline(schedule: &PollSchedule) -> TimeDelta {
     TimeDelta::from_std(schedule.deadline).unwrap_or(TimeDelta::days(365))
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::job::{Job, Report, State};
-use domain::polling::{Heard, PollingLaw};
+use domain::polling::{PollResult, PollSchedule};
 use domain::provider::{ErrorClass, StatusAnswer};
 use shared::store::Committed;
 use shared::telemetry::chain;
@@ -22,7 +22,7 @@ pub(crate) struct PollOutcome {
     /// The job as stored now; none when it has settled or is gone.
     pub(crate) job: Option<Box<Job>>,
     /// What the poll means for the provider's throttle.
-    pub(crate) result: Heard,
+    pub(crate) result: PollResult,
 }
 
 impl Poller {
@@ -37,7 +37,7 @@ impl Poller {
         target: PollTarget,
         now: fn() -> DateTime<Utc>,
     ) -> Result<PollOutcome, TrackError> {
-        let schedule = self.tracker.law(&job);
+        let schedule = self.tracker.poll_schedule(&job);
         // A repaired job is not given up before the next poll has asked its provider.
         let (job, reply) = match (repair_action(&job, now()), target) {
             (Some(RepairAction::Report(report)), _) => {
@@ -54,7 +54,7 @@ impl Poller {
             PollTarget::Provider { is_down } => is_down,
             PollTarget::NoProvider => true,
         };
-        let result = reply.map_or(Heard::Nothing, |reply| reply.result);
+        let result = reply.map_or(PollResult::NotAsked, |reply| reply.result);
         let job = match (job, reply) {
             (Some(job), Some(reply))
                 if !job.state.has_ended()
@@ -91,7 +91,7 @@ impl Poller {
                 );
                 return Ok((
                     Some(job),
-                    StatusReply { is_conclusive: false, result: Heard::Trouble(None) },
+                    StatusReply { is_conclusive: false, result: PollResult::Failed(None) },
                 ));
             }
             Err(cause) => return Err(cause),
@@ -99,14 +99,14 @@ impl Poller {
         Ok(match answer {
             Some(StatusAnswer::Observed(observation)) => {
                 let job = self.apply_report(job, &Report::Observed(observation), now()).await?;
-                (job, StatusReply { is_conclusive: true, result: Heard::Answer })
+                (job, StatusReply { is_conclusive: true, result: PollResult::Answered })
             }
             Some(StatusAnswer::NotTold { class, retry_after }) => (
                 Some(job),
                 StatusReply { is_conclusive: false, result: poll_result(class, retry_after) },
             ),
             Some(StatusAnswer::NotFound) => {
-                (Some(job), StatusReply { is_conclusive: true, result: Heard::Answer })
+                (Some(job), StatusReply { is_conclusive: true, result: PollResult::Answered })
             }
             None => (Some(job), StatusReply::not_asked()),
         })
@@ -120,7 +120,7 @@ impl Poller {
         report: &Report,
         now: DateTime<Utc>,
     ) -> Result<Option<Job>, TrackError> {
-        let polls = polls_due(&self.tracker.law(&job), &job, now);
+        let polls = polls_due(&self.tracker.poll_schedule(&job), &job, now);
         match self.tracker.tell(job, report, Bearer::Poll, polls, now).await? {
             Told::Changed(job) => Ok(Some(self.tracker.settle(job, now).await?)),
             Told::Unchanged(job) => match job.checkpoint(polls, now) {
@@ -141,27 +141,27 @@ impl Poller {
 struct StatusReply {
     /// The render's status is known, or that there is no render.
     is_conclusive: bool,
-    result: Heard,
+    result: PollResult,
 }
 
 impl StatusReply {
     /// There was nothing to ask by, and so there is nothing to wait for.
     fn not_asked() -> Self {
-        Self { is_conclusive: true, result: Heard::Nothing }
+        Self { is_conclusive: true, result: PollResult::NotAsked }
     }
 
     /// The provider was not asked because it is paused.
     fn provider_down() -> Self {
-        Self { is_conclusive: false, result: Heard::Trouble(None) }
+        Self { is_conclusive: false, result: PollResult::Failed(None) }
     }
 }
 
-fn poll_result(class: ErrorClass, retry_after: Option<Duration>) -> Heard {
+fn poll_result(class: ErrorClass, retry_after: Option<Duration>) -> PollResult {
     match class {
-        ErrorClass::Rate | ErrorClass::Busy => Heard::TooMuch(retry_after),
-        ErrorClass::Auth | ErrorClass::Quota | ErrorClass::Transient => Heard::Trouble(retry_after),
+        ErrorClass::Rate | ErrorClass::Busy => PollResult::RateLimited(retry_after),
+        ErrorClass::Auth | ErrorClass::Quota | ErrorClass::Transient => PollResult::Failed(retry_after),
         // The provider works: the error is about this render.
-        ErrorClass::Invalid | ErrorClass::NotFound => Heard::Answer,
+        ErrorClass::Invalid | ErrorClass::NotFound => PollResult::Answered,
     }
 }
 
@@ -203,16 +203,16 @@ fn repair_action(job: &Job, now: DateTime<Utc>) -> Option<RepairAction> {
 /// to give up before [`MAX_OUTAGE`].
 fn is_given_up(
     job: &Job,
-    schedule: &PollingLaw,
+    schedule: &PollSchedule,
     reply: StatusReply,
     is_down: bool,
     now: DateTime<Utc>,
 ) -> bool {
     let patience = match reply {
         StatusReply { is_conclusive: true, .. } => TimeDelta::zero(),
-        StatusReply { result: Heard::TooMuch(_), .. } => MAX_OUTAGE,
-        StatusReply { result: Heard::Trouble(_), .. } if is_down => MAX_OUTAGE,
-        StatusReply { result: Heard::Trouble(_) | Heard::Answer | Heard::Nothing, .. } => {
+        StatusReply { result: PollResult::RateLimited(_), .. } => MAX_OUTAGE,
+        StatusReply { result: PollResult::Failed(_), .. } if is_down => MAX_OUTAGE,
+        StatusReply { result: PollResult::Failed(_) | PollResult::Answered | PollResult::NotAsked, .. } => {
             MAX_SILENCE
         }
     };

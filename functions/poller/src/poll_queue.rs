@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::{JobId, ProviderName};
 use domain::job::{Job, State};
-use domain::polling::{PollingLaw, Slowdown, Tracking};
+use domain::polling::{PollSchedule, Slowdown, Tracking};
 
 use crate::plan::{NextTask, Plan, Task};
 
@@ -59,7 +59,7 @@ impl PollQueue {
     pub(crate) fn upsert(
         &mut self,
         job: Job,
-        schedule: PollingLaw,
+        schedule: PollSchedule,
         last_polled: DateTime<Utc>,
         read_at: DateTime<Utc>,
     ) {
@@ -87,7 +87,7 @@ impl PollQueue {
     }
 
     /// Takes a known job that was read again, unless it is in flight: its poll will know better.
-    pub(crate) fn refresh(&mut self, job: Job, schedule: PollingLaw, read_at: DateTime<Utc>) {
+    pub(crate) fn refresh(&mut self, job: Job, schedule: PollSchedule, read_at: DateTime<Utc>) {
         match self.entries.get(&job.id) {
             Some(entry) if entry.in_flight => {}
             Some(entry) => {
@@ -194,7 +194,7 @@ impl PollQueue {
             if entry.provider != *provider || schedule.slowdown == slowdown {
                 continue;
             }
-            entry.plan = Plan::Poll(tracking, PollingLaw { slowdown, ..schedule });
+            entry.plan = Plan::Poll(tracking, PollSchedule { slowdown, ..schedule });
             if !entry.in_flight {
                 self.order.remove(&(entry.next.at, id.clone()));
                 entry.next = entry.plan.next(entry.created_at, id.spread(), entry.last_polled);

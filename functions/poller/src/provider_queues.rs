@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 use domain::id::{JobId, ProviderName};
-use domain::polling::{Admission, Heard, Pace, Pause, Slowdown};
+use domain::polling::{ThrottleDecision, PollResult, ProviderThrottle, Pause, Slowdown};
 
 use crate::plan::{PollTarget, Task};
 use crate::poll_queue::Due;
@@ -36,7 +36,7 @@ pub(crate) struct ProviderQueues {
 #[derive(Debug)]
 struct ProviderQueue {
     provider: ProviderName,
-    throttle: Pace,
+    throttle: ProviderThrottle,
     waiting: VecDeque<JobId>,
     /// Jobs so far past their deadline that they are given up even if the provider is paused.
     past_deadline: VecDeque<JobId>,
@@ -66,11 +66,11 @@ impl ProviderQueues {
     ) -> Self {
         let budget = |provider| budgets.get(provider).copied();
         let paused = pauses.iter().map(|(provider, pause)| {
-            ProviderQueue::new(provider.clone(), Pace::resumed(budget(provider), *pause, now))
+            ProviderQueue::new(provider.clone(), ProviderThrottle::with_pause(budget(provider), *pause, now))
         });
         let failed = failures.iter().filter(|(provider, _)| !pauses.contains_key(*provider));
         let failed = failed.map(|(provider, failures)| {
-            ProviderQueue::new(provider.clone(), Pace::failed(budget(provider), *failures, now))
+            ProviderQueue::new(provider.clone(), ProviderThrottle::with_failures(budget(provider), *failures, now))
         });
         let queues = paused.chain(failed).collect();
         Self { budgets, queues, repairs: VecDeque::new(), in_flight: 0, next_queue: 0 }
@@ -114,11 +114,11 @@ impl ProviderQueues {
     }
 
     /// Takes the result of a poll that is no longer in flight.
-    pub(crate) fn finish(&mut self, queue: Option<usize>, result: Heard, now: DateTime<Utc>) {
+    pub(crate) fn finish(&mut self, queue: Option<usize>, result: PollResult, now: DateTime<Utc>) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(queue) = queue.and_then(|at| self.queues.get_mut(at)) {
             queue.in_flight = queue.in_flight.saturating_sub(1);
-            queue.throttle.hear(result, now);
+            queue.throttle.record(result, now);
         }
     }
 
@@ -186,14 +186,14 @@ impl ProviderQueues {
             return act(queue);
         }
         let budget = self.budgets.get(provider).copied();
-        let mut queue = ProviderQueue::new(provider.clone(), Pace::new(budget, now));
+        let mut queue = ProviderQueue::new(provider.clone(), ProviderThrottle::new(budget, now));
         act(&mut queue);
         self.queues.push(queue);
     }
 }
 
 impl ProviderQueue {
-    fn new(provider: ProviderName, throttle: Pace) -> Self {
+    fn new(provider: ProviderName, throttle: ProviderThrottle) -> Self {
         Self {
             provider,
             throttle,
@@ -215,16 +215,16 @@ impl ProviderQueue {
         }
         self.not_before = None;
         match self.throttle.admit(now) {
-            Admission::Now => {
+            ThrottleDecision::Now => {
                 let id = self.past_deadline.pop_front().or_else(|| self.waiting.pop_front())?;
                 self.in_flight += 1;
                 Some((id, PollTarget::Provider { is_down: self.throttle.is_down() }))
             }
-            Admission::NotBefore(then) => {
+            ThrottleDecision::NotBefore(then) => {
                 self.not_before = Some(then);
                 self.dispatch_past_deadline()
             }
-            Admission::AfterProbe => self.dispatch_past_deadline(),
+            ThrottleDecision::AfterProbe => self.dispatch_past_deadline(),
         }
     }
 

@@ -43,7 +43,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::JobId;
 use domain::job::Job;
 use domain::lease::Lease;
-use domain::polling::{Heard, PollingLaw};
+use domain::polling::{PollResult, PollSchedule};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -366,7 +366,7 @@ impl<'a> ShardPoller<'a> {
                 self.provider_queues.finish(queue, result, at);
                 match job {
                     Some(job) => {
-                        let schedule = self.schedule(&job);
+                        let schedule = self.poll_schedule(&job);
                         self.poll_queue.upsert(*job, schedule, at, at);
                     }
                     None => self.poll_queue.remove(id),
@@ -374,14 +374,14 @@ impl<'a> ShardPoller<'a> {
             }
             Err(cause) => {
                 error!(job.id = %id, error = chain(&cause), "job poll failed; will retry");
-                self.provider_queues.finish(queue, Heard::Nothing, at);
+                self.provider_queues.finish(queue, PollResult::NotAsked, at);
                 self.poll_queue.postpone(id, at);
             }
         }
     }
 
     fn take_job(&mut self, job: Job, read_at: DateTime<Utc>) {
-        let schedule = self.schedule(&job);
+        let schedule = self.poll_schedule(&job);
         if self.poll_queue.contains(&job.id) {
             return self.poll_queue.refresh(job, schedule, read_at);
         }
@@ -389,9 +389,9 @@ impl<'a> ShardPoller<'a> {
         self.poll_queue.upsert(job, schedule, last_polled, read_at);
     }
 
-    fn schedule(&self, job: &Job) -> PollingLaw {
+    fn poll_schedule(&self, job: &Job) -> PollSchedule {
         let slowdown = self.provider_queues.slowdown(&job.request.provider);
-        PollingLaw { slowdown, ..self.poller.tracker.law(job) }
+        PollSchedule { slowdown, ..self.poller.tracker.poll_schedule(job) }
     }
 
     /// All polls that were due up to then are made. A job in the backlog of a budget was not
@@ -426,6 +426,6 @@ async fn poll_if_active(
     };
     match job.filter(|job| job.settled_at.is_none()) {
         Some(job) => poller.poll_job(job, target, now).await,
-        None => Ok(PollOutcome { job: None, result: Heard::Nothing }),
+        None => Ok(PollOutcome { job: None, result: PollResult::NotAsked }),
     }
 }

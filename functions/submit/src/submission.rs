@@ -138,7 +138,7 @@ impl Submitter {
             true => Tracking::WebhookFirst,
             false => Tracking::PollOnly,
         };
-        let durations = self.tracker.laws.durations(&wanted.provider).await;
+        let duration_model = self.tracker.duration_models.model(&wanted.provider).await;
         let stored = StoredRequest {
             shard: job_id.shard(self.shards),
             provider: wanted.provider,
@@ -149,7 +149,7 @@ impl Submitter {
             subscribed_events: wanted.subscribed_events,
             fingerprint: wanted.fingerprint,
             tracking,
-            durations,
+            duration_model,
         };
         Ok(Prepared { job: Job::new(job_id, stored, now), payload, provider, request })
     }
@@ -273,7 +273,7 @@ impl Submitter {
             return;
         }
         let age = age(job, now);
-        let due = self.tracker.law(job).next_after(Tracking::PollOnly, age, job.id.spread());
+        let due = self.tracker.poll_schedule(job).next_after(Tracking::PollOnly, age, job.id.spread());
         let call = WakeUp::NewJob { shard: job.request.shard, created_at: job.created_at };
         if let Err(cause) = self.wakes.send(&call, due.saturating_sub(age)).await {
             warn!(

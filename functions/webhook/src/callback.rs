@@ -315,7 +315,7 @@ impl Callbacks {
         observation: Observation,
         now: fn() -> DateTime<Utc>,
     ) -> Result<State, CallbackError> {
-        let polls = polls_due(&self.tracker.law(&job), &job, now());
+        let polls = polls_due(&self.tracker.poll_schedule(&job), &job, now());
         let report = Report::Observed(observation);
         match self.tracker.tell(job, &report, Bearer::Callback, polls, now()).await? {
             Told::Changed(job) => {

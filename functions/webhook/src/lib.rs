@@ -22,7 +22,7 @@ pub async fn handle(
     now: fn() -> DateTime<Utc>,
 ) -> Result<ApiGatewayV2httpResponse, Error> {
     let answer = callbacks.receive(&request, now).await;
-    callbacks.tracker.laws.write_down().await;
+    callbacks.tracker.duration_models.flush().await;
     Ok(answer.unwrap_or_else(|error| Problem::from(error).into_response()))
 }
 

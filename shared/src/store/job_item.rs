@@ -9,7 +9,7 @@ use domain::event::{EventName, EventSet};
 use domain::failure::Failure;
 use domain::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
 use domain::job::{Job, Milestone, OutboxEntry, RenderResult, State, StoredRequest};
-use domain::polling::{Durations, Tracking};
+use domain::polling::{LognormalModel, Tracking};
 use domain::time;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
@@ -53,7 +53,7 @@ struct JobItem {
     print: String,
     track: Tracking,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    law: Option<Durations>,
+    law: Option<LognormalModel>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     url: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,7 +101,7 @@ pub(super) fn encode(job: &Job, retention: TimeDelta) -> Result<Item, StoreError
         subscribed_events: job.request.subscribed_events.to_bits(),
         print: URL_SAFE_NO_PAD.encode(job.request.fingerprint),
         track: job.request.tracking,
-        law: job.request.durations,
+        law: job.request.duration_model,
         url: job.result.url.clone(),
         url_until: job.result.expires_at.map(time::millis),
         failure: job.failure.clone(),
@@ -147,7 +147,7 @@ pub(super) fn decode(item: Item) -> Result<Job, StoreError> {
                 .and_then(|print| print.try_into().ok())
                 .ok_or_else(|| corrupt("job", "its fingerprint is not 32 bytes"))?,
             tracking: item.track,
-            durations: item.law,
+            duration_model: item.law,
             shard: item.home,
         },
         created_at: instant(item.created_at)?,
@@ -206,7 +206,7 @@ mod tests {
                 subscribed_events: EventSet::terminal(),
                 fingerprint: [9; 32],
                 tracking: Tracking::WebhookFirst,
-                durations: Some(Durations::lognormal(3.0, 0.5)),
+                duration_model: Some(LognormalModel::lognormal(3.0, 0.5)),
                 shard: 3,
             },
             now,

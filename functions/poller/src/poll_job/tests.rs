@@ -26,9 +26,9 @@ fn job_is_given_up_after_asking() {
     };
     assert_eq!(repair_action(&job, at(1_800)), None, "the provider is asked once more");
 
-    let conclusive = StatusReply { is_conclusive: true, result: Heard::Answer };
-    let trouble = StatusReply { is_conclusive: false, result: Heard::Trouble(None) };
-    let too_much = StatusReply { is_conclusive: false, result: Heard::TooMuch(None) };
+    let conclusive = StatusReply { is_conclusive: true, result: PollResult::Answered };
+    let trouble = StatusReply { is_conclusive: false, result: PollResult::Failed(None) };
+    let too_much = StatusReply { is_conclusive: false, result: PollResult::RateLimited(None) };
     for (reply, is_down, seconds) in [
         (conclusive, false, 1_800),
         (StatusReply::not_asked(), false, 1_800),
@@ -45,8 +45,8 @@ fn job_is_given_up_after_asking() {
 
 #[test]
 fn render_error_is_no_provider_failure() {
-    assert_eq!(poll_result(ErrorClass::Invalid, None), Heard::Answer);
-    assert_eq!(poll_result(ErrorClass::Auth, None), Heard::Trouble(None));
+    assert_eq!(poll_result(ErrorClass::Invalid, None), PollResult::Answered);
+    assert_eq!(poll_result(ErrorClass::Auth, None), PollResult::Failed(None));
     let wait = Some(Duration::from_secs(3));
-    assert_eq!(poll_result(ErrorClass::Rate, wait), Heard::TooMuch(wait));
+    assert_eq!(poll_result(ErrorClass::Rate, wait), PollResult::RateLimited(wait));
 }

@@ -40,8 +40,8 @@ async fn lost_callbacks_record_no_duration() {
 
     assert_eq!(world.aws.table().indexed("active").len(), 0, "safety polls have found them");
     let learnt = async |name: &str| {
-        world.aws.store().learnt(&ProviderName::parse(name).unwrap()).await.unwrap()
+        world.aws.store().stored_model(&ProviderName::parse(name).unwrap()).await.unwrap()
     };
-    assert!(learnt("zvid").await.is_none());
-    assert!(learnt("shotstack").await.is_some(), "who is polled is known well enough");
+    assert!(stored_model("zvid").await.is_none());
+    assert!(stored_model("shotstack").await.is_some(), "who is polled is known well enough");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_in_memory::clock::now;
 use domain::job::{Job, State};
-use domain::polling::{Durations, Tracking};
+use domain::polling::{LognormalModel, Tracking};
 use tokio::time::timeout;
 
 use super::world::World;
@@ -59,9 +59,9 @@ async fn callback_job_costs_no_early_write() {
 #[tokio::test(start_paused = true)]
 async fn safety_poll_finds_lost_callback() {
     let world = World::new();
-    let durations = Durations::lognormal(20.0_f64.ln(), 0.5);
+    let duration_model = LognormalModel::lognormal(20.0_f64.ln(), 0.5);
     let known =
-        world.submit_learnt("shotstack", Tracking::WebhookFirst, 15.0, Some(durations)).await;
+        world.submit_learnt("shotstack", Tracking::WebhookFirst, 15.0, Some(duration_model)).await;
     let unknown = world.submit("shotstack", Tracking::WebhookFirst, 15.0).await;
     world.run(300.0).await;
     let [known, unknown] =
@@ -168,7 +168,7 @@ async fn durations_are_stored_once_a_minute() {
     }
     world.run(180.0).await;
     tokio::time::advance(Duration::from_secs(61)).await;
-    let law = world.poller.tracker.laws.durations(&"zvid".to_owned().try_into().unwrap()).await;
-    let most = law.expect("thirty are enough").percentile_95().as_secs_f64();
+    let schedule = world.poller.tracker.duration_models.model(&"zvid".to_owned().try_into().unwrap()).await;
+    let most = schedule.expect("thirty are enough").percentile_95().as_secs_f64();
     assert!((20.0..80.0).contains(&most), "{most}");
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::id::{JobId, RenderJobId};
 use domain::job::{Job, Report, Transition};
-use domain::polling::{Durations, Tracking};
+use domain::polling::{LognormalModel, Tracking};
 use domain::provider::Catalogue;
 use domain::provider::catalogue::Adjustments;
 use futures_util::FutureExt;
@@ -142,12 +142,12 @@ impl World {
         provider: &str,
         tracking: Tracking,
         ends_s: f64,
-        durations: Option<Durations>,
+        duration_model: Option<LognormalModel>,
     ) -> JobId {
-        let job = self.insert_job(provider, tracking, ends_s, durations, now()).await;
+        let job = self.insert_job(provider, tracking, ends_s, duration_model, now()).await;
         if tracking == Tracking::PollOnly {
-            let law = self.poller.tracker.law(&job);
-            let due = law.next_after(tracking, Duration::ZERO, job.id.spread());
+            let schedule = self.poller.tracker.poll_schedule(&job);
+            let due = schedule.next_after(tracking, Duration::ZERO, job.id.spread());
             let call = WakeUp::NewJob { shard: job.request.shard, created_at: job.created_at };
             self.aws.wakes().send(&call, due).await.unwrap();
         }
@@ -160,7 +160,7 @@ impl World {
         provider: &str,
         tracking: Tracking,
         ends_s: f64,
-        durations: Option<Durations>,
+        duration_model: Option<LognormalModel>,
         created_at: DateTime<Utc>,
     ) -> Job {
         let number = u8::try_from(self.jobs.borrow().len() % 251).unwrap();
@@ -172,7 +172,7 @@ impl World {
             .id(id)
             .provider(provider)
             .tracking(tracking)
-            .durations(durations)
+            .model(duration_model)
             .created_at(created_at)
             .build();
         let accepted = Report::Accepted(RenderJobId::parse(&render).unwrap());
@@ -192,7 +192,7 @@ impl World {
     /// the next run.
     pub(crate) async fn run(&self, seconds: f64) {
         let live = async {
-            tokio::join!(self.schedule(), self.event_source());
+            tokio::join!(self.poll_schedule(), self.event_source());
         };
         let live = timeout(Duration::from_secs_f64(seconds), live);
         let _ = self.lambda.run_until(live).await;
@@ -317,8 +317,8 @@ impl World {
     pub(crate) fn due(&self, id: &JobId, until_s: f64) -> Vec<f64> {
         let jobs = self.jobs.borrow();
         let job = jobs.iter().find(|job| job.id == *id).unwrap();
-        let law = self.poller.tracker.law(job);
-        let next = |age: &Duration| Some(law.next_after(job.request.tracking, *age, id.spread()));
+        let schedule = self.poller.tracker.poll_schedule(job);
+        let next = |age: &Duration| Some(schedule.next_after(job.request.tracking, *age, id.spread()));
         let ages = std::iter::successors(next(&Duration::ZERO), next);
         ages.map(|age| age.as_secs_f64()).take_while(|age| *age <= until_s).collect()
     }

@@ -10,7 +10,7 @@ const SK: &str = "law";
 
 /// The statistics of a provider's renders as they are stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Learnt {
+pub struct StoredModel {
     /// The observed durations.
     pub statistics: Statistics,
     /// Counts writes, from 1.
@@ -31,7 +31,7 @@ impl Store {
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub async fn learnt(&self, provider: &ProviderName) -> Result<Option<Learnt>, StoreError> {
+    pub async fn stored_model(&self, provider: &ProviderName) -> Result<Option<StoredModel>, StoreError> {
         let pk = pk(provider);
         let item = self.get(&pk, SK, "read how long renders take").await?;
         item.map(decode).transpose()
@@ -41,11 +41,11 @@ impl Store {
     ///
     /// # Errors
     /// When the table cannot be written.
-    pub async fn put_learnt(
+    pub async fn put_stored_model(
         &self,
         provider: &ProviderName,
-        learnt: &Learnt,
-    ) -> Result<Committed<Learnt>, StoreError> {
+        learnt: &StoredModel,
+    ) -> Result<Committed<StoredModel>, StoreError> {
         let item = encode(provider, learnt)?;
         let put = self.put_version(item, learnt.version, "store how long renders take").await?;
         committed(put, decode)
@@ -56,15 +56,15 @@ fn pk(provider: &ProviderName) -> String {
     format!("law#{provider}")
 }
 
-fn encode(provider: &ProviderName, learnt: &Learnt) -> Result<Item, StoreError> {
+fn encode(provider: &ProviderName, learnt: &StoredModel) -> Result<Item, StoreError> {
     let item =
         LawItem { pk: pk(provider), sk: SK.into(), v: learnt.version, seen: learnt.statistics };
     serde_dynamo::to_item(item).map_err(|error| corrupt("law", error))
 }
 
-fn decode(item: Item) -> Result<Learnt, StoreError> {
+fn decode(item: Item) -> Result<StoredModel, StoreError> {
     let item: LawItem = serde_dynamo::from_item(item).map_err(|error| corrupt("law", error))?;
-    Ok(Learnt { statistics: item.seen, version: item.v })
+    Ok(StoredModel { statistics: item.seen, version: item.v })
 }
 
 #[cfg(test)]
@@ -75,9 +75,9 @@ mod tests {
 
     #[test]
     fn statistics_round_trip() {
-        let statistics = Statistics::of(Duration::from_millis(7_321))
-            .and(Statistics::of(Duration::from_millis(60_001)));
-        let learnt = Learnt { statistics, version: 3 };
+        let statistics = Statistics::single(Duration::from_millis(7_321))
+            .merge(Statistics::single(Duration::from_millis(60_001)));
+        let learnt = StoredModel { statistics, version: 3 };
         let item = encode(&ProviderName::parse("zvid").unwrap(), &learnt).unwrap();
         assert_eq!(decode(item).unwrap(), learnt);
         assert!(decode(Item::new()).is_err());

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::id::ProviderName;
-use domain::polling::{Durations, Statistics};
+use domain::polling::{LognormalModel, Statistics};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::store::{Committed, Learnt, Store, StoreError};
+use crate::store::{Committed, StoredModel, Store, StoreError};
 use crate::telemetry::chain;
 
 /// How long a read is cached, and the shortest time between two writes.
@@ -26,7 +26,7 @@ const MAX_CONFLICT_RETRIES: usize = 4;
 
 /// The observations and the cache of this process. Clones share both.
 #[derive(Clone, Debug)]
-pub struct Laws {
+pub struct DurationModels {
     store: Store,
     state: Arc<Mutex<State>>,
 }
@@ -36,11 +36,11 @@ struct State {
     /// Observed and not written yet.
     seen: BTreeMap<ProviderName, Statistics>,
     written_at: Instant,
-    known: BTreeMap<ProviderName, (Instant, Option<Durations>)>,
+    known: BTreeMap<ProviderName, (Instant, Option<LognormalModel>)>,
 }
 
-impl Laws {
-    /// Laws kept in `store`.
+impl DurationModels {
+    /// DurationModels kept in `store`.
     #[must_use]
     pub fn new(store: Store) -> Self {
         let state =
@@ -49,22 +49,22 @@ impl Laws {
     }
 
     /// Records that a render of this provider took so long.
-    pub fn saw(&self, provider: &ProviderName, duration: Duration) {
+    pub fn record(&self, provider: &ProviderName, duration: Duration) {
         let seen = &mut self.state().seen;
         let before = seen.get(provider).copied().unwrap_or_default();
-        seen.insert(provider.clone(), before.and(Statistics::of(duration)));
+        seen.insert(provider.clone(), before.merge(Statistics::single(duration)));
     }
 
     /// How long this provider's renders take, at most a minute old. None when too few were
     /// observed, or when the table cannot be read: only the poll schedule depends on it.
-    pub async fn durations(&self, provider: &ProviderName) -> Option<Durations> {
-        if let Some((read, durations)) = self.state().known.get(provider).copied()
+    pub async fn model(&self, provider: &ProviderName) -> Option<LognormalModel> {
+        if let Some((read, duration_model)) = self.state().known.get(provider).copied()
             && read.elapsed() < MINUTE
         {
-            return durations;
+            return duration_model;
         }
-        let durations = match self.store.learnt(provider).await {
-            Ok(learnt) => learnt.and_then(|learnt| learnt.statistics.law()),
+        let duration_model = match self.store.stored_model(provider).await {
+            Ok(learnt) => learnt.and_then(|learnt| learnt.statistics.model()),
             Err(cause) => {
                 warn!(
                     provider.name = %provider,
@@ -74,13 +74,13 @@ impl Laws {
                 None
             }
         };
-        self.state().known.insert(provider.clone(), (Instant::now(), durations));
-        durations
+        self.state().known.insert(provider.clone(), (Instant::now(), duration_model));
+        duration_model
     }
 
     /// Writes the observations, if a minute has passed. A failure is logged, and the
     /// observations are written with the next ones.
-    pub async fn write_down(&self) {
+    pub async fn flush(&self) {
         let seen = {
             let mut state = self.state();
             if state.seen.is_empty() || state.written_at.elapsed() < MINUTE {
@@ -98,19 +98,19 @@ impl Laws {
                 );
                 let mut state = self.state();
                 let newer = state.seen.remove(&provider).unwrap_or_default();
-                state.seen.insert(provider, seen.and(newer));
+                state.seen.insert(provider, seen.merge(newer));
             }
         }
     }
 
     async fn add(&self, provider: &ProviderName, seen: Statistics) -> Result<(), StoreError> {
-        let mut before = self.store.learnt(provider).await?;
+        let mut before = self.store.stored_model(provider).await?;
         for _ in 0..MAX_CONFLICT_RETRIES {
-            let learnt = Learnt {
-                statistics: before.map_or(seen, |before| before.statistics.and(seen)),
+            let learnt = StoredModel {
+                statistics: before.map_or(seen, |before| before.statistics.merge(seen)),
                 version: before.map_or(1, |before| before.version.saturating_add(1)),
             };
-            match self.store.put_learnt(provider, &learnt).await? {
+            match self.store.put_stored_model(provider, &learnt).await? {
                 Committed::Stored => return Ok(()),
                 Committed::Overtaken(now) => before = now,
             }

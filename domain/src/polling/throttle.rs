@@ -25,20 +25,20 @@ const BURST_S: f64 = 5.0;
 
 /// The result of a poll, as far as it affects the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum PollResult {
     /// The provider answered about the render.
-    Answer,
+    Answered,
     /// The poll was admitted but not made.
-    Nothing,
+    NotAsked,
     /// The provider limits our rate; with its `Retry-After`, if it sent one.
-    TooMuch(Option<Duration>),
+    RateLimited(Option<Duration>),
     /// The poll failed: a network error or a server error, with its `Retry-After`, if any.
-    Trouble(Option<Duration>),
+    Failed(Option<Duration>),
 }
 
 /// The throttle of one provider in one shard.
 #[derive(Clone, Debug)]
-pub struct Pace {
+pub struct ProviderThrottle {
     /// Polls per second; none without a limit.
     budget: Option<f64>,
     tokens: f64,
@@ -64,7 +64,7 @@ pub struct Pause {
 
 /// Whether a provider may be polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub enum ThrottleDecision {
     /// One poll may be made now.
     Now,
     /// No poll may be made before this time.
@@ -73,7 +73,7 @@ pub enum Admission {
     AfterProbe,
 }
 
-impl Pace {
+impl ProviderThrottle {
     /// A provider without failures. `budget` is in polls per second.
     #[must_use]
     pub fn new(budget: Option<f64>, now: DateTime<Utc>) -> Self {
@@ -83,7 +83,7 @@ impl Pace {
 
     /// A provider that is in a pause.
     #[must_use]
-    pub fn resumed(budget: Option<f64>, pause: Pause, now: DateTime<Utc>) -> Self {
+    pub fn with_pause(budget: Option<f64>, pause: Pause, now: DateTime<Utc>) -> Self {
         Self {
             failures: pause.failures,
             pause: Some((pause.since, pause.until)),
@@ -93,16 +93,16 @@ impl Pace {
 
     /// A provider with this many failures in a row that is not paused yet.
     #[must_use]
-    pub fn failed(budget: Option<f64>, failures: u32, now: DateTime<Utc>) -> Self {
+    pub fn with_failures(budget: Option<f64>, failures: u32, now: DateTime<Utc>) -> Self {
         Self { failures: failures.min(DOWN_AFTER - 1), ..Self::new(budget, now) }
     }
 
     /// Decides whether a poll may be made now, and takes a token for it if so. After a pause one
     /// poll is the probe, and the others wait for its result.
-    pub fn admit(&mut self, now: DateTime<Utc>) -> Admission {
+    pub fn admit(&mut self, now: DateTime<Utc>) -> ThrottleDecision {
         match self.pause {
-            Some((_, until)) if now < until => return Admission::NotBefore(until),
-            Some(_) if self.probing => return Admission::AfterProbe,
+            Some((_, until)) if now < until => return ThrottleDecision::NotBefore(until),
+            Some(_) if self.probing => return ThrottleDecision::AfterProbe,
             Some(_) | None => {}
         }
         if let Some(budget) = self.budget {
@@ -110,38 +110,38 @@ impl Pace {
             self.tokens = (self.tokens + passed * budget).min(capacity(self.budget));
             self.refilled_at = now;
             if self.tokens < 1.0 {
-                return Admission::NotBefore(after(now, (1.0 - self.tokens) / budget));
+                return ThrottleDecision::NotBefore(after(now, (1.0 - self.tokens) / budget));
             }
             self.tokens -= 1.0;
         }
         self.probing = self.pause.is_some();
-        Admission::Now
+        ThrottleDecision::Now
     }
 
     /// Takes the result of a poll.
-    pub fn hear(&mut self, heard: Heard, now: DateTime<Utc>) {
+    pub fn record(&mut self, result: PollResult, now: DateTime<Utc>) {
         let is_paused = self.pause.is_some_and(|(_, until)| now < until);
-        let wait = match heard {
-            Heard::Nothing => {
+        let wait = match result {
+            PollResult::NotAsked => {
                 self.probing = false;
                 return;
             }
             // The poll was made before the pause began, so its answer does not end the pause.
-            Heard::Answer if is_paused => return,
-            Heard::Answer => {
+            PollResult::Answered if is_paused => return,
+            PollResult::Answered => {
                 (self.failures, self.pause, self.probing) = (0, None, false);
                 return;
             }
             // Some providers round a short time down to zero.
-            Heard::TooMuch(Some(wait)) | Heard::Trouble(Some(wait)) => wait.max(MIN_RETRY_AFTER),
+            PollResult::RateLimited(Some(wait)) | PollResult::Failed(Some(wait)) => wait.max(MIN_RETRY_AFTER),
             // Polls that were in flight when the pause began count as the same outage.
-            Heard::TooMuch(None) | Heard::Trouble(None) if is_paused => return,
-            Heard::TooMuch(None) => backoff(self.failures),
-            Heard::Trouble(None) if self.pause.is_none() && self.failures + 1 < DOWN_AFTER => {
+            PollResult::RateLimited(None) | PollResult::Failed(None) if is_paused => return,
+            PollResult::RateLimited(None) => backoff(self.failures),
+            PollResult::Failed(None) if self.pause.is_none() && self.failures + 1 < DOWN_AFTER => {
                 self.failures += 1;
                 return;
             }
-            Heard::Trouble(None) => backoff((self.failures + 1).saturating_sub(DOWN_AFTER)),
+            PollResult::Failed(None) => backoff((self.failures + 1).saturating_sub(DOWN_AFTER)),
         };
         if !is_paused {
             self.failures = self.failures.saturating_add(1);

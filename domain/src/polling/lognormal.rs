@@ -27,12 +27,12 @@ const FAR_TAIL: f64 = 20.0;
 /// A lognormal distribution of render durations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "(i16, u16)", into = "(i16, u16)")]
-pub struct Durations {
+pub struct LognormalModel {
     log_median: i16,
     sigma: u16,
 }
 
-impl Durations {
+impl LognormalModel {
     /// The distribution with this mean and standard deviation of the natural logarithm of the
     /// duration in seconds, each clamped to its range.
     #[must_use]
@@ -86,15 +86,15 @@ impl Durations {
 }
 
 /// Reads the two rounded parameters as a job keeps them, clamped to their ranges.
-impl From<(i16, u16)> for Durations {
+impl From<(i16, u16)> for LognormalModel {
     fn from((log_median, sigma): (i16, u16)) -> Self {
         Self::lognormal(f64::from(log_median) / MEDIAN_STEPS, f64::from(sigma) / SIGMA_STEPS)
     }
 }
 
-impl From<Durations> for (i16, u16) {
-    fn from(law: Durations) -> Self {
-        (law.log_median, law.sigma)
+impl From<LognormalModel> for (i16, u16) {
+    fn from(model: LognormalModel) -> Self {
+        (model.log_median, model.sigma)
     }
 }
 
@@ -117,21 +117,21 @@ mod tests {
     /// Against numbers of an independent implementation (Python's `math.erfc`).
     #[test]
     fn durations_hazard_matches_reference() {
-        let law = Durations::lognormal(77.4_f64.ln(), 0.55);
-        let median = law.quantile(0.0).as_secs_f64();
+        let model = LognormalModel::lognormal(77.4_f64.ln(), 0.55);
+        let median = model.quantile(0.0).as_secs_f64();
         assert!(near(median, 77.4), "{median}");
         for (age, hazard) in
             [(20.0, 0.001_769_9), (77.4, 0.018_743), (200.0, 0.019_390), (2_000.0, 0.005_521_1)]
         {
-            let found = law.hazard(age);
+            let found = model.hazard(age);
             assert!((found / hazard - 1.0).abs() < 0.05, "{age}: {found}");
         }
-        assert_eq!(law.hazard(0.0), 0.0);
+        assert_eq!(model.hazard(0.0), 0.0);
     }
 
     #[test]
     fn durations_hazard_is_continuous_in_tail() {
-        let narrow = Durations::lognormal(0.0, 0.05);
+        let narrow = LognormalModel::lognormal(0.0, 0.05);
         let [before, after] = [19.9, 20.1].map(|z: f64| narrow.hazard((0.05 * z).exp()));
         assert!((after / before - 1.0).abs() < 0.02, "{before} {after}");
         assert!(narrow.hazard(1e9).is_finite());
@@ -139,20 +139,20 @@ mod tests {
 
     #[test]
     fn durations_quantiles_match_reference() {
-        let law = Durations::lognormal(0.0, 1.0);
-        assert!(near(law.percentile_95().as_secs_f64(), 5.180));
-        assert!(near(law.percentile_1().as_secs_f64(), 0.0977));
+        let model = LognormalModel::lognormal(0.0, 1.0);
+        assert!(near(model.percentile_95().as_secs_f64(), 5.180));
+        assert!(near(model.percentile_1().as_secs_f64(), 0.0977));
     }
 
     #[test]
     fn durations_clamp_bad_parameters() {
         for (log_median, sigma) in [(f64::NAN, f64::NAN), (f64::INFINITY, -1.0), (-1e9, 1e9)] {
-            let law = Durations::lognormal(log_median, sigma);
-            assert!(law.hazard(10.0).is_finite());
-            let kept = serde_json::to_string(&law).unwrap();
-            assert_eq!(serde_json::from_str::<Durations>(&kept).unwrap(), law, "{kept}");
+            let model = LognormalModel::lognormal(log_median, sigma);
+            assert!(model.hazard(10.0).is_finite());
+            let kept = serde_json::to_string(&model).unwrap();
+            assert_eq!(serde_json::from_str::<LognormalModel>(&kept).unwrap(), model, "{kept}");
         }
-        let wild: Durations = serde_json::from_str("[32767, 65535]").unwrap();
-        assert_eq!(wild, Durations::lognormal(11.5, 3.0));
+        let wild: LognormalModel = serde_json::from_str("[32767, 65535]").unwrap();
+        assert_eq!(wild, LognormalModel::lognormal(11.5, 3.0));
     }
 }
