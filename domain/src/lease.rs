@@ -73,7 +73,7 @@ pub struct Lease {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The holder's own wake-up call, sent in this epoch.
-    Successor(u64),
+    Continuation(u64),
     /// A poll-only job was made at this time; its first polls are due within seconds.
     NewJob(DateTime<Utc>),
     /// The schedule's tick, which finds shards without a holder.
@@ -82,25 +82,25 @@ pub enum Claim {
 
 /// The decision about a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ClaimDecision {
     /// The claimant holds the lease already and goes on.
-    GoOn,
+    Continue,
     /// The claimant may take the lease over.
     TakeOver,
     /// Another poller holds the lease, or the claim is out of date.
-    Leave,
+    Decline,
 }
 
 impl Lease {
     /// Decides about a claim. Clocks that disagree may let two pollers hold a lease for a while.
     #[must_use]
-    pub fn judge(lease: Option<&Self>, claim: Claim, now: DateTime<Utc>) -> Verdict {
+    pub fn resolve_claim(lease: Option<&Self>, claim: Claim, now: DateTime<Utc>) -> ClaimDecision {
         match (claim, lease) {
-            (Claim::Successor(epoch), Some(lease)) if lease.epoch == epoch => Verdict::GoOn,
-            (Claim::Successor(_), Some(_) | None) => Verdict::Leave,
-            (Claim::NewJob(made_at), Some(lease)) if lease.has_seen(made_at, now) => Verdict::Leave,
-            (Claim::Tick, Some(lease)) if lease.is_held(now) => Verdict::Leave,
-            (Claim::NewJob(_) | Claim::Tick, Some(_) | None) => Verdict::TakeOver,
+            (Claim::Continuation(epoch), Some(lease)) if lease.epoch == epoch => ClaimDecision::Continue,
+            (Claim::Continuation(_), Some(_) | None) => ClaimDecision::Decline,
+            (Claim::NewJob(made_at), Some(lease)) if lease.has_seen(made_at, now) => ClaimDecision::Decline,
+            (Claim::Tick, Some(lease)) if lease.is_held(now) => ClaimDecision::Decline,
+            (Claim::NewJob(_) | Claim::Tick, Some(_) | None) => ClaimDecision::TakeOver,
         }
     }
 
@@ -209,36 +209,36 @@ mod tests {
         let at = seconds(10);
         let late = seconds(TERM.as_secs());
         for (lease, now, successor, new_job, tick) in [
-            (None, at, Verdict::Leave, Verdict::TakeOver, Verdict::TakeOver),
-            (Some(&asleep), at, Verdict::GoOn, Verdict::TakeOver, Verdict::Leave),
-            (Some(&awake), at, Verdict::GoOn, Verdict::Leave, Verdict::Leave),
+            (None, at, ClaimDecision::Decline, ClaimDecision::TakeOver, ClaimDecision::TakeOver),
+            (Some(&asleep), at, ClaimDecision::Continue, ClaimDecision::TakeOver, ClaimDecision::Decline),
+            (Some(&awake), at, ClaimDecision::Continue, ClaimDecision::Decline, ClaimDecision::Decline),
             // The lease has lapsed: its holder is late or dead. A late holder may go on.
-            (Some(&asleep), late, Verdict::GoOn, Verdict::TakeOver, Verdict::TakeOver),
-            (Some(&awake), late, Verdict::GoOn, Verdict::TakeOver, Verdict::TakeOver),
+            (Some(&asleep), late, ClaimDecision::Continue, ClaimDecision::TakeOver, ClaimDecision::TakeOver),
+            (Some(&awake), late, ClaimDecision::Continue, ClaimDecision::TakeOver, ClaimDecision::TakeOver),
         ] {
-            let judge = |claim| Lease::judge(lease, claim, now);
+            let decision = |claim| Lease::resolve_claim(lease, claim, now);
             let epoch = lease.map_or(1, |lease| lease.epoch);
-            assert_eq!(judge(Claim::Successor(epoch)), successor, "{lease:?}");
-            assert_eq!(judge(Claim::Successor(epoch + 1)), Verdict::Leave);
-            assert_eq!(judge(Claim::Successor(epoch - 1)), Verdict::Leave);
-            assert_eq!(judge(Claim::NewJob(seconds(8))), new_job, "{lease:?}");
-            assert_eq!(judge(Claim::Tick), tick, "{lease:?}");
+            assert_eq!(decision(Claim::Continuation(epoch)), successor, "{lease:?}");
+            assert_eq!(decision(Claim::Continuation(epoch + 1)), ClaimDecision::Decline);
+            assert_eq!(decision(Claim::Continuation(epoch - 1)), ClaimDecision::Decline);
+            assert_eq!(decision(Claim::NewJob(seconds(8))), new_job, "{lease:?}");
+            assert_eq!(decision(Claim::Tick), tick, "{lease:?}");
         }
     }
 
     #[test]
     fn lease_known_job_takes_nothing_over() {
         let lease = Lease::taken_over(None, 0, seconds(10));
-        let judge = |made_at, now| Lease::judge(Some(&lease), Claim::NewJob(made_at), now);
-        assert_eq!(judge(seconds(9), seconds(11)), Verdict::Leave);
-        assert_eq!(judge(seconds(10), seconds(12)), Verdict::TakeOver, "the index may lag");
-        assert_eq!(judge(seconds(9), seconds(10) + TERM), Verdict::TakeOver, "the lease lapsed");
+        let decision = |made_at, now| Lease::resolve_claim(Some(&lease), Claim::NewJob(made_at), now);
+        assert_eq!(decision(seconds(9), seconds(11)), ClaimDecision::Decline);
+        assert_eq!(decision(seconds(10), seconds(12)), ClaimDecision::TakeOver, "the index may lag");
+        assert_eq!(decision(seconds(9), seconds(10) + TERM), ClaimDecision::TakeOver, "the lease lapsed");
         let given_back = lease.ended(BTreeMap::new(), seconds(20));
-        let judged = Lease::judge(Some(&given_back), Claim::NewJob(seconds(9)), seconds(21));
-        assert_eq!(judged, Verdict::TakeOver);
+        let decision = Lease::resolve_claim(Some(&given_back), Claim::NewJob(seconds(9)), seconds(21));
+        assert_eq!(decision, ClaimDecision::TakeOver);
         let by_a_fast_clock = lease.ended(BTreeMap::new(), seconds(320));
         for claim in [Claim::NewJob(seconds(9)), Claim::Tick] {
-            assert_eq!(Lease::judge(Some(&by_a_fast_clock), claim, seconds(21)), Verdict::TakeOver);
+            assert_eq!(Lease::resolve_claim(Some(&by_a_fast_clock), claim, seconds(21)), ClaimDecision::TakeOver);
         }
         assert_eq!(Lease::taken_over(Some(&by_a_fast_clock), 0, seconds(21)).seen, seconds(21));
     }

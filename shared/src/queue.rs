@@ -51,7 +51,7 @@ pub enum WakeUp {
         created_at: DateTime<Utc>,
     },
     /// Continues where the lease's holder stopped.
-    Successor {
+    Continuation {
         /// The shard.
         shard: u32,
         /// The epoch of the lease.
@@ -69,7 +69,7 @@ impl WakeUp {
     #[must_use]
     pub fn shard(&self) -> u32 {
         match self {
-            Self::NewJob { shard, .. } | Self::Successor { shard, .. } => *shard,
+            Self::NewJob { shard, .. } | Self::Continuation { shard, .. } => *shard,
         }
     }
 }

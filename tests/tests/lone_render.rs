@@ -37,7 +37,7 @@ async fn poll_count_follows_the_schedule() -> Result<()> {
     let ended = job.timeline.last().context("no timeline")?;
     let found = DateTime::parse_from_rfc3339(&ended.at)?.timestamp_millis();
     let sent = |kind: &str| requests.iter().filter(|it| is_wake_up(it, kind)).count();
-    let (new, continued) = (sent("new_job"), sent("successor"));
+    let (new, continued) = (sent("new_job"), sent("continuation"));
     let leases = requests.iter().filter(|it| it.is_write() && it.request.contains("lease#"));
     let submit_count = 1;
     let usage = Usage::of(&requests, submit_count);

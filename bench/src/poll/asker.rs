@@ -403,7 +403,7 @@ async fn poller(options: &Options) -> Result<Poller> {
 async fn invoke(poller: &Poller, owed: Owed, length: TimeDelta) -> Result<()> {
     let seen = DateTime::from_timestamp_millis(owed.seen_ms).context("no such time")?;
     let call =
-        WakeUp::Successor { shard: 0, epoch: owed.epoch, seen, failures: Default::default() };
+        WakeUp::Continuation { shard: 0, epoch: owed.epoch, seen, failures: Default::default() };
     let mut message = SqsMessage::default();
     message.message_id = Some("wake".to_owned());
     message.body = Some(serde_json::to_string(&call)?);

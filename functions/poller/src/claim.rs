@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::ProviderName;
-use domain::lease::{Claim, MAX_SLEEP, Lease, Verdict};
+use domain::lease::{Claim, MAX_SLEEP, Lease, ClaimDecision};
 use shared::queue::WakeUp;
 use shared::store::Committed;
 use shared::tracker::TrackError;
@@ -82,18 +82,18 @@ impl Poller {
                 WakeUp::NewJob { created_at, .. } => {
                     new_since = Some(new_since.map_or(*created_at, |it| it.min(*created_at)));
                 }
-                WakeUp::Successor { epoch, seen, failures, .. } => {
-                    match Lease::judge(lease.as_ref(), Claim::Successor(*epoch), at) {
-                        Verdict::GoOn => {
+                WakeUp::Continuation { epoch, seen, failures, .. } => {
+                    match Lease::resolve_claim(lease.as_ref(), Claim::Continuation(*epoch), at) {
+                        ClaimDecision::Continue => {
                             continued = Some(Continued { seen: *seen, failures: failures.clone() });
                         }
-                        Verdict::TakeOver | Verdict::Leave => {}
+                        ClaimDecision::TakeOver | ClaimDecision::Decline => {}
                     }
                 }
             }
         }
         let takes_over = new_since.is_some_and(|created_at| {
-            Lease::judge(lease.as_ref(), Claim::NewJob(created_at), at) == Verdict::TakeOver
+            Lease::resolve_claim(lease.as_ref(), Claim::NewJob(created_at), at) == ClaimDecision::TakeOver
         });
         let holds = continued.is_some() || takes_over;
         Ok(holds.then_some(ShardClaim { shard, lease, continued, new_since }))
@@ -158,9 +158,9 @@ impl Poller {
         }
         let lease = self.tracker.store.lease(shard).await?;
         let at = now();
-        match Lease::judge(lease.as_ref(), Claim::Tick, at) {
-            Verdict::Leave | Verdict::GoOn => return Ok(false),
-            Verdict::TakeOver => {}
+        match Lease::resolve_claim(lease.as_ref(), Claim::Tick, at) {
+            ClaimDecision::Decline | ClaimDecision::Continue => return Ok(false),
+            ClaimDecision::TakeOver => {}
         }
         let seen = lease.as_ref().map_or(DateTime::UNIX_EPOCH, |lease| lease.seen);
         let Some(due) = self.next_due(shard, seen, at).await? else { return Ok(false) };
@@ -210,5 +210,5 @@ pub(crate) fn continuation(
     seen: DateTime<Utc>,
     failures: BTreeMap<ProviderName, u32>,
 ) -> WakeUp {
-    WakeUp::Successor { shard: lease.shard, epoch: lease.epoch, seen, failures }
+    WakeUp::Continuation { shard: lease.shard, epoch: lease.epoch, seen, failures }
 }
