@@ -25,7 +25,7 @@ pub use target::{ReceiverUrl, ReceiverUrlError};
 
 /// The result of [`judge`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AddressVerdict {
     /// The address may belong to a host on the public internet.
     Public,
     /// The address is never dialled for a customer.
@@ -70,7 +70,7 @@ impl fmt::Display for SpecialRange {
 }
 
 /// Decides whether `ip` belongs to the public internet.
-pub fn judge(ip: IpAddr) -> Verdict {
+pub fn judge(ip: IpAddr) -> AddressVerdict {
     match plain(ip) {
         IpAddr::V4(ip) => judge_v4(ip),
         IpAddr::V6(ip) => judge_v6(ip),
@@ -115,10 +115,10 @@ fn vet_except(
     }
     for &address in answers {
         match judge(address) {
-            Verdict::Forbidden(range) if !opens(plain(address), range) => {
+            AddressVerdict::Forbidden(range) if !opens(plain(address), range) => {
                 return Err(AddressError::Forbidden { address, range });
             }
-            Verdict::Public | Verdict::Forbidden(_) => {}
+            AddressVerdict::Public | AddressVerdict::Forbidden(_) => {}
         }
     }
     Ok(VettedAddresses(answers.to_vec()))
@@ -137,21 +137,21 @@ fn plain(ip: IpAddr) -> IpAddr {
     }
 }
 
-fn judge_v4(ip: Ipv4Addr) -> Verdict {
+fn judge_v4(ip: Ipv4Addr) -> AddressVerdict {
     match SPECIAL_V4.iter().find(|(range, _)| range.contains(&ip)) {
-        Some((_, kind)) => Verdict::Forbidden(*kind),
-        None => Verdict::Public,
+        Some((_, kind)) => AddressVerdict::Forbidden(*kind),
+        None => AddressVerdict::Public,
     }
 }
 
 /// The public ranges in 2001::/23 are checked before the special ones.
-fn judge_v6(ip: Ipv6Addr) -> Verdict {
+fn judge_v6(ip: Ipv6Addr) -> AddressVerdict {
     if GLOBAL_DESPITE_2001_23.iter().any(|range| range.contains(&ip)) {
-        return Verdict::Public;
+        return AddressVerdict::Public;
     }
     match SPECIAL_V6.iter().find(|(range, _)| range.contains(&ip)) {
-        Some((_, kind)) => Verdict::Forbidden(*kind),
-        None => Verdict::Public,
+        Some((_, kind)) => AddressVerdict::Forbidden(*kind),
+        None => AddressVerdict::Public,
     }
 }
 

@@ -17,7 +17,7 @@
 //! have no row, and neither have those whose format is undocumented; decision 12 names them.
 //! Their callbacks are hints, as all callbacks without a valid signature are.
 //!
-//! These rules hold for every row: malformed input is [`Verdict::Invalid`], never an error; the
+//! These rules hold for every row: malformed input is [`Verification::Invalid`], never an error; the
 //! bytes of a header are what is signed, so numbers have one spelling; a header that occurs
 //! twice is refused; the placeholder that some senders put where a signature should be is
 //! refused; every entry is tried with every secret, in constant time; age is judged only
@@ -49,7 +49,7 @@ pub const NO_SECRET_PROVIDED: &str = "NO_SECRET_PROVIDED";
 
 /// The result of the verification of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Verification {
     /// The request was signed with one of the secrets, recently enough.
     Verified {
         /// The same for every copy of the request, and different for any other. Never empty.
@@ -83,7 +83,7 @@ pub enum Reason {
     NoSecretProvided,
 }
 
-/// Why a request is not verified: a [`Verdict`] other than `Verified`.
+/// Why a request is not verified: a [`Verification`] other than `Verified`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     Missing,
@@ -94,7 +94,7 @@ impl Refusal {
     const MALFORMED: Self = Self::Invalid(Reason::Malformed);
 }
 
-impl From<Refusal> for Verdict {
+impl From<Refusal> for Verification {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Missing => Self::Missing,
@@ -111,8 +111,8 @@ impl SignatureScheme {
         incoming: &Incoming<'_>,
         secrets: &Secrets,
         now: DateTime<Utc>,
-    ) -> Verdict {
-        self.check(incoming, secrets, now).unwrap_or_else(Verdict::from)
+    ) -> Verification {
+        self.check(incoming, secrets, now).unwrap_or_else(Verification::from)
     }
 
     fn check(
@@ -120,7 +120,7 @@ impl SignatureScheme {
         incoming: &Incoming<'_>,
         secrets: &Secrets,
         now: DateTime<Utc>,
-    ) -> Result<Verdict, Refusal> {
+    ) -> Result<Verification, Refusal> {
         let carried = self.carrier.read(incoming)?;
         let timestamp =
             self.timestamp.as_ref().map(|source| source.read(incoming, &carried)).transpose()?;
@@ -157,7 +157,7 @@ impl SignatureScheme {
             Some(id) => id.to_owned(),
             None => self.replay_id.in_body(&body),
         };
-        Ok(Verdict::Verified { replay_id, signed_at: timestamp.map(|timestamp| timestamp.at) })
+        Ok(Verification::Verified { replay_id, signed_at: timestamp.map(|timestamp| timestamp.at) })
     }
 }
 

@@ -42,13 +42,13 @@ pub(super) fn cases() -> Cases {
 
 fn told(ip: IpAddr) -> String {
     match judge(ip) {
-        Verdict::Public => "public".to_owned(),
-        Verdict::Forbidden(range) => range.to_string(),
+        AddressVerdict::Public => "public".to_owned(),
+        AddressVerdict::Forbidden(range) => range.to_string(),
     }
 }
 
 fn is_public(ip: impl Into<IpAddr>) -> bool {
-    judge(ip.into()) == Verdict::Public
+    judge(ip.into()) == AddressVerdict::Public
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn address_ranges_have_exact_edges() {
                 all.iter().filter(|(other, _)| range.contains(other) && other.contains(&ip));
             let narrowest = inner.max_by_key(|(other, _)| other.prefix_len()).unwrap().1;
             let verdict = judge(ip);
-            assert_eq!(verdict, Verdict::Forbidden(narrowest), "{ip} of {range}, {kind}");
+            assert_eq!(verdict, AddressVerdict::Forbidden(narrowest), "{ip} of {range}, {kind}");
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::id::{JobId, RenderJobId};
 use crate::job::{Observation, RenderStatus};
 use crate::retry::retry_after;
 use crate::time;
-use crate::verifier::{Incoming, Secrets, SecretsError, Verdict};
+use crate::verifier::{Incoming, Secrets, SecretsError, Verification};
 
 /// The recorded exchanges with one provider, in order.
 #[derive(Clone, Debug, Deserialize)]
@@ -261,9 +261,9 @@ impl Scene<'_> {
             (None, _) => "none: the spec has no signature".into(),
             (Some(_), None) => "none: the conversation has no webhookSecrets".into(),
             (Some(scheme), Some(secrets)) => match scheme.verify(&incoming, secrets, self.now) {
-                Verdict::Verified { .. } => "verified".into(),
-                Verdict::Missing => "missing".into(),
-                Verdict::Invalid(reason) => format!("invalid: {reason}"),
+                Verification::Verified { .. } => "verified".into(),
+                Verification::Missing => "missing".into(),
+                Verification::Invalid(reason) => format!("invalid: {reason}"),
             },
         };
         let (callback, error) = match self.spec.read_callback(body, self.now) {

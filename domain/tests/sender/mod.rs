@@ -12,7 +12,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use url::form_urlencoded;
 
-use domain::verifier::{Incoming, Secrets, SignatureScheme, Verdict};
+use domain::verifier::{Incoming, Secrets, SignatureScheme, Verification};
 
 /// Noon of the tests, in seconds.
 pub(crate) const NOON: i64 = 1_700_000_000;
@@ -303,7 +303,7 @@ impl Form {
 }
 
 impl Wire {
-    pub(crate) fn verify(&self, row: &Row, secrets: &Secrets, now: DateTime<Utc>) -> Verdict {
+    pub(crate) fn verify(&self, row: &Row, secrets: &Secrets, now: DateTime<Utc>) -> Verification {
         let headers: Vec<(&str, &[u8])> =
             self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
         row.scheme.verify(&Incoming { headers: &headers, body: &self.body }, secrets, now)

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::sender::{ID, NOON, Row, Wire, noon, rows};
 use domain::verifier::content::Content;
-use domain::verifier::{SignatureScheme, Verdict};
+use domain::verifier::{SignatureScheme, Verification};
 
 /// Bytes that look like what the rows read, and bytes that do not.
 fn values() -> impl Strategy<Value = Vec<u8>> {
@@ -57,7 +57,7 @@ proptest! {
             headers.extend(extra.clone());
             let wire = Wire { headers, body: body.clone() };
             let verdict = wire.verify(&row, &row.secrets(&[1, 2]), noon());
-            let verified = matches!(verdict, Verdict::Verified { .. });
+            let verified = matches!(verdict, Verification::Verified { .. });
             prop_assert!(!verified, "{} {wire:?}", row.sender);
         }
     }
@@ -71,7 +71,7 @@ proptest! {
         for row in rows() {
             let wire = row.wire(&row.seal_with(payload.as_bytes(), &id, &row.stamp(NOON - age), &[1]));
             let verdict = wire.verify(&row, &row.secrets(&[1]), noon());
-            let verified = matches!(verdict, Verdict::Verified { .. });
+            let verified = matches!(verdict, Verification::Verified { .. });
             prop_assert!(verified, "{} {verdict:?} {wire:?}", row.sender);
         }
     }

@@ -5,20 +5,20 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::sender::{Form, ID, NOON, PAYLOAD, Row, Sealed, Wire, encoded, noon, row, rows};
-use domain::verifier::{Reason, Verdict};
+use domain::verifier::{Reason, Verification};
 
-const MALFORMED: Verdict = Verdict::Invalid(Reason::Malformed);
-const MISMATCH: Verdict = Verdict::Invalid(Reason::Mismatch);
+const MALFORMED: Verification = Verification::Invalid(Reason::Malformed);
+const MISMATCH: Verification = Verification::Invalid(Reason::Mismatch);
 
-fn verified(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Verified { .. })
+fn verified(verdict: &Verification) -> bool {
+    matches!(verdict, Verification::Verified { .. })
 }
 
 fn signing_rows() -> impl Iterator<Item = Row> {
     rows().into_iter().filter(|row| !row.is_token())
 }
 
-fn verdict(row: &Row, wire: &Wire) -> Verdict {
+fn verdict(row: &Row, wire: &Wire) -> Verification {
     wire.verify(row, &row.secrets(&[1]), noon())
 }
 
@@ -39,7 +39,7 @@ fn rows_name_sender_once_with_source() {
 #[test]
 fn signature_verifies() {
     for row in rows() {
-        let expected = Verdict::Verified {
+        let expected = Verification::Verified {
             replay_id: match row.raw["replayId"]["kind"].as_str() {
                 Some("header") => ID.to_owned(),
                 _ => hex::encode(Sha256::digest(PAYLOAD)),
@@ -123,14 +123,14 @@ fn timestamp_tolerance_is_exact() {
         match limit("maxAgeSeconds") {
             Some(limit) => {
                 assert!(verified(&at(limit)), "{}", row.sender);
-                assert_eq!(at(limit + 1), Verdict::Invalid(Reason::TooOld), "{}", row.sender);
+                assert_eq!(at(limit + 1), Verification::Invalid(Reason::TooOld), "{}", row.sender);
             }
             None => assert!(verified(&at(1_000_000_000)), "{}", row.sender),
         }
         match limit("maxAheadSeconds") {
             Some(limit) => {
                 assert!(verified(&at(-limit)), "{}", row.sender);
-                assert_eq!(at(-limit - 1), Verdict::Invalid(Reason::TooNew), "{}", row.sender);
+                assert_eq!(at(-limit - 1), Verification::Invalid(Reason::TooNew), "{}", row.sender);
             }
             None => assert!(verified(&at(-1_000_000_000)), "{}", row.sender),
         }
@@ -150,10 +150,10 @@ fn header_absent_means_missing() {
     for row in rows() {
         let wire = row.wire(&row.seal(&[1]));
         for (name, _) in wire.headers.iter().filter(|(name, _)| name != "Content-Type") {
-            assert_eq!(verdict(&row, &wire.without(name)), Verdict::Missing, "{}", row.sender);
+            assert_eq!(verdict(&row, &wire.without(name)), Verification::Missing, "{}", row.sender);
         }
         let bare = Wire { headers: Vec::new(), body: PAYLOAD.to_vec() };
-        assert_eq!(verdict(&row, &bare), Verdict::Missing, "{}", row.sender);
+        assert_eq!(verdict(&row, &bare), Verification::Missing, "{}", row.sender);
     }
 }
 
@@ -170,7 +170,7 @@ fn header_repeated_is_invalid() {
             let joined = verdict(&row, &wire.with(&header.0, &joined));
             let list = row.has_list() && Some(header.0.to_lowercase()) == row.signature_header();
             let harmless = list && !row.raw["timestamp"]["place"]["key"].is_string();
-            assert!(harmless || matches!(joined, Verdict::Invalid(_)), "{} {joined:?}", row.sender);
+            assert!(harmless || matches!(joined, Verification::Invalid(_)), "{} {joined:?}", row.sender);
         }
     }
 }
@@ -222,7 +222,7 @@ fn replay_id_is_unique_per_request() {
         let id = |payload: &[u8], id: &str| {
             let wire = row.wire(&row.seal_with(payload, id, &row.stamp(NOON), &[1]));
             match verdict(&row, &wire) {
-                Verdict::Verified { replay_id, .. } => replay_id,
+                Verification::Verified { replay_id, .. } => replay_id,
                 other => panic!("{} {other:?}", row.sender),
             }
         };
@@ -253,7 +253,7 @@ fn token_must_match_the_signatures_secret() {
         (b"Basic ", MALFORMED),
         (b"Basic !", MALFORMED),
         (b"Bearer eA==", MALFORMED),
-        (b"Basic NO_SECRET_PROVIDED", Verdict::Invalid(Reason::NoSecretProvided)),
+        (b"Basic NO_SECRET_PROVIDED", Verification::Invalid(Reason::NoSecretProvided)),
         (b"Basic eA==", MISMATCH),
     ] {
         let wire = wire.with("Authorization", value);
@@ -379,7 +379,7 @@ fn encoding_hex_ignores_case_base64_does_not() {
         if row.raw["encoding"] == "hex" {
             assert!(verified(&verdict), "{}", row.sender);
         } else {
-            assert!(matches!(verdict, Verdict::Invalid(_)), "{}", row.sender);
+            assert!(matches!(verdict, Verification::Invalid(_)), "{}", row.sender);
         }
     }
 }
@@ -424,11 +424,11 @@ fn header_garbage_is_invalid() {
         for value in garbage {
             let Some(header) = row.signature_header() else { continue };
             let verdict = verdict(&row, &wire.with(&header, value));
-            assert!(matches!(verdict, Verdict::Invalid(_)), "{} {value:?}", row.sender);
+            assert!(matches!(verdict, Verification::Invalid(_)), "{} {value:?}", row.sender);
         }
         for (name, _) in wire.headers.iter().filter(|(name, _)| name != "Content-Type") {
             let verdict = verdict(&row, &wire.with(name, b""));
-            assert!(matches!(verdict, Verdict::Invalid(_)), "{} {name}", row.sender);
+            assert!(matches!(verdict, Verification::Invalid(_)), "{} {name}", row.sender);
         }
     }
 }
@@ -456,7 +456,7 @@ fn signature_undecodable_is_malformed() {
 fn placeholder_signature_is_refused() {
     const PLACEHOLDER: &str = "NO_SECRET_PROVIDED";
     for row in rows() {
-        let none = Verdict::Invalid(Reason::NoSecretProvided);
+        let none = Verification::Invalid(Reason::NoSecretProvided);
         let sealed = row.seal(&[1]);
         let wire = row.wire_with(&sealed, &[PLACEHOLDER.to_owned()]);
         assert_eq!(verdict(&row, &wire), none, "{}", row.sender);
@@ -508,7 +508,7 @@ fn timestamp_has_one_spelling() {
             assert_eq!(verdict(&row, &row.wire(&sealed)), MALFORMED, "{} {spelling}", row.sender);
         }
         let epoch = row.seal_with(PAYLOAD, ID, "0", &[1]);
-        assert_eq!(verdict(&row, &row.wire(&epoch)), Verdict::Invalid(Reason::TooOld));
+        assert_eq!(verdict(&row, &row.wire(&epoch)), Verification::Invalid(Reason::TooOld));
     }
 }
 
@@ -544,7 +544,7 @@ fn token_does_not_prove_the_body() {
         wire.body = b"another".to_vec();
         assert_eq!(
             verdict(&row, &wire),
-            Verdict::Verified {
+            Verification::Verified {
                 replay_id: hex::encode(Sha256::digest(b"another")),
                 signed_at: None,
             }

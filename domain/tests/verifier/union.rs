@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::sender::{NOON, PAYLOAD, Row, noon};
-use domain::verifier::{Reason, SignatureScheme, Verdict};
+use domain::verifier::{Reason, SignatureScheme, Verification};
 
 const CONTENTS: &[&str] = &[
     "{body}",
@@ -112,7 +112,7 @@ fn scheme_combinations_verify_only_signed_requests() {
         let row = Row::new("combination", raw);
         let secrets = row.secrets(&[2, 1]);
         let sealed = row.seal(&[1]);
-        let expected = Verdict::Verified {
+        let expected = Verification::Verified {
             replay_id: if row.raw["replayId"]["kind"] == "header" { "msg_1" } else { "r-1" }.into(),
             signed_at: row.raw["timestamp"].is_object().then(noon),
         };
@@ -122,7 +122,7 @@ fn scheme_combinations_verify_only_signed_requests() {
         let mut tampered = sealed;
         tampered.payload[9] ^= 1;
         let verdict = row.wire(&tampered).verify(&row, &secrets, noon());
-        assert_eq!(verdict, Verdict::Invalid(Reason::Mismatch), "{}", row.raw);
+        assert_eq!(verdict, Verification::Invalid(Reason::Mismatch), "{}", row.raw);
     }
     // HMAC: 8 contents in each of 6 headers, and a form field in all 7 carriers. A plain
     // hash: 2 contents in 6 headers. ed25519: what HMAC has, with one form of key each.
@@ -145,7 +145,7 @@ fn replay_id_falls_back_to_hash() {
     let id = |body: &[u8]| {
         let wire = row.wire(&row.seal_with(body, "", &NOON.to_string(), &[1]));
         match wire.verify(&row, &row.secrets(&[1]), noon()) {
-            Verdict::Verified { replay_id, .. } => replay_id,
+            Verification::Verified { replay_id, .. } => replay_id,
             other => panic!("{other:?}"),
         }
     };

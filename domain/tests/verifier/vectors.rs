@@ -3,7 +3,7 @@
 use chrono::DateTime;
 
 use crate::sender::{Row, row};
-use domain::verifier::{Incoming, Reason, Verdict};
+use domain::verifier::{Incoming, Reason, Verification};
 
 struct Vector {
     sender: &'static str,
@@ -153,7 +153,7 @@ const SVIX_BOTH: &str = concat!(
     "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
 );
 
-fn verify(vector: &Vector, row: &Row, body: &[u8]) -> Verdict {
+fn verify(vector: &Vector, row: &Row, body: &[u8]) -> Verification {
     let headers: Vec<(&str, &[u8])> =
         vector.headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
     let secrets = row.scheme.parse_secrets(vector.secret).unwrap();
@@ -166,10 +166,10 @@ fn vectors_verify_for_their_body_only() {
     for vector in VECTORS {
         let row = row(vector.sender);
         let verdict = verify(vector, &row, vector.body.as_bytes());
-        assert!(matches!(verdict, Verdict::Verified { .. }), "{}: {verdict:?}", vector.sender);
+        assert!(matches!(verdict, Verification::Verified { .. }), "{}: {verdict:?}", vector.sender);
         let other = [vector.body.as_bytes(), b" "].concat();
         let verdict = verify(vector, &row, &other);
-        assert_eq!(verdict, Verdict::Invalid(Reason::Mismatch), "{}", vector.sender);
+        assert_eq!(verdict, Verification::Invalid(Reason::Mismatch), "{}", vector.sender);
     }
 }
 
@@ -178,7 +178,7 @@ fn standard_webhooks_have_id_and_time() {
     let vector = VECTORS.iter().find(|vector| vector.sender == "gemini").unwrap();
     assert_eq!(
         verify(vector, &row("gemini"), vector.body.as_bytes()),
-        Verdict::Verified {
+        Verification::Verified {
             replay_id: "msg_p5jXN8AQM9LWM0D4loKWxJek".into(),
             signed_at: DateTime::from_timestamp(1_614_265_330, 0),
         }

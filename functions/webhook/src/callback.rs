@@ -17,7 +17,7 @@ use domain::job::{Job, Observation, RenderStatus, Report, State};
 use domain::provider::catalogue::Provider;
 use domain::provider::spec::webhook::{Unsigned, WebhookKind, WebhookSpec};
 use domain::provider::{Callback, StatusAnswer};
-use domain::verifier::{Incoming, Verdict};
+use domain::verifier::{Incoming, Verification};
 use serde_json::json;
 use shared::api::{self, Problem};
 use shared::secrets::{SecretError, SecretName, Secrets};
@@ -199,15 +199,15 @@ impl Callbacks {
         let headers: Vec<(&str, &[u8])> =
             request.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         match scheme.verify(&Incoming { headers: &headers, body }, &secrets, now) {
-            Verdict::Verified { .. } => Ok(Proof::Signed),
-            Verdict::Missing => match webhook.unsigned {
+            Verification::Verified { .. } => Ok(Proof::Signed),
+            Verification::Missing => match webhook.unsigned {
                 Unsigned::Hint => Ok(Proof::Unsigned),
                 Unsigned::Refuse => {
                     warn!(provider.name = %provider.spec.name, "unsigned callback refused");
                     Err(wrong_signature().into())
                 }
             },
-            Verdict::Invalid(reason) => {
+            Verification::Invalid(reason) => {
                 warn!(
                     provider.name = %provider.spec.name,
                     error = %reason,

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use chrono::DateTime;
 use domain::provider::ProviderSpec;
 use domain::signature::{GracePeriod, SignatureType, SigningSecrets, WebhookSecret};
-use domain::verifier::{Incoming, SignatureScheme, Verdict};
+use domain::verifier::{Incoming, SignatureScheme, Verification};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
@@ -44,7 +44,7 @@ fn accepted_by(id: &str, timestamp: &str, signature: &str, body: &[u8]) -> [bool
     let reference = standardwebhooks::Webhook::new(&secret(1)).unwrap();
     let svix = svix::webhooks::Webhook::new(&secret(1)).unwrap();
     [
-        matches!(scheme.verify(&incoming, &secrets, at), Verdict::Verified { .. }),
+        matches!(scheme.verify(&incoming, &secrets, at), Verification::Verified { .. }),
         reference.verify(body, &headers).is_ok(),
         svix.verify(body, &headers).is_ok(),
     ]
