@@ -12,7 +12,7 @@ pub enum Handled {
     /// The queue deletes the message.
     Done,
     /// The queue delivers the message again, until it moves it to the dead-letter queue.
-    ComesBack,
+    Retry,
 }
 
 /// A failed message cannot be named in the response.
@@ -33,7 +33,7 @@ pub async fn answer<'b, F: Future<Output = Handled>>(
     let handled = join_all(batch.records.iter().map(handle)).await;
     let mut response = SqsBatchResponse::default();
     for (message, handled) in batch.records.iter().zip(handled) {
-        if handled == Handled::ComesBack {
+        if handled == Handled::Retry {
             response.add_failure(message.message_id.clone().ok_or(NoMessageId)?);
         }
     }
@@ -61,7 +61,7 @@ mod tests {
     async fn failed_message_returns_alone() {
         let response = answer(&batch(&[Some("m-1"), Some("m-2")]), async |message| {
             match message.message_id.as_deref() {
-                Some("m-2") => Handled::ComesBack,
+                Some("m-2") => Handled::Retry,
                 _ => Handled::Done,
             }
         })
@@ -75,7 +75,7 @@ mod tests {
     async fn message_without_id_is_an_error() {
         let done = answer(&batch(&[None]), async |_| Handled::Done).await.unwrap();
         assert!(done.batch_item_failures.is_empty());
-        let lost = answer(&batch(&[None]), async |_| Handled::ComesBack).await;
+        let lost = answer(&batch(&[None]), async |_| Handled::Retry).await;
         assert_eq!(lost.unwrap_err(), NoMessageId);
     }
 }

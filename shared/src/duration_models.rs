@@ -112,7 +112,7 @@ impl DurationModels {
             };
             match self.store.put_stored_model(provider, &learnt).await? {
                 Committed::Stored => return Ok(()),
-                Committed::Overtaken(now) => before = now,
+                Committed::Conflict(now) => before = now,
             }
         }
         // With so many concurrent writers these few observations do not matter.

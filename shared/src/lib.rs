@@ -9,7 +9,7 @@ pub mod aws;
 pub mod batch;
 pub mod bus;
 pub mod egress;
-pub mod endpoints;
+pub mod endpoint_cache;
 pub mod entropy;
 pub mod env;
 pub mod duration_models;

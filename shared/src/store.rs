@@ -48,9 +48,9 @@ use crate::entropy::Entropy;
 
 use put::{Put, committed};
 
-pub use config::{Hold, Reached, WebhookConfig};
+pub use config::{ConfigLock, LockOutcome, WebhookConfig};
 pub use delivery::Wait;
-pub use endpoints::AsOf;
+pub use endpoints::Consistency;
 pub use model_item::StoredModel;
 pub use page::Page;
 pub use payload::{MAX_STORED_PAYLOAD, PayloadTooLarge, StoredPayload};
@@ -103,7 +103,7 @@ pub enum Committed<T> {
     /// The change is stored.
     Stored,
     /// Another writer changed the item first; this is the item now. None when it was deleted.
-    Overtaken(Option<T>),
+    Conflict(Option<T>),
 }
 
 impl Store {

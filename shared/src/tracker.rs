@@ -95,7 +95,7 @@ pub enum TrackError {
     Event(#[from] serde_json::Error),
     /// There were too many conflicts.
     #[error("the job changes faster than it can be written")]
-    Raced,
+    TooManyConflicts,
 }
 
 impl Tracker {
@@ -128,11 +128,11 @@ impl Tracker {
                     );
                     return Ok(Told::Changed(changed));
                 }
-                Committed::Overtaken(Some(current)) => job = current,
-                Committed::Overtaken(None) => return Ok(Told::Gone),
+                Committed::Conflict(Some(current)) => job = current,
+                Committed::Conflict(None) => return Ok(Told::Gone),
             }
         }
-        Err(TrackError::Raced)
+        Err(TrackError::TooManyConflicts)
     }
 
     /// Publishes the job's outbox, and removes a job that has ended from the `active` index.
@@ -154,11 +154,11 @@ impl Tracker {
             let after = after.next_version();
             match self.store.commit_job(&after).await? {
                 Committed::Stored => return Ok(after),
-                Committed::Overtaken(Some(current)) => job = current,
-                Committed::Overtaken(None) => return Ok(after),
+                Committed::Conflict(Some(current)) => job = current,
+                Committed::Conflict(None) => return Ok(after),
             }
         }
-        Err(TrackError::Raced)
+        Err(TrackError::TooManyConflicts)
     }
 
     /// Fetches the render's status from the job's provider, by the provider's id or by an id

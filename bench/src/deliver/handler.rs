@@ -10,7 +10,7 @@ use domain::retry::DeliverySchedule;
 use futures_util::future::try_join_all;
 use rustls::ClientConfig;
 use shared::bus::Bus;
-use shared::endpoints::Endpoints;
+use shared::endpoint_cache::EndpointCache;
 use shared::entropy::Entropy;
 use shared::queue::{DeliveryQueue, Ticket};
 use shared::store::{Store, Wait};
@@ -39,7 +39,7 @@ impl Handler {
         let table = aws_sdk_dynamodb::Client::new(&config);
         let store = Store::new(table, "table".to_owned(), TimeDelta::days(90), Entropy::os());
         let deliverer = Deliverer {
-            endpoints: Endpoints::new(store.clone()),
+            endpoints: EndpointCache::new(store.clone()),
             store,
             secrets,
             bus: Bus::new(aws_sdk_eventbridge::Client::new(&config), "bus".to_owned()),

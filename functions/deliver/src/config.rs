@@ -3,7 +3,7 @@
 use domain::retry::DeliverySchedule;
 use lambda_runtime::Error;
 use shared::egress::Receivers;
-use shared::endpoints::Endpoints;
+use shared::endpoint_cache::EndpointCache;
 use shared::env;
 use shared::setup::{self, Setup};
 
@@ -20,7 +20,7 @@ pub fn deliverer() -> Result<Deliverer, Error> {
     let setup = Setup::from_env()?;
     let store = setup.store()?;
     Ok(Deliverer {
-        endpoints: Endpoints::new(store.clone()),
+        endpoints: EndpointCache::new(store.clone()),
         store,
         secrets: setup.secrets(),
         bus: setup.bus()?,

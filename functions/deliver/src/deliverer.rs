@@ -22,11 +22,11 @@ use domain::signature::SigningSecrets;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue};
 use shared::bus::{Bus, BusError};
 use shared::egress::{Outgoing, PostOutcome, Receivers};
-use shared::endpoints::{Endpoints, Admission};
+use shared::endpoint_cache::{EndpointCache, Admission};
 use shared::entropy::Entropy;
 use shared::queue::{DeliveryQueue, MAX_DELAY, QueueError, Ticket};
 use shared::secrets::{SecretError, SecretName, Secrets};
-use shared::store::{AsOf, Committed, Store, StoreError, Wait};
+use shared::store::{Consistency, Committed, Store, StoreError, Wait};
 use shared::telemetry::chain;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -41,7 +41,7 @@ pub struct Deliverer {
     /// The table.
     pub store: Store,
     /// The endpoints' state.
-    pub endpoints: Endpoints,
+    pub endpoints: EndpointCache,
     /// The stack's secrets.
     pub secrets: Secrets,
     /// The event bus.
@@ -85,7 +85,7 @@ pub(crate) enum DeliverError {
     #[error("another holder is at this attempt until {0}")]
     Leased(DateTime<Utc>),
     #[error("another holder took this attempt")]
-    Overtaken,
+    Conflict,
 }
 
 impl Deliverer {
@@ -156,7 +156,7 @@ impl Deliverer {
                 let refused = delivery.refused(now());
                 match self.store.commit_delivery(&refused, Wait::InQueue).await? {
                     Committed::Stored => self.publish_given_up(&refused, now()).await,
-                    Committed::Overtaken(_) => Ok(()),
+                    Committed::Conflict(_) => Ok(()),
                 }
             }
             Admission::Contended => {
@@ -176,7 +176,7 @@ impl Deliverer {
         let delivery = delivery.leased(now());
         match self.store.commit_delivery(&delivery, Wait::InQueue).await? {
             Committed::Stored => {}
-            Committed::Overtaken(_) => return Err(DeliverError::Overtaken),
+            Committed::Conflict(_) => return Err(DeliverError::Conflict),
         }
         let (attempt, hints) = self.post_and_mark_slow(&delivery, secrets, now).await?;
         let (outcome, took) = (attempt.outcome, Duration::from_millis(attempt.duration_ms));
@@ -202,9 +202,9 @@ impl Deliverer {
             self.entropy.jitter_sample(),
             now(),
         );
-        if let Committed::Overtaken(_) = self.commit(&delivery, consequence, now()).await? {
+        if let Committed::Conflict(_) = self.commit(&delivery, consequence, now()).await? {
             // The lease ended meanwhile, and another holder's attempt is stored.
-            return Err(DeliverError::Overtaken);
+            return Err(DeliverError::Conflict);
         }
         info!(
             job.id = delivery.subject.job_id().map(JobId::as_str),
@@ -244,7 +244,7 @@ impl Deliverer {
             (Committed::Stored, Consequence::GiveUp) => self.publish_given_up(&held, now).await,
             (Committed::Stored, Consequence::Delivered) => Ok(()),
             // The writer that was first does what follows.
-            (Committed::Overtaken(_), _) => Ok(()),
+            (Committed::Conflict(_), _) => Ok(()),
         }
     }
 
@@ -277,7 +277,7 @@ impl Deliverer {
             return posted;
         }
         let notice =
-            self.endpoints.tell(&delivery.url, AsOf::Recently, now(), |it| it.notice_slow(now()));
+            self.endpoints.update(&delivery.url, Consistency::Eventual, now(), |it| it.notice_slow(now()));
         let (posted, noticed) = tokio::join!(post, notice);
         if let Err(cause) = noticed {
             warn!(
@@ -368,7 +368,7 @@ impl Deliverer {
             }
             match self.store.commit_delivery(&delivery.announced(), Wait::InQueue).await? {
                 // After a conflict, another process published it or restarted the delivery.
-                Committed::Stored | Committed::Overtaken(_) => {}
+                Committed::Stored | Committed::Conflict(_) => {}
             }
         }
         self.publish_disabled(delivery, now).await
@@ -381,12 +381,12 @@ impl Deliverer {
         now: DateTime<Utc>,
     ) -> Result<(), DeliverError> {
         // A consistent read: the change of this attempt must not be missed.
-        let endpoint = self.endpoints.known(&delivery.url, AsOf::Now, now).await?;
+        let endpoint = self.endpoints.get(&delivery.url, Consistency::Strong, now).await?;
         if let Some(disabled) = endpoint.disabled.filter(|disabled| !disabled.announced) {
             let event = EndpointDisabled::of(&endpoint, disabled).to_body()?;
             self.bus.publish(EndpointDisabled::NAME, &event).await?;
             let mark_announced = |endpoint: &Endpoint| endpoint.announced(disabled, now);
-            self.endpoints.tell(&delivery.url, AsOf::Recently, now, mark_announced).await?;
+            self.endpoints.update(&delivery.url, Consistency::Eventual, now, mark_announced).await?;
             warn!(
                 endpoint.id = %endpoint.id,
                 endpoint.host = endpoint.host,

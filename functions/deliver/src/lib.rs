@@ -42,7 +42,7 @@ async fn attempt(
         Ok(ticket) => ticket,
         Err(cause) => {
             error!(error = chain(&cause), "malformed ticket returned to the queue");
-            return Handled::ComesBack;
+            return Handled::Retry;
         }
     };
     match deliverer.follow(&ticket, now).await {
@@ -55,7 +55,7 @@ async fn attempt(
                 error = chain(&cause),
                 "ticket returned to the queue"
             );
-            Handled::ComesBack
+            Handled::Retry
         }
     }
 }

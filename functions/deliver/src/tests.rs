@@ -5,14 +5,14 @@ mod signing;
 use domain::address::TargetPolicy;
 use domain::retry::DeliverySchedule;
 use shared::egress::Receivers;
-use shared::endpoints::Endpoints;
+use shared::endpoint_cache::EndpointCache;
 
 use super::*;
 
 fn deliverer(aws: &InMemoryAws) -> Deliverer {
     let tracker = aws.tracker().unwrap();
     Deliverer {
-        endpoints: Endpoints::new(tracker.store.clone()),
+        endpoints: EndpointCache::new(tracker.store.clone()),
         store: tracker.store,
         secrets: aws.secrets(),
         bus: tracker.bus,

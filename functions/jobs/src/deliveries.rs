@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::api::{self, Problem};
 use shared::queue::Ticket;
-use shared::store::{AsOf, Committed, Order, Span, Wait};
+use shared::store::{Consistency, Committed, Order, Span, Wait};
 use shared::view;
 
 use crate::Jobs;
@@ -131,13 +131,13 @@ impl Jobs {
         now: DateTime<Utc>,
     ) -> Result<Recovered, Problem> {
         let Some(again) = delivery.recover(now) else { return Ok(Recovered::Skipped) };
-        let endpoint = self.tracker.store.endpoint(&delivery.url, AsOf::Now).await?;
+        let endpoint = self.tracker.store.endpoint(&delivery.url, Consistency::Strong).await?;
         if endpoint.disabled.is_some() {
             return Ok(Recovered::Disabled);
         }
         Ok(match self.restart(&again, now).await? {
             Committed::Stored => Recovered::Queued,
-            Committed::Overtaken(_) => Recovered::Skipped,
+            Committed::Conflict(_) => Recovered::Skipped,
         })
     }
 

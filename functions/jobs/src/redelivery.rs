@@ -44,7 +44,7 @@ impl Jobs {
         })?;
         match self.restart(&again, now).await? {
             Committed::Stored => {}
-            Committed::Overtaken(_) => {
+            Committed::Conflict(_) => {
                 return Err(Problem::new(
                     409,
                     "delivery_pending",

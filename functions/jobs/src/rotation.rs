@@ -12,7 +12,7 @@ use domain::signature::{Rotation, SigningSecrets, TooManySecrets, WebhookSecret}
 use serde_json::json;
 use shared::api::{self, Problem};
 use shared::secrets::SecretName;
-use shared::store::Hold;
+use shared::store::ConfigLock;
 use shared::view;
 use tracing::info;
 
@@ -30,21 +30,21 @@ impl Jobs {
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let body = api::body(request, MAX_BODY_BYTES)?;
         let rotation = Rotation::parse(&body)?;
-        let mut hold = self.take_hold(now()).await?;
-        let outcome = self.rotate(rotation, &mut hold, now()).await;
-        self.let_go(&hold).await;
+        let mut lock = self.lock_webhook_config(now()).await?;
+        let outcome = self.rotate(rotation, &mut lock, now()).await;
+        self.unlock_webhook_config(&lock).await;
         outcome
     }
 
     async fn rotate(
         &self,
         rotation: Rotation,
-        hold: &mut Hold,
+        lock: &mut ConfigLock,
         now: DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let name = SecretName::WebhookSecrets;
         let before =
-            self.secrets.read_since(&name, hold.least_version(now), SigningSecrets::parse).await;
+            self.secrets.read_since(&name, lock.least_version(now), SigningSecrets::parse).await;
         let before = before.map_err(|cause| not_configured(&cause))?;
 
         let random = self.entropy.bytes().map_err(|cause| Problem::unavailable(&cause))?;
@@ -53,7 +53,7 @@ impl Jobs {
         let after = before.rotate(secret.clone(), grace, now).map_err(|full| too_many(&full))?;
 
         let version = self.secrets.replace(&name, &after.reveal()).await?;
-        hold.wrote(version, now);
+        lock.wrote(version, now);
         info!(
             secret.kind = secret.kind().name(),
             secret.count = after.in_force(now).count(),

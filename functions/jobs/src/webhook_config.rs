@@ -13,9 +13,9 @@ use domain::request::{ReceiverSettings, SettingsError};
 use domain::signature::{SignatureType, SigningSecrets, WebhookSecret};
 use serde_json::json;
 use shared::api::{self, Problem};
-use shared::endpoints::Endpoints;
+use shared::endpoint_cache::EndpointCache;
 use shared::secrets::{Origin, SecretError, SecretName};
-use shared::store::{AsOf, Hold, Reached, StoreError, WebhookConfig};
+use shared::store::{Consistency, ConfigLock, LockOutcome, StoreError, WebhookConfig};
 use shared::telemetry::chain;
 use shared::view;
 use tracing::warn;
@@ -45,7 +45,7 @@ impl Jobs {
         let secrets = self.secrets.find(&SecretName::WebhookSecrets, SigningSecrets::parse).await?;
         let headers =
             self.secrets.find(&SecretName::WebhookHeaders, ReceiverHeaders::parse).await?;
-        let endpoint = self.tracker.store.endpoint(&url, AsOf::Now).await?;
+        let endpoint = self.tracker.store.endpoint(&url, Consistency::Strong).await?;
         let (headers, secrets) = (headers.as_ref(), secrets.as_ref());
         let shown = view::webhook_config(&config, &endpoint, headers, secrets, now);
         Ok(api::json(200, &shown))
@@ -60,9 +60,9 @@ impl Jobs {
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let body = api::body(request, MAX_BODY_BYTES)?;
         let wanted = ReceiverSettings::parse(&body, &self.policy).map_err(refused)?;
-        let hold = self.take_hold(now()).await?;
+        let lock = self.lock_webhook_config(now()).await?;
         let outcome = self.configure(&wanted, now()).await;
-        self.let_go(&hold).await;
+        self.unlock_webhook_config(&lock).await;
         outcome
     }
 
@@ -82,9 +82,9 @@ impl Jobs {
             self.lift_limits(&other, now).await?;
         }
         let limits = wanted.limits;
-        let endpoints = Endpoints::new(self.tracker.store.clone());
+        let endpoints = EndpointCache::new(self.tracker.store.clone());
         let endpoint = endpoints
-            .tell(wanted.url.as_str(), AsOf::Now, now, |it| it.configured(limits, now))
+            .update(wanted.url.as_str(), Consistency::Strong, now, |it| it.configured(limits, now))
             .await?;
         let url = Some(wanted.url.as_str().to_owned());
         let config = WebhookConfig { url, events: wanted.events, limits, updated_at: now };
@@ -116,9 +116,9 @@ impl Jobs {
         &self,
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let hold = self.take_hold(now()).await?;
+        let lock = self.lock_webhook_config(now()).await?;
         let outcome = self.unconfigure(now()).await;
-        self.let_go(&hold).await;
+        self.unlock_webhook_config(&lock).await;
         outcome
     }
 
@@ -137,19 +137,19 @@ impl Jobs {
 
     /// Removes the limits of a receiver that is no longer the default one.
     async fn lift_limits(&self, url: &str, now: DateTime<Utc>) -> Result<(), StoreError> {
-        let endpoints = Endpoints::new(self.tracker.store.clone());
-        endpoints.tell(url, AsOf::Now, now, |it| it.unlimited(now)).await.map(drop)
+        let endpoints = EndpointCache::new(self.tracker.store.clone());
+        endpoints.update(url, Consistency::Strong, now, |it| it.unlimited(now)).await.map(drop)
     }
 
     async fn delete_headers(&self) -> Result<(), SecretError> {
         self.secrets.remove(&SecretName::WebhookHeaders).await
     }
 
-    /// Takes the lock on the configuration; [`Jobs::let_go`] releases it.
-    pub(crate) async fn take_hold(&self, now: DateTime<Utc>) -> Result<Hold, Problem> {
-        match self.tracker.store.take_hold(now).await? {
-            Reached::Held(hold) => Ok(hold),
-            Reached::Busy(until) => {
+    /// Takes the lock on the configuration; [`Jobs::unlock_webhook_config`] releases it.
+    pub(crate) async fn lock_webhook_config(&self, now: DateTime<Utc>) -> Result<ConfigLock, Problem> {
+        match self.tracker.store.lock_webhook_config(now).await? {
+            LockOutcome::Acquired(lock) => Ok(lock),
+            LockOutcome::Busy(until) => {
                 let left = u64::try_from((until - now).num_seconds()).unwrap_or_default();
                 Err(Problem::new(
                     409,
@@ -164,8 +164,8 @@ impl Jobs {
     }
 
     /// Releases the lock. The change is made, so a failure is not an error: the lock expires.
-    pub(crate) async fn let_go(&self, hold: &Hold) {
-        if let Err(cause) = self.tracker.store.let_go(hold).await {
+    pub(crate) async fn unlock_webhook_config(&self, lock: &ConfigLock) {
+        if let Err(cause) = self.tracker.store.unlock_webhook_config(lock).await {
             warn!(
                 error = chain(&cause),
                 "webhook configuration lock not released; it expires by itself"

@@ -133,7 +133,7 @@ impl Poller {
         if is_new {
             match self.tracker.store.commit_lease(&lease).await {
                 Ok(Committed::Stored) => {}
-                Ok(Committed::Overtaken(_)) => return Ok(None),
+                Ok(Committed::Conflict(_)) => return Ok(None),
                 Err(cause) => {
                     let call = continuation(&lease, catch_up.since, catch_up.failures);
                     return Err(Interrupted { cause: cause.into(), continuations: vec![call] });
@@ -166,7 +166,7 @@ impl Poller {
         let Some(due) = self.next_due(shard, seen, at).await? else { return Ok(false) };
         let lease = Lease::taken_over(lease.as_ref(), shard, at);
         let taken = self.tracker.store.commit_lease(&lease).await;
-        if matches!(taken, Ok(Committed::Overtaken(_))) {
+        if matches!(taken, Ok(Committed::Conflict(_))) {
             return Ok(false);
         }
         // A lease whose write failed may be stored all the same and would then keep every other
@@ -190,7 +190,7 @@ impl Poller {
         if ids.len() > MAX_READ_BY_TICK {
             return Ok(Some(at));
         }
-        let jobs = self.tracker.store.jobs_lately(&ids).await?;
+        let jobs = self.tracker.store.jobs_eventual(&ids).await?;
         let due = jobs.iter().filter(|job| job.settled_at.is_none()).filter_map(|job| {
             let plan = Plan::of(job, self.tracker.poll_schedule(job));
             let next = plan.next(job.created_at, job.id.spread(), seen.max(job.created_at));

@@ -209,7 +209,7 @@ async fn requeue(poller: &Poller, calls: &[WakeUp], delay: Duration) -> Handled 
                 error = chain(&cause),
                 "wake-up call requeue failed; queue will redeliver it"
             );
-            return Handled::ComesBack;
+            return Handled::Retry;
         }
     }
     Handled::Done

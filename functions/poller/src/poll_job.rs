@@ -127,7 +127,7 @@ impl Poller {
                 Some(updated) => match self.tracker.store.commit_job(&updated).await? {
                     Committed::Stored => Ok(Some(updated)),
                     // The stored change is newer than the checkpoint, and may be the end.
-                    Committed::Overtaken(current) => Ok(current),
+                    Committed::Conflict(current) => Ok(current),
                 },
                 None => Ok(Some(job)),
             },

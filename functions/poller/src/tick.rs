@@ -134,7 +134,7 @@ impl Poller {
         delivery.version = delivery.version.saturating_add(1);
         match self.tracker.store.commit_delivery(&delivery, Wait::InQueue).await? {
             // The conflict is with the attempt, whose write took it out of the index too.
-            Committed::Stored | Committed::Overtaken(_) => Ok(()),
+            Committed::Stored | Committed::Conflict(_) => Ok(()),
         }
     }
 }

@@ -17,11 +17,11 @@ use super::{Item, Put, Store, StoreError, corrupt, unavailable};
 
 const PK: &str = "config";
 const SK: &str = "webhook";
-const HOLD_SK: &str = "hold";
+const LOCK_SK: &str = "lock";
 
 /// When a lock that is not released expires. This is longer than the function that takes it may
 /// run (29 s) by more than clocks differ, so its holder has ended by then.
-const HOLD: TimeDelta = TimeDelta::seconds(45);
+const LOCK_TTL: TimeDelta = TimeDelta::seconds(45);
 
 /// Where webhooks go unless a job says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct WebhookConfig {
 
 /// The lock on the webhook configuration. While it is held, no other change is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hold {
+pub struct ConfigLock {
     version: u64,
     /// When the lock expires; none while it is free.
     until: Option<DateTime<Utc>>,
@@ -47,7 +47,7 @@ pub struct Hold {
     written: Option<(i64, DateTime<Utc>)>,
 }
 
-impl Hold {
+impl ConfigLock {
     /// The lock before it was taken for the first time.
     const NEVER: Self = Self { version: 0, until: None, written: None };
 
@@ -62,7 +62,7 @@ impl Hold {
     /// created another.
     #[must_use]
     pub fn least_version(&self, now: DateTime<Utc>) -> i64 {
-        self.written.filter(|(_, at)| now - *at < HOLD).map_or(0, |(version, _)| version)
+        self.written.filter(|(_, at)| now - *at < LOCK_TTL).map_or(0, |(version, _)| version)
     }
 
     /// When the lock expires, if it is held at `now`.
@@ -71,19 +71,19 @@ impl Hold {
     }
 
     fn taken(&self, now: DateTime<Utc>) -> Self {
-        Self { version: self.version.saturating_add(1), until: Some(now + HOLD), ..self.clone() }
+        Self { version: self.version.saturating_add(1), until: Some(now + LOCK_TTL), ..self.clone() }
     }
 
-    fn let_go(&self) -> Self {
+    fn unlock_webhook_config(&self) -> Self {
         Self { version: self.version.saturating_add(1), until: None, ..self.clone() }
     }
 }
 
 /// The outcome of taking the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reached {
+pub enum LockOutcome {
     /// The lock is taken.
-    Held(Hold),
+    Acquired(ConfigLock),
     /// Another change holds the lock, until then at the latest.
     Busy(DateTime<Utc>),
 }
@@ -109,26 +109,26 @@ impl Store {
         })
     }
 
-    /// Takes the lock on the webhook configuration, unless it is held. [`Store::let_go`]
+    /// Takes the lock on the webhook configuration, unless it is held. [`Store::unlock_webhook_config`]
     /// releases it; the lock of a crashed holder expires.
     ///
     /// # Errors
     /// When DynamoDB does not confirm it; the lock may be taken all the same.
-    pub async fn take_hold(&self, now: DateTime<Utc>) -> Result<Reached, StoreError> {
+    pub async fn lock_webhook_config(&self, now: DateTime<Utc>) -> Result<LockOutcome, StoreError> {
         let doing = "take hold of the webhook configuration";
-        let item = self.get(PK, HOLD_SK, doing).await?;
-        let before = item.map(decode_hold).transpose()?.unwrap_or(Hold::NEVER);
+        let item = self.get(PK, LOCK_SK, doing).await?;
+        let before = item.map(decode_lock).transpose()?.unwrap_or(ConfigLock::NEVER);
         if let Some(until) = before.busy_until(now) {
-            return Ok(Reached::Busy(until));
+            return Ok(LockOutcome::Busy(until));
         }
-        let hold = before.taken(now);
-        Ok(match self.put_hold(&hold, doing).await? {
-            Put::Stored => Reached::Held(hold),
+        let lock = before.taken(now);
+        Ok(match self.put_lock(&lock, doing).await? {
+            Put::Stored => LockOutcome::Acquired(lock),
             // Another change took the lock a moment ago.
             Put::Refused(item) => {
-                let theirs = item.map(decode_hold).transpose()?;
+                let theirs = item.map(decode_lock).transpose()?;
                 let until = theirs.and_then(|theirs| theirs.busy_until(now));
-                Reached::Busy(until.unwrap_or(now))
+                LockOutcome::Busy(until.unwrap_or(now))
             }
         })
     }
@@ -137,16 +137,16 @@ impl Store {
     ///
     /// # Errors
     /// When DynamoDB does not confirm it. Then the lock expires.
-    pub async fn let_go(&self, hold: &Hold) -> Result<(), StoreError> {
-        match self.put_hold(&hold.let_go(), "let go of the webhook configuration").await? {
+    pub async fn unlock_webhook_config(&self, lock: &ConfigLock) -> Result<(), StoreError> {
+        match self.put_lock(&lock.unlock_webhook_config(), "let go of the webhook configuration").await? {
             // A conflict: the lock had expired, and another change holds it.
             Put::Stored | Put::Refused(_) => Ok(()),
         }
     }
 
-    async fn put_hold(&self, hold: &Hold, doing: &'static str) -> Result<Put, StoreError> {
-        let item = encode_hold(hold)?;
-        self.put_version(item, hold.version, doing).await
+    async fn put_lock(&self, lock: &ConfigLock, doing: &'static str) -> Result<Put, StoreError> {
+        let item = encode_lock(lock)?;
+        self.put_version(item, lock.version, doing).await
     }
 }
 
@@ -196,7 +196,7 @@ fn all() -> EventSet {
 }
 
 #[derive(Serialize, Deserialize)]
-struct HoldItem {
+struct LockItem {
     pk: String,
     sk: String,
     v: u64,
@@ -206,18 +206,18 @@ struct HoldItem {
     written: Option<(i64, i64)>,
 }
 
-fn encode_hold(hold: &Hold) -> Result<Item, StoreError> {
-    let until = hold.until.map(time::millis);
-    let written = hold.written.map(|(version, at)| (version, time::millis(at)));
-    let item = HoldItem { pk: PK.into(), sk: HOLD_SK.into(), v: hold.version, until, written };
+fn encode_lock(lock: &ConfigLock) -> Result<Item, StoreError> {
+    let until = lock.until.map(time::millis);
+    let written = lock.written.map(|(version, at)| (version, time::millis(at)));
+    let item = LockItem { pk: PK.into(), sk: LOCK_SK.into(), v: lock.version, until, written };
     serde_dynamo::to_item(item).map_err(|error| corrupt("hold", error))
 }
 
-fn decode_hold(item: Item) -> Result<Hold, StoreError> {
-    let item: HoldItem = serde_dynamo::from_item(item).map_err(|error| corrupt("hold", error))?;
+fn decode_lock(item: Item) -> Result<ConfigLock, StoreError> {
+    let item: LockItem = serde_dynamo::from_item(item).map_err(|error| corrupt("hold", error))?;
     let until = item.until.map(instant).transpose()?;
     let written = item.written.map(|(version, at)| Ok((version, instant(at)?))).transpose()?;
-    Ok(Hold { version: item.v, until, written })
+    Ok(ConfigLock { version: item.v, until, written })
 }
 
 #[cfg(test)]
@@ -234,30 +234,30 @@ mod tests {
                 assert_eq!(decode(encode(&config).unwrap()).unwrap(), config);
             }
         }
-        let mut written = Hold::NEVER.taken(updated_at);
+        let mut written = ConfigLock::NEVER.taken(updated_at);
         written.wrote(7, updated_at);
-        for hold in [Hold::NEVER, written.let_go(), written] {
-            assert_eq!(decode_hold(encode_hold(&hold).unwrap()).unwrap(), hold);
+        for lock in [ConfigLock::NEVER, written.unlock_webhook_config(), written] {
+            assert_eq!(decode_lock(encode_lock(&lock).unwrap()).unwrap(), lock);
         }
     }
 
     #[test]
     fn config_lock_expires() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
-        let hold = Hold::NEVER.taken(now);
-        assert_eq!(hold.busy_until(now), Some(now + HOLD));
-        assert_eq!(hold.busy_until(now + HOLD), None);
-        assert_eq!(hold.let_go().busy_until(now), None);
+        let lock = ConfigLock::NEVER.taken(now);
+        assert_eq!(lock.busy_until(now), Some(now + LOCK_TTL));
+        assert_eq!(lock.busy_until(now + LOCK_TTL), None);
+        assert_eq!(lock.unlock_webhook_config().busy_until(now), None);
     }
 
     #[test]
     fn config_lock_remembers_recent_version() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
-        let mut hold = Hold::NEVER.taken(now);
-        assert_eq!(hold.least_version(now), 0);
-        hold.wrote(7, now);
-        let next = hold.let_go().taken(now);
+        let mut lock = ConfigLock::NEVER.taken(now);
+        assert_eq!(lock.least_version(now), 0);
+        lock.wrote(7, now);
+        let next = lock.unlock_webhook_config().taken(now);
         assert_eq!(next.least_version(now), 7);
-        assert_eq!(next.least_version(now + HOLD), 0);
+        assert_eq!(next.least_version(now + LOCK_TTL), 0);
     }
 }

@@ -6,11 +6,11 @@ use super::{Committed, Store, StoreError, committed, endpoint_item, key, unavail
 
 /// The consistency of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AsOf {
+pub enum Consistency {
     /// Eventually consistent; costs half.
-    Recently,
+    Eventual,
     /// Strongly consistent: with all completed writes.
-    Now,
+    Strong,
 }
 
 impl Store {
@@ -18,12 +18,12 @@ impl Store {
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub async fn endpoint(&self, url: &str, as_of: AsOf) -> Result<Endpoint, StoreError> {
+    pub async fn endpoint(&self, url: &str, consistency: Consistency) -> Result<Endpoint, StoreError> {
         let doing = "read an endpoint";
         let unknown = Endpoint::unknown(url);
         let key = key(&endpoint_item::pk(&unknown.id), endpoint_item::SK);
         let get = self.client.get_item().table_name(&self.table).set_key(Some(key));
-        let output = get.consistent_read(as_of == AsOf::Now).send().await;
+        let output = get.consistent_read(consistency == Consistency::Strong).send().await;
         let item = output.map_err(|error| unavailable(doing, error.into_service_error()))?.item;
         item.map_or(Ok(unknown), endpoint_item::decode)
     }

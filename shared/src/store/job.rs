@@ -7,7 +7,7 @@ use tracing::error;
 
 use super::put::{Put, committed};
 use super::reading::Filter;
-use super::{AsOf, Committed, Inserted, Page, Store, StoreError, job_item, key, page, text};
+use super::{Consistency, Committed, Inserted, Page, Store, StoreError, job_item, key, page, text};
 use crate::telemetry::chain;
 
 impl Store {
@@ -52,21 +52,21 @@ impl Store {
     /// # Errors
     /// When the table cannot be read.
     pub async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Job>, StoreError> {
-        self.read_jobs(ids, AsOf::Now).await
+        self.read_jobs(ids, Consistency::Strong).await
     }
 
     /// The same by an eventually consistent read, which costs half.
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub async fn jobs_lately(&self, ids: &[JobId]) -> Result<Vec<Job>, StoreError> {
-        self.read_jobs(ids, AsOf::Recently).await
+    pub async fn jobs_eventual(&self, ids: &[JobId]) -> Result<Vec<Job>, StoreError> {
+        self.read_jobs(ids, Consistency::Eventual).await
     }
 
-    async fn read_jobs(&self, ids: &[JobId], as_of: AsOf) -> Result<Vec<Job>, StoreError> {
+    async fn read_jobs(&self, ids: &[JobId], consistency: Consistency) -> Result<Vec<Job>, StoreError> {
         let keys = ids.iter().map(|id| key(&job_item::pk(id), job_item::SK)).collect();
         let mut jobs = Vec::new();
-        for item in self.batch(keys, as_of, "read jobs").await? {
+        for item in self.batch(keys, consistency, "read jobs").await? {
             match job_item::decode(item) {
                 Ok(job) => jobs.push(job),
                 // Another release may have written it. It must not hide the other jobs.

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailur
 use super::{Committed, Item, Store, StoreError, number, unavailable};
 
 /// The attribute that identifies the call that wrote an item.
-const MARK: &str = "w";
+const WRITE_ID: &str = "w";
 
 pub(super) enum Put {
     Stored,
@@ -20,7 +20,7 @@ pub(super) fn committed<T>(
 ) -> Result<Committed<T>, StoreError> {
     match put {
         Put::Stored => Ok(Committed::Stored),
-        Put::Refused(item) => item.map(decode).transpose().map(Committed::Overtaken),
+        Put::Refused(item) => item.map(decode).transpose().map(Committed::Conflict),
     }
 }
 
@@ -50,9 +50,9 @@ impl Store {
         version: Option<u64>,
         doing: &'static str,
     ) -> Result<Put, StoreError> {
-        let mark: [u8; 8] = self.entropy.bytes().map_err(|error| unavailable(doing, error))?;
-        let mark = AttributeValue::B(Blob::new(mark));
-        item.insert(MARK.into(), mark.clone());
+        let write_id: [u8; 8] = self.entropy.bytes().map_err(|error| unavailable(doing, error))?;
+        let write_id = AttributeValue::B(Blob::new(write_id));
+        item.insert(WRITE_ID.into(), write_id.clone());
         let is_key = |name: &str| matches!(name, "pk" | "sk");
         let place = item.clone().into_iter().filter(|(name, _)| is_key(name)).collect();
         let mut put = self
@@ -68,10 +68,10 @@ impl Store {
         match put.send().await.map_err(aws_sdk_dynamodb::error::SdkError::into_service_error) {
             Ok(_) => Ok(Put::Stored),
             Err(PutItemError::ConditionalCheckFailedException(failed)) => {
-                let ours = failed.item.as_ref().is_some_and(|item| item.get(MARK) == Some(&mark));
+                let ours = failed.item.as_ref().is_some_and(|item| item.get(WRITE_ID) == Some(&write_id));
                 Ok(if ours { Put::Stored } else { Put::Refused(failed.item) })
             }
-            Err(error) => match self.holds(&place, &mark).await {
+            Err(error) => match self.holds(&place, &write_id).await {
                 true => Ok(Put::Stored),
                 false => Err(unavailable(doing, error)),
             },
@@ -79,9 +79,9 @@ impl Store {
     }
 
     /// Whether a write is in the table although all of its responses were lost.
-    async fn holds(&self, place: &Item, mark: &AttributeValue) -> bool {
+    async fn holds(&self, place: &Item, write_id: &AttributeValue) -> bool {
         let get = self.client.get_item().table_name(&self.table).set_key(Some(place.clone()));
         let found = get.consistent_read(true).send().await.ok().and_then(|output| output.item);
-        found.is_some_and(|item| item.get(MARK) == Some(mark))
+        found.is_some_and(|item| item.get(WRITE_ID) == Some(write_id))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 
-use super::{AsOf, Item, Page, Store, StoreError, page, unavailable};
+use super::{Consistency, Item, Page, Store, StoreError, page, unavailable};
 
 /// How long to wait before the unprocessed keys of a batch are read again.
 const UNPROCESSED_BACKOFF: Duration = Duration::from_millis(50);
@@ -25,14 +25,14 @@ impl Store {
     pub(super) async fn batch(
         &self,
         keys: Vec<Item>,
-        as_of: AsOf,
+        consistency: Consistency,
         doing: &'static str,
     ) -> Result<Vec<Item>, StoreError> {
         let mut items = Vec::new();
         // 100 is the most that BatchGetItem takes.
         for keys in keys.chunks(100) {
             let wanted = KeysAndAttributes::builder().set_keys(Some(keys.to_vec()));
-            let wanted = wanted.consistent_read(as_of == AsOf::Now).build();
+            let wanted = wanted.consistent_read(consistency == Consistency::Strong).build();
             let wanted = wanted.map_err(|error| unavailable(doing, error))?;
             let mut request = HashMap::from([(self.table.clone(), wanted)]);
             while !request.is_empty() {

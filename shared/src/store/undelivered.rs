@@ -8,7 +8,7 @@ use domain::time;
 use tracing::error;
 
 use super::reading::Filter;
-use super::{AsOf, Item, Page, Store, StoreError, corrupt, delivery_item, number, page, text};
+use super::{Consistency, Item, Page, Store, StoreError, corrupt, delivery_item, number, page, text};
 use crate::telemetry::chain;
 
 /// The index's name, and its hash key.
@@ -80,7 +80,7 @@ impl Store {
             }
         };
         let next = next.map(|key| page::encode_cursor(&key)).transpose()?;
-        let mut items = readable(self.batch(keys, AsOf::Now, "read deliveries").await?);
+        let mut items = readable(self.batch(keys, Consistency::Strong, "read deliveries").await?);
         match order {
             Order::OldestFirst => items.sort_by_key(|delivery| delivery.created_at),
             Order::NewestFirst => items.sort_by_key(|it| std::cmp::Reverse(it.created_at)),

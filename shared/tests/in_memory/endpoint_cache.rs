@@ -1,4 +1,4 @@
-//! Endpoints as one process sees them: [`shared::endpoints`].
+//! EndpointCache as one process sees them: [`shared::endpoint_cache`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use domain::attempt::AttemptOutcome;
 use domain::endpoint::{AttemptRequest, Endpoint, Health, HoldReason, Lane, AttemptSignal, EndpointLimits, Permit, ResponseHints};
 use futures_util::future::{BoxFuture, join_all};
 use serde_json::json;
-use shared::endpoints::{Endpoints, Admission};
-use shared::store::AsOf;
+use shared::endpoint_cache::{EndpointCache, Admission};
+use shared::store::Consistency;
 use tokio::time::sleep;
 
 const URL: &str = "https://shop.example/hooks";
@@ -24,18 +24,18 @@ fn signal(status: u16) -> AttemptSignal {
     AttemptSignal::of(AttemptOutcome::Answered(status), ResponseHints::default(), Duration::from_millis(80))
 }
 
-fn process(aws: &InMemoryAws) -> Endpoints {
-    Endpoints::new(aws.store())
+fn process(aws: &InMemoryAws) -> EndpointCache {
+    EndpointCache::new(aws.store())
 }
 
-async fn permit(endpoints: &Endpoints, token: u64) -> Permit {
+async fn permit(endpoints: &EndpointCache, token: u64) -> Permit {
     match endpoints.admit(URL, &request(token), now()).await.unwrap() {
         Admission::Go(permit) => permit,
         other => panic!("{other:?}"),
     }
 }
 
-async fn attempt(endpoints: &Endpoints, status: u16) -> Endpoint {
+async fn attempt(endpoints: &EndpointCache, status: u16) -> Endpoint {
     let permit = permit(endpoints, 0).await;
     endpoints.record(URL, &permit, &signal(status), now()).await.unwrap()
 }
@@ -46,7 +46,7 @@ fn puts(aws: &InMemoryAws) -> usize {
 
 async fn with_limits(aws: &InMemoryAws, limits: EndpointLimits) {
     let configured = |endpoint: &Endpoint| endpoint.configured(limits, now());
-    process(aws).tell(URL, AsOf::Now, now(), configured).await.unwrap();
+    process(aws).update(URL, Consistency::Strong, now(), configured).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,7 +72,7 @@ async fn processes_learn_within_a_second() {
     }
     sleep(Duration::from_secs(2)).await;
     // The other process reads just before the fifth failure.
-    other.known(URL, AsOf::Recently, now()).await.unwrap();
+    other.get(URL, Consistency::Eventual, now()).await.unwrap();
     attempt(&one, 500).await;
     let held = one.admit(URL, &request(0), now()).await.unwrap();
     assert!(matches!(held, Admission::Hold { by: HoldReason::Failing, .. }), "{held:?}");
@@ -92,7 +92,7 @@ async fn concurrent_failures_count_as_four() {
     for (process, permit) in &crowd {
         process.record(URL, permit, &signal(503), now()).await.unwrap();
     }
-    let endpoint = process(&aws).known(URL, AsOf::Recently, now()).await.unwrap();
+    let endpoint = process(&aws).get(URL, Consistency::Eventual, now()).await.unwrap();
     assert_eq!(endpoint.failing.map(|failing| failing.failures), Some(4));
     assert_eq!(endpoint.health(now()), Health::Failing);
     // Each of the others lost one conditional write, and had nothing to write after that.
@@ -102,7 +102,7 @@ async fn concurrent_failures_count_as_four() {
     for (process, permit) in &crowd {
         process.record(URL, permit, &signal(503), now()).await.unwrap();
     }
-    let endpoint = process(&aws).known(URL, AsOf::Recently, now()).await.unwrap();
+    let endpoint = process(&aws).get(URL, Consistency::Eventual, now()).await.unwrap();
     assert_eq!(endpoint.failing.map(|failing| failing.failures), Some(5));
     assert_eq!(endpoint.health(now()), Health::CircuitOpen);
     assert_eq!(puts(&aws), 4 + 3 + 36 + 1, "all had read it again");
@@ -131,7 +131,7 @@ async fn busy(
     seconds: u64,
     status_of: impl Fn(u64) -> u16,
 ) -> usize {
-    let processes: Vec<Endpoints> = (0..PROCESSES).map(|_| process(aws)).collect();
+    let processes: Vec<EndpointCache> = (0..PROCESSES).map(|_| process(aws)).collect();
     let (processes, status_of) = (&processes, &status_of);
     let posts = (0..seconds * 100).map(|number| async move {
         let (at, process) = traffic(number);
@@ -163,7 +163,7 @@ async fn constant_failures_open_breaker_everywhere() {
         let made = busy(&aws, traffic, 20, |_| 503).await;
         // Two seconds until the breaker opens, and one until every process has read that.
         assert!((200..=400).contains(&made), "{made}");
-        let endpoint = process(&aws).known(URL, AsOf::Recently, now()).await.unwrap();
+        let endpoint = process(&aws).get(URL, Consistency::Eventual, now()).await.unwrap();
         assert_eq!(endpoint.health(now()), Health::CircuitOpen);
         // A process that has not read it yet writes in vain: for the failures, and for the
         // open breaker.
@@ -189,7 +189,7 @@ async fn limits_hold_across_stale_caches() {
     with_limits(&aws, EndpointLimits::new(Some(2), None).unwrap()).await;
     let processes = [process(&aws), process(&aws), process(&aws)];
     for process in &processes {
-        process.known(URL, AsOf::Recently, now()).await.unwrap();
+        process.get(URL, Consistency::Eventual, now()).await.unwrap();
     }
     let first = permit(&processes[0], 1).await;
     permit(&processes[1], 2).await;

@@ -47,5 +47,5 @@ async fn foreign_write_is_a_conflict() {
     assert_eq!(second, Inserted::Exists(job("theirs")));
     let stale = job("ours").next_version().next_version();
     let overtaken = store.commit_job(&stale).await.unwrap();
-    assert_eq!(overtaken, Committed::Overtaken(Some(job("theirs"))));
+    assert_eq!(overtaken, Committed::Conflict(Some(job("theirs"))));
 }

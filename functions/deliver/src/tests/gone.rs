@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use http::Response;
 use serde_json::Value;
 use shared::egress::{Limits, Receivers};
-use shared::endpoints::Endpoints;
+use shared::endpoint_cache::EndpointCache;
 use shared::store::Wait;
 use tokio::time::sleep;
 
@@ -50,7 +50,7 @@ async fn gone_receiver_is_published_despite_slow_table() {
     let policy = TargetPolicy::local_use();
     let network = network.seen_by(Arc::new(NoFaults));
     let deliverer = Deliverer {
-        endpoints: Endpoints::new(seen.store()),
+        endpoints: EndpointCache::new(seen.store()),
         store: seen.store(),
         secrets: seen.secrets(),
         bus: seen.bus(),

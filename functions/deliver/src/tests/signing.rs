@@ -19,7 +19,7 @@ use domain::signature::{GracePeriod, SignatureType, SigningSecrets, WebhookSecre
 use http::{HeaderMap, Request, Response};
 use serde_json::json;
 use shared::egress::{Limits, Receivers};
-use shared::endpoints::Endpoints;
+use shared::endpoint_cache::EndpointCache;
 use shared::store::Wait;
 use tokio::time::advance;
 
@@ -50,7 +50,7 @@ impl World {
         let policy = TargetPolicy::local_use();
         let network = network.seen_by(Arc::new(NoFaults));
         let deliverer = Deliverer {
-            endpoints: Endpoints::new(aws.store()),
+            endpoints: EndpointCache::new(aws.store()),
             store: aws.store(),
             secrets: aws.secrets(),
             bus: aws.bus(),

@@ -22,7 +22,7 @@ use domain::id::{EventId, JobId};
 use domain::retry::DeliverySchedule;
 use domain::signature::{SignatureType, WebhookSecret};
 use shared::egress::{Limits, Receivers};
-use shared::endpoints::Endpoints;
+use shared::endpoint_cache::EndpointCache;
 use shared::queue::Ticket;
 use shared::store::Wait;
 use tokio::task::JoinSet;
@@ -53,7 +53,7 @@ async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
     let receivers =
         Receivers::through(Arc::clone(&street) as _, policy.clone(), Limits::default()).unwrap();
     let deliverer = || Deliverer {
-        endpoints: Endpoints::new(aws.store()),
+        endpoints: EndpointCache::new(aws.store()),
         store: aws.store(),
         secrets: aws.secrets(),
         bus: aws.bus(),

@@ -11,7 +11,7 @@ use domain::endpoint::{AttemptRequest, AdmissionDecision, Endpoint, Lane, Attemp
 use domain::id::EndpointId;
 use domain::time;
 use serde_json::{Value, json};
-use shared::store::{AsOf, Committed, Wait};
+use shared::store::{Consistency, Committed, Wait};
 use tokio::time::{Duration, sleep};
 
 use super::*;
@@ -71,7 +71,7 @@ async fn stored(aws: &InMemoryAws, deliveries: &[Delivery]) {
 async fn answers(aws: &InMemoryAws, url: &str, status: u16) {
     let request =
         AttemptRequest { manual: true, has_slot: false, lane: Lane::Slow, token: 0, jitter_sample: 0.0 };
-    let before = aws.store().endpoint(url, AsOf::Now).await.unwrap();
+    let before = aws.store().endpoint(url, Consistency::Strong).await.unwrap();
     let AdmissionDecision::Go { permit, .. } = before.admit(&request, now()) else { panic!("held") };
     let signal = AttemptSignal::of(AttemptOutcome::Answered(status), ResponseHints::default(), Duration::ZERO);
     let after = before.record(&permit, &signal, now()).unwrap();
@@ -80,7 +80,7 @@ async fn answers(aws: &InMemoryAws, url: &str, status: u16) {
 }
 
 async fn endpoint(aws: &InMemoryAws, url: &str) -> Endpoint {
-    aws.store().endpoint(url, AsOf::Now).await.unwrap()
+    aws.store().endpoint(url, Consistency::Strong).await.unwrap()
 }
 
 fn since(minutes: i64) -> String {

@@ -169,12 +169,12 @@ impl LeaseKeeper {
         let attempted = std::mem::take(&mut self.attempted);
         match outcome {
             Committed::Stored => self.lease = lease,
-            Committed::Overtaken(Some(current))
+            Committed::Conflict(Some(current))
                 if attempted.iter().any(|ours| ours.is_written_as(&current)) =>
             {
                 self.lease = current;
             }
-            Committed::Overtaken(_) => self.is_superseded = true,
+            Committed::Conflict(_) => self.is_superseded = true,
         }
     }
 }
@@ -251,11 +251,11 @@ mod tests {
         let next = taken().renewed(true, start(), BTreeMap::new(), after(12));
         let mut keeper =
             LeaseKeeper { attempted: vec![lost.clone()], ..LeaseKeeper::new(taken(), start()) };
-        keeper.take_outcome(next.clone(), Committed::Overtaken(Some(lost.clone())));
+        keeper.take_outcome(next.clone(), Committed::Conflict(Some(lost.clone())));
         assert!(!keeper.is_superseded());
         assert_eq!(keeper.current(), &lost);
 
-        keeper.take_outcome(next.clone(), Committed::Overtaken(Some(next)));
+        keeper.take_outcome(next.clone(), Committed::Conflict(Some(next)));
         assert!(keeper.is_superseded(), "another poller has written it");
     }
 }

@@ -202,7 +202,7 @@ impl Lister {
         let batch = self.pending.len().min(READ_BATCH);
         let ids: Vec<JobId> = self.pending.drain(..batch).collect();
         self.reads_in_flight += 1;
-        Some(async move { JobRead { at, jobs: store.jobs_lately(&ids).await } })
+        Some(async move { JobRead { at, jobs: store.jobs_eventual(&ids).await } })
     }
 
     /// Takes what was read.

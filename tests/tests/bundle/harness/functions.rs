@@ -14,7 +14,7 @@ use domain::provider::catalogue::Adjustments;
 use domain::retry::DeliverySchedule;
 use serde_json::json;
 use shared::egress::{Dial, Limits, Receivers};
-use shared::endpoints::Endpoints;
+use shared::endpoint_cache::EndpointCache;
 use tests::Provider;
 
 /// Every provider that the simulator has.
@@ -108,7 +108,7 @@ impl Instance {
         let secrets = Arc::new(aws.secrets());
         if function == Function::Deliver {
             return Ok(Self::Deliver(deliver::Deliverer {
-                endpoints: Endpoints::new(aws.store()),
+                endpoints: EndpointCache::new(aws.store()),
                 store: aws.store(),
                 secrets: aws.secrets(),
                 bus: aws.bus(),

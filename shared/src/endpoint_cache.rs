@@ -17,7 +17,7 @@ use domain::endpoint::{AttemptRequest, AdmissionDecision, Endpoint, HoldReason, 
 use domain::id::EndpointId;
 use tracing::debug;
 
-use crate::store::{AsOf, Committed, Store, StoreError};
+use crate::store::{Consistency, Committed, Store, StoreError};
 
 /// How long a state that was read is used. For so long an attempt of another process may miss
 /// that the receiver has just asked for a pause; it counts as in flight then. And for so long a
@@ -33,7 +33,7 @@ const MAX_CONFLICT_RETRIES: usize = 8;
 const MAX_CACHED: usize = 1_000;
 
 /// The endpoints' state, as one process sees it.
-pub struct Endpoints {
+pub struct EndpointCache {
     store: Store,
     entries: Mutex<HashMap<EndpointId, Arc<Entry>>>,
 }
@@ -66,7 +66,7 @@ pub enum Admission {
     Contended,
 }
 
-impl Endpoints {
+impl EndpointCache {
     #[must_use]
     pub fn new(store: Store) -> Self {
         Self { store, entries: Mutex::default() }
@@ -76,15 +76,15 @@ impl Endpoints {
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub async fn known(
+    pub async fn get(
         &self,
         url: &str,
-        as_of: AsOf,
+        consistency: Consistency,
         now: DateTime<Utc>,
     ) -> Result<Endpoint, StoreError> {
         let entry = self.entry(url);
         let mut cached = entry.lock().await;
-        self.current(url, as_of, &mut cached, now).await
+        self.current(url, consistency, &mut cached, now).await
     }
 
     /// Decides whether an attempt that is due may be made to the endpoint at `url`.
@@ -103,16 +103,16 @@ impl Endpoints {
             AdmissionDecision::ChangeLane => (None, Admission::ChangeLane),
             AdmissionDecision::Refuse { remember } => (remember, Admission::Refuse),
         };
-        let decided = match self.change(url, AsOf::Recently, now, decide).await? {
+        let decided = match self.change(url, Consistency::Eventual, now, decide).await? {
             // A refusal is final, and the endpoint may have been enabled a moment ago.
-            Changed::Stored(_, Admission::Refuse) => self.change(url, AsOf::Now, now, decide).await?,
+            Changed::Stored(_, Admission::Refuse) => self.change(url, Consistency::Strong, now, decide).await?,
             decided => decided,
         };
         Ok(match decided {
             Changed::Stored(_, admission) => admission,
             // Another process has stored that it is disabled.
-            Changed::Raced(_, Admission::Refuse) => Admission::Refuse,
-            Changed::Raced(_, _) => Admission::Contended,
+            Changed::RetriesExhausted(_, Admission::Refuse) => Admission::Refuse,
+            Changed::RetriesExhausted(_, _) => Admission::Contended,
         })
     }
 
@@ -127,7 +127,7 @@ impl Endpoints {
         signal: &AttemptSignal,
         now: DateTime<Utc>,
     ) -> Result<Endpoint, StoreError> {
-        self.tell(url, AsOf::Recently, now, |endpoint| endpoint.record(permit, signal, now)).await
+        self.update(url, Consistency::Eventual, now, |endpoint| endpoint.record(permit, signal, now)).await
     }
 
     /// Changes the endpoint at `url` by `change`, if that returns a change, and returns the
@@ -135,17 +135,17 @@ impl Endpoints {
     ///
     /// # Errors
     /// When the table cannot be read or written.
-    pub async fn tell(
+    pub async fn update(
         &self,
         url: &str,
-        as_of: AsOf,
+        consistency: Consistency,
         now: DateTime<Utc>,
         change: impl Fn(&Endpoint) -> Option<Endpoint>,
     ) -> Result<Endpoint, StoreError> {
         let decide = |endpoint: &Endpoint| (change(endpoint).map(Box::new), ());
-        match self.change(url, as_of, now, decide).await? {
+        match self.change(url, consistency, now, decide).await? {
             Changed::Stored(endpoint, ()) => Ok(endpoint),
-            Changed::Raced(endpoint, ()) => {
+            Changed::RetriesExhausted(endpoint, ()) => {
                 debug!(endpoint.id = %endpoint.id, "endpoint change dropped after repeated conflicts");
                 Ok(endpoint)
             }
@@ -155,14 +155,14 @@ impl Endpoints {
     async fn change<T>(
         &self,
         url: &str,
-        as_of: AsOf,
+        consistency: Consistency,
         now: DateTime<Utc>,
         decide: impl Fn(&Endpoint) -> (Option<Box<Endpoint>>, T),
     ) -> Result<Changed<T>, StoreError> {
         let entry = self.entry(url);
         // Attempts of one process wait for each other instead of causing conflicts.
         let mut cached = entry.lock().await;
-        let mut endpoint = self.current(url, as_of, &mut cached, now).await?;
+        let mut endpoint = self.current(url, consistency, &mut cached, now).await?;
         for _ in 0..MAX_CONFLICT_RETRIES {
             let (after, answer) = decide(&endpoint);
             let Some(after) = after else { return Ok(Changed::Stored(endpoint, answer)) };
@@ -172,7 +172,7 @@ impl Endpoints {
                     *cached = Some(CachedEndpoint { endpoint: (*after).clone(), read_at: now });
                     return Ok(Changed::Stored(*after, answer));
                 }
-                Committed::Overtaken(current) => {
+                Committed::Conflict(current) => {
                     endpoint = current.unwrap_or_else(|| Endpoint::unknown(url));
                 }
             }
@@ -180,23 +180,23 @@ impl Endpoints {
         let (after, answer) = decide(&endpoint);
         Ok(match after {
             None => Changed::Stored(endpoint, answer),
-            Some(after) => Changed::Raced(*after, answer),
+            Some(after) => Changed::RetriesExhausted(*after, answer),
         })
     }
 
     async fn current(
         &self,
         url: &str,
-        as_of: AsOf,
+        consistency: Consistency,
         cached: &mut Option<CachedEndpoint>,
         now: DateTime<Utc>,
     ) -> Result<Endpoint, StoreError> {
-        if let (AsOf::Recently, Some(cached)) = (as_of, &cached)
+        if let (Consistency::Eventual, Some(cached)) = (consistency, &cached)
             && (now - cached.read_at).abs() < CACHE_TTL
         {
             return Ok(cached.endpoint.clone());
         }
-        let endpoint = self.store.endpoint(url, as_of).await?;
+        let endpoint = self.store.endpoint(url, consistency).await?;
         *cached = Some(CachedEndpoint { endpoint: endpoint.clone(), read_at: now });
         Ok(endpoint)
     }
@@ -215,5 +215,5 @@ enum Changed<T> {
     /// The change is stored; the endpoint after it.
     Stored(Endpoint, T),
     /// There were too many conflicts; the endpoint as the change would have made it.
-    Raced(Endpoint, T),
+    RetriesExhausted(Endpoint, T),
 }
