@@ -30,10 +30,10 @@ use serde_json::{Value, json};
 
 use shared::aws;
 use shared::bus::Bus;
+use shared::duration_models::DurationModels;
 use shared::egress::Dial;
 use shared::egress::provider::ProviderHttp;
 use shared::entropy::Entropy;
-use shared::duration_models::DurationModels;
 use shared::providers::{Providers, SetupError};
 use shared::queue::{DeliveryQueue, WakeQueue};
 use shared::secrets::Secrets;

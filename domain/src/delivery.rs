@@ -8,7 +8,7 @@ use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::attempt::{Attempt, ATTEMPT_LEASE, AttemptOutcome};
+use crate::attempt::{ATTEMPT_LEASE, Attempt, AttemptOutcome};
 use crate::endpoint::{Endpoint, HoldReason, Instruction, ResponseHints};
 use crate::event::{Event, EventName, TestEvent};
 use crate::id::{EventId, JobId};
@@ -295,7 +295,9 @@ impl Delivery {
     #[must_use]
     pub fn decide_ticket(&self, ticket: usize, now: DateTime<Utc>) -> TicketDecision {
         let next_at = match self.state {
-            DeliveryState::Delivered | DeliveryState::Exhausted(_) => return TicketDecision::Finished,
+            DeliveryState::Delivered | DeliveryState::Exhausted(_) => {
+                return TicketDecision::Finished;
+            }
             DeliveryState::GivenUp(_) => return TicketDecision::Announce,
             DeliveryState::Pending { next_at, .. } => next_at,
         };
@@ -348,12 +350,17 @@ impl Delivery {
             (AttemptOutcome::Answered(_), Some(Instruction::AbortMessage)) => {
                 delivery.given_up(GiveUpReason::Aborted, now)
             }
-            (AttemptOutcome::Answered(_) | AttemptOutcome::Failed(_), _) if endpoint.disabled.is_some() => {
+            (AttemptOutcome::Answered(_) | AttemptOutcome::Failed(_), _)
+                if endpoint.disabled.is_some() =>
+            {
                 delivery.given_up(GiveUpReason::EndpointDisabled, now)
             }
-            (AttemptOutcome::Answered(_) | AttemptOutcome::Failed(_), _) => match schedule.wait_before(round) {
+            (AttemptOutcome::Answered(_) | AttemptOutcome::Failed(_), _) => match schedule
+                .wait_before(round)
+            {
                 Some(wait) => {
-                    let wait = with_jitter(wait.max(hints.retry_after.unwrap_or_default()), jitter_sample);
+                    let wait =
+                        with_jitter(wait.max(hints.retry_after.unwrap_or_default()), jitter_sample);
                     delivery.next(later(now, wait), endpoint.blocked_until(jitter_sample, now))
                 }
                 None => delivery.given_up(GiveUpReason::AttemptsExhausted, now),

@@ -36,8 +36,8 @@ pub use admission::{AttemptRequest, HoldReason, Lane, Permit};
 pub use breaker::Breaker;
 pub use disabled::{Disabled, DisabledReason};
 pub use failing::Failing;
-pub use limits::{InFlight, LimitError, EndpointLimits};
-pub use signal::{Instruction, AttemptSignal, SLOW, ResponseHints};
+pub use limits::{EndpointLimits, InFlight, LimitError};
+pub use signal::{AttemptSignal, Instruction, ResponseHints, SLOW};
 
 /// The time for which an endpoint stays slow after a slow answer.
 const SLOW_FOR: TimeDelta = TimeDelta::minutes(10);
@@ -168,7 +168,7 @@ impl Endpoint {
             let remember = old.then(|| Box::new(self.next_version(now)));
             return AdmissionDecision::Refuse { remember };
         }
-        if let Some((until, by)) = self.blocked_until(request.manual, request.jitter_sample, now) {
+        if let Some((until, by)) = self.current_block(request.manual, request.jitter_sample, now) {
             return AdmissionDecision::Hold { until, by, claim: None };
         }
         if self.is_slow(now) && request.lane == Lane::Quick {
@@ -198,7 +198,12 @@ impl Endpoint {
 
     /// The endpoint after an attempt; none when nothing changes.
     #[must_use]
-    pub fn record(&self, permit: &Permit, signal: &AttemptSignal, now: DateTime<Utc>) -> Option<Self> {
+    pub fn record(
+        &self,
+        permit: &Permit,
+        signal: &AttemptSignal,
+        now: DateTime<Utc>,
+    ) -> Option<Self> {
         let mut after = self.clone();
         if let Some(token) = permit.token {
             after.in_flight.retain(|place| place.token != token);
@@ -234,7 +239,7 @@ impl Endpoint {
         (slow_until != self.slow_until).then(|| Self { slow_until, ..self.next_version(now) })
     }
 
-    /// The endpoint after the event `said` was published; none when that was known already, or the
+    /// The endpoint after the event about `announcement` was published; none when that was known already, or the
     /// endpoint is no longer disabled.
     #[must_use]
     pub fn announced(&self, announcement: Disabled, now: DateTime<Utc>) -> Option<Self> {
@@ -271,8 +276,12 @@ impl Endpoint {
     /// Until when a further attempt is blocked, and by what; none when neither the throttle nor
     /// the breaker blocks it.
     #[must_use]
-    pub fn blocked_until(&self, jitter_sample: f64, now: DateTime<Utc>) -> Option<(DateTime<Utc>, HoldReason)> {
-        self.blocked_until(false, jitter_sample, now)
+    pub fn blocked_until(
+        &self,
+        jitter_sample: f64,
+        now: DateTime<Utc>,
+    ) -> Option<(DateTime<Utc>, HoldReason)> {
+        self.current_block(false, jitter_sample, now)
     }
 
     /// The health at `now`.
@@ -314,7 +323,7 @@ impl Endpoint {
 
     /// The later end of the throttle and the breaker's hold. A manual attempt ignores the
     /// breaker.
-    fn blocked_until(
+    fn current_block(
         &self,
         manual: bool,
         jitter_sample: f64,
@@ -322,8 +331,8 @@ impl Endpoint {
     ) -> Option<(DateTime<Utc>, HoldReason)> {
         let throttled = self.throttled_until.and_then(|until| (until - now).to_std().ok());
         let throttled = throttled.filter(|wait| !wait.is_zero());
-        let throttled =
-            throttled.map(|wait| (later(now, with_jitter(wait, jitter_sample)), HoldReason::Throttled));
+        let throttled = throttled
+            .map(|wait| (later(now, with_jitter(wait, jitter_sample)), HoldReason::Throttled));
         let held = self.breaker.held_until(jitter_sample, now).filter(|_| !manual);
         let held = held.map(|until| (until, HoldReason::Failing));
         match (throttled, held) {

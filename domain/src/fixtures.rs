@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeZone, Utc};
 
 use crate::event::EventSet;
 use crate::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
-use crate::job::{Job, Observation, RenderResult, RenderStatus, Report, Transition, StoredRequest};
+use crate::job::{Job, Observation, RenderResult, RenderStatus, Report, StoredRequest, Transition};
 use crate::polling::Tracking;
 
 pub(crate) fn noon() -> DateTime<Utc> {

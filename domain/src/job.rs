@@ -516,7 +516,9 @@ impl Job {
             self.result = result.clone();
         }
         self.state = state;
-        if let Some(event) = state.event().filter(|event| self.request.subscribed_events.contains(*event)) {
+        if let Some(event) =
+            state.event().filter(|event| self.request.subscribed_events.contains(*event))
+        {
             self.outbox.push(OutboxEntry { event, status: state, at: now });
         }
     }

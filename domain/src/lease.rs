@@ -96,9 +96,13 @@ impl Lease {
     #[must_use]
     pub fn resolve_claim(lease: Option<&Self>, claim: Claim, now: DateTime<Utc>) -> ClaimDecision {
         match (claim, lease) {
-            (Claim::Continuation(epoch), Some(lease)) if lease.epoch == epoch => ClaimDecision::Continue,
+            (Claim::Continuation(epoch), Some(lease)) if lease.epoch == epoch => {
+                ClaimDecision::Continue
+            }
             (Claim::Continuation(_), Some(_) | None) => ClaimDecision::Decline,
-            (Claim::NewJob(made_at), Some(lease)) if lease.has_seen(made_at, now) => ClaimDecision::Decline,
+            (Claim::NewJob(made_at), Some(lease)) if lease.has_seen(made_at, now) => {
+                ClaimDecision::Decline
+            }
             (Claim::Tick, Some(lease)) if lease.is_held(now) => ClaimDecision::Decline,
             (Claim::NewJob(_) | Claim::Tick, Some(_) | None) => ClaimDecision::TakeOver,
         }
@@ -210,11 +214,35 @@ mod tests {
         let late = seconds(TERM.as_secs());
         for (lease, now, successor, new_job, tick) in [
             (None, at, ClaimDecision::Decline, ClaimDecision::TakeOver, ClaimDecision::TakeOver),
-            (Some(&asleep), at, ClaimDecision::Continue, ClaimDecision::TakeOver, ClaimDecision::Decline),
-            (Some(&awake), at, ClaimDecision::Continue, ClaimDecision::Decline, ClaimDecision::Decline),
+            (
+                Some(&asleep),
+                at,
+                ClaimDecision::Continue,
+                ClaimDecision::TakeOver,
+                ClaimDecision::Decline,
+            ),
+            (
+                Some(&awake),
+                at,
+                ClaimDecision::Continue,
+                ClaimDecision::Decline,
+                ClaimDecision::Decline,
+            ),
             // The lease has lapsed: its holder is late or dead. A late holder may go on.
-            (Some(&asleep), late, ClaimDecision::Continue, ClaimDecision::TakeOver, ClaimDecision::TakeOver),
-            (Some(&awake), late, ClaimDecision::Continue, ClaimDecision::TakeOver, ClaimDecision::TakeOver),
+            (
+                Some(&asleep),
+                late,
+                ClaimDecision::Continue,
+                ClaimDecision::TakeOver,
+                ClaimDecision::TakeOver,
+            ),
+            (
+                Some(&awake),
+                late,
+                ClaimDecision::Continue,
+                ClaimDecision::TakeOver,
+                ClaimDecision::TakeOver,
+            ),
         ] {
             let decision = |claim| Lease::resolve_claim(lease, claim, now);
             let epoch = lease.map_or(1, |lease| lease.epoch);
@@ -229,16 +257,29 @@ mod tests {
     #[test]
     fn lease_known_job_takes_nothing_over() {
         let lease = Lease::taken_over(None, 0, seconds(10));
-        let decision = |made_at, now| Lease::resolve_claim(Some(&lease), Claim::NewJob(made_at), now);
+        let decision =
+            |made_at, now| Lease::resolve_claim(Some(&lease), Claim::NewJob(made_at), now);
         assert_eq!(decision(seconds(9), seconds(11)), ClaimDecision::Decline);
-        assert_eq!(decision(seconds(10), seconds(12)), ClaimDecision::TakeOver, "the index may lag");
-        assert_eq!(decision(seconds(9), seconds(10) + TERM), ClaimDecision::TakeOver, "the lease lapsed");
+        assert_eq!(
+            decision(seconds(10), seconds(12)),
+            ClaimDecision::TakeOver,
+            "the index may lag"
+        );
+        assert_eq!(
+            decision(seconds(9), seconds(10) + TERM),
+            ClaimDecision::TakeOver,
+            "the lease lapsed"
+        );
         let given_back = lease.ended(BTreeMap::new(), seconds(20));
-        let decision = Lease::resolve_claim(Some(&given_back), Claim::NewJob(seconds(9)), seconds(21));
+        let decision =
+            Lease::resolve_claim(Some(&given_back), Claim::NewJob(seconds(9)), seconds(21));
         assert_eq!(decision, ClaimDecision::TakeOver);
         let by_a_fast_clock = lease.ended(BTreeMap::new(), seconds(320));
         for claim in [Claim::NewJob(seconds(9)), Claim::Tick] {
-            assert_eq!(Lease::resolve_claim(Some(&by_a_fast_clock), claim, seconds(21)), ClaimDecision::TakeOver);
+            assert_eq!(
+                Lease::resolve_claim(Some(&by_a_fast_clock), claim, seconds(21)),
+                ClaimDecision::TakeOver
+            );
         }
         assert_eq!(Lease::taken_over(Some(&by_a_fast_clock), 0, seconds(21)).seen, seconds(21));
     }

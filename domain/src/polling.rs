@@ -13,16 +13,16 @@
 //! `max(6 s, 1.9 × ∛age)`.
 
 mod lognormal;
-mod throttle;
 mod statistics;
+mod throttle;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use lognormal::LognormalModel;
-pub use throttle::{ThrottleDecision, PollResult, ProviderThrottle, Pause};
 pub use statistics::Statistics;
+pub use throttle::{Pause, PollResult, ProviderThrottle, ThrottleDecision};
 
 /// How we learn about changes of a render.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,7 +188,13 @@ impl PollSchedule {
 
 /// The interval after a poll at `age` in which the integral of the poll density reaches one; at
 /// least `floor`, and at most the guard and `longest`.
-fn learnt_interval_s(duration_model: LognormalModel, age: f64, slow: f64, floor: f64, longest: f64) -> f64 {
+fn learnt_interval_s(
+    duration_model: LognormalModel,
+    age: f64,
+    slow: f64,
+    floor: f64,
+    longest: f64,
+) -> f64 {
     let first = age <= 0.0;
     let floor = if first { MIN_FIRST_POLL_S } else { floor };
     let guard = if first { duration_model.percentile_1().as_secs_f64() } else { age };

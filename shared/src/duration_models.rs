@@ -15,7 +15,7 @@ use domain::polling::{LognormalModel, Statistics};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::store::{Committed, StoredModel, Store, StoreError};
+use crate::store::{Committed, Store, StoreError, StoredModel};
 use crate::telemetry::chain;
 
 /// How long a read is cached, and the shortest time between two writes.

@@ -13,11 +13,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::endpoint::{AttemptRequest, AdmissionDecision, Endpoint, HoldReason, AttemptSignal, Permit};
+use domain::endpoint::{
+    AdmissionDecision, AttemptRequest, AttemptSignal, Endpoint, HoldReason, Permit,
+};
 use domain::id::EndpointId;
 use tracing::debug;
 
-use crate::store::{Consistency, Committed, Store, StoreError};
+use crate::store::{Committed, Consistency, Store, StoreError};
 
 /// How long a state that was read is used. For so long an attempt of another process may miss
 /// that the receiver has just asked for a pause; it counts as in flight then. And for so long a
@@ -105,7 +107,9 @@ impl EndpointCache {
         };
         let decided = match self.change(url, Consistency::Eventual, now, decide).await? {
             // A refusal is final, and the endpoint may have been enabled a moment ago.
-            Changed::Stored(_, Admission::Refuse) => self.change(url, Consistency::Strong, now, decide).await?,
+            Changed::Stored(_, Admission::Refuse) => {
+                self.change(url, Consistency::Strong, now, decide).await?
+            }
             decided => decided,
         };
         Ok(match decided {
@@ -127,7 +131,10 @@ impl EndpointCache {
         signal: &AttemptSignal,
         now: DateTime<Utc>,
     ) -> Result<Endpoint, StoreError> {
-        self.update(url, Consistency::Eventual, now, |endpoint| endpoint.record(permit, signal, now)).await
+        self.update(url, Consistency::Eventual, now, |endpoint| {
+            endpoint.record(permit, signal, now)
+        })
+        .await
     }
 
     /// Changes the endpoint at `url` by `change`, if that returns a change, and returns the

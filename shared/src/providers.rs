@@ -71,7 +71,7 @@ pub enum Search {
     /// The render is not on the pages that were read.
     Absent,
     /// The provider did not return the list.
-    NotTold {
+    Unavailable {
         /// The kind of error.
         class: ErrorClass,
         /// The pause that the provider asks for, if it does.
@@ -182,13 +182,13 @@ impl Providers {
                     error = chain(&error),
                     "provider status request failed"
                 );
-                return Ok(StatusAnswer::NotTold {
+                return Ok(StatusAnswer::Unavailable {
                     class: ErrorClass::Transient,
                     retry_after: None,
                 });
             }
         };
-        if let StatusAnswer::NotTold { class, .. } = &status {
+        if let StatusAnswer::Unavailable { class, .. } = &status {
             warn!(
                 provider.name = %provider.spec.name,
                 render.id = %id,
@@ -225,7 +225,7 @@ impl Providers {
                         "provider list request failed"
                     );
                     let class = ErrorClass::Transient;
-                    return Ok(Search::NotTold { class, retry_after: None });
+                    return Ok(Search::Unavailable { class, retry_after: None });
                 }
             };
             let seen = match page {
@@ -236,14 +236,14 @@ impl Providers {
                 ListAnswer::Found(id) => return Ok(Search::Found(id)),
                 ListAnswer::Next(next) => page = next,
                 ListAnswer::Absent => return Ok(Search::Absent),
-                ListAnswer::NotTold { class, retry_after } => {
+                ListAnswer::Unavailable { class, retry_after } => {
                     warn!(
                         provider.name = %provider.spec.name,
                         job.id = %job.id,
                         error.class = ?class,
                         "provider returned no render list"
                     );
-                    return Ok(Search::NotTold { class, retry_after });
+                    return Ok(Search::Unavailable { class, retry_after });
                 }
             }
         }
@@ -273,7 +273,7 @@ impl Providers {
                     error = chain(&error),
                     "provider cancel request failed"
                 );
-                CancelAnswer::NotTold { class: ErrorClass::Transient, retry_after: None }
+                CancelAnswer::Unavailable { class: ErrorClass::Transient, retry_after: None }
             }
         })
     }

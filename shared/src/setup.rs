@@ -8,9 +8,9 @@ use domain::address::{PrivateHosts, PrivateNetworks, ReceiverPorts, TargetPolicy
 use lambda_runtime::Error;
 
 use crate::bus::Bus;
+use crate::duration_models::DurationModels;
 use crate::entropy::Entropy;
 use crate::env::{self, EnvError};
-use crate::duration_models::DurationModels;
 use crate::providers::Providers;
 use crate::queue::{DeliveryQueue, WakeQueue};
 use crate::secrets::Secrets;

@@ -1,8 +1,8 @@
 //! The only path on which a job changes and its events are published.
 //!
-//! Callbacks and polls both end in [`Tracker::tell`]: the report is applied to the job by
+//! Callbacks and polls both end in [`Tracker::apply_report`]: the report is applied to the job by
 //! `domain`'s transition table and stored by one conditional write, together with the job's
-//! outbox. [`Tracker::settle`] then publishes the outbox and clears it:
+//! outbox. [`Tracker::publish_outbox`] then publishes the outbox and clears it:
 //!
 //! 1. the event goes on the bus,
 //! 2. the delivery is stored, if there is a receiver,
@@ -10,7 +10,7 @@
 //! 4. the outbox is cleared, and a job that has ended leaves the `active` index.
 //!
 //! Each step is idempotent. A crash between two steps leaves the job in the `active` index
-//! with its outbox filled, where the poller finds it and calls `settle` again.
+//! with its outbox filled, where the poller finds it and calls `publish_outbox` again.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ pub struct Tracker {
 
 /// The outcome of a report.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Told {
+pub enum ApplyOutcome {
     /// The report changed the job; the job after it.
     Changed(Job),
     /// The report changed nothing.
@@ -66,13 +66,13 @@ pub enum Told {
 
 /// The source of a report, which tells how exactly the time of the change is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bearer {
+pub enum ReportSource {
     /// A callback of the provider: the change happened just now.
     Callback,
     /// A poll: the change happened since the previous poll.
     Poll,
     /// Another look at the provider: the change happened at any time.
-    Passer,
+    Other,
 }
 
 /// Why a job could not be changed or its events not be published. The call may be repeated.
@@ -103,33 +103,33 @@ impl Tracker {
     ///
     /// # Errors
     /// When DynamoDB does not confirm the write; the change may be stored all the same.
-    pub async fn tell(
+    pub async fn apply_report(
         &self,
         mut job: Job,
         report: &Report,
-        bearer: Bearer,
+        source: ReportSource,
         polls: u32,
         now: DateTime<Utc>,
-    ) -> Result<Told, TrackError> {
+    ) -> Result<ApplyOutcome, TrackError> {
         for _ in 0..MAX_CONFLICT_RETRIES {
             let Transition::Changed(changed) = job.apply(report, polls, now) else {
-                return Ok(Told::Unchanged(job));
+                return Ok(ApplyOutcome::Unchanged(job));
             };
             // A change without an event can be the job's last one.
             let changed = self.settled(&changed, now).unwrap_or(*changed);
             match self.store.commit_job(&changed).await? {
                 Committed::Stored => {
-                    self.learn_from(&job, &changed, bearer, now);
+                    self.record_duration(&job, &changed, source, now);
                     info!(
                         job.id = %changed.id,
                         job.state = changed.state.name(),
                         job.version = changed.version,
                         "job changed"
                     );
-                    return Ok(Told::Changed(changed));
+                    return Ok(ApplyOutcome::Changed(changed));
                 }
                 Committed::Conflict(Some(current)) => job = current,
-                Committed::Conflict(None) => return Ok(Told::Gone),
+                Committed::Conflict(None) => return Ok(ApplyOutcome::Gone),
             }
         }
         Err(TrackError::TooManyConflicts)
@@ -140,10 +140,14 @@ impl Tracker {
     ///
     /// # Errors
     /// When an event cannot be published; the job stays as it is, and the call may be repeated.
-    pub async fn settle(&self, mut job: Job, now: DateTime<Utc>) -> Result<Job, TrackError> {
+    pub async fn publish_outbox(
+        &self,
+        mut job: Job,
+        now: DateTime<Utc>,
+    ) -> Result<Job, TrackError> {
         let told = job.outbox.clone();
         for entry in &told {
-            self.announce(&job, entry, now).await?;
+            self.publish_entry(&job, entry, now).await?;
         }
         for _ in 0..MAX_CONFLICT_RETRIES {
             let after = job.mark_published(&told);
@@ -166,7 +170,7 @@ impl Tracker {
     ///
     /// # Errors
     /// When the provider's API key cannot be read.
-    pub async fn ask(
+    pub async fn fetch_status(
         &self,
         job: &Job,
         hint: Option<&RenderJobId>,
@@ -179,11 +183,11 @@ impl Tracker {
             (Some(id), _) => Some(id.clone()),
             // Other providers have a better source for the id than an unauthenticated body.
             (None, Some(hint)) if only_called_back(provider) => Some(hint.clone()),
-            (None, _) => match self.look_up(provider, job, now).await? {
+            (None, _) => match self.find_render_id(provider, job, now).await? {
                 Search::Found(id) => Some(id),
                 Search::Absent => None,
-                Search::NotTold { class, retry_after } => {
-                    return Ok(Some(StatusAnswer::NotTold { class, retry_after }));
+                Search::Unavailable { class, retry_after } => {
+                    return Ok(Some(StatusAnswer::Unavailable { class, retry_after }));
                 }
             },
         };
@@ -194,7 +198,7 @@ impl Tracker {
     }
 
     /// Finds the provider's id of a render whose submit was not answered.
-    async fn look_up(
+    async fn find_render_id(
         &self,
         provider: &Provider,
         job: &Job,
@@ -213,20 +217,20 @@ impl Tracker {
     }
 
     /// Records how long a render took that was just found to be completed, if that is known.
-    fn learn_from(&self, before: &Job, job: &Job, bearer: Bearer, now: DateTime<Utc>) {
+    fn record_duration(&self, before: &Job, job: &Job, source: ReportSource, now: DateTime<Utc>) {
         if job.state != State::Completed || before.state == State::Completed {
             return;
         }
         let age = age(job, now);
-        let took = match (bearer, job.request.tracking) {
-            (Bearer::Callback, Tracking::PollOnly | Tracking::WebhookFirst) => age,
-            (Bearer::Poll, Tracking::PollOnly) => {
+        let took = match (source, job.request.tracking) {
+            (ReportSource::Callback, Tracking::PollOnly | Tracking::WebhookFirst) => age,
+            (ReportSource::Poll, Tracking::PollOnly) => {
                 self.poll_schedule(job).duration_of_polled(age, job.id.spread())
             }
             // The callback was lost, and the render may have ended at any time since the submit.
             // The job's age would be too long an estimate, and would delay later safety polls.
-            (Bearer::Poll, Tracking::WebhookFirst) => return,
-            (Bearer::Passer, Tracking::PollOnly | Tracking::WebhookFirst) => return,
+            (ReportSource::Poll, Tracking::WebhookFirst) => return,
+            (ReportSource::Other, Tracking::PollOnly | Tracking::WebhookFirst) => return,
         };
         self.duration_models.record(&job.request.provider, took);
     }
@@ -236,9 +240,10 @@ impl Tracker {
     #[must_use]
     pub fn poll_schedule(&self, job: &Job) -> PollSchedule {
         match self.providers.catalogue().get(&job.request.provider) {
-            Some(provider) => {
-                PollSchedule { duration_model: job.request.duration_model, ..provider.spec.poll_schedule() }
-            }
+            Some(provider) => PollSchedule {
+                duration_model: job.request.duration_model,
+                ..provider.spec.poll_schedule()
+            },
             None => PollSchedule {
                 floor: HOUR,
                 safety: HOUR,
@@ -249,7 +254,7 @@ impl Tracker {
         }
     }
 
-    async fn announce(
+    async fn publish_entry(
         &self,
         job: &Job,
         entry: &OutboxEntry,
@@ -281,7 +286,8 @@ impl Tracker {
     }
 
     fn settled(&self, job: &Job, now: DateTime<Utc>) -> Option<Job> {
-        let deadline = TimeDelta::from_std(self.poll_schedule(job).deadline).unwrap_or(TimeDelta::MAX);
+        let deadline =
+            TimeDelta::from_std(self.poll_schedule(job).deadline).unwrap_or(TimeDelta::MAX);
         job.settle(deadline, now)
     }
 }
@@ -290,7 +296,9 @@ impl Tracker {
 #[must_use]
 pub fn polls_due(schedule: &PollSchedule, job: &Job, now: DateTime<Utc>) -> u32 {
     match job.request.tracking {
-        Tracking::PollOnly => schedule.count_until(job.request.tracking, age(job, now), job.id.spread()),
+        Tracking::PollOnly => {
+            schedule.count_until(job.request.tracking, age(job, now), job.id.spread())
+        }
         // Safety polls are few, and cannot be distinguished from the polls after callbacks.
         Tracking::WebhookFirst => job.attempt_count.saturating_add(1),
     }

@@ -6,7 +6,9 @@ use domain::event::EventSet;
 use domain::id::{
     EventId, IdempotencyKey, JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId,
 };
-use domain::job::{Job, Observation, RenderResult, RenderStatus, Report, Transition, StoredRequest};
+use domain::job::{
+    Job, Observation, RenderResult, RenderStatus, Report, StoredRequest, Transition,
+};
 use domain::polling::Tracking;
 use serde_json::{Value, json};
 

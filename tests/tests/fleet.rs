@@ -8,7 +8,7 @@ use std::io::{Write as _, stdout};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use domain::attempt::{Attempt, AttemptOutcome as AttemptOutcome};
+use domain::attempt::{Attempt, AttemptOutcome};
 use domain::delivery::{Delivery, DeliveryState};
 use domain::endpoint::HoldReason;
 use domain::id::JobId;

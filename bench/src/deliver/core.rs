@@ -87,8 +87,14 @@ impl Core {
         let outcome = AttemptOutcome::Answered(answer.status.as_u16());
         let attempt = Attempt { at, duration_ms, outcome, excerpt: answer.excerpt };
         let (hints, jitter_sample) = (ResponseHints::default(), Entropy::os().jitter_sample());
-        let (_, consequence) =
-            delivery.record(attempt, hints, &self.endpoint, &self.schedule, jitter_sample, Utc::now());
+        let (_, consequence) = delivery.record(
+            attempt,
+            hints,
+            &self.endpoint,
+            &self.schedule,
+            jitter_sample,
+            Utc::now(),
+        );
         ensure!(consequence == Consequence::Delivered, "not delivered: {consequence:?}");
         Ok(())
     }

@@ -22,8 +22,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use poller::{Call, Poller};
 use serde::{Deserialize, Serialize};
-use shared::egress::provider::ProviderHttp;
 use shared::duration_models::DurationModels;
+use shared::egress::provider::ProviderHttp;
 use shared::providers::Providers;
 use shared::queue::WakeUp;
 use shared::secrets::Secrets;
@@ -370,7 +370,7 @@ impl Core {
     }
 
     async fn ask(&self, job: &Job) -> Result<()> {
-        match self.0.ask(job, None, Utc::now()).await? {
+        match self.0.fetch_status(job, None, Utc::now()).await? {
             Some(StatusAnswer::Observed(observation)) => {
                 let step = job.apply(&Report::Observed(observation), 0, Utc::now());
                 ensure!(step == Transition::Unchanged, "a job has changed: {step:?}");

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::attempt::AttemptError;
-use crate::endpoint::{AttemptRequest, AdmissionDecision, Lane, AttemptSignal};
+use crate::endpoint::{AdmissionDecision, AttemptRequest, AttemptSignal, Lane};
 use crate::fixtures::{completed_job, noon};
 
 const URL: &str = "https://receiver.example/hooks";
@@ -17,7 +17,11 @@ fn attempt(outcome: AttemptOutcome) -> Attempt {
     Attempt { at: noon(), duration_ms: 12, outcome, excerpt: "words".into() }
 }
 
-fn record(delivery: &Delivery, outcome: AttemptOutcome, now: DateTime<Utc>) -> (Delivery, Consequence) {
+fn record(
+    delivery: &Delivery,
+    outcome: AttemptOutcome,
+    now: DateTime<Utc>,
+) -> (Delivery, Consequence) {
     record_at(delivery, outcome, ResponseHints::default(), &Endpoint::unknown(URL), now)
 }
 
@@ -34,9 +38,18 @@ fn record_at(
 
 /// The endpoint after so many answers of this status, the others two seconds ago.
 fn endpoint_after(times: u32, status: u16, now: DateTime<Utc>) -> Endpoint {
-    let request =
-        AttemptRequest { manual: false, has_slot: false, lane: Lane::Quick, token: 0, jitter_sample: 0.0 };
-    let signal = AttemptSignal::of(AttemptOutcome::Answered(status), ResponseHints::default(), Duration::ZERO);
+    let request = AttemptRequest {
+        manual: false,
+        has_slot: false,
+        lane: Lane::Quick,
+        token: 0,
+        jitter_sample: 0.0,
+    };
+    let signal = AttemptSignal::of(
+        AttemptOutcome::Answered(status),
+        ResponseHints::default(),
+        Duration::ZERO,
+    );
     let at = |number| if number == times { now } else { now - TimeDelta::seconds(2) };
     (1..=times).map(at).fold(Endpoint::unknown(URL), |endpoint, at| {
         match endpoint.admit(&request, at) {
@@ -105,7 +118,8 @@ fn retry_after_only_lengthens_the_wait() {
         let retry_after = Some(Duration::from_secs(retry_after));
         let hints = ResponseHints { retry_after, instruction: None };
         let endpoint = Endpoint::unknown(URL);
-        match delivery().record(busy.clone(), hints, &endpoint, &schedule, jitter_sample, noon()).1 {
+        match delivery().record(busy.clone(), hints, &endpoint, &schedule, jitter_sample, noon()).1
+        {
             Consequence::Retry { at } => (at - noon()).num_milliseconds(),
             other => panic!("{other:?}"),
         }
@@ -121,7 +135,11 @@ fn ticket_repeated_makes_one_attempt() {
     assert_eq!(fresh.decide_ticket(0, noon()), TicketDecision::Attempt(0));
     let leased = fresh.leased(noon());
     assert_eq!(leased.decide_ticket(0, noon()), TicketDecision::Leased(noon() + ATTEMPT_LEASE));
-    assert_eq!(leased.decide_ticket(0, noon() + ATTEMPT_LEASE), TicketDecision::Attempt(0), "the holder crashed");
+    assert_eq!(
+        leased.decide_ticket(0, noon() + ATTEMPT_LEASE),
+        TicketDecision::Attempt(0),
+        "the holder crashed"
+    );
 
     let (after, _) = record(&leased, AttemptOutcome::Answered(500), noon());
     let due = noon() + TimeDelta::seconds(5);
@@ -175,7 +193,8 @@ fn redelivery_is_manual_recovery_is_not() {
 
 #[test]
 fn delivery_is_given_up_with_reason() {
-    let asked = |header| ResponseHints { retry_after: None, instruction: Instruction::parse(header) };
+    let asked =
+        |header| ResponseHints { retry_after: None, instruction: Instruction::parse(header) };
     let well = Endpoint::unknown(URL);
     let disabled = endpoint_after(1, 410, noon());
     for (status, hints, endpoint, expected) in [
@@ -210,7 +229,11 @@ fn delivery_held_keeps_its_attempt() {
     assert_eq!(held.decide_ticket(1, until), TicketDecision::Attempt(1));
     assert_eq!((held.attempts.len(), held.has_slot()), (1, false));
     let (throttled, _) = failed.hold(until, HoldReason::Throttled, &schedule, noon());
-    assert_eq!(throttled.redeliver(noon()), Err(RedeliverError::Pending), "it would only be held again");
+    assert_eq!(
+        throttled.redeliver(noon()),
+        Err(RedeliverError::Pending),
+        "it would only be held again"
+    );
     assert!(held.redeliver(noon()).is_ok_and(|now| now.manual), "it can be sent at once");
     assert!(held.hold(until, HoldReason::Rate, &schedule, noon()).0.has_slot());
 }

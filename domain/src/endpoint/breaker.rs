@@ -50,7 +50,11 @@ pub enum Breaker {
 impl Breaker {
     /// Until when an attempt is held, with jitter by `jitter_sample`; none when it may be made, as the
     /// probe if the breaker is not closed.
-    pub(super) fn held_until(self, jitter_sample: f64, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub(super) fn held_until(
+        self,
+        jitter_sample: f64,
+        now: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
         match self {
             Self::Closed => None,
             Self::Open { until, round } | Self::HalfOpen { until, round } => {
@@ -111,7 +115,8 @@ mod tests {
         assert_eq!(open_time(u8::MAX), MAX_OPEN_TIME);
         for jitter_sample in [0.0, 0.5, 1.0] {
             let until = noon() + MAX_OPEN_TIME;
-            let held = Breaker::Open { until, round: 200 }.held_until(jitter_sample, noon()).unwrap();
+            let held =
+                Breaker::Open { until, round: 200 }.held_until(jitter_sample, noon()).unwrap();
             assert!(held >= until && held - noon() <= TimeDelta::minutes(15), "{jitter_sample}");
         }
     }

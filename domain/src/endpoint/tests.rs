@@ -27,27 +27,50 @@ fn signal(status: u16) -> AttemptSignal {
 
 fn asking(status: u16, retry_after: u64) -> AttemptSignal {
     let retry_after = Some(Duration::from_secs(retry_after));
-    AttemptSignal::of(AttemptOutcome::Answered(status), ResponseHints { retry_after, instruction: None }, QUICK)
+    AttemptSignal::of(
+        AttemptOutcome::Answered(status),
+        ResponseHints { retry_after, instruction: None },
+        QUICK,
+    )
 }
 
 fn instructed(status: u16, header: &str) -> AttemptSignal {
     let instruction = Instruction::parse(header);
-    AttemptSignal::of(AttemptOutcome::Answered(status), ResponseHints { retry_after: None, instruction }, QUICK)
+    AttemptSignal::of(
+        AttemptOutcome::Answered(status),
+        ResponseHints { retry_after: None, instruction },
+        QUICK,
+    )
 }
 
 fn unanswered() -> AttemptSignal {
-    AttemptSignal::of(AttemptOutcome::Failed(AttemptError::Timeout), ResponseHints::default(), Duration::from_secs(15))
+    AttemptSignal::of(
+        AttemptOutcome::Failed(AttemptError::Timeout),
+        ResponseHints::default(),
+        Duration::from_secs(15),
+    )
 }
 
 /// The endpoint after an attempt that is admitted at once.
-fn tried(endpoint: &Endpoint, request: &AttemptRequest, signal: &AttemptSignal, now: DateTime<Utc>) -> Endpoint {
+fn tried(
+    endpoint: &Endpoint,
+    request: &AttemptRequest,
+    signal: &AttemptSignal,
+    now: DateTime<Utc>,
+) -> Endpoint {
     let (permit, claimed) = let_through(endpoint, request, now);
     claimed.record(&permit, signal, now).unwrap_or(claimed)
 }
 
-fn let_through(endpoint: &Endpoint, request: &AttemptRequest, now: DateTime<Utc>) -> (Permit, Endpoint) {
+fn let_through(
+    endpoint: &Endpoint,
+    request: &AttemptRequest,
+    now: DateTime<Utc>,
+) -> (Permit, Endpoint) {
     match endpoint.admit(request, now) {
-        AdmissionDecision::Go { permit, claim } => (permit, claim.map_or(endpoint.clone(), |claim| *claim)),
+        AdmissionDecision::Go { permit, claim } => {
+            (permit, claim.map_or(endpoint.clone(), |claim| *claim))
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -135,7 +158,11 @@ fn breaker_opens_after_five_failures() {
 
     let slow_lane = AttemptRequest { lane: Lane::Slow, ..request(0) };
     let (probe, half_open) = let_through(&open, &slow_lane, opens);
-    assert_eq!(held_until(&half_open, opens), (opens + ATTEMPT_LEASE, HoldReason::Failing), "one at a time");
+    assert_eq!(
+        held_until(&half_open, opens),
+        (opens + ATTEMPT_LEASE, HoldReason::Failing),
+        "one at a time"
+    );
 
     let again = half_open.record(&probe, &unanswered(), opens + seconds(15)).unwrap();
     let (until, _) = held_until(&again, opens + seconds(15));
@@ -251,7 +278,8 @@ fn endpoint_throttle_holds_every_attempt() {
         assert!(until >= now + seconds(wait));
         let manual = quiet.admit(&manual(), now);
         assert!(matches!(manual, AdmissionDecision::Hold { .. }), "not even on purpose");
-        let well = AttemptSignal::of(AttemptOutcome::Answered(200), ResponseHints::default(), QUICK);
+        let well =
+            AttemptSignal::of(AttemptOutcome::Answered(200), ResponseHints::default(), QUICK);
         // An attempt in flight may succeed; the others still wait.
         let (permit, _) = let_through(&endpoint(), &request(1), now);
         let after = quiet.record(&permit, &well, now).unwrap();

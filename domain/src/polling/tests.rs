@@ -54,7 +54,9 @@ fn schedule_intervals_grow_by_cube_root() {
 
 #[test]
 fn schedule_keeps_floor_and_cap() {
-    for schedule in [LAW, stored_model(6.0, 0.6), stored_model(77.0, 0.1), stored_model(5000.0, 0.5)] {
+    for schedule in
+        [LAW, stored_model(6.0, 0.6), stored_model(77.0, 0.1), stored_model(5000.0, 0.5)]
+    {
         let slow = PollSchedule { floor: Duration::from_secs(5), ..schedule };
         for spread in [0.0, 0.5, 0.99] {
             let ages = ages(slow, Tracking::PollOnly, spread, 20);

@@ -133,7 +133,9 @@ impl ProviderThrottle {
                 return;
             }
             // Some providers round a short time down to zero.
-            PollResult::RateLimited(Some(wait)) | PollResult::Failed(Some(wait)) => wait.max(MIN_RETRY_AFTER),
+            PollResult::RateLimited(Some(wait)) | PollResult::Failed(Some(wait)) => {
+                wait.max(MIN_RETRY_AFTER)
+            }
             // Polls that were in flight when the pause began count as the same outage.
             PollResult::RateLimited(None) | PollResult::Failed(None) if is_paused => return,
             PollResult::RateLimited(None) => backoff(self.failures),

@@ -57,7 +57,7 @@ pub enum StatusAnswer {
     /// The provider does not know the render, or not yet.
     NotFound,
     /// The provider could not answer. That says nothing about the render.
-    NotTold {
+    Unavailable {
         /// The class of the error answer.
         class: ErrorClass,
         /// The wait that the provider asks for.
@@ -75,7 +75,7 @@ pub enum ListAnswer {
     /// The job is not in the list.
     Absent,
     /// The provider could not answer.
-    NotTold {
+    Unavailable {
         /// The class of the error answer.
         class: ErrorClass,
         /// The wait that the provider asks for.
@@ -94,7 +94,7 @@ pub enum CancelAnswer {
         message: String,
     },
     /// The provider could not answer.
-    NotTold {
+    Unavailable {
         /// The class of the error answer.
         class: ErrorClass,
         /// The wait that the provider asks for.
@@ -145,7 +145,7 @@ impl ProviderSpec {
         now: DateTime<Utc>,
     ) -> StatusAnswer {
         let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
-        let not_told = |class| StatusAnswer::NotTold { class, retry_after: answer.retry_after };
+        let not_told = |class| StatusAnswer::Unavailable { class, retry_after: answer.retry_after };
         if !(200..=299).contains(&answer.status) {
             return match self.class(Operation::Status, answer.status, &body) {
                 ErrorClass::NotFound => StatusAnswer::NotFound,
@@ -177,7 +177,7 @@ impl ProviderSpec {
         let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
         if !(200..=299).contains(&answer.status) {
             let class = self.class(Operation::Status, answer.status, &body);
-            return ListAnswer::NotTold { class, retry_after: answer.retry_after };
+            return ListAnswer::Unavailable { class, retry_after: answer.retry_after };
         }
         // Only the first pointer that finds rows is used, so each row counts once.
         let mut rows = list.rows.iter().map(|rows| {
@@ -217,7 +217,7 @@ impl ProviderSpec {
                     .map(|message| Failure::new(FailureCode::ProviderRejected, &message).message)
                     .unwrap_or_else(|| format!("HTTP status {}", answer.status)),
             },
-            class => CancelAnswer::NotTold { class, retry_after: answer.retry_after },
+            class => CancelAnswer::Unavailable { class, retry_after: answer.retry_after },
         }
     }
 

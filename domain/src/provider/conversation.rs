@@ -343,7 +343,7 @@ fn told(answer: &StatusAnswer) -> Value {
     let (is, observation, trouble) = match answer {
         StatusAnswer::Observed(observation) => ("observed", Some(observation), None),
         StatusAnswer::NotFound => ("notFound", None, None),
-        StatusAnswer::NotTold { class, retry_after } => {
+        StatusAnswer::Unavailable { class, retry_after } => {
             ("notTold", None, Some((*class, *retry_after)))
         }
     };
@@ -358,7 +358,7 @@ fn listed(answer: &ListAnswer) -> Value {
         ListAnswer::Found(id) => ("found", Some(id), None, None),
         ListAnswer::Next(page) => ("next", None, Some(page), None),
         ListAnswer::Absent => ("absent", None, None, None),
-        ListAnswer::NotTold { class, retry_after } => {
+        ListAnswer::Unavailable { class, retry_after } => {
             ("notTold", None, None, Some((*class, *retry_after)))
         }
     };
@@ -376,7 +376,7 @@ fn cancelled(answer: &CancelAnswer) -> Value {
     let (is, message, trouble) = match answer {
         CancelAnswer::Accepted => ("accepted", None, None),
         CancelAnswer::Refused { message } => ("refused", Some(message), None),
-        CancelAnswer::NotTold { class, retry_after } => {
+        CancelAnswer::Unavailable { class, retry_after } => {
             ("notTold", None, Some((*class, *retry_after)))
         }
     };

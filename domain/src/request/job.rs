@@ -77,7 +77,8 @@ impl JobRequest {
             .map(|url| ReceiverUrl::parse(&url, policy))
             .transpose()
             .map_err(|error| RequestError::CallbackUrl(error.to_string()))?;
-        let subscribed_events = members.optional("events", events)?.unwrap_or_else(EventSet::terminal);
+        let subscribed_events =
+            members.optional("events", events)?.unwrap_or_else(EventSet::terminal);
         let metadata = members.optional("metadata", metadata)?.unwrap_or_default();
         let provider_webhook = members.optional("providerWebhook", |value| {
             value.as_bool().ok_or_else(|| "must be true or false".into())

@@ -129,7 +129,7 @@ pub(crate) fn expiries(subject: &Subject, matrix: &mut Matrix) {
     let spec = &subject.provider.spec;
     let told = subject.facts.results.iter().filter_map(|exchange| match read(subject, exchange) {
         StatusAnswer::Observed(observation) => Some((&exchange.is, observation)),
-        StatusAnswer::NotFound | StatusAnswer::NotTold { .. } => None,
+        StatusAnswer::NotFound | StatusAnswer::Unavailable { .. } => None,
     });
     let claimed = subject.facts.callbacks.iter().filter_map(|post| {
         let callback = spec.read_callback(&post.bytes(), noon()).ok()?;

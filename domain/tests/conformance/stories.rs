@@ -176,7 +176,7 @@ fn report(
             let body = body.to_string();
             match spec.read_status(&subject.render(), &answer(*http, body.as_bytes()), now) {
                 StatusAnswer::Observed(observation) => Some(Report::Observed(observation)),
-                StatusAnswer::NotFound | StatusAnswer::NotTold { .. } => None,
+                StatusAnswer::NotFound | StatusAnswer::Unavailable { .. } => None,
             }
         }
         Saying::SignedCallback(body) => {

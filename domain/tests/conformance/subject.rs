@@ -52,7 +52,7 @@ impl Subject {
             subscribed_events: EventSet::terminal(),
             fingerprint: [1; 32],
             tracking: Tracking::PollOnly,
-            durations: None,
+            duration_model: None,
             shard: 0,
         };
         Job::new(job_id(), request, noon())

@@ -204,7 +204,7 @@ fn check_answers(spec: &ProviderSpec, answer: &Answer<'_>, now: DateTime<Utc>) -
                 assert!(marks.iter().any(|mark| text.contains(mark)), "{text}");
             }
             ListAnswer::Next(ListPage::Offset(rows)) => assert!(rows > 3, "no progress"),
-            ListAnswer::Next(_) | ListAnswer::Absent | ListAnswer::NotTold { .. } => {}
+            ListAnswer::Next(_) | ListAnswer::Absent | ListAnswer::Unavailable { .. } => {}
         }
     }
     if let Some(cancel) = &spec.cancel {

@@ -170,7 +170,11 @@ fn header_repeated_is_invalid() {
             let joined = verdict(&row, &wire.with(&header.0, &joined));
             let list = row.has_list() && Some(header.0.to_lowercase()) == row.signature_header();
             let harmless = list && !row.raw["timestamp"]["place"]["key"].is_string();
-            assert!(harmless || matches!(joined, Verification::Invalid(_)), "{} {joined:?}", row.sender);
+            assert!(
+                harmless || matches!(joined, Verification::Invalid(_)),
+                "{} {joined:?}",
+                row.sender
+            );
         }
     }
 }

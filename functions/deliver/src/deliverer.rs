@@ -12,8 +12,11 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::address::{ReceiverUrl, TargetPolicy};
 use domain::attempt::{Attempt, AttemptError, AttemptOutcome};
-use domain::delivery::{TicketDecision, Consequence, Delivery, DeliveryState, Subject};
-use domain::endpoint::{AttemptRequest, Endpoint, HoldReason, Instruction, Lane, AttemptSignal, Permit, SLOW, ResponseHints};
+use domain::delivery::{Consequence, Delivery, DeliveryState, Subject, TicketDecision};
+use domain::endpoint::{
+    AttemptRequest, AttemptSignal, Endpoint, HoldReason, Instruction, Lane, Permit, ResponseHints,
+    SLOW,
+};
 use domain::event::{DeliveryExhausted, EndpointDisabled};
 use domain::headers::{CustomHeaders, ReceiverHeaders};
 use domain::id::{EndpointId, JobId};
@@ -22,11 +25,11 @@ use domain::signature::SigningSecrets;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue};
 use shared::bus::{Bus, BusError};
 use shared::egress::{Outgoing, PostOutcome, Receivers};
-use shared::endpoint_cache::{EndpointCache, Admission};
+use shared::endpoint_cache::{Admission, EndpointCache};
 use shared::entropy::Entropy;
 use shared::queue::{DeliveryQueue, MAX_DELAY, QueueError, Ticket};
 use shared::secrets::{SecretError, SecretName, Secrets};
-use shared::store::{Consistency, Committed, Store, StoreError, Wait};
+use shared::store::{Committed, Consistency, Store, StoreError, Wait};
 use shared::telemetry::chain;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -160,7 +163,8 @@ impl Deliverer {
                 }
             }
             Admission::Contended => {
-                let delay = CONTENTION_BACKOFF + CONTENTION_SPREAD.mul_f64(self.entropy.jitter_sample());
+                let delay =
+                    CONTENTION_BACKOFF + CONTENTION_SPREAD.mul_f64(self.entropy.jitter_sample());
                 Ok(self.queue.send(ticket, delay).await?)
             }
         }
@@ -276,8 +280,9 @@ impl Deliverer {
         if let Ok(posted) = timeout(SLOW, &mut post).await {
             return posted;
         }
-        let notice =
-            self.endpoints.update(&delivery.url, Consistency::Eventual, now(), |it| it.notice_slow(now()));
+        let notice = self
+            .endpoints
+            .update(&delivery.url, Consistency::Eventual, now(), |it| it.notice_slow(now()));
         let (posted, noticed) = tokio::join!(post, notice);
         if let Err(cause) = noticed {
             warn!(
@@ -305,7 +310,10 @@ impl Deliverer {
         let Ok(url) = ReceiverUrl::parse(&delivery.url, &self.policy) else {
             let outcome = AttemptOutcome::Failed(AttemptError::Blocked);
             let excerpt = String::new();
-            return Ok((Attempt { at, duration_ms: 0, outcome, excerpt }, ResponseHints::default()));
+            return Ok((
+                Attempt { at, duration_ms: 0, outcome, excerpt },
+                ResponseHints::default(),
+            ));
         };
         let mut headers = vec![
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
@@ -334,7 +342,10 @@ impl Deliverer {
             }
             PostOutcome::Failure(error) => {
                 let outcome = AttemptOutcome::Failed(error);
-                (Attempt { at, duration_ms, outcome, excerpt: String::new() }, ResponseHints::default())
+                (
+                    Attempt { at, duration_ms, outcome, excerpt: String::new() },
+                    ResponseHints::default(),
+                )
             }
         })
     }
@@ -386,7 +397,9 @@ impl Deliverer {
             let event = EndpointDisabled::of(&endpoint, disabled).to_body()?;
             self.bus.publish(EndpointDisabled::NAME, &event).await?;
             let mark_announced = |endpoint: &Endpoint| endpoint.announced(disabled, now);
-            self.endpoints.update(&delivery.url, Consistency::Eventual, now, mark_announced).await?;
+            self.endpoints
+                .update(&delivery.url, Consistency::Eventual, now, mark_announced)
+                .await?;
             warn!(
                 endpoint.id = %endpoint.id,
                 endpoint.host = endpoint.host,

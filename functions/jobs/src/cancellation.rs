@@ -7,7 +7,7 @@ use domain::job::{Job, Report};
 use domain::provider::{CancelAnswer, ErrorClass, StatusAnswer};
 use shared::api::{self, Problem};
 use shared::telemetry::chain;
-use shared::tracker::{Bearer, Told, TrackError, polls_due};
+use shared::tracker::{ApplyOutcome, ReportSource, TrackError, polls_due};
 use shared::view;
 use tracing::{error, warn};
 
@@ -46,7 +46,7 @@ impl Jobs {
         match answer.map_err(|cause| Problem::no_key(&cause))? {
             CancelAnswer::Accepted => {}
             CancelAnswer::Refused { message } => return Err(refused(&message)),
-            CancelAnswer::NotTold { class, retry_after } => {
+            CancelAnswer::Unavailable { class, retry_after } => {
                 return Err(not_told(class, retry_after.map(|wait| wait.as_secs())));
             }
         }
@@ -67,16 +67,21 @@ impl Jobs {
 
     /// Fetches the render's status and applies it.
     async fn refresh(&self, job: Job, now: fn() -> DateTime<Utc>) -> Result<Job, TrackError> {
-        let Some(StatusAnswer::Observed(observation)) = self.tracker.ask(&job, None, now()).await?
+        let Some(StatusAnswer::Observed(observation)) =
+            self.tracker.fetch_status(&job, None, now()).await?
         else {
             return Ok(job);
         };
         let polls = polls_due(&self.tracker.poll_schedule(&job), &job, now());
         let report = Report::Observed(observation);
-        match self.tracker.tell(job.clone(), &report, Bearer::Passer, polls, now()).await? {
-            Told::Changed(job) => self.tracker.settle(job, now()).await,
-            Told::Unchanged(job) => Ok(job),
-            Told::Gone => Ok(job),
+        match self
+            .tracker
+            .apply_report(job.clone(), &report, ReportSource::Other, polls, now())
+            .await?
+        {
+            ApplyOutcome::Changed(job) => self.tracker.publish_outbox(job, now()).await,
+            ApplyOutcome::Unchanged(job) => Ok(job),
+            ApplyOutcome::Gone => Ok(job),
         }
     }
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::api::{self, Problem};
 use shared::queue::Ticket;
-use shared::store::{Consistency, Committed, Order, Span, Wait};
+use shared::store::{Committed, Consistency, Order, Span, Wait};
 use shared::view;
 
 use crate::Jobs;

@@ -15,7 +15,7 @@ use serde_json::json;
 use shared::api::{self, Problem};
 use shared::endpoint_cache::EndpointCache;
 use shared::secrets::{Origin, SecretError, SecretName};
-use shared::store::{Consistency, ConfigLock, LockOutcome, StoreError, WebhookConfig};
+use shared::store::{ConfigLock, Consistency, LockOutcome, StoreError, WebhookConfig};
 use shared::telemetry::chain;
 use shared::view;
 use tracing::warn;
@@ -146,7 +146,10 @@ impl Jobs {
     }
 
     /// Takes the lock on the configuration; [`Jobs::unlock_webhook_config`] releases it.
-    pub(crate) async fn lock_webhook_config(&self, now: DateTime<Utc>) -> Result<ConfigLock, Problem> {
+    pub(crate) async fn lock_webhook_config(
+        &self,
+        now: DateTime<Utc>,
+    ) -> Result<ConfigLock, Problem> {
         match self.tracker.store.lock_webhook_config(now).await? {
             LockOutcome::Acquired(lock) => Ok(lock),
             LockOutcome::Busy(until) => {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::ProviderName;
-use domain::lease::{Claim, MAX_SLEEP, Lease, ClaimDecision};
+use domain::lease::{Claim, ClaimDecision, Lease, MAX_SLEEP};
 use shared::queue::WakeUp;
 use shared::store::Committed;
 use shared::tracker::TrackError;
@@ -93,7 +93,8 @@ impl Poller {
             }
         }
         let takes_over = new_since.is_some_and(|created_at| {
-            Lease::resolve_claim(lease.as_ref(), Claim::NewJob(created_at), at) == ClaimDecision::TakeOver
+            Lease::resolve_claim(lease.as_ref(), Claim::NewJob(created_at), at)
+                == ClaimDecision::TakeOver
         });
         let holds = continued.is_some() || takes_over;
         Ok(holds.then_some(ShardClaim { shard, lease, continued, new_since }))

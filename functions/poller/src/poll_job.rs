@@ -8,7 +8,7 @@ use domain::polling::{PollResult, PollSchedule};
 use domain::provider::{ErrorClass, StatusAnswer};
 use shared::store::Committed;
 use shared::telemetry::chain;
-use shared::tracker::{Bearer, Told, TrackError, polls_due};
+use shared::tracker::{ApplyOutcome, ReportSource, TrackError, polls_due};
 use tracing::error;
 
 use crate::Poller;
@@ -70,7 +70,7 @@ impl Poller {
         if job.outbox.iter().any(|notice| now() - notice.at < PUBLISH_GRACE) {
             return Ok(PollOutcome { job: Some(Box::new(job)), result });
         }
-        let job = self.tracker.settle(job, now()).await?;
+        let job = self.tracker.publish_outbox(job, now()).await?;
         let is_left = job.settled_at.is_none();
         Ok(PollOutcome { job: is_left.then(|| Box::new(job)), result })
     }
@@ -81,7 +81,7 @@ impl Poller {
         job: Job,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(Option<Job>, StatusReply), TrackError> {
-        let answer = match self.tracker.ask(&job, None, now()).await {
+        let answer = match self.tracker.fetch_status(&job, None, now()).await {
             Ok(answer) => answer,
             // Without our own key no status can be had, and the job waits as in an outage.
             Err(TrackError::Secret(cause)) => {
@@ -101,7 +101,7 @@ impl Poller {
                 let job = self.apply_report(job, &Report::Observed(observation), now()).await?;
                 (job, StatusReply { is_conclusive: true, result: PollResult::Answered })
             }
-            Some(StatusAnswer::NotTold { class, retry_after }) => (
+            Some(StatusAnswer::Unavailable { class, retry_after }) => (
                 Some(job),
                 StatusReply { is_conclusive: false, result: poll_result(class, retry_after) },
             ),
@@ -121,9 +121,9 @@ impl Poller {
         now: DateTime<Utc>,
     ) -> Result<Option<Job>, TrackError> {
         let polls = polls_due(&self.tracker.poll_schedule(&job), &job, now);
-        match self.tracker.tell(job, report, Bearer::Poll, polls, now).await? {
-            Told::Changed(job) => Ok(Some(self.tracker.settle(job, now).await?)),
-            Told::Unchanged(job) => match job.checkpoint(polls, now) {
+        match self.tracker.apply_report(job, report, ReportSource::Poll, polls, now).await? {
+            ApplyOutcome::Changed(job) => Ok(Some(self.tracker.publish_outbox(job, now).await?)),
+            ApplyOutcome::Unchanged(job) => match job.checkpoint(polls, now) {
                 Some(updated) => match self.tracker.store.commit_job(&updated).await? {
                     Committed::Stored => Ok(Some(updated)),
                     // The stored change is newer than the checkpoint, and may be the end.
@@ -131,7 +131,7 @@ impl Poller {
                 },
                 None => Ok(Some(job)),
             },
-            Told::Gone => Ok(None),
+            ApplyOutcome::Gone => Ok(None),
         }
     }
 }
@@ -159,7 +159,9 @@ impl StatusReply {
 fn poll_result(class: ErrorClass, retry_after: Option<Duration>) -> PollResult {
     match class {
         ErrorClass::Rate | ErrorClass::Busy => PollResult::RateLimited(retry_after),
-        ErrorClass::Auth | ErrorClass::Quota | ErrorClass::Transient => PollResult::Failed(retry_after),
+        ErrorClass::Auth | ErrorClass::Quota | ErrorClass::Transient => {
+            PollResult::Failed(retry_after)
+        }
         // The provider works: the error is about this render.
         ErrorClass::Invalid | ErrorClass::NotFound => PollResult::Answered,
     }
@@ -212,9 +214,10 @@ fn is_given_up(
         StatusReply { is_conclusive: true, .. } => TimeDelta::zero(),
         StatusReply { result: PollResult::RateLimited(_), .. } => MAX_OUTAGE,
         StatusReply { result: PollResult::Failed(_), .. } if is_down => MAX_OUTAGE,
-        StatusReply { result: PollResult::Failed(_) | PollResult::Answered | PollResult::NotAsked, .. } => {
-            MAX_SILENCE
-        }
+        StatusReply {
+            result: PollResult::Failed(_) | PollResult::Answered | PollResult::NotAsked,
+            ..
+        } => MAX_SILENCE,
     };
     now - job.created_at >= deadline(schedule) + patience
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 use domain::id::{JobId, ProviderName};
-use domain::polling::{ThrottleDecision, PollResult, ProviderThrottle, Pause, Slowdown};
+use domain::polling::{Pause, PollResult, ProviderThrottle, Slowdown, ThrottleDecision};
 
 use crate::plan::{PollTarget, Task};
 use crate::poll_queue::Due;
@@ -66,11 +66,17 @@ impl ProviderQueues {
     ) -> Self {
         let budget = |provider| budgets.get(provider).copied();
         let paused = pauses.iter().map(|(provider, pause)| {
-            ProviderQueue::new(provider.clone(), ProviderThrottle::with_pause(budget(provider), *pause, now))
+            ProviderQueue::new(
+                provider.clone(),
+                ProviderThrottle::with_pause(budget(provider), *pause, now),
+            )
         });
         let failed = failures.iter().filter(|(provider, _)| !pauses.contains_key(*provider));
         let failed = failed.map(|(provider, failures)| {
-            ProviderQueue::new(provider.clone(), ProviderThrottle::with_failures(budget(provider), *failures, now))
+            ProviderQueue::new(
+                provider.clone(),
+                ProviderThrottle::with_failures(budget(provider), *failures, now),
+            )
         });
         let queues = paused.chain(failed).collect();
         Self { budgets, queues, repairs: VecDeque::new(), in_flight: 0, next_queue: 0 }

@@ -26,7 +26,7 @@ use shared::queue::{WakeQueue, WakeUp};
 use shared::secrets::{SecretName, Secrets};
 use shared::store::{Inserted, StoreError, StoredPayload};
 use shared::telemetry::chain;
-use shared::tracker::{Bearer, Told, Tracker, age};
+use shared::tracker::{ApplyOutcome, ReportSource, Tracker, age};
 use shared::view;
 use tracing::warn;
 
@@ -237,11 +237,15 @@ impl Submitter {
                 Report::Rejected(Failure::new(FailureCode::ProviderUnreachable, text))
             }
         };
-        let told = match self.tracker.tell(job.clone(), &report, Bearer::Passer, 0, now()).await {
-            Ok(Told::Changed(job)) => job,
+        let told = match self
+            .tracker
+            .apply_report(job.clone(), &report, ReportSource::Other, 0, now())
+            .await
+        {
+            Ok(ApplyOutcome::Changed(job)) => job,
             // A callback was stored before the provider's response, and its events are published.
-            Ok(Told::Unchanged(job)) => return (job, wait),
-            Ok(Told::Gone) => return (job, wait),
+            Ok(ApplyOutcome::Unchanged(job)) => return (job, wait),
+            Ok(ApplyOutcome::Gone) => return (job, wait),
             Err(cause) => {
                 warn!(
                     job.id = %job.id,
@@ -251,7 +255,7 @@ impl Submitter {
                 return (job, wait);
             }
         };
-        let job = match self.tracker.settle(told.clone(), now()).await {
+        let job = match self.tracker.publish_outbox(told.clone(), now()).await {
             Ok(job) => job,
             Err(cause) => {
                 warn!(
@@ -273,7 +277,8 @@ impl Submitter {
             return;
         }
         let age = age(job, now);
-        let due = self.tracker.poll_schedule(job).next_after(Tracking::PollOnly, age, job.id.spread());
+        let due =
+            self.tracker.poll_schedule(job).next_after(Tracking::PollOnly, age, job.id.spread());
         let call = WakeUp::NewJob { shard: job.request.shard, created_at: job.created_at };
         if let Err(cause) = self.wakes.send(&call, due.saturating_sub(age)).await {
             warn!(

@@ -23,7 +23,7 @@ use shared::api::{self, Problem};
 use shared::secrets::{SecretError, SecretName, Secrets};
 use shared::store::StoreError;
 use shared::telemetry::chain;
-use shared::tracker::{Bearer, Told, TrackError, Tracker, polls_due};
+use shared::tracker::{ApplyOutcome, ReportSource, TrackError, Tracker, polls_due};
 use tracing::{error, info, warn};
 
 /// The largest callback body, in bytes.
@@ -286,11 +286,11 @@ impl Callbacks {
     ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         let job_id = job.id.clone();
         // 503 and not 500: nothing was to be stored yet.
-        let answer = self.tracker.ask(&job, callback.render_job_id.as_ref(), now()).await;
+        let answer = self.tracker.fetch_status(&job, callback.render_job_id.as_ref(), now()).await;
         let answer = answer.map_err(Problem::from)?;
         let observation = match answer {
             Some(StatusAnswer::Observed(observation)) => observation,
-            Some(StatusAnswer::NotFound | StatusAnswer::NotTold { .. }) => {
+            Some(StatusAnswer::NotFound | StatusAnswer::Unavailable { .. }) => {
                 return Err(unconfirmed(&job_id).into());
             }
             // The callback came before the provider's answer to our submit, or names no render.
@@ -317,14 +317,14 @@ impl Callbacks {
     ) -> Result<State, CallbackError> {
         let polls = polls_due(&self.tracker.poll_schedule(&job), &job, now());
         let report = Report::Observed(observation);
-        match self.tracker.tell(job, &report, Bearer::Callback, polls, now()).await? {
-            Told::Changed(job) => {
+        match self.tracker.apply_report(job, &report, ReportSource::Callback, polls, now()).await? {
+            ApplyOutcome::Changed(job) => {
                 let state = job.state;
                 self.settle(job, now()).await;
                 Ok(state)
             }
-            Told::Unchanged(job) => Ok(job.state),
-            Told::Gone => Err(Problem::not_found("job").into()),
+            ApplyOutcome::Unchanged(job) => Ok(job.state),
+            ApplyOutcome::Gone => Err(Problem::not_found("job").into()),
         }
     }
 
@@ -332,7 +332,7 @@ impl Callbacks {
     /// poller finds the filled outbox.
     async fn settle(&self, job: Job, now: DateTime<Utc>) {
         let id = job.id.clone();
-        if let Err(cause) = self.tracker.settle(job, now).await {
+        if let Err(cause) = self.tracker.publish_outbox(job, now).await {
             warn!(
                 job.id = %id,
                 error = chain(&cause),

@@ -71,7 +71,11 @@ impl ConfigLock {
     }
 
     fn taken(&self, now: DateTime<Utc>) -> Self {
-        Self { version: self.version.saturating_add(1), until: Some(now + LOCK_TTL), ..self.clone() }
+        Self {
+            version: self.version.saturating_add(1),
+            until: Some(now + LOCK_TTL),
+            ..self.clone()
+        }
     }
 
     fn unlock_webhook_config(&self) -> Self {
@@ -138,7 +142,10 @@ impl Store {
     /// # Errors
     /// When DynamoDB does not confirm it. Then the lock expires.
     pub async fn unlock_webhook_config(&self, lock: &ConfigLock) -> Result<(), StoreError> {
-        match self.put_lock(&lock.unlock_webhook_config(), "let go of the webhook configuration").await? {
+        match self
+            .put_lock(&lock.unlock_webhook_config(), "let go of the webhook configuration")
+            .await?
+        {
             // A conflict: the lock had expired, and another change holds it.
             Put::Stored | Put::Refused(_) => Ok(()),
         }

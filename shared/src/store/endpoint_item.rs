@@ -3,7 +3,9 @@
 use std::num::NonZeroU16;
 
 use chrono::TimeDelta;
-use domain::endpoint::{Breaker, Disabled, DisabledReason, Endpoint, Failing, InFlight, EndpointLimits};
+use domain::endpoint::{
+    Breaker, Disabled, DisabledReason, Endpoint, EndpointLimits, Failing, InFlight,
+};
 use domain::id::EndpointId;
 use domain::time;
 use serde::{Deserialize, Serialize};

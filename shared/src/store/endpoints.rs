@@ -18,7 +18,11 @@ impl Store {
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub async fn endpoint(&self, url: &str, consistency: Consistency) -> Result<Endpoint, StoreError> {
+    pub async fn endpoint(
+        &self,
+        url: &str,
+        consistency: Consistency,
+    ) -> Result<Endpoint, StoreError> {
         let doing = "read an endpoint";
         let unknown = Endpoint::unknown(url);
         let key = key(&endpoint_item::pk(&unknown.id), endpoint_item::SK);

@@ -7,7 +7,7 @@ use tracing::error;
 
 use super::put::{Put, committed};
 use super::reading::Filter;
-use super::{Consistency, Committed, Inserted, Page, Store, StoreError, job_item, key, page, text};
+use super::{Committed, Consistency, Inserted, Page, Store, StoreError, job_item, key, page, text};
 use crate::telemetry::chain;
 
 impl Store {
@@ -63,7 +63,11 @@ impl Store {
         self.read_jobs(ids, Consistency::Eventual).await
     }
 
-    async fn read_jobs(&self, ids: &[JobId], consistency: Consistency) -> Result<Vec<Job>, StoreError> {
+    async fn read_jobs(
+        &self,
+        ids: &[JobId],
+        consistency: Consistency,
+    ) -> Result<Vec<Job>, StoreError> {
         let keys = ids.iter().map(|id| key(&job_item::pk(id), job_item::SK)).collect();
         let mut jobs = Vec::new();
         for item in self.batch(keys, consistency, "read jobs").await? {

@@ -219,7 +219,8 @@ mod tests {
         job.failure = Some(Failure::new(FailureCode::TimedOut, "m").with_provider_code("C"));
         job.last_checked_at = Some(now);
         job.attempt_count = 4;
-        job.outbox = vec![OutboxEntry { event: EventName::Failed, status: State::TimedOut, at: now }];
+        job.outbox =
+            vec![OutboxEntry { event: EventName::Failed, status: State::TimedOut, at: now }];
         job
     }
 

@@ -31,7 +31,10 @@ impl Store {
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub async fn stored_model(&self, provider: &ProviderName) -> Result<Option<StoredModel>, StoreError> {
+    pub async fn stored_model(
+        &self,
+        provider: &ProviderName,
+    ) -> Result<Option<StoredModel>, StoreError> {
         let pk = pk(provider);
         let item = self.get(&pk, SK, "read how long renders take").await?;
         item.map(decode).transpose()

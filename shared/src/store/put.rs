@@ -68,7 +68,8 @@ impl Store {
         match put.send().await.map_err(aws_sdk_dynamodb::error::SdkError::into_service_error) {
             Ok(_) => Ok(Put::Stored),
             Err(PutItemError::ConditionalCheckFailedException(failed)) => {
-                let ours = failed.item.as_ref().is_some_and(|item| item.get(WRITE_ID) == Some(&write_id));
+                let ours =
+                    failed.item.as_ref().is_some_and(|item| item.get(WRITE_ID) == Some(&write_id));
                 Ok(if ours { Put::Stored } else { Put::Refused(failed.item) })
             }
             Err(error) => match self.holds(&place, &write_id).await {

@@ -8,7 +8,9 @@ use domain::time;
 use tracing::error;
 
 use super::reading::Filter;
-use super::{Consistency, Item, Page, Store, StoreError, corrupt, delivery_item, number, page, text};
+use super::{
+    Consistency, Item, Page, Store, StoreError, corrupt, delivery_item, number, page, text,
+};
 use crate::telemetry::chain;
 
 /// The index's name, and its hash key.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use domain::address::TargetPolicy;
 use domain::attempt::AttemptError;
 use domain::delivery::{Delivery, GiveUpReason};
-use domain::endpoint::{Endpoint, Health, HoldReason, EndpointLimits};
+use domain::endpoint::{Endpoint, EndpointLimits, Health, HoldReason};
 use domain::event::{EventName, EventSet, TestEvent};
 use domain::headers::{CustomHeaders, ReceiverHeaders};
 use domain::job::State;

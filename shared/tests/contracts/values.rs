@@ -8,7 +8,7 @@ use domain::endpoint::{Breaker, Disabled, DisabledReason, Endpoint, Failing, Hol
 use domain::event::{Event, EventName};
 use domain::failure::{Failure, FailureCode};
 use domain::id::RenderJobId;
-use domain::job::{Job, OutboxEntry, Observation, RenderResult, RenderStatus, Report, Transition};
+use domain::job::{Job, Observation, OutboxEntry, RenderResult, RenderStatus, Report, Transition};
 use serde_json::json;
 
 pub(crate) use aws_in_memory::builders::noon;
@@ -117,7 +117,8 @@ pub(crate) fn deliveries() -> Vec<Delivery> {
     let event = Event::of(&job, &OutboxEntry { event: EventName::Completed, status, at });
     let fresh = Delivery::of(&job, &event, "https://shop.example/hooks", at).unwrap();
     let outcomes = AttemptError::ALL.map(AttemptOutcome::Failed);
-    let outcomes = outcomes.into_iter().chain([AttemptOutcome::Answered(500), AttemptOutcome::Answered(204)]);
+    let outcomes =
+        outcomes.into_iter().chain([AttemptOutcome::Answered(500), AttemptOutcome::Answered(204)]);
     let attempts: Vec<Attempt> = outcomes
         .map(|outcome| Attempt { at, duration_ms: 12, outcome, excerpt: "words".into() })
         .collect();

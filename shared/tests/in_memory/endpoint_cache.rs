@@ -7,10 +7,13 @@ use aws_in_memory::InMemoryAws;
 use aws_in_memory::clock::now;
 use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
 use domain::attempt::AttemptOutcome;
-use domain::endpoint::{AttemptRequest, Endpoint, Health, HoldReason, Lane, AttemptSignal, EndpointLimits, Permit, ResponseHints};
+use domain::endpoint::{
+    AttemptRequest, AttemptSignal, Endpoint, EndpointLimits, Health, HoldReason, Lane, Permit,
+    ResponseHints,
+};
 use futures_util::future::{BoxFuture, join_all};
 use serde_json::json;
-use shared::endpoint_cache::{EndpointCache, Admission};
+use shared::endpoint_cache::{Admission, EndpointCache};
 use shared::store::Consistency;
 use tokio::time::sleep;
 
@@ -21,7 +24,11 @@ fn request(token: u64) -> AttemptRequest {
 }
 
 fn signal(status: u16) -> AttemptSignal {
-    AttemptSignal::of(AttemptOutcome::Answered(status), ResponseHints::default(), Duration::from_millis(80))
+    AttemptSignal::of(
+        AttemptOutcome::Answered(status),
+        ResponseHints::default(),
+        Duration::from_millis(80),
+    )
 }
 
 fn process(aws: &InMemoryAws) -> EndpointCache {
@@ -137,7 +144,8 @@ async fn busy(
         let (at, process) = traffic(number);
         sleep(at).await;
         let process = &processes[process];
-        let Admission::Go(permit) = process.admit(URL, &request(number), now()).await.unwrap() else {
+        let Admission::Go(permit) = process.admit(URL, &request(number), now()).await.unwrap()
+        else {
             return false;
         };
         sleep(Duration::from_millis(80)).await;

@@ -17,7 +17,7 @@ use domain::provider::{Catalogue, StatusAnswer};
 use futures_util::FutureExt;
 use http::Response;
 use shared::store::WebhookConfig;
-use shared::tracker::{Bearer, Told};
+use shared::tracker::{ApplyOutcome, ReportSource};
 
 fn job(callback_url: Option<&str>) -> Job {
     builders::job().callback_url(callback_url).created_at(clock::now()).build()
@@ -38,11 +38,11 @@ async fn told(callback_url: Option<&str>, receiver_wants: EventName) -> (usize, 
     tracker.store.insert_job(&job).await.unwrap();
     let failure = domain::failure::Failure::new(FailureCode::ProviderRejected, "no scenes");
     let told = tracker
-        .tell(job, &Report::Rejected(failure), Bearer::Passer, 0, clock::now())
+        .apply_report(job, &Report::Rejected(failure), ReportSource::Other, 0, clock::now())
         .await
         .unwrap();
-    let Told::Changed(job) = told else { panic!("{told:?}") };
-    tracker.settle(job.clone(), clock::now()).await.unwrap();
+    let ApplyOutcome::Changed(job) = told else { panic!("{told:?}") };
+    tracker.publish_outbox(job.clone(), clock::now()).await.unwrap();
     let deliveries = tracker.store.deliveries(&job.id).await.unwrap().len();
     (deliveries, aws.events().into_iter().map(|event| event.detail_type).collect())
 }
@@ -66,9 +66,9 @@ async fn unlisted_provider_error_is_reported() {
         panic!("it is unclear")
     };
 
-    let answer = tracker.ask(&job, None, clock::now()).await.unwrap();
+    let answer = tracker.fetch_status(&job, None, clock::now()).await.unwrap();
 
-    let Some(StatusAnswer::NotTold { retry_after, .. }) = answer else {
+    let Some(StatusAnswer::Unavailable { retry_after, .. }) = answer else {
         panic!("{answer:?}");
     };
     assert_eq!(retry_after, Some(Duration::from_secs(30)));

@@ -33,7 +33,7 @@ use domain::delivery::{DeliveryState, GiveUpReason};
 use domain::id::JobId;
 use domain::retry::DeliverySchedule;
 use domain::signature::WebhookSecret;
-use domain::verifier::{Incoming, SchemeSpec, SignatureScheme, Verdict};
+use domain::verifier::{Incoming, SchemeSpec, SignatureScheme, Verification};
 use futures_util::FutureExt;
 use hmac::{Hmac, KeyInit, Mac};
 use http::{Method, Request, Uri};
@@ -457,13 +457,16 @@ async fn any_of_several_signatures_verifies() {
         let headers = [("x-signature", header.as_bytes())];
         let secrets = scheme.parse_secrets(ours).unwrap();
         let verdict = scheme.verify(&Incoming { headers: &headers, body }, &secrets, now);
-        assert!(matches!(verdict, Verdict::Verified { .. }), "{ours} of {header}: {verdict:?}");
+        assert!(
+            matches!(verdict, Verification::Verified { .. }),
+            "{ours} of {header}: {verdict:?}"
+        );
     }
     let header = format!("t={time},v1={strange},v1={strange}");
     let headers = [("x-signature", header.as_bytes())];
     let secrets = scheme.parse_secrets("old,new").unwrap();
     let verdict = scheme.verify(&Incoming { headers: &headers, body }, &secrets, now);
-    assert!(matches!(verdict, Verdict::Invalid(_)), "{verdict:?}");
+    assert!(matches!(verdict, Verification::Invalid(_)), "{verdict:?}");
 }
 
 #[test]

@@ -181,10 +181,10 @@ fn status_error_never_fails_the_render() {
         (500, ErrorClass::Transient),
         (503, ErrorClass::Transient),
     ] {
-        let expected = StatusAnswer::NotTold { class, retry_after: None };
+        let expected = StatusAnswer::Unavailable { class, retry_after: None };
         assert_eq!(status("zvid", "r", code, &Value::Null), expected);
     }
-    let no_status = StatusAnswer::NotTold { class: ErrorClass::Transient, retry_after: None };
+    let no_status = StatusAnswer::Unavailable { class: ErrorClass::Transient, retry_after: None };
     assert_eq!(status("zvid", "r", 200, &json!({"id": "r"})), no_status);
     assert_eq!(status("zvid", "r", 200, &json!([1, 2])), no_status);
     let somebody_else = json!({"id": "other", "state": "completed", "result": "https://x"});

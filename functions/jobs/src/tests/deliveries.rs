@@ -7,11 +7,13 @@ use aws_lambda_events::encodings::Body;
 use chrono::TimeDelta;
 use domain::attempt::{Attempt, AttemptError, AttemptOutcome};
 use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp};
-use domain::endpoint::{AttemptRequest, AdmissionDecision, Endpoint, Lane, AttemptSignal, ResponseHints};
+use domain::endpoint::{
+    AdmissionDecision, AttemptRequest, AttemptSignal, Endpoint, Lane, ResponseHints,
+};
 use domain::id::EndpointId;
 use domain::time;
 use serde_json::{Value, json};
-use shared::store::{Consistency, Committed, Wait};
+use shared::store::{Committed, Consistency, Wait};
 use tokio::time::{Duration, sleep};
 
 use super::*;
@@ -69,11 +71,22 @@ async fn stored(aws: &InMemoryAws, deliveries: &[Delivery]) {
 
 /// The endpoint after an answer of this status.
 async fn answers(aws: &InMemoryAws, url: &str, status: u16) {
-    let request =
-        AttemptRequest { manual: true, has_slot: false, lane: Lane::Slow, token: 0, jitter_sample: 0.0 };
+    let request = AttemptRequest {
+        manual: true,
+        has_slot: false,
+        lane: Lane::Slow,
+        token: 0,
+        jitter_sample: 0.0,
+    };
     let before = aws.store().endpoint(url, Consistency::Strong).await.unwrap();
-    let AdmissionDecision::Go { permit, .. } = before.admit(&request, now()) else { panic!("held") };
-    let signal = AttemptSignal::of(AttemptOutcome::Answered(status), ResponseHints::default(), Duration::ZERO);
+    let AdmissionDecision::Go { permit, .. } = before.admit(&request, now()) else {
+        panic!("held")
+    };
+    let signal = AttemptSignal::of(
+        AttemptOutcome::Answered(status),
+        ResponseHints::default(),
+        Duration::ZERO,
+    );
     let after = before.record(&permit, &signal, now()).unwrap();
     let committed = aws.store().commit_endpoint(&before, &after).await.unwrap();
     assert_eq!(committed, Committed::Stored);
@@ -216,7 +229,10 @@ async fn deliveries_are_listed_by_state() {
     stored(&aws, &exhausted).await;
     let next_at = now() + TimeDelta::hours(2);
     let pending = Delivery {
-        state: DeliveryState::Pending { next_at, held: Some(domain::endpoint::HoldReason::Throttled) },
+        state: DeliveryState::Pending {
+            next_at,
+            held: Some(domain::endpoint::HoldReason::Throttled),
+        },
         ..given_up(9, 3, OTHER)
     };
     stored(&aws, std::slice::from_ref(&pending)).await;

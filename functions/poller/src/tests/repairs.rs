@@ -39,7 +39,7 @@ async fn lost_callbacks_record_no_duration() {
     world.run(400.0).await;
 
     assert_eq!(world.aws.table().indexed("active").len(), 0, "safety polls have found them");
-    let learnt = async |name: &str| {
+    let stored_model = async |name: &str| {
         world.aws.store().stored_model(&ProviderName::parse(name).unwrap()).await.unwrap()
     };
     assert!(stored_model("zvid").await.is_none());

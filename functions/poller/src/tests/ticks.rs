@@ -168,7 +168,8 @@ async fn durations_are_stored_once_a_minute() {
     }
     world.run(180.0).await;
     tokio::time::advance(Duration::from_secs(61)).await;
-    let schedule = world.poller.tracker.duration_models.model(&"zvid".to_owned().try_into().unwrap()).await;
+    let schedule =
+        world.poller.tracker.duration_models.model(&"zvid".to_owned().try_into().unwrap()).await;
     let most = schedule.expect("thirty are enough").percentile_95().as_secs_f64();
     assert!((20.0..80.0).contains(&most), "{most}");
 }

@@ -172,11 +172,13 @@ impl World {
             .id(id)
             .provider(provider)
             .tracking(tracking)
-            .model(duration_model)
+            .duration_model(duration_model)
             .created_at(created_at)
             .build();
         let accepted = Report::Accepted(RenderJobId::parse(&render).unwrap());
-        let Transition::Changed(job) = job.apply(&accepted, 0, created_at) else { panic!("no news") };
+        let Transition::Changed(job) = job.apply(&accepted, 0, created_at) else {
+            panic!("no news")
+        };
         let ends_at = created_at + Duration::from_secs_f64(ends_s);
         self.providers.lock().unwrap().ends.insert(render, ends_at);
         self.aws.store().insert_job(&job).await.unwrap();
@@ -192,7 +194,7 @@ impl World {
     /// the next run.
     pub(crate) async fn run(&self, seconds: f64) {
         let live = async {
-            tokio::join!(self.poll_schedule(), self.event_source());
+            tokio::join!(self.schedule(), self.event_source());
         };
         let live = timeout(Duration::from_secs_f64(seconds), live);
         let _ = self.lambda.run_until(live).await;
@@ -318,7 +320,8 @@ impl World {
         let jobs = self.jobs.borrow();
         let job = jobs.iter().find(|job| job.id == *id).unwrap();
         let schedule = self.poller.tracker.poll_schedule(job);
-        let next = |age: &Duration| Some(schedule.next_after(job.request.tracking, *age, id.spread()));
+        let next =
+            |age: &Duration| Some(schedule.next_after(job.request.tracking, *age, id.spread()));
         let ages = std::iter::successors(next(&Duration::ZERO), next);
         ages.map(|age| age.as_secs_f64()).take_while(|age| *age <= until_s).collect()
     }

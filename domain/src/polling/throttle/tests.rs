@@ -71,7 +71,9 @@ fn throttle_doubles_pauses_while_down() {
         // Questions that were under way meet the same outage.
         (0..50).for_each(|_| throttle.record(PollResult::Failed(None), at(now)));
         assert!(throttle.is_down());
-        let ThrottleDecision::NotBefore(then) = throttle.admit(at(now)) else { panic!("not paused") };
+        let ThrottleDecision::NotBefore(then) = throttle.admit(at(now)) else {
+            panic!("not paused")
+        };
         let next = u64::try_from((then - at(0)).num_milliseconds()).unwrap();
         pauses.push((next - now) / 1000);
         now = next;
