@@ -4,6 +4,8 @@
 //! Time, randomness and settings are arguments. Decisions are returned as values, and the crate
 //! `shared` carries them out.
 
+#![warn(missing_docs)]
+
 pub mod address;
 pub mod attempt;
 pub mod credential;
