@@ -32,7 +32,7 @@ use shared::queue::{WakeQueue, WakeUp};
 use shared::telemetry::chain;
 use shared::tracker::Tracker;
 use tokio::sync::OnceCell;
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::claim::{Interrupted, ShardClaim};
 use crate::shard_poller::ShardPoller;
@@ -181,11 +181,7 @@ async fn handle_wake_ups(
             }
             Ok(Some(_)) => requeue(poller, &calls, Duration::ZERO).await,
             Err(cause) => {
-                error!(
-                    shard,
-                    error = chain(&cause),
-                    "shard claim failed; requeueing wake-up calls"
-                );
+                warn!(shard, error = chain(&cause), "shard claim failed; requeueing wake-up calls");
                 requeue(poller, &calls, REQUEUE_DELAY).await
             }
         };
@@ -194,7 +190,7 @@ async fn handle_wake_ups(
     if let Some((shard, calls, claim)) = accepted
         && let Err(Interrupted { cause, continuations }) = poller.run(claim, until, now).await
     {
-        error!(shard, error = chain(&cause), "shard polling interrupted; requeueing wake-up calls");
+        warn!(shard, error = chain(&cause), "shard polling interrupted; requeueing wake-up calls");
         let calls: Vec<WakeUp> = continuations.into_iter().chain(calls).collect();
         handled.insert(shard, requeue(poller, &calls, REQUEUE_DELAY).await);
     }
@@ -204,7 +200,7 @@ async fn handle_wake_ups(
 async fn requeue(poller: &Poller, calls: &[WakeUp], delay: Duration) -> Handled {
     for call in calls {
         if let Err(cause) = poller.wakes.send(call, delay).await {
-            error!(
+            warn!(
                 shard = call.shard(),
                 error = chain(&cause),
                 "wake-up call requeue failed; queue will redeliver it"

@@ -51,7 +51,7 @@ use shared::queue::WakeUp;
 use shared::telemetry::chain;
 use shared::tracker::TrackError;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use self::exit::{Exit, LoopState, Step, next_step};
 use self::lease_keeper::{LeaseKeeper, LeaseWrite};
@@ -373,7 +373,7 @@ impl<'a> ShardPoller<'a> {
                 }
             }
             Err(cause) => {
-                error!(job.id = %id, error = chain(&cause), "job poll failed; will retry");
+                warn!(job.id = %id, error = chain(&cause), "job poll failed; will retry");
                 self.provider_queues.finish(queue, PollResult::NotAsked, at);
                 self.poll_queue.postpone(id, at);
             }

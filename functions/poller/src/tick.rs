@@ -13,7 +13,7 @@ use shared::queue::{MAX_DELAY, Ticket};
 use shared::store::{Committed, Wait};
 use shared::telemetry::chain;
 use shared::tracker::TrackError;
-use tracing::error;
+use tracing::warn;
 
 use crate::Poller;
 
@@ -97,7 +97,7 @@ impl Poller {
         stream::iter(deliveries)
             .for_each_concurrent(MAX_CONCURRENT, |(job, event)| async move {
                 if let Err(cause) = self.release(job.as_ref(), &event, now).await {
-                    error!(
+                    warn!(
                         job.id = job.as_ref().map(JobId::as_str),
                         event.id = event.as_str(),
                         error = chain(&cause),
