@@ -219,8 +219,13 @@ pub(crate) fn new_key(key: &str, hash: &str, stack: &str) -> String {
 
 fn state(job: &Value) -> String {
     let state = text(job, "state");
+    let has_ended = !job.get("endedAt").is_none_or(Value::is_null);
+    let is_final = job.get("final").and_then(Value::as_bool);
     match job.get("progress").and_then(Value::as_f64) {
         Some(progress) if state == "processing" => format!("{state} {:.0} %", progress * 100.0),
+        Some(_) | None if has_ended && is_final == Some(false) => {
+            format!("{state}, not final: it may still complete")
+        }
         Some(_) | None => state,
     }
 }
@@ -293,7 +298,8 @@ mod tests {
             "jobId": "job_1", "state": "completed", "provider": "zvid", "renderJobId": "r-1",
             "sourceRecordId": "product-123", "payloadVersion": null, "progress": 1.0,
             "resultUrl": "https://cdn/x.mp4", "resultExpiresAt": null, "failure": null,
-            "settledAt": "2026-05-24T12:00:09.000Z", "lastCheckedAt": "2026-05-24T12:00:09.000Z",
+            "final": true, "endedAt": "2026-05-24T12:00:09.000Z",
+            "settledAt": "2026-05-24T12:00:09.400Z", "lastCheckedAt": "2026-05-24T12:00:09.000Z",
             "attemptCount": 4, "delivery": {"state": "delivered", "attempts": 1},
             "timeline": [
                 {"state": "submitting", "at": "2026-05-24T12:00:00.000Z"},
@@ -326,10 +332,21 @@ mod tests {
         job["delivery"] = json!(null);
         assert!(is_over(&job), "nobody receives webhooks");
         job["settledAt"] = json!(null);
+        assert!(!is_over(&job), "its webhook may not be stored yet");
+        job["endedAt"] = json!(null);
+        job["final"] = json!(false);
         job["state"] = json!("processing");
         job["progress"] = json!(0.5);
         assert!(!is_over(&job));
         assert_eq!(line(&job), "processing 50 %");
+    }
+
+    #[test]
+    fn unconfirmed_end_is_shown_as_such() {
+        let mut job = finished();
+        job["state"] = json!("failed");
+        job["final"] = json!(false);
+        assert!(line(&job).starts_with("failed, not final: it may still complete"));
     }
 
     #[test]
@@ -386,9 +403,9 @@ mod tests {
         ");
         let mut failing = config["endpoint"].clone();
         failing["disabledAt"] = Value::Null;
-        failing["state"] = "held".into();
+        failing["state"] = "circuit_open".into();
         failing["slow"] = false.into();
-        let expected = "held since 2026-05-19T12:00:00.000Z, 9 in a row (ep_1c7f)";
+        let expected = "circuit_open since 2026-05-19T12:00:00.000Z, 9 in a row (ep_1c7f)";
         assert_eq!(health(&failing), expected);
         let made = json!({"secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "secrets": []});
         insta::assert_snapshot!(rotated(&made), @r"

@@ -131,7 +131,7 @@ impl Health {
         match self {
             Self::Healthy => "healthy",
             Self::Failing => "failing",
-            Self::CircuitOpen => "held",
+            Self::CircuitOpen => "circuit_open",
             Self::Throttled => "throttled",
             Self::Disabled => "disabled",
         }

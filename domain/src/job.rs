@@ -370,6 +370,23 @@ pub fn next(state: State, report: ReportKind) -> Move {
     }
 }
 
+/// Whether no report can change the state of a job that entered `state` for this reason.
+#[must_use]
+pub fn is_final(state: State, failure: Option<&Failure>) -> bool {
+    next(effective_state(state, failure), ReportKind::Completed) == Move::Stay
+}
+
+/// The row of the table for a job in `state`. A job whose submit was never confirmed has failed
+/// for its customer, and is treated as timed out: the provider may have rendered it, and its
+/// callback is the only proof.
+fn effective_state(state: State, failure: Option<&Failure>) -> State {
+    let unconfirmed = |failure: &Failure| failure.code == FailureCode::SubmitUnknown;
+    match state {
+        State::Failed if failure.is_some_and(unconfirmed) => State::TimedOut,
+        state => state,
+    }
+}
+
 impl Report {
     /// The column of the transition table.
     #[must_use]
@@ -482,21 +499,15 @@ impl Job {
         may.then(|| Self { settled_at: Some(now), ..self.clone() })
     }
 
-    /// Whether a report of completion would still complete the job.
+    /// Whether no report can change the job's state any more. A job that timed out, or whose
+    /// submit was never confirmed, has ended and may still complete.
     #[must_use]
-    pub fn may_still_complete(&self) -> bool {
-        next(self.effective_state(), ReportKind::Completed) != Move::Stay
+    pub fn is_final(&self) -> bool {
+        is_final(self.state, self.failure.as_ref())
     }
 
-    /// The row of the transition table that applies to the job. A job whose submission was never
-    /// confirmed has failed for the customer, but it moves like one that timed out: the provider
-    /// may have rendered it, and its callback is the only proof.
     fn effective_state(&self) -> State {
-        let unconfirmed = |failure: &Failure| failure.code == FailureCode::SubmitUnknown;
-        match self.state {
-            State::Failed if self.failure.as_ref().is_some_and(unconfirmed) => State::TimedOut,
-            state => state,
-        }
+        effective_state(self.state, self.failure.as_ref())
     }
 
     /// When the job last entered an end state; none while it is live.

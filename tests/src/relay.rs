@@ -10,6 +10,8 @@ use serde_json::Value;
 pub struct JobView {
     pub job_id: String,
     pub state: String,
+    #[serde(rename = "final")]
+    pub is_final: bool,
     pub provider: String,
     pub render_job_id: Option<String>,
     pub provider_status: Option<String>,
@@ -21,6 +23,7 @@ pub struct JobView {
     pub result_expires_at: Option<String>,
     pub failure: Option<Value>,
     pub created_at: String,
+    pub ended_at: Option<String>,
     pub settled_at: Option<String>,
     pub last_checked_at: Option<String>,
     pub attempt_count: u32,

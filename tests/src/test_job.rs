@@ -187,7 +187,7 @@ impl TestJob {
             "resultExpiresAt": job.result_expires_at,
             "failure": job.failure,
             "metadata": {"shop": "berlin", "rank": [1, 2]},
-            "occurredAt": job.settled_at,
+            "occurredAt": job.ended_at,
         })
     }
 

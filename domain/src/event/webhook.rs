@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::EventName;
 use crate::failure::Failure;
 use crate::id::EventId;
-use crate::job::{Job, OutboxEntry, State};
+use crate::job::{self, Job, OutboxEntry, State};
 use crate::time;
 
 /// The event of a change of a job, in its wire form. The order of its fields never changes, so
@@ -25,6 +25,8 @@ pub struct Event {
     source_record_id: String,
     payload_version: Option<String>,
     status: &'static str,
+    #[serde(rename = "final")]
+    is_final: bool,
     result_url: Option<String>,
     result_expires_at: Option<String>,
     failure: Option<Failure>,
@@ -38,6 +40,18 @@ impl Event {
     #[must_use]
     pub fn of(job: &Job, entry: &OutboxEntry) -> Self {
         let completed = entry.status == State::Completed;
+        let failure = match entry.status {
+            // Only this failure can have been removed, by a late completion.
+            State::Failed => Some(job.failure.clone().unwrap_or_else(Failure::submit_unknown)),
+            // Not read from the job: a late completion may have removed it.
+            State::TimedOut => Some(Failure::timed_out()),
+            State::Submitting
+            | State::SubmitUnknown
+            | State::Queued
+            | State::Processing
+            | State::Completed
+            | State::Cancelled => None,
+        };
         Self {
             event: entry.event,
             event_id: EventId::of(&job.id, entry.event.as_str()),
@@ -47,20 +61,10 @@ impl Event {
             source_record_id: job.request.source_record_id.to_string(),
             payload_version: job.request.payload_version.as_ref().map(ToString::to_string),
             status: entry.status.name(),
+            is_final: job::is_final(entry.status, failure.as_ref()),
             result_url: job.result.url.clone().filter(|_| completed),
             result_expires_at: job.result.expires_at.filter(|_| completed).map(time::text),
-            failure: match entry.status {
-                // Only this failure can have been removed, by a late completion.
-                State::Failed => Some(job.failure.clone().unwrap_or_else(Failure::submit_unknown)),
-                // Not read from the job: a late completion may have removed it.
-                State::TimedOut => Some(Failure::timed_out()),
-                State::Submitting
-                | State::SubmitUnknown
-                | State::Queued
-                | State::Processing
-                | State::Completed
-                | State::Cancelled => None,
-            },
+            failure,
             metadata: job.request.metadata.clone(),
             occurred_at: time::text(entry.at),
         }
@@ -115,7 +119,7 @@ mod tests {
     fn event_has_the_documented_bytes() {
         let job = completed_job();
         let event = Event::of(&job, &job.outbox[0]).to_body().unwrap();
-        insta::assert_snapshot!(event, @r#"{"event":"video.render.completed","eventId":"evt_b3600f226f75d7828459edfa7092f94c","jobId":"job_07070707070787078707070707070707","renderJobId":"r-1","provider":"zvid","sourceRecordId":"product-123","payloadVersion":"product-promo-v4","status":"completed","resultUrl":"https://cdn.example/video.mp4","resultExpiresAt":null,"failure":null,"metadata":{},"occurredAt":"2026-05-24T12:00:00.000Z"}"#);
+        insta::assert_snapshot!(event, @r#"{"event":"video.render.completed","eventId":"evt_b3600f226f75d7828459edfa7092f94c","jobId":"job_07070707070787078707070707070707","renderJobId":"r-1","provider":"zvid","sourceRecordId":"product-123","payloadVersion":"product-promo-v4","status":"completed","final":true,"resultUrl":"https://cdn.example/video.mp4","resultExpiresAt":null,"failure":null,"metadata":{},"occurredAt":"2026-05-24T12:00:00.000Z"}"#);
     }
 
     #[test]

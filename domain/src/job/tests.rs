@@ -111,7 +111,7 @@ fn job_unconfirmed_fails_with_submit_unknown() {
     assert_eq!(job.failure.as_ref().map(|f| f.code), Some(FailureCode::SubmitUnknown));
 
     // The callback of an unconfirmed render is its only proof, however late.
-    assert!(job.may_still_complete());
+    assert!(!job.is_final());
     assert_eq!(job.apply(&observed(RenderStatus::Processing), 0, noon()), Transition::Unchanged);
     let failed = job.outbox[0];
     let body = |job: &Job| crate::event::Event::of(job, &failed).to_body().unwrap();
@@ -176,4 +176,25 @@ fn job_checkpoints_at_doubling_ages() {
     }
     assert_eq!(written, [120, 240, 480, 960, 1920]);
     assert_eq!(job.attempt_count, 7);
+}
+
+#[test]
+fn job_is_final_unless_completion_counts() {
+    let finals = State::ALL.map(|state| (state.name(), is_final(state, None)));
+    assert_eq!(
+        finals,
+        [
+            ("submitting", false),
+            ("submit_unknown", false),
+            ("queued", false),
+            ("processing", false),
+            ("completed", true),
+            ("failed", true),
+            ("cancelled", true),
+            ("timed_out", false),
+        ]
+    );
+    assert!(!is_final(State::Failed, Some(&Failure::submit_unknown())));
+    let failure = Failure::new(FailureCode::RenderFailed, "no scenes");
+    assert!(is_final(State::Failed, Some(&failure)));
 }

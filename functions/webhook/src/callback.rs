@@ -251,7 +251,7 @@ impl Callbacks {
         // Copies of a callback arrive together. The call that stored the end publishes its event,
         // or has crashed and leaves that to the poller. A second publisher would only repeat the
         // event.
-        if !job.may_still_complete() {
+        if job.is_final() {
             return Ok(acknowledge("known"));
         }
         if let (Proof::Signed, Some(claim)) = (proof, &callback.claim) {

@@ -129,6 +129,20 @@ fn job_view_fits_openapi() {
 }
 
 #[test]
+fn job_view_separates_end_from_settlement() {
+    let ended = values::lives().into_iter().flatten().find(|job| job.state == State::Completed);
+    let ended = ended.unwrap();
+    let shown = view::job(&ended, None);
+    assert!(!ended.outbox.is_empty() && shown["endedAt"].is_string());
+    assert_eq!(shown["settledAt"], Value::Null, "its event is not published yet");
+
+    let later = values::noon() + chrono::TimeDelta::hours(1);
+    let settled = ended.mark_published(&ended.outbox).settle(chrono::TimeDelta::zero(), later);
+    let shown = view::job(&settled.unwrap(), None);
+    assert_eq!(shown["settledAt"], domain::time::text(later));
+}
+
+#[test]
 fn delivery_view_fits_openapi() {
     let contract = schema("Delivery");
     let test = TestEvent::new([7; 16], values::noon());

@@ -12,7 +12,7 @@ pub(crate) async fn assert_published_once(
     job: &JobView,
 ) -> Result<()> {
     let event_id = test_job.event_id(&format!("video.render.{}", job.state));
-    let ended = job.settled_at.as_deref().unwrap_or_default();
+    let ended = job.ended_at.as_deref().unwrap_or_default();
     assert_eq!(stack.publisher_count(&event_id, ended).await?, 1, "published more than once");
     assert_published_by_tick(stack, test_job, job).await
 }
@@ -75,6 +75,6 @@ fn assert_ordered(job: &JobView) {
     let times: Vec<&str> = job.timeline.iter().map(|line| line.at.as_str()).collect();
     assert!(times.is_sorted(), "{times:?}");
     assert_eq!(times.first().copied(), Some(job.created_at.as_str()));
-    assert_eq!(times.last().copied(), job.settled_at.as_deref());
+    assert_eq!(times.last().copied(), job.ended_at.as_deref());
     assert_eq!(job.states().last().copied(), Some(job.state.as_str()));
 }

@@ -90,7 +90,7 @@ async fn job_called_back_is_published_once() -> Result<()> {
 
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
-    let [ended, expires] = [&job.settled_at, &job.result_expires_at]
+    let [ended, expires] = [&job.ended_at, &job.result_expires_at]
         .map(|text| DateTime::parse_from_rfc3339(text.as_deref().unwrap()).unwrap());
     let kept = expires - ended;
     assert!(kept <= TimeDelta::hours(24) && kept > TimeDelta::hours(23), "{kept}");
