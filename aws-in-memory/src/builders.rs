@@ -3,12 +3,13 @@
 #![allow(clippy::expect_used, reason = "a value that a test makes up wrongly fails the test")]
 
 use chrono::{DateTime, Utc};
-use domain::delivery::{Attempt, Delivery, DeliveryState, Subject};
+use domain::attempt::Attempt;
+use domain::delivery::{Delivery, DeliveryState, Subject};
 use domain::event::{EventName, EventSet, TestEvent};
 use domain::id::{EventId, JobId, PayloadVersion, ProviderName, SourceRecordId};
-use domain::job::{Intent, Job};
-use domain::polling::{Durations, Tracking};
-use domain::submission::JobRequest;
+use domain::job::{Job, StoredRequest};
+use domain::polling::{LognormalModel, Tracking};
+use domain::request::JobRequest;
 use serde_json::{Map, Value};
 
 /// 2026-05-24T12:00:00Z: when things happen in a test that does not care.
@@ -21,17 +22,17 @@ pub fn noon() -> DateTime<Utc> {
 #[must_use]
 pub fn job() -> JobBuilder {
     JobBuilder {
-        request: Intent {
-            id: JobId::from_bytes([7; 16]),
+        id: JobId::from_bytes([7; 16]),
+        request: StoredRequest {
             provider: provider("zvid"),
             source_record_id: source_record("product-123"),
             payload_version: None,
             metadata: Map::new(),
             callback_url: None,
-            wanted: EventSet::ends(),
+            subscribed_events: EventSet::terminal(),
             fingerprint: [1; 32],
             tracking: Tracking::PollOnly,
-            durations: None,
+            duration_model: None,
             shard: 0,
         },
         created_at: noon(),
@@ -41,7 +42,8 @@ pub fn job() -> JobBuilder {
 /// Makes a [`Job`].
 #[derive(Clone, Debug)]
 pub struct JobBuilder {
-    request: Intent,
+    id: JobId,
+    request: StoredRequest,
     created_at: DateTime<Utc>,
 }
 
@@ -49,7 +51,7 @@ impl JobBuilder {
     /// The job's id.
     #[must_use]
     pub fn id(mut self, id: JobId) -> Self {
-        self.request.id = id;
+        self.id = id;
         self
     }
 
@@ -92,7 +94,7 @@ impl JobBuilder {
     /// The events that its receiver is sent.
     #[must_use]
     pub fn subscribed_events(mut self, events: impl IntoIterator<Item = EventName>) -> Self {
-        self.request.wanted = events.into_iter().collect();
+        self.request.subscribed_events = events.into_iter().collect();
         self
     }
 
@@ -105,8 +107,8 @@ impl JobBuilder {
 
     /// How long such renders took so far.
     #[must_use]
-    pub fn durations(mut self, durations: Option<Durations>) -> Self {
-        self.request.durations = durations;
+    pub fn duration_model(mut self, duration_model: Option<LognormalModel>) -> Self {
+        self.request.duration_model = duration_model;
         self
     }
 
@@ -120,13 +122,13 @@ impl JobBuilder {
     /// Everything that a caller's request says.
     #[must_use]
     pub fn request(mut self, request: JobRequest) -> Self {
-        self.request = Intent {
+        self.request = StoredRequest {
             provider: request.provider,
             source_record_id: request.source_record_id,
             payload_version: request.payload_version,
             metadata: request.metadata,
             callback_url: request.callback_url.map(|url| url.as_str().to_owned()),
-            wanted: request.wanted,
+            subscribed_events: request.subscribed_events,
             fingerprint: request.fingerprint,
             ..self.request
         };
@@ -143,7 +145,7 @@ impl JobBuilder {
     /// The job.
     #[must_use]
     pub fn build(self) -> Job {
-        Job::intend(self.request, self.created_at)
+        Job::new(self.id, self.request, self.created_at)
     }
 }
 
@@ -245,7 +247,7 @@ impl DeliveryBuilder {
             attempts: self.attempts,
             state: self.state.unwrap_or(fresh.state),
             shard: self.shard.unwrap_or(fresh.shard),
-            deliberate: false,
+            manual: false,
             ..fresh
         }
     }

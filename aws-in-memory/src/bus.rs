@@ -1,4 +1,4 @@
-//! An event bus that remembers.
+//! An event bus that keeps every event.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::clock;
 
 /// The most entries that PutEvents takes.
-const MOST_ENTRIES: usize = 10;
+const MAX_ENTRIES: usize = 10;
 /// The longest entry, in bytes.
-const LONGEST_ENTRY: usize = 256 * 1024;
+const MAX_ENTRY: usize = 256 * 1024;
 
 /// An event that was put on the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct BusEvent {
     pub detail: String,
 }
 
-/// What EventBridge answers when it takes no entry of a request: 200.
+/// The answer of EventBridge when the one entry of a request fails, whose status is 200.
 #[must_use]
 pub fn not_taken() -> (u16, Value) {
     let entry = json!({"ErrorCode": "InternalFailure", "ErrorMessage": "internal failure"});
@@ -46,12 +46,12 @@ impl Bus {
     /// HTTP status and body, as EventBridge answers.
     pub(super) fn answer(&self, operation: &str, request: &Value) -> (u16, Value) {
         if operation != "PutEvents" {
-            let problem = format!("the fake bus knows no {operation}");
+            let problem = format!("the in-memory bus has no {operation}");
             return (400, json!({"__type": "ValidationException", "message": problem}));
         }
         let entries = request.get("Entries").and_then(Value::as_array);
         let entries = entries.map(Vec::as_slice).unwrap_or_default();
-        if entries.is_empty() || entries.len() > MOST_ENTRIES {
+        if entries.is_empty() || entries.len() > MAX_ENTRIES {
             return (400, json!({"__type": "ValidationException", "message": "1 to 10 entries"}));
         }
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +83,7 @@ fn read(entry: &Value) -> Result<BusEvent, &'static str> {
     if !serde_json::from_str::<Value>(&detail).is_ok_and(|detail| detail.is_object()) {
         return Err("MalformedDetail");
     }
-    if source.len() + detail_type.len() + detail.len() > LONGEST_ENTRY {
+    if source.len() + detail_type.len() + detail.len() > MAX_ENTRY {
         return Err("InvalidArgument");
     }
     Ok(BusEvent { at: clock::now(), source, detail_type, detail })

@@ -8,7 +8,7 @@ use aws_smithy_async::time::TimeSource;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-/// 2026-05-24T06:00:00Z: when a clock that nobody has set begins.
+/// 2026-05-24T06:00:00Z: when a clock begins that was not set.
 const BEGINNING: DateTime<Utc> = match DateTime::from_timestamp(1_779_602_400, 0) {
     Some(beginning) => beginning,
     None => DateTime::<Utc>::MIN_UTC,
@@ -27,13 +27,13 @@ pub fn set(at: DateTime<Utc>) {
     START.set(Some((Instant::now(), at)));
 }
 
-/// What a process believes the time to be: see [`skewed`].
+/// The time as the process sees it, whose clock may be wrong: see [`skewed`].
 #[must_use]
 pub fn now() -> DateTime<Utc> {
     true_now() + SKEW.try_with(|skew| *skew).unwrap_or_default()
 }
 
-/// What the time is.
+/// The time.
 #[must_use]
 pub fn true_now() -> DateTime<Utc> {
     let now = Instant::now();
@@ -44,7 +44,7 @@ pub fn true_now() -> DateTime<Utc> {
     at + TimeDelta::from_std(now.saturating_duration_since(start)).unwrap_or_default()
 }
 
-/// Runs a process whose clock is wrong by so much.
+/// Runs `process` with a clock that is wrong by `by`.
 pub async fn skewed<F: Future>(by: TimeDelta, process: F) -> F::Output {
     SKEW.scope(by, process).await
 }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn time_passes_when_everybody_waits() {
+    async fn clock_follows_paused_time() {
         let start = now();
         tokio::time::sleep(Duration::from_secs(3600)).await;
         assert_eq!(now() - start, TimeDelta::hours(1));

@@ -1,4 +1,4 @@
-//! What becomes of the calls that leave a process.
+//! Injecting faults into the calls that leave a process.
 
 use std::fmt::Debug;
 
@@ -17,7 +17,7 @@ pub struct Call<'a> {
     pub body: &'a Value,
 }
 
-/// What happens to a call.
+/// What is injected into a call.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Injected {
     /// It is made and answered.
@@ -33,11 +33,11 @@ pub enum Injected {
     Refused(u16, Value),
 }
 
-/// What becomes of a call, and what its answer waits for once it was made.
+/// What is injected into a call, and what its answer waits for once the call was made.
 pub struct Interception {
-    /// What happens to it.
+    /// What is injected.
     pub injected: Injected,
-    /// Between the making and the answer.
+    /// Runs after the call was made and before it is answered.
     pub then: BoxFuture<'static, ()>,
 }
 
@@ -47,10 +47,10 @@ impl From<Injected> for Interception {
     }
 }
 
-/// Decides what becomes of the calls of one process. A process that is to die waits here for
-/// ever, and is dropped; one that is to be overtaken waits here for as long as it takes.
+/// Decides what is injected into the calls of one process. It may hold a call for ever, for a
+/// process that crashes there and is dropped, or until another process has gone on.
 pub trait CallInterceptor: Debug + Send + Sync {
-    /// Before a call is made.
+    /// Called before a call is made.
     fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception>;
 
     /// Whether the process can connect to a host of the network.
@@ -59,7 +59,7 @@ pub trait CallInterceptor: Debug + Send + Sync {
     }
 }
 
-/// All calls are made and answered.
+/// Makes and answers all calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoFaults;
 

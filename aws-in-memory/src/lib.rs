@@ -1,7 +1,4 @@
-//! AWS without AWS, for tests: the real clients, whose requests never leave the process. A
-//! table, three queues, a bus and a parameter store that behave ([`table`], [`queue`], [`bus`]),
-//! on tokio's clock ([`clock`]), so that a test with a paused clock lives through days at
-//! once. What becomes of a call can be decided call by call ([`interceptor`]).
+#![doc = include_str!("../README.md")]
 
 pub mod builders;
 pub mod bus;
@@ -34,10 +31,10 @@ pub use dynamodb_in_memory as table;
 
 use shared::aws;
 use shared::bus::Bus;
+use shared::duration_models::DurationModels;
 use shared::egress::Dial;
 use shared::egress::provider::ProviderHttp;
 use shared::entropy::Entropy;
-use shared::laws::Laws;
 use shared::providers::{Providers, SetupError};
 use shared::queue::{DeliveryQueue, WakeQueue};
 use shared::secrets::Secrets;
@@ -59,23 +56,23 @@ const RETENTION: TimeDelta = TimeDelta::days(1);
 /// The queues of `template.yaml`.
 const DELIVERIES: Settings = Settings {
     visibility: Duration::from_secs(180),
-    most_receives: 5,
+    max_receives: 5,
     retention: Duration::from_secs(345_600),
 };
 const WAKES: Settings = Settings {
     visibility: Duration::from_secs(900),
-    most_receives: 3,
+    max_receives: 3,
     retention: Duration::from_secs(3600),
 };
 
-/// Nothing dies twice.
+/// The dead-letter queue has none of its own.
 const DEAD_DELIVERIES: Settings = Settings {
     visibility: Duration::from_secs(30),
-    most_receives: u32::MAX,
+    max_receives: u32::MAX,
     retention: Duration::from_secs(1_209_600),
 };
 
-/// AWS as a test sets it up. Clones are the same AWS.
+/// AWS in memory. Clones are the same AWS.
 #[derive(Clone, Debug)]
 pub struct InMemoryAws {
     state: Arc<State>,
@@ -145,15 +142,16 @@ impl InMemoryAws {
         Self { state: Arc::new(state), interceptor, retries, budgets: budgets() }
     }
 
-    /// The same AWS as one process sees it, whose clients repeat calls as those of a deployed
-    /// function do.
+    /// The same AWS as one process sees it. Its calls pass `interceptor`, and its clients repeat
+    /// calls as those of a deployed function do.
     #[must_use]
     pub fn seen_by(&self, interceptor: Arc<dyn CallInterceptor>) -> Self {
         let (state, retries) = (Arc::clone(&self.state), RetryConfig::standard());
         Self { state, interceptor, retries, budgets: budgets() }
     }
 
-    /// Loses the next answer of the table: what was asked is done, and nobody hears of it.
+    /// Loses the next answer of the table: the call takes effect and its caller sees a broken
+    /// connection.
     pub fn lose_next_answer(&self) {
         self.state.loses_answer.store(true, Ordering::SeqCst);
     }
@@ -292,11 +290,12 @@ impl InMemoryAws {
 
     fn tracker_of(&self, providers: Providers) -> Tracker {
         let (store, bus, deliveries) = (self.store(), self.bus(), self.deliveries());
-        let laws = Laws::new(self.store());
-        Tracker { store, providers, bus, deliveries, laws }
+        let duration_models = DurationModels::new(self.store());
+        Tracker { store, providers, bus, deliveries, duration_models }
     }
 
-    // Nothing is signed: nobody here would look at it, and it takes a fifth of a test's time.
+    // Requests are not signed: no signature is checked here, and signing takes a fifth of a
+    // test's time.
     fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         let config = aws_sdk_dynamodb::config::Builder::from(&self.unsigned());
         let [budget, _, _, _] = self.budgets.clone();

@@ -1,5 +1,5 @@
-//! Providers' and receivers' hosts in this process: real HTTP over pipes instead of sockets,
-//! so that a paused clock does not run away from it.
+//! The hosts of providers and receivers in this process: real HTTP over pipes instead of
+//! sockets, because a paused clock would advance while a socket is waited for.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,7 +21,7 @@ use shared::egress::{Dial, Dialling, Stream};
 
 use super::interceptor::{Call, CallInterceptor, Injected, Interception};
 
-/// How much of a request or an answer is on its way at once, in bytes.
+/// The capacity of a connection's pipe, in bytes.
 const PIPE: usize = 64 * 1024;
 
 /// Answers the requests to a host.
@@ -43,7 +43,7 @@ impl Network {
         self.hosts().insert(name.to_owned(), host);
     }
 
-    /// Takes a host off the network: nobody can connect to it.
+    /// Takes a host off the network: connections to it are refused.
     pub fn remove(&self, name: &str) {
         self.hosts().remove(name);
     }
@@ -96,7 +96,7 @@ async fn serve(
     let mut server = http1::Builder::new();
     // The date would be the machine's.
     server.auto_date_header(false).header_read_timeout(None);
-    // A connection that breaks is what some tests are about.
+    // A broken connection is no error here: some tests cause it.
     drop(server.serve_connection(stream, service).await);
 }
 
@@ -135,7 +135,8 @@ async fn answer(
     Ok(answer.map(Full::new))
 }
 
-/// What the host answers. It goes on with what has arrived, also when nobody waits any more.
+/// What the host answers. The host finishes a request that has arrived even when its caller
+/// has gone.
 async fn made(host: &Host, request: Request<Bytes>) -> Result<Response<Bytes>, Breaks> {
     tokio::spawn(host(request)).await.map_err(|_| Breaks)
 }
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
     use shared::egress::provider::{ProviderHttp, ProviderHttpError};
 
-    /// One thing happens to every call.
+    /// Injects the same into every call.
     #[derive(Debug)]
     struct Always(Injected);
 
@@ -174,7 +175,7 @@ mod tests {
         }
     }
 
-    /// What a POST comes to, and how often the host was asked.
+    /// The result of a POST, and the number of requests that reached the host.
     async fn posted(injected: Injected) -> (Result<StatusCode, ProviderHttpError>, usize) {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_happens_to_a_call_happens() {
+    async fn injected_faults_reach_the_host() {
         let (answer, asked) = posted(Injected::Answered).await;
         assert_eq!((answer.unwrap(), asked), (StatusCode::OK, 1));
         let (answer, asked) = posted(Injected::Refused(503, Value::Null)).await;
@@ -207,11 +208,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_connects_to_a_host_that_is_not_there() {
+    async fn unknown_host_refuses_connections() {
         let http = ProviderHttp::through(
             Network::default().seen_by(Arc::new(crate::interceptor::NoFaults)),
         );
-        let url = "http://nobody.test/".parse().unwrap();
+        let url = "http://unknown.test/".parse().unwrap();
         let sent = http.unwrap().send(Method::POST, &url, [], None, Duration::from_secs(1)).await;
         assert!(matches!(sent, Err(ProviderHttpError::NotSent(_))), "{sent:?}");
     }

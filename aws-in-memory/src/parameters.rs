@@ -36,7 +36,7 @@ impl Parameters {
             "PutParameter" => self.put(request),
             "DeleteParameter" => self.delete(request),
             other => {
-                let problem = format!("the fake parameter store knows no {other}");
+                let problem = format!("the in-memory parameter store has no {other}");
                 (400, json!({"__type": "ValidationException", "message": problem}))
             }
         }

@@ -1,5 +1,5 @@
-//! SQS queues in memory: delays, visibility timeouts, receive counts, dead letters. Messages
-//! are taken as Lambda takes them, by whoever plays the event source mapping.
+//! SQS queues in memory: delays, visibility timeouts, receive counts, dead letters. A test
+//! takes messages as the event source mapping of a function does.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,19 +13,19 @@ use tokio::time::Instant;
 use super::clock;
 
 /// The longest delay SQS takes, in seconds.
-const LONGEST_DELAY_S: u64 = 900;
+const MAX_DELAY_S: u64 = 900;
 /// The most messages a receive or a batch has.
-const MOST_AT_ONCE: usize = 10;
+const MAX_BATCH: usize = 10;
 /// The longest message, in bytes.
-const LONGEST_BODY: usize = 1024 * 1024;
+const MAX_BODY: usize = 1024 * 1024;
 
-/// What `template.yaml` says of a queue.
+/// A queue's settings in `template.yaml`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
-    /// How long a message that was taken stays away.
+    /// The visibility timeout.
     pub(super) visibility: Duration,
-    /// How often a message is taken before it is a dead letter.
-    pub(super) most_receives: u32,
+    /// How often a message is received before it is a dead letter.
+    pub(super) max_receives: u32,
     /// How long a message is kept.
     pub(super) retention: Duration,
 }
@@ -43,7 +43,7 @@ struct State {
     messages: VecDeque<Message>,
     dead: Vec<String>,
     /// How many messages ever became dead letters.
-    deaths: usize,
+    dead_letter_total: usize,
     /// Bodies and delays of everything that was sent.
     sent: Vec<Sent>,
     ids: u64,
@@ -73,17 +73,17 @@ impl Queue {
         Self { settings, state: Mutex::default(), arrived: Notify::new() }
     }
 
-    /// Takes up to ten messages that may be seen now, as an event for a function; they come
-    /// back after the visibility timeout unless they are deleted. `pick` chooses the next
-    /// one among so many: real queues keep no order. None when there is nothing to see.
+    /// Takes up to ten visible messages, as an event for a function; they are visible again
+    /// after the visibility timeout unless they are deleted. `pick` chooses the next one among
+    /// so many: real queues keep no order. None when no message is visible.
     pub fn take(&self, mut pick: impl FnMut(usize) -> usize) -> Option<SqsEvent> {
         let now = Instant::now();
         let mut state = self.state();
-        state.bury(now, &self.settings);
+        state.expire(now, &self.settings);
         let mut seen: Vec<u64> =
             state.messages.iter().filter(|it| it.visible_at <= now).map(|it| it.id).collect();
         let mut event = SqsEvent::default();
-        while !seen.is_empty() && event.records.len() < MOST_AT_ONCE {
+        while !seen.is_empty() && event.records.len() < MAX_BATCH {
             let id = seen.remove(pick(seen.len()).min(seen.len() - 1));
             let Some(message) = state.messages.iter_mut().find(|it| it.id == id) else { continue };
             message.receives += 1;
@@ -101,7 +101,7 @@ impl Queue {
         self.take(|_| 0)
     }
 
-    /// Forgets a message, by the id it was taken with.
+    /// Deletes a message, by the id it was taken with.
     pub fn delete(&self, message_id: &str) {
         self.state().messages.retain(|it| format!("m-{}", it.id) != message_id);
     }
@@ -122,7 +122,7 @@ impl Queue {
         self.arrived.notify_waiters();
     }
 
-    /// Waits until there may be something to take.
+    /// Waits until a message may be visible.
     pub async fn ready(&self) {
         loop {
             let arrived = self.arrived.notified();
@@ -130,7 +130,7 @@ impl Queue {
             match next {
                 Some(at) if at <= Instant::now() => return,
                 Some(at) => {
-                    // Whichever is first; a message that comes may be seen sooner.
+                    // Whichever is first: a message that arrives may be visible sooner.
                     let _ = tokio::time::timeout_at(at, arrived).await;
                 }
                 None => arrived.await,
@@ -138,15 +138,15 @@ impl Queue {
         }
     }
 
-    /// When the next message may be seen; none when there is none.
+    /// When the next message is visible; none when the queue is empty.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
         let mut state = self.state();
-        state.bury(Instant::now(), &self.settings);
+        state.expire(Instant::now(), &self.settings);
         state.messages.iter().map(|it| it.visible_at).min()
     }
 
-    /// How many messages there are, seen or not.
+    /// How many messages there are, hidden ones included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.state().messages.len()
@@ -166,8 +166,8 @@ impl Queue {
 
     /// How many messages were ever taken too often, those that were moved back included.
     #[must_use]
-    pub fn deaths(&self) -> usize {
-        self.state().deaths
+    pub fn dead_letter_total(&self) -> usize {
+        self.state().dead_letter_total
     }
 
     /// Moves the dead letters back, as an operator does when the cause is gone.
@@ -201,7 +201,7 @@ impl Queue {
                 self.of_receipt(request).map(|id| self.delete(&id)).map(|()| json!({}))
             }
             "ChangeMessageVisibility" => self.hide(request),
-            other => Err(format!("the fake queue knows no {other}")),
+            other => Err(format!("the in-memory queue has no {other}")),
         };
         match sent {
             Ok(answer) => (200, answer),
@@ -212,7 +212,7 @@ impl Queue {
         }
     }
 
-    /// Up to ten messages, hidden for as long as is asked. Nobody waits here.
+    /// Up to ten messages, hidden for as long as the request says. It answers at once.
     fn receive(&self, request: &Value) -> Value {
         let event = self.take_in_order().unwrap_or_default();
         let messages: Vec<Value> = event
@@ -222,7 +222,7 @@ impl Queue {
                 let hold = request.get("VisibilityTimeout").cloned().unwrap_or_default();
                 let receipt =
                     json!({"ReceiptHandle": record.message_id, "VisibilityTimeout": hold});
-                // It is there: it was taken a moment ago.
+                // It cannot fail: the message was taken a moment ago.
                 drop(self.hide(&receipt));
                 let sent_at = clock::true_now().timestamp_millis().to_string();
                 json!({
@@ -258,12 +258,12 @@ impl Queue {
 
     fn send(&self, request: &Value) -> Result<Value, String> {
         let body = request.get("MessageBody").and_then(Value::as_str).unwrap_or_default();
-        if body.is_empty() || body.len() > LONGEST_BODY {
+        if body.is_empty() || body.len() > MAX_BODY {
             return Err("a message has 1 byte to 1 MiB".into());
         }
         let delay = match request.get("DelaySeconds").map(Value::as_u64) {
             None => 0,
-            Some(Some(delay @ 0..=LONGEST_DELAY_S)) => delay,
+            Some(Some(delay @ 0..=MAX_DELAY_S)) => delay,
             Some(_) => return Err("DelaySeconds is 0 to 900".into()),
         };
         let delay = Duration::from_secs(delay);
@@ -278,7 +278,7 @@ impl Queue {
     fn send_batch(&self, request: &Value) -> Result<Value, String> {
         let entries = request.get("Entries").and_then(Value::as_array);
         let entries = entries.map(Vec::as_slice).unwrap_or_default();
-        if entries.is_empty() || entries.len() > MOST_AT_ONCE {
+        if entries.is_empty() || entries.len() > MAX_BATCH {
             return Err("a batch has 1 to 10 entries".into());
         }
         let mut successful = Vec::new();
@@ -311,10 +311,11 @@ impl State {
         self.ids
     }
 
-    /// Drops what is too old, and moves what comes back once too often to the dead letters.
-    fn bury(&mut self, now: Instant, settings: &Settings) {
+    /// Drops messages past their retention, and moves those that were received too often to
+    /// the dead letters.
+    fn expire(&mut self, now: Instant, settings: &Settings) {
         self.messages.retain(|it| it.expires_at > now);
-        let is_dead = |it: &Message| it.visible_at <= now && it.receives >= settings.most_receives;
+        let is_dead = |it: &Message| it.visible_at <= now && it.receives >= settings.max_receives;
         let dead: BTreeMap<u64, String> = self
             .messages
             .iter()
@@ -322,7 +323,7 @@ impl State {
             .map(|it| (it.id, it.body.clone()))
             .collect();
         self.messages.retain(|it| !dead.contains_key(&it.id));
-        self.deaths += dead.len();
+        self.dead_letter_total += dead.len();
         self.dead.extend(dead.into_values());
     }
 }
@@ -334,7 +335,7 @@ mod tests {
     fn queue() -> Queue {
         Queue::new(Settings {
             visibility: Duration::from_secs(30),
-            most_receives: 2,
+            max_receives: 2,
             retention: Duration::from_secs(3600),
         })
     }
@@ -348,13 +349,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_is_seen_after_its_delay_and_again_unless_it_is_deleted() {
+    async fn message_returns_unless_deleted() {
         let queue = queue();
         assert_eq!(send(&queue, "a", 5), 200);
         assert!(queue.take_in_order().is_none());
         queue.ready().await;
         let event = queue.take_in_order().unwrap();
-        assert!(queue.take_in_order().is_none(), "somebody is at it");
+        assert!(queue.take_in_order().is_none(), "it is hidden");
         queue.ready().await;
         assert_eq!(bodies(queue.take_in_order()), ["a"], "it came back");
         queue.delete(event.records[0].message_id.as_deref().unwrap());
@@ -362,7 +363,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_that_comes_back_too_often_is_a_dead_letter() {
+    async fn repeated_receives_make_dead_letters() {
         let queue = queue();
         send(&queue, "a", 0);
         for _ in 0..2 {
@@ -374,11 +375,11 @@ mod tests {
         assert_eq!(queue.dead_letters(), ["a"]);
         queue.redrive();
         assert_eq!(bodies(queue.take_in_order()), ["a"]);
-        assert_eq!((queue.dead_letters().len(), queue.deaths()), (0, 1));
+        assert_eq!((queue.dead_letters().len(), queue.dead_letter_total()), (0, 1));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn order_and_copies_are_the_callers_choice() {
+    async fn caller_chooses_order_and_copies() {
         let queue = queue();
         for body in ["a", "b", "c"] {
             send(&queue, body, 0);
@@ -391,7 +392,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_is_hidden_for_as_long_as_its_receiver_asks() {
+    async fn receiver_chooses_visibility_timeout() {
         let queue = queue();
         send(&queue, "a", 0);
         let received = queue.answer("ReceiveMessage", &json!({"VisibilityTimeout": 100})).1;
@@ -407,7 +408,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_sqs_refuses_is_refused() {
+    async fn invalid_sqs_requests_are_refused() {
         let queue = queue();
         assert_eq!(send(&queue, "a", 901), 400);
         assert_eq!(send(&queue, "", 0), 400);

@@ -1,4 +1,4 @@
-//! AWS within the process, and what answering for it cost.
+//! AWS within the process, and the cost of its answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 
 use crate::cost;
 
-/// Counts the processor time that the fake AWS behind it takes to answer.
+/// Measures the processor time that AWS in memory takes to answer.
 #[derive(Clone, Debug)]
 pub(crate) struct TimedAws {
     aws: InMemoryAws,
@@ -25,14 +25,14 @@ impl TimedAws {
         Self { aws, nanoseconds: Arc::default() }
     }
 
-    /// For clients whose requests are counted.
+    /// The configuration of clients whose requests are measured.
     pub(crate) fn config(&self) -> SdkConfig {
         let connector = SharedHttpConnector::new(self.clone());
         let client = http_client_fn(move |_, _| connector.clone());
         self.aws.config().into_builder().http_client(client).build()
     }
 
-    /// Processor time of all answers since the last call.
+    /// The processor time of all answers since the last call.
     pub(crate) fn take_cost(&self) -> Duration {
         Duration::from_nanos(self.nanoseconds.swap(0, Ordering::Relaxed))
     }
@@ -42,8 +42,8 @@ impl HttpConnector for TimedAws {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let Self { aws, nanoseconds } = self.clone();
         HttpConnectorFuture::new(async move {
-            // A clock that cannot be read shows as answers that cost nothing. The fake never
-            // waits, so nobody else runs in between.
+            // If the clock cannot be read, the cost counts as zero. AWS in memory never waits, so
+            // no other task runs in between.
             let before = cost::thread_cpu().unwrap_or_default();
             let answer = aws.call(request).await;
             let took = cost::thread_cpu().unwrap_or_default().saturating_sub(before);

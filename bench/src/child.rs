@@ -1,4 +1,4 @@
-//! Processes of our own: this program again, in another role, for as long as we live.
+//! Child processes: this program in another role, which end when this process ends.
 
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -8,21 +8,21 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A child that ends when we do: it leaves when its stdin ends.
-pub(crate) struct Role {
+/// A child process. It exits when its stdin ends.
+pub(crate) struct RoleProcess {
     name: &'static str,
     child: Child,
-    tether: Option<ChildStdin>,
-    said: Lines<BufReader<ChildStdout>>,
+    stdin: Option<ChildStdin>,
+    output: Lines<BufReader<ChildStdout>>,
 }
 
-impl Role {
+impl RoleProcess {
     /// Starts this program in the role `name`.
     pub(crate) fn start(name: &'static str, arguments: &[String]) -> Result<Self> {
         Self::start_in(name, arguments, &[])
     }
 
-    /// The same with more in its environment.
+    /// Starts this program in the role `name` with additional environment variables.
     pub(crate) fn start_in(
         name: &'static str,
         arguments: &[String],
@@ -36,41 +36,41 @@ impl Role {
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start the {name}"))?;
-        let tether = child.stdin.take();
+        let stdin = child.stdin.take();
         let stdout = child.stdout.take().context("stdout was not piped")?;
-        Ok(Self { name, child, tether, said: BufReader::new(stdout).lines() })
+        Ok(Self { name, child, stdin, output: BufReader::new(stdout).lines() })
     }
 
-    /// The next thing that the child tells, waited for; its log is passed over.
-    pub(crate) fn hear<T: DeserializeOwned>(&mut self) -> Result<T> {
-        for line in self.said.by_ref() {
-            if let Some(told) = line?.strip_prefix(MARK) {
-                return Ok(serde_json::from_str(told)?);
+    /// Waits for the next message of the child; its log is skipped.
+    pub(crate) fn receive<T: DeserializeOwned>(&mut self) -> Result<T> {
+        for line in self.output.by_ref() {
+            if let Some(message) = line?.strip_prefix(MESSAGE_PREFIX) {
+                return Ok(serde_json::from_str(message)?);
             }
         }
         bail!("the {} ended without a word", self.name)
     }
 }
 
-impl Drop for Role {
+impl Drop for RoleProcess {
     fn drop(&mut self) {
-        self.tether = None;
-        // It is leaving, and nothing is lost when it was gone already.
+        self.stdin = None;
+        // It exits by itself, or has exited already.
         drop(self.child.wait());
     }
 }
 
-/// What tells a line for the parent from the log.
-const MARK: &str = "told: ";
+/// The prefix that distinguishes a message from the log.
+const MESSAGE_PREFIX: &str = "message: ";
 
-/// Tells the parent something, in one line.
-pub(crate) fn tell(something: &impl Serialize) -> Result<()> {
-    println!("{MARK}{}", serde_json::to_string(something)?);
+/// Sends a message to the parent as one line.
+pub(crate) fn send(message: &impl Serialize) -> Result<()> {
+    println!("{MESSAGE_PREFIX}{}", serde_json::to_string(message)?);
     Ok(())
 }
 
-/// Ends this process when its parent has ended.
-pub(crate) fn leave_with_parent() {
+/// Exits when the parent has ended.
+pub(crate) fn exit_with_parent() {
     thread::spawn(|| {
         drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
         std::process::exit(0);

@@ -1,4 +1,4 @@
-//! What a piece of work cost this process.
+//! The cost of a piece of work.
 
 use std::time::{Duration, Instant};
 
@@ -7,16 +7,15 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-/// What a piece of work cost.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Cost {
-    /// Processor time of all threads, the kernel's for us included.
+    /// Processor time of all threads, including that in the kernel.
     pub(crate) cpu: Duration,
-    /// Time that passed.
+    /// Elapsed time.
     pub(crate) wall: Duration,
 }
 
-/// Runs from when it is made.
+/// Measures from its start on.
 pub(crate) struct Stopwatch {
     cpu: Duration,
     wall: Instant,
@@ -34,12 +33,12 @@ impl Stopwatch {
     }
 }
 
-/// Processor time of this thread so far.
+/// The processor time of this thread so far.
 pub(crate) fn thread_cpu() -> Result<Duration> {
     clock(ClockId::CLOCK_THREAD_CPUTIME_ID)
 }
 
-/// The most memory this process ever had, in bytes.
+/// The peak of this process's memory, in bytes.
 pub(crate) fn peak_memory() -> Result<u64> {
     let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
     Ok(u64::try_from(getrusage(UsageWho::RUSAGE_SELF)?.max_rss())? * unit)

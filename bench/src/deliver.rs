@@ -1,49 +1,51 @@
-//! `cargo xtask bench deliver`: what a delivery costs, beside the floor.
+//! `cargo xtask bench deliver`: the cost of a delivery, compared with bare clients.
 //!
 //! Four ways to make the same POST, measured in turns in one process:
 //!
-//! - *wire*: hyper and rustls with nothing around them, the connections held by hand and
-//!   the signature given. A sender to one receiver that never changes would pay that.
-//! - *floor*: hyper's client with its pool, and a signature made with the same library. What
-//!   a sender to many receivers has to pay that checks nothing and remembers nothing.
-//! - *core*: what `deliver` does between reading a delivery and writing it down: judge the
-//!   URL, sign, post through the guard, read the answer, decide what follows.
-//! - *handler*: a whole invocation with ten messages, reads, writes and log included. AWS is
-//!   answered within the process; what the answering itself costs is taken off and shown.
+//! - *wire*: hyper and rustls alone, with explicit connections and a given signature. It is the
+//!   cost of a sender to a single receiver.
+//! - *floor*: hyper's client with its pool, and a signature made with the same library. It is the
+//!   least cost of a sender to many receivers, without checks or records.
+//! - *core*: what `deliver` does between reading a delivery and storing it: check the URL, sign,
+//!   post, read the answer, decide what follows.
+//! - *handler*: a whole invocation with ten messages, including reads, writes and the log. AWS is
+//!   answered within the process; the cost of the answers is subtracted and shown.
 
 mod core;
 mod floor;
 mod handler;
+mod request;
 pub(crate) mod sender;
 mod wire;
 
 use anyhow::Result;
 use clap::Args;
 
-use crate::child::Role;
-use crate::receiver::{HELD, Listening};
+use crate::child::RoleProcess;
+use crate::receiver::{HELD_REQUESTS, Listening};
 use crate::report::{Aims, Table, median, megabytes, quantile};
 
-use self::sender::{Measured, Memory, Scene, Way};
+use self::sender::{Case, Measured, Memory, Way};
 
-/// Times the floor's processor time that the core may cost.
-const MOST_CPU: f64 = 1.3;
+/// The largest allowed ratio of the core's processor time to the floor's.
+const MAX_CPU: f64 = 1.3;
 
-/// The most memory of a process with [`HELD`] deliveries in flight, in megabytes.
-const MOST_MEMORY: f64 = 40.0;
+/// The largest allowed memory of a process with [`HELD_REQUESTS`] deliveries in flight, in
+/// megabytes.
+const MAX_MEMORY: f64 = 40.0;
 
-/// How long to measure.
+/// The options of the measurement.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How often each way has its turn in each scene.
+    /// The number of turns of each way in each case.
     #[arg(long, default_value_t = 15)]
     rounds: usize,
 }
 
-/// Measures, prints, and fails when an aim is missed.
+/// Measures and prints. Fails when a target is missed.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let mut receiver = Role::start("receiver", &[])?;
-    let listening: Listening = receiver.hear()?;
+    let mut receiver = RoleProcess::start("receiver", &[])?;
+    let listening: Listening = receiver.receive()?;
 
     println!(
         "CPU per delivery: median of {} rounds, ten deliveries at a time; ratios are those of each round",
@@ -57,7 +59,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "floor µs",
         "core µs",
         "handler µs",
-        "fake AWS µs",
+        "in-memory AWS µs",
         "core/floor",
         "min",
         "max",
@@ -66,10 +68,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "core/s",
         "handler/s",
     ]);
-    let mut verdicts = Vec::new();
+    let mut results = Vec::new();
     let mut sender = sender::start("cpu", &listening, &rounds)?;
-    for scene in Scene::ALL {
-        let measured: Vec<Measured> = sender.hear()?;
+    for case in Case::ALL {
+        let measured: Vec<Measured> = sender.receive()?;
         let of = |way: Way| measured.iter().filter(move |one| one.way == way);
         let cpu = |way: Way| of(way).map(Measured::cpu_us);
         let rate = |way: Way| format!("{:.0}", median(of(way).map(Measured::per_second)));
@@ -78,12 +80,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         };
         let core = ratio(Way::Core);
         table.row([
-            scene.to_string(),
+            case.to_string(),
             format!("{:.1}", median(cpu(Way::Wire))),
             format!("{:.1}", median(cpu(Way::Floor))),
             format!("{:.1}", median(cpu(Way::Core))),
             format!("{:.1}", median(cpu(Way::Handler))),
-            format!("{:.1}", median(of(Way::Handler).map(Measured::fake_us))),
+            format!("{:.1}", median(of(Way::Handler).map(Measured::aws_us))),
             format!("{:.2}", median(core.clone())),
             format!("{:.2}", quantile(core.clone(), 0.0)),
             format!("{:.2}", quantile(core.clone(), 1.0)),
@@ -92,26 +94,27 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             rate(Way::Core),
             rate(Way::Handler),
         ]);
-        verdicts.push((format!("core's CPU by the floor's, {scene}"), median(core)));
+        results.push((format!("core's CPU by the floor's, {case}"), median(core)));
     }
     drop(sender);
     println!("{table}");
 
-    println!("Peak memory of a process with {HELD} deliveries in flight, 20 KiB each");
+    println!("Peak memory of a process with {HELD_REQUESTS} deliveries in flight, 20 KiB each");
     let mut table = Table::new(["way", "before MB", "peak MB"]);
     for way in Way::ALL {
         let memory: Memory =
-            sender::start("memory", &listening, &["--way".to_owned(), way.to_string()])?.hear()?;
+            sender::start("memory", &listening, &["--way".to_owned(), way.to_string()])?
+                .receive()?;
         let (before, peak) = (megabytes(memory.before), megabytes(memory.peak));
         table.row([way.to_string(), format!("{before:.1}"), format!("{peak:.1}")]);
         if matches!(way, Way::Core | Way::Handler) {
-            verdicts.push((format!("peak memory in MB, {way}"), peak));
+            results.push((format!("peak memory in MB, {way}"), peak));
         }
     }
     println!("{table}");
 
-    for (what, measured) in verdicts {
-        let limit = if what.starts_with("peak") { MOST_MEMORY } else { MOST_CPU };
+    for (what, measured) in results {
+        let limit = if what.starts_with("peak") { MAX_MEMORY } else { MAX_CPU };
         aims.at_most(&what, measured, limit);
     }
     aims.conclude()

@@ -1,9 +1,8 @@
-//! What `cargo xtask bench` runs: how fast the functions are and what they cost, measured with
-//! the build that is deployed.
+//! `cargo xtask bench`: the speed and cost of the functions, measured with the deployed build.
 //!
-//! A shared machine drifts, so nothing here is judged by an absolute time. Whatever is
-//! compared is measured in turns within one run, and the ratio is what counts. Servers run
-//! as processes of their own, so that a process's CPU time is the client's alone.
+//! The speed of a shared machine varies, so no absolute time is a target. What is compared is
+//! measured in turns within one run, and the ratio counts. Servers are processes of their own, so
+//! that the CPU time of a process is only that of the client.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
 
@@ -11,7 +10,7 @@ mod aws;
 mod child;
 mod cost;
 mod deliver;
-mod here;
+mod loopback;
 mod poll;
 mod receiver;
 mod report;
@@ -32,10 +31,10 @@ struct Arguments {
 enum What {
     /// Deliveries per second, CPU per delivery and peak memory of `deliver`.
     Deliver(deliver::Options),
-    /// Polls per job and mean delay of the polling law, CPU per poll, and what a shard takes
-    /// that is busy or large.
+    /// Polls per job and mean delay of the poll schedule, CPU per poll, and the cost of a busy
+    /// shard and of a large one.
     Poll(poll::Options),
-    /// A process that another measurement starts.
+    /// A process of another measurement.
     #[command(hide = true)]
     Role {
         #[command(subcommand)]
@@ -45,15 +44,15 @@ enum What {
 
 #[derive(Subcommand)]
 enum Role {
-    /// Takes webhooks by TLS.
+    /// Receives webhooks over TLS.
     Receiver,
-    /// Delivers, and says what that cost.
+    /// Delivers, and measures the cost.
     Sender(deliver::sender::Options),
-    /// A provider by TLS.
+    /// A provider over TLS.
     Provider(poll::provider::Options),
     /// AWS, with active jobs.
     Cloud(poll::cloud::Options),
-    /// Polls, and says what that cost.
+    /// Polls, and measures the cost.
     Asker(poll::asker::Options),
 }
 
@@ -67,7 +66,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One thread, as in the functions.
+/// One thread, like the functions.
 #[tokio::main(flavor = "current_thread")]
 async fn run(what: What) -> anyhow::Result<()> {
     match what {

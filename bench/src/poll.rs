@@ -1,10 +1,11 @@
-//! `cargo xtask bench poll`: what polling costs, and how late it finds the end of a render.
+//! `cargo xtask bench poll`: the cost of polling, and the delay until the end of a render is
+//! found.
 //!
-//! - What the polling law costs per job, beside a simulation of it ([`law`]).
-//! - What one poll costs: the simulator is asked over kept TLS connections, by a bare client
-//!   (the *floor*) and as the poller asks (the *core*), in turns.
-//! - A busy shard: the whole poller, at the pace that its jobs want, beside a bare client at
-//!   that pace. AWS is a process of its own, and so is the provider.
+//! - The cost of the poll schedule per job, compared with a simulation of it ([`law`]).
+//! - The cost of one poll of the simulator over kept TLS connections, by a bare client (the
+//!   *floor*) and by the poller's code (the *core*), in turns.
+//! - A busy shard: the whole poller at the rate of its jobs, compared with a bare client at that
+//!   rate. AWS and the provider are processes of their own.
 //! - A large shard: from the wake-up call to the first poll.
 
 pub(crate) mod asker;
@@ -19,33 +20,33 @@ use anyhow::Result;
 use clap::Args;
 use serde::de::DeserializeOwned;
 
-use crate::child::Role;
+use crate::child::RoleProcess;
 use crate::report::{Aims, Table, median, quantile};
 
 use self::asker::{Turn, Way};
 use self::fleet::{Fleet, ToldBy};
 
-/// What to measure.
+/// The options of the measurement.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How often a law is learnt anew from twenty renders.
+    /// The number of models that are learned from twenty renders each.
     #[arg(long, default_value_t = 100)]
     draws: u32,
-    /// How often each way to ask has its turn.
+    /// The number of turns of each way to poll.
     #[arg(long, default_value_t = 15)]
     rounds: usize,
-    /// How long a busy shard is watched.
+    /// The seconds for which a busy shard is measured.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
-    /// How many jobs are in a large shard.
+    /// The number of jobs in a large shard.
     #[arg(long, default_value_t = 100_000)]
     jobs: u32,
 }
 
-/// Times the bare client's processor time that a poll may cost.
-const MOST_CPU: f64 = 2.0;
+/// The largest allowed ratio of a poll's processor time to the bare client's.
+const MAX_CPU: f64 = 2.0;
 
-/// Measures, prints, and fails when an aim is missed.
+/// Measures and prints. Fails when a target is missed.
 pub(crate) async fn run(options: &Options) -> Result<()> {
     let mut aims = Aims::default();
     law::compare(options.draws, &mut aims);
@@ -58,13 +59,13 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     aims.conclude()
 }
 
-/// Processor time of one poll beside that of a bare client.
+/// Measures the processor time of one poll, compared with the bare client's.
 fn one_poll(rounds: usize, aims: &mut Aims) -> Result<()> {
     let fleet = Fleet::now(1_000, ToldBy::Polls, 125, 165);
     let provider = provider::start(fleet.jobs, 0)?;
     let arguments = ["cpu".to_owned(), "--rounds".to_owned(), rounds.to_string()];
     let mut asker = asker::start(&provider.listening, &fleet, &arguments, &[])?;
-    let turns = (0..rounds * Way::ALL.len()).map(|_| asker.hear::<Turn>());
+    let turns = (0..rounds * Way::ALL.len()).map(|_| asker.receive::<Turn>());
     let turns = turns.collect::<Result<Vec<_>>>()?;
     let of = |way: Way| turns.iter().filter(move |turn| turn.way == way).map(Turn::cpu_us);
     let ratios: Vec<f64> =
@@ -83,20 +84,20 @@ fn one_poll(rounds: usize, aims: &mut Aims) -> Result<()> {
         format!("{:.2}", quantile(ratios.clone(), 1.0)),
     ]);
     println!("{table}");
-    aims.at_most("core's CPU by the floor's, per poll", median(ratios), MOST_CPU);
+    aims.at_most("core's CPU by the floor's, per poll", median(ratios), MAX_CPU);
     Ok(())
 }
 
-/// A process, and where it listens.
+/// A server process and its address.
 struct Server<L> {
     listening: L,
-    /// It ends with this.
-    _role: Role,
+    /// The process ends when this is dropped.
+    _role: RoleProcess,
 }
 
 impl<L: DeserializeOwned> Server<L> {
     fn start(name: &'static str, arguments: &[String]) -> Result<Self> {
-        let mut role = Role::start(name, arguments)?;
-        Ok(Self { listening: role.hear()?, _role: role })
+        let mut role = RoleProcess::start(name, arguments)?;
+        Ok(Self { listening: role.receive()?, _role: role })
     }
 }

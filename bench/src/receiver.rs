@@ -1,4 +1,4 @@
-//! A receiver by TLS that does with a webhook what the path says, as cheaply as it can.
+//! A receiver over TLS. The path of a webhook selects the answer, with as little work as possible.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -14,38 +14,38 @@ use tokio_rustls::TlsAcceptor;
 use crate::child;
 use crate::tls::{self, Certificate};
 
-/// How many deliveries [`HOLD`] waits for before it answers them all.
-pub(crate) const HELD: usize = 100;
+/// The number of requests that [`HOLD`] waits for before it answers them all.
+pub(crate) const HELD_REQUESTS: usize = 100;
 
 /// Answers at once, and keeps the connection.
 pub(crate) const KEEP: &str = "/keep";
 /// Answers at once, and closes.
 pub(crate) const CLOSE: &str = "/close";
-/// Answers when [`HELD`] requests wait for it.
+/// Answers when [`HELD_REQUESTS`] requests wait for it.
 pub(crate) const HOLD: &str = "/hold";
 
 const KEPT: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const CLOSED: &[u8] = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
 
-/// Where a receiver listens, and what to trust there.
+/// The receiver's address and certificate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Listening {
     pub(crate) port: u16,
     pub(crate) certificate: Certificate,
 }
 
-/// Says where it listens, then serves until its parent ends.
+/// Sends its address to the parent, and serves until the parent ends.
 pub(crate) async fn serve() -> Result<()> {
-    child::leave_with_parent();
+    child::exit_with_parent();
     let (config, certificate) = tls::server()?;
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    child::tell(&Listening { port: listener.local_addr()?.port(), certificate })?;
-    let all_there = Arc::new(Barrier::new(HELD));
+    child::send(&Listening { port: listener.local_addr()?.port(), certificate })?;
+    let all_there = Arc::new(Barrier::new(HELD_REQUESTS));
     loop {
         let (stream, _) = listener.accept().await?;
         let (acceptor, all_there) = (acceptor.clone(), Arc::clone(&all_there));
-        // A client that breaks off is the client's business.
+        // A connection that the client breaks off is no error here.
         tokio::spawn(async move { drop(connection(stream, acceptor, &all_there).await) });
     }
 }
@@ -57,7 +57,7 @@ async fn connection(
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = acceptor.accept(stream).await?;
-    // Room for a whole request, so that reading it takes few calls.
+    // A whole request fits, so that reading takes few calls.
     let mut inbox = Vec::with_capacity(32 * 1024);
     while let Some(path) = read_request(&mut stream, &mut inbox).await? {
         match path.as_str() {
@@ -75,7 +75,7 @@ async fn connection(
     Ok(())
 }
 
-/// Reads one request, body and all, and answers its path; none at the connection's end.
+/// Reads one request with its body, and returns the path; none at the end of the connection.
 async fn read_request(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     inbox: &mut Vec<u8>,
@@ -100,7 +100,7 @@ struct Request {
 }
 
 impl Request {
-    /// None while the head is not complete, or when it is not what our clients write.
+    /// None while the head is incomplete, or when it is not of this benchmark's clients.
     fn parse(bytes: &[u8]) -> Option<Self> {
         const END: &[u8] = b"\r\n\r\n";
         let end = bytes.windows(END.len()).position(|window| window == END)?;

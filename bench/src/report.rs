@@ -1,10 +1,10 @@
-//! How results are shown: tables whose columns align, and a line per aim.
+//! The output: tables with aligned columns, and a line for each target.
 
 use std::fmt;
 
 use anyhow::{Result, bail};
 
-/// Rows of text under a head; the first column is text, the others are numbers.
+/// A table. The first column is text, the others are numbers.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
 }
@@ -41,31 +41,31 @@ impl fmt::Display for Table {
     }
 }
 
-/// What was aimed at, and how much of it was missed.
+/// The targets, and how many were missed.
 #[derive(Default)]
 pub(crate) struct Aims {
     missed: usize,
 }
 
 impl Aims {
-    /// Says whether `measured` is at most `limit`.
+    /// Prints whether `measured` is at most `limit`.
     pub(crate) fn at_most(&mut self, what: &str, measured: f64, limit: f64) {
-        // Written so that a NaN misses.
+        // A NaN counts as missed.
         let met = measured <= limit;
         self.missed += usize::from(!met);
-        let verdict = if met { "met   " } else { "MISSED" };
-        println!("{verdict}  {what}: {measured:.2}, aim: at most {limit:.2}");
+        let word = if met { "met   " } else { "MISSED" };
+        println!("{word}  {what}: {measured:.2}, aim: at most {limit:.2}");
     }
 
-    /// Says whether `measured` is at least `limit`.
+    /// Prints whether `measured` is at least `limit`.
     pub(crate) fn at_least(&mut self, what: &str, measured: f64, limit: f64) {
         let met = measured >= limit;
         self.missed += usize::from(!met);
-        let verdict = if met { "met   " } else { "MISSED" };
-        println!("{verdict}  {what}: {measured:.2}, aim: at least {limit:.2}");
+        let word = if met { "met   " } else { "MISSED" };
+        println!("{word}  {what}: {measured:.2}, aim: at least {limit:.2}");
     }
 
-    /// Fails when an aim was missed.
+    /// Fails when a target was missed.
     pub(crate) fn conclude(self) -> Result<()> {
         match self.missed {
             0 => Ok(()),
@@ -74,18 +74,17 @@ impl Aims {
     }
 }
 
-/// Bytes as they are shown.
 #[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
 pub(crate) fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1_000_000.0
 }
 
-/// The value in the middle; the lower of two. NaN of nothing.
+/// The median; the lower of two. NaN for an empty list.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     quantile(values, 0.5)
 }
 
-/// The smallest value that this share of the values does not exceed. NaN of nothing.
+/// The smallest value that this share of the values does not exceed. NaN for an empty list.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_values_that_were_measured() {
+    fn quantiles_are_measured_values() {
         let hundred = || (1..=100).map(f64::from);
         assert_eq!(median(hundred()), 50.0);
         assert_eq!(quantile(hundred(), 0.99), 99.0);
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn an_aim_is_missed_above_its_limit_only() {
+    fn aim_is_missed_only_above_limit() {
         let mut aims = Aims::default();
         aims.at_most("equal", 1.3, 1.3);
         assert_eq!(aims.missed, 0);

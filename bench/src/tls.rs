@@ -1,4 +1,4 @@
-//! TLS between a receiver of ours and its clients, with a certificate made for the run.
+//! TLS between a receiver and its clients, with a certificate of this run.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -13,10 +13,10 @@ use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use serde::{Deserialize, Serialize};
 
-/// The domain that the certificate is for, names directly below it included.
+/// The domain of the certificate, including names directly below it.
 pub(crate) const DOMAIN: &str = "receivers.example";
 
-/// A certificate in base64, as it is handed to another process.
+/// A certificate in base64, for another process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Certificate(String);
 
@@ -33,7 +33,7 @@ impl fmt::Display for Certificate {
     }
 }
 
-/// A server's half, and the certificate its clients have to trust.
+/// The configuration of a server, and the certificate that its clients have to trust.
 pub(crate) fn server() -> Result<(ServerConfig, Certificate)> {
     let made = rcgen::generate_simple_self_signed([DOMAIN.to_owned(), format!("*.{DOMAIN}")])?;
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
@@ -41,13 +41,13 @@ pub(crate) fn server() -> Result<(ServerConfig, Certificate)> {
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key.into())?;
-    // No resumption: a fresh connection shall cost what the first one to a receiver costs.
+    // Without resumption every new connection costs as much as the first one.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok((config, Certificate(STANDARD.encode(made.cert.der()))))
 }
 
-/// A client's half that trusts this certificate and nothing else.
+/// The configuration of a client that trusts only this certificate.
 pub(crate) fn client(certificate: &Certificate) -> Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(STANDARD.decode(&certificate.0)?))?;

@@ -1,4 +1,4 @@
-//! The HTTP API, from outside.
+//! The client of the HTTP API.
 
 use std::time::Duration;
 
@@ -7,7 +7,6 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::http::Response;
 
-/// One stack's API.
 pub(crate) struct Api {
     agent: Agent,
     url: String,
@@ -70,7 +69,7 @@ impl Api {
     }
 }
 
-/// The answer's JSON; a problem document becomes an error that says what it says.
+/// The response's JSON; a problem document becomes an error with its code and detail.
 fn read(response: Result<Response<ureq::Body>, ureq::Error>) -> Result<Value> {
     let mut response = response.context("the stack does not answer")?;
     let status = response.status();

@@ -1,8 +1,7 @@
-//! `relay dlq`: tickets of deliveries that `deliver` could not follow, and the way back.
+//! `relay dlq`: the tickets in the dead-letter queue, and sending them back.
 //!
-//! It speaks to SQS with the operator's own credentials and not to the stack's API: a key of
-//! the API is for those who submit jobs, and when the API is what is broken, this still
-//! works.
+//! It uses SQS with the operator's credentials, and not the stack's API: an API key is for
+//! submitting jobs, and this must work when the API does not.
 
 mod queues;
 
@@ -13,20 +12,19 @@ use domain::endpoint::Lane;
 use domain::id::{EventId, JobId};
 use shared::queue::Ticket;
 
-use self::queues::{DeadLetter, Letters, Queues};
+use self::queues::{DeadLetter, DeadLetters, Queues};
 use crate::show::aligned;
 
 #[derive(Subcommand)]
 pub(crate) enum Dlq {
     /// List deliveries whose tickets could not be followed.
-    List(Which),
+    List(Filter),
     /// Send their tickets back to the delivery queue.
-    Redrive(Which),
+    Redrive(Filter),
 }
 
-/// Which of them.
 #[derive(Args)]
-pub(crate) struct Which {
+pub(crate) struct Filter {
     /// The stack's name. Region and credentials come from the environment, as
     /// `aws configure export-credentials --format env` writes them.
     #[arg(long)]
@@ -39,71 +37,71 @@ pub(crate) struct Which {
     event: Option<EventId>,
 }
 
-impl Which {
+impl Filter {
     fn is_all(&self) -> bool {
         self.job.is_none() && self.event.is_none()
     }
 
-    fn takes(&self, ticket: &Ticket) -> bool {
+    fn matches(&self, ticket: &Ticket) -> bool {
         self.job.as_ref().is_none_or(|job| ticket.job_id.as_ref() == Some(job))
             && self.event.as_ref().is_none_or(|event| ticket.event_id == *event)
     }
 }
 
-/// Runs the command; `say` prints a line.
-pub(crate) fn run(dlq: &Dlq, say: impl Fn(String)) -> Result<()> {
+/// Runs the command; `print` prints a line.
+pub(crate) fn run(dlq: &Dlq, print: impl Fn(String)) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     runtime.block_on(async {
         match dlq {
-            Dlq::List(which) => list(&Queues::of_stack(&which.stack).await?, which, say).await,
-            Dlq::Redrive(which) => {
-                redrive(&Queues::of_stack(&which.stack).await?, which, say).await
+            Dlq::List(filter) => list(&Queues::of_stack(&filter.stack).await?, filter, print).await,
+            Dlq::Redrive(filter) => {
+                redrive(&Queues::of_stack(&filter.stack).await?, filter, print).await
             }
         }
     })
 }
 
-async fn list(queues: &Queues, which: &Which, say: impl Fn(String)) -> Result<()> {
-    let mut letters = Letters::default();
+async fn list(queues: &Queues, filter: &Filter, print: impl Fn(String)) -> Result<()> {
+    let mut letters = DeadLetters::default();
     let mut rows = vec![["job", "event", "attempt", "age", "message"].map(str::to_owned)];
     let found = async {
         while let Some(batch) = letters.more(queues).await? {
             let now = Utc::now();
-            rows.extend(batch.iter().filter_map(|letter| row(letter, which, now)));
-            letters.keep(batch);
+            rows.extend(batch.iter().filter_map(|letter| row(letter, filter, now)));
+            letters.leave(batch);
         }
         anyhow::Ok(())
     };
     let found = found.await;
-    letters.let_go(queues).await;
+    letters.release(queues).await;
     found?;
-    say(counted(rows.len() - 1, "in the dead-letter queue"));
+    print(counted(rows.len() - 1, "in the dead-letter queue"));
     if rows.len() > 1 {
-        say(aligned(&rows));
+        print(aligned(&rows));
     }
     Ok(())
 }
 
-/// Each of them once: whatever dies anew does so after we are gone.
-async fn redrive(queues: &Queues, which: &Which, say: impl Fn(String)) -> Result<()> {
-    let mut letters = Letters::default();
+/// Sends each message back once, even if it returns to the dead-letter queue meanwhile.
+async fn redrive(queues: &Queues, filter: &Filter, print: impl Fn(String)) -> Result<()> {
+    let mut letters = DeadLetters::default();
     let (mut sent, mut unreadable) = (0, 0);
     let outcome = async {
         while let Some(batch) = letters.more(queues).await? {
             for letter in batch {
                 match serde_json::from_str::<Ticket>(&letter.body) {
-                    Ok(ticket) if which.takes(&ticket) => {
-                        // A slow endpoint's ticket finds its lane by itself.
+                    Ok(ticket) if filter.matches(&ticket) => {
+                        // `deliver` moves the ticket of a slow endpoint to its lane.
                         let ticket = ticket.in_lane(Lane::Quick);
-                        queues.send_home(&letter, &serde_json::to_string(&ticket)?).await?;
+                        queues.redrive(&letter, &serde_json::to_string(&ticket)?).await?;
                         sent += 1;
-                        say(about(&ticket));
+                        print(about(&ticket));
                     }
-                    Ok(_) => letters.keep(vec![letter]),
+                    Ok(_) => letters.leave(vec![letter]),
                     Err(_) => {
                         unreadable += 1;
-                        letters.keep(vec![letter]);
+                        letters.leave(vec![letter]);
                     }
                 }
             }
@@ -111,21 +109,21 @@ async fn redrive(queues: &Queues, which: &Which, say: impl Fn(String)) -> Result
         anyhow::Ok(())
     };
     let outcome = outcome.await;
-    letters.let_go(queues).await;
-    say(counted(sent, "sent back"));
-    if unreadable > 0 && which.is_all() {
-        say(counted(unreadable, "left: they are no tickets"));
+    letters.release(queues).await;
+    print(counted(sent, "sent back"));
+    if unreadable > 0 && filter.is_all() {
+        print(counted(unreadable, "left: they are no tickets"));
     }
     outcome
 }
 
-/// None for a letter that was not asked for.
-fn row(letter: &DeadLetter, which: &Which, now: DateTime<Utc>) -> Option<[String; 5]> {
+/// None for a message that the filter excludes.
+fn row(letter: &DeadLetter, filter: &Filter, now: DateTime<Utc>) -> Option<[String; 5]> {
     let ticket = serde_json::from_str::<Ticket>(&letter.body);
     let [job, event, attempt] = match ticket {
-        Ok(ticket) if which.takes(&ticket) => columns(&ticket),
-        // Whatever it says was written by nobody knows whom, and is not for a terminal.
-        Err(_) if which.is_all() => ["no ticket", "-", "-"].map(str::to_owned),
+        Ok(ticket) if filter.matches(&ticket) => columns(&ticket),
+        // The text is of unknown origin and is not printed to a terminal.
+        Err(_) if filter.is_all() => ["no ticket", "-", "-"].map(str::to_owned),
         Ok(_) | Err(_) => return None,
     };
     Some([job, event, attempt, age(now - letter.sent_at), letter.id.clone()])
@@ -146,7 +144,7 @@ fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 message {what}") } else { format!("{count} messages {what}") }
 }
 
-/// In the largest unit that it has one of.
+/// The age in its largest unit.
 fn age(age: TimeDelta) -> String {
     match (age.num_days(), age.num_hours(), age.num_minutes()) {
         (days @ 1.., _, _) => format!("{days} d"),
@@ -181,45 +179,45 @@ mod tests {
         letter(format!(r#"{{"jobId":"{JOB}","eventId":"{EVENT}","attempt":3,"lane":"slow"}}"#))
     }
 
-    fn which(job: Option<&str>, event: Option<&str>) -> Which {
-        Which {
+    fn filter(job: Option<&str>, event: Option<&str>) -> Filter {
+        Filter {
             stack: "s".into(),
             job: job.map(|id| JobId::parse(id).unwrap()),
             event: event.map(|id| EventId::parse(id).unwrap()),
         }
     }
 
-    fn shown(letter: &DeadLetter, which: &Which) -> Option<String> {
+    fn shown(letter: &DeadLetter, filter: &Filter) -> Option<String> {
         let now = DateTime::UNIX_EPOCH + TimeDelta::minutes(150);
-        row(letter, which, now).map(|cells| cells.join("|"))
+        row(letter, filter, now).map(|cells| cells.join("|"))
     }
 
     #[test]
-    fn a_letter_is_shown_with_its_delivery_its_next_attempt_and_its_age() {
-        let all = which(None, None);
+    fn dead_letter_shows_delivery_attempt_and_age() {
+        let all = filter(None, None);
         assert_eq!(shown(&ticket(), &all), Some(format!("{JOB}|{EVENT}|4|2 h|m-1")));
         let test = letter(format!(r#"{{"eventId":"{EVENT}","attempt":0}}"#));
         assert_eq!(shown(&test, &all), Some(format!("a test|{EVENT}|1|2 h|m-1")));
     }
 
     #[test]
-    fn what_is_no_ticket_is_shown_without_a_word_of_it() {
+    fn unreadable_dead_letter_shows_no_text() {
         let strange = letter("\u{1b}[2J whsec_secret".into());
-        assert_eq!(shown(&strange, &which(None, None)).as_deref(), Some("no ticket|-|-|2 h|m-1"));
-        assert_eq!(shown(&strange, &which(Some(JOB), None)), None);
+        assert_eq!(shown(&strange, &filter(None, None)).as_deref(), Some("no ticket|-|-|2 h|m-1"));
+        assert_eq!(shown(&strange, &filter(Some(JOB), None)), None);
     }
 
     #[test]
-    fn only_what_was_asked_for_is_taken() {
+    fn dead_letters_are_filtered_by_job_and_event() {
         let other = "job_00000000000040008000000000000000";
-        assert!(shown(&ticket(), &which(Some(JOB), Some(EVENT))).is_some());
-        assert_eq!(shown(&ticket(), &which(Some(other), None)), None);
+        assert!(shown(&ticket(), &filter(Some(JOB), Some(EVENT))).is_some());
+        assert_eq!(shown(&ticket(), &filter(Some(other), None)), None);
         let test = letter(format!(r#"{{"eventId":"{EVENT}","attempt":0}}"#));
-        assert_eq!(shown(&test, &which(Some(JOB), None)), None);
-        assert!(shown(&test, &which(None, Some(EVENT))).is_some());
+        assert_eq!(shown(&test, &filter(Some(JOB), None)), None);
+        assert!(shown(&test, &filter(None, Some(EVENT))).is_some());
     }
 
-    /// Bodies in the dead-letter queue that anybody may see, and all that were sent home.
+    /// The visible bodies in the dead-letter queue, and all that were sent back.
     fn where_letters_are(aws: &InMemoryAws) -> (Vec<String>, Vec<String>) {
         let seen = aws.dead_letter_queue().take_in_order().unwrap_or_default();
         let home = aws.delivery_queue().sent().into_iter().map(|sent| sent.body);
@@ -235,12 +233,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn to_list_is_to_change_nothing() {
+    async fn dlq_list_changes_nothing() {
         let aws = InMemoryAws::new(&[]);
         let bodies: Vec<String> = (0..25).map(|_| ticket().body).collect();
         bury(&aws, &bodies.iter().map(String::as_str).collect::<Vec<_>>()).await;
         let lines = RefCell::<Vec<String>>::default();
-        let all = which(None, None);
+        let all = filter(None, None);
         list(&Queues::of(&aws), &all, |line| lines.borrow_mut().push(line)).await.unwrap();
         assert_eq!(lines.borrow()[0], "25 messages in the dead-letter queue");
         assert_eq!(lines.borrow()[1].lines().count(), 26);
@@ -250,11 +248,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tickets_go_home_by_the_quick_lane_and_the_rest_stays() {
+    async fn redrive_sends_tickets_only_to_quick_lane() {
         let aws = InMemoryAws::new(&[]);
         bury(&aws, &[&ticket().body, "{}"]).await;
         let lines = RefCell::<Vec<String>>::default();
-        let all = which(None, None);
+        let all = filter(None, None);
         redrive(&Queues::of(&aws), &all, |line| lines.borrow_mut().push(line)).await.unwrap();
         let quick =
             format!(r#"{{"jobId":"{JOB}","eventId":"{EVENT}","attempt":3,"lane":"quick"}}"#);
@@ -280,12 +278,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_is_interrupted_loses_nothing() {
+    async fn interrupted_redrive_loses_nothing() {
         for (operation, sent) in [("SendMessage", 0), ("DeleteMessage", 1)] {
             let aws = InMemoryAws::new(&[]);
             bury(&aws, &[&ticket().body]).await;
             let refusing = aws.seen_by(Arc::new(Refuses(operation)));
-            let all = which(None, None);
+            let all = filter(None, None);
             redrive(&Queues::of(&refusing), &all, drop).await.unwrap_err();
             assert_eq!(aws.delivery_queue().sent().len(), sent, "{operation}");
             tokio::time::advance(std::time::Duration::from_secs(900)).await;
@@ -294,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn an_age_has_one_unit() {
+    fn age_has_one_unit() {
         let ages = [0, 59, 60, 3_600, 86_400 * 3].map(|s| age(TimeDelta::seconds(s)));
         assert_eq!(ages, ["0 s", "59 s", "1 min", "1 h", "3 d"]);
         assert_eq!(age(TimeDelta::seconds(-5)), "0 s", "the clocks differ");

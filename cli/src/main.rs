@@ -1,8 +1,8 @@
-//! `relay`: what an operator or developer types.
+//! `relay`: the command line for operators and developers.
 //!
-//! It speaks the public HTTP API, so whatever it shows, a program can have too. Dead letters it
-//! takes from their queue, with the operator's own credentials ([`dlq`]). Provider specs it
-//! checks by itself, with the code that the functions run.
+//! It uses the public HTTP API, so a program can read all that it shows. For the dead-letter
+//! queue it uses SQS with the operator's credentials ([`dlq`]). It checks provider specs locally,
+//! with the code that the functions run.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod api;
@@ -297,7 +297,8 @@ fn all_pages(api: &Api, filters: &[(&str, &str)]) -> Result<Vec<Value>> {
     }
 }
 
-/// Page by page. Whoever stops it starts it anew: what is on its way is not found again.
+/// Recovers page by page. It may be interrupted and started again: a restarted delivery is not
+/// found again.
 fn recover(api: &Api, since: &str, until: Option<&str>, endpoint: Option<&str>) -> Result<()> {
     let mut total = show::Recovered::default();
     let mut cursor = Value::Null;
@@ -324,7 +325,7 @@ fn new_key(stack: &str) -> Result<()> {
     Ok(())
 }
 
-/// Prints everything before it fails for what is wrong.
+/// Prints the whole result before it fails for mismatches.
 fn check(file: &Path, conversation: Option<&Path>) -> Result<()> {
     let spec = provider::Checked::parse(&file.display().to_string(), &read(file)?)?;
     println!("{}", spec.meaning());
@@ -395,7 +396,7 @@ fn secret(rotation: &RotateSecret) -> Result<Value> {
     }))
 }
 
-/// Sends a test event and waits for its first attempt. Fails when that did.
+/// Sends a test event, and fails if its first attempt does.
 fn test(api: &Api, timeout: Duration) -> Result<()> {
     let started = std::time::Instant::now();
     let mut delivery = api.post(&["v1", "webhook-config", "test"])?;
@@ -414,7 +415,7 @@ fn test(api: &Api, timeout: Duration) -> Result<()> {
     }
 }
 
-/// Prints a line whenever something changed, until nothing more will.
+/// Prints a line after each change, until the job is over.
 fn watch(api: &Api, id: &str, timeout: Duration) -> Result<()> {
     let started = std::time::Instant::now();
     let mut last = String::new();

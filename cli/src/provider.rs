@@ -11,9 +11,9 @@ use domain::provider::spec::webhook::Unsigned;
 use domain::provider::spec::{CancelMethod, SubmitSafety};
 use serde_json::Value;
 
-/// What a standard parameter of SSM takes, in bytes.
+/// The limit of a standard SSM parameter, in bytes.
 const STANDARD_BYTES: usize = 4096;
-/// What an advanced one takes.
+/// The limit of an advanced SSM parameter, in bytes.
 const ADVANCED_BYTES: usize = 8192;
 /// How many polls are shown.
 const FIRST_POLLS: usize = 5;
@@ -26,11 +26,11 @@ pub(crate) struct Checked {
     bytes: usize,
 }
 
-/// What came of a replay.
+/// The result of a replay.
 pub(crate) struct Replay {
     /// Every exchange and what was understood, with each mismatch below.
     pub(crate) text: String,
-    /// How many there are.
+    /// The number of mismatches.
     pub(crate) mismatches: usize,
 }
 
@@ -63,7 +63,7 @@ impl Checked {
         lines.join("\n")
     }
 
-    /// Tells a recorded conversation to the interpreter.
+    /// Replays a recorded conversation through the interpreter.
     pub(crate) fn replay(&self, file: &str, json: &str, now: DateTime<Utc>) -> Result<Replay> {
         let conversation = Conversation::parse(file, json).map_err(|error| anyhow!("{error}"))?;
         let replies = conversation.replay(&self.spec, now);
@@ -156,7 +156,7 @@ impl Checked {
 
     fn limits(&self) -> String {
         let limits = &self.spec.limits;
-        let law = self.spec.polling_law();
+        let law = self.spec.poll_schedule();
         format!(
             "{} between polls, {} for a submit, {} for a status call, over after {}",
             seconds(law.floor),
@@ -167,7 +167,7 @@ impl Checked {
     }
 
     fn polls(&self, tracking: Tracking) -> String {
-        let law = self.spec.polling_law();
+        let law = self.spec.poll_schedule();
         let next = |age: &Duration| Some(law.next_after(tracking, *age, 0.5));
         let ages = std::iter::successors(next(&Duration::ZERO), next);
         let ages = ages.take_while(|age| *age < law.deadline).take(FIRST_POLLS);
@@ -201,7 +201,7 @@ impl Checked {
     }
 }
 
-/// What was there of what can be understood, the verdict first.
+/// The parts that were understood, the verdict first.
 fn understood(reply: &Reply) -> String {
     let there = reply.understood.iter().filter(|(_, value)| !value.is_null());
     let (verdict, rest): (Vec<_>, Vec<_>) =
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_is_explained() {
+    fn spec_is_explained() {
         let meaning = Checked::parse("zvid.json", ZVID).unwrap().meaning();
         let lines: Vec<_> = meaning.lines().filter(|line| !line.starts_with("size")).collect();
         insta::assert_snapshot!(lines.join("\n"), @r"
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_is_shown_as_it_was_understood() {
+    fn conversation_is_shown_as_understood() {
         let replay = replay(CONVERSATION);
         assert_eq!(replay.mismatches, 0);
         insta::assert_snapshot!(replay.text, @r#"
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mismatch_is_shown_below_its_exchange() {
+    fn mismatch_is_shown_below_its_exchange() {
         let wrong = CONVERSATION.replace("\"progress\": 0.4", "\"progress\": 0.5, \"typo\": 1");
         let replay = replay(&wrong);
         assert_eq!(replay.mismatches, 2);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_place() {
+    fn spec_error_names_its_place() {
         let error = |json: &str| Checked::parse("acme.json", json).map(|_| ()).unwrap_err();
         let typo = ZVID.replace("\"limits\"", "\"limit\"");
         let typo = error(&typo).to_string();
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shipped_spec_can_be_explained_and_stored() {
+    fn shipped_specs_are_explained_and_stored() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../providers");
         for file in std::fs::read_dir(folder).unwrap() {
             let file = file.unwrap().path();

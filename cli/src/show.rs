@@ -1,4 +1,4 @@
-//! Answers of the API as text for people. Pure: JSON in, text out.
+//! Responses of the API as text for the terminal. Pure: JSON in, text out.
 
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ pub(crate) fn line(job: &Value) -> String {
     format!("{}{delivery}", state(job))
 }
 
-/// Whether nothing more will happen to a job by itself.
+/// Whether a job and its delivery change no more without a request.
 pub(crate) fn is_over(job: &Value) -> bool {
     let ended = !job.get("settledAt").is_none_or(Value::is_null);
     let delivery = job.get("delivery").filter(|delivery| !delivery.is_null());
@@ -107,7 +107,7 @@ pub(crate) fn delivery_list(deliveries: &[Value]) -> String {
     table
 }
 
-/// What was sent again, over all pages.
+/// The totals of a recovery over all pages.
 #[derive(Default)]
 pub(crate) struct Recovered {
     queued: u64,
@@ -135,7 +135,7 @@ pub(crate) fn was_tried(delivery: &Value) -> bool {
     !list(delivery, "attempts").is_empty()
 }
 
-/// Whether a delivery was taken by its receiver.
+/// Whether a delivery was accepted by its receiver.
 pub(crate) fn has_arrived(delivery: &Value) -> bool {
     text(delivery, "state") == "delivered"
 }
@@ -166,7 +166,7 @@ fn limits(config: &Value) -> String {
     set.map(|(limit, what)| format!("{limit} {what}")).collect::<Vec<_>>().join(", ")
 }
 
-/// How an endpoint is, since when, and its id.
+/// An endpoint's state, since when, and its id.
 fn health(endpoint: &Value) -> String {
     let since = match (text(endpoint, "disabledAt"), text(endpoint, "failingSince")) {
         (at, _) if !at.is_empty() => format!(" since {at}: {}", text(endpoint, "disabledReason")),
@@ -180,7 +180,7 @@ fn health(endpoint: &Value) -> String {
     format!("{}{since}{slow} ({})", text(endpoint, "state"), text(endpoint, "endpointId"))
 }
 
-/// What came of a rotation.
+/// The result of a rotation.
 pub(crate) fn rotated(answer: &Value) -> String {
     let secret = match (made(answer), text(answer, "publicKey")) {
         (made, _) if !made.is_empty() => format!("{:<10}{made}\n", "secret"),
@@ -192,7 +192,7 @@ pub(crate) fn rotated(answer: &Value) -> String {
     format!("{secret}{}", in_force(answer))
 }
 
-/// A secret that is shown this once; empty when there is none.
+/// A secret that is shown only once; empty when there is none.
 fn made(answer: &Value) -> String {
     match text(answer, "secret") {
         secret if secret.is_empty() => secret,
@@ -208,7 +208,7 @@ fn in_force(answer: &Value) -> String {
     aligned(&rows)
 }
 
-/// A new API key and how to let it in.
+/// A new API key, and how to store its hash.
 pub(crate) fn new_key(key: &str, hash: &str, stack: &str) -> String {
     format!(
         "API key (shown once; keep it):\n  {key}\n\nLet it in (several hashes may stand there, \
@@ -219,8 +219,13 @@ pub(crate) fn new_key(key: &str, hash: &str, stack: &str) -> String {
 
 fn state(job: &Value) -> String {
     let state = text(job, "state");
+    let has_ended = !job.get("endedAt").is_none_or(Value::is_null);
+    let is_final = job.get("final").and_then(Value::as_bool);
     match job.get("progress").and_then(Value::as_f64) {
         Some(progress) if state == "processing" => format!("{state} {:.0} %", progress * 100.0),
+        Some(_) | None if has_ended && is_final == Some(false) => {
+            format!("{state}, not final: it may still complete")
+        }
         Some(_) | None => state,
     }
 }
@@ -293,7 +298,8 @@ mod tests {
             "jobId": "job_1", "state": "completed", "provider": "zvid", "renderJobId": "r-1",
             "sourceRecordId": "product-123", "payloadVersion": null, "progress": 1.0,
             "resultUrl": "https://cdn/x.mp4", "resultExpiresAt": null, "failure": null,
-            "settledAt": "2026-05-24T12:00:09.000Z", "lastCheckedAt": "2026-05-24T12:00:09.000Z",
+            "final": true, "endedAt": "2026-05-24T12:00:09.000Z",
+            "settledAt": "2026-05-24T12:00:09.400Z", "lastCheckedAt": "2026-05-24T12:00:09.000Z",
             "attemptCount": 4, "delivery": {"state": "delivered", "attempts": 1},
             "timeline": [
                 {"state": "submitting", "at": "2026-05-24T12:00:00.000Z"},
@@ -303,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_reads_top_down() {
+    fn job_reads_top_down() {
         insta::assert_snapshot!(job(&finished()), @r"
         job       job_1
         state     completed
@@ -318,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_over_when_its_webhook_is_too() {
+    fn job_is_over_after_its_webhook() {
         let mut job = finished();
         assert!(is_over(&job));
         job["delivery"]["state"] = json!("pending");
@@ -326,6 +332,9 @@ mod tests {
         job["delivery"] = json!(null);
         assert!(is_over(&job), "nobody receives webhooks");
         job["settledAt"] = json!(null);
+        assert!(!is_over(&job), "its webhook may not be stored yet");
+        job["endedAt"] = json!(null);
+        job["final"] = json!(false);
         job["state"] = json!("processing");
         job["progress"] = json!(0.5);
         assert!(!is_over(&job));
@@ -333,7 +342,15 @@ mod tests {
     }
 
     #[test]
-    fn attempts_stand_in_columns() {
+    fn unconfirmed_end_is_shown_as_such() {
+        let mut job = finished();
+        job["state"] = json!("failed");
+        job["final"] = json!(false);
+        assert!(line(&job).starts_with("failed, not final: it may still complete"));
+    }
+
+    #[test]
+    fn attempts_are_aligned_in_columns() {
         let page = json!({"deliveries": [{
             "eventId": "evt_1", "event": "video.render.completed", "state": "pending",
             "url": "https://shop.example/hooks", "nextAttemptAt": "2026-05-24T12:05:00.000Z",
@@ -358,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_is_shown_with_what_its_webhooks_are_signed_with() {
+    fn receiver_is_shown_with_its_secrets() {
         let key = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=";
         let config = json!({
             "url": "https://shop.example/hooks", "events": ["video.render.failed"],
@@ -386,9 +403,9 @@ mod tests {
         ");
         let mut failing = config["endpoint"].clone();
         failing["disabledAt"] = Value::Null;
-        failing["state"] = "held".into();
+        failing["state"] = "circuit_open".into();
         failing["slow"] = false.into();
-        let expected = "held since 2026-05-19T12:00:00.000Z, 9 in a row (ep_1c7f)";
+        let expected = "circuit_open since 2026-05-19T12:00:00.000Z, 9 in a row (ep_1c7f)";
         assert_eq!(health(&failing), expected);
         let made = json!({"secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "secrets": []});
         insta::assert_snapshot!(rotated(&made), @r"
@@ -404,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn deliveries_of_many_jobs_are_a_table() {
+    fn deliveries_are_shown_as_table() {
         let line = json!({
             "jobId": "job_1", "createdAt": "2026-05-24T12:00:00.000Z", "attempts": 10,
             "event": "video.render.completed", "endpointId": "ep_1", "nextAttemptAt": null,
@@ -418,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recovery_is_summed_up() {
+    fn recovery_is_summed_up() {
         let mut total = Recovered::default();
         total.add(&json!({"queued": 100, "disabled": 0, "next": "x"}));
         assert_eq!(total.text(), "100 on their way again");
@@ -428,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_a_table() {
+    fn job_list_is_shown_as_table() {
         let page = json!({"jobs": [finished()], "next": "x"});
         insta::assert_snapshot!(jobs(&page), @r"
         job    created  provider  source       state

@@ -1,11 +1,10 @@
 //! Which addresses the relay may post to.
 //!
-//! Customers choose where their webhooks go, and the relay runs inside an
-//! account full of things that trust their neighbours. So nothing is dialled
-//! before [`judge`] called every address behind the name public: one bad answer
-//! refuses the name, because a resolver that mixes public and private answers is
-//! either broken or hostile, and what is dialled is the vetted set itself, never
-//! a second lookup.
+//! Customers choose where their webhooks go, and the relay runs inside an account
+//! whose services trust each other (SSRF). So no address is dialled unless [`judge`]
+//! finds every address of the name public. One other answer refuses the name,
+//! because a resolver that mixes public and private answers is broken or hostile.
+//! The checked set itself is dialled, never the result of a second lookup.
 //!
 //! The ranges are IANA's special-purpose registries, plus every way to write an
 //! IPv4 address inside an IPv6 one.
@@ -24,12 +23,12 @@ pub use policy::{
 };
 pub use target::{ReceiverUrl, ReceiverUrlError};
 
-/// What [`judge`] thinks of an address.
+/// The result of [`judge`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// A host on the public internet may live there.
+pub enum AddressVerdict {
+    /// The address may belong to a host on the public internet.
     Public,
-    /// Never dialled for a customer.
+    /// The address is never dialled for a customer.
     Forbidden(SpecialRange),
 }
 
@@ -38,19 +37,19 @@ pub enum Verdict {
 pub enum SpecialRange {
     /// The sender itself, or no host at all.
     Unspecified,
-    /// This machine.
+    /// This machine (loopback).
     Loopback,
     /// A private network, carrier-grade NAT and unique local addresses included.
     Private,
-    /// This link only; cloud metadata services live there.
+    /// Link-local; the address of cloud metadata services.
     LinkLocal,
-    /// Many hosts at once.
+    /// Multicast or broadcast.
     Multicast,
-    /// Examples and benchmarks; nothing real answers there.
+    /// Documentation and benchmarks.
     Documentation,
-    /// IPv4 in disguise, or a tunnel whose far end cannot be judged.
+    /// An IPv4 address inside an IPv6 one, or a tunnel whose far end is unknown.
     Tunnel,
-    /// Set aside for protocols or for the future.
+    /// Reserved for protocols or for future use.
     Reserved,
 }
 
@@ -70,8 +69,8 @@ impl fmt::Display for SpecialRange {
     }
 }
 
-/// Says whether `ip` belongs to the public internet.
-pub fn judge(ip: IpAddr) -> Verdict {
+/// Decides whether `ip` belongs to the public internet.
+pub fn judge(ip: IpAddr) -> AddressVerdict {
     match plain(ip) {
         IpAddr::V4(ip) => judge_v4(ip),
         IpAddr::V6(ip) => judge_v6(ip),
@@ -89,7 +88,7 @@ impl VettedAddresses {
     }
 }
 
-/// Why a name's addresses may not be dialled.
+/// Why a name's addresses must not be dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The resolver knew the name but no address for it.
@@ -98,15 +97,15 @@ pub enum AddressError {
     /// At least this one is not public; the others are refused with it.
     #[error("the host's address {address} is {range}")]
     Forbidden {
-        /// The first offending answer.
+        /// The first refused answer.
         address: IpAddr,
-        /// What it is instead of public.
+        /// The special range that it belongs to.
         range: SpecialRange,
     },
 }
 
-/// Accepts `answers` when there are any and all of them are public, or taken by `opens`,
-/// which is shown the address in plain form and the range that it is in.
+/// Accepts `answers` when there is at least one and each is public or allowed by `opens`, which
+/// gets the address in plain form and its range.
 fn vet_except(
     answers: &[IpAddr],
     opens: impl Fn(IpAddr, SpecialRange) -> bool,
@@ -116,18 +115,17 @@ fn vet_except(
     }
     for &address in answers {
         match judge(address) {
-            Verdict::Forbidden(range) if !opens(plain(address), range) => {
+            AddressVerdict::Forbidden(range) if !opens(plain(address), range) => {
                 return Err(AddressError::Forbidden { address, range });
             }
-            Verdict::Public | Verdict::Forbidden(_) => {}
+            AddressVerdict::Public | AddressVerdict::Forbidden(_) => {}
         }
     }
     Ok(VettedAddresses(answers.to_vec()))
 }
 
-/// The IPv4 address that `ip` is routed to, when it is one in another spelling: mapped, or
-/// behind NAT64. IPv6-only subnets reach every IPv4 receiver by NAT64 (DNS64), so refusing
-/// the prefix would refuse them all.
+/// The IPv4 address that `ip` is routed to, when it contains one: IPv4-mapped, or NAT64. IPv6-only
+/// subnets reach every IPv4 receiver through NAT64 (DNS64), so the prefix cannot be refused.
 fn plain(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V6(ip) if NAT64.contains(&ip) => {
@@ -139,21 +137,21 @@ fn plain(ip: IpAddr) -> IpAddr {
     }
 }
 
-fn judge_v4(ip: Ipv4Addr) -> Verdict {
+fn judge_v4(ip: Ipv4Addr) -> AddressVerdict {
     match SPECIAL_V4.iter().find(|(range, _)| range.contains(&ip)) {
-        Some((_, kind)) => Verdict::Forbidden(*kind),
-        None => Verdict::Public,
+        Some((_, kind)) => AddressVerdict::Forbidden(*kind),
+        None => AddressVerdict::Public,
     }
 }
 
-/// The holes in 2001::/23 come before the ranges.
-fn judge_v6(ip: Ipv6Addr) -> Verdict {
+/// The public ranges in 2001::/23 are checked before the special ones.
+fn judge_v6(ip: Ipv6Addr) -> AddressVerdict {
     if GLOBAL_DESPITE_2001_23.iter().any(|range| range.contains(&ip)) {
-        return Verdict::Public;
+        return AddressVerdict::Public;
     }
     match SPECIAL_V6.iter().find(|(range, _)| range.contains(&ip)) {
-        Some((_, kind)) => Verdict::Forbidden(*kind),
-        None => Verdict::Public,
+        Some((_, kind)) => AddressVerdict::Forbidden(*kind),
+        None => AddressVerdict::Public,
     }
 }
 
@@ -180,8 +178,8 @@ const SPECIAL_V4: [(Ipv4Net, SpecialRange); 16] = [
 const SPECIAL_V6: [(Ipv6Net, SpecialRange); 15] = [
     (v6([0, 0, 0, 0, 0, 0, 0, 0], 128), SpecialRange::Unspecified),
     (v6([0, 0, 0, 0, 0, 0, 0, 1], 128), SpecialRange::Loopback),
-    // IPv4-compatible, SIIT, ISATAP without a prefix, local NAT64: whatever is
-    // here and has no plain form names an IPv4 address we cannot vouch for.
+    // IPv4-compatible, SIIT, ISATAP without a prefix, local NAT64: an address here
+    // without a plain form contains an IPv4 address that we cannot check.
     (v6([0, 0, 0, 0, 0, 0, 0, 0], 8), SpecialRange::Tunnel),
     (v6([0x100, 0, 0, 0, 0, 0, 0, 0], 64), SpecialRange::Reserved),
     (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32), SpecialRange::Tunnel),

@@ -1,4 +1,4 @@
-//! Who may call us: API keys of callers, and the tokens in callback URLs.
+//! Credentials of requests to us: the API keys of clients, and the tokens in callback URLs.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::id::{JobId, ProviderName};
 
-/// The API keys in force, known only by their SHA-256. Several may be valid at once.
+/// The SHA-256 digests of the API keys in force. Several keys may be valid at once.
 #[derive(Clone)]
 pub struct ApiKeyHashes(Vec<[u8; 32]>);
 
@@ -20,7 +20,7 @@ pub struct ApiKeyHashes(Vec<[u8; 32]>);
 pub struct ApiKeyHashesError;
 
 impl ApiKeyHashes {
-    /// Reads digests of 64 hexadecimal digits, separated by commas. At least one.
+    /// Reads one or more digests of 64 hexadecimal digits, separated by commas.
     ///
     /// # Errors
     /// When one is not such a digest.
@@ -33,8 +33,8 @@ impl ApiKeyHashes {
         hashes.collect::<Result<Vec<_>, _>>().map(Self)
     }
 
-    /// Whether `key` is one of the keys. Looks at every hash in constant time, so the answer
-    /// tells nothing but yes or no.
+    /// Whether `key` is one of the keys. It compares with every digest in constant time, so the
+    /// time of the answer reveals nothing.
     #[must_use]
     pub fn accept(&self, key: &str) -> bool {
         let presented: [u8; 32] = Sha256::digest(key.as_bytes()).into();
@@ -54,7 +54,7 @@ impl fmt::Debug for ApiKeyHashes {
 #[derive(Clone)]
 pub struct CallbackSecret([u8; 32]);
 
-/// Why a text is not a callback secret. Never repeats the text.
+/// Why a text is not a callback secret. The error never contains the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the callback secret is 32 bytes in base64url without padding")]
 pub struct CallbackSecretError;
@@ -75,14 +75,14 @@ impl CallbackSecret {
         bytes.try_into().map(Self).map_err(|_| CallbackSecretError)
     }
 
-    /// The text to store in a secret store.
+    /// The text for the secret store.
     #[must_use]
     pub fn reveal(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)
     }
 
     /// The token in the callback URL of one job at one provider: 43 characters of base64url.
-    /// It is the only thing that an unsigned sender can prove, so it is a whole HMAC.
+    /// It is all that authenticates an unsigned callback, so it is a whole HMAC.
     #[must_use]
     pub fn token(&self, provider: &ProviderName, job: &JobId) -> String {
         URL_SAFE_NO_PAD.encode(self.mac(provider, job).finalize().into_bytes())
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_in_force_opens_and_no_other() {
+    fn api_keys_admit_only_keys_in_force() {
         let hashes = format!("{}, {}", sha256_hex("rr_one"), sha256_hex("rr_two"));
         let keys = ApiKeyHashes::parse(&hashes).unwrap();
         assert!(keys.accept("rr_one"));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_good_for_one_job_at_one_provider() {
+    fn callback_token_is_bound_to_job() {
         let secret = CallbackSecret::from_random([9; 32]);
         let (zvid, other) =
             (ProviderName::parse("zvid").unwrap(), ProviderName::parse("shotstack").unwrap());
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_do_not_show_themselves() {
+    fn credentials_are_hidden_in_debug() {
         let secret = CallbackSecret::from_random([9; 32]);
         assert_eq!(format!("{secret:?}"), "CallbackSecret(redacted)");
         assert!(CallbackSecret::parse(&secret.reveal()).is_ok());

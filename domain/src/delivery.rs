@@ -1,76 +1,72 @@
-//! The delivery of one event to one receiver: its own state, apart from the render's.
+//! The delivery of one event to one receiver. Its state is separate from the render's.
 //!
-//! A delivery is driven by tickets (one queue message each): ticket `n` stands for attempt
-//! `n`. A ticket that arrives twice, late or out of order finds that its attempt was made
-//! and makes no other; see [`Delivery::admit`].
+//! A delivery is driven by tickets (one queue message each): ticket `n` stands for attempt `n`.
+//! The queue delivers at least once, so a ticket may arrive twice, late or out of order. Then
+//! its attempt was made already, and it makes no other; see [`Delivery::decide_ticket`].
 
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::endpoint::{Endpoint, Hold, Instruction, Said};
+use crate::attempt::{ATTEMPT_LEASE, Attempt, AttemptOutcome};
+use crate::endpoint::{Endpoint, HoldReason, Instruction, ResponseHints};
 use crate::event::{Event, EventName, TestEvent};
 use crate::id::{EventId, JobId};
 use crate::job::Job;
 use crate::retry::{DeliverySchedule, later, with_jitter};
 
-/// How long an attempt keeps others out: the attempt's own limit (15 s) and what it takes
-/// to write it down. A crash costs at most this delay.
-pub const LEASE: TimeDelta = TimeDelta::seconds(30);
-
-/// How late an attempt is when its ticket must be among the dead letters: longer than the
-/// queue brings a ticket back.
+/// An attempt this late has lost its ticket to the dead-letter queue: the queue retries a ticket
+/// for less time.
 const OVERDUE: TimeDelta = TimeDelta::minutes(20);
 
-/// How many attempts keep the receiver's words; older ones keep status and times only.
+/// The number of attempts, the newest ones, that keep an excerpt of the receiver's answer.
 pub const EXCERPTS_KEPT: usize = 10;
 
-/// How many attempts a delivery may have been through when it is sent again by hand. Every
-/// attempt is written down in the delivery's item, for which DynamoDB has a limit of 400 KiB
-/// and a price by the KiB.
-pub const MOST_ATTEMPTS: usize = 1_000;
+/// A delivery with this many attempts is not sent again. Every attempt is stored in the
+/// delivery's item, for which DynamoDB has a limit of 400 KiB and a price by the KiB.
+pub const MAX_ATTEMPTS: usize = 1_000;
 
-/// Why a delivery is not sent again.
+/// Why a delivery cannot be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotAgain {
-    /// Attempts are still made by themselves.
+pub enum RedeliverError {
+    /// Attempts of its schedule are still due.
     Pending,
-    /// It was tried [`MOST_ATTEMPTS`] times.
+    /// It has had [`MAX_ATTEMPTS`] attempts.
     TooOften,
 }
 
-/// One event on its way to one receiver.
+/// The delivery of one event to one receiver.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
-    /// What it tells of.
+    /// What the event is about.
     pub subject: Subject,
-    /// The event; also the `webhook-id` that receivers see.
+    /// The event's id, which is also the `webhook-id` header.
     pub event_id: EventId,
-    /// Where it goes. A text here: it is judged again when it is used.
+    /// The URL of the receiver, as text: the address policy checks it before each attempt.
     pub url: String,
     /// The exact body. Every attempt sends these bytes.
     pub body: String,
-    /// Which poller looks after its long waits: the job's.
+    /// The shard of the job, whose poller also keeps the long waits of this delivery.
     pub shard: u32,
-    /// When it was first due.
+    /// When the first attempt was due.
     pub created_at: DateTime<Utc>,
-    /// Where it stands.
+    /// The current state.
     pub state: DeliveryState,
     /// Every attempt, oldest first.
     pub attempts: Vec<Attempt>,
-    /// The number of the attempt at which the schedule starts; not 0 after a redelivery.
+    /// The number of the attempt at which the schedule started: 0 before any redelivery.
     pub round_start: usize,
     /// When the schedule started.
     pub round_at: DateTime<Utc>,
-    /// Whether the next attempt was asked for, to see whether its endpoint is well again.
-    pub deliberate: bool,
-    /// Until when an attempt is under way.
+    /// Whether the next attempt was requested by hand. It ignores the circuit breaker.
+    pub manual: bool,
+    /// When the lease of the attempt in flight lapses; none without one.
     pub leased_until: Option<DateTime<Utc>>,
-    /// Counts changes; a store writes only over the version it read.
+    /// The number of writes; a store replaces only the version that was read.
     pub version: u64,
 }
 
-/// What a delivery tells of.
+/// What the event of a delivery is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A change of a job.
@@ -80,7 +76,7 @@ pub enum Subject {
         /// The change.
         event: EventName,
     },
-    /// Nothing: its owner wanted to see one arrive.
+    /// Nothing: it is a test of the receiver.
     Test,
 }
 
@@ -94,7 +90,7 @@ impl Subject {
         }
     }
 
-    /// The job, if it is about one.
+    /// The job; none for a test.
     #[must_use]
     pub fn job_id(&self) -> Option<&JobId> {
         match self {
@@ -104,7 +100,7 @@ impl Subject {
     }
 }
 
-/// As logs name it.
+/// The form for logs.
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -114,30 +110,30 @@ impl fmt::Display for Subject {
     }
 }
 
-/// Where a delivery stands.
+/// The state of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryState {
     /// Another attempt is due.
     Pending {
-        /// When.
+        /// When the next attempt is due.
         next_at: DateTime<Utc>,
-        /// What keeps it waiting, if not its own schedule.
-        held: Option<Hold>,
+        /// Why it waits; none when only its own schedule says so.
+        held: Option<HoldReason>,
     },
-    /// The receiver took it.
+    /// The receiver answered 2xx.
     Delivered,
-    /// It was given up, and that is still to be announced.
+    /// It was given up, and the event about that is not published yet.
     GivenUp(GivenUp),
-    /// It was given up, and an event said so.
+    /// It was given up, and the event about that was published.
     Exhausted(GivenUp),
 }
 
 /// When and why a delivery was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GivenUp {
-    /// When.
+    /// When it was given up.
     pub at: DateTime<Utc>,
-    /// Why.
+    /// The reason.
     pub reason: GiveUpReason,
 }
 
@@ -148,11 +144,11 @@ pub enum GiveUpReason {
     AttemptsExhausted,
     /// The receiver answered 410.
     Gone,
-    /// The receiver does not want it, and said so with `webhook-delivery: abort-message`.
+    /// The receiver answered with `webhook-delivery: abort-message`.
     Aborted,
-    /// Nothing is sent to its endpoint any more.
+    /// Its endpoint is disabled.
     EndpointDisabled,
-    /// Its endpoint kept it waiting for longer than its schedule can take.
+    /// Its endpoint held it for longer than the whole schedule may take.
     HeldTooLong,
 }
 
@@ -180,7 +176,7 @@ impl GiveUpReason {
 }
 
 impl DeliveryState {
-    /// The wire name. Whether the end was announced is our business alone.
+    /// The wire name, which is the same before and after the end was announced.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -190,123 +186,55 @@ impl DeliveryState {
         }
     }
 
-    /// The wire name of what keeps it waiting, or of why it was given up.
+    /// The wire name of the reason why it waits or was given up, if there is one.
     #[must_use]
     pub fn reason(self) -> Option<&'static str> {
         match self {
-            Self::Pending { held, .. } => held.map(Hold::name),
+            Self::Pending { held, .. } => held.map(HoldReason::name),
             Self::Delivered => None,
             Self::GivenUp(given_up) | Self::Exhausted(given_up) => Some(given_up.reason.name()),
         }
     }
 }
 
-/// One attempt, as it went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// When it began.
-    pub at: DateTime<Utc>,
-    /// How long it took.
-    pub duration_ms: u64,
-    /// What came of it.
-    pub outcome: Outcome,
-    /// The first part of the receiver's answer.
-    pub excerpt: String,
-}
-
-/// What came of an attempt.
+/// The decision about a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The receiver answered with this status.
-    Answered(u16),
-    /// It did not answer.
-    Failed(AttemptError),
-}
-
-/// Why a receiver did not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttemptError {
-    /// Its name does not resolve.
-    Dns,
-    /// It does not accept connections.
-    Connect,
-    /// Its certificate or TLS is not acceptable.
-    Tls,
-    /// It took longer than an attempt may.
-    Timeout,
-    /// It broke the connection.
-    Reset,
-    /// Its address is one that must not be reached.
-    Blocked,
-    /// Its answer's head is too large.
-    TooLarge,
-}
-
-impl AttemptError {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Dns,
-        Self::Connect,
-        Self::Tls,
-        Self::Timeout,
-        Self::Reset,
-        Self::Blocked,
-        Self::TooLarge,
-    ];
-
-    /// The wire name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Dns => "dns",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Timeout => "timeout",
-            Self::Reset => "reset",
-            Self::Blocked => "blocked",
-            Self::TooLarge => "too_large",
-        }
-    }
-}
-
-/// What to do with a ticket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Make attempt number `n` now, under a lease.
+pub enum TicketDecision {
+    /// Attempt number `n` is to be made now, under a lease.
     Attempt(usize),
-    /// The attempt is due later: put the ticket back until then.
+    /// The attempt is due at this time, and the ticket must come back then.
     Early(DateTime<Utc>),
-    /// Another holder is at this very attempt. Its ticket may be this one, so this one must
-    /// come back rather than be thrown away.
+    /// The attempt is leased until this time. The lease may belong to an earlier receipt of this
+    /// same ticket, so the ticket must come back and not be dropped.
     Leased(DateTime<Utc>),
-    /// The ticket's attempt was made. The next one's ticket may have been lost on the way.
+    /// The ticket's attempt was made. The ticket of the next one may have been lost in a crash.
     Superseded {
         /// The number of the attempt that is due next.
         next: usize,
-        /// When it is due.
+        /// When that attempt is due.
         at: DateTime<Utc>,
     },
-    /// Given up, but the announcement may have been lost on the way.
+    /// The delivery was given up, but the event about that is possibly not published.
     Announce,
-    /// Nothing is left to do.
+    /// The delivery has ended.
     Finished,
 }
 
-/// What follows from an attempt, or from being kept waiting.
+/// The consequence of an attempt, or of a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consequence {
-    /// Done.
+    /// The receiver took the event.
     Delivered,
-    /// Try again.
+    /// Another attempt is due.
     Retry {
-        /// When.
+        /// When it is due.
         at: DateTime<Utc>,
     },
-    /// Give up, and say so.
+    /// The delivery is given up, and the event about that is to be published.
     GiveUp,
 }
 
-/// The status that says: this receiver is gone for good (Standard Webhooks 1.0.0).
+/// The status by which a receiver says that it is gone for good (Standard Webhooks 1.0.0).
 const GONE: u16 = 410;
 
 impl Delivery {
@@ -321,7 +249,7 @@ impl Delivery {
         now: DateTime<Utc>,
     ) -> Result<Self, serde_json::Error> {
         let subject = Subject::Render { job_id: job.id.clone(), event: event.event };
-        Ok(Self::fresh(subject, &event.event_id, event.to_body()?, url, job.shard, now))
+        Ok(Self::fresh(subject, &event.event_id, event.to_body()?, url, job.request.shard, now))
     }
 
     /// The delivery of a test event to `url`, due at once.
@@ -333,9 +261,9 @@ impl Delivery {
         url: &str,
         now: DateTime<Utc>,
     ) -> Result<Self, serde_json::Error> {
-        // The first poller is always there.
+        // A test has no job. Shard 0 always exists.
         let test = Self::fresh(Subject::Test, &event.event_id, event.to_body()?, url, 0, now);
-        Ok(Self { deliberate: true, ..test })
+        Ok(Self { manual: true, ..test })
     }
 
     fn fresh(
@@ -357,89 +285,96 @@ impl Delivery {
             attempts: Vec::new(),
             round_start: 0,
             round_at: now,
-            deliberate: false,
+            manual: false,
             leased_until: None,
             version: 1,
         }
     }
 
-    /// What to do with the ticket for attempt number `ticket`.
+    /// Decides about the ticket for attempt number `ticket`.
     #[must_use]
-    pub fn admit(&self, ticket: usize, now: DateTime<Utc>) -> Admission {
+    pub fn decide_ticket(&self, ticket: usize, now: DateTime<Utc>) -> TicketDecision {
         let next_at = match self.state {
-            DeliveryState::Delivered | DeliveryState::Exhausted(_) => return Admission::Finished,
-            DeliveryState::GivenUp(_) => return Admission::Announce,
+            DeliveryState::Delivered | DeliveryState::Exhausted(_) => {
+                return TicketDecision::Finished;
+            }
+            DeliveryState::GivenUp(_) => return TicketDecision::Announce,
             DeliveryState::Pending { next_at, .. } => next_at,
         };
         let next = self.attempts.len();
         if ticket < next {
-            return Admission::Superseded { next, at: next_at };
+            return TicketDecision::Superseded { next, at: next_at };
         }
         if let Some(until) = self.leased_until.filter(|_| self.is_leased(now)) {
-            return Admission::Leased(until);
+            return TicketDecision::Leased(until);
         }
         if next_at > now {
-            return Admission::Early(next_at);
+            return TicketDecision::Early(next_at);
         }
-        Admission::Attempt(next)
+        TicketDecision::Attempt(next)
     }
 
-    /// The delivery while an attempt is under way.
+    /// The delivery while an attempt is in flight.
     #[must_use]
     pub fn leased(self, now: DateTime<Utc>) -> Self {
         let version = self.version.saturating_add(1);
-        Self { leased_until: Some(now + LEASE), version, ..self }
+        Self { leased_until: Some(now + ATTEMPT_LEASE), version, ..self }
     }
 
-    /// Writes an attempt down and decides what follows. `said` is what the receiver asked for
-    /// beside its status, `endpoint` what is known of it now, and `luck` a random number in
-    /// `0.0..1.0` for the jitter.
+    /// Adds an attempt and decides what follows. `said` has the hints in the receiver's answer,
+    /// `endpoint` is the state of its endpoint after the attempt, and `jitter_sample` is a random number
+    /// in `0.0..1.0` for the jitter.
     #[must_use]
     pub fn record(
         self,
         attempt: Attempt,
-        said: Said,
+        hints: ResponseHints,
         endpoint: &Endpoint,
         schedule: &DeliverySchedule,
-        luck: f64,
+        jitter_sample: f64,
         now: DateTime<Utc>,
     ) -> (Self, Consequence) {
         let mut delivery = self;
         let outcome = attempt.outcome;
         delivery.attempts.push(attempt);
-        delivery.deliberate = false;
+        delivery.manual = false;
         let old = delivery.attempts.len().saturating_sub(EXCERPTS_KEPT);
         delivery.attempts.iter_mut().take(old).for_each(|attempt| attempt.excerpt.clear());
 
         let round = delivery.attempts.len().saturating_sub(delivery.round_start);
-        match (outcome, said.instruction) {
-            (Outcome::Answered(200..=299), _) => {
+        match (outcome, hints.instruction) {
+            (AttemptOutcome::Answered(200..=299), _) => {
                 (delivery.moved(DeliveryState::Delivered), Consequence::Delivered)
             }
-            (Outcome::Answered(GONE), _) => delivery.given_up(GiveUpReason::Gone, now),
-            (Outcome::Answered(_), Some(Instruction::AbortMessage)) => {
+            (AttemptOutcome::Answered(GONE), _) => delivery.given_up(GiveUpReason::Gone, now),
+            (AttemptOutcome::Answered(_), Some(Instruction::AbortMessage)) => {
                 delivery.given_up(GiveUpReason::Aborted, now)
             }
-            (Outcome::Answered(_) | Outcome::Failed(_), _) if endpoint.disabled.is_some() => {
+            (AttemptOutcome::Answered(_) | AttemptOutcome::Failed(_), _)
+                if endpoint.disabled.is_some() =>
+            {
                 delivery.given_up(GiveUpReason::EndpointDisabled, now)
             }
-            (Outcome::Answered(_) | Outcome::Failed(_), _) => match schedule.wait_before(round) {
+            (AttemptOutcome::Answered(_) | AttemptOutcome::Failed(_), _) => match schedule
+                .wait_before(round)
+            {
                 Some(wait) => {
-                    let wait = with_jitter(wait.max(said.retry_after.unwrap_or_default()), luck);
-                    delivery.next(later(now, wait), endpoint.shut_until(luck, now))
+                    let wait =
+                        with_jitter(wait.max(hints.retry_after.unwrap_or_default()), jitter_sample);
+                    delivery.next(later(now, wait), endpoint.blocked_until(jitter_sample, now))
                 }
                 None => delivery.given_up(GiveUpReason::AttemptsExhausted, now),
             },
         }
     }
 
-    /// The delivery while its endpoint keeps it waiting until then. The attempt that is due
-    /// keeps its number. Given up when that would be for longer than it may ever take.
+    /// The delivery while its endpoint holds it until `until`. The attempt that is due keeps its
+    /// number. The delivery is given up when it would last longer than the whole schedule may.
     #[must_use]
     pub fn hold(
         &self,
         until: DateTime<Utc>,
-        by: Hold,
+        by: HoldReason,
         schedule: &DeliverySchedule,
         now: DateTime<Utc>,
     ) -> (Self, Consequence) {
@@ -450,26 +385,30 @@ impl Delivery {
         (self.clone().moved(held), Consequence::Retry { at: until })
     }
 
-    /// The delivery when its endpoint was disabled.
+    /// The delivery, given up because its endpoint is disabled.
     #[must_use]
     pub fn refused(&self, now: DateTime<Utc>) -> Self {
         self.clone().given_up(GiveUpReason::EndpointDisabled, now).0
     }
 
-    /// Whether the attempt that is due has its turn in its endpoint's rate.
+    /// Whether the attempt that is due has a slot reserved in its endpoint's rate limit.
     #[must_use]
     pub fn has_slot(&self) -> bool {
         match self.state {
-            DeliveryState::Pending { held, .. } => held == Some(Hold::Rate),
+            DeliveryState::Pending { held, .. } => held == Some(HoldReason::Rate),
             DeliveryState::Delivered | DeliveryState::GivenUp(_) | DeliveryState::Exhausted(_) => {
                 false
             }
         }
     }
 
-    /// Due at `at`, unless the endpoint is shut for longer.
-    fn next(self, at: DateTime<Utc>, shut: Option<(DateTime<Utc>, Hold)>) -> (Self, Consequence) {
-        let (at, held) = match shut {
+    /// Due at `at`, or later if the endpoint is blocked for longer.
+    fn next(
+        self,
+        at: DateTime<Utc>,
+        blocked: Option<(DateTime<Utc>, HoldReason)>,
+    ) -> (Self, Consequence) {
+        let (at, held) = match blocked {
             Some((until, by)) if until > at => (until, Some(by)),
             Some(_) | None => (at, None),
         };
@@ -486,7 +425,7 @@ impl Delivery {
         Self { state, leased_until: None, version, ..self }
     }
 
-    /// The delivery after its end was announced.
+    /// The delivery after the event about its end was published.
     #[must_use]
     pub fn announced(&self) -> Self {
         let state = match self.state {
@@ -498,49 +437,49 @@ impl Delivery {
         Self { state, version: self.version.saturating_add(1), ..self.clone() }
     }
 
-    /// The delivery with a fresh round of attempts, due at once; same id, same bytes. Its
-    /// first attempt is made whatever became of its endpoint: somebody wants to know.
+    /// The delivery with its schedule restarted, due at once, with the same id and bytes. Its
+    /// first attempt is manual: neither the circuit breaker nor a disabled endpoint stops it.
     ///
     /// # Errors
-    /// While attempts are still made by themselves: but one that is held because its endpoint
-    /// fails may be sent at once, and one that is long overdue has lost its ticket, and nobody
-    /// would ever make its attempt. And when there were too many attempts.
-    pub fn redeliver(&self, now: DateTime<Utc>) -> Result<Self, NotAgain> {
-        let may = match self.state {
-            DeliveryState::Pending { held: Some(Hold::Failing), .. } => !self.is_leased(now),
+    /// When it has had too many attempts, or attempts of its schedule are still due. There are
+    /// two exceptions: a delivery that is held because its endpoint fails may be sent at once,
+    /// and one that is long overdue has lost its ticket, so its attempt would never be made.
+    pub fn redeliver(&self, now: DateTime<Utc>) -> Result<Self, RedeliverError> {
+        let is_allowed = match self.state {
+            DeliveryState::Pending { held: Some(HoldReason::Failing), .. } => !self.is_leased(now),
             DeliveryState::Pending { next_at, .. } => now - next_at > OVERDUE,
             DeliveryState::GivenUp(_) | DeliveryState::Delivered | DeliveryState::Exhausted(_) => {
                 true
             }
         };
-        if !may {
-            return Err(NotAgain::Pending);
+        if !is_allowed {
+            return Err(RedeliverError::Pending);
         }
-        if self.attempts.len() >= MOST_ATTEMPTS {
-            return Err(NotAgain::TooOften);
+        if self.attempts.len() >= MAX_ATTEMPTS {
+            return Err(RedeliverError::TooOften);
         }
-        Ok(Self { deliberate: true, ..self.started_anew(now) })
+        Ok(Self { manual: true, ..self.restarted(now) })
     }
 
-    /// The same for one of many that were given up: its attempts are no different from any
-    /// other's. None when it was not given up, or was tried too often.
+    /// The delivery with its schedule restarted, as one of many that were given up; its attempts
+    /// are not manual. None when it was not given up, or has had too many attempts.
     #[must_use]
     pub fn recover(&self, now: DateTime<Utc>) -> Option<Self> {
         let given_up = match self.state {
             DeliveryState::GivenUp(_) | DeliveryState::Exhausted(_) => true,
             DeliveryState::Pending { .. } | DeliveryState::Delivered => false,
         };
-        let may = given_up && self.attempts.len() < MOST_ATTEMPTS;
-        may.then(|| self.started_anew(now))
+        let is_allowed = given_up && self.attempts.len() < MAX_ATTEMPTS;
+        is_allowed.then(|| self.restarted(now))
     }
 
-    fn started_anew(&self, now: DateTime<Utc>) -> Self {
+    fn restarted(&self, now: DateTime<Utc>) -> Self {
         let round_start = self.attempts.len();
         let state = DeliveryState::Pending { next_at: now, held: None };
-        Self { round_start, round_at: now, deliberate: false, ..self.clone().moved(state) }
+        Self { round_start, round_at: now, manual: false, ..self.clone().moved(state) }
     }
 
-    /// Whether somebody is at an attempt right now.
+    /// Whether an attempt is in flight.
     #[must_use]
     pub fn is_leased(&self, now: DateTime<Utc>) -> bool {
         self.leased_until.is_some_and(|until| until > now)
@@ -548,5 +487,4 @@ impl Delivery {
 }
 
 #[cfg(test)]
-#[path = "delivery_tests.rs"]
 mod tests;

@@ -1,318 +1,129 @@
-//! A receiver's URL, and what its answers have taught us: whether to send to it now, later
-//! or not at all.
+//! The endpoint of a receiver's URL: whether to send to it now, later or not at all.
 //!
-//! One receiver's trouble must cost nobody else anything, and itself no more than it can
-//! bear. So an attempt first [arrives](Endpoint::arrive) at its endpoint, which lets it
-//! through, holds it for a while, or refuses it; and when it was made, the endpoint
-//! [learns](Endpoint::learn) from it. What was learnt is one item in the table, so it
-//! outlives the process that learnt it. Of a healthy endpoint nothing is known and nothing
-//! is written.
+//! A failing receiver must not delay the webhooks of others, and must not get more requests than
+//! it can take. So before an attempt its endpoint decides ([`Endpoint::admit`]) whether to admit
+//! it, hold it for a while, or refuse it; after the attempt the endpoint
+//! [records](Endpoint::record) its outcome. The state is one item in the table, shared by all
+//! processes. A healthy endpoint has no state and needs no write.
 //!
 //! | what happens | what follows |
 //! |---|---|
-//! | five failures in a row, over 2 s | the [breaker] opens: one probe at a time, all others are held |
-//! | 429, 502, 504, or `Retry-After` | nothing at all is sent before that time |
-//! | 410, or `webhook-delivery: disable` | disabled |
-//! | five days of nothing but failures | disabled |
-//! | slow answers, or none | attempts move to a [lane](Lane) where they hold up only each other |
-//! | a success | all is forgotten, but for what it asked to wait |
+//! | five failures in a row, over at least 2 s | the circuit [breaker] opens: one probe at a time, all other attempts are held |
+//! | 429, 502, 504, or `Retry-After` | no attempt is made before that time |
+//! | 410, or `webhook-delivery: disable` | the endpoint is disabled |
+//! | five days of failures only | the endpoint is disabled |
+//! | slow answers, or none | attempts move to the slow [lane](Lane), where they delay only each other |
+//! | a success | the state is cleared, except for the throttle that the receiver asked for |
 //!
 //! The rules are those of Standard Webhooks 1.0.0 ("Deliverability and reliability"), with
 //! numbers where it has none.
 
+mod admission;
 mod breaker;
+mod disabled;
 mod failing;
 mod limits;
-
-use std::time::Duration;
+mod signal;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
 
-use crate::delivery::{AttemptError, LEASE, Outcome};
+use self::signal::Effect;
+use crate::attempt::ATTEMPT_LEASE;
 use crate::id::EndpointId;
 use crate::retry::{later, with_jitter};
 
+pub use admission::{AttemptRequest, HoldReason, Lane, Permit};
 pub use breaker::Breaker;
+pub use disabled::{Disabled, DisabledReason};
 pub use failing::Failing;
-pub use limits::{InFlight, LimitError, Limits};
+pub use limits::{EndpointLimits, InFlight, LimitError};
+pub use signal::{AttemptSignal, Instruction, ResponseHints, SLOW};
 
-/// How long a receiver that is overloaded and does not say for how long is left alone.
-const OVERLOADED: Duration = Duration::from_secs(60);
-
-/// How long an answer may take before its endpoint counts as slow. Ten times what receivers
-/// take, and short beside the 15 s that an attempt may last.
-pub const SLOW: Duration = Duration::from_secs(2);
-
-/// How long an endpoint stays slow after a slow answer.
+/// The time for which an endpoint stays slow after a slow answer.
 const SLOW_FOR: TimeDelta = TimeDelta::minutes(10);
 
-/// How often a disabled endpoint that is still delivered to is written anew, so that it is
-/// not forgotten before it is left alone.
-const REMEMBERED: TimeDelta = TimeDelta::days(1);
+/// The interval at which a disabled endpoint is written again while deliveries still go to it.
+/// Otherwise its item would expire and the endpoint would count as healthy.
+const REFRESH_INTERVAL: TimeDelta = TimeDelta::days(1);
 
-/// What is known of an endpoint.
+/// The state of an endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
-    /// Its name: a hash of the URL.
+    /// The id: a hash of the URL.
     pub id: EndpointId,
     /// The URL's host, for people. Not the whole URL: its path may be the receiver's secret.
     pub host: String,
-    /// Since when it does nothing but fail.
+    /// The failures since the last success; none after a success.
     pub failing: Option<Failing>,
-    /// Whether anything is sent to it.
+    /// The circuit breaker.
     pub breaker: Breaker,
-    /// Until when it asked for silence.
-    pub quiet_until: Option<DateTime<Utc>>,
-    /// Until when its attempts are made where they hold up nobody else.
+    /// The end of the throttle: the receiver asked for no attempt before this time.
+    pub throttled_until: Option<DateTime<Utc>>,
+    /// Until when its attempts are made in the slow lane.
     pub slow_until: Option<DateTime<Utc>>,
-    /// That nothing is sent to it any more.
+    /// When and why it was disabled; none while it is enabled.
     pub disabled: Option<Disabled>,
-    /// What its owner allows.
-    pub limits: Limits,
-    /// When the next attempt fits its rate.
+    /// The limits that its owner set.
+    pub limits: EndpointLimits,
+    /// The next free slot of the rate limit.
     pub next_slot: Option<DateTime<Utc>>,
-    /// The attempts under way; kept only where their number is limited.
+    /// The attempts in flight; kept only when their number is limited.
     pub in_flight: Vec<InFlight>,
-    /// When this was last written.
+    /// The time of the last write.
     pub updated_at: DateTime<Utc>,
-    /// Counts changes; a store writes only over the version it read. 0 when never written.
+    /// The number of the last write, 0 before the first; a store replaces only the version that
+    /// was read.
     pub version: u64,
 }
 
-/// Why and when an endpoint was disabled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Disabled {
-    /// When.
-    pub at: DateTime<Utc>,
-    /// Why.
-    pub reason: DisabledReason,
-    /// Whether an event has said so.
-    pub announced: bool,
-}
-
-/// Why an endpoint was disabled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DisabledReason {
-    /// It answered 410.
-    Gone,
-    /// It asked for it, with `webhook-delivery: disable`.
-    Asked,
-    /// Five days of nothing but failures.
-    Failing,
-}
-
-impl DisabledReason {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Gone, Self::Asked, Self::Failing];
-
-    /// The wire name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Gone => "gone",
-            Self::Asked => "asked",
-            Self::Failing => "failing",
-        }
-    }
-}
-
-/// Where an attempt is made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Lane {
-    /// With everybody else's.
-    #[default]
-    Quick,
-    /// With those of other slow endpoints.
-    Slow,
-}
-
-/// An attempt that is due.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    /// Somebody asked for this very attempt, to see whether the endpoint is well again.
-    pub deliberate: bool,
-    /// It waited for its place in the rate, and this is it.
-    pub has_slot: bool,
-    /// Where it would be made.
-    pub lane: Lane,
-    /// Its name among the attempts under way.
-    pub token: u64,
-    /// A random number in `0.0..1.0`.
-    pub luck: f64,
-}
-
-/// What becomes of an attempt that arrived. What has to be written is written first, and on
-/// condition: who is overtaken arrives again.
+/// The decision about an attempt. A change of the endpoint is written first, conditionally; after
+/// a conflict the decision is made again.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Arrived {
-    /// It may be made.
+pub enum AdmissionDecision {
+    /// The attempt may be made.
     Go {
-        /// What it has to show afterwards.
-        pass: Pass,
-        /// What has to be written before.
+        /// The permit, which is shown again with the outcome.
+        permit: Permit,
+        /// The endpoint to write first; none without a change.
         claim: Option<Box<Endpoint>>,
     },
-    /// It may not be made before `until`.
+    /// The attempt must not be made before `until`.
     Hold {
-        /// When it arrives again.
+        /// When the attempt asks again.
         until: DateTime<Utc>,
-        /// Why.
-        by: Hold,
-        /// What has to be written before.
+        /// The reason.
+        by: HoldReason,
+        /// The endpoint to write first; none without a change.
         claim: Option<Box<Endpoint>>,
     },
-    /// It is to be made in the slow lane.
+    /// The attempt is to be made in the slow lane.
     ChangeLane,
-    /// It may not be made at all.
+    /// The attempt must not be made at all, because the endpoint is disabled.
     Refuse {
-        /// What has to be written, some time.
+        /// The endpoint to write, so that its item does not expire; none when it is fresh.
         remember: Option<Box<Endpoint>>,
     },
 }
 
-/// What keeps an attempt waiting that is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// The endpoint fails; one other attempt finds out whether it still does.
-    Failing,
-    /// The endpoint asked for silence.
-    Throttled,
-    /// Its owner allows no more a second. The place in the rate is taken.
-    Rate,
-    /// Its owner allows no more at once.
-    InFlight,
-}
-
-impl Hold {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Failing, Self::Throttled, Self::Rate, Self::InFlight];
-
-    /// The wire name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Failing => "endpoint_failing",
-            Self::Throttled => "endpoint_throttled",
-            Self::Rate => "rate_limited",
-            Self::InFlight => "in_flight_limited",
-        }
-    }
-}
-
-/// What an attempt that may be made holds while it is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pass {
-    /// It is the probe, under a lease that ends then.
-    probe: Option<DateTime<Utc>>,
-    /// Its name among the attempts under way, where they are counted.
-    token: Option<u64>,
-    deliberate: bool,
-}
-
-/// What a receiver said beside its status.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Said {
-    /// How long it asked to wait, with `Retry-After`.
-    pub retry_after: Option<Duration>,
-    /// What it asked to be done, with `webhook-delivery`.
-    pub instruction: Option<Instruction>,
-}
-
-/// What a receiver may ask for in the header `webhook-delivery` of its answer, as the hosted
-/// Svix service documents it ("Delivery control").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Instruction {
-    /// Send nothing more. Means the same with every status, 2xx included.
-    Disable,
-    /// Do not send this again. Means nothing with 2xx: it would not be.
-    AbortMessage,
-}
-
-impl Instruction {
-    /// Reads a header's value; none when it asks for nothing that we know.
-    #[must_use]
-    pub fn parse(header: &str) -> Option<Self> {
-        let asked = |word: &str| header.split(',').any(|it| it.trim().eq_ignore_ascii_case(word));
-        // Whoever asks for both wants no more at all.
-        if asked("disable") {
-            Some(Self::Disable)
-        } else if asked("abort-message") {
-            Some(Self::AbortMessage)
-        } else {
-            None
-        }
-    }
-}
-
-/// What an attempt taught.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lesson {
-    verdict: Verdict,
-    quiet: Option<Duration>,
-    slow: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// It takes what is sent, or knows what it does not want.
-    Alive,
-    Failed,
-    Disable(DisabledReason),
-}
-
-impl Lesson {
-    /// What an attempt with this outcome, which took so long, teaches.
-    #[must_use]
-    pub fn of(outcome: Outcome, said: Said, took: Duration) -> Self {
-        let verdict = match (outcome, said.instruction) {
-            (Outcome::Answered(_), Some(Instruction::Disable)) => {
-                Verdict::Disable(DisabledReason::Asked)
-            }
-            (Outcome::Answered(410), _) => Verdict::Disable(DisabledReason::Gone),
-            (Outcome::Answered(200..=299), _) => Verdict::Alive,
-            (Outcome::Answered(_), Some(Instruction::AbortMessage)) => Verdict::Alive,
-            (Outcome::Answered(_), None) | (Outcome::Failed(_), _) => Verdict::Failed,
-        };
-        let quiet = match outcome {
-            Outcome::Answered(200..=299) => None,
-            Outcome::Answered(429 | 502 | 504) => Some(said.retry_after.unwrap_or(OVERLOADED)),
-            Outcome::Answered(_) => said.retry_after,
-            Outcome::Failed(error) => match error {
-                AttemptError::Dns
-                | AttemptError::Connect
-                | AttemptError::Tls
-                | AttemptError::Timeout
-                | AttemptError::Reset
-                | AttemptError::Blocked
-                | AttemptError::TooLarge => None,
-            },
-        };
-        let quiet = quiet.filter(|wait| !wait.is_zero());
-        Self { verdict, quiet, slow: took >= SLOW }
-    }
-}
-
-/// How an endpoint is, in a word.
+/// The health of an endpoint, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// As far as we know.
+    /// No failure since the last success.
     Healthy,
     /// Its last attempts failed.
     Failing,
-    /// Its attempts are held, but for a probe now and then.
-    Held,
-    /// It asked for silence.
+    /// The circuit breaker is not closed: all attempts but one probe at a time are held.
+    CircuitOpen,
+    /// The receiver asked for a pause that is not over.
     Throttled,
-    /// Nothing is sent to it any more.
+    /// No attempt is made, except by hand.
     Disabled,
 }
 
 impl Health {
     /// All of them.
     pub const ALL: [Self; 5] =
-        [Self::Healthy, Self::Failing, Self::Held, Self::Throttled, Self::Disabled];
+        [Self::Healthy, Self::Failing, Self::CircuitOpen, Self::Throttled, Self::Disabled];
 
     /// The wire name.
     #[must_use]
@@ -320,7 +131,7 @@ impl Health {
         match self {
             Self::Healthy => "healthy",
             Self::Failing => "failing",
-            Self::Held => "held",
+            Self::CircuitOpen => "circuit_open",
             Self::Throttled => "throttled",
             Self::Disabled => "disabled",
         }
@@ -328,7 +139,7 @@ impl Health {
 }
 
 impl Endpoint {
-    /// The endpoint of which nothing is known.
+    /// The endpoint at `url` without any state.
     #[must_use]
     pub fn unknown(url: &str) -> Self {
         let host = url::Url::parse(url).ok();
@@ -338,10 +149,10 @@ impl Endpoint {
             host: host.to_owned(),
             failing: None,
             breaker: Breaker::Closed,
-            quiet_until: None,
+            throttled_until: None,
             slow_until: None,
             disabled: None,
-            limits: Limits::default(),
+            limits: EndpointLimits::default(),
             next_slot: None,
             in_flight: Vec::new(),
             updated_at: DateTime::UNIX_EPOCH,
@@ -349,129 +160,139 @@ impl Endpoint {
         }
     }
 
-    /// Whether an attempt that is due may be made.
+    /// Decides whether an attempt that is due may be made.
     #[must_use]
-    pub fn arrive(&self, arrival: &Arrival, now: DateTime<Utc>) -> Arrived {
-        if self.disabled.is_some() && !arrival.deliberate {
-            let old = now - self.updated_at >= REMEMBERED;
-            let remember = old.then(|| Box::new(self.written(now)));
-            return Arrived::Refuse { remember };
+    pub fn admit(&self, request: &AttemptRequest, now: DateTime<Utc>) -> AdmissionDecision {
+        if self.disabled.is_some() && !request.manual {
+            let old = now - self.updated_at >= REFRESH_INTERVAL;
+            let remember = old.then(|| Box::new(self.next_version(now)));
+            return AdmissionDecision::Refuse { remember };
         }
-        if let Some((until, by)) = self.shut(arrival.deliberate, arrival.luck, now) {
-            return Arrived::Hold { until, by, claim: None };
+        if let Some((until, by)) = self.current_block(request.manual, request.jitter_sample, now) {
+            return AdmissionDecision::Hold { until, by, claim: None };
         }
-        if self.is_slow(now) && arrival.lane == Lane::Quick {
-            return Arrived::ChangeLane;
+        if self.is_slow(now) && request.lane == Lane::Quick {
+            return AdmissionDecision::ChangeLane;
         }
         let mut claim = self.clone();
-        let token = match claim.take_place(arrival, now) {
-            Ok(token) => token,
-            Err((until, by)) => {
-                let claim = (claim != *self).then(|| Box::new(claim.written(now)));
-                return Arrived::Hold { until, by, claim };
-            }
-        };
+        let token =
+            match self.limits.reserve(request, &mut claim.in_flight, &mut claim.next_slot, now) {
+                Ok(token) => token,
+                Err((until, by)) => {
+                    let claim = (claim != *self).then(|| Box::new(claim.next_version(now)));
+                    return AdmissionDecision::Hold { until, by, claim };
+                }
+            };
         let probe = match self.breaker {
             Breaker::Closed => None,
-            Breaker::Open { .. } | Breaker::HalfOpen { .. } if arrival.deliberate => None,
+            Breaker::Open { .. } | Breaker::HalfOpen { .. } if request.manual => None,
             Breaker::Open { round, .. } | Breaker::HalfOpen { round, .. } => {
-                let until = now + LEASE;
+                let until = now + ATTEMPT_LEASE;
                 claim.breaker = Breaker::HalfOpen { until, round };
                 Some(until)
             }
         };
-        let claim = (claim != *self).then(|| Box::new(claim.written(now)));
-        Arrived::Go { pass: Pass { probe, token, deliberate: arrival.deliberate }, claim }
+        let claim = (claim != *self).then(|| Box::new(claim.next_version(now)));
+        AdmissionDecision::Go { permit: Permit { probe, token, manual: request.manual }, claim }
     }
 
-    /// The endpoint after an attempt; none when there is nothing to write.
+    /// The endpoint after an attempt; none when nothing changes.
     #[must_use]
-    pub fn learn(&self, pass: &Pass, lesson: &Lesson, now: DateTime<Utc>) -> Option<Self> {
+    pub fn record(
+        &self,
+        permit: &Permit,
+        signal: &AttemptSignal,
+        now: DateTime<Utc>,
+    ) -> Option<Self> {
         let mut after = self.clone();
-        if let Some(token) = pass.token {
+        if let Some(token) = permit.token {
             after.in_flight.retain(|place| place.token != token);
         }
-        match lesson.verdict {
-            Verdict::Alive => {
-                // Another's success may have begun before the endpoint was disabled.
-                if self.disabled.is_none() || pass.deliberate {
+        match signal.effect {
+            Effect::Alive => {
+                // An attempt that is not manual began before the endpoint was disabled.
+                if self.disabled.is_none() || permit.manual {
                     after.disabled = None;
                     after.failing = None;
                     after.breaker = Breaker::Closed;
                 }
             }
-            Verdict::Failed => after.fail(pass, now),
-            Verdict::Disable(reason) => after.disable(reason, now),
+            Effect::Failed => after.record_failure(permit, now),
+            Effect::Disable(reason) => after.disable(reason, now),
         }
-        // A success does not take back what the endpoint asked for just before.
-        if let Some(wait) = lesson.quiet {
-            let until = on_the_second(later(now, wait));
-            after.quiet_until = after.quiet_until.max(Some(until));
+        // A success does not end a throttle that another answer has just asked for.
+        if let Some(wait) = signal.throttle {
+            let until = next_second(later(now, wait));
+            after.throttled_until = after.throttled_until.max(Some(until));
         }
-        if lesson.slow {
-            after.slow_until = slower(after.slow_until, now);
+        if signal.slow {
+            after.slow_until = extend_slow(after.slow_until, now);
         }
-        (after != *self).then(|| after.written(now))
+        (after != *self).then(|| after.next_version(now))
     }
 
-    /// The endpoint when an attempt has gone on for [`SLOW`] and is not over; none when there
-    /// is nothing to write.
+    /// The endpoint when an attempt has lasted for [`SLOW`] without an answer; none when nothing
+    /// changes.
     #[must_use]
     pub fn notice_slow(&self, now: DateTime<Utc>) -> Option<Self> {
-        let slow_until = slower(self.slow_until, now);
-        (slow_until != self.slow_until).then(|| Self { slow_until, ..self.written(now) })
+        let slow_until = extend_slow(self.slow_until, now);
+        (slow_until != self.slow_until).then(|| Self { slow_until, ..self.next_version(now) })
     }
 
-    /// The endpoint after an event said that it was disabled; none when it was said before, or
-    /// is no longer so.
+    /// The endpoint after the event about `announcement` was published; none when that was known already, or the
+    /// endpoint is no longer disabled.
     #[must_use]
-    pub fn announced(&self, said: Disabled, now: DateTime<Utc>) -> Option<Self> {
-        let same = |disabled: &Disabled| disabled.at == said.at && !disabled.announced;
+    pub fn announced(&self, announcement: Disabled, now: DateTime<Utc>) -> Option<Self> {
+        let same = |disabled: &Disabled| disabled.at == announcement.at && !disabled.announced;
         let disabled = self.disabled.filter(same)?;
         let disabled = Some(Disabled { announced: true, ..disabled });
-        Some(Self { disabled, ..self.written(now) })
+        Some(Self { disabled, ..self.next_version(now) })
     }
 
-    /// The endpoint as its owner wants it from now on: within these limits, and with nothing
-    /// held against it. None when it is that already.
+    /// The endpoint after its owner configured it: with these limits, enabled, and with a closed
+    /// breaker. None when nothing changes.
     #[must_use]
-    pub fn configured(&self, limits: Limits, now: DateTime<Utc>) -> Option<Self> {
+    pub fn configured(&self, limits: EndpointLimits, now: DateTime<Utc>) -> Option<Self> {
         let mut after = Self { limits, ..self.clone() };
         after.failing = None;
         after.breaker = Breaker::Closed;
         after.disabled = None;
         if limits != self.limits {
-            // Places in another rate mean nothing in this one.
+            // Slots and places were reserved under the former limits.
             after.next_slot = None;
             after.in_flight.clear();
         }
-        (after != *self).then(|| after.written(now))
+        (after != *self).then(|| after.next_version(now))
     }
 
-    /// The endpoint without its owner's limits; none when it has none.
+    /// The endpoint without limits; none when it has none.
     #[must_use]
     pub fn unlimited(&self, now: DateTime<Utc>) -> Option<Self> {
-        let limits = Limits::default();
+        let limits = EndpointLimits::default();
         let after = Self { limits, next_slot: None, in_flight: Vec::new(), ..self.clone() };
-        (self.limits != limits).then(|| after.written(now))
+        (self.limits != limits).then(|| after.next_version(now))
     }
 
-    /// When, and why not before, an attempt after this one could be made, as far as the
-    /// endpoint's health says.
+    /// Until when a further attempt is blocked, and by what; none when neither the throttle nor
+    /// the breaker blocks it.
     #[must_use]
-    pub fn shut_until(&self, luck: f64, now: DateTime<Utc>) -> Option<(DateTime<Utc>, Hold)> {
-        self.shut(false, luck, now)
+    pub fn blocked_until(
+        &self,
+        jitter_sample: f64,
+        now: DateTime<Utc>,
+    ) -> Option<(DateTime<Utc>, HoldReason)> {
+        self.current_block(false, jitter_sample, now)
     }
 
-    /// How it is.
+    /// The health at `now`.
     #[must_use]
     pub fn health(&self, now: DateTime<Utc>) -> Health {
         if self.disabled.is_some() {
             Health::Disabled
-        } else if self.quiet_until.is_some_and(|until| until > now) {
+        } else if self.throttled_until.is_some_and(|until| until > now) {
             Health::Throttled
         } else if self.breaker != Breaker::Closed {
-            Health::Held
+            Health::CircuitOpen
         } else if self.failing.is_some() {
             Health::Failing
         } else {
@@ -479,53 +300,56 @@ impl Endpoint {
         }
     }
 
-    /// Where its attempts are made.
+    /// The lane of its attempts.
     #[must_use]
     pub fn lane(&self, now: DateTime<Utc>) -> Lane {
         if self.is_slow(now) { Lane::Slow } else { Lane::Quick }
     }
 
-    /// Whether it answers slowly.
+    /// Whether its attempts are made in the slow lane.
     #[must_use]
     pub fn is_slow(&self, now: DateTime<Utc>) -> bool {
         self.slow_until.is_some_and(|until| until > now)
     }
 
-    /// Whether forgetting it would change nothing.
+    /// Whether its item can be deleted without a loss.
     #[must_use]
     pub fn is_blank(&self) -> bool {
         self.failing.is_none()
             && self.breaker == Breaker::Closed
             && self.disabled.is_none()
-            && self.limits == Limits::default()
+            && self.limits == EndpointLimits::default()
     }
 
-    /// The later of what it asked for and what the breaker says; a deliberate attempt does
-    /// not care for the breaker.
-    fn shut(
+    /// The later end of the throttle and the breaker's hold. A manual attempt ignores the
+    /// breaker.
+    fn current_block(
         &self,
-        deliberate: bool,
-        luck: f64,
+        manual: bool,
+        jitter_sample: f64,
         now: DateTime<Utc>,
-    ) -> Option<(DateTime<Utc>, Hold)> {
-        let quiet = self.quiet_until.and_then(|until| (until - now).to_std().ok());
-        let quiet = quiet.filter(|wait| !wait.is_zero());
-        let quiet = quiet.map(|wait| (later(now, with_jitter(wait, luck)), Hold::Throttled));
-        let held = self.breaker.held_until(luck, now).filter(|_| !deliberate);
-        let held = held.map(|until| (until, Hold::Failing));
-        match (quiet, held) {
-            (Some(quiet), Some(held)) => Some(if held.0 > quiet.0 { held } else { quiet }),
-            (shut, None) | (None, shut) => shut,
+    ) -> Option<(DateTime<Utc>, HoldReason)> {
+        let throttled = self.throttled_until.and_then(|until| (until - now).to_std().ok());
+        let throttled = throttled.filter(|wait| !wait.is_zero());
+        let throttled = throttled
+            .map(|wait| (later(now, with_jitter(wait, jitter_sample)), HoldReason::Throttled));
+        let held = self.breaker.held_until(jitter_sample, now).filter(|_| !manual);
+        let held = held.map(|until| (until, HoldReason::Failing));
+        match (throttled, held) {
+            (Some(throttled), Some(held)) => {
+                Some(if held.0 > throttled.0 { held } else { throttled })
+            }
+            (blocked, None) | (None, blocked) => blocked,
         }
     }
 
-    fn fail(&mut self, pass: &Pass, now: DateTime<Utc>) {
+    fn record_failure(&mut self, permit: &Permit, now: DateTime<Utc>) {
         let failing = self.failing.unwrap_or(Failing::first(now));
         let failing = failing.at(now);
-        let (breaker, counts) = self.breaker.after_failure(failing, pass.probe, now);
+        let (breaker, counts) = self.breaker.after_failure(failing, permit.probe, now);
         self.breaker = breaker;
         self.failing = Some(if counts { failing.counted() } else { failing });
-        if failing.is_dead(now) {
+        if failing.is_over_limit(now) {
             self.disable(DisabledReason::Failing, now);
         }
     }
@@ -535,24 +359,25 @@ impl Endpoint {
         self.breaker = Breaker::Closed;
     }
 
-    fn written(&self, now: DateTime<Utc>) -> Self {
-        // An item that was deleted and made anew never has a version that somebody still
-        // remembers: versions begin with the time.
+    fn next_version(&self, now: DateTime<Utc>) -> Self {
+        // Versions begin with the time, so an item that was deleted and created again never has
+        // a version that another process has cached.
         let first = u64::try_from(now.timestamp_millis()).unwrap_or(1);
         let version = if self.version == 0 { first } else { self.version.saturating_add(1) };
         Self { updated_at: now, version, ..self.clone() }
     }
 }
 
-/// The next whole second, so that answers of the same moment ask for the same and only the
-/// first of them is written.
-fn on_the_second(at: DateTime<Utc>) -> DateTime<Utc> {
+/// The next whole second, so that answers of the same moment end the throttle at the same time
+/// and only the first of them is written.
+fn next_second(at: DateTime<Utc>) -> DateTime<Utc> {
     let second = TimeDelta::seconds(1);
     at.duration_trunc(second).unwrap_or(at) + second
 }
 
-/// Pushed on only when half of the time is over: it is a habit that counts, not an answer.
-fn slower(slow_until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+/// The end of the slow time after a slow answer. It moves only when less than half of it is left,
+/// so that not every slow answer costs a write.
+fn extend_slow(slow_until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let still = slow_until.is_some_and(|until| until - now > SLOW_FOR / 2);
     if still { slow_until } else { Some(now + SLOW_FOR) }
 }

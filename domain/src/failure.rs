@@ -1,8 +1,8 @@
-//! Why a render did not come about, in words that are safe to show.
+//! Why a render failed, in a form that is safe to show.
 
 use serde::{Deserialize, Serialize};
 
-/// The stable part of a failure: what programs branch on.
+/// The stable code of a failure, for programs to branch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
@@ -16,7 +16,7 @@ pub enum FailureCode {
     ProviderQuota,
     /// The provider was too busy to accept.
     ProviderBusy,
-    /// The provider could not be reached; it was certainly not asked to render.
+    /// The provider could not be reached, so it never received the request.
     ProviderUnreachable,
     /// Whether the provider accepted stayed unknown until the deadline.
     SubmitUnknown,
@@ -44,16 +44,17 @@ impl FailureCode {
 /// A failure as jobs and events show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What programs branch on.
+    /// The code that programs branch on.
     pub code: FailureCode,
-    /// What people read: the provider's words, cut to [`MAX_MESSAGE_CHARS`].
+    /// The provider's message for people, cut to [`MAX_MESSAGE_CHARS`].
     pub message: String,
     /// The provider's own code, where it has one.
     #[serde(rename = "providerCode", default, skip_serializing_if = "Option::is_none")]
     pub provider_code: Option<String>,
 }
 
-/// How much of a provider's message is kept: every change of a job pays for its size.
+/// The most characters of a provider's message that are kept, because every write of a job
+/// pays for its size.
 pub const MAX_MESSAGE_CHARS: usize = 300;
 
 impl Failure {
@@ -70,7 +71,7 @@ impl Failure {
         self
     }
 
-    /// Nobody ever said whether the provider accepted.
+    /// The provider never confirmed the submission before the deadline.
     #[must_use]
     pub fn submit_unknown() -> Self {
         Self::new(
@@ -79,7 +80,7 @@ impl Failure {
         )
     }
 
-    /// Nobody said in time how the render ended.
+    /// The provider did not report an end before the deadline.
     #[must_use]
     pub fn timed_out() -> Self {
         Self::new(
@@ -89,7 +90,7 @@ impl Failure {
     }
 }
 
-/// Control characters become spaces, and the text is cut.
+/// The text with control characters replaced by spaces, cut to the limit.
 fn presentable(text: &str) -> String {
     let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let cut: String = clean.take(MAX_MESSAGE_CHARS).collect();
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_providers_message_cannot_break_a_log_line_or_fill_a_table() {
+    fn failure_message_is_cleaned_and_cut() {
         let failure = Failure::new(FailureCode::RenderFailed, "bad\nclip\0 ");
         assert_eq!(failure.message, "bad clip");
         let long = Failure::new(FailureCode::RenderFailed, &"x".repeat(100_000));

@@ -1,28 +1,27 @@
-//! Values that the tests of this crate share.
+//! Values that the unit tests of this crate share.
 
 use chrono::{DateTime, TimeZone, Utc};
 
 use crate::event::EventSet;
 use crate::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
-use crate::job::{Intent, Job, Observation, RenderResult, RenderStatus, Report, Step};
+use crate::job::{Job, Observation, RenderResult, RenderStatus, Report, StoredRequest, Transition};
 use crate::polling::Tracking;
 
 pub(crate) fn noon() -> DateTime<Utc> {
     Utc.with_ymd_and_hms(2026, 5, 24, 12, 0, 0).unwrap()
 }
 
-pub(crate) fn intent() -> Intent {
-    Intent {
-        id: JobId::from_bytes([7; 16]),
+fn request() -> StoredRequest {
+    StoredRequest {
         provider: ProviderName::parse("zvid").unwrap(),
         source_record_id: SourceRecordId::parse("product-123").unwrap(),
         payload_version: Some(PayloadVersion::parse("product-promo-v4").unwrap()),
         metadata: serde_json::Map::new(),
         callback_url: None,
-        wanted: EventSet::ends(),
+        subscribed_events: EventSet::terminal(),
         fingerprint: [1; 32],
         tracking: Tracking::PollOnly,
-        durations: None,
+        duration_model: None,
         shard: 0,
     }
 }
@@ -47,13 +46,17 @@ pub(crate) fn done() -> RenderStatus {
     })
 }
 
-pub(crate) fn completed_job() -> Job {
-    changed(Job::intend(intent(), noon()).apply(&observed(done()), 1, noon()))
+pub(crate) fn new_job() -> Job {
+    Job::new(JobId::from_bytes([7; 16]), request(), noon())
 }
 
-pub(crate) fn changed(step: Step) -> Job {
+pub(crate) fn completed_job() -> Job {
+    changed(new_job().apply(&observed(done()), 1, noon()))
+}
+
+pub(crate) fn changed(step: Transition) -> Job {
     match step {
-        Step::Changed(job) => *job,
-        Step::Unchanged => panic!("nothing changed"),
+        Transition::Changed(job) => *job,
+        Transition::Unchanged => panic!("nothing changed"),
     }
 }

@@ -1,27 +1,28 @@
 //! Form bodies: `application/x-www-form-urlencoded` and `multipart/form-data`.
 //!
-//! Which of the two a body is shows in the body itself: multipart begins with its boundary,
-//! and its first line is where the boundary is read from. Content types are not looked at,
-//! because vendors get them wrong, and because two readers of one body must not disagree.
+//! The body itself shows which of the two it is: multipart begins with its boundary, which is
+//! read from the first line. Content types are ignored, because vendors get them wrong and
+//! because two readers of one body must not disagree. The parser is our own, because signatures
+//! need the raw bytes of a part, and because it must refuse what is ambiguous.
 
 use percent_encoding::percent_decode;
 
-/// What every line of a multipart body ends with, and what its head ends with.
+/// The end of every line of a multipart body, and the end of its head.
 const LINE: &[u8] = b"\r\n";
 const HEAD: &[u8] = b"\r\n\r\n";
 
 /// The longest boundary that RFC 2046 allows.
-const LONGEST_BOUNDARY: usize = 70;
+const MAX_BOUNDARY_BYTES: usize = 70;
 
-/// One field, decoded. Files are none.
+/// One field, decoded. A file is not a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Field {
     pub(crate) name: Vec<u8>,
     pub(crate) value: Vec<u8>,
 }
 
-/// All fields of a form, in the order in which they stand there. None when the body is
-/// multipart, and not written as RFC 7578 has it.
+/// All fields of a form, in their order in the body. None when the body is multipart but does
+/// not follow RFC 7578.
 pub(crate) fn fields(body: &[u8]) -> Option<Vec<Field>> {
     if body.starts_with(b"--") { multipart(body) } else { Some(urlencoded(body)) }
 }
@@ -45,7 +46,7 @@ fn url_decoded(text: &[u8]) -> Vec<u8> {
 fn multipart(body: &[u8]) -> Option<Vec<Field>> {
     let (first, mut rest) = cut(body, LINE)?;
     let boundary = first.strip_prefix(b"--")?;
-    let sound = (1..=LONGEST_BOUNDARY).contains(&boundary.len())
+    let sound = (1..=MAX_BOUNDARY_BYTES).contains(&boundary.len())
         && boundary.iter().all(|byte| byte.is_ascii_graphic());
     if !sound {
         return None;
@@ -58,12 +59,12 @@ fn multipart(body: &[u8]) -> Option<Vec<Field>> {
         if after == b"--" || after == b"--\r\n" {
             return Some(fields);
         }
-        // Anything else is a part of a longer boundary, or of nothing.
+        // Anything else belongs to a longer boundary, or is malformed.
         rest = after.strip_prefix(LINE)?;
     }
 }
 
-/// The field that a part is; none of its own when it is a file.
+/// The field of a part; the inner option is none for a file.
 fn field(part: &[u8]) -> Option<Option<Field>> {
     let (head, value) = cut(part, HEAD)?;
     let mut dispositions = lines(head).filter_map(|line| {
@@ -100,7 +101,7 @@ fn parameters(disposition: &[u8]) -> Option<Vec<(Vec<u8>, &[u8])>> {
                 None => (after, &b""[..]),
             },
         };
-        // An escape would have readers of two minds about where the value ends.
+        // With an escape, readers could disagree about where the value ends.
         if value.contains(&b'\\') {
             return None;
         }
@@ -114,7 +115,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
-/// What is before and after the first `separator`.
+/// The text before and after the first `separator`.
 fn cut<'a>(bytes: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let at = bytes.windows(separator.len()).position(|window| window == separator)?;
     let (before, after) = bytes.split_at(at);
@@ -143,7 +144,7 @@ mod tests {
     const A: &str = "Content-Disposition: form-data; name=\"a\"\r\n\r\n1";
 
     #[test]
-    fn pairs_are_decoded() {
+    fn form_decodes_pairs() {
         assert_eq!(
             read("a=1&b=x+%C3%BC%3D&&c&=d"),
             pairs(&[("a", "1"), ("b", "x ü="), ("c", ""), ("", "d"),])
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_taken_as_they_stand() {
+    fn form_keeps_multipart_bytes() {
         let json = "content-disposition:form-data;name=\"b\"\r\nContent-Type: text/plain\r\n\r\n\
                     {\"x\": \"a=1&b=%20\"}\r\n--\r\n";
         assert_eq!(
@@ -165,13 +166,13 @@ mod tests {
     }
 
     #[test]
-    fn files_are_no_fields() {
+    fn form_skips_files() {
         let file = "Content-Disposition: form-data; name=\"f\"; filename=\"a.mp4\"\r\n\r\nbytes";
         assert_eq!(read(&multipart(&[file, A])), pairs(&[("a", "1")]));
     }
 
     #[test]
-    fn what_readers_could_read_in_two_ways_is_no_form() {
+    fn form_refuses_ambiguous_bodies() {
         for part in [
             "a",
             "\r\n1",

@@ -1,5 +1,5 @@
-//! Headers that an owner wants on every webhook to the default receiver, such as the API key
-//! of a gateway in front of it. They may be credentials, so they are kept like secrets.
+//! Headers that an owner sets on every webhook to the default receiver, such as the API key of a
+//! gateway in front of it. They may be credentials, so they are kept like secrets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,20 +8,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// How many there may be.
+/// The largest number of headers.
 const MAX_HEADERS: usize = 20;
 
 /// Longest name and longest value, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 const MAX_VALUE_BYTES: usize = 2048;
 
-/// What a standard parameter of SSM holds, in bytes.
+/// The capacity of a standard parameter of SSM, in bytes.
 const MAX_STORED_BYTES: usize = 4096;
 
-/// Names that are not the owner's to set. Those that describe the request, its body or its
-/// connection are ours; cookies, caches and conditions have no meaning for a webhook; what
-/// proxies add is theirs. RFC 9110 §7.6.1 names the hop-by-hop ones. The list contains what
-/// Svix forbids.
+/// Names that an owner must not set. We set those that describe the request, its body or its
+/// connection; cookies, caches and conditions have no meaning for a webhook; others are set by
+/// proxies. RFC 9110 §7.6.1 names the hop-by-hop headers. The list contains what Svix forbids.
 const FORBIDDEN: [&str; 35] = [
     "accept-encoding",
     "age",
@@ -60,7 +59,7 @@ const FORBIDDEN: [&str; 35] = [
     "x-real-ip",
 ];
 
-/// Beginnings of such names: what receivers verify, and what proxies and clouds vouch for.
+/// Prefixes of such names: what receivers verify, and what proxies and clouds set.
 const FORBIDDEN_PREFIXES: [&str; 15] = [
     "access-control-",
     "content-",
@@ -87,36 +86,36 @@ pub struct CustomHeaders(BTreeMap<String, String>);
 /// Why headers are refused. Names may be shown; a value never is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadersError {
-    /// They are not an object of texts.
+    /// They are not an object whose members are strings.
     #[error("must be an object whose members are strings")]
     Shape,
-    /// There are more than 20.
+    /// There are more than 20 of them.
     #[error("are more than {MAX_HEADERS}")]
     TooMany,
-    /// One has no name that HTTP allows, or a long one.
+    /// A name is not allowed by HTTP, or too long.
     #[error("must have names of 1 to {MAX_NAME_BYTES} letters, digits and -._~!#$%&'*+^`|")]
     Name,
-    /// One is named twice; HTTP does not tell capital letters from small ones.
+    /// A name occurs twice. The case of names does not matter in HTTP.
     #[error("name `{0}` twice")]
     Twice(String),
-    /// One is not the owner's to set.
+    /// The owner must not set this header.
     #[error("must not have `{0}`: it is the relay's, a proxy's or a cloud's to set")]
     Forbidden(String),
-    /// One has a value that is empty, long, or not visible ASCII.
+    /// A value is empty, too long, or not visible ASCII.
     #[error(
         "must give `{0}` 1 to {MAX_VALUE_BYTES} visible ASCII characters, with spaces only between them"
     )]
     Value(String),
-    /// Together they are more than can be kept.
+    /// Together they are too large to store.
     #[error("are more than {MAX_STORED_BYTES} bytes together")]
     TooLarge,
 }
 
 impl CustomHeaders {
-    /// Checks what an owner sent.
+    /// Checks the headers in a request body.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first problem.
     pub fn from_json(value: Value) -> Result<Self, HeadersError> {
         let Value::Object(members) = value else { return Err(HeadersError::Shape) };
         let texts = members.into_iter().map(|(name, value)| match value {
@@ -126,12 +125,12 @@ impl CustomHeaders {
         texts.collect::<Result<BTreeMap<_, _>, _>>()?.try_into()
     }
 
-    /// The names.
+    /// The names, in lower case.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
-    /// Names and values, to be sent.
+    /// The names and values, for sending.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -183,15 +182,15 @@ fn header_name(name: &str) -> Result<String, HeadersError> {
     if forbidden { Err(HeadersError::Forbidden(name)) } else { Ok(name) }
 }
 
-/// Stricter than HTTP, so that no receiver and no proxy can read it in two ways.
+/// Stricter than HTTP, so that every receiver and proxy reads the value alike.
 fn is_value(value: &str) -> bool {
     (1..=MAX_VALUE_BYTES).contains(&value.len())
         && value.bytes().all(|byte| (b' '..=b'~').contains(&byte))
         && value.trim_matches(' ').len() == value.len()
 }
 
-/// Headers and the receiver that they are for. Whoever stores another receiver and crashes
-/// before its headers are stored must not have sent it the first one's credentials.
+/// Headers bound to one receiver. The receiver and its headers are stored in two writes, and a
+/// crash between them must not send the credentials of one receiver to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReceiverHeaders {
@@ -204,7 +203,7 @@ impl ReceiverHeaders {
     /// The headers for the receiver at `url`.
     ///
     /// # Errors
-    /// When they are more than can be kept.
+    /// When they are too large to store.
     pub fn new(url: &str, headers: CustomHeaders) -> Result<Self, HeadersError> {
         let bound = Self { receiver: print(url), headers };
         let stored = bound.reveal().map_err(|_| HeadersError::Shape)?;
@@ -214,15 +213,15 @@ impl ReceiverHeaders {
     /// Reads what [`ReceiverHeaders::reveal`] wrote.
     ///
     /// # Errors
-    /// When it is something else. The error does not repeat it.
+    /// When the text is something else. The error does not contain it.
     pub fn parse(text: &str) -> Result<Self, HeadersError> {
         serde_json::from_str(text).map_err(|_| HeadersError::Shape)
     }
 
-    /// The text to keep in a secret store: JSON.
+    /// The text for the secret store: JSON.
     ///
     /// # Errors
-    /// Never; the type cannot say so.
+    /// Never in practice: the value is always valid JSON.
     pub fn reveal(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
     }
@@ -239,161 +238,4 @@ fn print(url: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-
-    const URL: &str = "https://shop.example/hooks";
-
-    fn headers(value: Value) -> Result<CustomHeaders, HeadersError> {
-        CustomHeaders::from_json(value)
-    }
-
-    #[test]
-    fn an_owners_headers_are_taken_and_their_names_made_small() {
-        let taken = headers(json!({
-            "Authorization": "Bearer abc.def",
-            "X-Shop": "berlin, \"mitte\"",
-            "accept": "*/*",
-            "x-api-key": "k",
-        }));
-        let taken = taken.unwrap();
-        let names: Vec<_> = taken.names().collect();
-        assert_eq!(names, ["accept", "authorization", "x-api-key", "x-shop"]);
-        assert!(taken.iter().any(|pair| pair == ("authorization", "Bearer abc.def")));
-    }
-
-    /// Svix's list, hop-by-hop headers, and what a receiver may trust because it thinks that
-    /// only we, a proxy or a cloud can have set it.
-    #[test]
-    fn what_is_not_the_owners_to_set_is_refused_however_it_is_spelled() {
-        for name in [
-            "User-Agent",
-            "keep-alive",
-            "proxy-authenticate",
-            "proxy-authorization",
-            "TE",
-            "trailers",
-            "transfer-encoding",
-            "upgrade",
-            "age",
-            "cache-control",
-            "clear-site-data",
-            "expires",
-            "pragma",
-            "warning",
-            "Content-Length",
-            "content-type",
-            "content-encoding",
-            "content-language",
-            "content-location",
-            "host",
-            "connection",
-            "trailer",
-            "cookie",
-            "set-cookie",
-            "expect",
-            "via",
-            "forwarded",
-            "X-Forwarded-For",
-            "x-real-ip",
-            "webhook-id",
-            "Webhook-Signature",
-            "webhook-anything",
-            "svix-id",
-            "x-svix-id",
-            "x-amz-date",
-            "x-amzn-trace-id",
-            "x-google-x",
-            "x-goog-x",
-            "x-gfe-x",
-            "x-azure-ref",
-            "x-fd-healthprobe",
-            "sec-fetch-site",
-            "if-match",
-            "access-control-allow-origin",
-            "proxy-connection",
-        ] {
-            let forbidden = HeadersError::Forbidden(name.to_ascii_lowercase());
-            assert_eq!(headers(json!({name: "x"})), Err(forbidden), "{name}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_header_is_refused() {
-        for name in ["", "two words", "x:y", "x\r\ny", "ü", ":authority", &"x".repeat(65)] {
-            assert_eq!(headers(json!({name: "x"})), Err(HeadersError::Name), "{name}");
-        }
-        for value in
-            ["", " x", "x ", "a\r\nb: c", "a\tb", "a\0b", "ü", "a\u{7f}", &"x".repeat(2049)]
-        {
-            let refused = HeadersError::Value("x-shop".into());
-            assert_eq!(headers(json!({"X-Shop": value})), Err(refused), "{value:?}");
-        }
-        assert!(headers(json!({"x-shop": "x".repeat(2048)})).is_ok());
-        for shape in [json!([]), json!("x"), json!({"x-shop": 5}), json!({"x-shop": null})] {
-            assert_eq!(headers(shape), Err(HeadersError::Shape));
-        }
-        let twice = headers(json!({"X-Shop": "a", "x-shop": "b"}));
-        assert_eq!(twice, Err(HeadersError::Twice("x-shop".into())));
-    }
-
-    #[test]
-    fn there_is_an_end_to_how_many_and_how_long() {
-        let many = |count: usize| {
-            headers((0..count).map(|n| (format!("x-{n}"), json!("v"))).collect::<Value>())
-        };
-        assert!(many(20).is_ok());
-        assert_eq!(many(21), Err(HeadersError::TooMany));
-        let long = |bytes: usize| {
-            let half = "\"".repeat(bytes / 2);
-            ReceiverHeaders::new(URL, headers(json!({"x-a": half, "x-b": half})).unwrap())
-        };
-        assert!(long(1900).is_ok());
-        assert_eq!(long(2100), Err(HeadersError::TooLarge), "as JSON, a quote takes two bytes");
-    }
-
-    #[test]
-    fn they_are_for_one_receiver_and_no_other() {
-        let sent = headers(json!({"authorization": "Bearer abc"})).unwrap();
-        let bound = ReceiverHeaders::new(URL, sent.clone()).unwrap();
-        let read = ReceiverHeaders::parse(&bound.reveal().unwrap()).unwrap();
-        assert_eq!(read.for_receiver(URL), Some(&sent));
-        assert_eq!(read.for_receiver("https://shop.example/hooks/"), None);
-        assert_eq!(read.for_receiver("https://evil.example/"), None);
-    }
-
-    #[test]
-    fn neither_debug_nor_an_error_shows_a_value() {
-        let sent = headers(json!({"authorization": "Bearer hidden"})).unwrap();
-        let bound = ReceiverHeaders::new(URL, sent).unwrap();
-        let shown = format!("{bound:?}");
-        assert!(shown.contains("authorization") && !shown.contains("hidden"), "{shown}");
-        for wrong in
-            [json!({"x-a": "hidden\n"}), json!({"host": "hidden"}), json!({"x": ["hidden"]})]
-        {
-            let error = headers(wrong).unwrap_err().to_string();
-            assert!(!error.contains("hidden"), "{error}");
-        }
-        let stored = bound.reveal().unwrap().replace("Bearer", "\\n");
-        let error = ReceiverHeaders::parse(&stored).unwrap_err().to_string();
-        assert!(!error.contains("hidden"), "{error}");
-    }
-
-    proptest! {
-        /// Whatever is taken can be sent as it is, and nothing is added to a request by it.
-        #[test]
-        fn what_is_taken_is_one_header_line(name in "\\PC{0,12}", value in any::<String>()) {
-            if let Ok(taken) = headers(json!({name: value})) {
-                for (name, value) in taken.iter() {
-                    let read = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
-                    prop_assert_eq!(read.as_str(), name);
-                    let read = http::HeaderValue::from_str(value).unwrap();
-                    prop_assert_eq!(read.to_str().unwrap(), value);
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -1,31 +1,33 @@
-//! The names of things. Each has one constructor, so a value of the type was checked.
+//! Ids and names. Each type has one checking constructor, so every value is valid.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use uuid::fmt::Hyphenated;
+use uuid::{Builder, Uuid};
 
-/// Why a text is not a name of the wanted kind.
+/// Why a text is not a valid name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The text is empty.
     #[error("must not be empty")]
     Empty,
-    /// The text is longer than the kind allows.
+    /// The text is longer than the type allows.
     #[error("must be at most {limit} characters long")]
     TooLong {
         /// The longest allowed length, in characters.
         limit: usize,
     },
-    /// The text has a character the kind does not allow.
+    /// The text has a character that the type does not allow.
     #[error("{rule}")]
     Malformed {
-        /// What the kind allows, as a sentence.
+        /// The rule of the type, as the rest of a sentence.
         rule: &'static str,
     },
 }
 
-/// What a text has that went through the `parse` of its type.
+/// The accessors and conversions of a checked text.
 macro_rules! parsed_text {
     ($name:ident) => {
         impl $name {
@@ -66,10 +68,10 @@ macro_rules! checked_text {
         pub struct $name(String);
 
         impl $name {
-            /// Checks `text` and takes it as it is.
+            /// Checks `text` and keeps it unchanged.
             ///
             /// # Errors
-            /// When it is empty, too long, or has a character that the kind does not allow.
+            /// When it is empty, too long, or has a character that the type does not allow.
             pub fn parse(text: &str) -> Result<Self, NameError> {
                 if text.is_empty() {
                     return Err(NameError::Empty);
@@ -97,11 +99,11 @@ checked_text! {
     PayloadVersion, limit 128, "must not contain control characters", |c| !c.is_control()
 }
 checked_text! {
-    /// What the provider calls the render. Opaque; escaped wherever it goes into a URL.
+    /// The provider's id of a render. It is opaque, and escaped in URLs.
     RenderJobId, limit 256, "must not contain control characters", |c| !c.is_control()
 }
 checked_text! {
-    /// What the caller sends as `Idempotency-Key`: 1 to 255 visible ASCII characters.
+    /// The `Idempotency-Key` of a request: 1 to 255 visible ASCII characters.
     IdempotencyKey, limit 255, "must be visible ASCII without spaces", |c| c.is_ascii_graphic()
 }
 checked_text! {
@@ -112,15 +114,15 @@ checked_text! {
 
 /// Our id of a render job: `job_` and 32 lower-case hexadecimal digits.
 ///
-/// The digits are those of a UUID (version 8, RFC 9562 §5.8), so the UUID that we give to
-/// providers which let the client choose names the job in both directions.
+/// The digits are those of a UUID (version 8, RFC 9562 §5.8). Providers that let the client
+/// choose an id get that UUID, and it leads back to the job.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct JobId(String);
 
 impl JobId {
-    /// The id that belongs to an idempotency key. One key names one job for ever, so the
-    /// job's own conditional put is the idempotency record.
+    /// The id that follows from an idempotency key. One key always names the same job, so the
+    /// conditional put of the job is also the idempotency record.
     #[must_use]
     pub fn from_key(key: &IdempotencyKey) -> Self {
         Self::from_bytes(first_16(&["render-relay/job/", key.as_str()]))
@@ -128,13 +130,15 @@ impl JobId {
 
     /// An id from 16 random bytes, for a request without an idempotency key.
     #[must_use]
-    pub fn from_bytes(mut bytes: [u8; 16]) -> Self {
-        bytes[6] = (bytes[6] & 0x0f) | 0x80;
-        bytes[8] = (bytes[8] & 0x3f) | 0x80;
-        Self(format!("job_{}", hex::encode(bytes)))
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self::of(Builder::from_custom_bytes(bytes).into_uuid())
     }
 
-    /// Reads an id back.
+    fn of(uuid: Uuid) -> Self {
+        Self(format!("job_{}", uuid.simple()))
+    }
+
+    /// Reads an id.
     ///
     /// # Errors
     /// When `text` is not `job_` and 32 lower-case hexadecimal digits.
@@ -142,28 +146,21 @@ impl JobId {
         prefixed_hex("job_", text, "must be job_ and 32 hexadecimal digits").map(Self)
     }
 
-    /// The id as a UUID: what we give to providers which let the client choose the render's
-    /// id.
+    /// The id as a hyphenated UUID, for providers that let the client choose the render's id.
     #[must_use]
     pub fn as_uuid(&self) -> String {
         let digits = self.0.strip_prefix("job_").unwrap_or_default();
-        let parts =
-            [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| digits.get(part).unwrap_or(""));
-        parts.join("-")
+        Uuid::try_parse(digits).unwrap_or_default().hyphenated().to_string()
     }
 
-    /// The id of which `uuid` is the UUID, however it is spelled; none when it is no UUID.
+    /// The id of the job whose [`JobId::as_uuid`] is `uuid`, in either case; none when `uuid`
+    /// is not a hyphenated UUID.
     #[must_use]
     pub fn from_uuid(uuid: &str) -> Option<Self> {
-        let lengths = uuid.split('-').map(str::len);
-        if !lengths.eq([8, 4, 4, 4, 12]) {
-            return None;
-        }
-        Self::parse(&format!("job_{}", uuid.replace('-', "").to_ascii_lowercase())).ok()
+        uuid.parse().ok().map(Hyphenated::into_uuid).map(Self::of)
     }
 
-    /// A number in `0.0..1.0` that is a pure function of this id: spreads jobs over time
-    /// and shards without anything to remember.
+    /// A number in `0.0..1.0` that is a pure function of the id: the jitter of its polls.
     #[must_use]
     pub fn spread(&self) -> f64 {
         let bytes = first_16(&["render-relay/spread/", &self.0]);
@@ -192,11 +189,10 @@ impl EventId {
     /// The id of `event` (its wire name) for `job`.
     #[must_use]
     pub fn of(job: &JobId, event: &str) -> Self {
-        let bytes = first_16(&["render-relay/event/", job.as_str(), "/", event]);
-        Self::from_bytes(bytes)
+        Self::from_bytes(first_16(&["render-relay/event/", job.as_str(), "/", event]))
     }
 
-    /// An id from 16 random bytes, for an event of no job.
+    /// An id from 16 random bytes, for an event without a job.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(format!("evt_{}", hex::encode(bytes)))
@@ -205,11 +201,10 @@ impl EventId {
     /// The id of `event`, which is about an endpoint.
     #[must_use]
     pub fn of_endpoint(endpoint: &EndpointId, event: &str) -> Self {
-        let bytes = first_16(&["render-relay/event/", endpoint.as_str(), "/", event]);
-        Self(format!("evt_{}", hex::encode(bytes)))
+        Self::from_bytes(first_16(&["render-relay/event/", endpoint.as_str(), "/", event]))
     }
 
-    /// Reads an id back.
+    /// Reads an id.
     ///
     /// # Errors
     /// When `text` is not `evt_` and 32 lower-case hexadecimal digits.
@@ -218,22 +213,22 @@ impl EventId {
     }
 }
 
-/// The name of an endpoint, a receiver's URL: `ep_` and 32 lower-case hexadecimal digits.
+/// The id of an endpoint (a receiver's URL): `ep_` and 32 lower-case hexadecimal digits.
 ///
-/// A hash, because a URL may be long, and its path may be the receiver's secret.
+/// It is a hash, because a URL may be long, and its path may be the receiver's secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EndpointId(String);
 
 impl EndpointId {
-    /// The name of the endpoint at `url`, however it is spelled.
+    /// The id of the endpoint at `url`, the same for every spelling of the URL.
     #[must_use]
     pub fn of(url: &str) -> Self {
         let normal = url::Url::parse(url).map_or_else(|_| url.to_owned(), String::from);
         Self(format!("ep_{}", hex::encode(first_16(&["render-relay/endpoint/", &normal]))))
     }
 
-    /// Reads a name back.
+    /// Reads an id.
     ///
     /// # Errors
     /// When `text` is not `ep_` and 32 lower-case hexadecimal digits.
@@ -271,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_key_names_one_job_for_ever() {
+    fn job_id_follows_from_key() {
         let key = IdempotencyKey::parse("order-1").unwrap();
         assert_eq!(JobId::from_key(&key).as_str(), "job_b8cc40881da4853bac584723b0cd2d7f");
         let other = IdempotencyKey::parse("order-2").unwrap();
@@ -279,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_a_job_has_one_id() {
+    fn event_id_follows_from_job_and_name() {
         let job = JobId::from_bytes([7; 16]);
         let id = EventId::of(&job, "video.render.completed");
         assert_eq!(id, EventId::of(&job, "video.render.completed"));
@@ -288,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_has_one_name_however_its_url_is_spelled() {
+    fn endpoint_id_ignores_url_spelling() {
         let name = EndpointId::of("https://shop.example/hooks?a=1");
         assert_eq!(name, EndpointId::of("HTTPS://shop.example:443/hooks?a=1"));
         assert_ne!(name, EndpointId::of("https://shop.example/hooks?a=2"));
@@ -296,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_uuid_is_a_valid_version_8_and_leads_back() {
+    fn job_id_round_trips_as_uuid_v8() {
         let key = IdempotencyKey::parse("order-1").unwrap();
         for job in [JobId::from_bytes([0xff; 16]), JobId::from_key(&key)] {
             let uuid = job.as_uuid();
@@ -312,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn names_refuse_what_they_do_not_mean() {
+    fn name_malformed_is_refused() {
         assert_eq!(IdempotencyKey::parse(""), Err(NameError::Empty));
         assert!(IdempotencyKey::parse("two words").is_err());
         assert!(ProviderName::parse("Zvid").is_err());

@@ -1,43 +1,44 @@
-//! A render job, and the only ways it may change.
+//! A render job, and the only ways in which it may change.
 //!
-//! Providers repeat webhooks, reorder them, and disagree with their own status endpoint;
-//! pollers and webhooks race. So [`Job::apply`] treats "nothing new" as an ordinary
-//! answer, never lets a finished job become unfinished, and puts the [`Notice`] of a
-//! change into the same value as the change, so that the two can only be stored together.
+//! Providers repeat webhooks, reorder them, and disagree with their own status endpoint; polls
+//! and webhooks race. So [`Job::apply`] returns [`Transition::Unchanged`] for a report without news,
+//! never lets an ended job become live again, and puts the outbox entry ([`OutboxEntry`]) of a change
+//! into the same value as the change, so that both are stored in one write.
 //!
-//! The table that decides is [`next`]. It is total: every state and every report is
-//! spelled, and a new one of either does not compile until each pair was decided.
+//! The transition table is [`next`]. It is total: it spells out every state and every report, so
+//! a new one does not compile until each of its pairs is decided.
 //!
-//! No clock here: callers pass `now`, stores keep `version` honest.
+//! This module has no clock: callers pass `now`, and a store checks `version`.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::event::{EventName, EventSet, Notice};
+use crate::event::{EventName, EventSet};
 use crate::failure::{Failure, FailureCode};
 use crate::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
-use crate::polling::{Durations, Tracking};
+use crate::polling::{LognormalModel, Tracking};
 
-/// Where a job stands. The wire names are the snake-case ones.
+/// The state of a job. The wire names are the variants in snake case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Intent is stored; the provider has not answered yet.
+    /// The job is stored; the provider has not answered yet.
     Submitting,
-    /// The provider may or may not have accepted; it is never asked to render again.
+    /// The provider may or may not have accepted. The submit is never repeated.
     SubmitUnknown,
     /// The provider accepted and has not started.
     Queued,
-    /// The provider is at work.
+    /// The provider renders.
     Processing,
-    /// The render is done. Nothing changes any more.
+    /// The render is done. The state is final.
     Completed,
-    /// The render will not be done. Nothing changes any more.
+    /// The render failed. The state is final, unless the failure is
+    /// [`FailureCode::SubmitUnknown`]: then a late completion still counts.
     Failed,
-    /// The render was called off. Nothing changes any more.
+    /// The render was cancelled. The state is final.
     Cancelled,
-    /// Nobody said how it ended in time. It may still turn out to be completed.
+    /// The provider reported no end before the deadline. A late completion still counts.
     TimedOut,
 }
 
@@ -54,7 +55,7 @@ impl State {
         Self::TimedOut,
     ];
 
-    /// The wire name.
+    /// The wire name, such as `timed_out`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -69,13 +70,13 @@ impl State {
         }
     }
 
-    /// Reads a wire name.
+    /// The state with this wire name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.name() == name)
     }
 
-    /// Whether the job has ended, for good or (`TimedOut`) as far as we know.
+    /// Whether the job has ended, possibly (`TimedOut`) until a late completion.
     #[must_use]
     pub fn has_ended(self) -> bool {
         match self {
@@ -84,7 +85,7 @@ impl State {
         }
     }
 
-    /// The event that tells of entering this state, if one does.
+    /// The event of entering this state; none for the states before acceptance.
     #[must_use]
     pub fn event(self) -> Option<EventName> {
         match self {
@@ -98,75 +99,74 @@ impl State {
     }
 }
 
-/// What somebody said about a job, out of the provider's vocabulary already.
+/// A report about a job, already translated from the provider's vocabulary.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Report {
     /// The provider answered our submit with its id of the render.
     Accepted(RenderJobId),
     /// The provider certainly did not accept.
     Rejected(Failure),
-    /// Nobody can say whether the provider accepted: a time-out, a 5xx, or our own crash.
+    /// Whether the provider accepted is unknown, after a time-out, a 5xx or our own crash.
     SubmitUnclear,
-    /// The provider told how the render stands.
+    /// The provider reported the status of the render.
     Observed(Observation),
-    /// The provider's deadline passed without an end.
+    /// The deadline passed before the provider reported an end.
     DeadlinePassed,
 }
 
-/// How a render stands, as its provider told.
+/// The status of a render, as its provider reported it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
     /// The provider's id, where the answer carried one.
     pub render_job_id: Option<RenderJobId>,
-    /// What the provider's status means.
+    /// The meaning of the provider's status.
     pub status: RenderStatus,
-    /// The provider's own word for it, shown beside ours.
+    /// The provider's own word for the status, shown beside ours.
     pub provider_status: String,
-    /// `0.0..=1.0`, where the provider tells.
+    /// `0.0..=1.0`; none when the provider does not report it.
     pub progress: Option<f64>,
 }
 
-/// What a provider's status means.
+/// The meaning of a provider's status.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RenderStatus {
-    /// Waiting at the provider.
+    /// The render waits at the provider.
     Queued,
-    /// At work, or a word we do not know.
+    /// The provider renders, or its word for the status is unknown to us.
     Processing,
-    /// Done.
+    /// The video is done.
     Completed(RenderResult),
-    /// Broken.
+    /// The provider could not render.
     Failed(Failure),
-    /// Called off.
+    /// The render was cancelled.
     Cancelled,
-    /// The provider gave up waiting; it may still finish.
+    /// The provider reported a time-out; the render may still finish.
     TimedOut,
 }
 
-/// Where the rendered video is. A provider may complete without saying where.
+/// The rendered video. A provider may report completion without a URL.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenderResult {
-    /// The provider's URL of the video, as it gave it.
+    /// The URL of the video, unchanged from the provider's answer.
     pub url: Option<String>,
-    /// When the provider deletes it, where that is known.
+    /// The time at which the provider deletes the video; none when unknown.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// One line of a job's history.
+/// One entry of a job's timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Milestone {
     /// The state that was entered.
     pub state: State,
-    /// When.
+    /// When it was entered.
     pub at: DateTime<Utc>,
 }
 
-/// A render job. Built by [`Job::intend`], changed by [`Job::apply`].
+/// The part of a client's request that its job keeps, and what was decided when the job was
+/// made. It never changes. [`crate::request::JobRequest`] checks it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Job {
-    /// Our id.
-    pub id: JobId,
-    /// Who renders.
+pub struct StoredRequest {
+    /// The provider that renders.
     pub provider: ProviderName,
     /// The customer's id of what is rendered.
     pub source_record_id: SourceRecordId,
@@ -176,100 +176,94 @@ pub struct Job {
     pub metadata: Map<String, Value>,
     /// Where this job's webhooks go instead of the default receiver.
     pub callback_url: Option<String>,
-    /// Which events somebody wants to hear of.
-    pub wanted: EventSet,
-    /// SHA-256 of the request's canonical body: tells a repeat from a different request.
+    /// The events that the client subscribed to.
+    pub subscribed_events: EventSet,
+    /// SHA-256 of the request's canonical body, which is the same for a repeat only.
     pub fingerprint: [u8; 32],
-    /// Whether the provider will call us, or we have to ask.
+    /// Whether the provider calls back, or only polls show changes.
     pub tracking: Tracking,
-    /// How long such renders took, as far as was known when it was made. Kept, because its
-    /// polls follow from it.
-    pub durations: Option<Durations>,
-    /// Which poller looks after it. Kept, because how many there are may change.
+    /// How long the provider's renders took, as known when the job was made. Kept, because
+    /// the times of its polls follow from it.
+    pub duration_model: Option<LognormalModel>,
+    /// The shard whose poller polls it. Kept, because the number of shards may change.
     pub shard: u32,
-    /// When intent was stored. The job's age counts from here.
+}
+
+/// An entry of the outbox: a change whose event is not published yet. The event's other
+/// fields follow from the job, so an entry is small and its event always has the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxEntry {
+    /// The event to send.
+    pub event: EventName,
+    /// The state that was entered.
+    pub status: State,
+    /// When it was entered.
+    pub at: DateTime<Utc>,
+}
+
+/// A render job. Built by [`Job::new`], changed by [`Job::apply`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// Our id, which also follows from the idempotency key, if there was one.
+    pub id: JobId,
+    /// What the client asked for, and what was decided when the job was made.
+    pub request: StoredRequest,
+    /// When the job was first stored. The job's age counts from here.
     pub created_at: DateTime<Utc>,
-    /// Where it stands.
+    /// The current state.
     pub state: State,
     /// The provider's id, once known.
     pub render_job_id: Option<RenderJobId>,
-    /// The provider's own word for how it stands.
+    /// The provider's own word for the status.
     pub provider_status: Option<String>,
     /// `0.0..=1.0`, rounded down to steps of [`PROGRESS_STEP`].
     pub progress: Option<f64>,
-    /// Where the video is, when completed.
+    /// The video, when completed.
     pub result: RenderResult,
-    /// Why it failed, when failed or timed out.
+    /// The failure, when failed or timed out.
     pub failure: Option<Failure>,
     /// The states it went through, oldest first.
     pub timeline: Vec<Milestone>,
-    /// When the provider was last asked, as of the last change.
+    /// The time of the last poll before the last write.
     pub last_checked_at: Option<DateTime<Utc>>,
-    /// How often the provider was asked, as of the last change.
+    /// The number of polls before the last write.
     pub attempt_count: u32,
-    /// Changes that nobody has been told of yet. Stored with the change itself.
-    pub outbox: Vec<Notice>,
-    /// When it left the active jobs: it is over, and whoever wanted to was told.
+    /// The changes whose events are not published yet, stored in the same write as the change.
+    pub outbox: Vec<OutboxEntry>,
+    /// When it settled: it has ended, its outbox is empty, and it left the `active` index.
     pub settled_at: Option<DateTime<Utc>>,
-    /// Counts changes; a store writes only over the version it read.
+    /// The number of writes; a store replaces only the version that was read.
     pub version: u64,
 }
 
-/// How much customer metadata a job carries: every change of a job pays for its size.
+/// The largest metadata of a job, in bytes of JSON, because every write of the job pays for it.
 pub const MAX_METADATA_BYTES: usize = 2048;
 
-/// Progress is news only when it passed another quarter: each step costs one write.
+/// The step of progress that is stored: each step costs one write.
 pub const PROGRESS_STEP: f64 = 0.25;
 
-/// The age at which a job that brings no news is first written all the same.
+/// The age at which a job without changes is first written with the count of its polls.
 const FIRST_CHECKPOINT: TimeDelta = TimeDelta::seconds(120);
 
-/// The part of a request that a job keeps. See [`crate::submission`] for its checks.
+/// The result of a [`Report`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Intent {
-    /// Our id.
-    pub id: JobId,
-    /// Who renders.
-    pub provider: ProviderName,
-    /// The customer's id of what is rendered.
-    pub source_record_id: SourceRecordId,
-    /// The customer's name for the shape of the payload.
-    pub payload_version: Option<PayloadVersion>,
-    /// The customer's own data.
-    pub metadata: Map<String, Value>,
-    /// Where this job's webhooks go instead of the default receiver.
-    pub callback_url: Option<String>,
-    /// Which events somebody wants to hear of.
-    pub wanted: EventSet,
-    /// SHA-256 of the request's canonical body.
-    pub fingerprint: [u8; 32],
-    /// Whether the provider will call us.
-    pub tracking: Tracking,
-    /// How long such renders took so far, where that is known.
-    pub durations: Option<Durations>,
-    /// Which poller looks after it.
-    pub shard: u32,
-}
-
-/// What came of a [`Report`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Nothing new: a repeat, late news, or a poll that found what was known.
+pub enum Transition {
+    /// The report has no news: it is a repeat, it is late, or a poll found the known status.
     Unchanged,
-    /// The job as it should be stored, over the version it was read at.
+    /// The changed job, to be stored over the version that was read.
     Changed(Box<Job>),
 }
 
-/// What the table says of one state and one report.
+/// The entry of the transition table for one state and one report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Move {
-    /// Stay; the report is a repeat or came late.
+    /// The state stays; the report is a repeat or late.
     Stay,
-    /// Enter the state.
+    /// The job enters this state.
     To(State),
 }
 
-/// The kind of a [`Report`], all that the table looks at.
+/// The kind of a [`Report`], which is all that the transition table depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportKind {
     /// [`Report::Accepted`]
@@ -319,9 +313,9 @@ pub fn next(state: State, report: ReportKind) -> Move {
     match (state, report) {
         (S::Submitting | S::SubmitUnknown, R::Accepted | R::Queued) => To(S::Queued),
         (S::Submitting, R::SubmitUnclear) => To(S::SubmitUnknown),
-        // A rejection that arrives after we gave up on the answer still settles the doubt.
+        // A rejection that arrives after the submit timed out still resolves the doubt.
         (S::Submitting | S::SubmitUnknown, R::Rejected) => To(S::Failed),
-        // Nobody can say whether a render exists, and nobody will: `submit_unknown` fails.
+        // Whether a render exists stays unknown: the job fails with `submit_unknown`.
         (S::Submitting | S::SubmitUnknown, R::DeadlinePassed) => To(S::Failed),
         (S::SubmitUnknown, R::SubmitUnclear) => Stay,
 
@@ -332,7 +326,7 @@ pub fn next(state: State, report: ReportKind) -> Move {
         (S::Processing, R::Processing) => Stay,
         (S::Submitting | S::SubmitUnknown | S::Queued, R::Processing) => To(S::Processing),
 
-        // A webhook can beat our own write of the acceptance: any live state can end.
+        // A webhook can arrive before the acceptance is stored, so any live state can end.
         (S::Submitting | S::SubmitUnknown | S::Queued | S::Processing, R::Completed) => {
             To(S::Completed)
         }
@@ -344,7 +338,7 @@ pub fn next(state: State, report: ReportKind) -> Move {
             To(S::TimedOut)
         }
 
-        // Giving up cancels nothing at the provider, so the render may still be done.
+        // Our time-out cancels nothing at the provider, so the render may still be completed.
         (S::TimedOut, R::Completed) => To(S::Completed),
         (
             S::TimedOut,
@@ -359,7 +353,7 @@ pub fn next(state: State, report: ReportKind) -> Move {
             | R::DeadlinePassed,
         ) => Stay,
 
-        // The end is the end, whatever arrives late.
+        // These states are final; late reports change nothing.
         (
             S::Completed | S::Failed | S::Cancelled,
             R::Accepted
@@ -376,8 +370,25 @@ pub fn next(state: State, report: ReportKind) -> Move {
     }
 }
 
+/// Whether no report can change the state of a job that entered `state` for this reason.
+#[must_use]
+pub fn is_final(state: State, failure: Option<&Failure>) -> bool {
+    next(effective_state(state, failure), ReportKind::Completed) == Move::Stay
+}
+
+/// The row of the table for a job in `state`. A job whose submit was never confirmed has failed
+/// for its customer, and is treated as timed out: the provider may have rendered it, and its
+/// callback is the only proof.
+fn effective_state(state: State, failure: Option<&Failure>) -> State {
+    let unconfirmed = |failure: &Failure| failure.code == FailureCode::SubmitUnknown;
+    match state {
+        State::Failed if failure.is_some_and(unconfirmed) => State::TimedOut,
+        state => state,
+    }
+}
+
 impl Report {
-    /// What the table looks at.
+    /// The column of the transition table.
     #[must_use]
     pub fn kind(&self) -> ReportKind {
         match self {
@@ -398,21 +409,12 @@ impl Report {
 }
 
 impl Job {
-    /// A job as it is before its provider was asked.
+    /// A job before its provider was asked.
     #[must_use]
-    pub fn intend(intent: Intent, now: DateTime<Utc>) -> Self {
+    pub fn new(id: JobId, request: StoredRequest, now: DateTime<Utc>) -> Self {
         Self {
-            id: intent.id,
-            provider: intent.provider,
-            source_record_id: intent.source_record_id,
-            payload_version: intent.payload_version,
-            metadata: intent.metadata,
-            callback_url: intent.callback_url,
-            wanted: intent.wanted,
-            fingerprint: intent.fingerprint,
-            tracking: intent.tracking,
-            durations: intent.durations,
-            shard: intent.shard,
+            id,
+            request,
             created_at: now,
             state: State::Submitting,
             render_job_id: None,
@@ -429,63 +431,63 @@ impl Job {
         }
     }
 
-    /// Takes a report. `checks` is how often the provider was asked so far, as far as the
-    /// reporter knows; the job keeps the larger count.
+    /// Applies a report. `checks` is the number of polls so far, as known to the source of the
+    /// report; the job keeps the larger count.
     #[must_use]
-    pub fn apply(&self, report: &Report, checks: u32, now: DateTime<Utc>) -> Step {
+    pub fn apply(&self, report: &Report, polls: u32, now: DateTime<Utc>) -> Transition {
         let mut job = self.clone();
-        let moved = match next(self.standing(), report.kind()) {
+        let moved = match next(self.effective_state(), report.kind()) {
             Move::Stay => false,
             Move::To(state) => {
                 job.enter(state, report, now);
                 true
             }
         };
-        let learnt = (moved || !self.state.has_ended()) && job.learn(report);
-        if !moved && !learnt {
-            return Step::Unchanged;
+        let merged = (moved || !self.state.has_ended()) && job.merge_observation(report);
+        if !moved && !merged {
+            return Transition::Unchanged;
         }
         if let Report::Observed(_) = report {
             job.last_checked_at = Some(now);
-            job.attempt_count = checks.max(self.attempt_count.saturating_add(1));
+            job.attempt_count = polls.max(self.attempt_count.saturating_add(1));
         }
         job.version = self.version.saturating_add(1);
-        Step::Changed(Box::new(job))
+        Transition::Changed(Box::new(job))
     }
 
-    /// The job with the time and number of checks brought up to date, when its age has
-    /// doubled since they were written (and is past two minutes): what an operator sees is
-    /// never much staler than the job is old, and costs a logarithm of writes.
+    /// The job with the current time and number of polls, to be stored; none unless its age has
+    /// doubled since the last write and is above two minutes. So what an operator sees is stale
+    /// by a part of the job's age at most, for a logarithmic number of writes.
     #[must_use]
-    pub fn checkpoint(&self, checks: u32, now: DateTime<Utc>) -> Option<Self> {
+    pub fn checkpoint(&self, polls: u32, now: DateTime<Utc>) -> Option<Self> {
         let written = self.last_checked_at.unwrap_or(self.created_at) - self.created_at;
         let due = (written * 2).max(FIRST_CHECKPOINT);
         (!self.state.has_ended() && now - self.created_at >= due).then(|| Self {
             last_checked_at: Some(now),
-            attempt_count: checks.max(self.attempt_count),
+            attempt_count: polls.max(self.attempt_count),
             version: self.version.saturating_add(1),
             ..self.clone()
         })
     }
 
-    /// The job after those who wanted to hear of `told` were told.
+    /// The job after the entries `told` of its outbox were published.
     #[must_use]
-    pub fn told(&self, told: &[Notice]) -> Self {
+    pub fn mark_published(&self, published: &[OutboxEntry]) -> Self {
         let mut job = self.clone();
-        job.outbox.retain(|notice| !told.contains(notice));
+        job.outbox.retain(|entry| !published.contains(entry));
         job
     }
 
-    /// The job as the next version of itself, to be stored over this one.
+    /// The job with the next version number, to be stored over this one.
     #[must_use]
-    pub fn bumped(mut self) -> Self {
+    pub fn next_version(mut self) -> Self {
         self.version = self.version.saturating_add(1);
         self
     }
 
-    /// The job as it leaves the active ones, if it may: everybody who wanted to hear of it
-    /// was told, and nothing more can come of asking. `deadline` is the age at which its
-    /// provider is no longer asked. None also when it has left already.
+    /// The settled job; none unless it has ended for good, its outbox is empty and it is not
+    /// settled yet. A job that timed out ends for good at the age `deadline`, at which polling
+    /// stops.
     #[must_use]
     pub fn settle(&self, deadline: TimeDelta, now: DateTime<Utc>) -> Option<Self> {
         let over = match self.state {
@@ -497,24 +499,18 @@ impl Job {
         may.then(|| Self { settled_at: Some(now), ..self.clone() })
     }
 
-    /// Whether the job is over or may still turn out to be completed.
+    /// Whether no report can change the job's state any more. A job that timed out, or whose
+    /// submit was never confirmed, has ended and may still complete.
     #[must_use]
-    pub fn may_still_complete(&self) -> bool {
-        next(self.standing(), ReportKind::Completed) != Move::Stay
+    pub fn is_final(&self) -> bool {
+        is_final(self.state, self.failure.as_ref())
     }
 
-    /// The row of the table that the job stands in. A job whose submission nobody confirmed
-    /// in time has failed for its customer, and is a time-out all the same: the provider may
-    /// have rendered it, and its callback is the only proof.
-    fn standing(&self) -> State {
-        let unconfirmed = |failure: &Failure| failure.code == FailureCode::SubmitUnknown;
-        match self.state {
-            State::Failed if self.failure.as_ref().is_some_and(unconfirmed) => State::TimedOut,
-            state => state,
-        }
+    fn effective_state(&self) -> State {
+        effective_state(self.state, self.failure.as_ref())
     }
 
-    /// When the job ended, if it has.
+    /// When the job last entered an end state; none while it is live.
     #[must_use]
     pub fn ended_at(&self) -> Option<DateTime<Utc>> {
         self.timeline.iter().rev().find(|line| line.state.has_ended()).map(|line| line.at)
@@ -522,7 +518,7 @@ impl Job {
 
     fn enter(&mut self, state: State, report: &Report, now: DateTime<Utc>) {
         self.timeline.push(Milestone { state, at: now });
-        // A late completion comes back among the active ones until it was told.
+        // A late completion makes the job active again until its event is published.
         self.settled_at = None;
         self.failure = failure_of(state, report);
         if let Report::Observed(Observation { status: RenderStatus::Completed(result), .. }) =
@@ -531,13 +527,15 @@ impl Job {
             self.result = result.clone();
         }
         self.state = state;
-        if let Some(event) = state.event().filter(|event| self.wanted.contains(*event)) {
-            self.outbox.push(Notice { event, status: state, at: now });
+        if let Some(event) =
+            state.event().filter(|event| self.request.subscribed_events.contains(*event))
+        {
+            self.outbox.push(OutboxEntry { event, status: state, at: now });
         }
     }
 
-    /// Takes what a report tells beside the state; answers whether any of it is news.
-    fn learn(&mut self, report: &Report) -> bool {
+    /// Merges what a report says beside the state; returns whether any of it is news.
+    fn merge_observation(&mut self, report: &Report) -> bool {
         let mut news = false;
         let (render_job_id, observation) = match report {
             Report::Accepted(id) => (Some(id), None),
@@ -556,8 +554,8 @@ impl Job {
                 self.progress = step;
                 news = true;
             }
-            // The provider's own word rides along with a change; alone it is no news,
-            // or every phase of a render would cost a write.
+            // The provider's own word is stored with the next change; alone it is no news,
+            // because every phase of a render would cost a write.
             self.provider_status = Some(observation.provider_status.clone());
         }
         news
@@ -589,5 +587,4 @@ fn progress_step(progress: f64) -> f64 {
 }
 
 #[cfg(test)]
-#[path = "job_tests.rs"]
 mod tests;

@@ -1,13 +1,12 @@
-//! Who looks after a shard of the active jobs.
+//! The lease of a shard of the active jobs, and whether its holder stays awake.
 //!
-//! One lease per shard is the permission to poll it. It is written when somebody takes it
-//! over, about once a minute from then on, and when a provider wants to be left alone; never
-//! for a poll. What goes on from look to look travels in the wake-up call that the holder
-//! leaves for its successor, who is most often itself. Each write makes a new epoch, and a wake-up call is worth something only in
-//! the epoch it was sent in. So a call that SQS delivers twice, or a holder that everybody
-//! thought dead, looks after the shard beside the rightful one until the next write and no
-//! longer; and a poll too many is all that two holders at once can cost, because a job's own
-//! conditional write keeps its truth single.
+//! One lease per shard is the permission to poll it. It is written when a poller takes it over,
+//! then about once a minute as a heartbeat, and when a provider is paused; never for a poll.
+//! The state between two visits travels in the wake-up call that the holder sends to its
+//! continuation. Each write of the lease starts a new epoch, and a wake-up call is valid only
+//! in the epoch in which it was sent. So a call that SQS delivers twice, or a holder that was
+//! thought dead, polls the shard beside the rightful holder until the next write and no longer.
+//! Two holders at once cost a few extra polls, because each job is written conditionally.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,34 +16,35 @@ use chrono::{DateTime, Utc};
 use crate::id::ProviderName;
 use crate::polling::Pause;
 
-/// How long a lease is good for: a chain of wake-up calls that was lost is missed after that.
+/// The term of a lease. When a chain of wake-up calls is lost, the shard is taken over after
+/// this time.
 pub const TERM: Duration = Duration::from_secs(150);
 
-/// A lease with less than this left is renewed, which makes one write a minute at most.
-const RENEWED_BELOW: Duration = Duration::from_secs(90);
+/// A lease is renewed when less than this is left of it: at most one write a minute.
+const RENEW_BELOW: Duration = Duration::from_secs(90);
 
-/// The longest that a holder sleeps. Shorter than what is left of any lease that was not
-/// renewed, so that nobody thinks a sleeper dead; and how late a job that came without a
-/// wake-up call is noticed.
-pub const LONGEST_SLEEP: Duration = Duration::from_secs(55);
+/// The longest idle time of a holder. It is shorter than what is left of any lease that was
+/// not renewed, so the lease never lapses meanwhile. A job that came without a wake-up call is
+/// found this late.
+pub const MAX_SLEEP: Duration = Duration::from_secs(55);
 
-/// Whoever takes a lease sees every job that was made so long before: the index of active jobs
-/// follows the table within less.
-const SEEN_AFTER: Duration = Duration::from_secs(1);
+/// A new holder sees every job that was made this long before it took the lease: the lag of
+/// the index of active jobs is less.
+const INDEX_LAG: Duration = Duration::from_secs(1);
 
-/// A lease that is taken over so soon is in demand: new jobs come faster than their holders
-/// can go to sleep.
+/// A lease that is taken over within this time is in demand: new jobs come faster than
+/// holders can go idle.
 const IN_DEMAND: Duration = Duration::from_secs(15);
 
-/// What a second awake costs, and what it costs to sleep and come back: three SQS requests, an
-/// invocation and reading the lease, and each job of the shard. Millionths of a dollar, from
-/// AWS's list for 128 MB on arm64.
+/// The cost of a second awake, and the cost to go idle and wake up: three SQS requests, an
+/// invocation and a read of the lease, plus a read of each job of the shard. In millionths of
+/// a dollar, from the AWS price list for 128 MB on arm64.
 const AWAKE_SECOND: f64 = 1.667;
 const WAKE_UP: f64 = 1.708;
 const READ_JOB: f64 = 0.0625;
 
-/// Whether it is cheaper to stay awake for `wait` than to sleep and read so many jobs again. A
-/// shard with few jobs is watched while about one poll a second is due.
+/// Whether it is cheaper to stay awake for `wait` than to go idle and read `jobs` jobs again.
+/// For a shard with few jobs this holds while about one poll a second is due.
 #[must_use]
 pub fn is_worth_waiting(jobs: usize, wait: Duration) -> bool {
     let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
@@ -54,57 +54,62 @@ pub fn is_worth_waiting(jobs: usize, wait: Duration) -> bool {
 /// The lease of one shard, as of its last write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// The shard.
+    /// The number of the shard, from 0.
     pub shard: u32,
-    /// Counts writes, from 1.
+    /// The number of this write, from 1.
     pub epoch: u64,
-    /// Until when its holder is there.
+    /// When it lapses unless its holder renews it.
     pub until: DateTime<Utc>,
-    /// Until when its holder is awake and sees new jobs by itself.
+    /// Until when its holder is awake and finds new jobs without a wake-up call; none while it
+    /// is idle.
     pub awake_until: Option<DateTime<Utc>>,
-    /// Up to when it has made all polls that were due.
+    /// All polls that were due up to this time were made.
     pub seen: DateTime<Utc>,
-    /// Providers that are not to be asked yet.
+    /// The paused providers.
     pub pauses: BTreeMap<ProviderName, Pause>,
 }
 
-/// Why somebody wants to look after a shard.
+/// Why a poller asks for a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The holder's own wake-up call, sent in this epoch.
-    Successor(u64),
-    /// A job that only we ask about was made then: its first polls are seconds away.
+    Continuation(u64),
+    /// A poll-only job was made at this time; its first polls are due within seconds.
     NewJob(DateTime<Utc>),
-    /// The schedule's tick: is anybody there?
+    /// The schedule's tick, which finds shards without a holder.
     Tick,
 }
 
-/// What becomes of a claim.
+/// The decision about a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The lease is the claimant's already.
-    GoOn,
+pub enum ClaimDecision {
+    /// The claimant holds the lease already and goes on.
+    Continue,
     /// The claimant may take the lease over.
     TakeOver,
-    /// Somebody else looks after the shard.
-    Leave,
+    /// Another poller holds the lease, or the claim is out of date.
+    Decline,
 }
 
 impl Lease {
-    /// Decides about a claim. Clocks that disagree let two hold a lease for a while.
+    /// Decides about a claim. Clocks that disagree may let two pollers hold a lease for a while.
     #[must_use]
-    pub fn judge(lease: Option<&Self>, claim: Claim, now: DateTime<Utc>) -> Verdict {
+    pub fn resolve_claim(lease: Option<&Self>, claim: Claim, now: DateTime<Utc>) -> ClaimDecision {
         match (claim, lease) {
-            (Claim::Successor(epoch), Some(lease)) if lease.epoch == epoch => Verdict::GoOn,
-            (Claim::Successor(_), Some(_) | None) => Verdict::Leave,
-            (Claim::NewJob(made_at), Some(lease)) if lease.has_seen(made_at, now) => Verdict::Leave,
-            (Claim::Tick, Some(lease)) if lease.is_held(now) => Verdict::Leave,
-            (Claim::NewJob(_) | Claim::Tick, Some(_) | None) => Verdict::TakeOver,
+            (Claim::Continuation(epoch), Some(lease)) if lease.epoch == epoch => {
+                ClaimDecision::Continue
+            }
+            (Claim::Continuation(_), Some(_) | None) => ClaimDecision::Decline,
+            (Claim::NewJob(made_at), Some(lease)) if lease.has_seen(made_at, now) => {
+                ClaimDecision::Decline
+            }
+            (Claim::Tick, Some(lease)) if lease.is_held(now) => ClaimDecision::Decline,
+            (Claim::NewJob(_) | Claim::Tick, Some(_) | None) => ClaimDecision::TakeOver,
         }
     }
 
-    /// A shard's lease taken over from whoever had it, to be stored over that. Where new jobs
-    /// come so fast that it was taken over just before, it says at once that somebody is awake.
+    /// The lease of a shard after a take-over, to be stored over the one before. When that was
+    /// itself taken over moments ago, new jobs come fast, so the holder counts as awake at once.
     #[must_use]
     pub fn taken_over(before: Option<&Self>, shard: u32, now: DateTime<Utc>) -> Self {
         let until = now + TERM;
@@ -115,14 +120,14 @@ impl Lease {
             epoch: before.map_or(0, |before| before.epoch).saturating_add(1),
             until,
             awake_until: is_in_demand.then_some(until),
-            // Nobody has seen what is still to come, whatever his clock said.
+            // A holder with a fast clock cannot have made polls that are due in the future.
             seen: before.map_or(DateTime::UNIX_EPOCH, |before| before.seen.min(now)),
             pauses: before.map(|before| before.pauses.clone()).unwrap_or_default(),
         }
     }
 
-    /// The lease for another term, to be stored over this one. `awake` says whether the
-    /// holder will see new jobs by itself, `seen` up to when it has made all polls.
+    /// The lease for another term, to be stored over this one. `awake` says whether the holder
+    /// finds new jobs by itself; all polls that were due up to `seen` were made.
     #[must_use]
     pub fn renewed(
         &self,
@@ -142,24 +147,24 @@ impl Lease {
         }
     }
 
-    /// The lease given back, to be stored over this one: nothing is active.
+    /// The lease given back, to be stored over this one, when the shard has no active job.
     #[must_use]
     pub fn ended(&self, pauses: BTreeMap<ProviderName, Pause>, now: DateTime<Utc>) -> Self {
-        // Not `now`: whose clock is fast would hold it for so much longer.
+        // Not `now`: with a fast clock the lease would last longer by the clock's error.
         Self { until: DateTime::UNIX_EPOCH, ..self.renewed(false, now, pauses, now) }
     }
 
-    /// When it was written, unless it was given back.
+    /// The time of its last write; meaningless after it was given back.
     fn since(&self) -> DateTime<Utc> {
         self.until - TERM
     }
 
-    /// Whether its holder knows, or will soon, of a job that was made at `made_at`.
+    /// Whether its holder knows a job that was made at `made_at`, or finds it soon.
     fn has_seen(&self, made_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-        self.is_awake(now) || self.is_held(now) && made_at + SEEN_AFTER <= self.since()
+        self.is_awake(now) || self.is_held(now) && made_at + INDEX_LAG <= self.since()
     }
 
-    /// Whether `stored` is what became of this one: times are kept in milliseconds.
+    /// Whether `stored` is this lease as the table keeps it, with times in milliseconds.
     #[must_use]
     pub fn is_written_as(&self, stored: &Self) -> bool {
         let millis = |lease: &Self| {
@@ -169,22 +174,22 @@ impl Lease {
         self.epoch == stored.epoch && self.shard == stored.shard && millis(self) == millis(stored)
     }
 
-    /// Whether somebody is there.
+    /// Whether it has not lapsed.
     #[must_use]
     pub fn is_held(&self, now: DateTime<Utc>) -> bool {
         now < self.until
     }
 
-    /// Whether somebody is there and awake.
+    /// Whether its holder finds new jobs by itself.
     #[must_use]
     pub fn is_awake(&self, now: DateTime<Utc>) -> bool {
         self.awake_until.is_some_and(|until| now < until)
     }
 
-    /// Whether it is time for another term.
+    /// Whether its holder should renew it now.
     #[must_use]
     pub fn is_to_be_renewed(&self, now: DateTime<Utc>) -> bool {
-        now + RENEWED_BELOW > self.until
+        now + RENEW_BELOW > self.until
     }
 }
 
@@ -202,48 +207,85 @@ mod tests {
     }
 
     #[test]
-    fn who_may_look_after_a_shard() {
+    fn lease_claim_table() {
         let asleep = Lease::taken_over(None, 0, noon());
         let awake = renewed(&asleep, true, noon());
         let at = seconds(10);
         let late = seconds(TERM.as_secs());
         for (lease, now, successor, new_job, tick) in [
-            (None, at, Verdict::Leave, Verdict::TakeOver, Verdict::TakeOver),
-            (Some(&asleep), at, Verdict::GoOn, Verdict::TakeOver, Verdict::Leave),
-            (Some(&awake), at, Verdict::GoOn, Verdict::Leave, Verdict::Leave),
-            // Whoever had it is late, or dead. Late is no reason to stop.
-            (Some(&asleep), late, Verdict::GoOn, Verdict::TakeOver, Verdict::TakeOver),
-            (Some(&awake), late, Verdict::GoOn, Verdict::TakeOver, Verdict::TakeOver),
+            (None, at, ClaimDecision::Decline, ClaimDecision::TakeOver, ClaimDecision::TakeOver),
+            (
+                Some(&asleep),
+                at,
+                ClaimDecision::Continue,
+                ClaimDecision::TakeOver,
+                ClaimDecision::Decline,
+            ),
+            (
+                Some(&awake),
+                at,
+                ClaimDecision::Continue,
+                ClaimDecision::Decline,
+                ClaimDecision::Decline,
+            ),
+            // The lease has lapsed: its holder is late or dead. A late holder may go on.
+            (
+                Some(&asleep),
+                late,
+                ClaimDecision::Continue,
+                ClaimDecision::TakeOver,
+                ClaimDecision::TakeOver,
+            ),
+            (
+                Some(&awake),
+                late,
+                ClaimDecision::Continue,
+                ClaimDecision::TakeOver,
+                ClaimDecision::TakeOver,
+            ),
         ] {
-            let judge = |claim| Lease::judge(lease, claim, now);
+            let decision = |claim| Lease::resolve_claim(lease, claim, now);
             let epoch = lease.map_or(1, |lease| lease.epoch);
-            assert_eq!(judge(Claim::Successor(epoch)), successor, "{lease:?}");
-            assert_eq!(judge(Claim::Successor(epoch + 1)), Verdict::Leave);
-            assert_eq!(judge(Claim::Successor(epoch - 1)), Verdict::Leave);
-            assert_eq!(judge(Claim::NewJob(seconds(8))), new_job, "{lease:?}");
-            assert_eq!(judge(Claim::Tick), tick, "{lease:?}");
+            assert_eq!(decision(Claim::Continuation(epoch)), successor, "{lease:?}");
+            assert_eq!(decision(Claim::Continuation(epoch + 1)), ClaimDecision::Decline);
+            assert_eq!(decision(Claim::Continuation(epoch - 1)), ClaimDecision::Decline);
+            assert_eq!(decision(Claim::NewJob(seconds(8))), new_job, "{lease:?}");
+            assert_eq!(decision(Claim::Tick), tick, "{lease:?}");
         }
     }
 
     #[test]
-    fn a_job_that_the_holder_must_have_seen_takes_nothing_over() {
+    fn lease_known_job_takes_nothing_over() {
         let lease = Lease::taken_over(None, 0, seconds(10));
-        let judge = |made_at, now| Lease::judge(Some(&lease), Claim::NewJob(made_at), now);
-        assert_eq!(judge(seconds(9), seconds(11)), Verdict::Leave);
-        assert_eq!(judge(seconds(10), seconds(12)), Verdict::TakeOver, "its index may have lagged");
-        assert_eq!(judge(seconds(9), seconds(10) + TERM), Verdict::TakeOver, "nobody is there");
+        let decision =
+            |made_at, now| Lease::resolve_claim(Some(&lease), Claim::NewJob(made_at), now);
+        assert_eq!(decision(seconds(9), seconds(11)), ClaimDecision::Decline);
+        assert_eq!(
+            decision(seconds(10), seconds(12)),
+            ClaimDecision::TakeOver,
+            "the index may lag"
+        );
+        assert_eq!(
+            decision(seconds(9), seconds(10) + TERM),
+            ClaimDecision::TakeOver,
+            "the lease lapsed"
+        );
         let given_back = lease.ended(BTreeMap::new(), seconds(20));
-        let judged = Lease::judge(Some(&given_back), Claim::NewJob(seconds(9)), seconds(21));
-        assert_eq!(judged, Verdict::TakeOver);
+        let decision =
+            Lease::resolve_claim(Some(&given_back), Claim::NewJob(seconds(9)), seconds(21));
+        assert_eq!(decision, ClaimDecision::TakeOver);
         let by_a_fast_clock = lease.ended(BTreeMap::new(), seconds(320));
         for claim in [Claim::NewJob(seconds(9)), Claim::Tick] {
-            assert_eq!(Lease::judge(Some(&by_a_fast_clock), claim, seconds(21)), Verdict::TakeOver);
+            assert_eq!(
+                Lease::resolve_claim(Some(&by_a_fast_clock), claim, seconds(21)),
+                ClaimDecision::TakeOver
+            );
         }
         assert_eq!(Lease::taken_over(Some(&by_a_fast_clock), 0, seconds(21)).seen, seconds(21));
     }
 
     #[test]
-    fn who_takes_over_a_lease_in_demand_stays_awake() {
+    fn lease_in_demand_keeps_holder_awake() {
         let first = Lease::taken_over(None, 0, noon());
         assert!(!first.is_awake(noon()));
         let second = Lease::taken_over(Some(&first), 0, seconds(2));
@@ -254,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn every_write_is_a_new_epoch() {
+    fn lease_write_is_a_new_epoch() {
         let pause = Pause { since: seconds(50), until: seconds(90), failures: 1 };
         let pauses = BTreeMap::from([(ProviderName::parse("zvid").unwrap(), pause)]);
         let first = Lease::taken_over(None, 3, noon());
@@ -262,11 +304,11 @@ mod tests {
         let taken = Lease::taken_over(Some(&renewed), 3, seconds(70));
         assert_eq!([first.epoch, renewed.epoch, taken.epoch], [1, 2, 3]);
         assert_eq!(taken.seen, seconds(60), "what was polled stays polled");
-        assert_eq!(taken.pauses, pauses, "and nobody is disturbed");
+        assert_eq!(taken.pauses, pauses, "and pauses stay");
     }
 
     #[test]
-    fn who_has_little_to_do_sleeps() {
+    fn lease_holder_idles_when_cheaper() {
         let worth = |jobs, millis| is_worth_waiting(jobs, Duration::from_millis(millis));
         assert!(worth(1, 1_000) && !worth(1, 1_100));
         assert!(worth(100, 4_700) && !worth(100, 4_900));
@@ -274,12 +316,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_renewed_once_a_minute_and_outlives_every_sleep() {
+    fn lease_outlives_every_idle_time() {
         let lease = Lease::taken_over(None, 0, noon());
         assert!(!lease.is_to_be_renewed(seconds(60)));
         assert!(lease.is_to_be_renewed(seconds(61)));
-        // A sleep that begins just before.
-        assert!(lease.is_held(seconds(60) + LONGEST_SLEEP));
+        // An idle time that begins just before.
+        assert!(lease.is_held(seconds(60) + MAX_SLEEP));
         assert!(!lease.ended(BTreeMap::new(), seconds(9)).is_held(seconds(9)));
     }
 }

@@ -1,10 +1,13 @@
 //! What Render Relay decides: jobs, events, deliveries, polling, providers.
 //!
 //! No IO here, by construction: no runtime, no AWS, no sockets, no clock, no environment.
-//! Time, randomness and settings are arguments; what is to be done comes back as a value,
-//! and the crate `shared` does it.
+//! Time, randomness and settings are arguments. Decisions are returned as values, and the crate
+//! `shared` carries them out.
+
+#![warn(missing_docs)]
 
 pub mod address;
+pub mod attempt;
 pub mod credential;
 pub mod delivery;
 pub mod endpoint;
@@ -15,13 +18,11 @@ pub mod headers;
 pub mod id;
 pub mod job;
 pub mod lease;
-mod members;
 pub mod polling;
 pub mod provider;
-pub mod receiver;
+pub mod request;
 pub mod retry;
 pub mod signature;
-pub mod submission;
 pub mod time;
 pub mod verifier;
 

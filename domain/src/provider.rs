@@ -1,13 +1,13 @@
-//! Providers as data. One JSON document says how a provider is asked, how it answers and
-//! how it calls back; the interpreter in this module runs any of them.
+//! Providers as data. One JSON document, the spec, describes the requests to a provider, its
+//! answers and its callbacks; the interpreter in this module runs every spec.
 //!
 //! - [`spec`]: the vocabulary, and what makes a document valid.
-//! - [`pointer`]: where in a JSON document something is.
+//! - [`pointer`]: a place in a JSON document.
 //! - [`request`]: spec and job in, HTTP request out.
 //! - [`answer`]: HTTP answer in, [`crate::job::Report`] out.
-//! - [`inbound`]: callback body in, meaning out.
-//! - [`catalogue`]: the specs that ship with us, and those of an installation.
-//! - [`conversation`]: what a provider said, told again to a spec.
+//! - [`inbound`]: callback body in, its meaning out.
+//! - [`catalogue`]: the specs that ship with the project, and those of an installation.
+//! - [`conversation`]: recorded answers of a provider, replayed against a spec.
 //!
 //! No provider's name occurs in this code: a new provider is one more file of data.
 

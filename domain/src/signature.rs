@@ -1,4 +1,4 @@
-//! Standard Webhooks 1.0.0: what we sign outgoing webhooks with.
+//! The signatures of outgoing webhooks, after Standard Webhooks 1.0.0.
 //!
 //! The signed content is `{webhook-id}.{webhook-timestamp}.{raw body}`; the header is a
 //! space-separated list with one entry per secret in force: `v1,<base64 HMAC-SHA256>` or

@@ -1,22 +1,23 @@
-//! Who signed an incoming webhook, decided from a table.
+//! Verification of the signature of an incoming webhook, by a table of schemes.
 //!
-//! A [`SignatureScheme`] is data: where the signature stands, what it is made of and how old
-//! it may be. No sender's name occurs in this code: a new sender is one more row.
+//! A [`SignatureScheme`] is data: the place of the signature, its content and its largest age. No
+//! sender's name occurs in this code: a new sender is one more row. A new kind of carrier, content
+//! or method is a new variant in its module below, in `providers/schema.json`, and in a row.
 //!
-//! - [`scheme`]: a row, and what makes it contradict itself.
+//! - [`scheme`]: a row, and the checks for contradictions in it.
 //! - [`incoming`]: the request, as bytes.
-//! - [`carrier`]: where the signatures stand in it.
-//! - [`timestamp`]: when it says it was signed, and how far from now that may be.
-//! - [`content`]: which bytes were signed.
-//! - [`method`]: how a secret and those bytes make a signature.
+//! - [`carrier`]: the place of the signatures in the request.
+//! - [`timestamp`]: the signed time, and its largest distance from now.
+//! - [`content`]: the signed bytes.
+//! - [`method`]: the computation of a signature from a secret and these bytes.
 //! - [`secrets`]: the secrets in force, several at once.
 //!
-//! What no row can say: that a key is to be fetched. Keys are what the operator stored, shared
-//! secrets and public keys alike, so senders that change theirs by an id in a key set or a
-//! certificate's URL (JWT, JWS, RSA) have no row, nor have those whose format nobody has seen;
-//! decision 12 names them. Their callbacks are hints, as all are that nothing proves.
+//! No row can fetch a key. The operator stores the keys, shared secrets and public keys alike. So
+//! senders that name their key by an id in a key set or by a certificate's URL (JWT, JWS, RSA)
+//! have no row, and neither have those whose format is undocumented; decision 12 names them.
+//! Their callbacks are hints, as all callbacks without a valid signature are.
 //!
-//! What no row can switch off: malformed input is [`Verdict::Invalid`], never an error; the
+//! These rules hold for every row: malformed input is [`Verification::Invalid`], never an error; the
 //! bytes of a header are what is signed, so numbers have one spelling; a header that occurs
 //! twice is refused; the placeholder that some senders put where a signature should be is
 //! refused; every entry is tried with every secret, in constant time; age is judged only
@@ -43,29 +44,29 @@ pub use incoming::Incoming;
 pub use scheme::{SchemeError, SchemeSpec, SignatureScheme};
 pub use secrets::{Secrets, SecretsError};
 
-/// What some senders write where a signature should be, when they were given no secret.
+/// The placeholder that some senders send instead of a signature when they have no secret.
 pub const NO_SECRET_PROVIDED: &str = "NO_SECRET_PROVIDED";
 
-/// Whether a request is from whom it says.
+/// The result of the verification of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It was signed with one of the secrets, recently enough.
+pub enum Verification {
+    /// The request was signed with one of the secrets, recently enough.
     Verified {
-        /// The same for every copy of the request, and for no other. Never empty.
+        /// The same for every copy of the request, and different for any other. Never empty.
         replay_id: String,
-        /// When it says it was signed; none where the scheme signs no time.
+        /// The signed time; none when the scheme signs no time.
         signed_at: Option<DateTime<Utc>>,
     },
-    /// It lacks a header (or the form field) that the scheme reads: it is not signed.
+    /// The request is not signed: a header or form field of the scheme is missing.
     Missing,
-    /// It is signed, and the signature does not hold.
+    /// The request is signed, but the signature does not hold.
     Invalid(Reason),
 }
 
 /// Why a signature does not hold. For logs: the sender must not learn it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// A part of it is not written as the scheme says, or there twice.
+    /// A part of it does not follow the scheme, or occurs twice.
     #[error("the signature is malformed")]
     Malformed,
     /// No secret in force made any of the signatures.
@@ -77,12 +78,12 @@ pub enum Reason {
     /// The signature holds, and is further in the future than the scheme allows.
     #[error("the signature is from the future")]
     TooNew,
-    /// The sender was given no secret, and says so.
+    /// The sender has no secret, and sent the placeholder.
     #[error("the sender was given no secret")]
     NoSecretProvided,
 }
 
-/// Why a request is not verified; a [`Verdict`] without its good end.
+/// Why a request is not verified: a [`Verification`] other than `Verified`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     Missing,
@@ -93,7 +94,7 @@ impl Refusal {
     const MALFORMED: Self = Self::Invalid(Reason::Malformed);
 }
 
-impl From<Refusal> for Verdict {
+impl From<Refusal> for Verification {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Missing => Self::Missing,
@@ -103,15 +104,15 @@ impl From<Refusal> for Verdict {
 }
 
 impl SignatureScheme {
-    /// Decides about one request at the time `now`.
+    /// Verifies one request at the time `now`.
     #[must_use]
     pub fn verify(
         &self,
         incoming: &Incoming<'_>,
         secrets: &Secrets,
         now: DateTime<Utc>,
-    ) -> Verdict {
-        self.check(incoming, secrets, now).unwrap_or_else(Verdict::from)
+    ) -> Verification {
+        self.check(incoming, secrets, now).unwrap_or_else(Verification::from)
     }
 
     fn check(
@@ -119,7 +120,7 @@ impl SignatureScheme {
         incoming: &Incoming<'_>,
         secrets: &Secrets,
         now: DateTime<Utc>,
-    ) -> Result<Verdict, Refusal> {
+    ) -> Result<Verification, Refusal> {
         let carried = self.carrier.read(incoming)?;
         let timestamp =
             self.timestamp.as_ref().map(|source| source.read(incoming, &carried)).transpose()?;
@@ -156,7 +157,7 @@ impl SignatureScheme {
             Some(id) => id.to_owned(),
             None => self.replay_id.in_body(&body),
         };
-        Ok(Verdict::Verified { replay_id, signed_at: timestamp.map(|timestamp| timestamp.at) })
+        Ok(Verification::Verified { replay_id, signed_at: timestamp.map(|timestamp| timestamp.at) })
     }
 }
 
@@ -166,6 +167,3 @@ fn decoded(carried: &Carried<'_>, encoding: Encoding) -> Result<Vec<Vec<u8>>, Re
         carried.entries.iter().filter_map(|entry| encoding.decode(entry)).collect();
     if decoded.is_empty() { Err(Refusal::MALFORMED) } else { Ok(decoded) }
 }
-
-#[cfg(test)]
-mod tests;

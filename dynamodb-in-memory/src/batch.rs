@@ -8,7 +8,7 @@ use super::items::Key;
 use super::{Cost, Refusal, State, consumed, exact_key, flag, object, only, size};
 
 /// The most keys that one request names.
-const MOST_KEYS: usize = 100;
+const MAX_KEYS: usize = 100;
 /// The largest answer, in bytes.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -23,7 +23,7 @@ impl State {
             only(&wanted, &["Keys", "ConsistentRead"])?;
             let consistent = flag(&wanted, "ConsistentRead", false);
             let keys = wanted.get("Keys").and_then(Value::as_array).cloned().unwrap_or_default();
-            if keys.is_empty() || keys.len() > MOST_KEYS {
+            if keys.is_empty() || keys.len() > MAX_KEYS {
                 return Err("BatchGetItem takes 1 to 100 keys".to_owned().into());
             }
             let exact = keys.iter().map(|key| exact_key(&json!({"Key": key})));

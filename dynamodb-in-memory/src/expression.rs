@@ -1,5 +1,5 @@
-//! DynamoDB's expression language: read whole and evaluated, so that a test rests on what a
-//! condition says and not on how it is spelled. What is not understood is refused.
+//! DynamoDB's expression language, parsed and evaluated, so that a test rests on what a
+//! condition means and not on how it is spelled. What cannot be parsed is refused.
 
 mod token;
 mod update;
@@ -371,7 +371,7 @@ impl<'a, 'b> Parser<'a, 'b> {
         }
         if self.takes("(") {
             let condition = self.any_of()?;
-            self.demand(")")?;
+            self.require(")")?;
             return Ok(condition);
         }
         if let Some(Token::Word(word)) = self.tokens.peek() {
@@ -379,9 +379,9 @@ impl<'a, 'b> Parser<'a, 'b> {
             match function.as_str() {
                 "attribute_exists" | "attribute_not_exists" => {
                     self.tokens.next();
-                    self.demand("(")?;
+                    self.require("(")?;
                     let name = self.name()?;
-                    self.demand(")")?;
+                    self.require(")")?;
                     let exists = Condition::Exists(name);
                     return Ok(match function.as_str() {
                         "attribute_exists" => exists,
@@ -390,11 +390,11 @@ impl<'a, 'b> Parser<'a, 'b> {
                 }
                 "begins_with" | "contains" => {
                     self.tokens.next();
-                    self.demand("(")?;
+                    self.require("(")?;
                     let value = self.operand()?;
-                    self.demand(",")?;
+                    self.require(",")?;
                     let part = self.operand()?;
-                    self.demand(")")?;
+                    self.require(")")?;
                     return Ok(match function.as_str() {
                         "begins_with" => Condition::BeginsWith(value, part),
                         _ => Condition::Contains(value, part),
@@ -412,12 +412,12 @@ impl<'a, 'b> Parser<'a, 'b> {
             }
         }
         if self.takes_word("IN") {
-            self.demand("(")?;
+            self.require("(")?;
             let mut list = vec![self.operand()?];
             while self.takes(",") {
                 list.push(self.operand()?);
             }
-            self.demand(")")?;
+            self.require(")")?;
             return Ok(Condition::In(left, list));
         }
         let how = match self.tokens.next() {
@@ -436,9 +436,9 @@ impl<'a, 'b> Parser<'a, 'b> {
         match self.tokens.peek() {
             Some(Token::Word(word)) if word == "size" => {
                 self.tokens.next();
-                self.demand("(")?;
+                self.require("(")?;
                 let name = self.name()?;
-                self.demand(")")?;
+                self.require(")")?;
                 Ok(Operand::Size(name))
             }
             Some(Token::Word(word)) if word.starts_with(':') => {
@@ -470,7 +470,7 @@ impl<'a, 'b> Parser<'a, 'b> {
             .is_some()
     }
 
-    fn demand(&mut self, symbol: &str) -> Result<(), String> {
+    fn require(&mut self, symbol: &str) -> Result<(), String> {
         match self.takes(symbol) {
             true => Ok(()),
             false => Err(format!("{symbol} is missing before {:?}", self.tokens.peek())),
@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_say_what_dynamodb_says() {
+    fn conditions_evaluate_as_in_dynamodb() {
         let item = json!({"pk": {"S": "job"}, "v": {"N": "10"}, "state": {"S": "queued"}});
         for (text, expected) in [
             ("attribute_not_exists(pk)", false),
@@ -528,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
+    fn invalid_expressions_are_refused() {
         for text in
             ["", "v", "v = ", "v = :unknown", "#x = :v", "state = :t", "v ~ :v", "v = :v :v"]
         {

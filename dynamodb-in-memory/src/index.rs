@@ -17,7 +17,7 @@ pub(super) struct Index {
     /// Its hash and range key.
     pub(super) keys: [KeyAttribute; 2],
     shown: BTreeMap<Place, Item>,
-    /// Changes that are not to be seen yet, in their order.
+    /// Changes that are not visible yet, in their order.
     coming: VecDeque<(Instant, Change)>,
 }
 
@@ -32,9 +32,8 @@ impl Index {
         Self { name, keys, shown: BTreeMap::new(), coming: VecDeque::new() }
     }
 
-    /// Takes notice of a change of the table; answers the write units that it costs. An
-    /// entry is paid for when it comes and when it goes; nothing else is projected that
-    /// could change.
+    /// Applies a change of the table; answers the write units that it costs. An entry costs
+    /// when it enters and when it leaves; no other attribute is projected.
     pub(super) fn follow(
         &mut self,
         before: Option<&Item>,
@@ -74,7 +73,7 @@ impl Index {
         self.shown.range((from, Bound::Unbounded)).map(|(_, item)| item)
     }
 
-    /// What it will show when it has caught up.
+    /// Its entries once it has caught up.
     pub(super) fn settled(&self) -> Vec<Value> {
         let mut shown = self.shown.clone();
         for (_, change) in &self.coming {

@@ -1,5 +1,5 @@
-//! The items of a table, and what they were a moment ago: a read that does not ask for
-//! consistency may be answered by a replica that has not heard of the last writes yet.
+//! The items of a table, and their former states: an eventually consistent read may be
+//! answered by a replica that the last writes have not reached.
 
 use std::collections::btree_map::Values;
 use std::collections::{BTreeMap, VecDeque};
@@ -20,14 +20,14 @@ pub(super) type InOrder<'a> = Box<dyn DoubleEndedIterator<Item = &'a Item> + 'a>
 #[derive(Debug, Default)]
 pub(super) struct Items {
     now: BTreeMap<Key, Item>,
-    /// What was there before each change that a replica has not heard of, oldest first, and
-    /// until when it is shown.
+    /// The state before each change that has not reached the replicas, oldest first, and until
+    /// when it is shown.
     before: BTreeMap<Key, VecDeque<(Instant, Option<Item>)>>,
     lag: Duration,
 }
 
 impl Items {
-    /// From now on replicas hear of a write so much later.
+    /// From now on a write reaches the replicas `lag` later.
     pub(super) fn lag(&mut self, lag: Duration) {
         self.lag = lag;
     }
@@ -88,8 +88,8 @@ impl Items {
         before
     }
 
-    /// What a replica still shows in an item's place: nothing, perhaps. None when it has heard
-    /// of every write.
+    /// The state that a replica still shows of an item, which may be absent. None when every
+    /// write has reached it.
     fn former(&self, key: &Key) -> Option<Option<&Item>> {
         let now = Instant::now();
         let former = self.before.get(key)?.iter().find(|(until, _)| *until > now);

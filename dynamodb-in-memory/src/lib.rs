@@ -1,9 +1,8 @@
 //! A table in memory that behaves as DynamoDB does: conditions are evaluated, sparse indexes
-//! follow the items (late, when wanted), so do reads that need not be consistent, pages end, and
-//! every call costs its units.
+//! and eventually consistent reads may lag, pages end, and every call costs its units.
 //!
-//! What the store does not use is not here, and is refused: a test must not rest on an
-//! operation or a parameter that nobody looked at.
+//! An operation or a parameter that is not implemented is refused: a test must not rest on
+//! one that is ignored.
 
 mod batch;
 mod expression;
@@ -30,7 +29,7 @@ use self::key::{KeyAttribute, Place};
 /// The most that one page reads, in bytes.
 const PAGE_BYTES: usize = 1024 * 1024;
 /// The largest item, in bytes.
-const LARGEST_ITEM: usize = 400 * 1024;
+const MAX_ITEM: usize = 400 * 1024;
 
 /// Items by `pk` and `sk`, in DynamoDB's JSON, with the indexes of `template.yaml`.
 #[derive(Debug)]
@@ -42,7 +41,7 @@ struct State {
     indexes: Vec<Index>,
     lag: Duration,
     splits_batches: bool,
-    /// Keys that a batch did not come to.
+    /// Keys that were left unprocessed.
     left_over: Vec<Value>,
     consumed: Consumed,
 }
@@ -76,7 +75,7 @@ pub type Answer = (u16, Value);
 enum Refusal {
     /// A condition does not hold; the item that was there, if it is wanted.
     Condition(Option<Item>),
-    /// The request makes no sense, or none that is known here.
+    /// The request is invalid, or not implemented.
     Validation(String),
 }
 
@@ -181,7 +180,7 @@ impl Table {
         self.state().items.get(&key).cloned().map(Value::Object)
     }
 
-    /// The keys of what an index will show when it has caught up.
+    /// The entries of an index once it has caught up.
     #[must_use]
     pub fn indexed(&self, index: &str) -> Vec<Value> {
         let state = self.state();
@@ -194,24 +193,24 @@ impl Table {
         self.state().watcher = Some(Box::new(watcher));
     }
 
-    /// From now on the indexes show a change so much later.
+    /// From now on the indexes lag behind the table by `lag`.
     pub fn delay_indexes(&self, lag: Duration) {
         self.state().lag = lag;
     }
 
-    /// From now on a read that does not ask for consistency sees a write so much later.
-    /// Conditions of writes see everything at once, always.
+    /// From now on an eventually consistent read sees a write `lag` later. Conditions of writes
+    /// see every write at once.
     pub fn lag_reads(&self, lag: Duration) {
         self.state().items.lag(lag);
     }
 
-    /// From now on a request for several keys is answered for half of them, and for the others
-    /// when they are asked for again: what a busy table does.
+    /// From now on a request for several keys is answered for half of them, and the others are
+    /// unprocessed until they are requested again, as by a busy table.
     pub fn split_batches(&self) {
         self.state().splits_batches = true;
     }
 
-    /// What all calls so far have cost.
+    /// The cost of all calls so far.
     #[must_use]
     pub fn consumed(&self) -> Consumed {
         self.state().consumed
@@ -232,7 +231,7 @@ impl Table {
             "DeleteItem" => state.delete(request),
             "Query" => state.query(request),
             "Scan" => state.scan(request),
-            other => Err(format!("the fake table knows no {other}").into()),
+            other => Err(format!("the in-memory table has no {other}").into()),
         });
         match answer {
             Ok(body) => (200, body),
@@ -259,11 +258,11 @@ fn check_choices(request: &Value) -> Result<(), Refusal> {
 /// What every request may carry.
 const COMMON: [&str; 2] = ["TableName", "ReturnConsumedCapacity"];
 
-/// Refuses parameters that are not looked at.
+/// Refuses parameters that are not implemented.
 fn only(request: &Value, known: &[&str]) -> Result<(), Refusal> {
     let names = request.as_object().into_iter().flat_map(Map::keys);
     match names.into_iter().find(|name| !known.contains(&&***name) && !COMMON.contains(&&***name)) {
-        Some(unknown) => Err(format!("the fake table does not look at {unknown}").into()),
+        Some(unknown) => Err(format!("the in-memory table does not read {unknown}").into()),
         None => Ok(()),
     }
 }
@@ -325,7 +324,7 @@ impl State {
         let condition = condition(request, "ConditionExpression", &mut placeholders)?;
         placeholders.all_used()?;
         self.check(&item)?;
-        self.demand(request, condition.as_ref(), &key, size::of_item(&item))?;
+        self.check_condition(request, condition.as_ref(), &key, size::of_item(&item))?;
         self.store(request, &key, Some(&item))
     }
 
@@ -348,7 +347,7 @@ impl State {
         let expression = text(request, "UpdateExpression").unwrap_or_default();
         let update = Update::parse(expression, &mut placeholders)?;
         placeholders.all_used()?;
-        self.demand(request, condition.as_ref(), &key, 0)?;
+        self.check_condition(request, condition.as_ref(), &key, 0)?;
         let before = self.items.get(&key).cloned();
         let after = update.apply(&before.clone().unwrap_or_default())?;
         let mut stored = item(request, "Key")?;
@@ -358,7 +357,7 @@ impl State {
             None | Some("NONE") => None,
             Some("ALL_OLD") => before,
             Some("ALL_NEW") => Some(stored.clone()),
-            Some(other) => return Err(format!("the fake table returns no {other}").into()),
+            Some(other) => return Err(format!("the in-memory table returns no {other}").into()),
         };
         let mut answer = self.store(request, &key, Some(&stored))?;
         if let (Some(attributes), Some(answer)) = (attributes, answer.as_object_mut()) {
@@ -382,13 +381,13 @@ impl State {
         let mut placeholders = Placeholders::of(request)?;
         let condition = condition(request, "ConditionExpression", &mut placeholders)?;
         placeholders.all_used()?;
-        self.demand(request, condition.as_ref(), &key, 0)?;
+        self.check_condition(request, condition.as_ref(), &key, 0)?;
         self.store(request, &key, None)
     }
 
     /// Refuses an item that is too large, or has a key of an index which is none.
     fn check(&self, item: &Item) -> Result<(), String> {
-        match size::of_item(item) > LARGEST_ITEM {
+        match size::of_item(item) > MAX_ITEM {
             true => Err("Item size has exceeded the maximum allowed size".into()),
             false => self.indexes.iter().try_for_each(|index| index.check(item)),
         }
@@ -396,7 +395,7 @@ impl State {
 
     /// Checks the condition of a write. A refused write costs what writing the larger of two
     /// items would: of the one that is there, and of `bytes`, the one that is not written.
-    fn demand(
+    fn check_condition(
         &mut self,
         request: &Value,
         condition: Option<&Condition>,
@@ -438,7 +437,7 @@ impl State {
         self.consumed.write_units += cost.total();
         self.consumed.writes += 1;
         let mut answer = Map::new();
-        tell_cost(request, &mut answer, &cost);
+        report_cost(request, &mut answer, &cost);
         Ok(Value::Object(answer))
     }
 
@@ -556,7 +555,7 @@ impl State {
     fn charge_read(&mut self, request: &Value, answer: &mut Item, cost: &Cost) {
         self.consumed.read_units += cost.total();
         self.consumed.reads += 1;
-        tell_cost(request, answer, cost);
+        report_cost(request, answer, cost);
     }
 }
 
@@ -637,7 +636,7 @@ fn page(
     Ok(Page { answer, units: size::read_units(bytes, consistent) })
 }
 
-fn tell_cost(request: &Value, answer: &mut Item, cost: &Cost) {
+fn report_cost(request: &Value, answer: &mut Item, cost: &Cost) {
     if let Some(consumed) = consumed(request, text(request, "TableName"), cost) {
         answer.insert("ConsumedCapacity".into(), consumed);
     }

@@ -51,7 +51,7 @@ pub(super) fn read_units(bytes: usize, consistent: bool) -> f64 {
     units(bytes, READ_UNIT) * if consistent { 1.0 } else { 0.5 }
 }
 
-/// Nothing is free: what is not there costs as much as the smallest that is.
+/// Whole units, at least one: an absent item costs as much as the smallest.
 fn units(bytes: usize, unit: usize) -> f64 {
     let whole = bytes.div_ceil(unit).max(1);
     u32::try_from(whole).map_or(f64::MAX, f64::from)
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_those_of_the_guide() {
+    fn sizes_match_the_guide() {
         let item = json!({
             "pk": {"S": "job#1"}, "v": {"N": "1234"}, "b": {"B": "AAAA"}, "t": {"BOOL": true},
             "l": {"L": [{"S": "ab"}, {"N": "1"}]}, "m": {"M": {"k": {"S": "v"}}},
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn every_begun_unit_is_paid() {
+    fn units_are_rounded_up() {
         assert_eq!([0, 1, 1024, 1025].map(write_units), [1.0, 1.0, 1.0, 2.0]);
         assert_eq!(read_units(4097, true), 2.0);
         assert_eq!(read_units(10, false), 0.5);

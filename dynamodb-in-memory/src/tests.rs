@@ -42,7 +42,7 @@ fn active(table: &Table, extra: &Value) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_item_pays_for_an_index_when_it_enters_and_when_it_leaves() {
+async fn index_entries_cost_both_ways() {
     let table = table();
     assert_eq!(put(&table, &job(1, Some(5))), 3.0, "the job, active and by_source");
     assert_eq!(put(&table, &job(1, Some(5))), 1.0, "no key of an index changed");
@@ -52,7 +52,7 @@ async fn an_item_pays_for_an_index_when_it_enters_and_when_it_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_index_shows_keys_in_their_order_and_pages() {
+async fn index_is_sorted_and_paged() {
     let table = table();
     for (id, since) in [(1, 30), (2, 4), (3, 200)] {
         put(&table, &job(id, Some(since)));
@@ -73,7 +73,7 @@ async fn an_index_shows_keys_in_their_order_and_pages() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_index_may_lag_behind_its_table() {
+async fn index_may_lag_behind_table() {
     let table = table();
     table.delay_indexes(Duration::from_secs(2));
     put(&table, &job(1, Some(1)));
@@ -84,7 +84,7 @@ async fn an_index_may_lag_behind_its_table() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_need_not_be_consistent_may_lag_behind_writes() {
+async fn eventual_reads_lag_behind_writes() {
     let table = table();
     table.lag_reads(Duration::from_millis(500));
     put(&table, &job(1, Some(1)));
@@ -126,7 +126,7 @@ async fn a_read_that_need_not_be_consistent_may_lag_behind_writes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_busy_table_answers_a_part_of_a_batch_and_then_the_rest() {
+async fn busy_table_splits_a_batch() {
     let table = table();
     table.split_batches();
     let keys: Vec<Value> = (1..=3)
@@ -146,7 +146,7 @@ async fn a_busy_table_answers_a_part_of_a_batch_and_then_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_write_shows_what_is_there_and_costs_as_much() {
+async fn failed_condition_shows_the_item() {
     let table = table();
     put(&table, &job(1, None));
     let before = table.consumed().write_units;
@@ -162,7 +162,7 @@ async fn a_refused_write_shows_what_is_there_and_costs_as_much() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_filter_looks_at_what_a_page_has_read() {
+async fn filter_applies_after_the_page() {
     let table = table();
     for id in 1..=3 {
         put(&table, &job(id, (id == 3).then_some(1)));
@@ -175,7 +175,7 @@ async fn a_filter_looks_at_what_a_page_has_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_keeps_what_it_does_not_name() {
+async fn update_keeps_other_attributes() {
     let table = table();
     put(&table, &job(1, None));
     let request = json!({
@@ -190,7 +190,7 @@ async fn an_update_keeps_what_it_does_not_name() {
 }
 
 #[test]
-fn what_is_not_looked_at_is_refused() {
+fn unknown_parameters_are_refused() {
     let table = table();
     for (operation, request) in [
         ("TransactWriteItems", json!({})),

@@ -1,21 +1,24 @@
-//! The HTTP API's edges: API Gateway's events in and out, problem documents, API keys.
+//! The edge of the HTTP API: API Gateway's requests and responses, problem documents, API keys.
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::credential::ApiKeyHashes;
-use domain::submission::RequestError;
+use domain::request::RequestError;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::error;
 
+use crate::queue::QueueError;
 use crate::secrets::{SecretError, SecretName, Secrets};
+use crate::store::StoreError;
 use crate::telemetry::chain;
+use crate::tracker::TrackError;
 
-/// What is wrong, as RFC 9457 says it. `code` is stable; texts may change. Nothing in it
-/// comes from inside: causes are logged, not shown.
+/// A problem document of RFC 9457. `code` is stable; texts may change. It shows no internal
+/// cause: causes are logged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem(Box<Document>);
 
@@ -28,7 +31,7 @@ struct Document {
 }
 
 impl Problem {
-    /// A problem. `detail` is a sentence that says what to do next.
+    /// `detail` is a sentence that says what to do next.
     #[must_use]
     pub fn new(status: u16, code: &str, title: &str, detail: impl Into<String>) -> Self {
         let body = Map::from_iter([
@@ -47,30 +50,30 @@ impl Problem {
         self.with("field", field.into())
     }
 
-    /// Says when to try again, in seconds.
+    /// Adds a `Retry-After` header, in seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.0.retry_after = Some(seconds);
         self
     }
 
-    /// Says that an API key would help.
+    /// Adds a `WWW-Authenticate` header.
     fn wants_key(mut self) -> Self {
         self.0.wants_key = true;
         self
     }
 
-    /// Adds a member.
+    /// Adds a member to the document.
     #[must_use]
     pub fn with(mut self, name: &str, value: Value) -> Self {
         self.0.body.insert(name.to_owned(), value);
         self
     }
 
-    /// Trouble of our own that passes: 503. The cause is logged here, once.
+    /// A passing failure of our own or of AWS: 503. The cause is logged here, once.
     #[must_use]
     pub fn unavailable(cause: &dyn std::error::Error) -> Self {
-        error!(error = chain(cause), "a request failed for reasons of our own");
+        error!(error = chain(cause), "request failed; answered 503");
         Self::new(
             503,
             "temporarily_unavailable",
@@ -81,13 +84,13 @@ impl Problem {
         .retry_after(5)
     }
 
-    /// A provider's API key cannot be had: 503, and whether the operator has to do something
-    /// about it. The cause is logged here, once.
+    /// A provider's API key cannot be read: 503, with a code of its own when the operator has to
+    /// store it. The cause is logged here, once.
     #[must_use]
     pub fn no_key(cause: &SecretError) -> Self {
         match cause {
             SecretError::Missing(_) | SecretError::Malformed { .. } => {
-                error!(error = chain(cause), "a provider has no API key");
+                error!(error = chain(cause), "provider API key missing or malformed; answered 503");
                 Self::new(
                     503,
                     "provider_not_configured",
@@ -100,13 +103,13 @@ impl Problem {
         }
     }
 
-    /// There is nothing under this path: 404.
+    /// The path names nothing that exists: 404.
     #[must_use]
     pub fn not_found(what: &str) -> Self {
         Self::new(404, "not_found", "Not found", format!("There is no {what} of this id."))
     }
 
-    /// The answer that says so.
+    /// The response with this document.
     #[must_use]
     pub fn into_response(self) -> ApiGatewayV2httpResponse {
         let Document { status, retry_after, wants_key, body } = *self.0;
@@ -121,31 +124,58 @@ impl Problem {
     }
 }
 
-/// The problem with what a caller sent.
-#[must_use]
-pub fn refused(error: &RequestError) -> Problem {
-    let detail = format!("{error}.");
-    match error {
-        RequestError::TooLarge => {
-            Problem::new(413, "payload_too_large", "Payload too large", detail)
-        }
-        RequestError::NotAnObject(_) => {
-            Problem::new(400, "malformed_json", "Malformed JSON", detail)
-        }
-        RequestError::Missing { field } => {
-            Problem::new(422, "missing_field", "Missing field", detail).about(field)
-        }
-        RequestError::Invalid { field, .. } => {
-            Problem::new(422, "invalid_field", "Invalid field", detail).about(field)
-        }
-        RequestError::CallbackUrl(_) => {
-            Problem::new(422, "invalid_callback_url", "Invalid callback URL", detail)
-                .about("callbackUrl")
+/// The caller's mistake.
+impl From<RequestError> for Problem {
+    fn from(error: RequestError) -> Self {
+        let detail = format!("{error}.");
+        match error {
+            RequestError::TooLarge => {
+                Self::new(413, "payload_too_large", "Payload too large", detail)
+            }
+            RequestError::NotAnObject(_) => {
+                Self::new(400, "malformed_json", "Malformed JSON", detail)
+            }
+            RequestError::Missing { field } => {
+                Self::new(422, "missing_field", "Missing field", detail).about(field)
+            }
+            RequestError::Invalid { field, .. } => {
+                Self::new(422, "invalid_field", "Invalid field", detail).about(&field)
+            }
+            RequestError::CallbackUrl(_) => {
+                Self::new(422, "invalid_callback_url", "Invalid callback URL", detail)
+                    .about("callbackUrl")
+            }
         }
     }
 }
 
-/// An answer with a JSON body. A body that cannot be written is an answer 503.
+// What fails on our side of the API. A provider's key is apart: see `Problem::no_key`.
+
+impl From<StoreError> for Problem {
+    fn from(cause: StoreError) -> Self {
+        Self::unavailable(&cause)
+    }
+}
+
+impl From<SecretError> for Problem {
+    fn from(cause: SecretError) -> Self {
+        Self::unavailable(&cause)
+    }
+}
+
+impl From<QueueError> for Problem {
+    fn from(cause: QueueError) -> Self {
+        Self::unavailable(&cause)
+    }
+}
+
+impl From<TrackError> for Problem {
+    fn from(cause: TrackError) -> Self {
+        Self::unavailable(&cause)
+    }
+}
+
+/// A response with a JSON body. A body that cannot be serialized becomes a 503.
 #[must_use]
 pub fn json(status: u16, body: &impl Serialize) -> ApiGatewayV2httpResponse {
     match serde_json::to_value(body) {
@@ -154,7 +184,7 @@ pub fn json(status: u16, body: &impl Serialize) -> ApiGatewayV2httpResponse {
     }
 }
 
-/// An answer 202: it is being done, and `path` is where to look.
+/// A response 202, whose `Location` is `path`.
 #[must_use]
 pub fn accepted(path: &str, body: &impl Serialize) -> ApiGatewayV2httpResponse {
     let mut response = json(202, body);
@@ -164,10 +194,10 @@ pub fn accepted(path: &str, body: &impl Serialize) -> ApiGatewayV2httpResponse {
     response
 }
 
-/// The request's body as bytes. API Gateway passes what is not text as base64.
+/// The request's body as bytes. API Gateway encodes bodies that are not text in base64.
 ///
 /// # Errors
-/// When it is larger than `limit` bytes, or is not the base64 it claims to be.
+/// When the body is larger than `limit` bytes, or is malformed base64.
 pub fn body(request: &ApiGatewayV2httpRequest, limit: usize) -> Result<Vec<u8>, Problem> {
     let text = request.body.as_deref().unwrap_or_default();
     let bytes = if request.is_base64_encoded {
@@ -188,13 +218,13 @@ pub fn body(request: &ApiGatewayV2httpRequest, limit: usize) -> Result<Vec<u8>, 
     Ok(bytes)
 }
 
-/// A path parameter; empty when the route has none of that name.
+/// A path parameter; empty when the route does not have it.
 #[must_use]
 pub fn path_parameter<'a>(request: &'a ApiGatewayV2httpRequest, name: &str) -> &'a str {
     request.path_parameters.get(name).map_or("", String::as_str)
 }
 
-/// Lets a request pass that carries a valid API key.
+/// Checks that a request carries a valid API key.
 ///
 /// # Errors
 /// 401 without one; 503 when the keys cannot be read.
@@ -207,10 +237,7 @@ pub async fn authorize(
         let (scheme, key) = header.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
-    let hashes = secrets
-        .get(&SecretName::ApiKeyHashes, ApiKeyHashes::parse)
-        .await
-        .map_err(|cause| Problem::unavailable(&cause))?;
+    let hashes = secrets.get(&SecretName::ApiKeyHashes, ApiKeyHashes::parse).await?;
     match key {
         Some(key) if hashes.accept(key) => Ok(()),
         Some(_) | None => Err(Problem::new(
@@ -243,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_is_a_problem_document() {
+    fn problem_is_a_problem_document() {
         let response = Problem::new(422, "invalid_field", "Invalid field", "`payload` is odd.")
             .about("payload")
             .retry_after(7)
@@ -258,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_come_as_text_or_base64_and_have_a_limit() {
+    fn body_is_decoded_and_limited() {
         let text = request("äb", false);
         assert_eq!(body(&text, 3).unwrap(), "äb".as_bytes());
         assert!(body(&text, 2).is_err());

@@ -2,7 +2,7 @@
 //!
 //! The SDK's default chain would build a connector per client and one more for a hidden STS
 //! client; parsing the root certificates for each was most of a cold start. It would also
-//! link every way to get credentials into every function, where Lambda knows one: the
+//! link every credentials provider into every function, although Lambda needs only one: the
 //! environment.
 
 use std::sync::OnceLock;
@@ -26,15 +26,15 @@ use crate::env::{self, EnvError};
 /// function until Lambda ends it, and its whole batch with it.
 pub const ATTEMPT: Duration = Duration::from_secs(3);
 
-/// A call may be made so often.
+/// How often a call is attempted.
 const ATTEMPTS: u32 = 3;
 
-/// Reads region, credentials and endpoint from the environment, by the names that every AWS
-/// SDK knows; `AWS_ENDPOINT_URL` points all clients at an emulator, whose answers
-/// `AWS_ATTEMPT_SECONDS` gives more time.
+/// Reads region, credentials and endpoint from the environment, by the names that all AWS SDKs
+/// use. `AWS_ENDPOINT_URL` points all clients at an emulator, and `AWS_ATTEMPT_SECONDS` gives it
+/// more time to respond.
 ///
 /// # Errors
-/// When there is no region, or a wrong number; the error names the variable.
+/// When the region is missing or a number is malformed; the error names the variable.
 pub fn config() -> Result<SdkConfig, EnvError> {
     let region = env::required("AWS_REGION")?;
     let seconds = |text: &str| text.parse().map(Duration::from_secs);
@@ -52,7 +52,7 @@ pub fn config() -> Result<SdkConfig, EnvError> {
     Ok(config.build())
 }
 
-/// How long a call may take that may take this long each time it is made.
+/// The timeouts of a call whose every attempt may take this long.
 #[must_use]
 pub fn timeouts(attempt: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
@@ -61,7 +61,7 @@ pub fn timeouts(attempt: Duration) -> TimeoutConfig {
         .build()
 }
 
-/// The first caller's settings win, which is fine while all clients share one config.
+/// The first caller's settings are used for all clients, which share one configuration.
 fn connector(settings: &HttpConnectorSettings) -> SharedHttpConnector {
     static SHARED: OnceLock<SharedHttpConnector> = OnceLock::new();
     let build = || {

@@ -1,40 +1,39 @@
-//! Batches of queue messages, answered message by message: one job's or receiver's trouble
-//! neither delays nor repeats its neighbours. Relies on `ReportBatchItemFailures` in the
-//! template.
+//! Batches of queue messages, answered message by message: the failure of one neither delays
+//! nor repeats the others. Relies on `ReportBatchItemFailures` in the template.
 
 use std::future::Future;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures_util::future::join_all;
 
-/// What becomes of a message.
+/// The outcome of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handled {
-    /// The queue forgets it.
+    /// The queue deletes the message.
     Done,
-    /// It comes back, until the queue moves it to the dead letters.
-    ComesBack,
+    /// The queue delivers the message again, until it moves it to the dead-letter queue.
+    Retry,
 }
 
-/// SQS sent a message that cannot be named in the answer.
+/// A failed message cannot be named in the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("SQS sent a message without an id")]
 pub struct NoMessageId;
 
-/// Handles all messages at once and says which come back.
+/// Handles all messages concurrently, and returns which ones failed.
 ///
 /// # Errors
-/// When one that comes back has no id: Lambda reads an empty id as "the whole batch failed",
-/// so it is never invented.
+/// When a failed message has no id. An id is never invented: Lambda reads an empty id as a
+/// failure of the whole batch.
 pub async fn answer<'b, F: Future<Output = Handled>>(
     batch: &'b SqsEvent,
-    // Not an `AsyncFn`: of that the compiler cannot say yet that its futures are `Send`.
+    // Not an `AsyncFn`: its futures cannot be required to be `Send` yet.
     handle: impl Fn(&'b SqsMessage) -> F,
 ) -> Result<SqsBatchResponse, NoMessageId> {
     let handled = join_all(batch.records.iter().map(handle)).await;
     let mut response = SqsBatchResponse::default();
     for (message, handled) in batch.records.iter().zip(handled) {
-        if handled == Handled::ComesBack {
+        if handled == Handled::Retry {
             response.add_failure(message.message_id.clone().ok_or(NoMessageId)?);
         }
     }
@@ -59,10 +58,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_broken_message_comes_back() {
+    async fn failed_message_returns_alone() {
         let response = answer(&batch(&[Some("m-1"), Some("m-2")]), async |message| {
             match message.message_id.as_deref() {
-                Some("m-2") => Handled::ComesBack,
+                Some("m-2") => Handled::Retry,
                 _ => Handled::Done,
             }
         })
@@ -73,10 +72,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_without_an_id_is_not_given_one() {
+    async fn message_without_id_is_an_error() {
         let done = answer(&batch(&[None]), async |_| Handled::Done).await.unwrap();
         assert!(done.batch_item_failures.is_empty());
-        let lost = answer(&batch(&[None]), async |_| Handled::ComesBack).await;
+        let lost = answer(&batch(&[None]), async |_| Handled::Retry).await;
         assert_eq!(lost.unwrap_err(), NoMessageId);
     }
 }

@@ -5,16 +5,16 @@ use std::error::Error;
 use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 
-/// The source of everything we put on the bus.
+/// The `source` of all events that we publish.
 pub const SOURCE: &str = "render-relay";
 
 /// An event could not be put on the bus.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
-    /// The bus did not answer, or refused the request.
+    /// EventBridge did not answer, or refused the request.
     #[error("an event could not be put on the bus")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
-    /// The bus answered and did not take the entry.
+    /// EventBridge answered and did not accept the entry.
     #[error("the bus refused an event: {code}")]
     Refused {
         /// EventBridge's error code.
@@ -30,17 +30,16 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// The bus called `name`.
     #[must_use]
     pub fn new(client: Client, name: String) -> Self {
         Self { client, name }
     }
 
-    /// Puts one event on the bus; `detail` is a JSON object.
+    /// Publishes one event; `detail` is a JSON object.
     ///
     /// # Errors
-    /// When it certainly or possibly is not on the bus. Putting it again is harmless:
-    /// subscribers know it by its id.
+    /// When EventBridge does not confirm it; the event may be published all the same. The call
+    /// may be repeated: subscribers deduplicate by the event's id.
     pub async fn publish(&self, detail_type: &str, detail: &str) -> Result<(), BusError> {
         let entry = PutEventsRequestEntry::builder()
             .event_bus_name(&self.name)
@@ -55,7 +54,7 @@ impl Bus {
             .send()
             .await
             .map_err(|error| BusError::Unavailable(error.into_service_error().into()))?;
-        // PutEvents answers 200 for entries that it did not take.
+        // PutEvents answers 200 even when it refuses the entry.
         let refused = output.entries().iter().find_map(|entry| entry.error_code());
         match refused {
             Some(code) => Err(BusError::Refused { code: code.to_owned() }),

@@ -1,13 +1,12 @@
-//! How the relay posts to receivers, which are strangers' servers.
+//! Posting to receivers, which are untrusted servers.
 //!
-//! Every limit here stands between one hostile or sick receiver and everybody
-//! else: the address is judged where it is dialled (the `guard` module), redirects are
-//! answers and not instructions, and an attempt ends on time and in constant
-//! memory whatever the other side sends. What went wrong is data
-//! ([`FailureClass`]), never an `Err`.
+//! The limits here keep a hostile or failing receiver from harming the others: the address
+//! is checked when it is dialled (the `guard` module), redirects are not followed, and an
+//! attempt ends in time and in constant memory for any response. A failed attempt is data
+//! ([`AttemptError`]), never an `Err`.
 //!
-//! Providers are hosts that the operator configured; they are reached by
-//! [`provider`], without the guard.
+//! Providers are hosts that the operator configured. [`provider`] sends to them without the
+//! guard.
 
 mod client;
 mod dial;
@@ -18,11 +17,13 @@ mod test_server;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use domain::address::{ReceiverUrl, TargetPolicy};
+use domain::attempt::AttemptError;
 use http::header::{HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
@@ -30,16 +31,19 @@ use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use tokio::time::{Instant, timeout_at};
+use tracing::debug;
 
 use client::find;
 use dial::Carried;
 use guard::{DialError, GuardedConnector};
 
+use crate::telemetry::chain;
+
 pub use client::{TlsSetupError, web_tls};
 pub use dial::{Dial, Dialling, Stream};
 pub use guard::{Resolve, SystemResolver};
 
-/// What an attempt may cost. [`Limits::default`] is what deployed stacks use.
+/// The limits of an attempt. Deployed stacks use [`Limits::default`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The whole attempt: resolving, connecting, sending, reading.
@@ -50,9 +54,9 @@ pub struct Limits {
     pub connect: Duration,
     /// How long an unused connection is kept for the next attempt.
     pub idle: Duration,
-    /// Bytes of an answer's body that are read; past them the connection is closed.
+    /// The most bytes of a response's body that are read; then the connection is closed.
     pub body: usize,
-    /// Bytes of an answer's body that are kept.
+    /// The most bytes of a response's body that are stored.
     pub excerpt: usize,
 }
 
@@ -63,8 +67,8 @@ impl Default for Limits {
             dns: Duration::from_secs(5),
             connect: Duration::from_secs(5),
             idle: Duration::from_secs(30),
-            // More than is kept, because a body read to its end is what lets the
-            // connection be used again.
+            // More than is stored: a connection can be reused only when the body was read to its
+            // end.
             body: 64 * 1024,
             excerpt: 1024,
         }
@@ -80,10 +84,10 @@ pub struct Receivers {
     limits: Limits,
 }
 
-/// One POST to make.
-#[derive(Clone, Debug)]
+/// A POST request. Its `Debug` form shows neither headers nor body.
+#[derive(Clone)]
 pub struct Outgoing<'a> {
-    /// Where to.
+    /// The receiver.
     pub url: &'a ReceiverUrl,
     /// Headers beside `user-agent`, `host` and `content-length`.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -91,26 +95,26 @@ pub struct Outgoing<'a> {
     pub body: Bytes,
 }
 
-/// What came of a POST, and how long that took.
+/// The outcome of a POST, and its duration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answered {
-    /// What came of it.
-    pub outcome: Outcome,
-    /// From before the name was resolved to the last byte that was read.
+    /// The response, or the failure.
+    pub outcome: PostOutcome,
+    /// From before the name's resolution to the last byte read.
     pub duration: Duration,
 }
 
-/// What came of a POST.
+/// The outcome of a POST.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The receiver answered, with whatever status.
+pub enum PostOutcome {
+    /// The receiver answered, with any status.
     Answer(Answer),
-    /// There was no answer.
-    Failure(FailureClass),
+    /// The receiver did not answer.
+    Failure(AttemptError),
 }
 
-/// A receiver's answer. Its status line is what counts: a body that breaks off
-/// or never ends shortens the excerpt, nothing more.
+/// A receiver's response. Its status decides: a body that breaks off or never ends only shortens
+/// the excerpt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// 200 to 999; redirects are not followed.
@@ -123,44 +127,22 @@ pub struct Answer {
     pub excerpt: String,
 }
 
-/// Why there was no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FailureClass {
-    /// The host name could not be resolved, or not in time.
-    Dns,
-    /// None of its addresses took a TCP connection in time.
-    Connect,
-    /// No TLS session: the certificate is not trusted, expired or another name's,
-    /// or the server does not speak TLS 1.2 or later.
-    Tls,
-    /// No complete answer head within [`Limits::attempt`].
-    Timeout,
-    /// The connection ended, or turned into something else than HTTP, before an
-    /// answer.
-    Reset,
-    /// The URL or an address behind its name is not allowed by the policy.
-    Blocked,
-    /// The answer's head has more or longer headers than we read.
-    TooLarge,
-}
-
 const WEBHOOK_DELIVERY: HeaderName = HeaderName::from_static("webhook-delivery");
 
 const OUR_USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("render-relay/", env!("CARGO_PKG_VERSION")));
 
-/// Longest header value that is handed on, in bytes.
+/// The longest header value that is read, in bytes.
 const MAX_HINT_BYTES: usize = 256;
 
 impl Receivers {
-    /// A client that trusts the web's certificate authorities and asks the
-    /// system's resolver.
+    /// A client that trusts the web's certificate authorities and uses the system's resolver.
     pub fn new(policy: TargetPolicy) -> Result<Self, TlsSetupError> {
         let resolver = Arc::new(SystemResolver);
         Ok(Self::with_parts(resolver, web_tls()?, policy, Limits::default()))
     }
 
-    /// A client of these parts.
+    /// A client with this resolver, TLS configuration, policy and limits.
     pub fn with_parts(
         resolver: Arc<dyn Resolve>,
         tls: rustls::ClientConfig,
@@ -172,7 +154,7 @@ impl Receivers {
         Self::connected_by(tcp, tls, policy, limits)
     }
 
-    /// A client on another network than the machine's, which knows its own names.
+    /// A client on another network than the machine's, which resolves names itself.
     pub fn through(
         network: Arc<dyn Dial>,
         policy: TargetPolicy,
@@ -193,34 +175,33 @@ impl Receivers {
         Self { client, policy, limits }
     }
 
-    /// Posts once and reads the answer.
+    /// Posts once and reads the response.
     pub async fn post(&self, request: Outgoing<'_>) -> Answered {
         let started = Instant::now();
         let deadline = started + self.limits.attempt;
         let outcome = match timeout_at(deadline, self.exchange(&request)).await {
-            Ok(Ok(response)) => Outcome::Answer(self.read(response, deadline).await),
-            Ok(Err(class)) => Outcome::Failure(class),
-            Err(_) => Outcome::Failure(FailureClass::Timeout),
+            Ok(Ok(response)) => PostOutcome::Answer(self.read(response, deadline).await),
+            Ok(Err(class)) => PostOutcome::Failure(class),
+            Err(_) => PostOutcome::Failure(AttemptError::Timeout),
         };
         Answered { outcome, duration: started.elapsed() }
     }
 
-    /// Sends the request and waits for the answer's head.
+    /// Sends the request and waits for the response's head.
     ///
-    /// A frozen Lambda cannot see a kept connection being closed, so the next
-    /// request may be written into one that is dead. That says nothing about the
-    /// receiver, hence it is posted again on another connection; should the first
-    /// have arrived after all, the webhook id tells the receiver. A connection
-    /// made for this very request gets no such second chance.
-    async fn exchange(&self, request: &Outgoing<'_>) -> Result<Response<Incoming>, FailureClass> {
-        // The URL may have been accepted under another policy.
+    /// A frozen Lambda does not notice that an idle connection was closed, so the next request
+    /// may be written into a dead one. That is no failure of the receiver, so the request is
+    /// sent again on another connection. If the first one did arrive, the receiver recognises
+    /// the webhook id. A request on a new connection is not sent again.
+    async fn exchange(&self, request: &Outgoing<'_>) -> Result<Response<Incoming>, AttemptError> {
+        // The URL may have been parsed under another policy.
         if let Err(refusal) = request.url.satisfies(&self.policy) {
-            tracing::debug!("receiver blocked: {refusal}");
-            return Err(FailureClass::Blocked);
+            debug!(error = chain(&refusal), "receiver blocked by the target policy");
+            return Err(AttemptError::Blocked);
         }
         let Ok(uri) = Uri::try_from(request.url.as_str()) else {
-            tracing::debug!("receiver blocked: its URL is none for HTTP");
-            return Err(FailureClass::Blocked);
+            debug!("receiver blocked: its URL is not valid for HTTP");
+            return Err(AttemptError::Blocked);
         };
         loop {
             match self.client.request(request.to_http(uri.clone())).await {
@@ -233,14 +214,15 @@ impl Receivers {
                 Err(error) => {
                     let class = classify(&error);
                     let kept = Carried::by(&error).is_some_and(|carried| carried.an_answer());
-                    // Not the whole URL: its path may be the receiver's secret.
-                    tracing::debug!(
-                        receiver.host = uri.host(),
-                        kept,
-                        error = client::chain(&error),
-                        "receiver gave no answer: {class:?}"
+                    // Not the whole URL: its path may hold a secret.
+                    debug!(
+                        endpoint.host = uri.host(),
+                        connection.reused = kept,
+                        error.class = ?class,
+                        error = chain(&error),
+                        "receiver did not respond"
                     );
-                    if !(kept && class == FailureClass::Reset) {
+                    if !(kept && class == AttemptError::Reset) {
                         return Err(class);
                     }
                 }
@@ -248,10 +230,10 @@ impl Receivers {
         }
     }
 
-    /// Reads the answer's body as far as the limits go, and keeps its start.
+    /// Reads the response's body within the limits, and keeps its start.
     async fn read(&self, response: Response<Incoming>, deadline: Instant) -> Answer {
         let (head, mut body) = response.into_parts();
-        // Three bytes more, so that a character across the limit is not half there.
+        // Three bytes more, so that a character at the limit is complete.
         let most = self.limits.excerpt + 3;
         let (mut start, mut length) = (Vec::new(), 0);
         let reading = async {
@@ -263,7 +245,7 @@ impl Receivers {
                 start.extend_from_slice(data.get(..most - start.len()).unwrap_or(data));
             }
         };
-        // Out of time or at its end: what is there is what counts.
+        // At the timeout, the part that was read is used.
         let _ = timeout_at(deadline, reading).await;
         Answer {
             status: head.status,
@@ -271,6 +253,17 @@ impl Receivers {
             webhook_delivery: hint(&head.headers, &WEBHOOK_DELIVERY),
             excerpt: excerpt(&start, self.limits.excerpt),
         }
+    }
+}
+
+impl fmt::Debug for Outgoing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Outgoing({} headers and {} bytes, redacted)",
+            self.headers.len(),
+            self.body.len()
+        )
     }
 }
 
@@ -286,14 +279,14 @@ impl Outgoing<'_> {
     }
 }
 
-fn classify(error: &ClientError) -> FailureClass {
+fn classify(error: &ClientError) -> AttemptError {
     if error.is_connect() {
-        // The TCP half labels its own errors, so what is left is the TLS half's.
-        return find::<DialError>(error).map_or(FailureClass::Tls, DialError::class);
+        // The TCP connector has an error type of its own, so any other error is from TLS.
+        return find::<DialError>(error).map_or(AttemptError::Tls, DialError::class);
     }
     match find::<hyper::Error>(error) {
-        Some(error) if error.is_parse_too_large() => FailureClass::TooLarge,
-        Some(_) | None => FailureClass::Reset,
+        Some(error) if error.is_parse_too_large() => AttemptError::TooLarge,
+        Some(_) | None => AttemptError::Reset,
     }
 }
 

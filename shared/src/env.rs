@@ -1,16 +1,16 @@
-//! Settings from the environment. Read once, before the first event; an error names the
-//! variable, because the one who reads it is looking at a template.
+//! Settings from the environment. They are read once, before the first event. An error names
+//! the variable, so that it can be found in the template.
 
 use std::env;
 use std::fmt::Display;
 
-/// What is wrong with a setting.
+/// A setting is missing or malformed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvError {
     /// The variable is not set, or empty.
     #[error("the environment variable {0} must be set")]
     Missing(&'static str),
-    /// The variable's value means nothing.
+    /// The variable's value cannot be parsed.
     #[error("the environment variable {name} is wrong: {problem}")]
     Wrong {
         /// The variable.
@@ -23,7 +23,7 @@ pub enum EnvError {
 /// A variable that must be set.
 ///
 /// # Errors
-/// When it is not, or is empty.
+/// When it is not set, or empty.
 pub fn required(name: &'static str) -> Result<String, EnvError> {
     optional(name).ok_or(EnvError::Missing(name))
 }
@@ -37,7 +37,7 @@ pub fn optional(name: &'static str) -> Option<String> {
 /// An optional variable, read by `parse`; `fallback` when absent.
 ///
 /// # Errors
-/// When it is set and `parse` refuses it.
+/// When the variable is set and `parse` refuses it.
 pub fn parsed<T, E: Display>(
     name: &'static str,
     fallback: T,
@@ -69,7 +69,7 @@ pub fn pairs<T, E: Display>(
 /// `true` or `false`; false when absent.
 ///
 /// # Errors
-/// When it is anything else.
+/// When the value is neither.
 pub fn flag(name: &'static str) -> Result<bool, EnvError> {
     parsed(name, false, |value| match value {
         "true" => Ok(true),
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_name_the_variable() {
+    fn env_error_names_the_variable() {
         let missing = required("RELAY_TEST_NEVER_SET").unwrap_err();
         assert_eq!(
             missing.to_string(),

@@ -1,18 +1,18 @@
-//! How Render Relay reaches the world: what the functions share.
+//! The input and output that the functions share.
 //!
-//! `domain` decides and this crate does: DynamoDB ([`store`]), SQS ([`queue`]), EventBridge
+//! `domain` decides, and this crate executes: DynamoDB ([`store`]), SQS ([`queue`]), EventBridge
 //! ([`bus`]), SSM ([`secrets`]), providers ([`providers`]), receivers ([`egress`]), and the
-//! one path on which a job changes ([`tracker`]).
+//! only path on which a job changes ([`tracker`]).
 
 pub mod api;
 pub mod aws;
 pub mod batch;
 pub mod bus;
+pub mod duration_models;
 pub mod egress;
-pub mod endpoints;
+pub mod endpoint_cache;
 pub mod entropy;
 pub mod env;
-pub mod laws;
 pub mod providers;
 pub mod queue;
 pub mod secrets;

@@ -1,4 +1,4 @@
-//! Asking providers: what the specs in `domain` say, done over HTTP with the right key.
+//! Requests to providers: built by the specs in `domain`, sent over HTTP with the stored key.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,8 +28,8 @@ use crate::env::{self, EnvError};
 use crate::secrets::{SecretError, SecretName, Secrets};
 use crate::telemetry::chain;
 
-/// How far a list is read for one job: it is newest first, and the job is young.
-const MOST_LIST_PAGES: usize = 5;
+/// How many pages of a list are read for one job. Lists are newest first, and the job is young.
+const MAX_LIST_PAGES: usize = 5;
 
 /// The providers of this installation.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ pub struct Providers {
     secrets: Arc<Secrets>,
 }
 
-/// Why the providers could not be set up.
+/// Why the providers cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// A setting is wrong.
@@ -54,34 +54,34 @@ pub enum SetupError {
     Tls(#[from] TlsSetupError),
 }
 
-/// What came of sending a submit.
+/// The outcome of a submit.
 #[derive(Debug)]
 pub enum Submitted {
-    /// The provider answered, or may have received it.
+    /// The provider answered, or may have received the request.
     Asked(SubmitAnswer),
-    /// It certainly never left.
+    /// The request was certainly not sent.
     NotSent(ProviderHttpError),
 }
 
-/// What came of looking for a render in its provider's list.
+/// The outcome of looking for a render in its provider's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Search {
-    /// The provider's id of it.
+    /// The provider's id of the render.
     Found(RenderJobId),
-    /// It is not there, as far as the list was read.
+    /// The render is not on the pages that were read.
     Absent,
-    /// The provider does not list its renders now.
-    NotTold {
-        /// Why.
+    /// The provider did not return the list.
+    Unavailable {
+        /// The kind of error.
         class: ErrorClass,
-        /// How long the provider wants to be left alone, where it says so.
+        /// The pause that the provider asks for, if it does.
         retry_after: Option<Duration>,
     },
 }
 
 impl Providers {
     /// The shipped providers and the installation's own, adjusted by `PROVIDER_BASE_URLS` and
-    /// `PROVIDER_ENVIRONMENTS`. A spec of its own that is wrong is left out, and logged.
+    /// `PROVIDER_ENVIRONMENTS`. An invalid spec of the installation is ignored, and logged.
     ///
     /// # Errors
     /// When either setting is wrong.
@@ -99,8 +99,7 @@ impl Providers {
             error!(
                 provider.name = left_out.name,
                 error = chain(&left_out.reason),
-                "the provider spec {} is left out",
-                left_out.name
+                "invalid provider spec ignored"
             );
         }
         let left_out = left_out.into_iter().map(|left_out| left_out.name).collect();
@@ -108,19 +107,19 @@ impl Providers {
         Ok(Self { left_out: Arc::new(left_out), ..providers })
     }
 
-    /// These providers, asked by `http`.
+    /// These providers, with `http` as their client.
     #[must_use]
     pub fn new(catalogue: Catalogue, http: ProviderHttp, secrets: Arc<Secrets>) -> Self {
         Self { catalogue: Arc::new(catalogue), left_out: Arc::default(), http, secrets }
     }
 
-    /// The providers there are.
+    /// The provider specs in force.
     #[must_use]
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
     }
 
-    /// Whether there would be a provider of this name, if its spec were not wrong.
+    /// Whether the spec of this name was ignored because it is invalid.
     #[must_use]
     pub fn is_left_out(&self, name: &ProviderName) -> bool {
         self.left_out.contains(name.as_str()) && self.catalogue.get(name).is_none()
@@ -129,7 +128,7 @@ impl Providers {
     /// The API key of a provider.
     ///
     /// # Errors
-    /// When it is not stored, or the store does not answer.
+    /// When the key is not stored, or SSM does not answer.
     pub async fn key(&self, provider: &ProviderName) -> Result<String, SecretError> {
         let parse = |text: &str| match text.trim() {
             "" => Err("it is empty"),
@@ -139,7 +138,7 @@ impl Providers {
         self.secrets.get(&SecretName::ProviderKey(provider.clone()), parse).await
     }
 
-    /// Sends a submit, once. What its answer means, the spec says.
+    /// Sends a submit once, and reads the response by the spec.
     pub async fn submit(
         &self,
         provider: &Provider,
@@ -151,16 +150,20 @@ impl Providers {
             Ok(response) => Submitted::Asked(provider.spec.read_submit(&answer(&response, now))),
             Err(error @ ProviderHttpError::NotSent(_)) => Submitted::NotSent(error),
             Err(error @ ProviderHttpError::Unclear(_)) => {
-                warn!(error = chain(&error), "whether {} accepted is unknown", provider.spec.name);
+                warn!(
+                    provider.name = %provider.spec.name,
+                    error = chain(&error),
+                    "provider submit outcome unknown"
+                );
                 Submitted::Asked(SubmitAnswer::Unclear)
             }
         }
     }
 
-    /// Asks how a render stands. Trouble on the way is an answer too: nothing was told.
+    /// Fetches a render's status. A failed request is an answer too: no status.
     ///
     /// # Errors
-    /// When our own key cannot be had.
+    /// When the provider's API key cannot be read.
     pub async fn status(
         &self,
         provider: &Provider,
@@ -170,23 +173,36 @@ impl Providers {
         let key = self.key(&provider.spec.name).await?;
         let timeout = Duration::from_millis(provider.spec.limits.status_timeout_ms.get().into());
         let response = self.send(provider.status_request(id, &key), timeout).await;
-        let told = match response {
+        let status = match response {
             Ok(response) => provider.spec.read_status(id, &answer(&response, now), now),
             Err(error) => {
-                warn!(error = chain(&error), "{} did not answer", provider.spec.name);
-                StatusAnswer::NotTold { class: ErrorClass::Transient, retry_after: None }
+                warn!(
+                    provider.name = %provider.spec.name,
+                    render.id = %id,
+                    error = chain(&error),
+                    "provider status request failed"
+                );
+                return Ok(StatusAnswer::Unavailable {
+                    class: ErrorClass::Transient,
+                    retry_after: None,
+                });
             }
         };
-        if let StatusAnswer::NotTold { class, .. } = &told {
-            warn!(class = ?class, "{} did not tell how render {id} stands", provider.spec.name);
+        if let StatusAnswer::Unavailable { class, .. } = &status {
+            warn!(
+                provider.name = %provider.spec.name,
+                render.id = %id,
+                error.class = ?class,
+                "provider returned no render status"
+            );
         }
-        Ok(told)
+        Ok(status)
     }
 
-    /// Looks for a job among the provider's renders, newest first.
+    /// Looks for a job in the provider's list of renders, newest first.
     ///
     /// # Errors
-    /// When our own key cannot be had.
+    /// When the provider's API key cannot be read.
     pub async fn find(
         &self,
         provider: &Provider,
@@ -197,14 +213,19 @@ impl Providers {
         let key = self.key(&provider.spec.name).await?;
         let timeout = Duration::from_millis(provider.spec.limits.status_timeout_ms.get().into());
         let mut page = ListPage::First;
-        for _ in 0..MOST_LIST_PAGES {
+        for _ in 0..MAX_LIST_PAGES {
             let request = provider.list_request(list, &page, job.created_at, &key);
             let response = match self.send(request, timeout).await {
                 Ok(response) => response,
                 Err(error) => {
-                    warn!(error = chain(&error), "{} did not list its renders", provider.spec.name);
+                    warn!(
+                        provider.name = %provider.spec.name,
+                        job.id = %job.id,
+                        error = chain(&error),
+                        "provider list request failed"
+                    );
                     let class = ErrorClass::Transient;
-                    return Ok(Search::NotTold { class, retry_after: None });
+                    return Ok(Search::Unavailable { class, retry_after: None });
                 }
             };
             let seen = match page {
@@ -215,19 +236,24 @@ impl Providers {
                 ListAnswer::Found(id) => return Ok(Search::Found(id)),
                 ListAnswer::Next(next) => page = next,
                 ListAnswer::Absent => return Ok(Search::Absent),
-                ListAnswer::NotTold { class, retry_after } => {
-                    warn!(class = ?class, "{} did not list its renders", provider.spec.name);
-                    return Ok(Search::NotTold { class, retry_after });
+                ListAnswer::Unavailable { class, retry_after } => {
+                    warn!(
+                        provider.name = %provider.spec.name,
+                        job.id = %job.id,
+                        error.class = ?class,
+                        "provider returned no render list"
+                    );
+                    return Ok(Search::Unavailable { class, retry_after });
                 }
             }
         }
         Ok(Search::Absent)
     }
 
-    /// Asks to call a render off.
+    /// Asks the provider to cancel a render.
     ///
     /// # Errors
-    /// When our own key cannot be had.
+    /// When the provider's API key cannot be read.
     pub async fn cancel(
         &self,
         provider: &Provider,
@@ -241,8 +267,13 @@ impl Providers {
         Ok(match response {
             Ok(response) => provider.spec.read_cancel(cancel, &answer(&response, now)),
             Err(error) => {
-                warn!(error = chain(&error), "{} did not answer", provider.spec.name);
-                CancelAnswer::NotTold { class: ErrorClass::Transient, retry_after: None }
+                warn!(
+                    provider.name = %provider.spec.name,
+                    render.id = %id,
+                    error = chain(&error),
+                    "provider cancel request failed"
+                );
+                CancelAnswer::Unavailable { class: ErrorClass::Transient, retry_after: None }
             }
         })
     }
@@ -260,7 +291,7 @@ impl Providers {
         let headers = request.headers.iter().map(|(name, value)| {
             let name = HeaderName::try_from(name.as_str());
             let mut value = HeaderValue::try_from(value.as_str());
-            // One of them is the key, and none is worth showing.
+            // One of them is the key. Sensitive values do not appear in a `Debug` form.
             if let Ok(value) = &mut value {
                 value.set_sensitive(true);
             }

@@ -12,7 +12,7 @@ use domain::id::{EventId, JobId, ProviderName};
 use serde::{Deserialize, Serialize};
 
 /// The longest delay SQS carries.
-pub const LONGEST_DELAY: Duration = Duration::from_secs(900);
+pub const MAX_DELAY: Duration = Duration::from_secs(900);
 
 /// A message could not be sent.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +22,7 @@ pub struct QueueError {
     source: Box<dyn Error + Send + Sync>,
 }
 
-/// Stands for one attempt of one delivery.
+/// The message for one attempt of one delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ticket {
@@ -31,58 +31,57 @@ pub struct Ticket {
     pub job_id: Option<JobId>,
     /// The event that is delivered.
     pub event_id: EventId,
-    /// The attempt's number, from 0.
+    /// The number of attempts before this one.
     pub attempt: usize,
-    /// Where the attempt is made.
+    /// The lane of the attempt.
     #[serde(default)]
     pub lane: Lane,
 }
 
-/// Asks the poller to look after a shard.
+/// Asks the poller to poll a shard's jobs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum WakeUp {
-    /// There is a job in it that only we ask about.
+    /// The shard has a new job without callbacks.
     NewJob {
         /// The shard.
         shard: u32,
-        /// When the job was made, in Unix milliseconds.
+        /// When the job was created, in Unix milliseconds.
         #[serde(with = "chrono::serde::ts_milliseconds")]
         created_at: DateTime<Utc>,
     },
-    /// Goes on from where the lease's holder went to sleep.
-    Successor {
+    /// Continues where the lease's holder stopped.
+    Continuation {
         /// The shard.
         shard: u32,
         /// The epoch of the lease.
         epoch: u64,
-        /// Up to when all polls were made that were due, in Unix milliseconds.
+        /// All polls due until then were made, in Unix milliseconds.
         #[serde(with = "chrono::serde::ts_milliseconds")]
         seen: DateTime<Utc>,
-        /// How often in a row providers have failed that are asked all the same.
+        /// The consecutive failures of providers that are not paused.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         failures: BTreeMap<ProviderName, u32>,
     },
 }
 
 impl WakeUp {
-    /// The shard it is about.
     #[must_use]
     pub fn shard(&self) -> u32 {
         match self {
-            Self::NewJob { shard, .. } | Self::Successor { shard, .. } => *shard,
+            Self::NewJob { shard, .. } | Self::Continuation { shard, .. } => *shard,
         }
     }
 }
 
-/// Where tickets go.
+/// The delivery queue, with one lane or two.
 #[derive(Clone, Debug)]
 pub struct DeliveryQueue {
     quick: Queue,
     slow: Option<Queue>,
 }
 
-/// Where wake-up calls go.
+/// The queue of the poller's wake-up calls.
 #[derive(Clone, Debug)]
 pub struct WakeQueue(Queue);
 
@@ -113,7 +112,7 @@ impl Ticket {
 }
 
 impl DeliveryQueue {
-    /// The queue at `url`, for whoever does not know yet which endpoints are slow.
+    /// The queue at `url`, for callers that do not choose a lane.
     #[must_use]
     pub fn new(client: Client, url: String) -> Self {
         Self { quick: Queue { client, url, name: "delivery" }, slow: None }
@@ -126,11 +125,11 @@ impl DeliveryQueue {
         Self { slow: Some(slow), ..self }
     }
 
-    /// Sends a ticket into its lane, to arrive no sooner than after `delay` (at most
-    /// [`LONGEST_DELAY`]).
+    /// Sends a ticket into its lane, to arrive after `delay` (at most [`MAX_DELAY`]) or
+    /// later.
     ///
     /// # Errors
-    /// When SQS does not take it.
+    /// When SQS does not confirm it; the ticket may be sent all the same.
     pub async fn send(&self, ticket: &Ticket, delay: Duration) -> Result<(), QueueError> {
         let queue = match ticket.lane {
             Lane::Quick => &self.quick,
@@ -147,13 +146,13 @@ impl WakeQueue {
         Self(Queue { client, url, name: "wake" })
     }
 
-    /// Sends a wake-up call, to arrive up to a second before `delay` is over (and cut to
-    /// [`LONGEST_DELAY`]): the poller waits for what is left, which costs less than being late.
+    /// Sends a wake-up call, to arrive up to a second before `delay` is over (at most
+    /// [`MAX_DELAY`]): the poller waits for the rest, which costs less than being late.
     ///
     /// # Errors
-    /// When SQS does not take it.
+    /// When SQS does not confirm it; the call may be sent all the same.
     pub async fn send(&self, wake_up: &WakeUp, delay: Duration) -> Result<(), QueueError> {
-        self.0.send(wake_up, cut(delay.as_secs())).await
+        self.0.send(wake_up, capped(delay.as_secs())).await
     }
 }
 
@@ -173,14 +172,14 @@ impl Queue {
     }
 }
 
-/// In whole seconds, so that nothing arrives before its time.
+/// In whole seconds, rounded up so that no message arrives early.
 fn rounded_up(delay: Duration) -> i32 {
-    cut(delay.as_secs().saturating_add(u64::from(delay.subsec_nanos() > 0)))
+    capped(delay.as_secs().saturating_add(u64::from(delay.subsec_nanos() > 0)))
 }
 
-/// Cut to what SQS takes.
-fn cut(seconds: u64) -> i32 {
-    i32::try_from(seconds.min(LONGEST_DELAY.as_secs())).unwrap_or(900)
+/// Capped at the longest delay of SQS.
+fn capped(seconds: u64) -> i32 {
+    i32::try_from(seconds.min(MAX_DELAY.as_secs())).unwrap_or(900)
 }
 
 #[cfg(test)]
@@ -188,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_delay_is_rounded_up_and_never_more_than_sqs_takes() {
+    fn delay_is_rounded_up_and_capped() {
         assert_eq!(rounded_up(Duration::ZERO), 0);
         assert_eq!(rounded_up(Duration::from_millis(1)), 1);
         assert_eq!(rounded_up(Duration::from_secs(5)), 5);

@@ -1,6 +1,14 @@
-//! Secrets in SSM Parameter Store, below one prefix per stack. Each is read once and kept
-//! for ten minutes, so that a rotation reaches warm functions without a deployment; what is
-//! changed through the API is kept for one.
+//! Secrets in SSM Parameter Store, below one prefix per stack, behind a cache.
+//!
+//! A secret is cached for ten minutes, so that a rotation reaches warm functions without a
+//! deployment. Secrets that the API changes are cached for one minute. That a parameter does
+//! not exist is cached for half a minute (negative caching). Concurrent fetches of one secret
+//! are coalesced into one (single flight).
+//!
+//! This is not a cache library such as `moka`, because a library's entries are gone when their
+//! TTL is over: here an expired entry is still served while SSM does not answer. An entry's
+//! age is read from two clocks, because a frozen function's monotonic clock may stand still. And
+//! for six names a library would only add to the size of each function.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -12,20 +20,19 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::types::ParameterType;
 use domain::id::ProviderName;
-use tokio::sync::Mutex as Turn;
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::telemetry::chain;
 
-/// How long a value that was read is good for.
-const KEPT: Duration = Duration::from_secs(600);
+/// How long a cached value is served, and how long it may be served while SSM does not answer.
+const TTL: Duration = Duration::from_secs(600);
 
-/// How long one is that the API changes: that soon the change has reached everybody.
-const KEPT_SHORT: Duration = Duration::from_secs(60);
+/// The TTL of the secrets that the API changes. A change reaches all functions within it.
+const SHORT_TTL: Duration = Duration::from_secs(60);
 
-/// How long a parameter that may be absent counts as absent.
-const MISSING_KEPT: Duration = Duration::from_secs(30);
+/// How long an absent parameter counts as absent.
+const NEGATIVE_TTL: Duration = Duration::from_secs(30);
 
 /// A secret's place below the stack's prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,39 +65,38 @@ impl SecretName {
         }
     }
 
-    /// How long a value of it is good for.
-    fn kept(&self) -> Duration {
+    fn ttl(&self) -> Duration {
         match self {
-            Self::WebhookSecrets | Self::WebhookHeaders => KEPT_SHORT,
+            Self::WebhookSecrets | Self::WebhookHeaders => SHORT_TTL,
             Self::ApiKeyHashes
             | Self::CallbackSecret
             | Self::ProviderKey(_)
-            | Self::ProviderWebhookSecrets(_) => KEPT,
+            | Self::ProviderWebhookSecrets(_) => TTL,
         }
     }
 }
 
-/// Why a secret could not be had. Never carries its value.
+/// Why a secret cannot be read or written. Never carries its value.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SecretError {
-    /// Nobody has stored it.
+    /// The parameter does not exist.
     #[error("the parameter {0} does not exist; store it with `aws ssm put-parameter`")]
     Missing(String),
-    /// The store did not answer.
+    /// SSM did not answer, or refused.
     #[error("the parameter {name} could not be read or written")]
     Unavailable {
-        /// The parameter.
+        /// The parameter's full name.
         name: String,
-        /// What the SDK says.
+        /// The SDK's error.
         source: Arc<dyn Error + Send + Sync>,
     },
-    /// What is read is older than what was written.
+    /// SSM answered with a version that is older than the last one written.
     #[error("the parameter {0} is read as it was before it was last written")]
     Stale(String),
-    /// What is stored is not what it should be.
+    /// The stored text has another form than this secret.
     #[error("the parameter {name} is malformed: {problem}")]
     Malformed {
-        /// The parameter.
+        /// The parameter's full name.
         name: String,
         /// What is wrong, without the value.
         problem: String,
@@ -101,48 +107,48 @@ pub enum SecretError {
 pub struct Secrets {
     client: Client,
     prefix: String,
-    cache: Mutex<HashMap<SecretName, Read>>,
-    questions: Mutex<HashMap<SecretName, Arc<Question>>>,
+    cache: Mutex<HashMap<SecretName, CachedSecret>>,
+    fetches: Mutex<HashMap<SecretName, Arc<InFlightFetch>>>,
 }
 
-/// What SSM is asked about one secret.
+/// Coalesces the fetches of one secret.
 #[derive(Default)]
-struct Question {
-    /// One asks at a time. Why the last one got nothing.
-    turn: Turn<Option<SecretError>>,
-    /// How often it was answered, or was not.
-    answers: AtomicU64,
+struct InFlightFetch {
+    /// Held while the secret is fetched. The error of the last fetch, if it failed.
+    last_error: tokio::sync::Mutex<Option<SecretError>>,
+    /// How many fetches are over.
+    completed: AtomicU64,
 }
 
-/// Shows which secrets are kept, and none of them.
+/// Shows the names of the cached secrets, and no value.
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         f.debug_struct("Secrets")
             .field("prefix", &self.prefix)
-            .field("kept", &cache.keys())
+            .field("cached", &cache.keys())
             .finish()
     }
 }
 
-/// What was read, and when. By two clocks: while a function is frozen, the monotonic one may
-/// stand still, and the other may be set.
+/// A text that was fetched, and when. Its age is the larger one of two clocks: the monotonic
+/// clock may stand still while a function is frozen, and the wall clock may be set back.
 #[derive(Clone)]
-struct Read {
-    at: Instant,
-    at_wall: SystemTime,
-    /// None when nobody had stored it.
+struct CachedSecret {
+    fetched_at: Instant,
+    fetched_at_wall: SystemTime,
+    /// None when the parameter did not exist.
     text: Option<String>,
 }
 
-impl Read {
+impl CachedSecret {
     fn now(text: Option<&str>) -> Self {
         let text = text.map(str::to_owned);
-        Self { at: Instant::now(), at_wall: SystemTime::now(), text }
+        Self { fetched_at: Instant::now(), fetched_at_wall: SystemTime::now(), text }
     }
 
     fn age(&self) -> Duration {
-        self.at.elapsed().max(self.at_wall.elapsed().unwrap_or_default())
+        self.fetched_at.elapsed().max(self.fetched_at_wall.elapsed().unwrap_or_default())
     }
 }
 
@@ -151,32 +157,31 @@ impl Secrets {
     #[must_use]
     pub fn new(client: Client, prefix: &str) -> Self {
         let prefix = prefix.trim_end_matches('/').to_owned();
-        Self { client, prefix, cache: Mutex::default(), questions: Mutex::default() }
+        Self { client, prefix, cache: Mutex::default(), fetches: Mutex::default() }
     }
 
-    /// The secret, made into what it is used as by `parse`. While SSM does not answer, one
-    /// that was read within ten minutes will do: to deliver nothing would be worse.
+    /// The secret, parsed by `parse`. While SSM does not answer, a value that was fetched
+    /// within the last ten minutes is served: to deliver nothing would be worse.
     ///
     /// # Errors
-    /// When it is missing, cannot be read, or `parse` refuses it.
+    /// When the secret is missing, cannot be read, or `parse` refuses it.
     pub async fn get<T, E: ToString>(
         &self,
         name: &SecretName,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<T, SecretError> {
-        let before = self.kept(name);
-        let before = before.and_then(|read| Some((read.age(), read.text?)));
-        let text = match before {
-            Some((age, text)) if age < name.kept() => text,
-            // Missing a moment ago: whoever needs it would rather look again.
-            Some(_) | None => match (self.fetch_once(name).await, before) {
+        // That it is missing is not served from the cache here: see `find`.
+        let cached = self.cached(name).and_then(|cached| Some((cached.age(), cached.text?)));
+        let text = match cached {
+            Some((age, text)) if age < name.ttl() => text,
+            Some(_) | None => match (self.fetch_coalesced(name).await, cached) {
                 (Ok(text), _) => text,
-                (Err(cause @ SecretError::Unavailable { .. }), Some((age, text))) if age < KEPT => {
+                (Err(cause @ SecretError::Unavailable { .. }), Some((age, text))) if age < TTL => {
                     warn!(
+                        secret.name = self.full(name),
+                        secret.age_s = age.as_secs(),
                         error = chain(&cause),
-                        "{} is used as it was {} s ago",
-                        self.full(name),
-                        age.as_secs()
+                        "serving stale secret"
                     );
                     text
                 }
@@ -186,76 +191,77 @@ impl Secrets {
         self.parsed(name, &text, parse)
     }
 
-    /// Reads a secret for all who need it just now: a poller begins a hundred polls at once,
-    /// and SSM takes forty calls a second. Whoever has to wait until another's question is
-    /// answered takes that answer.
-    async fn fetch_once(&self, name: &SecretName) -> Result<String, SecretError> {
-        let question = self.question(name);
-        let answers = question.answers.load(Ordering::SeqCst);
-        let mut failed = question.turn.lock().await;
-        if question.answers.load(Ordering::SeqCst) > answers {
-            match (failed.as_ref(), self.kept(name).and_then(|read| read.text)) {
-                (Some(why), _) => return Err(why.clone()),
+    /// Fetches a secret once for all concurrent callers: a poller begins a hundred polls at
+    /// once, and SSM takes forty calls a second. A caller that had to wait for another's fetch
+    /// takes its result.
+    async fn fetch_coalesced(&self, name: &SecretName) -> Result<String, SecretError> {
+        let in_flight = self.in_flight(name);
+        let completed = in_flight.completed.load(Ordering::SeqCst);
+        let mut last_error = in_flight.last_error.lock().await;
+        if in_flight.completed.load(Ordering::SeqCst) > completed {
+            match (last_error.as_ref(), self.cached(name).and_then(|cached| cached.text)) {
+                (Some(error), _) => return Err(error.clone()),
                 (None, Some(text)) => return Ok(text),
-                // Forgotten meanwhile.
+                // `forget` was called meanwhile.
                 (None, None) => {}
             }
         }
         let fetched = self.fetch(name).await;
-        question.answers.fetch_add(1, Ordering::SeqCst);
+        in_flight.completed.fetch_add(1, Ordering::SeqCst);
         match fetched {
             Ok((text, _)) => {
-                *failed = None;
-                self.remember(name, Some(&text));
+                *last_error = None;
+                self.cache(name, Some(&text));
                 Ok(text)
             }
-            Err(why) => {
-                *failed = Some(why.clone());
-                Err(why)
+            Err(error) => {
+                *last_error = Some(error.clone());
+                Err(error)
             }
         }
     }
 
-    fn question(&self, name: &SecretName) -> Arc<Question> {
-        let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
-        questions.entry(name.clone()).or_default().clone()
+    fn in_flight(&self, name: &SecretName) -> Arc<InFlightFetch> {
+        let mut fetches = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
+        fetches.entry(name.clone()).or_default().clone()
     }
 
-    /// Has the secret read anew when it is asked for next.
+    /// Removes the secret from the cache.
     pub fn forget(&self, name: &SecretName) {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.remove(name);
     }
 
-    /// The secret, or none when nobody has stored it, which is remembered for a while: a
-    /// question at every callback would use up the account's calls.
+    /// The secret, or none when the parameter does not exist. That is cached too: a fetch at
+    /// every callback would use up the account's calls.
     ///
     /// # Errors
-    /// When it cannot be read, or `parse` refuses it.
+    /// When the secret cannot be read, or `parse` refuses it.
     pub async fn find<T, E: ToString>(
         &self,
         name: &SecretName,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<Option<T>, SecretError> {
-        let missing = |read: &Read| read.text.is_none() && read.age() < MISSING_KEPT;
-        if self.kept(name).as_ref().is_some_and(missing) {
+        let is_absent =
+            |cached: &CachedSecret| cached.text.is_none() && cached.age() < NEGATIVE_TTL;
+        if self.cached(name).as_ref().is_some_and(is_absent) {
             return Ok(None);
         }
         match self.get(name, parse).await {
             Ok(value) => Ok(Some(value)),
             Err(SecretError::Missing(_)) => {
-                self.remember(name, None);
+                self.cache(name, None);
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// The secret, made by `create` if nobody has yet. Of several that race to make it, one
-    /// wins and all get the winner's.
+    /// The secret, made by `create` if it does not exist. Of several concurrent callers one
+    /// stores its secret, and all of them get that one.
     ///
     /// # Errors
-    /// When it can be neither read nor written, or `parse` refuses it.
+    /// When the secret can be neither read nor written, or `parse` refuses it.
     pub async fn get_or_create<T, E: ToString>(
         &self,
         name: &SecretName,
@@ -277,21 +283,22 @@ impl Secrets {
                 if !error.is_parameter_already_exists() {
                     return Err(self.unavailable(name, error));
                 }
-                // Whoever won, everybody uses the same. It may be this very call, repeated
-                // by the client after its first answer was lost.
+                // Stored by another caller, or by this call: the client repeats a request
+                // whose response was lost.
                 self.fetch(name).await?.0
             }
         };
         let origin = if text == made { Origin::Created } else { Origin::Stored };
-        self.remember(name, Some(&text));
+        self.cache(name, Some(&text));
         Ok((self.parsed(name, &text, parse)?, origin))
     }
 
-    /// The secret as it is stored, and no older than version `least` of it: for whoever is
-    /// going to write over it.
+    /// The secret as it is stored, of version `least` or later: for a caller that is going to
+    /// replace it.
     ///
     /// # Errors
-    /// When it is missing, cannot be read, is read as it was before, or `parse` refuses it.
+    /// When the secret is missing, cannot be read, is of an older version, or `parse` refuses
+    /// it.
     pub async fn read_since<T, E: ToString>(
         &self,
         name: &SecretName,
@@ -302,35 +309,35 @@ impl Secrets {
         if version < least {
             return Err(SecretError::Stale(self.full(name)));
         }
-        self.remember(name, Some(&text));
+        self.cache(name, Some(&text));
         self.parsed(name, &text, parse)
     }
 
-    /// Stores another value over the one that is there, if any, and answers its version. SSM
-    /// has no condition for this: whoever calls it sees to it that nobody else does.
+    /// Replaces the stored value, if any, and returns the new version. SSM has no conditional
+    /// write, so the caller has to hold a lock.
     ///
     /// # Errors
-    /// When it cannot be written; it may be all the same.
+    /// When SSM does not confirm the write; the value may be stored all the same.
     pub async fn replace(&self, name: &SecretName, text: &str) -> Result<i64, SecretError> {
         self.forget(name);
         let put = self.client.put_parameter().name(self.full(name)).value(text);
         let put = put.r#type(ParameterType::SecureString).overwrite(true).send().await;
         let version = match put {
             Ok(output) => output.version,
-            // Its answer may have been lost on the way.
+            // The write may have succeeded, and its response may be lost.
             Err(error) => match self.fetch(name).await {
                 Ok((stored, version)) if stored == text => version,
                 Ok(_) | Err(_) => return Err(self.unavailable(name, error.into_service_error())),
             },
         };
-        self.remember(name, Some(text));
+        self.cache(name, Some(text));
         Ok(version)
     }
 
-    /// Deletes it; that it was not there is fine.
+    /// Deletes the parameter, if it exists.
     ///
     /// # Errors
-    /// When it cannot be deleted; it may be all the same.
+    /// When SSM does not confirm it; the parameter may be deleted all the same.
     pub async fn remove(&self, name: &SecretName) -> Result<(), SecretError> {
         let answer = self.client.delete_parameter().name(self.full(name)).send().await;
         if let Err(error) = answer {
@@ -340,7 +347,7 @@ impl Secrets {
                 return Err(self.unavailable(name, error));
             }
         }
-        self.remember(name, None);
+        self.cache(name, None);
         Ok(())
     }
 
@@ -356,7 +363,7 @@ impl Secrets {
         })
     }
 
-    /// What is stored, and its version.
+    /// The stored text, and its version.
     async fn fetch(&self, name: &SecretName) -> Result<(String, i64), SecretError> {
         let answer =
             self.client.get_parameter().name(self.full(name)).with_decryption(true).send().await;
@@ -388,22 +395,22 @@ impl Secrets {
         format!("{}/{}", self.prefix, name.path())
     }
 
-    fn kept(&self, name: &SecretName) -> Option<Read> {
+    fn cached(&self, name: &SecretName) -> Option<CachedSecret> {
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.get(name).cloned()
     }
 
-    fn remember(&self, name: &SecretName, text: Option<&str>) {
+    fn cache(&self, name: &SecretName, text: Option<&str>) {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.insert(name.clone(), Read::now(text));
+        cache.insert(name.clone(), CachedSecret::now(text));
     }
 }
 
-/// Where a secret that was asked for came from.
+/// Where the secret of [`Secrets::get_or_create`] comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// It was there.
+    /// It was stored before.
     Stored,
-    /// This call made it.
+    /// This call created it.
     Created,
 }

@@ -1,4 +1,4 @@
-//! What a function is set up with, from its environment, once per cold start.
+//! The clients of a function, built from its environment once per cold start.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use domain::address::{PrivateHosts, PrivateNetworks, ReceiverPorts, TargetPolicy
 use lambda_runtime::Error;
 
 use crate::bus::Bus;
+use crate::duration_models::DurationModels;
 use crate::entropy::Entropy;
 use crate::env::{self, EnvError};
-use crate::laws::Laws;
 use crate::providers::Providers;
 use crate::queue::{DeliveryQueue, WakeQueue};
 use crate::secrets::Secrets;
@@ -26,10 +26,10 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Reads where AWS is.
+    /// Reads the AWS configuration.
     ///
     /// # Errors
-    /// When a setting is missing or wrong; the error names it.
+    /// When a setting is missing or malformed; the error names it.
     pub fn from_env() -> Result<Self, EnvError> {
         let prefix = env::required("PARAMETER_PREFIX")?;
         Ok(Self { aws: aws::config()?, prefix, entropy: Entropy::os() })
@@ -41,10 +41,10 @@ impl Setup {
         self.entropy
     }
 
-    /// The table.
+    /// The client of the table.
     ///
     /// # Errors
-    /// When a setting is missing or wrong; the error names it.
+    /// When a setting is missing or malformed; the error names it.
     pub fn store(&self) -> Result<Store, EnvError> {
         let table = env::required("TABLE_NAME")?;
         let days = env::parsed("RETENTION_DAYS", 90, str::parse::<u16>)?;
@@ -93,16 +93,16 @@ impl Setup {
         Secrets::new(aws_sdk_ssm::Client::new(&self.aws), &self.prefix)
     }
 
-    /// What changes jobs, with the installation's own provider specs among the providers.
+    /// The tracker, with the installation's own provider specs among the providers.
     ///
     /// # Errors
-    /// When a setting is missing or wrong, which the error names, or the specs cannot be
-    /// read.
+    /// When a setting is missing or malformed, which the error names, or the specs cannot
+    /// be read.
     pub async fn tracker(&self, secrets: Arc<Secrets>) -> Result<Tracker, Error> {
         let own = user_specs::load(&aws_sdk_ssm::Client::new(&self.aws), &self.prefix).await?;
         let store = self.store()?;
         Ok(Tracker {
-            laws: Laws::new(store.clone()),
+            duration_models: DurationModels::new(store.clone()),
             store,
             providers: Providers::from_env(secrets, &own)?,
             bus: self.bus()?,
@@ -111,10 +111,10 @@ impl Setup {
     }
 }
 
-/// Which receivers this stack may post to.
+/// The policy of which receivers this stack may post to.
 ///
 /// # Errors
-/// When a setting is wrong; the error names it.
+/// When a setting is malformed; the error names it.
 pub fn target_policy() -> Result<TargetPolicy, EnvError> {
     let ports = env::parsed("RECEIVER_PORTS", ReceiverPorts::default(), ReceiverPorts::parse)?;
     let none = PrivateNetworks::default();

@@ -1,44 +1,44 @@
-//! The one path on which a job changes and is told of, whoever brings the news.
+//! The only path on which a job changes and its events are published.
 //!
-//! A webhook and a poll both end in [`Tracker::tell`]: what they found is applied to the
-//! job by `domain`'s table and stored by one conditional write, together with what is still
-//! to be told. [`Tracker::settle`] then tells it and clears it:
+//! Callbacks and polls both end in [`Tracker::apply_report`]: the report is applied to the job by
+//! `domain`'s transition table and stored by one conditional write, together with the job's
+//! outbox. [`Tracker::publish_outbox`] then publishes the outbox and clears it:
 //!
 //! 1. the event goes on the bus,
-//! 2. the delivery is stored, if somebody receives webhooks,
+//! 2. the delivery is stored, if there is a receiver,
 //! 3. its first ticket goes into the queue,
-//! 4. the outbox is cleared, and a job that is over leaves the active ones.
+//! 4. the outbox is cleared, and a job that has ended leaves the `active` index.
 //!
-//! Each step may be done twice. A crash between any two leaves the job among the active
-//! ones with its outbox filled, where the poller finds it and calls `settle` again.
+//! Each step is idempotent. A crash between two steps leaves the job in the `active` index
+//! with its outbox filled, where the poller finds it and calls `publish_outbox` again.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::delivery::{Delivery, DeliveryState};
-use domain::event::{Event, Notice};
+use domain::event::Event;
 use domain::id::RenderJobId;
-use domain::job::{Job, Report, State, Step};
-use domain::polling::{PollingLaw, Slowdown, Tracking};
+use domain::job::{Job, OutboxEntry, Report, State, Transition};
+use domain::polling::{PollSchedule, Slowdown, Tracking};
 use domain::provider::StatusAnswer;
 use domain::provider::catalogue::Provider;
 use domain::provider::spec::SubmitSafety;
 use tracing::info;
 
 use crate::bus::{Bus, BusError};
-use crate::laws::Laws;
+use crate::duration_models::DurationModels;
 use crate::providers::{Providers, Search};
 use crate::queue::{DeliveryQueue, QueueError, Ticket};
 use crate::secrets::SecretError;
 use crate::store::{Committed, Inserted, Store, StoreError, Wait};
 
-/// How often a write is decided anew after somebody else was faster. Writers of one job are
-/// few; more than this is trouble, and whoever called comes back.
-const MOST_RACES: usize = 8;
+/// How often a change is decided again after a conflict. A job has few concurrent writers; after
+/// more conflicts than this the caller fails and retries.
+const MAX_CONFLICT_RETRIES: usize = 8;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Changes jobs and tells of it.
+/// Changes jobs and publishes their events.
 #[derive(Clone)]
 pub struct Tracker {
     /// The table.
@@ -50,32 +50,32 @@ pub struct Tracker {
     /// Where tickets for deliveries go.
     pub deliveries: DeliveryQueue,
     /// How long renders take.
-    pub laws: Laws,
+    pub duration_models: DurationModels,
 }
 
-/// What came of a report.
+/// The outcome of a report.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Told {
-    /// It was news; this is the job now.
+pub enum ApplyOutcome {
+    /// The report changed the job; the job after it.
     Changed(Job),
-    /// It was not; this is the job as it was.
+    /// The report changed nothing.
     Unchanged(Job),
-    /// The job is gone: it was settled so long ago that it was deleted.
+    /// The job has expired.
     Gone,
 }
 
-/// Who brings the news of a job, and so how much is known of when it happened.
+/// The source of a report, which tells how exactly the time of the change is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bearer {
-    /// The provider's callback: just now.
+pub enum ReportSource {
+    /// A callback of the provider: the change happened just now.
     Callback,
-    /// A poll: since the poll before.
+    /// A poll: the change happened since the previous poll.
     Poll,
-    /// Whoever looked for another reason: at any time.
-    Passer,
+    /// Another look at the provider: the change happened at any time.
+    Other,
 }
 
-/// Why a job could not be changed or told of. The same call later is harmless.
+/// Why a job could not be changed or its events not be published. The call may be repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum TrackError {
     /// The table.
@@ -90,100 +90,104 @@ pub enum TrackError {
     /// Our own secrets.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// An event that has no text.
+    /// An event cannot be written as JSON.
     #[error("an event could not be written as JSON")]
     Event(#[from] serde_json::Error),
-    /// Others were faster again and again.
+    /// There were too many conflicts.
     #[error("the job changes faster than it can be written")]
-    Raced,
+    TooManyConflicts,
 }
 
 impl Tracker {
-    /// Applies a report and stores what came of it. `checks` is how often the provider was
-    /// asked about the job so far.
+    /// Applies a report and stores the changed job. `checks` is the number of polls so far.
     ///
     /// # Errors
-    /// When the table does not answer; the change may be stored all the same.
-    pub async fn tell(
+    /// When DynamoDB does not confirm the write; the change may be stored all the same.
+    pub async fn apply_report(
         &self,
         mut job: Job,
         report: &Report,
-        bearer: Bearer,
-        checks: u32,
+        source: ReportSource,
+        polls: u32,
         now: DateTime<Utc>,
-    ) -> Result<Told, TrackError> {
-        for _ in 0..MOST_RACES {
-            let Step::Changed(changed) = job.apply(report, checks, now) else {
-                return Ok(Told::Unchanged(job));
+    ) -> Result<ApplyOutcome, TrackError> {
+        for _ in 0..MAX_CONFLICT_RETRIES {
+            let Transition::Changed(changed) = job.apply(report, polls, now) else {
+                return Ok(ApplyOutcome::Unchanged(job));
             };
-            // A change that nobody wants to hear of can be the last one.
+            // A change without an event can be the job's last one.
             let changed = self.settled(&changed, now).unwrap_or(*changed);
             match self.store.commit_job(&changed).await? {
                 Committed::Stored => {
-                    self.learn_from(&job, &changed, bearer, now);
+                    self.record_duration(&job, &changed, source, now);
                     info!(
-                        job.id = %changed.id, job.state = changed.state.name(),
-                        job.version = changed.version, "job {} is {}",
-                        changed.id, changed.state.name()
+                        job.id = %changed.id,
+                        job.state = changed.state.name(),
+                        job.version = changed.version,
+                        "job changed"
                     );
-                    return Ok(Told::Changed(changed));
+                    return Ok(ApplyOutcome::Changed(changed));
                 }
-                Committed::Overtaken(Some(current)) => job = current,
-                Committed::Overtaken(None) => return Ok(Told::Gone),
+                Committed::Conflict(Some(current)) => job = current,
+                Committed::Conflict(None) => return Ok(ApplyOutcome::Gone),
             }
         }
-        Err(TrackError::Raced)
+        Err(TrackError::TooManyConflicts)
     }
 
-    /// Tells whoever wants to hear of the job's changes, and takes the job out of the active
-    /// ones when it is over. Writes nothing for a job that has nothing to tell.
+    /// Publishes the job's outbox, and removes a job that has ended from the `active` index.
+    /// Writes nothing when there is nothing to publish.
     ///
     /// # Errors
-    /// When something could not be told; the job stays as it is and can be settled later.
-    pub async fn settle(&self, mut job: Job, now: DateTime<Utc>) -> Result<Job, TrackError> {
+    /// When an event cannot be published; the job stays as it is, and the call may be repeated.
+    pub async fn publish_outbox(
+        &self,
+        mut job: Job,
+        now: DateTime<Utc>,
+    ) -> Result<Job, TrackError> {
         let told = job.outbox.clone();
-        for notice in &told {
-            self.announce(&job, notice, now).await?;
+        for entry in &told {
+            self.publish_entry(&job, entry, now).await?;
         }
-        for _ in 0..MOST_RACES {
-            let after = job.told(&told);
+        for _ in 0..MAX_CONFLICT_RETRIES {
+            let after = job.mark_published(&told);
             let after = self.settled(&after, now).unwrap_or(after);
             if after == job {
                 return Ok(job);
             }
-            let after = after.bumped();
+            let after = after.next_version();
             match self.store.commit_job(&after).await? {
                 Committed::Stored => return Ok(after),
-                Committed::Overtaken(Some(current)) => job = current,
-                Committed::Overtaken(None) => return Ok(after),
+                Committed::Conflict(Some(current)) => job = current,
+                Committed::Conflict(None) => return Ok(after),
             }
         }
-        Err(TrackError::Raced)
+        Err(TrackError::TooManyConflicts)
     }
 
-    /// Asks the job's provider how it stands, by the provider's id or one we chose; `hint`
-    /// is an id that an unproved sender named. None when there is nothing to ask by.
+    /// Fetches the render's status from the job's provider, by the provider's id or by an id
+    /// that we chose; `hint` is an id from an unauthenticated callback. None when no id is known.
     ///
     /// # Errors
-    /// When our own key cannot be had.
-    pub async fn ask(
+    /// When the provider's API key cannot be read.
+    pub async fn fetch_status(
         &self,
         job: &Job,
         hint: Option<&RenderJobId>,
         now: DateTime<Utc>,
     ) -> Result<Option<StatusAnswer>, TrackError> {
-        let Some(provider) = self.providers.catalogue().get(&job.provider) else {
+        let Some(provider) = self.providers.catalogue().get(&job.request.provider) else {
             return Ok(None);
         };
         let known = match (&job.render_job_id, hint) {
             (Some(id), _) => Some(id.clone()),
-            // Elsewhere there is a better way to know than an unproved body.
+            // Other providers have a better source for the id than an unauthenticated body.
             (None, Some(hint)) if only_called_back(provider) => Some(hint.clone()),
-            (None, _) => match self.look_up(provider, job, now).await? {
+            (None, _) => match self.find_render_id(provider, job, now).await? {
                 Search::Found(id) => Some(id),
                 Search::Absent => None,
-                Search::NotTold { class, retry_after } => {
-                    return Ok(Some(StatusAnswer::NotTold { class, retry_after }));
+                Search::Unavailable { class, retry_after } => {
+                    return Ok(Some(StatusAnswer::Unavailable { class, retry_after }));
                 }
             },
         };
@@ -193,8 +197,8 @@ impl Tracker {
         Ok(Some(self.providers.status(provider, id, now).await?))
     }
 
-    /// Finds out under which id the provider knows a render whose submit was not answered.
-    async fn look_up(
+    /// Finds the provider's id of a render whose submit was not answered.
+    async fn find_render_id(
         &self,
         provider: &Provider,
         job: &Job,
@@ -204,7 +208,7 @@ impl Tracker {
             SubmitSafety::ClientId {} => {
                 Ok(RenderJobId::parse(&job.id.as_uuid()).map_or(Search::Absent, Search::Found))
             }
-            // A submit that is under way will be answered by itself.
+            // A submit that is in flight returns the id itself.
             SubmitSafety::List(list) if job.state != State::Submitting => {
                 Ok(self.providers.find(provider, list, job, now).await?)
             }
@@ -212,58 +216,58 @@ impl Tracker {
         }
     }
 
-    /// Remembers how long a render took that has just turned out to be done, if that is known.
-    fn learn_from(&self, before: &Job, job: &Job, bearer: Bearer, now: DateTime<Utc>) {
+    /// Records how long a render took that was just found to be completed, if that is known.
+    fn record_duration(&self, before: &Job, job: &Job, source: ReportSource, now: DateTime<Utc>) {
         if job.state != State::Completed || before.state == State::Completed {
             return;
         }
         let age = age(job, now);
-        let took = match (bearer, job.tracking) {
-            (Bearer::Callback, Tracking::PollOnly | Tracking::WebhookFirst) => age,
-            (Bearer::Poll, Tracking::PollOnly) => {
-                self.law(job).duration_of_polled(age, job.id.spread())
+        let took = match (source, job.request.tracking) {
+            (ReportSource::Callback, Tracking::PollOnly | Tracking::WebhookFirst) => age,
+            (ReportSource::Poll, Tracking::PollOnly) => {
+                self.poll_schedule(job).duration_of_polled(age, job.id.spread())
             }
-            // Its callback was lost, and it may have ended at any time since the submit. To
-            // take that for long would put the next safety polls later, and so on.
-            (Bearer::Poll, Tracking::WebhookFirst) => return,
-            (Bearer::Passer, Tracking::PollOnly | Tracking::WebhookFirst) => return,
+            // The callback was lost, and the render may have ended at any time since the submit.
+            // The job's age would be too long an estimate, and would delay later safety polls.
+            (ReportSource::Poll, Tracking::WebhookFirst) => return,
+            (ReportSource::Other, Tracking::PollOnly | Tracking::WebhookFirst) => return,
         };
-        self.laws.saw(&job.provider, took);
+        self.duration_models.record(&job.request.provider, took);
     }
 
-    /// The polling law of a job. A provider that this installation does not know (a
-    /// release was rolled back, a spec is broken) is never asked, and its jobs wait a day for
-    /// it to come back.
+    /// The poll schedule of a job. A provider without a spec (a release was rolled back, or the
+    /// spec is invalid) is not polled, and its jobs wait a day for the spec to be restored.
     #[must_use]
-    pub fn law(&self, job: &Job) -> PollingLaw {
-        match self.providers.catalogue().get(&job.provider) {
-            Some(provider) => {
-                PollingLaw { durations: job.durations, ..provider.spec.polling_law() }
-            }
-            None => PollingLaw {
+    pub fn poll_schedule(&self, job: &Job) -> PollSchedule {
+        match self.providers.catalogue().get(&job.request.provider) {
+            Some(provider) => PollSchedule {
+                duration_model: job.request.duration_model,
+                ..provider.spec.poll_schedule()
+            },
+            None => PollSchedule {
                 floor: HOUR,
                 safety: HOUR,
                 deadline: HOUR * 24,
-                durations: None,
+                duration_model: None,
                 slowdown: Slowdown::NONE,
             },
         }
     }
 
-    async fn announce(
+    async fn publish_entry(
         &self,
         job: &Job,
-        notice: &Notice,
+        entry: &OutboxEntry,
         now: DateTime<Utc>,
     ) -> Result<(), TrackError> {
-        let event = Event::of(job, notice);
-        self.bus.publish(notice.event.as_str(), &event.to_body()?).await?;
-        let receiver = match &job.callback_url {
+        let event = Event::of(job, entry);
+        self.bus.publish(entry.event.as_str(), &event.to_body()?).await?;
+        let receiver = match &job.request.callback_url {
             Some(url) => Some(url.clone()),
-            // The job's own receiver gets what the job asks for; the default one may want less.
+            // A job's own receiver gets the job's events; the default receiver may want fewer.
             None => {
                 let config = self.store.webhook_config().await?;
-                let config = config.filter(|config| config.events.contains(notice.event));
+                let config = config.filter(|config| config.events.contains(entry.event));
                 config.and_then(|config| config.url)
             }
         };
@@ -273,7 +277,7 @@ impl Tracker {
             Inserted::New => delivery,
             Inserted::Exists(delivery) => delivery,
         };
-        // Sent again after a crash, unless the first ticket evidently arrived.
+        // After a crash the ticket is sent again, unless an attempt shows that it arrived.
         let waiting = matches!(stored.state, DeliveryState::Pending { .. });
         if waiting && stored.attempts.is_empty() {
             self.deliveries.send(&Ticket::next(&stored), Duration::ZERO).await?;
@@ -282,22 +286,25 @@ impl Tracker {
     }
 
     fn settled(&self, job: &Job, now: DateTime<Utc>) -> Option<Job> {
-        let deadline = TimeDelta::from_std(self.law(job).deadline).unwrap_or(TimeDelta::MAX);
+        let deadline =
+            TimeDelta::from_std(self.poll_schedule(job).deadline).unwrap_or(TimeDelta::MAX);
         job.settle(deadline, now)
     }
 }
 
-/// How often a job of this age was due to be asked about.
+/// How many polls of a job of this age were due.
 #[must_use]
-pub fn checks_due(law: &PollingLaw, job: &Job, now: DateTime<Utc>) -> u32 {
-    match job.tracking {
-        Tracking::PollOnly => law.count_until(job.tracking, age(job, now), job.id.spread()),
-        // Its safety polls are few and not to be told from the callbacks' checks.
+pub fn polls_due(schedule: &PollSchedule, job: &Job, now: DateTime<Utc>) -> u32 {
+    match job.request.tracking {
+        Tracking::PollOnly => {
+            schedule.count_until(job.request.tracking, age(job, now), job.id.spread())
+        }
+        // Safety polls are few, and cannot be distinguished from the polls after callbacks.
         Tracking::WebhookFirst => job.attempt_count.saturating_add(1),
     }
 }
 
-/// How old the job is; zero when clocks disagree.
+/// The job's age; zero when clocks disagree.
 #[must_use]
 pub fn age(job: &Job, now: DateTime<Utc>) -> Duration {
     (now - job.created_at).to_std().unwrap_or_default()

@@ -1,7 +1,8 @@
 //! Jobs, deliveries and the webhook configuration as the HTTP API shows them.
 
 use chrono::{DateTime, Utc};
-use domain::delivery::{Attempt, Delivery, DeliveryState, Outcome};
+use domain::attempt::{Attempt, AttemptOutcome};
+use domain::delivery::{Delivery, DeliveryState};
 use domain::endpoint::Endpoint;
 use domain::event::EventName;
 use domain::headers::ReceiverHeaders;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::store::WebhookConfig;
 
-/// A job, with its delivery where that was read too. Of several deliveries, the newest.
+/// A job, with its newest delivery if that was read too.
 #[must_use]
 pub fn job(job: &Job, delivery: Option<&Delivery>) -> Value {
     let timeline: Vec<Value> = job
@@ -24,22 +25,24 @@ pub fn job(job: &Job, delivery: Option<&Delivery>) -> Value {
     json!({
         "jobId": job.id,
         "state": job.state.name(),
-        "provider": job.provider,
+        "final": job.is_final(),
+        "provider": job.request.provider,
         "renderJobId": job.render_job_id,
         "providerStatus": job.provider_status,
-        "sourceRecordId": job.source_record_id,
-        "payloadVersion": job.payload_version,
-        "metadata": job.metadata,
+        "sourceRecordId": job.request.source_record_id,
+        "payloadVersion": job.request.payload_version,
+        "metadata": job.request.metadata,
         "progress": job.progress,
         "resultUrl": job.result.url,
         "resultExpiresAt": job.result.expires_at.map(time::text),
         "failure": job.failure,
         "createdAt": time::text(job.created_at),
-        "settledAt": job.ended_at().map(time::text),
+        "endedAt": job.ended_at().map(time::text),
+        "settledAt": job.settled_at.map(time::text),
         "lastCheckedAt": job.last_checked_at.map(time::text),
         "attemptCount": job.attempt_count,
         "timeline": timeline,
-        "callbackUrl": job.callback_url,
+        "callbackUrl": job.request.callback_url,
         "delivery": delivery.map(|delivery| json!({
             "eventId": delivery.event_id,
             "state": delivery.state.name(),
@@ -110,7 +113,7 @@ pub fn webhook_config(
     })
 }
 
-/// The secrets in force at `now`, newest first, as far as anybody may see them.
+/// The secrets in force at `now`, newest first, without their secret parts.
 #[must_use]
 pub fn in_force(secrets: &SigningSecrets, now: DateTime<Utc>) -> Vec<Value> {
     let shown = secrets.in_force(now).map(|stored| {
@@ -124,7 +127,7 @@ pub fn in_force(secrets: &SigningSecrets, now: DateTime<Utc>) -> Vec<Value> {
     shown.collect()
 }
 
-/// What is known of an endpoint.
+/// The state of an endpoint.
 #[must_use]
 pub fn endpoint(endpoint: &Endpoint, now: DateTime<Utc>) -> Value {
     json!({
@@ -132,7 +135,7 @@ pub fn endpoint(endpoint: &Endpoint, now: DateTime<Utc>) -> Value {
         "state": endpoint.health(now).name(),
         "failingSince": endpoint.failing.map(|failing| time::text(failing.since)),
         "consecutiveFailures": endpoint.failing.map_or(0, |failing| failing.failures),
-        "closedUntil": endpoint.shut_until(0.0, now).map(|(until, _)| time::text(until)),
+        "blockedUntil": endpoint.blocked_until(0.0, now).map(|(until, _)| time::text(until)),
         "slow": endpoint.is_slow(now),
         "disabledAt": endpoint.disabled.map(|disabled| time::text(disabled.at)),
         "disabledReason": endpoint.disabled.map(|disabled| disabled.reason.name()),
@@ -141,9 +144,9 @@ pub fn endpoint(endpoint: &Endpoint, now: DateTime<Utc>) -> Value {
 
 fn attempt(attempt: &Attempt) -> Value {
     let (status, error) = match attempt.outcome {
-        Outcome::Answered(status @ 200..=299) => (Some(status), None),
-        Outcome::Answered(status) => (Some(status), Some("status")),
-        Outcome::Failed(error) => (None, Some(error.name())),
+        AttemptOutcome::Answered(status @ 200..=299) => (Some(status), None),
+        AttemptOutcome::Answered(status) => (Some(status), Some("status")),
+        AttemptOutcome::Failed(error) => (None, Some(error.name())),
     };
     json!({
         "at": time::text(attempt.at),

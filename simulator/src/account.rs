@@ -1,28 +1,26 @@
-//! What belongs to an account at a provider and not to one render: the secret
-//! that callbacks are signed with, and the URLs that hear of every render.
+//! A provider's account: the secret of its callbacks, and its own webhooks.
 //!
-//! Like a scenario it is read once, at submit: what changes later leaves the
-//! renders that exist alone.
+//! The account is read at submit. Later changes do not affect existing renders.
 
 use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use crate::provider::Destination;
+use crate::callback::Destination;
 use crate::signature::Secret;
 
-/// A URL that hears of every render of the account.
+/// A URL that gets the callbacks of all renders of an account.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AccountWebhook {
-    /// `None` takes the webhook away.
+    /// `None` removes the webhook.
     pub(crate) url: Option<String>,
-    /// `None`: the account's.
+    /// `None` stands for the account's secret.
     pub(crate) secret: Option<Secret>,
-    /// Only renders whose submitted body contains this text; no vendor has that,
-    /// but it keeps tests that share one simulator apart.
+    /// Only renders whose body contains this text. No provider has this filter; it keeps tests on
+    /// one simulator apart.
     #[serde(default)]
-    pub(crate) mark: String,
+    pub(crate) tag: String,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -32,25 +30,25 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Adds the webhook, in place of the one with the same mark.
+    /// Adds a webhook, or replaces the one with the same tag.
     pub(crate) fn put_webhook(&mut self, webhook: AccountWebhook) {
-        self.webhooks.retain(|it| it.mark != webhook.mark);
+        self.webhooks.retain(|it| it.tag != webhook.tag);
         self.webhooks.push(webhook);
     }
 
-    /// Where renders made of `body` are told of, the newest last.
+    /// The account's destinations for a body, the newest last.
     pub(crate) fn destinations(&self, body: &str) -> Vec<Destination> {
-        let meant = self.webhooks.iter().filter(|it| body.contains(&it.mark));
+        let matching = self.webhooks.iter().filter(|it| body.contains(&it.tag));
         let destination = |webhook: &AccountWebhook| {
             let url = webhook.url.clone()?;
             let secret = webhook.secret.clone().or_else(|| self.secret.clone());
             Some(Destination { url, secret })
         };
-        meant.filter_map(destination).collect()
+        matching.filter_map(destination).collect()
     }
 }
 
-/// The accounts at all providers. Each has exactly one.
+/// The accounts: one for each provider.
 #[derive(Debug, Default)]
 pub(crate) struct Accounts {
     by_provider: HashMap<&'static str, Account>,
@@ -70,28 +68,28 @@ mod tests {
         serde_json::from_str(json).unwrap()
     }
 
-    fn told(account: &Account, body: &str) -> Vec<String> {
+    fn urls(account: &Account, body: &str) -> Vec<String> {
         account.destinations(body).into_iter().map(|it| it.url).collect()
     }
 
     #[test]
-    fn a_webhook_replaces_the_one_with_its_mark() {
+    fn webhook_replaces_same_tag() {
         let mut account = Account::default();
         account.put_webhook(webhook(r#"{"url":"http://all"}"#));
-        account.put_webhook(webhook(r#"{"url":"http://m-1","mark":"m-1"}"#));
-        assert_eq!(told(&account, "with m-1"), ["http://all", "http://m-1"]);
-        assert_eq!(told(&account, "without"), ["http://all"]);
+        account.put_webhook(webhook(r#"{"url":"http://m-1","tag":"m-1"}"#));
+        assert_eq!(urls(&account, "with m-1"), ["http://all", "http://m-1"]);
+        assert_eq!(urls(&account, "without"), ["http://all"]);
 
         account.put_webhook(webhook(r#"{"url":null}"#));
-        assert_eq!(told(&account, "with m-1"), ["http://m-1"]);
+        assert_eq!(urls(&account, "with m-1"), ["http://m-1"]);
     }
 
     #[test]
-    fn a_webhook_has_its_own_secret_or_the_accounts() {
+    fn webhook_falls_back_to_account_secret() {
         let secret = |text: &str| Secret::try_from(text.to_owned()).unwrap();
         let mut account = Account { secret: Some(secret("ours")), ..Account::default() };
         account.put_webhook(webhook(r#"{"url":"http://a"}"#));
-        account.put_webhook(webhook(r#"{"url":"http://b","secret":"its","mark":"b"}"#));
+        account.put_webhook(webhook(r#"{"url":"http://b","secret":"its","tag":"b"}"#));
 
         let secrets: Vec<_> =
             account.destinations("b").into_iter().filter_map(|it| it.secret).collect();

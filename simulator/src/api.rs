@@ -1,5 +1,5 @@
-//! The front door of every provider: key, route, scenario, record. What is said
-//! in which words is the provider's own affair ([`crate::provider`]).
+//! The providers' APIs: key, route, scenario and record. The shape of the answers is up to
+//! [`crate::provider`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,41 +10,29 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, Method, StatusCode, header};
 
-use crate::callback;
-use crate::provider::{self, Answer, ApiCall, Departure, Provider, Refusal, Route};
-use crate::render::{Render, RenderId, RenderKey};
+use crate::callback::ScheduledCallback;
+use crate::callback_sender;
+use crate::provider::{Answer, ApiCall, Provider, Refusal, Route, registry};
+use crate::render::{Render, RenderKey};
+use crate::render_id::RenderId;
 use crate::scenario::SubmitAnswer;
-use crate::simulation::{Simulation, World};
+use crate::simulation::{ApiRecord, SimulatedState, Simulation};
 
-/// Between two looks at something that is waited for.
-const LOOK: Duration = Duration::from_millis(5);
+/// The interval of waiting for a callback.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The only `x-api-key` that the providers take.
+/// The only `x-api-key` that the providers accept.
 pub const API_KEY: &str = "sim-key";
 
-/// One call of a provider's API, whatever came of it.
-#[derive(Clone, Debug)]
-pub(crate) struct ApiRecord {
-    pub(crate) at: DateTime<Utc>,
-    pub(crate) provider: &'static str,
-    pub(crate) method: Method,
-    /// With the query.
-    pub(crate) path: String,
-    pub(crate) status: StatusCode,
-    /// The body that was sent; for a status call the one its render was made
-    /// of, so that marks find it. Empty when there is neither.
-    pub(crate) about: Arc<str>,
-}
-
-/// What a call comes to.
+/// The outcome of a call.
 struct Outcome {
     answer: Answer,
     about: Arc<str>,
-    /// When the answer is given, and how much later.
+    /// When the call is answered, and an additional delay.
     when: SubmitAnswer,
     wait: Duration,
-    /// The callbacks that the call causes, and the render they are about.
-    callbacks: Option<(RenderId, Vec<Departure>)>,
+    /// The callbacks that the call causes, and their render.
+    callbacks: Option<(RenderId, Vec<ScheduledCallback>)>,
 }
 
 impl Outcome {
@@ -63,10 +51,10 @@ pub(crate) async fn call(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let Some(provider) = provider::named(&name) else {
+    let Some(provider) = registry::named(&name) else {
         return (StatusCode::NOT_FOUND, format!("no provider is called {name}\n")).into_response();
     };
-    let now = simulation.around.now();
+    let now = simulation.environment.now();
     let path = format!("/{path}");
     let query = query.unwrap_or_default();
     let call = ApiCall { method: &method, path: &path, query: &query };
@@ -75,16 +63,16 @@ pub(crate) async fn call(
         None => Outcome::just(provider.refuse(Refusal::NoKey)),
         Some(key) if key != API_KEY => Outcome::just(provider.refuse(Refusal::WrongKey)),
         Some(_) => {
-            let mut world = simulation.world();
+            let mut state = simulation.state();
             match provider.route(&call) {
-                Route::Nowhere => Outcome::just(provider.refuse(Refusal::NoSuchPath)),
-                Route::Status(id) => status(&mut world, provider, &call, id, now),
+                Route::Unknown => Outcome::just(provider.refuse(Refusal::NoSuchPath)),
+                Route::Status(id) => status(&mut state, provider, &call, id, now),
                 Route::Submit => {
-                    submit(&mut world, provider, &body, simulation.around.random(), now)
+                    submit(&mut state, provider, &body, simulation.environment.random(), now)
                 }
-                Route::List => list(&world, provider, &call, now),
-                Route::Cancel(id) => cancel(&mut world, provider, id, now),
-                Route::Delete(id) => delete(&mut world, provider, id, now),
+                Route::List => list(&state, provider, &call, now),
+                Route::Cancel(id) => cancel(&mut state, provider, id, now),
+                Route::Delete(id) => delete(&mut state, provider, id, now),
             }
         }
     };
@@ -99,10 +87,10 @@ pub(crate) async fn call(
         about: outcome.about,
     };
     let bytes = record.about.len();
-    simulation.world().api_calls.push(record, bytes);
+    simulation.state().api_calls.push(record, bytes);
     let about = outcome.callbacks.as_ref().map(|(id, _)| (provider.name(), id.clone()));
-    if let Some((id, departures)) = outcome.callbacks {
-        callback::schedule(&simulation, provider, &id, &departures);
+    if let Some((id, scheduled)) = outcome.callbacks {
+        callback_sender::schedule(&simulation, provider, &id, &scheduled);
     }
     match (outcome.when, about) {
         (SubmitAnswer::AfterCallback, Some(render)) => {
@@ -117,27 +105,27 @@ pub(crate) async fn call(
     outcome.answer.into_response()
 }
 
-/// Waits until somebody has answered a callback about the render.
+/// Waits until a callback about the render was answered.
 async fn callback_answered(simulation: &Simulation, render: &RenderKey) {
     let answered = || {
-        let world = simulation.world();
-        let attempts = world.renders.get(render).map(|it| it.callbacks.as_slice());
+        let state = simulation.state();
+        let attempts = state.renders.get(render).map(|it| it.callbacks.as_slice());
         attempts.unwrap_or_default().iter().any(|attempt| attempt.status.is_some())
     };
     while !answered() {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
 fn submit(
-    world: &mut World,
+    state: &mut SimulatedState,
     provider: &'static dyn Provider,
     body: &[u8],
     random: Option<[u8; 16]>,
     now: DateTime<Utc>,
 ) -> Outcome {
     let about: Arc<str> = String::from_utf8_lossy(body).into();
-    let plan = world.scenarios.plan(provider.name(), &about);
+    let plan = state.scenarios.plan(provider.name(), &about);
     let scenario = plan.scenario;
     let when = scenario.submit_answer;
     let wait = Duration::from_millis(scenario.submit_delay_ms.into());
@@ -166,11 +154,11 @@ fn submit(
         return Outcome { about, when, wait, ..Outcome::just(answer) };
     };
     let id = submission.id.unwrap_or_else(|| provider.new_id(random));
-    if let Some(earlier) = world.renders.get(&(provider.name(), id.clone())) {
+    if let Some(earlier) = state.renders.get(&(provider.name(), id.clone())) {
         let answer = provider.accepted(earlier, now);
         return Outcome { about, when, wait, ..Outcome::just(answer) };
     }
-    let account = world.accounts.at(provider.name());
+    let account = state.accounts.at(provider.name());
     let destinations = provider.destinations(submission.callback_urls, account, &about);
     let render = Render {
         provider: provider.name(),
@@ -178,7 +166,7 @@ fn submit(
         body: Arc::clone(&about),
         submitted_at: now,
         cancelled_at: None,
-        told_to_end_at: None,
+        end_requested_at: None,
         deleted_at: None,
         destinations,
         scenario,
@@ -186,19 +174,19 @@ fn submit(
         callbacks: Vec::new(),
     };
     let answer = provider.accepted(&render, now);
-    let departures = provider.departures(&render);
-    world.renders.add(render);
-    Outcome { answer, about, when, wait, callbacks: Some((id, departures)) }
+    let scheduled = provider.scheduled_callbacks(&render);
+    state.renders.add(render);
+    Outcome { answer, about, when, wait, callbacks: Some((id, scheduled)) }
 }
 
 fn status(
-    world: &mut World,
+    state: &mut SimulatedState,
     provider: &'static dyn Provider,
     call: &ApiCall<'_>,
     id: RenderId,
     now: DateTime<Utc>,
 ) -> Outcome {
-    let Some(render) = world.renders.get_mut(&(provider.name(), id.clone())) else {
+    let Some(render) = state.renders.get_mut(&(provider.name(), id.clone())) else {
         return Outcome::just(provider.refuse(Refusal::UnknownRender));
     };
     let about = Arc::clone(&render.body);
@@ -217,46 +205,46 @@ fn status(
         }
     };
     let is_enough = scenario.ends_after_polls.is_some_and(|enough| render.polls >= enough);
-    let departures = is_enough.then(|| render.end(now)).flatten();
-    let callbacks = departures.map(|departures| (id, departures));
+    let scheduled = is_enough.then(|| render.end(now)).flatten();
+    let callbacks = scheduled.map(|scheduled| (id, scheduled));
     Outcome { about, callbacks, ..Outcome::just(answer) }
 }
 
 fn list(
-    world: &World,
+    state: &SimulatedState,
     provider: &'static dyn Provider,
     call: &ApiCall<'_>,
     now: DateTime<Utc>,
 ) -> Outcome {
-    let all = world.renders.iter().filter(|render| render.provider == provider.name());
+    let all = state.renders.iter().filter(|render| render.provider == provider.name());
     let mut renders: Vec<&Render> = all.collect();
     renders.reverse();
     Outcome::just(provider.list(&renders, call, now))
 }
 
 fn cancel(
-    world: &mut World,
+    state: &mut SimulatedState,
     provider: &'static dyn Provider,
     id: RenderId,
     now: DateTime<Utc>,
 ) -> Outcome {
-    let Some(render) = world.renders.get_mut(&(provider.name(), id.clone())) else {
+    let Some(render) = state.renders.get_mut(&(provider.name(), id.clone())) else {
         return Outcome::just(provider.refuse(Refusal::UnknownRender));
     };
     let was_cancelled = render.cancelled_at.is_some();
     let answer = provider.cancel(render, now);
     let is_news = render.cancelled_at.is_some() && !was_cancelled;
-    let callbacks = is_news.then(|| (id, render.departures_at_cancel()));
+    let callbacks = is_news.then(|| (id, render.callbacks_at_cancel()));
     Outcome { about: Arc::clone(&render.body), callbacks, ..Outcome::just(answer) }
 }
 
 fn delete(
-    world: &mut World,
+    state: &mut SimulatedState,
     provider: &'static dyn Provider,
     id: RenderId,
     now: DateTime<Utc>,
 ) -> Outcome {
-    let Some(render) = world.renders.get_mut(&(provider.name(), id)) else {
+    let Some(render) = state.renders.get_mut(&(provider.name(), id)) else {
         return Outcome::just(provider.refuse(Refusal::UnknownRender));
     };
     let answer = provider.delete(render, now);

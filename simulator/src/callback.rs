@@ -1,163 +1,86 @@
-//! Tells the URLs of a render how it is doing, as stubbornly as the vendor
-//! would, only faster.
-//!
-//! Every copy of a callback is its own task, so duplicates really race. A copy
-//! is tried again until the vendor would be content with the answer; redirects
-//! are answers, and never followed.
+//! The parts of callbacks that all providers share.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use http::{Method, Request, StatusCode, header};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use http::StatusCode;
+use serde_json::Value;
 
-use crate::provider::{Callback, Departure, Destination, Occasion, Provider, Trip};
-use crate::render::{CallbackAttempt, RenderId, RenderKey};
-use crate::scenario::Scenario;
-use crate::simulation::Simulation;
+use crate::render_id::RenderId;
+use crate::signature::Secret;
 
-/// Attempts after the first. The vendors' schedules go on for up to an hour;
-/// their first steps show everything there is to see.
-const MAX_RETRIES: usize = 3;
+/// A URL that gets callbacks about a render.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Destination {
+    pub(crate) url: String,
+    /// The secret of the signature; `None` for unsigned callbacks.
+    pub(crate) secret: Option<Secret>,
+}
 
-/// Sends the callbacks of a render on their way, as many as it has URLs.
-pub(crate) fn schedule(
-    simulation: &Arc<Simulation>,
-    provider: &'static dyn Provider,
-    id: &RenderId,
-    departures: &[Departure],
-) {
-    let now = Instant::now();
-    let key = (provider.name(), id.clone());
-    let destinations = match simulation.world().renders.get(&key) {
-        Some(render) => render.destinations.clone(),
-        None => return,
-    };
-    for destination in destinations {
-        for departure in departures {
-            let copy = CallbackCopy {
-                simulation: Arc::clone(simulation),
-                provider,
-                key: key.clone(),
-                destination: destination.clone(),
-                occasion: departure.occasion,
-            };
-            let leaves_at = now + departure.after;
-            tokio::spawn(async move {
-                sleep_until(leaves_at).await;
-                copy.deliver().await;
-            });
-        }
+impl Destination {
+    pub(crate) fn unsigned(url: String) -> Self {
+        Self { url, secret: None }
     }
 }
 
-struct CallbackCopy {
-    simulation: Arc<Simulation>,
-    provider: &'static dyn Provider,
-    key: RenderKey,
-    destination: Destination,
-    occasion: Occasion,
+/// The event that a callback reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallbackEvent {
+    /// The progress at that time, which may be long ago.
+    Progress(DateTime<Utc>),
+    /// The render completed or failed.
+    Ended,
+    /// The render was cancelled.
+    Cancelled,
 }
 
-impl CallbackCopy {
-    async fn deliver(self) {
-        let Some(random) = self.simulation.around.random() else { return };
-        let delivery_id = RenderId::uuid(random);
-        let Some(scenario) = self.scenario() else { return };
-        let courier = self.provider.courier();
-        let own = scenario.callback_answer_within_ms;
-        let answer_within =
-            own.map_or(courier.answer_within, |ms| Duration::from_millis(ms.into()));
-        let waits = scaled(courier.waits, scenario.callback_retry_ms);
-        let waits = std::iter::once(Duration::ZERO).chain(waits.take(MAX_RETRIES));
-        for (retries, wait) in waits.enumerate() {
-            sleep(wait).await;
-            let trip = Trip {
-                occasion: self.occasion,
-                secret: self.destination.secret.as_ref(),
-                delivery_id: delivery_id.clone(),
-                attempt: retries + 1,
-                at: self.simulation.around.now(),
-            };
-            let Some(callback) = self.callback(&trip) else { return };
-            match self.attempt(callback, trip.at, answer_within).await {
-                Some(status) if courier.is_done_after(status) => return,
-                _ => {}
-            }
-        }
-    }
+/// A copy of a callback that is due later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ScheduledCallback {
+    /// The delay from the cause: a submit or a cancel.
+    pub(crate) after: Duration,
+    pub(crate) event: CallbackEvent,
+}
 
-    /// `None` when the render has been forgotten.
-    fn scenario(&self) -> Option<Arc<Scenario>> {
-        Some(Arc::clone(&self.simulation.world().renders.get(&self.key)?.scenario))
-    }
+/// The context of one attempt of a copy.
+#[derive(Debug)]
+pub(crate) struct CallbackContext<'a> {
+    pub(crate) event: CallbackEvent,
+    pub(crate) secret: Option<&'a Secret>,
+    /// Equal for all attempts of a copy, different for every copy.
+    pub(crate) delivery_id: RenderId,
+    /// Starts at 1.
+    pub(crate) attempt: usize,
+    pub(crate) at: DateTime<Utc>,
+}
 
-    /// `None` when there is nothing to tell any more: the render has been
-    /// forgotten, or was cancelled while this waited to tell something else.
-    fn callback(&self, trip: &Trip<'_>) -> Option<Callback> {
-        let world = self.simulation.world();
-        let render = world.renders.get(&self.key)?;
-        let is_news = render.cancelled_at.is_some() == (self.occasion == Occasion::Cancelled);
-        is_news.then(|| self.provider.callback(render, trip))
-    }
+/// The content of a callback.
+#[derive(Debug)]
+pub(crate) struct Callback {
+    /// The headers other than the content type.
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) content_type: &'static str,
+    pub(crate) body: String,
+}
 
-    /// Sends once, records it, and says what came back.
-    async fn attempt(
-        &self,
-        callback: Callback,
-        at: DateTime<Utc>,
-        answer_within: Duration,
-    ) -> Option<StatusCode> {
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(&self.destination.url)
-            .header(header::CONTENT_TYPE, callback.content_type);
-        for (name, value) in callback.headers {
-            request = request.header(name, value);
-        }
-        let answer = match request.body(Bytes::from(callback.body.clone())) {
-            Err(error) => Err(error.to_string()),
-            Ok(request) => timeout(answer_within, self.simulation.around.post(request))
-                .await
-                .unwrap_or_else(|_| Err("timeout".to_owned())),
-        };
-        let attempt = CallbackAttempt {
-            at: at.timestamp_millis(),
-            url: self.destination.url.clone(),
-            status: answer.as_ref().ok().map(StatusCode::as_u16),
-            error: answer.as_ref().err().cloned(),
-            body: callback.body,
-        };
-        if let Some(render) = self.simulation.world().renders.get_mut(&self.key) {
-            render.callbacks.push(attempt);
-        }
-        answer.ok()
+impl Callback {
+    pub(crate) fn json(headers: Vec<(&'static str, String)>, body: &Value) -> Self {
+        Self { headers, content_type: "application/json", body: body.to_string() }
     }
 }
 
-/// The vendor's waits, shrunk so that the first becomes `first_ms`.
-fn scaled(seconds: &'static [u32], first_ms: u32) -> impl Iterator<Item = Duration> {
-    let first = seconds.first().copied().unwrap_or(1).max(1);
-    seconds.iter().map(move |wait| {
-        let ms = u64::from(*wait) * u64::from(first_ms) / u64::from(first);
-        Duration::from_millis(ms)
-    })
+/// A provider's rules for sending callbacks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallbackPolicy {
+    /// The waits between the attempts in seconds; empty for a single attempt.
+    pub(crate) retry_waits_s: &'static [u32],
+    pub(crate) answer_timeout: Duration,
+    /// Whether a redirect counts as accepted. Redirects are never followed.
+    pub(crate) accepts_redirects: bool,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::provider;
-
-    #[test]
-    fn the_vendors_rhythm_is_kept() {
-        let rhythm = |name| -> Vec<u128> {
-            let waits = provider::named(name).unwrap().courier().waits;
-            scaled(waits, 500).take(MAX_RETRIES).map(|wait| wait.as_millis()).collect()
-        };
-        assert_eq!(rhythm("zvid"), [500, 1_000, 2_000]);
-        assert_eq!(rhythm("shotstack"), [500, 1_687, 4_000]);
+impl CallbackPolicy {
+    pub(crate) fn accepts(&self, status: StatusCode) -> bool {
+        status.is_success() || (self.accepts_redirects && status.is_redirection())
     }
 }

@@ -1,5 +1,5 @@
-//! The control API below `/_control`: how a test or a demo sets the stage, and
-//! what it may look at afterwards.
+//! The control API below `/_control`, for tests and demos: it configures the simulator and shows
+//! what it recorded.
 
 use std::sync::Arc;
 
@@ -13,22 +13,23 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::account::AccountWebhook;
-use crate::callback;
-use crate::provider::{self, AccountWebhooks, Departure};
-use crate::receiver::Behaviour;
+use crate::callback::ScheduledCallback;
+use crate::callback_sender;
+use crate::provider::{AccountWebhooks, registry};
+use crate::receiver::ReceiverBehavior;
 use crate::render::{Render, RenderKey};
-use crate::scenario::{SPECIAL_KNOBS, Scenario};
+use crate::scenario::{PROVIDER_OPTIONS, Scenario};
 use crate::signature::Secret;
 use crate::simulation::Simulation;
 
 pub(crate) fn router() -> Router<Arc<Simulation>> {
     Router::new()
-        .route("/scenarios/{provider}/{mark}", put(put_scenario))
+        .route("/scenarios/{provider}/{tag}", put(put_scenario))
         .route("/secrets/{provider}", put(put_secret))
         .route("/account-webhooks/{provider}", put(put_account_webhook))
         .route("/renders", get(renders))
-        .route("/renders/{provider}/{mark}/end", post(end))
-        .route("/renders/{provider}/{mark}/progress", post(progress))
+        .route("/renders/{provider}/{tag}/end", post(end))
+        .route("/renders/{provider}/{tag}/progress", post(progress))
         .route("/requests", get(requests))
         .route("/receivers/{name}", put(put_receiver).get(receiver))
         .route("/aws", get(aws))
@@ -36,52 +37,52 @@ pub(crate) fn router() -> Router<Arc<Simulation>> {
 
 async fn put_scenario(
     State(simulation): State<Arc<Simulation>>,
-    Path((name, mark)): Path<(String, String)>,
-    Json(knobs): Json<Map<String, Value>>,
+    Path((name, tag)): Path<(String, String)>,
+    Json(options): Json<Map<String, Value>>,
 ) -> Response {
-    let Some(provider) = provider::named(&name) else { return unknown_provider(&name) };
-    let foreign = SPECIAL_KNOBS
-        .into_iter()
-        .find(|knob| knobs.contains_key(*knob) && !provider.special_knobs().contains(knob));
-    if let Some(knob) = foreign {
-        return unprocessable(&format!("{name} has no knob {knob}"));
+    let Some(provider) = registry::named(&name) else { return unknown_provider(&name) };
+    let foreign = PROVIDER_OPTIONS.into_iter().find(|option| {
+        options.contains_key(*option) && !provider.provider_options().contains(option)
+    });
+    if let Some(option) = foreign {
+        return unprocessable(&format!("{name} has no option {option}"));
     }
-    let scenario: Scenario = match serde_json::from_value(Value::Object(knobs)) {
+    let scenario: Scenario = match serde_json::from_value(Value::Object(options)) {
         Ok(scenario) => scenario,
         Err(error) => return unprocessable(&error.to_string()),
     };
-    simulation.world().scenarios.put(provider.name(), mark, scenario);
+    simulation.state().scenarios.put(provider.name(), tag, scenario);
     StatusCode::NO_CONTENT.into_response()
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AccountSecret {
-    /// `None` takes the secret away.
+    /// `None` removes the secret.
     secret: Option<Secret>,
 }
 
-/// Sets what a provider signs its callbacks with from now on.
+/// Sets the secret of a provider's callbacks.
 async fn put_secret(
     State(simulation): State<Arc<Simulation>>,
     Path(name): Path<String>,
     Json(account): Json<AccountSecret>,
 ) -> Response {
-    let Some(provider) = provider::named(&name) else { return unknown_provider(&name) };
+    let Some(provider) = registry::named(&name) else { return unknown_provider(&name) };
     if !provider.has_account_secret() {
         return refusal(&format!("accounts at {name} have no secret"));
     }
-    simulation.world().accounts.at(provider.name()).secret = account.secret;
+    simulation.state().accounts.at(provider.name()).secret = account.secret;
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// Adds, replaces or takes away a URL that hears of every render from now on.
+/// Adds, replaces or removes an account webhook.
 async fn put_account_webhook(
     State(simulation): State<Arc<Simulation>>,
     Path(name): Path<String>,
     Json(webhook): Json<AccountWebhook>,
 ) -> Response {
-    let Some(provider) = provider::named(&name) else { return unknown_provider(&name) };
+    let Some(provider) = registry::named(&name) else { return unknown_provider(&name) };
     match provider.account_webhooks() {
         AccountWebhooks::None => {
             return refusal(&format!("accounts at {name} have no webhooks"));
@@ -91,36 +92,36 @@ async fn put_account_webhook(
         }
         AccountWebhooks::AlwaysSigned | AccountWebhooks::SignedWithSecret => {}
     }
-    simulation.world().accounts.at(provider.name()).put_webhook(webhook);
+    simulation.state().accounts.at(provider.name()).put_webhook(webhook);
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// Which provider calls to show; all when empty.
+/// The calls or renders to show; all when empty.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Selection {
     provider: Option<String>,
-    /// Text in the submitted body.
-    mark: Option<String>,
+    /// A text in the submitted body.
+    tag: Option<String>,
 }
 
 impl Selection {
     fn takes(&self, provider: &str, body: &str) -> bool {
         self.provider.as_deref().is_none_or(|wanted| wanted == provider)
-            && self.mark.as_deref().is_none_or(|mark| body.contains(mark))
+            && self.tag.as_deref().is_none_or(|tag| body.contains(tag))
     }
 }
 
-/// Every render that a submit made, oldest first.
+/// All renders, the oldest first.
 async fn renders(
     State(simulation): State<Arc<Simulation>>,
     Query(selection): Query<Selection>,
 ) -> Json<Vec<Value>> {
-    let now = simulation.around.now();
-    let world = simulation.world();
-    let selected = world.renders.iter().filter(|it| selection.takes(it.provider, &it.body));
+    let now = simulation.environment.now();
+    let state = simulation.state();
+    let selected = state.renders.iter().filter(|it| selection.takes(it.provider, &it.body));
     let views = selected.map(|render| {
-        let state = provider::named(render.provider).map(|it| it.state(render, now));
+        let state = registry::named(render.provider).map(|it| it.state(render, now));
         json!({
             "provider": render.provider,
             "id": render.id,
@@ -134,66 +135,69 @@ async fn renders(
     Json(views.collect())
 }
 
-/// Ends the renders with that mark which stand still; their callbacks leave.
+/// Ends the frozen renders with a tag and sends their callbacks.
 async fn end(
     State(simulation): State<Arc<Simulation>>,
-    Path((name, mark)): Path<(String, String)>,
+    Path((name, tag)): Path<(String, String)>,
 ) -> Response {
-    send_off(&simulation, &name, &mark, Render::end)
+    schedule_callbacks(&simulation, &name, &tag, Render::end)
 }
 
-/// Has the renders with that mark tell how far they are, or were last before their end.
+/// Sends progress callbacks of the renders with a tag. A render that has ended reports its last
+/// progress.
 async fn progress(
     State(simulation): State<Arc<Simulation>>,
-    Path((name, mark)): Path<(String, String)>,
+    Path((name, tag)): Path<(String, String)>,
 ) -> Response {
-    let tells = provider::named(&name)
-        .is_some_and(|provider| provider.special_knobs().contains(&"progressCallbacks"));
-    if !tells {
-        return refusal(&format!("{name} does not tell of progress"));
+    let reports_progress = registry::named(&name)
+        .is_some_and(|provider| provider.provider_options().contains(&"progressCallbacks"));
+    if !reports_progress {
+        return refusal(&format!("{name} does not report progress"));
     }
-    send_off(&simulation, &name, &mark, |render, now| Some(render.departures_at_work(now)))
+    schedule_callbacks(&simulation, &name, &tag, |render, now| {
+        Some(render.callbacks_about_progress(now))
+    })
 }
 
-/// Sends the callbacks that `cause` answers for each render with the mark on their way;
-/// 409 when it answers none for any.
-fn send_off(
+/// Schedules the callbacks that `cause` returns for each render with the tag. Answers 409 when
+/// there are none.
+fn schedule_callbacks(
     simulation: &Arc<Simulation>,
     name: &str,
-    mark: &str,
-    cause: impl Fn(&mut Render, DateTime<Utc>) -> Option<Vec<Departure>>,
+    tag: &str,
+    cause: impl Fn(&mut Render, DateTime<Utc>) -> Option<Vec<ScheduledCallback>>,
 ) -> Response {
-    let Some(provider) = provider::named(name) else { return unknown_provider(name) };
-    let now = simulation.around.now();
-    let mut world = simulation.world();
-    let marked = world
+    let Some(provider) = registry::named(name) else { return unknown_provider(name) };
+    let now = simulation.environment.now();
+    let mut state = simulation.state();
+    let tagged = state
         .renders
         .iter()
-        .filter(|render| render.provider == provider.name() && render.body.contains(mark));
-    let keys: Vec<RenderKey> = marked.map(|it| (it.provider, it.id.clone())).collect();
+        .filter(|render| render.provider == provider.name() && render.body.contains(tag));
+    let keys: Vec<RenderKey> = tagged.map(|it| (it.provider, it.id.clone())).collect();
     let mut leaving = Vec::new();
     for key in keys {
-        let departures = world.renders.get_mut(&key).and_then(|render| cause(render, now));
-        leaving.extend(departures.map(|departures| (key.1, departures)));
+        let scheduled = state.renders.get_mut(&key).and_then(|render| cause(render, now));
+        leaving.extend(scheduled.map(|scheduled| (key.1, scheduled)));
     }
-    drop(world);
+    drop(state);
     if leaving.is_empty() {
-        let error = json!({"error": format!("no render of {mark} is at that point")});
+        let error = json!({"error": format!("no render of {tag} is at that point")});
         return (StatusCode::CONFLICT, Json(error)).into_response();
     }
-    for (id, departures) in leaving {
-        callback::schedule(simulation, provider, &id, &departures);
+    for (id, scheduled) in leaving {
+        callback_sender::schedule(simulation, provider, &id, &scheduled);
     }
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// Every call of a provider's API, refused ones too, oldest first.
+/// All calls of the providers' APIs, refused ones included, the oldest first.
 async fn requests(
     State(simulation): State<Arc<Simulation>>,
     Query(selection): Query<Selection>,
 ) -> Json<Vec<Value>> {
-    let world = simulation.world();
-    let selected = world.api_calls.iter().filter(|it| selection.takes(it.provider, &it.about));
+    let state = simulation.state();
+    let selected = state.api_calls.iter().filter(|it| selection.takes(it.provider, &it.about));
     let views = selected.map(|call| {
         json!({
             "at": call.at.timestamp_millis(),
@@ -209,9 +213,9 @@ async fn requests(
 async fn put_receiver(
     State(simulation): State<Arc<Simulation>>,
     Path(name): Path<String>,
-    Json(behaviour): Json<Behaviour>,
+    Json(behavior): Json<ReceiverBehavior>,
 ) -> Response {
-    match simulation.world().receivers.put(&name, behaviour) {
+    match simulation.state().receivers.put(&name, behavior) {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => refusal(&error.to_string()),
     }
@@ -221,13 +225,13 @@ async fn receiver(
     State(simulation): State<Arc<Simulation>>,
     Path(name): Path<String>,
 ) -> Json<Value> {
-    Json(json!({"received": simulation.world().receivers.received(&name)}))
+    Json(json!({"received": simulation.state().receivers.received(&name)}))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LedgerPage {
-    /// Only what was answered after this `seq`.
+    /// Only answers after this `seq`.
     #[serde(default)]
     since: u64,
     /// Only requests with this text in their body.
@@ -238,15 +242,15 @@ async fn aws(
     State(simulation): State<Arc<Simulation>>,
     Query(page): Query<LedgerPage>,
 ) -> Json<Value> {
-    let world = simulation.world();
-    let requests: Vec<_> = world
+    let state = simulation.state();
+    let requests: Vec<_> = state
         .ledger
         .records
         .iter()
         .filter(|record| record.seq > page.since)
         .filter(|record| page.contains.as_deref().is_none_or(|text| record.mentions(text)))
         .collect();
-    Json(json!({"seq": world.ledger.seq, "requests": requests}))
+    Json(json!({"seq": state.ledger.seq, "requests": requests}))
 }
 
 fn refusal(message: &str) -> Response {

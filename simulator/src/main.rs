@@ -1,5 +1,5 @@
-//! `simulator`: prints where it listens, as one line of JSON, and serves until
-//! its standard input ends, so that it never outlives whoever started it.
+//! `simulator`: prints its addresses as one line of JSON, and serves until its standard input
+//! ends, so that it never outlives its parent.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -14,15 +14,15 @@ use tokio::sync::oneshot;
 /// The providers' APIs, a webhook receiver and a ledger of AWS requests.
 #[derive(Parser)]
 struct Flags {
-    /// Where providers, receivers and the control API listen.
+    /// The address for providers, receivers and the control API.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
 
-    /// The AWS endpoint behind the ledger; without it there is no ledger.
+    /// The AWS endpoint behind the proxy; without it there is no proxy.
     #[arg(long)]
     aws_upstream: Option<Uri>,
 
-    /// Where the ledger listens.
+    /// The address of the proxy.
     #[arg(long, default_value = "127.0.0.1:0")]
     aws_listen: SocketAddr,
 }
@@ -39,12 +39,12 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A thread, because reading standard input cannot be cancelled: the runtime
-/// would wait for it when the process wants to end for another reason.
+/// Waits in a thread, because a read of standard input cannot be cancelled and the runtime would
+/// wait for it.
 async fn end_of_input() {
     let (ended, end) = oneshot::channel::<()>();
     std::thread::spawn(move || {
-        // An unreadable input is as good as none.
+        // An error counts as the end of the input.
         drop(io::copy(&mut io::stdin(), &mut io::sink()));
         drop(ended);
     });

@@ -1,14 +1,14 @@
-//! What makes a provider itself: its paths, its words, its shapes.
+//! What differs between providers: paths, names and shapes.
 //!
-//! A provider is one file below this module and one entry in [`ALL`]. It only
-//! translates; keys, scenarios, time and callbacks are the same for all of them
-//! and live in [`crate::api`] and [`crate::callback`].
+//! A provider is one file below this module and one entry in [`registry`]. Keys, scenarios, time
+//! and callbacks are common to all and live in [`crate::api`] and [`crate::callback_sender`].
 //!
-//! A provider whose behaviour is not documented somewhere is simulated at its
-//! most inconvenient: what is merely allowed, happens.
+//! Undocumented behavior is simulated in the most inconvenient way that the documentation allows.
 
-mod courier;
+#[cfg(test)]
+mod fixtures;
 mod json2video;
+pub(crate) mod registry;
 mod renderio;
 mod shotstack;
 mod viralsync;
@@ -19,59 +19,46 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
 
 use crate::account::Account;
-use crate::render::{Phase, Render, RenderId};
+use crate::callback::{
+    Callback, CallbackContext, CallbackEvent, CallbackPolicy, Destination, ScheduledCallback,
+};
+use crate::render::{Phase, Render};
+use crate::render_id::RenderId;
 
-pub(crate) use courier::{Callback, Courier, Departure, Destination, Occasion, Trip};
 pub(crate) use wire::{Answer, ApiCall, Refusal, Route};
 
-/// The providers that there are.
-static ALL: [&dyn Provider; 5] = [
-    &json2video::Json2Video,
-    &renderio::RenderIo,
-    &shotstack::Shotstack,
-    &viralsync::ViralSync,
-    &zvid::Zvid,
-];
-
-/// The provider that calls itself `name`.
-pub(crate) fn named(name: &str) -> Option<&'static dyn Provider> {
-    ALL.into_iter().find(|provider| provider.name() == name)
-}
-
-/// One provider's dialect.
+/// The API of one provider.
 pub(crate) trait Provider: Send + Sync {
-    /// Lower case; the first part of the path to it here.
+    /// The first part of the path, in lower case.
     fn name(&self) -> &'static str;
 
-    /// Those of [`SPECIAL_KNOBS`](crate::scenario::SPECIAL_KNOBS) that it has.
-    fn special_knobs(&self) -> &'static [&'static str] {
+    /// The options of [`PROVIDER_OPTIONS`](crate::scenario::PROVIDER_OPTIONS) that the provider
+    /// has.
+    fn provider_options(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// Whether its account has a secret that callbacks are signed with.
     fn has_account_secret(&self) -> bool {
         false
     }
 
-    /// Whether its account has webhooks of its own.
     fn account_webhooks(&self) -> AccountWebhooks {
         AccountWebhooks::None
     }
 
-    /// What a call with a good key asks for. The path is the one below the
-    /// provider's base URL and begins with a slash.
+    /// The operation of a call with a good key. The path is relative to the base URL and begins
+    /// with a slash.
     fn route(&self, call: &ApiCall<'_>) -> Route;
 
-    /// Reads a submit; `Err` holds the provider's complaint about it.
+    /// Reads a submit; `Err` holds the provider's error answer.
     fn read_submit(&self, body: &Value) -> Result<Submission, Answer>;
 
-    /// A new id in the provider's style.
     fn new_id(&self, random: [u8; 16]) -> RenderId {
         RenderId::uuid(random)
     }
 
-    /// Who is told about a render that was made of `body`; `callback_urls` are
-    /// those that the submit named.
+    /// The URLs that get the callbacks of a render with this body; `callback_urls` are those of
+    /// the submit.
     fn destinations(
         &self,
         callback_urls: Vec<String>,
@@ -87,178 +74,71 @@ pub(crate) trait Provider: Send + Sync {
     /// The answer to a status call.
     fn status(&self, render: &Render, call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer;
 
-    /// The answer to a list call; `renders` are all of the provider's, newest
-    /// first.
+    /// The answer to a list call; `renders` are all of the provider's, the newest first.
     fn list(&self, _renders: &[&Render], _call: &ApiCall<'_>, _now: DateTime<Utc>) -> Answer {
         self.refuse(Refusal::NoSuchPath)
     }
 
-    /// Cancels `render`, where the provider can, and answers the call for it.
+    /// Cancels `render` if the provider can, and returns the answer.
     fn cancel(&self, _render: &mut Render, _now: DateTime<Utc>) -> Answer {
         self.refuse(Refusal::NoSuchPath)
     }
 
-    /// Deletes the result of `render`, where the provider can, and answers the
-    /// call for it.
+    /// Deletes the result of `render` if the provider can, and returns the answer.
     fn delete(&self, _render: &mut Render, _now: DateTime<Utc>) -> Answer {
         self.refuse(Refusal::NoSuchPath)
     }
 
-    /// The provider's word for a phase.
-    fn word(&self, phase: Phase) -> &'static str;
+    /// The provider's name of a phase.
+    fn status_name(&self, phase: Phase) -> &'static str;
 
-    /// The provider's word for where `render` is at `at`. More than a phase
-    /// tells, where a provider has more words.
+    /// The provider's name of the render's status at a time. Some providers have more names than
+    /// phases.
     fn state(&self, render: &Render, at: DateTime<Utc>) -> &'static str {
-        self.word(render.phase(at))
+        self.status_name(render.phase(at))
     }
 
     fn refuse(&self, refusal: Refusal) -> Answer;
 
-    /// Which callbacks a render sends by itself, counted from its submit.
-    fn departures(&self, render: &Render) -> Vec<Departure> {
-        render.departures_at_end()
+    /// The callbacks that a render sends by itself, counted from its submit.
+    fn scheduled_callbacks(&self, render: &Render) -> Vec<ScheduledCallback> {
+        render.callbacks_at_end()
     }
 
-    /// A callback of `render`. Its body must not depend on anything but the
-    /// render and the occasion, so that repeats are true repeats.
-    fn callback(&self, render: &Render, trip: &Trip<'_>) -> Callback;
+    /// A callback of `render`. The body depends only on the render and the event, so that repeats
+    /// are equal.
+    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> Callback;
 
-    fn courier(&self) -> Courier;
+    fn callback_policy(&self) -> CallbackPolicy;
 }
 
-/// The parts of a good submit that the simulator acts on.
+/// The parts of a valid submit that the simulator uses.
 #[derive(Debug)]
 pub(crate) struct Submission {
-    /// The id that the caller chose, where the provider lets it.
+    /// The caller's own id, where the provider allows one.
     pub(crate) id: Option<RenderId>,
-    /// The URLs that are to be told about this render.
+    /// The callback URLs of this render.
     pub(crate) callback_urls: Vec<String>,
 }
 
-/// Whether an account has webhooks of its own, beside those of a render.
+/// Whether an account has webhooks in addition to those of renders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AccountWebhooks {
     None,
-    /// They may have a secret.
+    /// The secret is optional.
     SignedWithSecret,
-    /// They cannot be without a secret.
+    /// The secret is required.
     AlwaysSigned,
 }
 
-/// The status that a callback about the end of `render` reports: the scenario's
-/// when it has one, else the true one in the provider's words.
+/// The status that a callback about the end reports: the scenario's override, or else the true
+/// status.
 fn reported_status<'a>(provider: &dyn Provider, render: &'a Render) -> &'a str {
-    let told = render.scenario.callback.status_override.as_deref();
-    told.unwrap_or_else(|| provider.state(render, render.finished_at()))
+    let overridden = render.scenario.callback.status_override.as_deref();
+    overridden.unwrap_or_else(|| provider.state(render, render.finished_at()))
 }
 
 /// `2026-01-01T00:01:00.000Z`
 fn iso(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
-}
-
-#[cfg(test)]
-mod fixtures {
-    use std::sync::Arc;
-
-    use http::Method;
-
-    use super::*;
-    use crate::signature::Secret;
-
-    /// 2026-05-24T06:00:00Z, and so many milliseconds.
-    pub(super) fn noon_and(ms: i64) -> DateTime<Utc> {
-        DateTime::from_timestamp_millis(1_779_602_400_000 + ms).unwrap()
-    }
-
-    /// Submitted at [`noon_and`] zero.
-    pub(super) fn render(provider: &dyn Provider, body: &str, scenario: &str) -> Render {
-        Render {
-            provider: provider.name(),
-            id: RenderId::uuid([0x11; 16]),
-            body: body.into(),
-            submitted_at: noon_and(0),
-            cancelled_at: None,
-            told_to_end_at: None,
-            deleted_at: None,
-            destinations: Vec::new(),
-            scenario: Arc::new(serde_json::from_str(scenario).unwrap()),
-            polls: 0,
-            callbacks: Vec::new(),
-        }
-    }
-
-    /// The first attempt, unsigned, 600 ms after a render with the default
-    /// duration ended.
-    pub(super) fn trip(occasion: Occasion) -> Trip<'static> {
-        Trip {
-            occasion,
-            secret: None,
-            delivery_id: RenderId::uuid([0x22; 16]),
-            attempt: 1,
-            at: noon_and(3_600),
-        }
-    }
-
-    pub(super) fn first_trip() -> Trip<'static> {
-        trip(Occasion::Ended)
-    }
-
-    pub(super) fn secret(text: &str) -> Secret {
-        Secret::try_from(text.to_owned()).unwrap()
-    }
-
-    /// Everything that the status call says, once for every time in `at_ms`.
-    pub(super) fn statuses(
-        provider: &dyn Provider,
-        render: &Render,
-        query: &str,
-        at_ms: &[i64],
-    ) -> String {
-        let call = ApiCall { method: &Method::GET, path: "/any", query };
-        let line = |ms: &i64| said(&provider.status(render, &call, noon_and(*ms)));
-        at_ms.iter().map(line).collect::<Vec<_>>().join("\n")
-    }
-
-    pub(super) fn said(answer: &Answer) -> String {
-        format!("{} {}", answer.status.as_u16(), answer.body)
-    }
-
-    /// What each submit in `bodies` comes to.
-    pub(super) fn verdicts(provider: &dyn Provider, bodies: &[&str]) -> String {
-        let verdict = |body: &&str| match provider.read_submit(&serde_json::from_str(body).unwrap())
-        {
-            Ok(submission) => format!("{body} -> {:?}", submission.callback_urls),
-            Err(answer) => format!("{body} -> {}", said(&answer)),
-        };
-        bodies.iter().map(verdict).collect::<Vec<_>>().join("\n")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::scenario::{SPECIAL_KNOBS, Scenario};
-
-    #[test]
-    fn special_knobs_belong_to_somebody() {
-        let had: Vec<&str> = ALL.iter().flat_map(|it| it.special_knobs()).copied().collect();
-        for knob in SPECIAL_KNOBS {
-            assert!(had.contains(&knob), "no provider has {knob}");
-        }
-        for knob in had {
-            assert!(SPECIAL_KNOBS.contains(&knob), "{knob} is not special");
-        }
-    }
-
-    #[test]
-    fn special_knobs_are_knobs() {
-        // No knob takes this: one that exists complains about its value, and one
-        // that does not about its name.
-        for knob in SPECIAL_KNOBS {
-            let error = serde_json::from_str::<Scenario>(&format!(r#"{{"{knob}":[[]]}}"#));
-            assert!(!error.unwrap_err().to_string().contains("unknown field"), "{knob}");
-        }
-    }
 }

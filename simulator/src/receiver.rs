@@ -1,13 +1,9 @@
-//! A customer's webhook receiver: it verifies what arrives with the
-//! `standardwebhooks` crate, which is not ours, and answers as it was told.
+//! A customer's webhook receiver. It verifies webhooks with the `standardwebhooks` crate, which is
+//! not ours, and answers as configured.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
@@ -15,33 +11,32 @@ use standardwebhooks::{Webhook, WebhookError};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-use crate::recent::{Limit, Recent};
+use crate::bounded_log::{BoundedLog, LogLimit};
 use crate::scenario::Status;
-use crate::simulation::Simulation;
 
-/// How many receivers are kept; the one that was made first goes first.
+/// The most receivers; the oldest is dropped first.
 const MAX_RECEIVERS: usize = 1_000;
-const KEPT_PER_RECEIVER: Limit = Limit { entries: 20_000, bytes: 16 * 1024 * 1024 };
+const RECEIVER_LOG_LIMIT: LogLimit = LogLimit { entries: 20_000, bytes: 16 * 1024 * 1024 };
 
-/// How a receiver is to behave from now on.
+/// The behavior of a receiver.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct Behaviour {
-    /// `whsec_…`. `None`: nothing is verified.
+pub(crate) struct ReceiverBehavior {
+    /// `whsec_…`. `None`: no verification.
     pub(crate) secret: Option<String>,
-    /// Used up in order; afterwards everything is answered 200.
+    /// The next answers in order. Afterwards the receiver answers 200.
     pub(crate) answers: VecDeque<PlannedAnswer>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct PlannedAnswer {
-    status: Status,
-    delay_ms: u32,
-    /// Not before the receiver is told anew how to behave.
+    pub(crate) status: Status,
+    pub(crate) delay_ms: u32,
+    /// The answer waits until the receiver is configured again.
     held: bool,
-    headers: HeaderLines,
-    body: String,
+    pub(crate) headers: HeaderLines,
+    pub(crate) body: String,
 }
 
 impl Default for PlannedAnswer {
@@ -56,10 +51,10 @@ impl Default for PlannedAnswer {
     }
 }
 
-/// Headers that can be sent as they are.
+/// Valid headers.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]
-struct HeaderLines(HeaderMap);
+pub(crate) struct HeaderLines(pub(crate) HeaderMap);
 
 impl TryFrom<BTreeMap<String, String>> for HeaderLines {
     type Error = http::Error;
@@ -73,11 +68,11 @@ impl TryFrom<BTreeMap<String, String>> for HeaderLines {
     }
 }
 
-/// One webhook that arrived.
+/// A webhook that arrived.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Received {
-    /// Unix milliseconds.
+    /// The time in Unix milliseconds.
     at: i64,
     /// Repeated headers are joined with a comma.
     headers: BTreeMap<String, String>,
@@ -85,7 +80,7 @@ pub(crate) struct Received {
     /// `None` when the receiver has no secret.
     verified: Option<bool>,
     verify_error: Option<String>,
-    /// The status it was, or is about to be, answered with.
+    /// The status of the answer.
     answered: u16,
 }
 
@@ -93,12 +88,12 @@ struct Receiver {
     name: String,
     webhook: Option<Webhook>,
     answers: VecDeque<PlannedAnswer>,
-    received: Recent<Received>,
-    /// Rung whenever it is told how to behave.
-    told: Arc<Notify>,
+    received: BoundedLog<Received>,
+    /// Notified when the receiver is configured.
+    reconfigured: Arc<Notify>,
 }
 
-/// All receivers. One that nobody set up exists as soon as something arrives.
+/// All receivers. An unconfigured one exists from its first webhook on.
 #[derive(Default)]
 pub(crate) struct Receivers {
     named: VecDeque<Receiver>,
@@ -111,28 +106,32 @@ impl std::fmt::Debug for Receivers {
 }
 
 impl Receivers {
-    /// Changes how `name` behaves; what it received stays.
+    /// Configures a receiver; its records stay.
     ///
     /// # Errors
-    /// When the secret is not one.
-    pub(crate) fn put(&mut self, name: &str, behaviour: Behaviour) -> Result<(), WebhookError> {
-        let webhook = behaviour.secret.as_deref().map(Webhook::new).transpose()?;
+    /// When the secret is invalid.
+    pub(crate) fn put(
+        &mut self,
+        name: &str,
+        behavior: ReceiverBehavior,
+    ) -> Result<(), WebhookError> {
+        let webhook = behavior.secret.as_deref().map(Webhook::new).transpose()?;
         if let Some(receiver) = self.named(name) {
             receiver.webhook = webhook;
-            receiver.answers = behaviour.answers;
-            receiver.told.notify_waiters();
+            receiver.answers = behavior.answers;
+            receiver.reconfigured.notify_waiters();
         }
         Ok(())
     }
 
-    /// Oldest first; empty for a receiver that does not exist.
+    /// The webhooks of a receiver, the oldest first; empty for an unknown one.
     pub(crate) fn received(&self, name: &str) -> Vec<Received> {
         let receiver = self.named.iter().find(|receiver| receiver.name == name);
         receiver.map(|found| found.received.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// Records the webhook; answers what to answer, and what a held answer waits for.
-    fn receive(
+    pub(crate) fn receive(
         &mut self,
         name: &str,
         headers: &HeaderMap,
@@ -151,7 +150,7 @@ impl Receivers {
             answered: answer.status.get().as_u16(),
         };
         receiver.received.push(received, body.len());
-        let release = answer.held.then(|| Arc::clone(&receiver.told).notified_owned());
+        let release = answer.held.then(|| Arc::clone(&receiver.reconfigured).notified_owned());
         (answer, release)
     }
 
@@ -165,30 +164,12 @@ impl Receivers {
                 name: name.to_owned(),
                 webhook: None,
                 answers: VecDeque::new(),
-                received: Recent::new(KEPT_PER_RECEIVER),
-                told: Arc::default(),
+                received: BoundedLog::new(RECEIVER_LOG_LIMIT),
+                reconfigured: Arc::default(),
             });
         }
         self.named.iter_mut().rev().find(|receiver| receiver.name == name)
     }
-}
-
-/// Handles `POST /receiver/{name}`.
-pub(crate) async fn receive(
-    State(simulation): State<Arc<Simulation>>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let now = simulation.around.now();
-    let (answer, release) = simulation.world().receivers.receive(&name, &headers, &body, now);
-    if let Some(release) = release {
-        release.await;
-    }
-    if answer.delay_ms > 0 {
-        tokio::time::sleep(Duration::from_millis(answer.delay_ms.into())).await;
-    }
-    (answer.status.get(), answer.headers.0, answer.body).into_response()
 }
 
 fn joined(headers: &HeaderMap) -> BTreeMap<String, String> {

@@ -1,12 +1,10 @@
-//! What a test or a demo may ask of a render: how long it takes, how it ends,
-//! and what goes wrong on the way.
+//! Scenarios: how long a render takes, how it ends, and its faults.
 //!
-//! A scenario belongs to a mark, and applies to every render whose submitted
-//! body contains that mark. So tests that share one simulator never meet, as
-//! long as their marks differ. It is read once, at submit: changing it later
-//! leaves the renders that exist alone.
+//! A scenario belongs to a tag and applies to every render whose submitted body contains the tag.
+//! Tests that share a simulator do not meet as long as their tags differ. The scenario is read at
+//! submit; later changes do not affect existing renders.
 
-mod knob;
+mod values;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,16 +14,16 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub(crate) use knob::{
+pub(crate) use values::{
     AcceptedStatus, CallbackContentType, CallbackShape, HeaderText, Percent, ResultShape, Status,
     SubmitAnswer,
 };
 
-/// How many scenarios are kept; the oldest goes first.
+/// The most scenarios; the oldest is dropped first.
 const MAX_SCENARIOS: usize = 2_000;
 
-/// The knobs that not every provider has; each says which are its own.
-pub(crate) const SPECIAL_KNOBS: [&str; 9] = [
+/// The options that only some providers have.
+pub(crate) const PROVIDER_OPTIONS: [&str; 9] = [
     "resultShape",
     "callbackShape",
     "callbackContentType",
@@ -37,69 +35,68 @@ pub(crate) const SPECIAL_KNOBS: [&str; 9] = [
     "callbackSigned",
 ];
 
-/// The knobs. All are optional in JSON; unknown ones are refused, so that a
-/// misspelt knob fails the test that set it.
+/// The options. All are optional in JSON. Unknown ones are refused, so that a misspelt option
+/// fails its test.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Scenario {
-    /// From submit to the end, the queue included.
+    /// From the submit to the end, the queue included.
     pub(crate) duration_ms: u32,
-    /// From submit to the first sign of work.
+    /// From the submit to the begin of the work.
     pub(crate) queued_ms: u32,
-    /// The provider's words for the failure. `None`: the render succeeds.
+    /// The text of the failure. `None`: the render succeeds.
     pub(crate) fail_with: Option<String>,
-    /// The render stands still here: it goes on working until it is told to end.
+    /// The progress at which the render stays until it is ended.
     pub(crate) freeze_progress: Option<Percent>,
-    /// Ends a render that stands still as soon as so many status calls were answered.
+    /// Ends a frozen render after this many status calls.
     pub(crate) ends_after_polls: Option<u32>,
     pub(crate) result_url: Option<String>,
-    /// Zvid only: it is known to send either.
+    /// Zvid only: it is known to send both shapes.
     pub(crate) result_shape: ResultShape,
-    /// JSON2Video only: the age at which it takes the render for timed out. The
-    /// render does not care, and ends as it would have.
+    /// JSON2Video only: the age at which the status becomes `timeout`. The render ends as it would
+    /// have.
     pub(crate) timeout_after_ms: Option<u32>,
-    /// RenderIO only: how many status calls are answered before the result has a URL.
+    /// RenderIO only: the number of status answers before the result has a URL.
     pub(crate) stored_after_polls: u32,
 
-    /// RenderIO only: the status of the answer to a good submit.
+    /// RenderIO only: the status of the answer to a valid submit.
     pub(crate) accepted_status: AcceptedStatus,
 
-    /// Answers submits with this status, and makes no render.
+    /// Answers submits with this status and makes no render.
     pub(crate) submit_status: Option<Status>,
-    /// Only the first so many submits. `None`: all of them.
+    /// The number of submits that are refused. `None`: all.
     pub(crate) submit_status_times: Option<u32>,
-    /// Goes with `submit_status`. `None`: the provider's own words for it.
+    /// The body of a refusal. `None`: the provider's own.
     pub(crate) submit_body: Option<Value>,
-    /// When a submit is answered; its render is there meanwhile.
+    /// When a submit is answered. Its render exists meanwhile.
     pub(crate) submit_answer: SubmitAnswer,
-    /// And so much later.
+    /// An additional delay of the answer.
     pub(crate) submit_delay_ms: u32,
 
     /// Answers status calls with this status.
     pub(crate) status_code: Option<Status>,
-    /// Only the first so many calls for each render. `None`: all of them.
+    /// The number of status calls that fail for each render. `None`: all.
     pub(crate) status_code_times: Option<u32>,
-    /// `Retry-After` of the answers that `submit_status` and `status_code` make.
+    /// `Retry-After` in answers that `submit_status` and `status_code` cause.
     pub(crate) retry_after: Option<HeaderText>,
 
     pub(crate) callback: CallbackPlan,
-    /// The wait before the first repeat of a callback that was not answered
-    /// well. The vendor's own waits are scaled so that theirs becomes this.
+    /// The wait before the first repeat of a callback. The provider's waits are scaled so that the
+    /// first becomes this.
     pub(crate) callback_retry_ms: u32,
-    /// How long the provider waits for the answer to a callback. `None`: as long as the
-    /// vendor does, which a busy machine may not keep up with.
+    /// How long the provider waits for the answer to a callback. `None`: the provider's own
+    /// timeout, which a busy machine may miss.
     pub(crate) callback_answer_within_ms: Option<u32>,
-    /// JSON2Video only: it documents three.
+    /// JSON2Video only: it documents three shapes.
     pub(crate) callback_shape: CallbackShape,
     /// JSON2Video only.
     pub(crate) callback_content_type: CallbackContentType,
-    /// ViralSync only: how many callbacks tell of progress, spread over the work.
+    /// ViralSync only: the number of progress callbacks, spread over the work.
     pub(crate) progress_callbacks: u32,
-    /// ViralSync only: one more callback that tells of half the work done, this
-    /// much after the one about the end.
+    /// ViralSync only: one more progress callback, this long after the final one.
     pub(crate) late_progress_ms: Option<u32>,
-    /// RenderIO only: `false` sends callbacks unsigned in spite of a secret;
-    /// whether it signs those to a URL of one render is not known.
+    /// RenderIO only: `false` sends unsigned callbacks despite a secret. It is not documented
+    /// whether callbacks to the URL of a command are signed.
     pub(crate) callback_signed: bool,
 }
 
@@ -136,19 +133,19 @@ impl Default for Scenario {
     }
 }
 
-/// Which callbacks a finished render sends.
+/// The callbacks that a finished render sends.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct CallbackPlan {
-    /// Copies that set out together.
+    /// The copies that are sent together.
     pub(crate) times: u32,
-    /// Between the end of the render and its callback.
+    /// The delay after the end of the render.
     pub(crate) delay_ms: u32,
-    /// The callback is lost.
+    /// Whether the callback is lost.
     pub(crate) skip: bool,
-    /// One more copy, this much after the others.
+    /// The delay of one more copy.
     pub(crate) late_ms: Option<u32>,
-    /// What the callback says in place of the true status.
+    /// The status that the callback reports instead of the true one.
     pub(crate) status_override: Option<String>,
 }
 
@@ -159,10 +156,9 @@ impl Default for CallbackPlan {
 }
 
 impl CallbackPlan {
-    /// How long after its cause each copy of a callback sets out. Empty when it
-    /// is to be lost.
+    /// The delay of each copy after its cause. Empty when the callback is lost.
     pub(crate) fn copies(&self) -> Vec<Duration> {
-        /// Enough for any test of duplicates, too few to be a mistake that hurts.
+        /// A limit above the needs of any test.
         const MAX_COPIES: u32 = 100;
 
         if self.skip {
@@ -174,17 +170,17 @@ impl CallbackPlan {
     }
 }
 
-/// What to do with one submit.
-pub(crate) struct Plan {
+/// The scenario of a submit, and how it is answered.
+pub(crate) struct SubmitPlan {
     pub(crate) scenario: Arc<Scenario>,
-    /// The status to refuse it with.
+    /// The status of a refusal.
     pub(crate) refusal: Option<StatusCode>,
 }
 
 #[derive(Debug)]
 struct Entry {
     provider: &'static str,
-    mark: String,
+    tag: String,
     scenario: Arc<Scenario>,
     refusals: u32,
 }
@@ -196,26 +192,26 @@ pub(crate) struct Scenarios {
 }
 
 impl Scenarios {
-    /// Sets or replaces the scenario of `mark`, and starts its counts anew.
-    pub(crate) fn put(&mut self, provider: &'static str, mark: String, scenario: Scenario) {
-        self.entries.retain(|entry| entry.provider != provider || entry.mark != mark);
+    /// Sets or replaces the scenario of a tag, and resets its counts.
+    pub(crate) fn put(&mut self, provider: &'static str, tag: String, scenario: Scenario) {
+        self.entries.retain(|entry| entry.provider != provider || entry.tag != tag);
         if self.entries.len() >= MAX_SCENARIOS {
             self.entries.pop_front();
         }
         let scenario = Arc::new(scenario);
-        self.entries.push_back(Entry { provider, mark, scenario, refusals: 0 });
+        self.entries.push_back(Entry { provider, tag, scenario, refusals: 0 });
     }
 
-    /// What holds for a submit of `body`: the newest scenario whose mark is in
-    /// it, or the defaults. Counts the refusal that it plans.
-    pub(crate) fn plan(&mut self, provider: &str, body: &str) -> Plan {
+    /// The plan for a submit: that of the newest scenario whose tag is in the body, or the
+    /// defaults. Counts a planned refusal.
+    pub(crate) fn plan(&mut self, provider: &str, body: &str) -> SubmitPlan {
         let found = self
             .entries
             .iter_mut()
             .rev()
-            .find(|entry| entry.provider == provider && body.contains(&entry.mark));
+            .find(|entry| entry.provider == provider && body.contains(&entry.tag));
         let Some(entry) = found else {
-            return Plan { scenario: Arc::default(), refusal: None };
+            return SubmitPlan { scenario: Arc::default(), refusal: None };
         };
         let scenario = Arc::clone(&entry.scenario);
         let used_up = scenario.submit_status_times.is_some_and(|times| entry.refusals >= times);
@@ -223,7 +219,7 @@ impl Scenarios {
         if refusal.is_some() {
             entry.refusals += 1;
         }
-        Plan { scenario, refusal }
+        SubmitPlan { scenario, refusal }
     }
 }
 
@@ -236,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_knob_is_refused() {
+    fn unknown_option_is_refused() {
         for wrong in [
             r#"{"durationMS":1}"#,
             r#"{"callback":{"time":1}}"#,
@@ -249,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_mark_in_the_body_decides() {
+    fn newest_tag_in_body_decides() {
         let mut scenarios = Scenarios::default();
         scenarios.put("zvid", "product".to_owned(), scenario(r#"{"durationMs":1}"#));
         scenarios.put("zvid", "product-7".to_owned(), scenario(r#"{"durationMs":2}"#));
@@ -273,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn callbacks_leave_when_the_plan_says() {
+    fn callbacks_follow_their_plan() {
         let leave = |json| -> Vec<u128> {
             scenario(json).callback.copies().iter().map(Duration::as_millis).collect()
         };

@@ -1,5 +1,4 @@
-//! How the vendors that sign their callbacks do it: HMAC-SHA256 in lower-case
-//! hex. The secret counts as the text it is, `whsec_` included, not as base64.
+//! The signature of the concatenated `parts`.
 
 use std::fmt;
 
@@ -7,7 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use sha2::Sha256;
 
-/// What callbacks are signed with; in JSON a text that is not empty.
+/// The secret of callbacks: a text that is not empty.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Secret(String);
@@ -15,8 +14,8 @@ pub(crate) struct Secret(String);
 impl Secret {
     /// The signature of `parts`, one after the other.
     pub(crate) fn sign(&self, parts: &[&[u8]]) -> String {
-        // HMAC takes a key of any length, so this cannot fail; every receiver
-        // would refuse an empty signature.
+        // HMAC accepts a key of any length, so this cannot fail. Every receiver would refuse an
+        // empty signature.
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.0.as_bytes()) else {
             return String::new();
         };
@@ -49,9 +48,9 @@ mod tests {
         Secret::try_from("whsec_test".to_owned()).unwrap()
     }
 
-    /// Computed outside this program.
+    /// The expected values were computed outside this program.
     #[test]
-    fn known_signatures() {
+    fn signatures_match_known_values() {
         let viralsync = r#"{"jobId":"job_a1b2c3d4e5f6","status":"done","progress":1.0,"outputUrl":"https://r2.viralsync.io/outputs/job_a1b2c3d4e5f6/output.mp4","timestamp":"2026-04-02T10:00:52.000Z"}"#;
         assert_eq!(
             secret().sign(&[viralsync.as_bytes()]),
@@ -65,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_neither_empty_nor_shown() {
+    fn secret_is_neither_empty_nor_shown() {
         assert!(Secret::try_from(String::new()).is_err());
         assert_eq!(format!("{:?}", secret()), "Secret(redacted)");
     }

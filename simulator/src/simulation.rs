@@ -1,48 +1,64 @@
-//! What all the parts share: one world behind one lock, and a way out.
+//! The state that all request handlers share, behind one lock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chrono::{DateTime, Utc};
+use http::{Method, StatusCode};
+
 use crate::account::Accounts;
-use crate::api::ApiRecord;
+use crate::bounded_log::{BoundedLog, LogLimit};
+use crate::environment::Environment;
 use crate::ledger::Ledger;
 use crate::receiver::Receivers;
-use crate::recent::{Limit, Recent};
 use crate::render::Renders;
 use crate::scenario::Scenarios;
-use crate::surroundings::Surroundings;
 
-/// Everything that was asked of the simulator and everything it saw.
+/// A call of a provider's API.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiRecord {
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) provider: &'static str,
+    pub(crate) method: Method,
+    /// With the query.
+    pub(crate) path: String,
+    pub(crate) status: StatusCode,
+    /// The submitted body; of a status call, that of its render, so that a tag finds it. Otherwise
+    /// empty.
+    pub(crate) about: Arc<str>,
+}
+
+/// All configuration and all records.
 #[derive(Debug)]
-pub(crate) struct World {
+pub(crate) struct SimulatedState {
     pub(crate) scenarios: Scenarios,
     pub(crate) accounts: Accounts,
     pub(crate) renders: Renders,
-    pub(crate) api_calls: Recent<ApiRecord>,
+    pub(crate) api_calls: BoundedLog<ApiRecord>,
     pub(crate) receivers: Receivers,
     pub(crate) ledger: Ledger,
 }
 
 #[derive(Debug)]
 pub(crate) struct Simulation {
-    world: Mutex<World>,
-    pub(crate) around: Arc<dyn Surroundings>,
+    state: Mutex<SimulatedState>,
+    pub(crate) environment: Arc<dyn Environment>,
 }
 
 impl Simulation {
-    pub(crate) fn new(around: Arc<dyn Surroundings>) -> Self {
-        let world = World {
+    pub(crate) fn new(environment: Arc<dyn Environment>) -> Self {
+        let state = SimulatedState {
             scenarios: Scenarios::default(),
             accounts: Accounts::default(),
             renders: Renders::default(),
-            api_calls: Recent::new(Limit { entries: 20_000, bytes: 64 * 1024 * 1024 }),
+            api_calls: BoundedLog::new(LogLimit { entries: 20_000, bytes: 64 * 1024 * 1024 }),
             receivers: Receivers::default(),
             ledger: Ledger::default(),
         };
-        Self { world: Mutex::new(world), around }
+        Self { state: Mutex::new(state), environment }
     }
 
-    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
-        // Whoever panicked holding it has failed its own request; the others go on.
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn state(&self) -> MutexGuard<'_, SimulatedState> {
+        // A request that panicked has failed; the others continue.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

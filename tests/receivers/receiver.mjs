@@ -1,5 +1,5 @@
-// A webhook receiver whose libraries are not ours: standardwebhooks, svix and Node's own
-// crypto. It takes and answers what receiver.py does; see there.
+// A webhook receiver with public libraries: standardwebhooks, svix and Node's own crypto. Its
+// input and output are those of receiver.py, which describes them.
 
 import { createPublicKey, verify as verifyEd25519 } from "node:crypto";
 import { createServer } from "node:http";
@@ -10,19 +10,19 @@ import * as svix from "svix";
 
 class Refused extends Error {}
 
-/** What takes a webhook with a secret that both sides know: throws otherwise. */
+/** The verifiers for a shared secret; a verifier throws when it refuses a webhook. */
 function shared(secret) {
-  const [ours, theirs] = [new reference.Webhook(secret), new svix.Webhook(secret)];
+  const [standard, svixWebhook] = [new reference.Webhook(secret), new svix.Webhook(secret)];
   return {
     standardwebhooks: [
-      (body, headers) => ours.verify(body, headers),
+      (body, headers) => standard.verify(body, headers),
       reference.WebhookVerificationError,
     ],
-    svix: [(body, headers) => theirs.verify(body, headers), svix.WebhookVerificationError],
+    svix: [(body, headers) => svixWebhook.verify(body, headers), svix.WebhookVerificationError],
   };
 }
 
-/** The same with a public key. No library knows v1a yet, so this is the specification. */
+/** The verifier for a public key, by the specification, because no library has v1a yet. */
 function asymmetric(publicKey) {
   const raw = Buffer.from(publicKey.replace(/^whpk_/, ""), "base64");
   const jwk = { kty: "OKP", crv: "Ed25519", x: raw.toString("base64url") };
@@ -38,13 +38,13 @@ function asymmetric(publicKey) {
   return { crypto: [verify, Refused] };
 }
 
-/** The webhook with one bit turned, once in each of its parts. */
+/** The webhook with one bit flipped, once in each of its parts. */
 function* tampered(body, headers) {
-  const turned = Buffer.from(body);
-  turned[body.indexOf('"eventId"') + 3] ^= 1;
-  yield ["body", turned, headers];
-  const moment = String(Number(headers["webhook-timestamp"]) ^ 1);
-  yield ["timestamp", body, { ...headers, "webhook-timestamp": moment }];
+  const flipped = Buffer.from(body);
+  flipped[body.indexOf('"eventId"') + 3] ^= 1;
+  yield ["body", flipped, headers];
+  const timestamp = String(Number(headers["webhook-timestamp"]) ^ 1);
+  yield ["timestamp", body, { ...headers, "webhook-timestamp": timestamp }];
   const id = headers["webhook-id"];
   const other = id.slice(0, -1) + String.fromCharCode(id.charCodeAt(id.length - 1) ^ 1);
   yield ["id", body, { ...headers, "webhook-id": other }];
@@ -57,8 +57,8 @@ function* tampered(body, headers) {
   yield ["signature", body, { ...headers, "webhook-signature": entries.join(" ") }];
 }
 
-/** Whether it is taken; an error that is no refusal is ours. */
-function takes([verify, refusal], body, headers) {
+/** Whether a verifier accepts; any error but a refusal is a bug in this program. */
+function accepts([verify, refusal], body, headers) {
   try {
     verify(body, headers);
     return true;
@@ -68,23 +68,24 @@ function takes([verify, refusal], body, headers) {
   }
 }
 
-/** HTTP status, and who said what. */
-function judge(verifiers, body, headers) {
-  const said = { took: [], refused: [], fooledBy: [] };
+/** The HTTP status, and the libraries by result. */
+function check(verifiers, body, headers) {
+  const results = { accepted: [], refused: [], acceptedTampered: [] };
   for (const [name, verifier] of Object.entries(verifiers)) {
-    if (!takes(verifier, body, headers)) {
-      said.refused.push(name);
+    if (!accepts(verifier, body, headers)) {
+      results.refused.push(name);
       continue;
     }
-    said.took.push(name);
+    results.accepted.push(name);
     for (const [part, otherBody, otherHeaders] of tampered(body, headers)) {
-      if (takes(verifier, otherBody, otherHeaders)) said.fooledBy.push(`${name}: ${part}`);
+      if (accepts(verifier, otherBody, otherHeaders)) {
+        results.acceptedTampered.push(`${name}: ${part}`);
+      }
     }
   }
-  if (said.fooledBy.length > 0 || (said.took.length > 0 && said.refused.length > 0)) {
-    return [500, said];
-  }
-  return [said.took.length > 0 ? 200 : 401, said];
+  const [accepted, refused] = [results.accepted.length > 0, results.refused.length > 0];
+  if (results.acceptedTampered.length > 0 || (accepted && refused)) return [500, results];
+  return [accepted ? 200 : 401, results];
 }
 
 const receivers = new Map();
@@ -93,10 +94,10 @@ const server = createServer(async (request, response) => {
   const parts = [];
   for await (const part of request) parts.push(part);
   const verifiers = receivers.get(request.url.slice(1));
-  const [status, said] = verifiers
-    ? judge(verifiers, Buffer.concat(parts), request.headers)
+  const [status, results] = verifiers
+    ? check(verifiers, Buffer.concat(parts), request.headers)
     : [404, {}];
-  response.writeHead(status).end(JSON.stringify(said));
+  response.writeHead(status).end(JSON.stringify(results));
 });
 
 server.listen(0, "127.0.0.1", () => {

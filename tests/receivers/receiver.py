@@ -1,12 +1,12 @@
-"""A webhook receiver whose libraries are not ours: standardwebhooks, svix and cryptography.
+"""A webhook receiver with public libraries: standardwebhooks, svix and cryptography.
 
 Prints its URL as JSON, then reads lines of JSON from stdin until that ends. Each line makes
 a receiver under the URL: {"name": "x", "secret": "whsec_..."} or {"name": "x", "publicKey":
-"whpk_..."}; it is there when the line {"ready": "x"} is printed.
+"whpk_..."}. The receiver is ready when the line {"ready": "x"} is printed.
 
-A receiver answers 200 when every library takes the webhook and refuses it with any one bit
-turned, 401 when every library refuses it, and 500 when they disagree. The body says which
-did what.
+A receiver answers 200 when every library accepts the webhook and refuses it with any one bit
+flipped, 401 when every library refuses it, and 500 when they disagree. The body lists the
+libraries by result.
 """
 
 import base64
@@ -24,7 +24,7 @@ SIGNED = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
 
 def shared(secret):
-    """What takes a webhook with a secret that both sides know: raises otherwise."""
+    """The verifiers for a shared secret; a verifier raises when it refuses a webhook."""
     reference = standardwebhooks.Webhook(secret)
     theirs = svix.webhooks.Webhook(secret)
     return {
@@ -34,7 +34,7 @@ def shared(secret):
 
 
 def asymmetric(public_key):
-    """The same with a public key. No library knows v1a yet, so this is the specification."""
+    """The verifier for a public key, by the specification, because no library has v1a yet."""
     encoded = public_key.removeprefix("whpk_")
     key = Ed25519PublicKey.from_public_bytes(base64.b64decode(encoded, validate=True))
 
@@ -54,12 +54,12 @@ def asymmetric(public_key):
 
 
 def tampered(body, headers):
-    """The webhook with one bit turned, once in each of its parts."""
-    # Bits that leave text what it was: base64, a number, JSON.
+    """The webhook with one bit flipped, once in each of its parts."""
+    # The flipped bits keep each part well-formed: base64, a number, JSON.
     middle = body.index(b'"eventId"') + 3
     yield "body", body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :], headers
-    moment = str(int(headers["webhook-timestamp"]) ^ 1)
-    yield "timestamp", body, {**headers, "webhook-timestamp": moment}
+    timestamp = str(int(headers["webhook-timestamp"]) ^ 1)
+    yield "timestamp", body, {**headers, "webhook-timestamp": timestamp}
     last = headers["webhook-id"][-1]
     other = headers["webhook-id"][:-1] + chr(ord(last) ^ 1)
     yield "id", body, {**headers, "webhook-id": other}
@@ -72,25 +72,25 @@ def tampered(body, headers):
     yield "signature", body, {**headers, "webhook-signature": " ".join(entries)}
 
 
-def judge(verifiers, body, headers):
-    """HTTP status, and who said what."""
-    said = {"took": [], "refused": [], "fooledBy": []}
+def check(verifiers, body, headers):
+    """The HTTP status, and the libraries by result."""
+    results = {"accepted": [], "refused": [], "acceptedTampered": []}
     for name, (verify, refusal) in verifiers.items():
         try:
             verify(body, headers)
-            said["took"].append(name)
+            results["accepted"].append(name)
         except refusal:
-            said["refused"].append(name)
+            results["refused"].append(name)
             continue
         for part, other_body, other_headers in tampered(body, headers):
             try:
                 verify(other_body, other_headers)
-                said["fooledBy"].append(f"{name}: {part}")
+                results["acceptedTampered"].append(f"{name}: {part}")
             except refusal:
                 pass
-    if said["fooledBy"] or (said["took"] and said["refused"]):
-        return 500, said
-    return (200 if said["took"] else 401), said
+    if results["acceptedTampered"] or (results["accepted"] and results["refused"]):
+        return 500, results
+    return (200 if results["accepted"] else 401), results
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -100,8 +100,8 @@ class Receiver(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         headers = {name: self.headers[name] for name in SIGNED}
         verifiers = self.receivers.get(self.path.removeprefix("/"))
-        status, said = judge(verifiers, body, headers) if verifiers else (404, {})
-        answer = json.dumps(said).encode()
+        status, results = check(verifiers, body, headers) if verifiers else (404, {})
+        answer = json.dumps(results).encode()
         self.send_response(status)
         self.send_header("content-length", str(len(answer)))
         self.end_headers()
@@ -116,10 +116,10 @@ def main():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(json.dumps({"url": f"http://127.0.0.1:{server.server_port}"}), flush=True)
     for line in sys.stdin:
-        wanted = json.loads(line)
-        secret, public_key = wanted.get("secret"), wanted.get("publicKey")
-        Receiver.receivers[wanted["name"]] = shared(secret) if secret else asymmetric(public_key)
-        print(json.dumps({"ready": wanted["name"]}), flush=True)
+        command = json.loads(line)
+        secret, public_key = command.get("secret"), command.get("publicKey")
+        Receiver.receivers[command["name"]] = shared(secret) if secret else asymmetric(public_key)
+        print(json.dumps({"ready": command["name"]}), flush=True)
 
 
 main()

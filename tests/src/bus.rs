@@ -1,5 +1,4 @@
-//! A subscriber of the event bus: a queue and a rule, as a downstream application
-//! would have them.
+//! A subscriber of the event bus: a queue and a rule, like those of a downstream application.
 
 use anyhow::{Context, Result};
 use aws_sdk_eventbridge::types::Target;
@@ -11,12 +10,12 @@ use tokio::sync::Mutex;
 /// An event as a subscriber gets it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct BusEvent {
-    /// Who put it there.
+    /// The application that published the event.
     pub source: String,
-    /// The event's name.
+    /// The event's name, such as `video.render.completed`.
     #[serde(rename = "detail-type")]
     pub detail_type: String,
-    /// What it says.
+    /// The event's body.
     pub detail: Value,
 }
 
@@ -24,19 +23,19 @@ pub struct BusEvent {
 pub(crate) struct Subscription {
     sqs: aws_sdk_sqs::Client,
     queue_url: String,
-    heard: Mutex<Vec<BusEvent>>,
+    received: Mutex<Vec<BusEvent>>,
 }
 
 impl Subscription {
-    /// Subscribes to the renders whose source record begins with `mark`. It ends with
-    /// the stack: a rule more costs it nothing.
+    /// Subscribes to the renders whose source record begins with `tag`. The rule and the
+    /// queue are never deleted: they disappear with the local stack.
     pub(crate) async fn start(
         sqs: aws_sdk_sqs::Client,
         events: &aws_sdk_eventbridge::Client,
         bus: &str,
-        mark: &str,
+        tag: &str,
     ) -> Result<Self> {
-        let queue_url = sqs.create_queue().queue_name(mark).send().await?;
+        let queue_url = sqs.create_queue().queue_name(tag).send().await?;
         let queue_url = queue_url.queue_url.context("a queue has a URL")?;
         let arn = QueueAttributeName::QueueArn;
         let attributes =
@@ -44,44 +43,44 @@ impl Subscription {
         let attributes = attributes.send().await?.attributes.unwrap_or_default();
         let arn = attributes.get(&arn).context("a queue has an ARN")?;
 
-        // A delivery's own events do not name the source record; whose they are is
-        // told by their job.
+        // A delivery's own events name no source record, only the job, so the rule takes
+        // them from all tests.
         let pattern = json!({
             "source": ["render-relay"],
             "detail": {"$or": [
-                {"sourceRecordId": [{"prefix": mark}]},
+                {"sourceRecordId": [{"prefix": tag}]},
                 {"event": [{"prefix": "webhook."}]},
             ]},
         });
-        let rule = events.put_rule().name(mark).event_bus_name(bus);
+        let rule = events.put_rule().name(tag).event_bus_name(bus);
         rule.event_pattern(pattern.to_string()).send().await?;
         let target = Target::builder().id("queue").arn(arn).build()?;
-        events.put_targets().rule(mark).event_bus_name(bus).targets(target).send().await?;
-        Ok(Self { sqs, queue_url, heard: Mutex::default() })
+        events.put_targets().rule(tag).event_bus_name(bus).targets(target).send().await?;
+        Ok(Self { sqs, queue_url, received: Mutex::default() })
     }
 
-    /// All events so far whose `member` is this, oldest first.
+    /// All events so far whose `member` has this value, oldest first.
     pub(crate) async fn events_of(&self, member: &str, value: &str) -> Result<Vec<BusEvent>> {
         let mut events = self.events().await?;
         events.retain(|event| event.detail.get(member).is_some_and(|it| it == value));
         Ok(events)
     }
 
-    /// All events so far, oldest first; those of deliveries are everybody's.
+    /// All events so far, oldest first; events of deliveries come from all tests.
     pub(crate) async fn events(&self) -> Result<Vec<BusEvent>> {
-        let mut heard = self.heard.lock().await;
+        let mut received = self.received.lock().await;
         loop {
             let receive = self.sqs.receive_message().queue_url(&self.queue_url);
-            let received = receive.max_number_of_messages(10).send().await?;
-            if received.messages().is_empty() {
+            let batch = receive.max_number_of_messages(10).send().await?;
+            if batch.messages().is_empty() {
                 break;
             }
-            for message in received.messages() {
-                heard.push(serde_json::from_str(message.body().unwrap_or_default())?);
+            for message in batch.messages() {
+                received.push(serde_json::from_str(message.body().unwrap_or_default())?);
                 let delete = self.sqs.delete_message().queue_url(&self.queue_url);
                 delete.set_receipt_handle(message.receipt_handle.clone()).send().await?;
             }
         }
-        Ok(heard.clone())
+        Ok(received.clone())
     }
 }

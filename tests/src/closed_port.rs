@@ -1,4 +1,4 @@
-//! A port of our own that refuses connections, until it is opened.
+//! A port that refuses connections until it is opened.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -7,7 +7,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::spawn;
 
-/// A port that is taken, so nobody else can get it, and that nobody listens on.
+/// A port that is bound, so that no other process can take it, but not listened on.
 #[derive(Debug)]
 pub struct ClosedPort {
     socket: TcpSocket,
@@ -15,7 +15,7 @@ pub struct ClosedPort {
 }
 
 impl ClosedPort {
-    /// Takes a port of the loopback interface, in front of `target` (host and port).
+    /// Binds a port of the loopback interface, in front of `target` (host and port).
     pub(crate) fn reserve(target: &str) -> Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
@@ -26,11 +26,10 @@ impl ClosedPort {
         Ok(self.socket.local_addr()?)
     }
 
-    /// From now on connections are taken, and what comes is passed on, for as long as the
-    /// runtime lives.
+    /// Starts to accept connections and forwards them to the target until the runtime ends.
     ///
     /// # Errors
-    /// When the system does not let us listen.
+    /// When the operating system does not let the socket listen.
     pub fn open(self) -> Result<()> {
         let Self { socket, target } = self;
         let listener = socket.listen(128)?;
@@ -38,7 +37,7 @@ impl ClosedPort {
             while let Ok((mut client, _)) = listener.accept().await {
                 let target = target.clone();
                 spawn(async move {
-                    // Whoever hangs up early is the other's affair.
+                    // An error means that one side closed early; the other side notices it.
                     if let Ok(mut server) = TcpStream::connect(target).await {
                         drop(copy_bidirectional(&mut client, &mut server).await);
                     }

@@ -1,5 +1,5 @@
-//! HTTP on loopback: to our API, as a customer's backend or a provider would
-//! call it, and to the simulator.
+//! An HTTP client for our API, which it calls as a customer's backend or a provider does,
+//! and for the simulator.
 
 use std::time::Duration;
 
@@ -15,58 +15,58 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 /// Much longer than API Gateway waits for a function.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// An answer, whatever its status.
+/// An answer of any status.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct HttpAnswer {
     /// The HTTP status.
     pub status: u16,
-    /// As sent.
+    /// The headers as they were sent.
     pub headers: HeaderMap,
-    /// As sent; every body here is text.
+    /// The body as it was sent. Every body in these tests is text.
     pub text: String,
 }
 
-impl Answer {
-    /// The body as JSON of some shape.
+impl HttpAnswer {
+    /// The body, decoded from JSON.
     ///
     /// # Errors
-    /// When it is not that; the error shows the answer.
+    /// When the body has another shape; the error shows the answer.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(&self.text).with_context(|| format!("answered {self}"))
     }
 
-    /// A header's value; empty when it is not there.
+    /// A header's value; empty when the header is missing.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The answer, if it has this status.
+    /// The answer, when it has this status.
     ///
     /// # Errors
-    /// When it has another one; the error shows the answer.
+    /// When it has another status; the error shows the answer.
     pub fn expect(self, status: u16) -> Result<Self> {
         ensure!(self.status == status, "answered {self}, not {status}");
         Ok(self)
     }
 }
 
-impl std::fmt::Display for Answer {
+impl std::fmt::Display for HttpAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.status, self.text)
     }
 }
 
-/// A client that takes no status for an error.
+/// A client that returns answers of every status and follows no redirect.
 #[derive(Clone, Debug)]
 pub(crate) struct Http(Client<HttpConnector, Full<Bytes>>);
 
 impl Http {
     pub(crate) fn new() -> Self {
-        // No connection is kept: one that the server has just closed would fail
-        // a request, and it is not ours to send a request twice.
+        // The client keeps no idle connection: a request on a connection that the server
+        // has just closed would fail, and a repeated request would disturb the test.
         Self(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http())
     }
 
@@ -76,7 +76,7 @@ impl Http {
         url: &str,
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
-    ) -> Result<Answer> {
+    ) -> Result<HttpAnswer> {
         let mut request = Request::builder().method(&method).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -86,20 +86,20 @@ impl Http {
             let (head, body) = self.0.request(request).await?.into_parts();
             let body = body.collect().await?.to_bytes();
             let text = String::from_utf8(body.into())?;
-            anyhow::Ok(Answer { status: head.status.as_u16(), headers: head.headers, text })
+            anyhow::Ok(HttpAnswer { status: head.status.as_u16(), headers: head.headers, text })
         };
-        timeout(PATIENCE, exchange)
+        timeout(TIMEOUT, exchange)
             .await
             .context("no answer in time")
             .flatten()
             .with_context(|| format!("{method} {url}"))
     }
 
-    pub(crate) async fn get(&self, url: &str) -> Result<Answer> {
+    pub(crate) async fn get(&self, url: &str) -> Result<HttpAnswer> {
         self.send(Method::GET, url, &[], Bytes::new()).await
     }
 
-    pub(crate) async fn put(&self, url: &str, document: &Value) -> Result<Answer> {
+    pub(crate) async fn put(&self, url: &str, document: &Value) -> Result<HttpAnswer> {
         let json = [("content-type", "application/json")];
         self.send(Method::PUT, url, &json, document.to_string()).await
     }

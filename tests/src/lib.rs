@@ -1,40 +1,42 @@
-//! What the end-to-end tests share: a [`World`] for each, on the stack that
-//! `cargo xtask test` (or `up`) has running.
+//! Support for the end-to-end tests: each test has a [`TestStack`] on the stack that
+//! `cargo xtask test` (or `up`) runs.
 //!
-//! All tests run at the same time on one stack. They never meet, because whatever
-//! a world makes carries its mark: idempotency keys, and so job ids; source
-//! records; renders at the simulator; receivers; its subscription to the bus.
+//! All tests run at the same time on one stack. They do not disturb each other, because
+//! everything that a test creates carries the test's own tag: idempotency keys, and so job
+//! ids; source records; renders at the simulator; receivers; the subscription to the bus.
 //!
-//! Nothing here depends on how quick the machine is. No test sleeps to let something
-//! happen: it waits for what it can see ([`eventually`]), and counts only after
-//! something that comes later than whatever it counts. What has to happen in between
-//! two things is not timed but told: a render goes on until it is ended
-//! ([`World::end`]) or was asked about often enough (`endsAfterPolls`), a receiver
-//! holds its answer until it is told otherwise. Of a wait, only the least is checked.
+//! No test depends on the speed of the machine. A test does not sleep: it waits until it
+//! observes what it expects ([`eventually`]), and it counts calls only after an event that
+//! follows all of them. The order of two things is not timed but controlled: a render runs
+//! until the test ends it ([`TestStack::end_render`]) or until it was polled often enough
+//! (`endsAfterPolls`), and a receiver holds its answer back until the test releases it. Of a
+//! wait, only the lower bound is asserted.
 
 mod bus;
 mod closed_port;
+mod eventually;
+mod foreign_receivers;
 mod http;
 mod list_prices;
-mod order;
-mod patience;
 mod relay;
 mod simulator;
-mod stack;
+mod stack_description;
 mod table;
+mod test_job;
+mod test_stack;
 mod usage;
-mod verifiers;
-mod world;
 
 pub use crate::bus::BusEvent;
 pub use crate::closed_port::ClosedPort;
-pub use crate::http::Answer;
-pub use crate::order::{Order, Provider};
-pub use crate::patience::eventually;
+pub use crate::eventually::eventually;
+pub use crate::foreign_receivers::{ForeignReceiver, VerificationKey};
+pub use crate::http::HttpAnswer;
 pub use crate::relay::{AttemptView, DeliverySummary, DeliveryView, JobView, Milestone};
-pub use crate::simulator::{ApiCall, CallbackAttempt, LedgerEntry, Render, Webhook};
-pub use crate::stack::Stack;
+pub use crate::simulator::{
+    ApiCall, CallbackAttempt, LedgerEntry, ReceivedWebhook, SimulatedRender,
+};
+pub use crate::stack_description::StackDescription;
 pub use crate::table::Item;
+pub use crate::test_job::{Provider, TestJob};
+pub use crate::test_stack::{SettledJob, SharedReceiver, TestStack};
 pub use crate::usage::Usage;
-pub use crate::verifiers::{Known, Verifier};
-pub use crate::world::{Outcome, Receiver, World};

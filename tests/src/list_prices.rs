@@ -1,7 +1,7 @@
-//! What AWS asks in us-east-1, in dollars per million: on demand, by the list, without free
-//! tiers and discounts. Data for [`Usage`](crate::Usage).
+//! AWS list prices of us-east-1 in dollars per million, on demand, without free tiers and
+//! discounts. [`Usage`](crate::Usage) multiplies with them.
 
-/// When these were looked up.
+/// The day on which the prices were looked up.
 pub(crate) const AS_OF: &str = "2026-11-21";
 
 /// A DynamoDB write request unit: a write of up to 1 KiB, to the table or to an index.

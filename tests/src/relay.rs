@@ -1,15 +1,17 @@
-//! What our HTTP API shows.
+//! Jobs and deliveries as our HTTP API shows them.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A job, every member of it.
+/// A job, with every member.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[allow(missing_docs, reason = "the names are those of the API, and its documentation is theirs")]
+#[allow(missing_docs, reason = "the names are those of the API, whose document explains them")]
 pub struct JobView {
     pub job_id: String,
     pub state: String,
+    #[serde(rename = "final")]
+    pub is_final: bool,
     pub provider: String,
     pub render_job_id: Option<String>,
     pub provider_status: Option<String>,
@@ -21,6 +23,7 @@ pub struct JobView {
     pub result_expires_at: Option<String>,
     pub failure: Option<Value>,
     pub created_at: String,
+    pub ended_at: Option<String>,
     pub settled_at: Option<String>,
     pub last_checked_at: Option<String>,
     pub attempt_count: u32,
@@ -30,7 +33,7 @@ pub struct JobView {
 }
 
 impl JobView {
-    /// The states that the job went through, oldest first.
+    /// The states of the job's timeline, oldest first.
     #[must_use]
     pub fn states(&self) -> Vec<&str> {
         self.timeline.iter().map(|line| line.state.as_str()).collect()
@@ -46,7 +49,7 @@ pub struct Milestone {
     pub at: String,
 }
 
-/// A job's newest delivery, in short.
+/// The summary of a job's newest delivery.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[allow(missing_docs, reason = "as above")]
@@ -58,7 +61,7 @@ pub struct DeliverySummary {
     pub next_attempt_at: Option<String>,
 }
 
-/// A delivery, every member of it.
+/// A delivery, with every member.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[allow(missing_docs, reason = "as above")]
@@ -76,7 +79,7 @@ pub struct DeliveryView {
 }
 
 impl DeliveryView {
-    /// What the receiver answered, attempt by attempt; none where it did not.
+    /// The receiver's status at each attempt; none where it did not answer.
     #[must_use]
     pub fn statuses(&self) -> Vec<Option<u16>> {
         self.attempts.iter().map(|attempt| attempt.status).collect()

@@ -1,26 +1,26 @@
-//! What the simulator saw: renders, calls, webhooks, and the ledger of AWS requests.
+//! What the simulator recorded: renders, calls, webhooks, and the ledger of AWS requests.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A render that a submit made.
+/// A render that a submit created at a simulated provider.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Render {
-    /// The provider's id of it.
+pub struct SimulatedRender {
+    /// The provider's id of the render.
     pub id: String,
-    /// What was submitted.
+    /// The submitted body.
     pub body: Value,
-    /// Status calls so far.
+    /// The number of status calls so far.
     pub polls: u32,
-    /// Callbacks so far, in the order of their answers.
+    /// The callbacks so far, in the order in which they were answered.
     pub callbacks: Vec<CallbackAttempt>,
 }
 
-impl Render {
-    /// The callback URL that the submit gave, if it gave one.
+impl SimulatedRender {
+    /// The callback URL in the submitted body, if there is one.
     #[must_use]
     pub fn callback_url(&self) -> Option<&str> {
         let places = [
@@ -33,8 +33,8 @@ impl Render {
         places.iter().find_map(|place| self.body.pointer(place)).and_then(Value::as_str)
     }
 
-    /// What our API answered to the callbacks. Of an answer that was too late for the
-    /// provider nothing is known, and the callback came again.
+    /// The statuses of our API's answers to the callbacks. An answer that came too late for
+    /// the provider is not among them, and the provider repeats that callback.
     #[must_use]
     pub fn callback_statuses(&self) -> Vec<u16> {
         self.callbacks.iter().filter_map(|attempt| attempt.status).collect()
@@ -44,42 +44,42 @@ impl Render {
 /// One attempt of a callback.
 #[derive(Clone, Debug, Deserialize)]
 pub struct CallbackAttempt {
-    /// What our API answered.
+    /// The status of our API's answer.
     pub status: Option<u16>,
-    /// What was sent, byte for byte.
+    /// The body, byte for byte.
     pub body: String,
 }
 
 /// One call of a provider's API.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ApiCall {
-    /// When it came, in Unix milliseconds.
+    /// The time of arrival, in Unix milliseconds.
     pub at: i64,
     /// `GET` or `POST`.
     pub method: String,
-    /// With the query.
+    /// The path with its query.
     pub path: String,
-    /// What the provider answered.
+    /// The status of the provider's answer.
     pub status: u16,
 }
 
-/// One webhook that a receiver got.
+/// One webhook that a simulated receiver got.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Webhook {
-    /// When it came, in Unix milliseconds.
+pub struct ReceivedWebhook {
+    /// The time of arrival, in Unix milliseconds.
     pub at: i64,
-    /// By lower-case name.
+    /// The headers by lower-case name.
     pub headers: BTreeMap<String, String>,
-    /// Byte for byte.
+    /// The body, byte for byte.
     pub body: String,
-    /// Whether the signature is right, says a library that is not ours.
+    /// Whether the reference library verified the signature.
     pub verified: Option<bool>,
-    /// What the receiver answered.
+    /// The status of the receiver's answer.
     pub answered: u16,
 }
 
-impl Webhook {
-    /// A header's value; empty when it is not there.
+impl ReceivedWebhook {
+    /// A header's value; empty when the header is missing.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
@@ -89,29 +89,30 @@ impl Webhook {
 /// One request of a function to AWS.
 #[derive(Clone, Debug, Deserialize)]
 pub struct LedgerEntry {
-    /// Counts the requests of all functions.
+    /// The number of the request among those of all functions.
     pub seq: u64,
-    /// When it came, in Unix milliseconds.
+    /// The time of arrival, in Unix milliseconds.
     pub at: i64,
     /// `dynamodb`, `sqs`, `events`, `ssm`.
     pub service: String,
-    /// Such as `PutItem`.
+    /// The operation, such as `PutItem`.
     pub operation: String,
-    /// The same for all attempts of one call: a client repeats one whose answer is late.
+    /// The SDK's id of the call. A client that repeats a call because its answer is late
+    /// sends the same id.
     pub invocation: Option<String>,
     /// The request's body, the first 64 KiB of it.
     pub request: String,
     /// The HTTP status of the answer.
     pub status: u16,
-    /// Whether the units are known.
+    /// Whether AWS reported the capacity units.
     pub metered: bool,
-    /// What it wrote, table and indexes, in write request units.
+    /// The write request units of table and indexes.
     pub write_units: f64,
-    /// What it read, in read request units.
+    /// The read request units.
     pub read_units: f64,
-    /// The table's share.
+    /// The table's share of the units.
     pub table_units: f64,
-    /// Each index's share.
+    /// Each index's share of the units.
     pub index_units: BTreeMap<String, f64>,
 }
 
@@ -124,8 +125,8 @@ impl LedgerEntry {
         self.service == "dynamodb" && writes.contains(&self.operation.as_str())
     }
 
-    /// The kind of item that it is about, as its sort key says: `job`, `delivery`, …; empty
-    /// where it is about none, or more than one.
+    /// The kind of item in the request, by its sort key: `job`, `delivery`, …; empty when the
+    /// request concerns no item or several.
     #[must_use]
     pub fn item(&self) -> String {
         let body: Value = serde_json::from_str(&self.request).unwrap_or_default();

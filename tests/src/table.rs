@@ -1,4 +1,4 @@
-//! The table, read past our API: what is really stored.
+//! Direct reads of the table, without our API.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::id::JobId;
 
-/// An item, every attribute of it.
+/// An item with all its attributes.
 pub type Item = HashMap<String, AttributeValue>;
 
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Everything that is stored of a job: itself, its payload, its deliveries.
+    /// All items of a job: the job, its payload, its deliveries.
     pub(crate) async fn items_of(&self, job: &JobId) -> Result<Vec<Item>> {
         let query = self.client.query().table_name(&self.name).consistent_read(true);
         let output = query
@@ -28,7 +28,7 @@ impl Table {
         Ok(output.items.unwrap_or_default())
     }
 
-    /// The ids of all active jobs, of whatever shard.
+    /// The ids of the active jobs of all shards.
     pub(crate) async fn active(&self) -> Result<Vec<String>> {
         let scan = self.client.scan().table_name(&self.name).index_name("active");
         let mut items = scan.into_paginator().items().send();
@@ -39,7 +39,7 @@ impl Table {
         Ok(ids)
     }
 
-    /// How many jobs there are of a source record.
+    /// The number of jobs of a source record.
     pub(crate) async fn jobs_of_source(&self, source: &str) -> Result<usize> {
         let query = self.client.query().table_name(&self.name).index_name("by_source");
         let output = query
@@ -52,7 +52,7 @@ impl Table {
     }
 }
 
-/// An attribute that is text; empty when it is not there, or is none.
+/// A text attribute; empty when it is missing or has another type.
 pub(crate) fn text<'a>(item: &'a Item, attribute: &str) -> &'a str {
     item.get(attribute).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
 }

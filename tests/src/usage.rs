@@ -1,4 +1,4 @@
-//! What a job uses of AWS, and what that costs at the [list prices](crate::list_prices).
+//! The AWS usage of one job, and its price by the [list prices](crate::list_prices).
 
 use std::fmt::{self, Display, Formatter};
 
@@ -9,25 +9,25 @@ use crate::list_prices::{
 };
 use crate::simulator::LedgerEntry;
 
-/// How often each thing was used that has a price. Shown as a table of what a million such
-/// jobs cost. Lambda's time is not in it: how long a function runs is not known here.
+/// The billed quantities of one job. It is displayed as a table of the price of a million such
+/// jobs, without Lambda's compute time, which the tests do not measure.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Usage {
-    /// DynamoDB write request units, of the table and its indexes.
+    /// DynamoDB write request units of the table and its indexes.
     pub write_units: f64,
     /// DynamoDB read request units.
     pub read_units: f64,
-    /// Events put on the bus.
+    /// Events published to the bus.
     pub events: usize,
-    /// Messages that were sent to a queue. Each is received and deleted too, and invokes a
-    /// function: by itself, as is the rule when little goes on.
+    /// Messages sent to a queue. Each is also received and deleted, and invokes a function
+    /// alone, as is usual at low traffic.
     pub messages: usize,
-    /// Requests to our API, callbacks included. Each invokes a function.
+    /// Requests to our API, including callbacks. Each invokes a function.
     pub api_requests: usize,
 }
 
 impl Usage {
-    /// What these requests of the functions used, and the `api_requests` that they came of.
+    /// Adds up the functions' requests, which `api_requests` requests to our API caused.
     #[must_use]
     pub fn of(requests: &[LedgerEntry], api_requests: usize) -> Self {
         let mut usage = Self { api_requests, ..Self::default() };
@@ -37,7 +37,7 @@ impl Usage {
             match request.operation.as_str() {
                 "PutEvents" => usage.events += entries_of(request),
                 "SendMessage" => usage.messages += 1,
-                // Whose condition does not hold, pays all the same, and is not told how much.
+                // A conditional write that fails is billed, but its units are not reported.
                 _ if request.is_write() && request.status == 400 => usage.write_units += 1.0,
                 _ => {}
             }
@@ -62,7 +62,7 @@ impl Display for Usage {
             ("DynamoDB read unit", self.read_units, READ_UNIT),
             ("HTTP API request", self.api_requests as f64, API_REQUEST),
             ("EventBridge event", self.events as f64, EVENT),
-            // Sent, received and deleted.
+            // A message is sent, received and deleted.
             ("SQS request", 3.0 * self.messages as f64, QUEUE_REQUEST),
             ("Lambda request", self.invocations() as f64, INVOCATION),
         ];
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_and_its_bill() {
+    fn usage_shows_prices_per_million() {
         let usage = Usage::of(
             &[
                 request("PutItem", "{}", 200, [10.0, 0.0]),

@@ -1,6 +1,5 @@
-//! What one job costs, asked of the ledger: every write request unit of the cheapest
-//! kind of job, so that a change that makes it dearer fails. Prints what it comes to in
-//! dollars.
+//! The AWS cost of one job of the cheapest kind, read from the ledger. The test fails when a
+//! change adds a write request unit, and prints the price in dollars.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -8,12 +7,12 @@ use std::io::{Write as _, stdout};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use tests::{LedgerEntry, Provider, Usage, World};
+use tests::{LedgerEntry, Provider, TestStack, Usage};
 
-/// A put of payload (1), job (1 and an entry in each of two indexes), delivery (1); the
+/// The puts of payload (1), job (1 and an entry in each of two indexes) and delivery (1); the
 /// job's changes to queued (1), to completed (1) and out of the active index (2); the
 /// delivery's lease (1) and outcome (1).
-const MOST_WRITE_UNITS: f64 = 11.0;
+const MAX_WRITE_UNITS: f64 = 11.0;
 
 fn indexes_of(request: &LedgerEntry) -> String {
     let shares = request.index_units.iter().filter(|(_, units)| **units > 0.0);
@@ -50,11 +49,12 @@ fn table_of(requests: &[LedgerEntry]) -> Result<String> {
 }
 
 #[tokio::test]
-async fn a_job_of_a_calling_provider_costs_eleven_write_units() -> Result<()> {
-    let world = World::open("capacity").await?;
+async fn job_costs_eleven_write_units() -> Result<()> {
+    let stack = TestStack::connect("capacity").await?;
     for tries_left in (0..3).rev() {
-        let (requests, api_requests) = requests_of_a_job(&world).await?;
-        // A request whose answer was late was made twice: the price of a busy machine.
+        let (requests, api_requests) = requests_of_a_job(&stack).await?;
+        // On a busy machine the SDK may repeat a request whose answer is late; then the job is
+        // measured again.
         let mut calls = BTreeSet::new();
         if tries_left > 0 && !requests.iter().all(|it| calls.insert(&it.invocation)) {
             continue;
@@ -64,38 +64,38 @@ async fn a_job_of_a_calling_provider_costs_eleven_write_units() -> Result<()> {
     Ok(())
 }
 
-/// What the functions ask of AWS for a job, from its submit to its delivery; and how often
-/// somebody asked something of us.
-async fn requests_of_a_job(world: &World) -> Result<(Vec<LedgerEntry>, usize)> {
-    let order = world.order(Provider::Shotstack).await?;
-    world.endless(&order, &json!({})).await?;
-    ensure!(order.body.to_string().len() < 1_024, "the payload is no small one");
-    let since = world.ledger_now().await?;
+/// The functions' AWS requests for a job, from its submit to its delivery, and the number of
+/// requests to our API.
+async fn requests_of_a_job(stack: &TestStack) -> Result<(Vec<LedgerEntry>, usize)> {
+    let test_job = stack.new_job(Provider::Shotstack).await?;
+    stack.set_endless(&test_job, &json!({})).await?;
+    ensure!(test_job.body.to_string().len() < 1_024, "the payload is too large for one write unit");
+    let since = stack.ledger_now().await?;
 
-    world.submit(&order).await?;
-    world.end(&order).await?;
-    let requests = world.ledger_when_settled(&order, since, order.job_id().as_str()).await?;
-    let render = world.render(&order).await.context("rendered once")?;
-    let submits = 1;
-    Ok((requests, submits + render.callbacks.len()))
+    stack.submit(&test_job).await?;
+    stack.end_render(&test_job).await?;
+    let requests = stack.ledger_when_settled(&test_job, since, test_job.job_id().as_str()).await?;
+    let render = stack.render(&test_job).await.context("rendered once")?;
+    let submit_count = 1;
+    Ok((requests, submit_count + render.callbacks.len()))
 }
 
 fn assert_price(requests: &[LedgerEntry], api_requests: usize) -> Result<()> {
     let table = table_of(requests)?;
     let usage = Usage::of(requests, api_requests);
-    // Straight to the stream: the test runner hides what `println!` says when all is well.
+    // The test runner hides the output of `println!` when a test passes.
     write!(
         stdout(),
         "\nAWS requests of one webhook-first job, delivered at the first attempt\n\n{table}\n\
-         What a million such jobs cost. Not in it is what serves many of them at once:\n\
-         settings, what is known of the receiver, the tick of every minute.\n\n{usage}\n"
+         The price of a million such jobs, without requests that serve many jobs at once:\n\
+         settings, the state of the endpoint, the tick of every minute.\n\n{usage}\n"
     )?;
     for request in requests.iter().filter(|request| request.is_write()) {
-        ensure!(request.status == 200, "a refused write has a price of its own: {request:?}");
-        ensure!(request.metered, "the price is unknown: {request:?}");
+        ensure!(request.status == 200, "a refused write is billed differently: {request:?}");
+        ensure!(request.metered, "the units are unknown: {request:?}");
     }
     let writes: f64 = requests.iter().map(|request| request.write_units).sum();
-    assert!(writes <= MOST_WRITE_UNITS, "{writes} write units:\n{table}");
+    assert!(writes <= MAX_WRITE_UNITS, "{writes} write units:\n{table}");
     let published = requests.iter().filter(|it| it.operation == "PutEvents").count();
     let tickets = requests.iter().filter(|it| it.operation == "SendMessage").count();
     assert_eq!((published, tickets), (1, 1), "{table}");

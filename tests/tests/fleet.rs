@@ -1,44 +1,48 @@
 //! A thousand deliveries to twenty endpoints, of which one is dead, one slow, and the others
-//! answer every tenth webhook with 500: nothing is lost, nothing arrives twice with different
-//! bytes, and nobody is tried more often than the schedule says. The dead one's deliveries
-//! are parked; when it is well again, all of them arrive.
+//! answer every tenth webhook with 500. No delivery is lost, none arrives with different bytes,
+//! and none has more attempts than the schedule allows. The dead endpoint's deliveries are held
+//! or exhausted; when it has recovered, all of them arrive.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Write as _, stdout};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use domain::delivery::{Attempt, Delivery, DeliveryState, Outcome as AttemptOutcome};
-use domain::endpoint::Hold;
+use domain::attempt::{Attempt, AttemptOutcome};
+use domain::delivery::{Delivery, DeliveryState};
+use domain::endpoint::HoldReason;
 use domain::id::JobId;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
-use tests::{ClosedPort, Order, Outcome, Provider, Receiver, Webhook, World, eventually};
+use tests::{
+    ClosedPort, Provider, ReceivedWebhook, SettledJob, SharedReceiver, TestJob, TestStack,
+    eventually,
+};
 
 const ENDPOINTS: usize = 20;
 const DELIVERIES_EACH: usize = 50;
 
-/// The attempts of the local stack's schedule.
-const MOST_ATTEMPTS: usize = 5;
+/// The number of attempts in the local stack's schedule.
+const MAX_ATTEMPTS: usize = 5;
 
-/// Of so many posts one may be made twice because a function was stopped in between: the
-/// promise is "at least once". A ticket that is followed twice makes far more of them.
+/// One of so many posts may be repeated, because a function was stopped before it stored the
+/// outcome: delivery is at-least-once. A bug that handles tickets twice repeats far more.
 const POSTS_PER_REPEAT: usize = 20;
 
-/// How much is asked of the stack at once.
-const AT_ONCE: usize = 8;
+/// The number of concurrent requests of the test.
+const CONCURRENCY: usize = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Answers every tenth webhook with 500.
+enum EndpointKind {
+    /// It answers every tenth webhook with 500.
     Ordinary,
-    /// Answers well, after three seconds.
+    /// It answers 200 after three seconds.
     Slow,
-    /// Refuses connections.
+    /// It refuses connections.
     Dead,
 }
 
-impl Kind {
+impl EndpointKind {
     fn name(self) -> &'static str {
         match self {
             Self::Ordinary => "10 % 500",
@@ -53,111 +57,115 @@ impl Kind {
             Self::Slow => json!({"delayMs": 3_000}),
             Self::Ordinary | Self::Dead => json!({"status": 200}),
         };
-        (0..DELIVERIES_EACH * MOST_ATTEMPTS).map(answer).collect()
+        (0..DELIVERIES_EACH * MAX_ATTEMPTS).map(answer).collect()
     }
 }
 
-struct Endpoint {
-    kind: Kind,
-    receiver: Receiver,
+struct FleetEndpoint {
+    kind: EndpointKind,
+    receiver: SharedReceiver,
 }
 
 fn name(number: usize) -> String {
     format!("endpoint-{number:02}")
 }
 
-/// All of them, and the port that keeps the dead one dead.
-async fn endpoints(world: &World) -> Result<(Vec<Endpoint>, ClosedPort)> {
-    let (receiver, port) = world.dead_receiver(&name(0)).await?;
-    let mut endpoints = vec![Endpoint { kind: Kind::Dead, receiver }];
+/// All endpoints, and the port of the dead one.
+async fn endpoints(stack: &TestStack) -> Result<(Vec<FleetEndpoint>, ClosedPort)> {
+    let (receiver, port) = stack.refusing_receiver(&name(0)).await?;
+    let mut endpoints = vec![FleetEndpoint { kind: EndpointKind::Dead, receiver }];
     for number in 1..ENDPOINTS {
-        let kind = if number == 1 { Kind::Slow } else { Kind::Ordinary };
-        let receiver = world.receiver(&name(number), &kind.answers()).await?;
-        endpoints.push(Endpoint { kind, receiver });
+        let kind = if number == 1 { EndpointKind::Slow } else { EndpointKind::Ordinary };
+        let receiver = stack.receiver(&name(number), &kind.answers()).await?;
+        endpoints.push(FleetEndpoint { kind, receiver });
     }
     Ok((endpoints, port))
 }
 
 #[tokio::test]
-async fn a_thousand_deliveries_to_twenty_endpoints() -> Result<()> {
-    let world = World::open("fleet").await?;
-    let (endpoints, port) = endpoints(&world).await?;
-    let orders: Vec<Order> = (0..ENDPOINTS * DELIVERIES_EACH)
-        .map(|number| world.order_to(Provider::Shotstack, &endpoints[number % ENDPOINTS].receiver))
+async fn delivery_survives_dead_and_slow_endpoints() -> Result<()> {
+    let stack = TestStack::connect("fleet").await?;
+    let (endpoints, port) = endpoints(&stack).await?;
+    let test_jobs: Vec<TestJob> = (0..ENDPOINTS * DELIVERIES_EACH)
+        .map(|number| {
+            stack.new_job_to(Provider::Shotstack, &endpoints[number % ENDPOINTS].receiver)
+        })
         .collect::<Result<_>>()?;
-    let to_the_dead = |order: &&Order| order.body["callbackUrl"] == *endpoints[0].receiver.url;
-    let (dead, others): (Vec<Order>, Vec<Order>) =
-        orders.iter().cloned().partition(|order| to_the_dead(&order));
+    let to_the_dead =
+        |test_job: &&TestJob| test_job.body["callbackUrl"] == *endpoints[0].receiver.url;
+    let (dead, others): (Vec<TestJob>, Vec<TestJob>) =
+        test_jobs.iter().cloned().partition(|test_job| to_the_dead(&test_job));
 
     let began = Instant::now();
-    world.deliver_all(&orders, AT_ONCE).await?;
+    stack.deliver_all(&test_jobs, CONCURRENCY).await?;
     let queued = began.elapsed();
-    let mut outcomes = world.all_over(&others, |_| ()).await?;
-    let over = began.elapsed();
-    let parked = until_parked(&world, &dead).await?;
+    let mut outcomes = stack.until_all_finished(&others, |_| ()).await?;
+    let finished = began.elapsed();
+    let parked = until_parked(&stack, &dead).await?;
     let before: usize = parked.iter().map(|it| it.attempts.len()).sum();
 
-    // All are well again, and nobody wants to wait for the next probe. One that answers 500
-    // now and then may have met the same webhook every time.
+    // All endpoints recover. The test redelivers instead of waiting for the next probes. An
+    // ordinary endpoint may have answered all attempts of one delivery with 500.
     port.open()?;
     for (number, _) in endpoints.iter().enumerate() {
-        world.receiver(&name(number), &[]).await?;
+        stack.receiver(&name(number), &[]).await?;
     }
-    let delivered = |order: &Order| outcomes.get(order.job_id()).is_some_and(is_delivered);
-    let missed: Vec<Order> = orders.iter().filter(|order| !delivered(order)).cloned().collect();
-    let again = send_again(&world, &missed).await?;
-    outcomes.extend(world.all_over(&missed, |_| ()).await?);
+    let delivered = |test_job: &TestJob| outcomes.get(test_job.job_id()).is_some_and(is_delivered);
+    let missed: Vec<TestJob> =
+        test_jobs.iter().filter(|test_job| !delivered(test_job)).cloned().collect();
+    let again = send_again(&stack, &missed).await?;
+    outcomes.extend(stack.until_all_finished(&missed, |_| ()).await?);
     let recovered = began.elapsed();
 
     let deliveries: Vec<&Delivery> = outcomes.values().flat_map(|it| &it.deliveries).collect();
-    let arrived = arrived(&world, &endpoints).await?;
+    let arrived = arrived(&stack, &endpoints).await?;
     let posts: usize = arrived.values().map(Vec::len).sum();
     let answered = |it: &&Attempt| matches!(it.outcome, AttemptOutcome::Answered(_));
     let attempts = deliveries.iter().flat_map(|it| &it.attempts);
     let repeats = posts.saturating_sub(attempts.filter(answered).count());
-    // Written past the test's own output: a run that passes shall show it too.
+    // The test runner hides the output of `println!` when a test passes.
     write!(
         stdout().lock(),
         "\n{}\n{} deliveries queued after {:.0} s; all but the dead endpoint's made after {:.0} s, \
          and its {} parked after {before} attempts; all after {:.0} s. {posts} webhooks arrived, \
-         {repeats} of them unasked for.\n",
+         {repeats} of them without an attempt.\n",
         summary(&endpoints, &deliveries),
-        orders.len(),
+        test_jobs.len(),
         queued.as_secs_f64(),
-        over.as_secs_f64(),
+        finished.as_secs_f64(),
         dead.len(),
         recovered.as_secs_f64(),
     )?;
 
-    assert_eq!(deliveries.len(), orders.len(), "one for each job");
+    assert_eq!(deliveries.len(), test_jobs.len(), "one for each job");
     for delivery in &deliveries {
         let id = delivery.event_id.to_string();
         let arrived = arrived.get(&id).map_or(&[][..], Vec::as_slice);
         let rounds = again.get(&id).map_or(1, |times| times + 1);
-        assert_whole(delivery, rounds, arrived);
+        assert_delivered(delivery, rounds, arrived);
     }
-    assert_eq!(arrived.len(), deliveries.len(), "a webhook that nobody knows of");
-    assert!(repeats <= posts / POSTS_PER_REPEAT, "{repeats} of {posts} came unasked for");
-    assert!(before < dead.len() * MOST_ATTEMPTS, "the breaker saved the dead one nothing");
+    assert_eq!(arrived.len(), deliveries.len(), "a webhook without a delivery");
+    assert!(repeats <= posts / POSTS_PER_REPEAT, "{repeats} of {posts} had no attempt");
+    assert!(before < dead.len() * MAX_ATTEMPTS, "the circuit breaker held back no attempt");
     Ok(())
 }
 
-fn is_delivered(outcome: &Outcome) -> bool {
+fn is_delivered(outcome: &SettledJob) -> bool {
     outcome.deliveries.iter().all(|delivery| delivery.state == DeliveryState::Delivered)
 }
 
-/// The dead endpoint's deliveries when none of them is about to be tried: given up, or held
-/// because their endpoint fails.
-async fn until_parked(world: &World, orders: &[Order]) -> Result<Vec<Delivery>> {
-    let ids: Vec<JobId> = orders.iter().map(|order| order.job_id().clone()).collect();
+/// Waits until each of the dead endpoint's deliveries is exhausted, or held because the endpoint
+/// fails, and returns them.
+async fn until_parked(stack: &TestStack, test_jobs: &[TestJob]) -> Result<Vec<Delivery>> {
+    let ids: Vec<JobId> = test_jobs.iter().map(|test_job| test_job.job_id().clone()).collect();
     eventually("the dead endpoint's deliveries parked", async || {
-        let outcomes = world.settled_of(&ids).await?;
+        let outcomes = stack.settled_jobs(&ids).await?;
         ensure!(outcomes.len() == ids.len(), "{} jobs are settled", outcomes.len());
         let deliveries: Vec<Delivery> = outcomes.into_iter().flat_map(|it| it.deliveries).collect();
         for delivery in &deliveries {
             let state = delivery.state;
             let parked = match state {
-                DeliveryState::Pending { held, .. } => held == Some(Hold::Failing),
+                DeliveryState::Pending { held, .. } => held == Some(HoldReason::Failing),
                 DeliveryState::Exhausted(_) => true,
                 DeliveryState::GivenUp(_) | DeliveryState::Delivered => false,
             };
@@ -168,47 +176,50 @@ async fn until_parked(world: &World, orders: &[Order]) -> Result<Vec<Delivery>> 
     .await
 }
 
-/// Has every delivery sent again; answers how often each was, by its event's id. One that is
-/// being tried by itself just now says so.
-async fn send_again(world: &World, orders: &[Order]) -> Result<HashMap<String, usize>> {
-    let asked = stream::iter(orders).map(async |order| {
-        let times = eventually("sent again, or delivered by itself", async || {
-            let answer = world.redeliver(order).await?;
+/// Redelivers every delivery, and returns the number of redeliveries by event id. A delivery
+/// with an attempt in flight refuses that, and is delivered without it.
+async fn send_again(stack: &TestStack, test_jobs: &[TestJob]) -> Result<HashMap<String, usize>> {
+    let requests = stream::iter(test_jobs).map(async |test_job| {
+        let times = eventually("redelivered, or delivered by its schedule", async || {
+            let answer = stack.redeliver(test_job).await?;
             if answer.status == 202 {
                 return Ok(1);
             }
             answer.expect(409)?;
-            let deliveries = world.deliveries(order).await?;
+            let deliveries = stack.deliveries(test_job).await?;
             ensure!(deliveries.iter().all(|it| it.state == "delivered"), "{deliveries:?}");
             Ok(0)
         });
-        Ok((order.event_id("video.render.completed"), times.await?))
+        Ok((test_job.event_id("video.render.completed"), times.await?))
     });
-    asked.buffer_unordered(AT_ONCE).try_collect().await
+    requests.buffer_unordered(CONCURRENCY).try_collect().await
 }
 
-/// Every webhook that arrived, by its id.
-async fn arrived(world: &World, endpoints: &[Endpoint]) -> Result<BTreeMap<String, Vec<Webhook>>> {
-    let mut by_id = BTreeMap::<String, Vec<Webhook>>::new();
+/// All webhooks that arrived, by their ids.
+async fn arrived(
+    stack: &TestStack,
+    endpoints: &[FleetEndpoint],
+) -> Result<BTreeMap<String, Vec<ReceivedWebhook>>> {
+    let mut by_id = BTreeMap::<String, Vec<ReceivedWebhook>>::new();
     for endpoint in endpoints {
-        for webhook in world.received(&endpoint.receiver).await? {
+        for webhook in stack.received(&endpoint.receiver).await? {
             by_id.entry(webhook.header("webhook-id").to_owned()).or_default().push(webhook);
         }
     }
     Ok(by_id)
 }
 
-/// It arrived, always in the same bytes, and was tried as often as the schedule allows in
-/// each of its rounds.
-fn assert_whole(delivery: &Delivery, rounds: usize, arrived: &[Webhook]) {
+/// Asserts that the delivery arrived, with the same bytes each time, and had no more attempts
+/// than the schedule allows in each of its rounds.
+fn assert_delivered(delivery: &Delivery, rounds: usize, arrived: &[ReceivedWebhook]) {
     let id = &delivery.event_id;
     assert_eq!(delivery.state, DeliveryState::Delivered, "{id}");
     let outcomes: Vec<AttemptOutcome> = delivery.attempts.iter().map(|it| it.outcome).collect();
-    assert!(outcomes.len() <= rounds * MOST_ATTEMPTS, "{id}: {outcomes:?}");
+    assert!(outcomes.len() <= rounds * MAX_ATTEMPTS, "{id}: {outcomes:?}");
     assert_eq!(outcomes.last(), Some(&AttemptOutcome::Answered(200)), "{id}");
     let seen: Vec<u16> = arrived.iter().map(|webhook| webhook.answered).collect();
     let answered = outcomes.iter().filter(|it| matches!(it, AttemptOutcome::Answered(_))).count();
-    assert!(seen.len() >= answered, "{id}: {outcomes:?} written down, {seen:?} arrived");
+    assert!(seen.len() >= answered, "{id}: {outcomes:?} stored, {seen:?} arrived");
     for webhook in arrived {
         assert_eq!(webhook.body, delivery.body, "{id}");
         assert_eq!(webhook.verified, Some(true), "{id}: {webhook:?}");
@@ -219,10 +230,10 @@ fn assert_whole(delivery: &Delivery, rounds: usize, arrived: &[Webhook]) {
 struct Row {
     deliveries: usize,
     attempts: usize,
-    good: usize,
-    bad: usize,
-    none: usize,
-    /// From the moment a delivery was due to its last attempt's end, in milliseconds.
+    successful: usize,
+    refused: usize,
+    unanswered: usize,
+    /// The times from a delivery's creation to the end of its last attempt, in milliseconds.
     took: Vec<i64>,
 }
 
@@ -232,9 +243,9 @@ impl Row {
         self.attempts += delivery.attempts.len();
         for attempt in &delivery.attempts {
             match attempt.outcome {
-                AttemptOutcome::Answered(200..=299) => self.good += 1,
-                AttemptOutcome::Answered(_) => self.bad += 1,
-                AttemptOutcome::Failed(_) => self.none += 1,
+                AttemptOutcome::Answered(200..=299) => self.successful += 1,
+                AttemptOutcome::Answered(_) => self.refused += 1,
+                AttemptOutcome::Failed(_) => self.unanswered += 1,
             }
         }
         if let Some(last) = delivery.attempts.last() {
@@ -247,15 +258,15 @@ impl Row {
         self.took.sort_unstable();
         let seconds = |place: usize| self.took.get(place).map_or(0.0, |ms| *ms as f64 / 1e3);
         let (median, last) = (seconds(self.took.len() / 2), seconds(self.took.len().max(1) - 1));
-        let Self { deliveries, attempts, good, bad, none, .. } = self;
+        let Self { deliveries, attempts, successful, refused, unanswered, .. } = self;
         format!(
-            "{endpoint:<8} {kind:<8} {deliveries:>10} {attempts:>8} {good:>5} {bad:>5} {none:>9} \
+            "{endpoint:<8} {kind:<8} {deliveries:>10} {attempts:>8} {successful:>5} {refused:>5} {unanswered:>9} \
              {median:>8.1} {last:>8.1}\n"
         )
     }
 }
 
-fn summary(endpoints: &[Endpoint], deliveries: &[&Delivery]) -> String {
+fn summary(endpoints: &[FleetEndpoint], deliveries: &[&Delivery]) -> String {
     let mut text = format!(
         "{:<8} {:<8} {:>10} {:>8} {:>5} {:>5} {:>9} {:>8} {:>8}\n",
         "endpoint",
@@ -269,7 +280,7 @@ fn summary(endpoints: &[Endpoint], deliveries: &[&Delivery]) -> String {
         "last s"
     );
     let mut all = Row::default();
-    for (number, Endpoint { kind, receiver }) in endpoints.iter().enumerate() {
+    for (number, FleetEndpoint { kind, receiver }) in endpoints.iter().enumerate() {
         let mut row = Row::default();
         for delivery in deliveries.iter().filter(|delivery| delivery.url == receiver.url) {
             row.add(delivery);

@@ -1,65 +1,64 @@
-//! How soon the end of a polled render is noticed when nothing else goes on, and what the
-//! waiting has cost. Prints it: a busy machine is slow, so only what holds on any is asserted.
+//! The delay and the cost of polling a single render on an idle stack. The test prints both, and
+//! asserts only bounds that also hold on a slow machine.
 
 use std::io::{Write as _, stdout};
 
 use anyhow::{Context, Result, ensure};
 use chrono::DateTime;
 use serde_json::json;
-use tests::{LedgerEntry, Provider, Usage, World};
+use tests::{LedgerEntry, Provider, TestStack, Usage};
 
-/// How long the render takes.
 const DURATION_MS: i64 = 20_000;
 
 #[tokio::test]
-async fn a_lone_polled_render_is_found_by_the_polls_that_its_law_has_due() -> Result<()> {
-    let world = World::open("lone").await?;
-    let order = world.order(Provider::Zvid).await?;
-    world.scenario(&order, &json!({"durationMs": DURATION_MS})).await?;
-    let since = world.ledger_now().await?;
+async fn poll_count_follows_the_schedule() -> Result<()> {
+    let stack = TestStack::connect("lone").await?;
+    let test_job = stack.new_job(Provider::Zvid).await?;
+    stack.set_scenario(&test_job, &json!({"durationMs": DURATION_MS})).await?;
+    let since = stack.ledger_now().await?;
 
-    world.submit(&order).await?;
-    // All of them: nothing else goes on.
-    let requests = world.ledger_when_settled(&order, since, "").await?;
-    let job = world.job(&order).await?;
+    stack.submit(&test_job).await?;
+    // The stack is idle, so all requests belong to this render.
+    let requests = stack.ledger_when_settled(&test_job, since, "").await?;
+    let job = stack.job(&test_job).await?;
 
     assert_eq!(job.states(), ["submitting", "queued", "processing", "completed"]);
-    let render = world.render(&order).await?;
-    let polls = world.status_calls(&render.id).await?;
-    let submitted = world.provider_calls(&order).await?;
+    let render = stack.render(&test_job).await?;
+    let polls = stack.status_calls(&render.id).await?;
+    let submitted = stack.provider_calls(&test_job).await?;
     let submitted = submitted.iter().find(|call| call.method == "POST").context("no submit")?;
     let end = submitted.at + DURATION_MS;
-    // Exact at the end: so many were due by the job's law.
+    // The count is exact when the job has ended: it is the number of polls due by its schedule.
     let due = usize::try_from(job.attempt_count)?;
     ensure!((3..=20).contains(&due), "{due} polls were due");
-    // Somebody who takes over may repeat a poll of the last moments, and no more than that.
+    // A poller that takes over the lease may repeat the last poll.
     ensure!(polls.len() <= 2 * due, "{} polls, and {due} were due", polls.len());
 
     let ended = job.timeline.last().context("no timeline")?;
     let found = DateTime::parse_from_rfc3339(&ended.at)?.timestamp_millis();
     let sent = |kind: &str| requests.iter().filter(|it| is_wake_up(it, kind)).count();
-    let (new, next) = (sent("new_job"), sent("successor"));
+    let (new, continued) = (sent("new_job"), sent("continuation"));
     let leases = requests.iter().filter(|it| it.is_write() && it.request.contains("lease#"));
-    let submits = 1;
-    let usage = Usage::of(&requests, submits);
-    // Straight to the stream: the test runner hides what `println!` says when all is well.
+    let submit_count = 1;
+    let usage = Usage::of(&requests, submit_count);
+    // The test runner hides the output of `println!` when a test passes.
     writeln!(
         stdout(),
         "\nA lone polled render of {} s: found {:.1} s after its end, by {} polls ({due} due). \
-         {} invocations of the poller by {} messages ({new} of submits, {next} of pollers), \
+         {} invocations of the poller by {} messages ({new} of submits, {continued} of pollers), \
          {} SQS requests; {} lease writes.\n\n\
-         What a million such renders cost, each of them alone. Not in it is that the tick of \
-         every minute\ninvokes the poller too.\n\n{usage}",
+         The price of a million such renders, each of them alone, without the poller's \
+         invocations\nby the tick of every minute.\n\n{usage}",
         DURATION_MS / 1_000,
         (found - end) as f64 / 1_000.0,
         polls.len(),
-        new + next,
-        new + next,
-        // Sent, received and deleted.
-        3 * (new + next),
+        new + continued,
+        new + continued,
+        // A message is sent, received and deleted.
+        3 * (new + continued),
         leases.count(),
     )?;
-    ensure!(new >= 1, "the submit woke nobody");
+    ensure!(new >= 1, "the submit sent no wake-up call");
     Ok(())
 }
 

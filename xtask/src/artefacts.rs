@@ -1,10 +1,9 @@
-//! What cargo builds for us: the functions and the simulator to run, and the
-//! functions to deploy.
+//! Builds: the functions and the simulator to run, and the functions to deploy.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -13,64 +12,91 @@ use zip::write::{SimpleFileOptions, ZipWriter};
 use crate::process::{self, Interrupt};
 use crate::workspace::Workspace;
 
-/// The packages below `functions/`; each is one binary of the same name.
+/// The packages below `functions/`. Each is a binary of the same name.
 pub(crate) const FUNCTIONS: [&str; 5] = ["submit", "poller", "webhook", "deliver", "jobs"];
 
-/// A zip above this is a cold start that someone should look at.
-const LARGEST_ZIP: u64 = 3_500_000;
+/// The largest zip in bytes. A larger one would slow cold starts down.
+const MAX_ZIP: u64 = 3_500_000;
 
 const MEGABYTE: f64 = 1_000_000.0;
 
 /// Binaries by the name of their package.
 pub(crate) type Binaries = BTreeMap<String, PathBuf>;
 
-/// Which features dependencies are built with: cargo unites those of all the
-/// packages that one call names, so other packages mean compiling most anew.
+/// What a build is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
-    /// Only what runs: the quickest way to a stack.
+    /// The functions and the simulator: the quickest way to a stack.
     Running,
-    /// Everything, as `cargo test --workspace` does, so that both share a build.
+    /// The same, and everything that `cargo test --workspace` runs.
     Testing,
     /// The functions with the release profile.
     Deploying,
 }
 
-/// Builds, and answers where the binaries are.
+/// Builds, and returns the paths of the binaries.
+///
+/// Cargo unites the features of all packages that one call names. So the functions are always
+/// built by a call of their own, with the features that ship: beside the tests they would get
+/// tokio's `test-util` and more. That is one more compilation of all that depends on tokio,
+/// the AWS clients among it, which nothing can share with the tests as long as these pause the
+/// clock. It happens once: a test run, the demo and `up` use the same. The simulator ships
+/// nowhere. A test run takes it from the build of all targets, which the tests need in any
+/// case.
 pub(crate) fn build(
     workspace: &Workspace,
     purpose: For,
     interrupt: &Interrupt,
 ) -> Result<Binaries> {
-    let mut cargo = workspace.cargo();
-    cargo.args(["build", "--locked", "--message-format=json-render-diagnostics"]);
-    let simulator = match purpose {
-        For::Running => Some("simulator"),
-        For::Testing => {
-            cargo.args(["--workspace", "--all-targets"]);
-            Some("simulator")
-        }
-        For::Deploying => {
-            cargo.arg("--release");
-            None
-        }
+    let mut binaries = match purpose {
+        For::Running => built(workspace, &["--package", "simulator"], interrupt)?,
+        For::Testing => built(workspace, &["--workspace", "--all-targets"], interrupt)?,
+        For::Deploying => Binaries::new(),
     };
-    if purpose != For::Testing {
-        for package in FUNCTIONS.into_iter().chain(simulator) {
-            cargo.args(["--package", package]);
-        }
+    binaries.retain(|package, _| package == "simulator");
+    if purpose != For::Deploying && binaries.is_empty() {
+        bail!("cargo built no binary `simulator`");
     }
-    let messages = process::run_for_output(&mut cargo, None, interrupt)?;
-    let binaries: Binaries = messages.lines().filter_map(binary).collect();
-    for package in FUNCTIONS.into_iter().chain(simulator) {
-        if !binaries.contains_key(package) {
+    let packages = FUNCTIONS.iter().flat_map(|package| ["--package", package]);
+    let release = (purpose == For::Deploying).then_some("--release");
+    let arguments: Vec<&str> = release.into_iter().chain(packages).collect();
+    let functions = built(workspace, &arguments, interrupt)?;
+    for package in FUNCTIONS {
+        let Some(binary) = functions.get(package) else {
             bail!("cargo built no binary `{package}`");
-        }
+        };
+        let binary = match purpose {
+            For::Running | For::Testing => set_aside(workspace, package, binary)?,
+            For::Deploying => binary.clone(),
+        };
+        binaries.insert(package.to_owned(), binary);
     }
     Ok(binaries)
 }
 
-/// The binary that a line of cargo's output tells of, if it tells of one.
+/// The binaries that one call of `cargo build` makes.
+fn built(workspace: &Workspace, arguments: &[&str], interrupt: &Interrupt) -> Result<Binaries> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--locked", "--message-format=json-render-diagnostics"]).args(arguments);
+    let messages = process::run_for_output(&mut cargo, None, interrupt)?;
+    Ok(messages.lines().filter_map(binary).collect())
+}
+
+/// Copies a function's binary to where no other call of cargo replaces it: `cargo test` builds
+/// the functions too, with the features of the tests, and a stack may be started after it.
+fn set_aside(workspace: &Workspace, package: &str, binary: &Path) -> Result<PathBuf> {
+    let folder = workspace.path("target/functions");
+    fs::create_dir_all(&folder)?;
+    let copy = folder.join(package);
+    // A function of a stack that runs may still be open: its file is replaced, not written to.
+    let fresh = folder.join(format!("{package}.new"));
+    fs::copy(binary, &fresh)
+        .and_then(|_| fs::rename(&fresh, &copy))
+        .with_context(|| format!("cannot copy {} to {}", binary.display(), copy.display()))?;
+    Ok(copy)
+}
+
+/// The binary in a line of cargo's output, if there is one.
 fn binary(line: &str) -> Option<(String, PathBuf)> {
     #[derive(Deserialize)]
     struct Message {
@@ -92,8 +118,8 @@ fn binary(line: &str) -> Option<(String, PathBuf)> {
     runs.then_some((message.target.name, message.executable))
 }
 
-/// `cargo xtask package`: builds the functions for this machine's architecture,
-/// zips them into `target/package/`, and fails when one is too large.
+/// `cargo xtask package`: builds the functions for this machine's architecture, zips them into
+/// `target/package/`, and fails when a zip is too large.
 pub(crate) fn package(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     let binaries = build(workspace, For::Deploying, interrupt)?;
     let folder = workspace.path("target/package");
@@ -110,7 +136,7 @@ pub(crate) fn package(workspace: &Workspace, interrupt: &Interrupt) -> Result<()
             megabytes(fs::metadata(binary)?.len()),
             megabytes(zipped)
         );
-        if zipped > LARGEST_ZIP {
+        if zipped > MAX_ZIP {
             too_large.push(function.as_str());
         }
     }
@@ -118,13 +144,13 @@ pub(crate) fn package(workspace: &Workspace, interrupt: &Interrupt) -> Result<()
     if too_large.is_empty() {
         return Ok(());
     }
-    bail!("larger than {} MB: {}", megabytes(LARGEST_ZIP), too_large.join(", "))
+    bail!("larger than {} MB: {}", megabytes(MAX_ZIP), too_large.join(", "))
 }
 
-/// Writes what Lambda expects of `provided.al2023`: an executable `bootstrap`.
+/// Writes the zip that Lambda expects for `provided.al2023`: an executable `bootstrap`.
 fn zip(mut binary: impl io::Read, archive: impl io::Write + io::Seek) -> Result<()> {
     let mut zip = ZipWriter::new(archive);
-    // No time of change: the same binary makes the same zip.
+    // Without a modification time the same binary makes the same zip.
     let options = SimpleFileOptions::default().unix_permissions(0o755).compression_level(Some(9));
     zip.start_file("bootstrap", options)?;
     io::copy(&mut binary, &mut zip)?;
@@ -146,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn binaries_are_told_from_libraries_and_tests() {
+    fn only_binaries_are_recognised() {
         let bin = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"submit"},"profile":{"test":false},"executable":"/t/submit"}"#;
         assert_eq!(binary(bin), Some(("submit".into(), "/t/submit".into())));
         for other in [
@@ -159,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zip_holds_one_executable_named_bootstrap() {
+    fn zip_holds_one_bootstrap_executable() {
         let mut archive = Cursor::new(Vec::new());
         zip(&b"\x7fELF"[..], &mut archive).unwrap();
 

@@ -1,5 +1,4 @@
-//! `cargo xtask bench`: measures what is deployed, so with the release profile. The
-//! measuring is the `bench` package's.
+//! `cargo xtask bench`: runs the `bench` package with the release profile, which is deployed.
 
 use anyhow::Result;
 use clap::Args;
@@ -11,12 +10,12 @@ use crate::workspace::Workspace;
 #[derive(Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Bench {
-    /// What to measure, and how; `--help` tells.
+    /// The measurement and its options; `--help` lists them.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     arguments: Vec<String>,
 }
 
-/// Builds and measures; fails when an aim is missed.
+/// Builds and measures. Fails when a target is missed.
 pub(crate) fn run(bench: &Bench, workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     let mut cargo = workspace.cargo();
     cargo.args(["run", "--release", "--locked", "--package", "bench", "--"]);

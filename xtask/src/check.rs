@@ -1,5 +1,4 @@
-//! `cargo xtask test`: everything that must hold before a change is merged, the
-//! quick checks first. CI runs just this.
+//! `cargo xtask test`: all checks before a merge, the quick ones first. CI runs only this.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -18,21 +17,27 @@ use crate::workspace::Workspace;
 /// The package whose tests need a stack.
 const END_TO_END: &str = "tests";
 
-/// The test among them that needs one for itself, and receivers that are not ours.
+/// The test that needs a stack of its own and receivers in other languages.
 const RECEIVERS: &str = "receivers";
 
-/// The test among them that takes too long for every change: `cargo xtask load`.
+/// The test that takes too long for every change: `cargo xtask load`.
 pub(crate) const LOAD: &str = "load";
 
-/// The one of them that brings its own: the bundle in one process, in virtual time.
+/// The test without a stack: the bundle in one process, in virtual time.
 pub(crate) const BUNDLE: &str = "bundle";
 
-/// The test that prints what is proved of each provider; its output is shown.
+/// The test that prints what is verified of each provider.
 const CONFORMANCE: &str = "conformance";
 
-/// What `domain` must not depend on, by the beginning of its name: it decides,
-/// and reaches nothing.
+/// Prefixes of the packages that `domain` must not depend on, because it does no I/O.
 const IMPURE: [&str; 5] = ["aws-", "hyper", "reqwest", "tokio", "ureq"];
+
+/// Packages that are there for tests and measurements; no function is linked with one.
+const FOR_TESTS: [&str; 6] =
+    ["aws-in-memory", "bench", "dynamodb-in-memory", "proptest", "simulator", "tests"];
+
+/// Features of dependencies that are there for tests: a package and its feature.
+const TEST_FEATURES: [(&str, &str); 1] = [("tokio", "test-util")];
 
 /// Runs every step until one fails, then says how far it came.
 pub(crate) fn run(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
@@ -51,15 +56,15 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
         cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])
     })?;
     report.step("domain is pure", || domain_is_pure(workspace, interrupt))?;
+    report.step("functions ship no tests", || functions_ship_no_tests(workspace, interrupt))?;
     let venv = report.step("python", || Venv::ensure(workspace, interrupt))?;
     let receivers = report.step("receivers", || Receivers::ensure(workspace, interrupt))?;
     report.step("template", || {
         let mut lint = venv.program("cfn-lint");
         process::run(lint.arg(workspace.path("template.yaml")), interrupt)
     })?;
-    // All packages in each call, and targets chosen instead: cargo unites the
-    // features of the packages it is given, so a smaller set of packages would
-    // compile most dependencies once more.
+    // Every call has all packages and selects targets: cargo unites the features of the packages
+    // in a call, so fewer packages would compile most dependencies again.
     let tests = integration_tests(workspace, interrupt)?;
     report.step("unit tests", || {
         let alone = tests.iter().filter(|test| !test.needs_stack() && !test.is_shown());
@@ -85,7 +90,7 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
     })?;
     report.step("doc tests", || cargo(&["test", "--workspace", "--locked", "--doc"]))?;
     let binaries = report.step("build", || artefacts::build(workspace, For::Testing, interrupt))?;
-    report.step("demo", || demo::play(workspace, &venv, &binaries, interrupt))?;
+    report.step("demo", || demo::run_default(workspace, &venv, &binaries, interrupt))?;
     let stack = report.step("stack up", || {
         Stack::start(workspace, &venv, &binaries, Policies::Recorded, interrupt)
     })?;
@@ -99,7 +104,7 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
                 .args(["test", "--workspace", "--locked"])
                 .args(on_stack.flat_map(|test| ["--test", &test.name]))
                 .env("RELAY_STACK", stack.file())
-                // They wait for the stack, and hardly use a processor themselves.
+                // These tests mostly wait for the stack.
                 .env("RUST_TEST_THREADS", "8"),
             interrupt,
         )
@@ -108,8 +113,8 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
         drop(stack);
         Ok(())
     })?;
-    // Secrets are a stack's: who takes them away from under other tests needs one alone. With
-    // policies in force, so that changing secrets needs no more than what is allowed.
+    // The secrets belong to the stack, so a test that changes them needs one of its own. The
+    // policies are enforced to show that the change needs no more than what is allowed.
     let stack = report.step("stack up", || {
         Stack::start(workspace, &venv, &binaries, Policies::Enforced, interrupt)
     })?;
@@ -129,7 +134,7 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
     })
 }
 
-/// A file or folder below some package's `tests/`.
+/// An integration test of a package.
 struct IntegrationTest {
     package: String,
     name: String,
@@ -140,7 +145,7 @@ impl IntegrationTest {
         self.package == END_TO_END && self.name != BUNDLE
     }
 
-    /// Whether it is a step of its own, whose figures are shown.
+    /// Whether it is a step of its own with visible output.
     fn is_shown(&self) -> bool {
         [CONFORMANCE, BUNDLE].contains(&&*self.name)
     }
@@ -178,8 +183,8 @@ fn integration_tests(workspace: &Workspace, interrupt: &Interrupt) -> Result<Vec
     Ok(tests)
 }
 
-/// Fails when `domain` could reach the outside: a runtime or a client among its
-/// dependencies, or a chrono that can be asked for the time.
+/// Fails when `domain` can do I/O: when it depends on a runtime or a client, or has a chrono with
+/// a clock.
 fn domain_is_pure(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     let tree = process::run_for_output(
         workspace
@@ -194,9 +199,9 @@ fn domain_is_pure(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
         bail!("domain depends on {found}");
     }
 
-    // Cargo unites features over a workspace, so `domain` could use a clock that
-    // another package asked for. A workspace of its own, in which chrono has
-    // only the features that `domain` gives it, shows what `domain` can do.
+    // Cargo unites features over a workspace, so `domain` could use a clock that another package
+    // enables. A separate workspace, in which chrono has only the features of `domain`, shows what
+    // `domain` can do.
     let manifest = workspace.local("purity/Cargo.toml")?;
     let source = workspace.local("purity/src/lib.rs")?;
     let domain = workspace.path("domain");
@@ -210,7 +215,7 @@ fn domain_is_pure(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
         ),
     )?;
     fs::write(&source, "pub fn now() -> chrono::DateTime<chrono::Utc> { chrono::Utc::now() }\n")?;
-    // The same versions as everywhere, all of them downloaded already.
+    // The versions are the same and already downloaded.
     fs::copy(workspace.path("Cargo.lock"), workspace.local("purity/Cargo.lock")?)?;
     let probe = workspace
         .cargo()
@@ -224,11 +229,42 @@ fn domain_is_pure(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     if probe.status.success() {
         bail!("domain can ask chrono for the time: a dependency of it switches chrono's clock on");
     }
-    // For this reason and no other, else the probe itself is broken.
+    // Any other error means that the probe is broken.
     if complaint.contains("error[E0599]") && complaint.contains("`now`") {
         return Ok(());
     }
     bail!("cannot tell whether domain is pure:\n{complaint}")
+}
+
+/// Fails when a function's normal dependencies hold what only tests may use. They are those of
+/// the call that builds the functions: all five together, and nothing beside them.
+fn functions_ship_no_tests(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
+    let tree = process::run_for_output(
+        workspace
+            .cargo()
+            .args(["tree", "--locked"])
+            .args(artefacts::FUNCTIONS.iter().flat_map(|function| ["--package", function]))
+            .args(["--edges", "normal", "--prefix", "none", "--format", "{p} | {f}"]),
+        None,
+        interrupt,
+    )?;
+    match for_tests(&tree) {
+        Some(found) => bail!("a function depends on {found}"),
+        None => Ok(()),
+    }
+}
+
+/// The first line of `tree` that names what only tests may use. Each line is a package, its
+/// version, a bar and its features.
+fn for_tests(tree: &str) -> Option<&str> {
+    tree.lines().find(|line| {
+        let (package, features) = line.split_once(" | ").unwrap_or((line, ""));
+        let name = package.split(' ').next().unwrap_or_default();
+        // Packages that were shown above have `(*)` behind their features.
+        let mut features = features.trim_end_matches(" (*)").split(',');
+        FOR_TESTS.contains(&name)
+            || features.any(|feature| TEST_FEATURES.contains(&(name, feature)))
+    })
 }
 
 struct Report {
@@ -251,6 +287,26 @@ impl Report {
         for (name, took, ok) in &self.steps {
             let outcome = if *ok { "ok" } else { "FAILED" };
             println!("{name:<width$} {:>8.1}  {outcome}", took.as_secs_f64());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_packages_and_features_are_found() {
+        let product = "submit v0.1.0 (/r/functions/submit) | \n\
+                       tokio v1.54.1 | default,rt,time\n\
+                       aws-credential-types v1.3.1 | test-util (*)";
+        assert_eq!(for_tests(product), None);
+        for line in [
+            "aws-in-memory v0.1.0 (/r/aws-in-memory) | ",
+            "tokio v1.54.1 | rt,test-util,time",
+            "tokio v1.54.1 | test-util (*)",
+        ] {
+            assert_eq!(for_tests(&format!("{product}\n{line}")), Some(line));
         }
     }
 }

@@ -1,11 +1,10 @@
-//! `cargo xtask demo`: renders from submit to signed webhook, live.
+//! `cargo xtask demo`: shows renders from the submit to the signed webhook.
 //!
-//! Two of them, unless a provider is chosen: one whose provider is only polled, and
-//! one whose provider calls back, unsigned, so that its word is a hint that a
-//! re-fetch confirms. Providers that sign are believed. Every step is read from
-//! where a customer would see it: the API, the bus, the receiver.
+//! There are two of them unless a provider is chosen: one that is only polled, and one whose
+//! provider sends unsigned callbacks, which a status call confirms. Signed callbacks are believed.
+//! Every step is read where a customer would see it: at the API, the bus and the receiver.
 
-mod scene;
+mod plan;
 mod timeline;
 mod view;
 
@@ -16,8 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use serde_json::json;
 
-pub(crate) use self::scene::Provider;
-use self::scene::{Ending, Scene, both_kinds};
+pub(crate) use self::plan::Provider;
+use self::plan::{Ending, RenderPlan, default_renders};
 use self::timeline::{Step, Style};
 use self::view::{
     BusEvent, Event, Job, ReceiverLog, SimulatedCallback, SimulatedRender, WebhookConfig,
@@ -29,17 +28,15 @@ use crate::stack::{Address, Policies, Stack};
 use crate::venv::Venv;
 use crate::workspace::Workspace;
 
-/// Every render is over in seconds; what has not happened by then will not, however busy
-/// the machine is.
+/// The time after which a missing step counts as failed, also on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(180);
 
-/// How often we look for news.
-const LOOK: Duration = Duration::from_millis(150);
+const POLL_INTERVAL: Duration = Duration::from_millis(150);
 
-/// The webhook receiver's name at the simulator.
+/// The name of the webhook receiver at the simulator.
 const RECEIVER: &str = "demo";
 
-/// `cargo xtask demo`: builds, deploys, shows, and takes everything down again.
+/// Builds, deploys, shows the renders, and ends everything.
 pub(crate) fn run(
     workspace: &Workspace,
     provider: Option<Provider>,
@@ -48,10 +45,10 @@ pub(crate) fn run(
     let venv = Venv::ensure(workspace, interrupt)?;
     let binaries = artefacts::build(workspace, For::Running, interrupt)?;
     match provider {
-        None => play(workspace, &venv, &binaries, interrupt)?,
+        None => run_default(workspace, &venv, &binaries, interrupt)?,
         Some(provider) => {
             let title = format!("Render Relay: {provider}, from submit to signed webhook");
-            perform(workspace, &venv, &binaries, &title, vec![provider.scene()], interrupt)?;
+            run_renders(workspace, &venv, &binaries, &title, vec![provider.plan()], interrupt)?;
         }
     }
     println!(
@@ -65,24 +62,24 @@ Next:
     Ok(())
 }
 
-/// Shows a render of each kind on a stack that refuses what no policy allows. Fails
-/// when a step did not happen in time, and says which.
-pub(crate) fn play(
+/// Shows a render of each kind on a stack with enforced policies. Fails with the names of missing
+/// steps.
+pub(crate) fn run_default(
     workspace: &Workspace,
     venv: &Venv,
     binaries: &Binaries,
     interrupt: &Interrupt,
 ) -> Result<()> {
     let title = "Render Relay: two renders, from submit to signed webhook";
-    perform(workspace, venv, binaries, title, both_kinds(), interrupt)
+    run_renders(workspace, venv, binaries, title, default_renders(), interrupt)
 }
 
-fn perform(
+fn run_renders(
     workspace: &Workspace,
     venv: &Venv,
     binaries: &Binaries,
     title: &str,
-    scenes: Vec<Scene>,
+    plans: Vec<RenderPlan>,
     interrupt: &Interrupt,
 ) -> Result<()> {
     let screen = Screen::new();
@@ -94,15 +91,15 @@ fn perform(
         timeline::seconds(started.elapsed())
     );
 
-    let mut show = Show::open(&stack.address, scenes, screen, started)?;
-    let outcome = show.watch(interrupt);
-    show.screen.clear();
+    let mut demo = Demo::open(&stack.address, plans, screen, started)?;
+    let outcome = demo.watch(interrupt);
+    demo.screen.clear();
     outcome?;
-    show.close()
+    demo.close()
 }
 
-/// The renders under way, and what has been seen of each.
-struct Show<'a> {
+/// The renders of a demo, and the steps that were seen.
+struct Demo<'a> {
     address: &'a Address,
     http: Http,
     started: Instant,
@@ -111,7 +108,7 @@ struct Show<'a> {
 }
 
 struct Render {
-    scene: Scene,
+    plan: RenderPlan,
     job_id: String,
     submitted_at: Instant,
     seen: BTreeSet<Step>,
@@ -119,59 +116,59 @@ struct Render {
     has_been_ended: bool,
 }
 
-/// A step that follows from a job's state, and shows elsewhere.
+/// A step that follows from a job's state and is visible elsewhere.
 struct Effect {
     index: usize,
     step: Step,
     detail: String,
 }
 
-impl<'a> Show<'a> {
-    /// Sets the stage and submits the jobs.
+impl<'a> Demo<'a> {
+    /// Configures the simulator and submits the jobs.
     fn open(
         address: &'a Address,
-        scenes: Vec<Scene>,
+        plans: Vec<RenderPlan>,
         screen: Screen,
         started: Instant,
     ) -> Result<Self> {
-        let mut show = Self { address, http: Http::new(), started, screen, renders: Vec::new() };
+        let mut demo = Self { address, http: Http::new(), started, screen, renders: Vec::new() };
         let simulator = &address.simulator_url;
         let receiver = format!("{simulator}/receiver/{RECEIVER}");
         let config: WebhookConfig =
-            show.api().put("/v1/webhook-config", &json!({"url": receiver}))?;
-        show.http.put(
+            demo.api().put("/v1/webhook-config", &json!({"url": receiver}))?;
+        demo.http.put(
             &format!("{simulator}/_control/receivers/{RECEIVER}"),
             &json!({"secret": config.secret, "answers": []}),
         )?;
-        for scene in scenes {
-            let Scene { provider, mark, .. } = scene;
-            let scenario = format!("{simulator}/_control/scenarios/{provider}/{mark}");
-            show.http.put(&scenario, &scene.scenario)?;
-            let job: Job = show.api().post("/v1/jobs", &scene.submission)?;
+        for plan in plans {
+            let RenderPlan { provider, tag, .. } = plan;
+            let scenario = format!("{simulator}/_control/scenarios/{provider}/{tag}");
+            demo.http.put(&scenario, &plan.scenario)?;
+            let job: Job = demo.api().post("/v1/jobs", &plan.submission)?;
             let detail = job.job_id.clone();
-            show.renders.push(Render {
-                scene,
+            demo.renders.push(Render {
+                plan,
                 job_id: job.job_id,
                 submitted_at: Instant::now(),
                 seen: BTreeSet::new(),
                 progress: None,
                 has_been_ended: false,
             });
-            show.saw(show.renders.len() - 1, Step::Submitted, &detail);
+            demo.record_step(demo.renders.len() - 1, Step::Submitted, &detail);
         }
-        Ok(show)
+        Ok(demo)
     }
 
     fn api(&self) -> Api<'_> {
         Api { http: &self.http, url: &self.address.api_url, key: &self.address.api_key }
     }
 
-    /// Follows the renders until every expected step was seen, or the deadline.
+    /// Waits until every expected step was seen, or until the deadline.
     fn watch(&mut self, interrupt: &Interrupt) -> Result<()> {
         let deadline = Instant::now() + DEADLINE;
         while !self.missing().is_empty() && Instant::now() < deadline {
-            // What follows from a job's state is looked up before the job and
-            // told after it, so that no effect appears before its cause.
+            // Effects are read before the job and printed after it, so that no effect appears
+            // before its cause.
             let mut effects = self.answered_callbacks()?;
             effects.extend(self.events_on_bus()?);
             effects.extend(self.delivered_webhooks()?);
@@ -179,11 +176,11 @@ impl<'a> Show<'a> {
                 self.look_at_job(index)?;
             }
             for Effect { index, step, detail } in effects {
-                self.saw(index, step, &detail);
+                self.record_step(index, step, &detail);
             }
             self.draw_progress();
             self.end_renders()?;
-            interrupt.wait(LOOK)?;
+            interrupt.wait(POLL_INTERVAL)?;
         }
         Ok(())
     }
@@ -198,9 +195,9 @@ impl<'a> Show<'a> {
                 _ => String::new(),
             };
             match entry.state.as_str() {
-                "queued" => self.saw(index, Step::Queued, &detail),
-                "processing" => self.saw(index, Step::Processing, &detail),
-                "completed" => self.saw(index, Step::Completed, &detail),
+                "queued" => self.record_step(index, Step::Queued, &detail),
+                "processing" => self.record_step(index, Step::Processing, &detail),
+                "completed" => self.record_step(index, Step::Completed, &detail),
                 "failed" | "cancelled" | "timed_out" => {
                     bail!("job {} has {}: {:?}", job.job_id, entry.state, job.failure)
                 }
@@ -214,11 +211,11 @@ impl<'a> Show<'a> {
         Ok(())
     }
 
-    /// Ends the renders whose time has come.
+    /// Ends the renders that are due to end.
     fn end_renders(&mut self) -> Result<()> {
         let simulator = &self.address.simulator_url;
         for render in self.renders.iter_mut().filter(|render| !render.has_been_ended) {
-            let is_time = match render.scene.ending {
+            let is_time = match render.plan.ending {
                 Ending::Scripted => false,
                 Ending::After(age, step) => {
                     render.submitted_at.elapsed() >= age && render.seen.contains(&step)
@@ -226,22 +223,22 @@ impl<'a> Show<'a> {
                 Ending::AtProgress(least) => render.progress >= Some(least),
             };
             if is_time {
-                let Scene { provider, mark, .. } = render.scene;
-                self.http.post(&format!("{simulator}/_control/renders/{provider}/{mark}/end"))?;
+                let RenderPlan { provider, tag, .. } = render.plan;
+                self.http.post(&format!("{simulator}/_control/renders/{provider}/{tag}/end"))?;
                 render.has_been_ended = true;
             }
         }
         Ok(())
     }
 
-    /// A callback counts when we answered it 2xx. Whether it was believed or confirmed
-    /// shows at the provider: it was not asked before, or it was.
+    /// Callbacks that were answered 2xx. A provider that was never polled was believed, any other
+    /// was confirmed.
     fn answered_callbacks(&self) -> Result<Vec<Effect>> {
         let mut effects = Vec::new();
         for (index, render) in self.renders.iter().enumerate() {
-            let Scene { provider, mark, .. } = render.scene;
+            let RenderPlan { provider, tag, .. } = render.plan;
             let simulator = &self.address.simulator_url;
-            let url = format!("{simulator}/_control/renders?provider={provider}&mark={mark}");
+            let url = format!("{simulator}/_control/renders?provider={provider}&tag={tag}");
             let known: Vec<SimulatedRender> = self.http.get(&url)?;
             for render in known {
                 let answered = |call: &SimulatedCallback| matches!(call.status, Some(200..=299));
@@ -292,8 +289,8 @@ impl<'a> Show<'a> {
         self.renders.iter().position(|render| render.job_id == job_id)
     }
 
-    /// Prints a step the first time that it is seen.
-    fn saw(&mut self, index: usize, step: Step, detail: &str) {
+    /// Prints a step when it is seen first.
+    fn record_step(&mut self, index: usize, step: Step, detail: &str) {
         let Some(render) = self.renders.get_mut(index) else { return };
         if !render.seen.insert(step) {
             return;
@@ -302,7 +299,7 @@ impl<'a> Show<'a> {
         self.screen.clear();
         println!(
             "{}",
-            timeline::line(self.screen.style, after, render.scene.provider, step, detail)
+            timeline::line(self.screen.style, after, render.plan.provider, step, detail)
         );
     }
 
@@ -310,22 +307,22 @@ impl<'a> Show<'a> {
         let bars: Vec<_> = self
             .renders
             .iter()
-            .filter_map(|render| Some(timeline::progress(render.scene.provider, render.progress?)))
+            .filter_map(|render| Some(timeline::progress(render.plan.provider, render.progress?)))
             .collect();
         if !bars.is_empty() {
             self.screen.draw(&timeline::seconds(self.started.elapsed()), &bars.join("   "));
         }
     }
 
-    /// The expected steps that were not seen, by provider.
+    /// The missing steps by provider.
     fn missing(&self) -> BTreeMap<&'static str, Vec<Step>> {
         self.renders
             .iter()
             .map(|render| {
                 let unseen = |step: &&Step| !render.seen.contains(step);
                 (
-                    render.scene.provider,
-                    render.scene.expected.iter().filter(unseen).copied().collect(),
+                    render.plan.provider,
+                    render.plan.expected.iter().filter(unseen).copied().collect(),
                 )
             })
             .filter(|(_, unseen): &(_, Vec<_>)| !unseen.is_empty())
@@ -352,8 +349,8 @@ impl<'a> Show<'a> {
     }
 }
 
-/// Standard output. A terminal gets a last line that is redrawn in place; a file
-/// or a pipe gets that line again whenever it says something new.
+/// Standard output. The last line is redrawn on a terminal, and otherwise printed again when it
+/// changes.
 struct Screen {
     terminal: bool,
     style: Style,
@@ -373,7 +370,7 @@ impl Screen {
         if self.terminal {
             self.clear();
             print!("{after}  {news}");
-            // A terminal that is gone is noticed by the next `println!`.
+            // The next `println!` reports an error of the terminal.
             drop(std::io::stdout().flush());
             self.drawn = true;
         } else if self.said != news {

@@ -1,5 +1,5 @@
-//! `cargo xtask fuzz`: the fuzz targets of `domain`, optimised and for as long as wanted. As
-//! ordinary tests they run too, and shorter.
+//! `cargo xtask fuzz`: the fuzz targets of `domain`, optimised and with a chosen number of
+//! executions. They also run as ordinary tests, with fewer.
 
 use anyhow::Result;
 use clap::Args;
@@ -21,14 +21,14 @@ pub(crate) struct Fuzz {
     seed: u64,
 }
 
-/// Runs until every target is through, or one fails and names its seed.
+/// Runs all targets until one fails and names its seed.
 pub(crate) fn run(fuzz: &Fuzz, workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     let mut cargo = workspace.cargo();
-    // A profile of its own: optimised, with all assertions and overflow checks.
+    // This profile is optimised and keeps assertions and overflow checks.
     cargo.args(["test", "--locked", "--profile", "fuzz", "--package", "domain", "--test", "fuzz"]);
     cargo.args(["--", "--nocapture", "--test-threads", "1"]);
     if let Some(target) = &fuzz.target {
-        // Targets or groups of them are the last part of a test's path.
+        // Targets and groups of targets are the last part of a test's path.
         let test = target.split("::").next().unwrap_or(target);
         cargo.arg(format!("::{test}"));
         cargo.env("FUZZ_TARGET", target);

@@ -1,4 +1,4 @@
-//! JSON over HTTP to the local stack: our API, the simulator, the emulator.
+//! JSON over HTTP to the API, the simulator and the emulator of the local stack.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::Response;
 
-/// A client that gives up after a minute and takes no status for an error.
+/// A client with a timeout of a minute, for which no status is an error.
 #[derive(Clone)]
 pub(crate) struct Http {
     agent: Agent,
@@ -24,28 +24,28 @@ impl Http {
         Self { agent: config.into() }
     }
 
-    /// Whether anything answers 200 there.
+    /// Whether a URL answers 200.
     pub(crate) fn answers(&self, url: &str) -> bool {
         self.agent.get(url).call().is_ok_and(|response| response.status() == 200)
     }
 
-    /// GETs the simulator's view of something.
+    /// Gets JSON.
     pub(crate) fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T> {
         read(self.agent.get(url).call(), "GET", url)
     }
 
-    /// PUTs a setting that is answered without a body.
+    /// Puts JSON; the answer's body is ignored.
     pub(crate) fn put(&self, url: &str, body: &Value) -> Result<()> {
         accept(self.agent.put(url).send_json(body), "PUT", url).map(drop)
     }
 
-    /// POSTs a demand that has no body and is answered without one.
+    /// Posts without a body; the answer's body is ignored.
     pub(crate) fn post(&self, url: &str) -> Result<()> {
         accept(self.agent.post(url).send_empty(), "POST", url).map(drop)
     }
 
-    /// The bodies of up to ten messages that wait in a queue of the emulator.
-    /// They stay there, and come again after the queue's visibility timeout.
+    /// The bodies of up to ten messages in a queue of the emulator. They return to the queue after
+    /// its visibility timeout.
     pub(crate) fn peek_queue(&self, endpoint: &str, queue_url: &str) -> Result<Vec<String>> {
         let request = json!({"QueueUrl": queue_url, "MaxNumberOfMessages": 10});
         let response = self
@@ -53,7 +53,7 @@ impl Http {
             .post(endpoint)
             .header("x-amz-target", "AmazonSQS.ReceiveMessage")
             .content_type("application/x-amz-json-1.0")
-            // The emulator reads the service from it and verifies nothing.
+            // The emulator reads the service from this header and does not verify it.
             .header(
                 "authorization",
                 "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/sqs/aws4_request, \
@@ -65,7 +65,7 @@ impl Http {
     }
 }
 
-/// Render Relay's own API, called as a customer's backend does.
+/// The client of Render Relay's API.
 pub(crate) struct Api<'a> {
     pub(crate) http: &'a Http,
     pub(crate) url: &'a str,
@@ -96,7 +96,7 @@ impl Api<'_> {
     }
 }
 
-/// SQS leaves `Messages` out when there are none.
+/// SQS omits `Messages` when there are none.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Received {
@@ -117,7 +117,7 @@ fn read<T: DeserializeOwned>(answer: Answer, method: &str, target: &str) -> Resu
     serde_json::from_str(&body).with_context(|| format!("{method} {target} answered {body}"))
 }
 
-/// The body of a 2xx answer; anything else is an error that shows the answer.
+/// The body of a 2xx answer; any other status is an error with the body.
 fn accept(answer: Answer, method: &str, target: &str) -> Result<String> {
     let mut response = answer.with_context(|| format!("{method} {target} got no answer"))?;
     let status = response.status();

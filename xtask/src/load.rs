@@ -1,5 +1,4 @@
-//! `cargo xtask load`: a stack of its own, and as many jobs as one likes through it, with
-//! everything going wrong that does.
+//! `cargo xtask load`: many jobs on a stack of their own, with faults of all kinds.
 
 use anyhow::Result;
 use clap::Args;
@@ -11,15 +10,15 @@ use crate::stack::{Policies, Stack};
 use crate::venv::Venv;
 use crate::workspace::Workspace;
 
-/// How much.
+/// The size of the load.
 #[derive(Args)]
 pub(crate) struct Load {
-    /// Jobs, over five providers.
+    /// The number of jobs, over five providers.
     #[arg(long, default_value_t = 2_000)]
     jobs: usize,
 }
 
-/// Runs until every job is settled, and prints what became of them.
+/// Runs until every job is settled, and prints the outcomes.
 pub(crate) fn run(load: &Load, workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     let venv = Venv::ensure(workspace, interrupt)?;
     let binaries = artefacts::build(workspace, For::Testing, interrupt)?;

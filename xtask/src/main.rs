@@ -1,8 +1,7 @@
-//! `cargo xtask`: the project's own commands. Run the bundle locally, show it,
-//! check it, package it.
+//! `cargo xtask`: commands that run, show, check and package the bundle.
 //!
-//! Everything runs on loopback and keeps its files below `.local/`. Whatever a
-//! command starts ends with it, however it ends: see [`process`].
+//! Everything runs on loopback and keeps its files below `.local/`. The children of a command end
+//! with it: see [`process`].
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
 
@@ -46,13 +45,13 @@ enum Command {
     Up,
     /// Check everything: format, lints, purity, template, unit and end-to-end tests.
     Test,
-    /// Push very many jobs through a local stack in which everything goes wrong that does.
+    /// Push many jobs through a local stack with faults of all kinds.
     Load(load::Load),
-    /// Simulate the whole bundle in one process, in virtual time and bad weather.
+    /// Simulate the bundle in one process, in virtual time and under random faults.
     Sim(sim::Sim),
     /// Build the functions as they are deployed, zip them, check their size.
     Package,
-    /// Throw mutated input at everything that reads strangers' bytes.
+    /// Fuzz everything that reads foreign bytes.
     Fuzz(fuzz::Fuzz),
     /// Measure speed, memory and isolation of what is deployed.
     Bench(bench::Bench),

@@ -1,10 +1,10 @@
-//! Children that end when we do.
+//! Child processes that end with this one.
 //!
-//! Two kinds. A *tethered* child serves in the background and holds the other
-//! end of a pipe as its stdin; when we exit, panic or are killed, the kernel
-//! closes our end and the child, seeing its stdin end, leaves. A *foreground*
-//! child does a finite job that we wait for. Both get a process group of their
-//! own, so that Ctrl-C reaches us alone and we take things down in order.
+//! There are two kinds. A guarded child serves in the background, and its stdin is a pipe from
+//! this process. When this process exits, panics or is killed, the kernel closes the pipe, and the
+//! child exits at the end of its stdin. A foreground child does a finite job that this process
+//! waits for. Both have a process group of their own, so that Ctrl-C reaches only this process,
+//! which then ends the children in order.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -17,20 +17,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// How often we look whether a child has ended.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How long a tethered child may take to leave before it is killed: a healthy one is
-/// gone at once, unless the machine is busy.
-const FAREWELL: Duration = Duration::from_secs(30);
+/// How long a guarded child may take to exit before it is killed. A healthy one exits at once,
+/// unless the machine is busy.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 
-/// Ctrl-C, SIGTERM and SIGHUP, as something to wait for.
+/// Ctrl-C, SIGTERM and SIGHUP, which can be waited for.
 pub(crate) struct Interrupt {
     signals: Receiver<()>,
     seen: Cell<bool>,
 }
 
-/// The user, or the system, wants us to stop.
+/// The user or the system asks this process to stop.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 pub(crate) struct Interrupted;
@@ -39,13 +38,13 @@ impl Interrupt {
     pub(crate) fn install() -> Result<Self> {
         let (sender, signals) = mpsc::channel();
         ctrlc::set_handler(move || {
-            // Fails only when nobody listens any more, which is at our end.
+            // Fails only when the receiver is gone, at the end of the process.
             let _ = sender.send(());
         })?;
         Ok(Self { signals, seen: Cell::new(false) })
     }
 
-    /// Waits this long, or shorter when there is reason to stop.
+    /// Waits, or returns early when an interrupt arrives.
     pub(crate) fn wait(&self, pause: Duration) -> Result<(), Interrupted> {
         if !self.seen.get() && self.signals.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
             return Ok(());
@@ -55,15 +54,15 @@ impl Interrupt {
     }
 }
 
-/// A background child that cannot outlive us.
-pub(crate) struct Tethered {
+/// A background child that cannot outlive this process.
+pub(crate) struct ChildGuard {
     name: &'static str,
     child: Child,
-    /// Dropped to let the child go.
-    tether: Option<ChildStdin>,
+    /// Closing it makes the child exit.
+    stdin: Option<ChildStdin>,
 }
 
-impl Tethered {
+impl ChildGuard {
     /// Starts `command`, which must end when its stdin does.
     pub(crate) fn spawn(name: &'static str, command: &mut Command) -> Result<Self> {
         let mut child = command
@@ -71,15 +70,15 @@ impl Tethered {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start the {name}"))?;
-        let tether = child.stdin.take();
-        Ok(Self { name, child, tether })
+        let stdin = child.stdin.take();
+        Ok(Self { name, child, stdin })
     }
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Fails when the child has ended: it serves until we let it go.
+    /// Fails when the child has exited.
     pub(crate) fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
@@ -109,36 +108,36 @@ impl Tethered {
             if Instant::now() > deadline {
                 bail!("the {} said nothing", self.name);
             }
-            interrupt.wait(LOOK)?;
+            interrupt.wait(POLL_INTERVAL)?;
         }
     }
 }
 
-impl Drop for Tethered {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
-        self.tether = None;
-        let deadline = Instant::now() + FAREWELL;
+        self.stdin = None;
+        let deadline = Instant::now() + SHUTDOWN_GRACE;
         while matches!(self.child.try_wait(), Ok(None)) {
             if Instant::now() > deadline {
                 kill_group(self.child.id(), "KILL");
                 drop(self.child.wait());
                 return;
             }
-            thread::park_timeout(LOOK);
+            thread::park_timeout(POLL_INTERVAL);
         }
     }
 }
 
-/// Runs a command to its end, its output shown as it comes.
+/// Runs a command to its end. Its output is inherited.
 pub(crate) fn run(command: &mut Command, interrupt: &Interrupt) -> Result<()> {
     let status = wait(command.stdin(Stdio::null()).process_group(0), None, interrupt)?.0;
     if status.success() {
         return Ok(());
     }
-    bail!("{} ended with {status}", name_of(command))
+    bail!("{} ended with {status}", describe(command))
 }
 
-/// Runs a command to its end and answers what it printed; its stderr is shown.
+/// Runs a command to its end, and returns its standard output.
 pub(crate) fn run_for_output(
     command: &mut Command,
     input: Option<&str>,
@@ -150,7 +149,7 @@ pub(crate) fn run_for_output(
     if status.success() {
         return Ok(output);
     }
-    bail!("{} ended with {status}", name_of(command))
+    bail!("{} ended with {status}", describe(command))
 }
 
 fn wait(
@@ -159,7 +158,7 @@ fn wait(
     interrupt: &Interrupt,
 ) -> Result<(ExitStatus, String)> {
     let mut child =
-        command.spawn().with_context(|| format!("cannot start {}", name_of(command)))?;
+        command.spawn().with_context(|| format!("cannot start {}", describe(command)))?;
     let reader =
         child.stdout.take().map(|stdout| thread::spawn(|| std::io::read_to_string(stdout)));
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
@@ -169,7 +168,7 @@ fn wait(
         if let Some(status) = child.try_wait()? {
             break status;
         }
-        if let Err(interrupted) = interrupt.wait(LOOK) {
+        if let Err(interrupted) = interrupt.wait(POLL_INTERVAL) {
             kill_group(child.id(), "TERM");
             child.wait()?;
             return Err(interrupted.into());
@@ -178,28 +177,28 @@ fn wait(
     let output = match reader.map(thread::JoinHandle::join) {
         None => String::new(),
         Some(Ok(output)) => output?,
-        Some(Err(_)) => bail!("the reader of {} broke", name_of(command)),
+        Some(Err(_)) => bail!("the reader of {} broke", describe(command)),
     };
     Ok((status, output))
 }
 
-fn name_of(command: &Command) -> String {
+fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args().take(2));
     let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
     format!("`{}`", words.join(" "))
 }
 
-/// Ends a whole process group. The standard library can only end one process.
+/// Signals a process group. The standard library can only kill one process.
 pub(crate) fn kill_group(leader: u32, signal: &str) {
     let killed = Command::new("kill")
         .args([&format!("-{signal}"), "--", &format!("-{leader}")])
         .stderr(Stdio::null())
         .status();
-    // A group that is gone already is what we want.
+    // The group may be gone already.
     drop(killed);
 }
 
-/// A log file as both outputs of a child.
+/// Writes both outputs of a child to a log file.
 pub(crate) fn log_to(command: &mut Command, log: &File) -> Result<()> {
     command.stdout(log.try_clone()?).stderr(log.try_clone()?);
     Ok(())
@@ -212,10 +211,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tethered_child_leaves_when_it_is_dropped() {
+    fn guarded_child_exits_on_drop() {
         let mut child = Command::new("sh");
         child.args(["-c", "cat; echo left"]).stdout(Stdio::piped());
-        let mut child = Tethered::spawn("cat", &mut child).unwrap();
+        let mut child = ChildGuard::spawn("cat", &mut child).unwrap();
         child.check().unwrap();
         let id = child.id().to_string();
         let mut output = child.child.stdout.take().unwrap();
@@ -228,15 +227,15 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_ended_by_itself_is_reported() {
-        let mut none = Tethered::spawn("door", &mut Command::new("true")).unwrap();
+    fn early_exit_is_reported() {
+        let mut none = ChildGuard::spawn("door", &mut Command::new("true")).unwrap();
         none.child.wait().unwrap();
         let error = none.check().unwrap_err().to_string();
         assert!(error.starts_with("the door has ended by itself"), "{error}");
     }
 
     #[test]
-    fn killing_a_group_reaches_grandchildren() {
+    fn group_kill_reaches_grandchildren() {
         let mut parent = Command::new("sh")
             .args(["-c", "sleep 600 & echo started; wait"])
             .stdout(Stdio::piped())
@@ -249,7 +248,7 @@ mod tests {
         kill_group(parent.id(), "KILL");
 
         parent.wait().unwrap();
-        // It ends only when nobody holds the other end: the grandchild is gone too.
+        // It ends only when no process holds the other end, so the grandchild is gone too.
         assert_eq!(output.read(&mut [0; 1]).unwrap(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Webhook receivers that are not ours: what `tests/receivers` needs, in `.local/receivers`.
+//! Webhook receivers in other languages: `tests/receivers` installed in `.local/receivers`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,17 +10,16 @@ use crate::process::{self, Interrupt};
 use crate::venv::Venv;
 use crate::workspace::Workspace;
 
-/// What npm needs to install exactly what is locked, and what is run.
+/// The lock file, the manifest and the program.
 const NODE_FILES: [&str; 4] = [".npmrc", "package.json", "package-lock.json", "receiver.mjs"];
 
-/// The programs, ready to run.
 pub(crate) struct Receivers {
     root: PathBuf,
 }
 
 impl Receivers {
-    /// Installs what is not there yet. There is no way around it: a webhook that nobody else
-    /// has verified is not verified.
+    /// Installs what is missing. The tests need it, because another implementation must verify our
+    /// webhooks.
     pub(crate) fn ensure(workspace: &Workspace, interrupt: &Interrupt) -> Result<Self> {
         let root = workspace.path(".local/receivers");
         Venv::at(
@@ -35,7 +34,7 @@ impl Receivers {
         Ok(Self { root })
     }
 
-    /// The folder that the tests look for them in.
+    /// The folder of the programs.
     pub(crate) fn folder(&self) -> &Path {
         &self.root
     }
@@ -66,7 +65,7 @@ fn demand_node() -> Result<()> {
 }
 
 fn install_node_modules(sources: &Path, root: &Path, interrupt: &Interrupt) -> Result<()> {
-    // Copied last by the install before: a half-made one has another lock, or none.
+    // This file is copied last, so a half-made installation has another one or none.
     let installed = root.join("node_modules/.installed-lock.json");
     let wanted = fs::read(sources.join("package-lock.json"))?;
     for file in NODE_FILES {

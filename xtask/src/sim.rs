@@ -1,4 +1,4 @@
-//! `cargo xtask sim`: the whole bundle in one process, in bad weather, seed after seed.
+//! `cargo xtask sim`: the bundle in one process under random faults, seed after seed.
 
 use anyhow::Result;
 use clap::Args;
@@ -7,32 +7,32 @@ use crate::check::BUNDLE;
 use crate::process::{self, Interrupt};
 use crate::workspace::Workspace;
 
-/// How much.
+/// The seeds and jobs of a simulation.
 #[derive(Args)]
 pub(crate) struct Sim {
-    /// How many seeds.
+    /// The number of seeds.
     #[arg(long, default_value_t = 100)]
     seeds: u64,
-    /// The first of them; with `--seeds 1`, the one that failed.
+    /// The first seed; with `--seeds 1` the one that failed.
     #[arg(long, default_value_t = 1)]
     first: u64,
-    /// Jobs of each seed, over five providers.
+    /// The jobs of each seed, over five providers.
     #[arg(long, default_value_t = 25)]
     jobs: u64,
-    /// With optimised code that checks as much: minutes to build, a fraction of the time to
-    /// run.
+    /// Use optimised code with the same checks. It takes minutes to build and runs in a fraction
+    /// of the time.
     #[arg(long)]
     fast: bool,
 }
 
-/// Runs until every job of every seed is settled, and prints what went wrong on the way.
+/// Runs until every job of every seed is settled, and prints the faults and violations.
 pub(crate) fn run(sim: &Sim, workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     let mut cargo = workspace.cargo();
     cargo.args(["test", "--workspace", "--locked", "--test", BUNDLE]);
     if sim.fast {
         cargo.args(["--profile", "fuzz"]);
     }
-    cargo.args(["--", "--nocapture", "whatever_the_weather"]);
+    cargo.args(["--", "--nocapture", "invariants_hold_under_random_faults"]);
     cargo.env("SIM_SEEDS", sim.seeds.to_string());
     cargo.env("SIM_FIRST", sim.first.to_string());
     cargo.env("SIM_JOBS", sim.jobs.to_string());

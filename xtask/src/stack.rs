@@ -1,15 +1,14 @@
-//! The local stack: simulator, emulator, and the real template deployed into it.
+//! The local stack: simulator, emulator, and the template deployed into it.
 //!
 //! ```text
-//! functions ──> ledger (simulator) ──> emulator ──> functions
+//! functions ──> proxy (simulator) ──> emulator ──> functions
 //!     └──────> providers, receivers (simulator) ──> API (emulator)
 //! ```
 //!
-//! The ledger is where tests count AWS requests; [`Policies`] says when it is
-//! left out.
+//! Tests count AWS requests at the proxy; [`Policies`] says when it is left out.
 //!
-//! One at a time per checkout: a file lock that the system drops with us says
-//! whose turn it is, so whoever holds it may clear away what a crash left.
+//! A checkout has one stack at a time. Its holder has a file lock, which the system releases when
+//! the process ends, and may remove what a crash left behind.
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
@@ -24,65 +23,64 @@ use serde_json::{Value, json};
 
 use crate::artefacts::{self, Binaries, For};
 use crate::http::Http;
-use crate::process::{self, Interrupt, Tethered};
+use crate::process::{self, ChildGuard, Interrupt};
 use crate::venv::Venv;
 use crate::workspace::Workspace;
 
-/// Both servers are up in well under a second; this allows for a busy machine.
-const START: Duration = Duration::from_secs(120);
+/// Both servers usually start in less than a second; a busy machine takes longer.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How often the servers are started before their port is given up.
-const STARTS: u32 = 3;
+/// The most starts of the servers before a port conflict fails the command.
+const MAX_STARTS: u32 = 3;
 
-/// How long the functions wait for an answer of the emulator: as long as they may run.
+/// How long the functions wait for the emulator, in seconds: as long as they may run.
 const EMULATED_ATTEMPT_SECONDS: &str = "25";
 
-/// Short waits, so that a receiver that fails twice is still part of a quick test.
+/// Short waits, so that a receiver may fail twice in a quick test.
 const DELIVERY_SCHEDULE: &str = "0,1,1,2,2";
 
-/// What the simulator speaks; each provider's base URL ends with its name.
+/// The providers of the simulator; each base URL ends with the name.
 const PROVIDERS: [&str; 5] = ["json2video", "renderio", "shotstack", "viralsync", "zvid"];
 
-/// A provider of the installation's own: what speaks ViralSync's API under another name, and
-/// loses a callback for seconds, not minutes.
+/// A provider of the installation's own: it has ViralSync's API under another name, and a safety
+/// poll after seconds instead of minutes.
 const OWN_PROVIDER: &str = "studio";
 
-/// What providers that sign their callbacks sign them with, where one secret is for
-/// all of an account's.
+/// The secrets of providers that have one secret for each account.
 const ACCOUNT_SECRETS: [(&str, &str); 2] =
     [("renderio", "local-renderio-secret"), ("viralsync", "local-viralsync-secret")];
 
-/// What Zvid signs with: it gives a secret to each webhook that an account registers,
-/// and who registers one here chooses this.
+/// The secret of Zvid's webhooks. Zvid has one for each registered webhook, and the tests register
+/// webhooks with this one.
 const ZVID_SECRET: &str = "whsec_local-zvid-secret";
 
-/// What the emulator does about the functions' IAM policies.
+/// How the emulator treats the functions' IAM policies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Policies {
-    /// Refuses whatever a function's role does not allow. It verifies signatures
-    /// to know the role, so there is no ledger: that changes requests.
+    /// Refuses what a function's role does not allow. The emulator verifies signatures to know the
+    /// role, so there is no proxy, which changes requests.
     Enforced,
-    /// Lets everything through, and the ledger records it.
+    /// Allows everything, and the proxy records it.
     Recorded,
 }
 
-/// A running stack. Dropping it takes everything down.
+/// A running stack. It ends when it is dropped.
 pub(crate) struct Stack {
     pub(crate) address: Address,
-    /// Dropped in this order: the children, what they wrote, our turn.
-    emulator: Tethered,
-    simulator: Tethered,
-    traces: Traces,
-    _turn: File,
+    /// The drop order is: children, their files, the lock.
+    emulator: ChildGuard,
+    simulator: ChildGuard,
+    files: RuntimeFiles,
+    _lock: File,
 }
 
-/// Where everything of the stack is: what `.local/stack.json` holds.
+/// The addresses of the stack: the content of `.local/stack.json`.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Address {
     pub(crate) api_url: String,
     pub(crate) api_key: String,
-    /// The emulator itself; the functions go through the ledger.
+    /// The emulator itself; the functions use the proxy.
     pub(crate) aws_endpoint: String,
     pub(crate) ledger_endpoint: String,
     pub(crate) simulator_url: String,
@@ -92,12 +90,12 @@ pub(crate) struct Address {
     pub(crate) rest: serde_json::Map<String, Value>,
 }
 
-/// `cargo xtask up`: a stack to play with until Ctrl-C.
+/// `cargo xtask up`: runs a stack until Ctrl-C.
 pub(crate) fn up(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     let venv = Venv::ensure(workspace, interrupt)?;
     let binaries = artefacts::build(workspace, For::Running, interrupt)?;
     let mut stack = Stack::start(workspace, &venv, &binaries, Policies::Recorded, interrupt)?;
-    stack.introduce();
+    stack.print_addresses();
     loop {
         if interrupt.wait(Duration::from_millis(500)).is_err() {
             println!("\nTaking the stack down.");
@@ -115,20 +113,20 @@ impl Stack {
         policies: Policies,
         interrupt: &Interrupt,
     ) -> Result<Self> {
-        let turn = take_turn(workspace)?;
-        let traces = Traces {
+        let lock = lock_checkout(workspace)?;
+        let files = RuntimeFiles {
             address: workspace.local("stack.json")?,
             children: workspace.local("children")?,
             state: workspace.local("emulator")?,
         };
-        traces.end_children()?;
-        traces.remove();
-        fs::create_dir_all(&traces.state)?;
+        files.end_children()?;
+        files.remove();
+        fs::create_dir_all(&files.state)?;
         let script = workspace.path("xtask/python/local_stack.py");
-        let mut starts = 1..=STARTS;
+        let mut starts = 1..=MAX_STARTS;
         let Servers { emulator, simulator, aws_endpoint, urls } = loop {
-            let last = starts.next() == Some(STARTS);
-            let begun = Servers::start(workspace, venv, binaries, policies, &traces, interrupt);
+            let last = starts.next() == Some(MAX_STARTS);
+            let begun = Servers::start(workspace, venv, binaries, policies, &files, interrupt);
             match begun {
                 Err(error) if error.is::<PortLost>() && !last => {}
                 begun => break begun?,
@@ -141,23 +139,23 @@ impl Stack {
         described.insert("ledgerEndpoint".into(), urls.aws.into());
         described.insert("simulatorUrl".into(), urls.url.into());
         described.insert("providerSecrets".into(), webhook_secrets());
-        fs::write(&traces.address, serde_json::to_vec_pretty(&described)?)?;
+        fs::write(&files.address, serde_json::to_vec_pretty(&described)?)?;
         let address = serde_json::from_value(described.into())?;
-        Ok(Self { address, emulator, simulator, traces, _turn: turn })
+        Ok(Self { address, emulator, simulator, files, _lock: lock })
     }
 
-    /// The file that describes the stack while it is up.
+    /// The file with the addresses of the stack.
     pub(crate) fn file(&self) -> &Path {
-        &self.traces.address
+        &self.files.address
     }
 
-    /// Fails when the emulator or the simulator has ended.
+    /// Fails when the emulator or the simulator has exited.
     pub(crate) fn check(&mut self) -> Result<()> {
         self.emulator.check()?;
         self.simulator.check()
     }
 
-    fn introduce(&self) {
+    fn print_addresses(&self) {
         let Address { api_url, api_key, aws_endpoint, simulator_url, .. } = &self.address;
         println!(
             "\
@@ -176,20 +174,20 @@ Try:
   curl -s '{api_url}/v1/jobs?sourceRecordId=product-123' \\
     -H 'authorization: Bearer {api_key}'
   RELAY_STACK={} cargo test -p tests --test end_to_end",
-            self.traces.address.display()
+            self.files.address.display()
         );
     }
 }
 
-/// The two servers, which have to know each other's address.
+/// The emulator and the simulator, which have to know each other's address.
 struct Servers {
-    emulator: Tethered,
-    simulator: Tethered,
+    emulator: ChildGuard,
+    simulator: ChildGuard,
     aws_endpoint: String,
     urls: SimulatorUrls,
 }
 
-/// The emulator ended while it was to start; it does when somebody took its port.
+/// The emulator exited during its start, which happens when another process took its port.
 #[derive(Debug, thiserror::Error)]
 #[error("the emulator did not start; see {0}")]
 struct PortLost(String);
@@ -200,15 +198,15 @@ impl Servers {
         venv: &Venv,
         binaries: &Binaries,
         policies: Policies,
-        traces: &Traces,
+        files: &RuntimeFiles,
         interrupt: &Interrupt,
     ) -> Result<Self> {
         let script = workspace.path("xtask/python/local_stack.py");
-        let deadline = Instant::now() + START;
+        let deadline = Instant::now() + START_TIMEOUT;
         let port = free_port()?;
         let aws_endpoint = format!("http://127.0.0.1:{port}");
         let binary = binaries.get("simulator").context("the simulator was not built")?;
-        let mut simulator = Tethered::spawn(
+        let mut simulator = ChildGuard::spawn(
             "simulator",
             Command::new(binary)
                 .args(["--listen", "127.0.0.1:0", "--aws-listen", "127.0.0.1:0"])
@@ -216,12 +214,12 @@ impl Servers {
                 .stdout(Stdio::piped())
                 .stderr(File::create(workspace.local("log/simulator.log")?)?),
         )?;
-        traces.note(simulator.id(), binary)?;
+        files.note(simulator.id(), binary)?;
         let said =
             simulator.first_line(deadline, interrupt).context("see .local/log/simulator.log")?;
         let urls: SimulatorUrls = serde_json::from_str(&said)?;
 
-        let mut command = emulator(venv, &script, &traces.state, port);
+        let mut command = emulator(venv, &script, &files.state, port);
         match policies {
             Policies::Enforced => {
                 command.env("AUTH", "true").env("AWS_ENDPOINT_URL", &aws_endpoint)
@@ -230,8 +228,8 @@ impl Servers {
         };
         let log = workspace.local("log/emulator.log")?;
         process::log_to(&mut command, &File::create(&log)?)?;
-        let mut emulator = Tethered::spawn("emulator", &mut command)?;
-        traces.note(emulator.id(), &script)?;
+        let mut emulator = ChildGuard::spawn("emulator", &mut command)?;
+        files.note(emulator.id(), &script)?;
         let http = Http::new();
         for (provider, secret) in ACCOUNT_SECRETS {
             let url = format!("{}/_control/secrets/{provider}", urls.url);
@@ -256,9 +254,9 @@ struct SimulatorUrls {
     aws: String,
 }
 
-/// The emulator, with nothing of our environment: every function inherits its
-/// environment, so a variable that the template forgets would go unnoticed. The
-/// caller adds `AWS_ENDPOINT_URL`, which every function takes for AWS.
+/// The emulator without this process's environment. Every function inherits its environment, so a
+/// variable that the template forgets would go unnoticed. The caller adds `AWS_ENDPOINT_URL`,
+/// which every function uses.
 fn emulator(venv: &Venv, script: &Path, state: &Path, port: u16) -> Command {
     let mut command = venv.python();
     command
@@ -272,7 +270,7 @@ fn emulator(venv: &Venv, script: &Path, state: &Path, port: u16) -> Command {
         .env("MINISTACK_HOST", "127.0.0.1")
         .env("GATEWAY_PORT", port.to_string())
         .env("IOT_MTLS_ENABLED", "0")
-        // One process that does everything is slow to answer on a busy machine.
+        // The emulator is a single process and slow on a busy machine.
         .env("AWS_ATTEMPT_SECONDS", EMULATED_ATTEMPT_SECONDS)
         .env("AWS_REGION", "us-east-1")
         .env("AWS_ACCESS_KEY_ID", "test")
@@ -280,7 +278,7 @@ fn emulator(venv: &Venv, script: &Path, state: &Path, port: u16) -> Command {
     command
 }
 
-/// Deploys the template; answers its names and URLs, as in `.local/stack.json`.
+/// Deploys the template, and returns its names and URLs as in `.local/stack.json`.
 fn deploy(
     workspace: &Workspace,
     venv: &Venv,
@@ -321,7 +319,7 @@ fn base_urls(simulator_url: &str) -> String {
         .join(",")
 }
 
-/// The spec of [`OWN_PROVIDER`], as its owner would store it.
+/// The spec of [`OWN_PROVIDER`], as an owner would store it.
 fn own_spec(workspace: &Workspace) -> Result<String> {
     let text = fs::read(workspace.path("providers/viralsync.json"))?;
     let mut spec: serde_json::Map<String, Value> = serde_json::from_slice(&text)?;
@@ -332,7 +330,7 @@ fn own_spec(workspace: &Workspace) -> Result<String> {
     Ok(Value::from(spec).to_string())
 }
 
-/// What our functions verify callbacks with, by provider.
+/// The secrets of callbacks by provider.
 fn webhook_secrets() -> Value {
     let [_, (_, viralsyncs)] = ACCOUNT_SECRETS;
     let others = [("zvid", ZVID_SECRET), (OWN_PROVIDER, viralsyncs)];
@@ -340,7 +338,7 @@ fn webhook_secrets() -> Value {
     all.map(|(provider, secret)| (provider.to_owned(), Value::from(secret))).collect()
 }
 
-fn take_turn(workspace: &Workspace) -> Result<File> {
+fn lock_checkout(workspace: &Workspace) -> Result<File> {
     let lock = File::create(workspace.local("lock")?)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
@@ -351,9 +349,8 @@ fn take_turn(workspace: &Workspace) -> Result<File> {
     }
 }
 
-/// A port that nobody listens on now. It lies below those that systems give to outgoing
-/// connections, so that hardly anybody takes it before the emulator does; then the servers
-/// are started once more.
+/// A free port. It is below the range of outgoing connections, so that other processes hardly ever
+/// take it before the emulator does; if one does, the servers are started again.
 fn free_port() -> Result<u16> {
     const PORTS: u16 = 10_000;
     const FIRST: u16 = 20_000;
@@ -364,19 +361,18 @@ fn free_port() -> Result<u16> {
     ports.find(is_free).context("no port is free")
 }
 
-/// What a stack leaves in `.local/`, and what the next one finds there when this
-/// one was not taken down.
-struct Traces {
+/// The files of a stack in `.local/`. The next stack removes those of a crashed one.
+struct RuntimeFiles {
     /// `stack.json`.
     address: PathBuf,
-    /// A line per child: its process group, and its program, by which a process
-    /// id that was given out again is told from ours.
+    /// One line for each child: its process group and its program, by which a process id that the
+    /// system has reused is recognised.
     children: PathBuf,
-    /// The emulator's home: unzipped functions.
+    /// The emulator's home with the unzipped functions.
     state: PathBuf,
 }
 
-impl Traces {
+impl RuntimeFiles {
     fn note(&self, leader: u32, program: &Path) -> Result<()> {
         let noted = fs::read_to_string(&self.children).unwrap_or_default();
         fs::write(&self.children, format!("{noted}{leader} {}\n", program.display()))?;
@@ -394,7 +390,7 @@ impl Traces {
         Ok(())
     }
 
-    /// Most of it is not there most of the time, and nothing depends on it.
+    /// Missing files are no error.
     fn remove(&self) {
         drop(fs::remove_file(&self.address));
         drop(fs::remove_file(&self.children));
@@ -402,7 +398,7 @@ impl Traces {
     }
 }
 
-impl Drop for Traces {
+impl Drop for RuntimeFiles {
     fn drop(&mut self) {
         self.remove();
     }

@@ -1,4 +1,4 @@
-//! The Python side: environments with exactly what a `requirements.txt` lists.
+//! Python environments with exactly the packages of a `requirements.txt`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,21 +9,20 @@ use anyhow::{Context, Result, bail};
 use crate::process::{self, Interrupt};
 use crate::workspace::Workspace;
 
-/// Tried in this order. The tested version first, then newer ones.
+/// The tested version is tried first, then newer ones.
 const PYTHONS: [&str; 4] = ["python3.11", "python3.12", "python3.13", "python3"];
 
-/// A Python environment that matches the requirements.
 pub(crate) struct Venv {
     root: PathBuf,
 }
 
 impl Venv {
-    /// The local AWS's.
+    /// The environment of the local AWS.
     pub(crate) fn ensure(workspace: &Workspace, interrupt: &Interrupt) -> Result<Self> {
         Self::at(workspace, ".local/venv", "xtask/requirements.txt", interrupt)
     }
 
-    /// Answers at once when the environment is up to date, else makes it anew.
+    /// Makes the environment if it is out of date.
     pub(crate) fn at(
         workspace: &Workspace,
         place: &str,
@@ -33,7 +32,7 @@ impl Venv {
         let venv = Self { root: workspace.path(place) };
         let requirements = workspace.path(listed);
         let wanted = fs::read(&requirements)?;
-        // A copy, written last: a half-made environment has none.
+        // This copy is written last, so a half-made environment has none.
         let installed = venv.root.join("requirements.txt");
         if fs::read(&installed).is_ok_and(|found| found == wanted) {
             return Ok(venv);
@@ -65,7 +64,7 @@ impl Venv {
         Command::new(self.root.join("bin/python"))
     }
 
-    /// A program that a requirement installed.
+    /// A program of an installed package.
     pub(crate) fn program(&self, name: &str) -> Command {
         Command::new(self.root.join("bin").join(name))
     }

@@ -1,4 +1,4 @@
-//! Where things are, and cargo run on them.
+//! The paths of the checkout, and cargo in it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-/// The checkout that this binary was built from.
 pub(crate) struct Workspace {
     root: PathBuf,
 }
@@ -17,12 +16,12 @@ impl Workspace {
         Ok(Self { root: root.to_owned() })
     }
 
-    /// A file or folder of the checkout, by its path in it.
+    /// A path in the checkout.
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.root.join(relative)
     }
 
-    /// A file of `.local/`, whose folder exists after this call.
+    /// A file of `.local/`. Its folder is created.
     pub(crate) fn local(&self, relative: &str) -> Result<PathBuf> {
         let path = self.path(".local").join(relative);
         let folder = path.parent().context("a file of .local/ has a folder")?;
@@ -31,12 +30,11 @@ impl Workspace {
         Ok(path)
     }
 
-    /// The cargo that runs us, in the workspace's root.
+    /// The cargo that runs this command, in the root of the workspace.
     pub(crate) fn cargo(&self) -> Command {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(&self.root);
-        // What `cargo run` tells us about ourselves. Some build scripts watch
-        // these, and would compile again because the caller's differ.
+        // `cargo run` sets these variables. Some build scripts watch them and would run again.
         for (name, _) in std::env::vars_os() {
             let told = name.to_string_lossy();
             if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {

@@ -1,4 +1,4 @@
-//! The core: from a delivery that was read to one that is ready to be written down.
+//! The core: from a loaded delivery to one that can be stored.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,8 +8,9 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use chrono::Utc;
 use domain::address::{ReceiverPorts, ReceiverUrl, TargetPolicy};
-use domain::delivery::{Attempt, Consequence, Delivery, Outcome};
-use domain::endpoint::{Endpoint, Said};
+use domain::attempt::{Attempt, AttemptOutcome};
+use domain::delivery::{Consequence, Delivery};
+use domain::endpoint::{Endpoint, ResponseHints};
 use domain::retry::DeliverySchedule;
 use domain::signature::SigningSecrets;
 use futures_util::FutureExt;
@@ -17,37 +18,36 @@ use futures_util::future::{BoxFuture, try_join_all};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use rustls::ClientConfig;
-use shared::egress::{self, Limits, Outgoing, Receivers, Resolve};
+use shared::egress::{Limits, Outgoing, PostOutcome, Receivers, Resolve};
 use shared::entropy::Entropy;
 
 use crate::tls::DOMAIN;
 
-/// Delivers as `deliver` does, without reading or writing any table.
+/// Delivers like `deliver`, without reads and writes.
 pub(super) struct Core {
     secrets: SigningSecrets,
     policy: TargetPolicy,
     receivers: Receivers,
     schedule: DeliverySchedule,
-    /// What is known of the receiver: read once a second, and then remembered.
+    /// The endpoint's state, which `deliver` caches for a second.
     endpoint: Endpoint,
 }
 
-/// What a deployed stack allows, and the receivers of this run beside it.
+/// The policy of a deployed stack, with the receivers of this run allowed.
 pub(super) fn policy(port: u16) -> Result<TargetPolicy> {
     let here = IpNet::from(IpAddr::from(Ipv4Addr::LOCALHOST));
     let port = ReceiverPorts::parse(&port.to_string())?;
     Ok(TargetPolicy::public().with_ports(port).with_networks([here]))
 }
 
-/// The product's client for receivers, with every name on this machine.
+/// The product's client for receivers, with every name on loopback.
 pub(super) fn receivers(tls: ClientConfig, policy: TargetPolicy) -> Receivers {
-    Receivers::with_parts(Arc::new(AllHere), tls, policy, Limits::default())
+    Receivers::with_parts(Arc::new(LoopbackAddresses), tls, policy, Limits::default())
 }
 
-/// Every name is this machine's.
-struct AllHere;
+struct LoopbackAddresses;
 
-impl Resolve for AllHere {
+impl Resolve for LoopbackAddresses {
     fn resolve(&self, _name: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
         std::future::ready(Ok(vec![Ipv4Addr::LOCALHOST.into()])).boxed()
     }
@@ -61,7 +61,7 @@ impl Core {
         Ok(Self { secrets, policy, receivers, schedule: DeliverySchedule::default(), endpoint })
     }
 
-    /// Makes these deliveries at once and waits for all of them.
+    /// Makes these deliveries concurrently.
     pub(super) async fn deliver(&self, deliveries: Vec<Delivery>) -> Result<()> {
         try_join_all(deliveries.into_iter().map(|delivery| self.one(delivery))).await?;
         Ok(())
@@ -81,14 +81,20 @@ impl Core {
         let body = Bytes::from(delivery.body.clone());
         let answered = self.receivers.post(Outgoing { url: &url, headers, body }).await;
         let duration_ms = u64::try_from(answered.duration.as_millis())?;
-        let egress::Outcome::Answer(answer) = answered.outcome else {
+        let PostOutcome::Answer(answer) = answered.outcome else {
             anyhow::bail!("the receiver gave no answer: {:?}", answered.outcome);
         };
-        let outcome = Outcome::Answered(answer.status.as_u16());
+        let outcome = AttemptOutcome::Answered(answer.status.as_u16());
         let attempt = Attempt { at, duration_ms, outcome, excerpt: answer.excerpt };
-        let (said, luck) = (Said::default(), Entropy::os().jitter_sample());
-        let (_, consequence) =
-            delivery.record(attempt, said, &self.endpoint, &self.schedule, luck, Utc::now());
+        let (hints, jitter_sample) = (ResponseHints::default(), Entropy::os().jitter_sample());
+        let (_, consequence) = delivery.record(
+            attempt,
+            hints,
+            &self.endpoint,
+            &self.schedule,
+            jitter_sample,
+            Utc::now(),
+        );
         ensure!(consequence == Consequence::Delivered, "not delivered: {consequence:?}");
         Ok(())
     }

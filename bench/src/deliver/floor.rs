@@ -1,5 +1,5 @@
-//! The floor: hyper's client with its pool of connections, and a signature. What a sender
-//! does that trusts every URL and forgets what came of it.
+//! The floor: hyper's client with its pool of connections, and a signature. It is a sender that
+//! checks no URL and stores no result.
 
 use anyhow::{Result, ensure};
 use base64::Engine;
@@ -18,26 +18,26 @@ use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use sha2::Sha256;
 
-use crate::here::{self, AllHere};
+use crate::loopback::{self, LoopbackResolver};
 use crate::tls::DOMAIN;
 
-use super::sender::Post;
+use super::request::Post;
 
 /// Signs and sends.
 pub(super) struct Floor {
-    client: Client<HttpsConnector<HttpConnector<AllHere>>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector<LoopbackResolver>>, Full<Bytes>>,
     port: u16,
     key: Vec<u8>,
 }
 
 impl Floor {
     pub(super) fn new(port: u16, tls: ClientConfig, key: &[u8]) -> Self {
-        let connector = HttpsConnector::from((here::connector(), tls));
+        let connector = HttpsConnector::from((loopback::connector(), tls));
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Self { client, port, key: key.to_vec() }
     }
 
-    /// Makes these posts at once and waits for all answers.
+    /// Makes these posts concurrently.
     pub(super) async fn post(&self, posts: &[Post]) -> Result<()> {
         try_join_all(posts.iter().map(|post| self.one(post))).await?;
         Ok(())

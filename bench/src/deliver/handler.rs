@@ -1,4 +1,4 @@
-//! The handler: invocations of `deliver` with ten messages each, AWS answered in the process.
+//! The handler: invocations of `deliver` with ten messages each. AWS is in memory.
 
 use anyhow::{Result, ensure};
 use aws_in_memory::InMemoryAws;
@@ -10,7 +10,7 @@ use domain::retry::DeliverySchedule;
 use futures_util::future::try_join_all;
 use rustls::ClientConfig;
 use shared::bus::Bus;
-use shared::endpoints::Endpoints;
+use shared::endpoint_cache::EndpointCache;
 use shared::entropy::Entropy;
 use shared::queue::{DeliveryQueue, Ticket};
 use shared::store::{Store, Wait};
@@ -19,7 +19,7 @@ use crate::aws::TimedAws;
 
 use super::core;
 
-/// How many messages an invocation takes, as in the template.
+/// The messages of an invocation, as in the template.
 const BATCH: usize = 10;
 
 /// A warm function.
@@ -30,16 +30,16 @@ pub(super) struct Handler {
 
 impl Handler {
     pub(super) fn new(port: u16, tls: ClientConfig, secret: &str) -> Result<Self> {
-        let fake = InMemoryAws::new(&[("webhook-secrets", secret)]);
-        // Read once, and then out of a cache.
-        let secrets = fake.secrets();
-        let aws = TimedAws::new(fake);
+        let in_memory = InMemoryAws::new(&[("webhook-secrets", secret)]);
+        // The secrets are cached after the first read.
+        let secrets = in_memory.secrets();
+        let aws = TimedAws::new(in_memory);
         let config = aws.config();
         let policy = core::policy(port)?;
         let table = aws_sdk_dynamodb::Client::new(&config);
         let store = Store::new(table, "table".to_owned(), TimeDelta::days(90), Entropy::os());
         let deliverer = Deliverer {
-            endpoints: Endpoints::new(store.clone()),
+            endpoints: EndpointCache::new(store.clone()),
             store,
             secrets,
             bus: Bus::new(aws_sdk_eventbridge::Client::new(&config), "bus".to_owned()),
@@ -55,7 +55,7 @@ impl Handler {
         Ok(Self { aws, deliverer })
     }
 
-    /// Stores these deliveries and answers the invocations that will make them.
+    /// Stores these deliveries, and returns the invocations that make them.
     pub(super) async fn prepare(&self, deliveries: &[Delivery]) -> Result<Vec<SqsEvent>> {
         let mut invocations = Vec::new();
         for batch in deliveries.chunks(BATCH) {
@@ -69,7 +69,7 @@ impl Handler {
         Ok(invocations)
     }
 
-    /// Makes these invocations at once and waits for all of them.
+    /// Runs these invocations concurrently.
     pub(super) async fn invoke(&self, invocations: Vec<SqsEvent>) -> Result<()> {
         try_join_all(invocations.into_iter().map(|one| self.one(one))).await?;
         Ok(())

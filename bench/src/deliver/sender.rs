@@ -1,35 +1,33 @@
-//! The measured process: makes deliveries in each way, and says what they cost.
+//! The measured process: makes deliveries in each way, and measures their cost.
 
 use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use aws_in_memory::builders;
-use bytes::Bytes;
 use chrono::Utc;
 use clap::{Args, Subcommand, ValueEnum};
 use domain::delivery::Delivery;
 use domain::id::{EventId, JobId};
 use domain::signature::{SignatureType, SigningSecrets, WebhookSecret};
-use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
-use http::{HeaderMap, Uri};
 use serde::{Deserialize, Serialize};
 use shared::telemetry;
 
-use crate::child::{self, Role};
+use crate::child::{self, RoleProcess};
 use crate::cost::{self, Cost, Stopwatch};
-use crate::receiver::{CLOSE, HELD, HOLD, KEEP, Listening};
+use crate::receiver::{CLOSE, HELD_REQUESTS, HOLD, KEEP, Listening};
 use crate::tls::{self, Certificate, DOMAIN};
 
 use super::core::Core;
 use super::floor::Floor;
 use super::handler::Handler;
+use super::request::posts;
 use super::wire::Wire;
 
-/// How many deliveries are under way at once: a batch.
+/// The number of concurrent deliveries: a batch.
 const AT_ONCE: usize = 10;
 
-/// What to measure, and where the receiver is.
+/// The measurement and the receiver's address.
 #[derive(Args)]
 pub(crate) struct Options {
     #[arg(long)]
@@ -76,12 +74,12 @@ impl fmt::Display for Way {
     }
 }
 
-/// What is delivered, and over which connections.
+/// The size of a delivery, and the kind of connections.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scene {
+pub(super) struct Case {
     connections: Connections,
     body: usize,
-    /// Deliveries in a turn: enough to measure, few enough to take many turns.
+    /// The deliveries in a turn: enough to measure, few enough for many turns.
     deliveries: usize,
 }
 
@@ -91,7 +89,7 @@ pub(super) enum Connections {
     Fresh,
 }
 
-impl Scene {
+impl Case {
     pub(super) const ALL: [Self; 4] = [
         Self { connections: Connections::Kept, body: 1024, deliveries: 1000 },
         Self { connections: Connections::Kept, body: 20 * 1024, deliveries: 1000 },
@@ -107,7 +105,7 @@ impl Scene {
     }
 }
 
-impl fmt::Display for Scene {
+impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let connections = match self.connections {
             Connections::Kept => "kept",
@@ -117,25 +115,25 @@ impl fmt::Display for Scene {
     }
 }
 
-/// One way's turn.
+/// The result of one turn.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Measured {
     pub(super) way: Way,
     deliveries: u32,
     cost: Cost,
-    /// What the fake AWS took of it.
-    fake: Duration,
+    /// What the in-memory AWS took of it.
+    aws: Duration,
 }
 
 impl Measured {
-    /// Processor time per delivery without the fake's, in microseconds.
+    /// Processor time per delivery without that of AWS in memory, in microseconds.
     pub(super) fn cpu_us(&self) -> f64 {
-        self.each(self.cost.cpu.saturating_sub(self.fake)) * 1e6
+        self.each(self.cost.cpu.saturating_sub(self.aws)) * 1e6
     }
 
-    /// Processor time of the fake per delivery, in microseconds.
-    pub(super) fn fake_us(&self) -> f64 {
-        self.each(self.fake) * 1e6
+    /// Processor time of the in-memory AWS per delivery, in microseconds.
+    pub(super) fn aws_us(&self) -> f64 {
+        self.each(self.aws) * 1e6
     }
 
     pub(super) fn per_second(&self) -> f64 {
@@ -150,23 +148,13 @@ impl Measured {
 /// A process's memory, in bytes.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Memory {
-    /// At most, before anything was delivered.
+    /// The peak before the first delivery.
     pub(super) before: u64,
-    /// At most, ever.
+    /// The peak overall.
     pub(super) peak: u64,
 }
 
-/// A request for whoever knows nothing of deliveries.
-#[derive(Clone, Debug)]
-pub(super) struct Post {
-    pub(super) id: String,
-    pub(super) path: Uri,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-}
-
-/// Starts a process that measures this.
-pub(super) fn start(measure: &str, receiver: &Listening, more: &[String]) -> Result<Role> {
+pub(super) fn start(measure: &str, receiver: &Listening, more: &[String]) -> Result<RoleProcess> {
     let mut arguments = vec![
         "--port".to_owned(),
         receiver.port.to_string(),
@@ -175,52 +163,52 @@ pub(super) fn start(measure: &str, receiver: &Listening, more: &[String]) -> Res
         measure.to_owned(),
     ];
     arguments.extend_from_slice(more);
-    Role::start("sender", &arguments)
+    RoleProcess::start("sender", &arguments)
 }
 
-/// Measures what it is told to, and tells the parent.
+/// Runs the measurement, and sends the results to the parent.
 pub(crate) async fn run(options: &Options) -> Result<()> {
-    child::leave_with_parent();
-    // Writing its log is part of what a function costs.
+    child::exit_with_parent();
+    // The log is part of a function's cost.
     telemetry::init();
     match options.measure {
         Measure::Cpu { rounds } => {
-            for scene in Scene::ALL {
-                child::tell(&cpu(options, scene, rounds).await?)?;
+            for case in Case::ALL {
+                child::send(&cpu(options, case, rounds).await?)?;
             }
             Ok(())
         }
-        Measure::Memory { way } => child::tell(&memory(options, way).await?),
+        Measure::Memory { way } => child::send(&memory(options, way).await?),
     }
 }
 
-/// All turns of a scene, in the order in which they were taken.
-async fn cpu(options: &Options, scene: Scene, rounds: usize) -> Result<Vec<Measured>> {
+/// All turns of a case in order.
+async fn cpu(options: &Options, case: Case, rounds: usize) -> Result<Vec<Measured>> {
     let mut senders = Senders::new(options, AT_ONCE)?;
-    // Connections, caches and branch predictors warm up first.
+    // The first turns warm up connections, caches and branch predictors.
     for way in Way::ALL {
-        senders.turn(way, scene.path(), scene.body, scene.deliveries / 4).await?;
+        senders.turn(way, case.path(), case.body, case.deliveries / 4).await?;
     }
     let mut measured = Vec::new();
     for round in 0..rounds {
         for turn in 0..Way::ALL.len() {
-            // Another one first in each round.
+            // Each round begins with another way.
             let Some(&way) = Way::ALL.get((round + turn) % Way::ALL.len()) else { continue };
-            measured.push(senders.turn(way, scene.path(), scene.body, scene.deliveries).await?);
+            measured.push(senders.turn(way, case.path(), case.body, case.deliveries).await?);
         }
     }
     Ok(measured)
 }
 
-/// With [`HELD`] deliveries in flight, which the receiver sees to.
+/// Measures memory with [`HELD_REQUESTS`] deliveries in flight, which the receiver holds.
 async fn memory(options: &Options, way: Way) -> Result<Memory> {
-    let mut senders = Senders::new(options, HELD)?;
+    let mut senders = Senders::new(options, HELD_REQUESTS)?;
     let before = cost::peak_memory()?;
-    senders.turn(way, HOLD, 20 * 1024, HELD).await?;
+    senders.turn(way, HOLD, 20 * 1024, HELD_REQUESTS).await?;
     Ok(Memory { before, peak: cost::peak_memory()? })
 }
 
-/// Every way, each with connections of its own.
+/// All ways, each with its own connections.
 struct Senders {
     wire: Wire,
     floor: Floor,
@@ -247,8 +235,7 @@ impl Senders {
         })
     }
 
-    /// Makes this many deliveries, a batch at a time. Only the deliveries are measured, not
-    /// how they came to be.
+    /// Makes this many deliveries in batches. Their preparation is not measured.
     async fn turn(&mut self, way: Way, path: &str, body: usize, count: usize) -> Result<Measured> {
         let deliveries = (0..count)
             .map(|_| {
@@ -303,12 +290,12 @@ impl Senders {
             way,
             deliveries: u32::try_from(count)?,
             cost,
-            fake: self.handler.aws.take_cost(),
+            aws: self.handler.aws.take_cost(),
         })
     }
 }
 
-/// A delivery due now, with a body of exactly this many bytes.
+/// A delivery that is due now, with a body of exactly this many bytes.
 fn delivery(number: u64, url: &str, body: usize) -> Result<Delivery> {
     let head = r#"{"event":"video.render.completed","metadata":{"text":""#;
     let tail = r#""}}"#;
@@ -320,31 +307,4 @@ fn delivery(number: u64, url: &str, body: usize) -> Result<Delivery> {
         .body(format!("{head}{}{tail}", "x".repeat(filling)))
         .created_at(Utc::now())
         .build())
-}
-
-fn posts(deliveries: &[Delivery], path: &str) -> Result<Vec<Post>> {
-    deliveries.iter().map(|delivery| post(delivery, path)).collect()
-}
-
-/// The same request, with a signature of the right length.
-fn post(delivery: &Delivery, path: &str) -> Result<Post> {
-    let signature = format!("v1,{}=", "s".repeat(43));
-    let host = delivery.url.strip_prefix("https://").and_then(|rest| rest.strip_suffix(path));
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (HeaderName::from_static("webhook-id"), HeaderValue::from_str(delivery.event_id.as_str())?),
-        (
-            HeaderName::from_static("webhook-timestamp"),
-            HeaderValue::from(delivery.created_at.timestamp()),
-        ),
-        (HeaderName::from_static("webhook-signature"), HeaderValue::from_str(&signature)?),
-        (USER_AGENT, HeaderValue::from_static("render-relay/0.0.0")),
-        (HOST, HeaderValue::from_str(host.context("no host")?)?),
-    ];
-    Ok(Post {
-        id: delivery.event_id.as_str().to_owned(),
-        path: path.parse()?,
-        headers: headers.into_iter().collect(),
-        body: Bytes::from(delivery.body.clone()),
-    })
 }

@@ -1,5 +1,5 @@
-//! The wire: hyper on rustls, connections held by hand and the signature given. No sender
-//! does less.
+//! The wire: hyper on rustls with explicit connections and a given signature. It is the least work
+//! of any sender.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use tokio_rustls::TlsConnector;
 
 use crate::tls::DOMAIN;
 
-use super::sender::Post;
+use super::request::Post;
 
-/// Sends prepared requests. Each lane holds its connection, if the last answer left one.
+/// Sends prepared requests. Each lane keeps its connection if the last answer allows it.
 pub(super) struct Wire {
     address: SocketAddr,
     tls: TlsConnector,
@@ -34,7 +34,7 @@ impl Wire {
         Self { address, tls: TlsConnector::from(Arc::new(tls)), lanes }
     }
 
-    /// Makes these posts, one on each lane, and waits for all answers.
+    /// Makes these posts concurrently, one on each lane.
     pub(super) async fn post(&mut self, posts: &[Post]) -> Result<()> {
         let (address, tls) = (self.address, &self.tls);
         let lanes = self.lanes.iter_mut().zip(posts);

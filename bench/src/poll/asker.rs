@@ -1,4 +1,4 @@
-//! The measured process: asks a provider how renders stand, and says what that cost.
+//! The measured process: polls a provider and measures the cost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand, ValueEnum};
-use domain::job::{Job, Report, Step};
+use domain::job::{Job, Report, Transition};
 use domain::provider::catalogue::Adjustments;
 use domain::provider::{Catalogue, StatusAnswer};
 use futures_util::future::try_join_all;
@@ -22,8 +22,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use poller::{Call, Poller};
 use serde::{Deserialize, Serialize};
+use shared::duration_models::DurationModels;
 use shared::egress::provider::ProviderHttp;
-use shared::laws::Laws;
 use shared::providers::Providers;
 use shared::queue::WakeUp;
 use shared::secrets::Secrets;
@@ -35,27 +35,27 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::fleet::{Fleet, PROVIDER};
 use super::provider::{COUNT, Listening};
-use crate::child::{self, Role};
+use crate::child::{self, RoleProcess};
 use crate::cost::{self, Cost, Stopwatch};
-use crate::here::{self, AllHere};
+use crate::loopback::{self, LoopbackResolver};
 use crate::tls::{self, Certificate, DOMAIN};
 
-/// How many questions are under way at once when processor time is measured.
+/// The number of concurrent polls when processor time is measured.
 const AT_ONCE: usize = 10;
 
-/// Questions of one turn.
+/// The number of polls in a turn.
 const TURN: usize = 1_000;
 
-/// Between two batches of the bare client's questions.
-const BEAT: Duration = Duration::from_millis(10);
+/// The interval between two batches of the bare client's polls.
+const PACE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long after its last look a poller goes on, and some more.
+/// How long a poller continues after the measurement, with a margin.
 const HAND_OVER: TimeDelta = TimeDelta::seconds(27);
 
-/// How often it is looked whether the first question was asked.
-const LOOK: Duration = Duration::from_millis(50);
+/// The interval of looking for the first poll.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What to measure, and where the provider is.
+/// The measurement and the provider's address.
 #[derive(Args)]
 pub(crate) struct Options {
     #[arg(long)]
@@ -70,12 +70,12 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 enum Measure {
-    /// Each way in turn.
+    /// Measures each way in turn.
     Cpu {
         #[arg(long)]
         rounds: usize,
     },
-    /// A bare client at a steady pace.
+    /// Measures a bare client at a steady rate.
     Bare {
         #[arg(long)]
         per_second: u32,
@@ -84,7 +84,7 @@ enum Measure {
         #[arg(long)]
         seconds: u64,
     },
-    /// A shard's poller, at the pace that its jobs want.
+    /// Measures a shard's poller at the rate of its jobs.
     Shard {
         #[command(flatten)]
         owed: Owed,
@@ -93,29 +93,29 @@ enum Measure {
         #[arg(long)]
         seconds: u64,
     },
-    /// A shard's poller from its wake-up call to its first question.
+    /// Measures a shard's poller from its wake-up call to its first poll.
     Start {
         #[command(flatten)]
         owed: Owed,
     },
 }
 
-/// What the wake-up call says.
+/// The content of the wake-up call.
 #[derive(Clone, Copy, Args)]
 pub(super) struct Owed {
     #[arg(long)]
     pub(super) epoch: u64,
-    /// Up to when all looks were taken, in Unix milliseconds.
+    /// The time up to which the shard was polled, in Unix milliseconds.
     #[arg(long)]
     pub(super) seen_ms: i64,
 }
 
-/// A way to ask.
+/// A way to poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 pub(super) enum Way {
-    /// hyper's client with its pool, the answer read and forgotten.
+    /// hyper's client with its pool; the answer is read and dropped.
     Floor,
-    /// What the poller does: ask by the provider's spec, judge the answer, apply it.
+    /// The poller's code: a request by the provider's spec, and the answer applied to the job.
     Core,
 }
 
@@ -123,20 +123,19 @@ impl Way {
     pub(super) const ALL: [Self; 2] = [Self::Floor, Self::Core];
 }
 
-/// What so many questions cost.
+/// The cost of one turn.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Turn {
     pub(super) way: Way,
     cost: Cost,
 }
 
-/// Starts a process that measures this.
 pub(super) fn start(
     provider: &Listening,
     fleet: &Fleet,
     measure: &[String],
     environment: &[(&str, String)],
-) -> Result<Role> {
+) -> Result<RoleProcess> {
     let mut arguments = vec![
         "--port".to_owned(),
         provider.port.to_string(),
@@ -145,25 +144,25 @@ pub(super) fn start(
     ];
     arguments.extend(fleet.arguments());
     arguments.extend_from_slice(measure);
-    Role::start_in("asker", &arguments, environment)
+    RoleProcess::start_in("asker", &arguments, environment)
 }
 
 impl Turn {
-    /// Processor time per question, in microseconds.
+    /// Processor time per poll, in microseconds.
     pub(super) fn cpu_us(&self) -> f64 {
         self.cost.cpu.as_secs_f64() * 1e6 / TURN as f64
     }
 }
 
-/// What asking for a while came to.
+/// The result of polling for a while.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Span {
-    /// Questions that the provider answered.
+    /// The polls that the provider answered.
     pub(super) asked: u64,
-    /// Questions that were due by the jobs' law.
+    /// The polls that were due by the jobs' schedule.
     pub(super) due: u64,
     pub(super) cost: Cost,
-    /// The most memory so far, in bytes.
+    /// The peak of memory so far, in bytes.
     pub(super) peak: u64,
 }
 
@@ -182,55 +181,55 @@ impl Span {
         self.cost.cpu.as_secs_f64() * 1e6 / self.asked as f64
     }
 
-    /// The part of a core that was busy.
+    /// The share of a core that was busy.
     pub(super) fn load(&self) -> f64 {
         self.cost.cpu.as_secs_f64() / self.cost.wall.as_secs_f64()
     }
 }
 
-/// Measures what it is told to, and tells the parent.
+/// Runs the measurement, and sends the result to the parent.
 pub(crate) async fn run(options: &Options) -> Result<()> {
-    child::leave_with_parent();
-    // Writing its log is part of what a function costs.
+    child::exit_with_parent();
+    // The log is part of a function's cost.
     telemetry::init();
     let bare = Bare::new(options)?;
     match options.measure {
         Measure::Cpu { rounds } => {
             let jobs = options.fleet.all().take(TURN).collect::<Result<Vec<_>>>()?;
             let core = Core::new(options)?;
-            // Connections, caches and branch predictors warm up first.
+            // The first turns warm up connections, caches and branch predictors.
             for way in Way::ALL {
                 turn(way, &bare, &core, &jobs).await?;
             }
             for round in 0..rounds {
                 for place in 0..Way::ALL.len() {
-                    // Another one first in each round.
+                    // Each round begins with another way.
                     let Some(&way) = Way::ALL.get((round + place) % Way::ALL.len()) else {
                         continue;
                     };
-                    child::tell(&turn(way, &bare, &core, &jobs).await?)?;
+                    child::send(&turn(way, &bare, &core, &jobs).await?)?;
                 }
             }
             Ok(())
         }
         Measure::Bare { per_second, warm_up_s, seconds } => {
             let jobs = options.fleet.all().collect::<Result<Vec<_>>>()?;
-            let paced = bare.at_a_pace(&jobs, per_second);
+            let paced = bare.paced(&jobs, per_second);
             let due = |_, _| Ok(u64::from(per_second) * seconds);
             tokio::select! {
                 ended = paced => ended,
-                span = span(&bare, warm_up_s, seconds, due) => child::tell(&span?),
+                span = span(&bare, warm_up_s, seconds, due) => child::send(&span?),
             }
         }
         Measure::Shard { owed, warm_up_s, seconds } => {
             let poller = poller(options).await?;
-            let law = |job: &Job| poller.tracker.law(job);
+            let law = |job: &Job| poller.tracker.poll_schedule(job);
             let due = |from: DateTime<Utc>, to: DateTime<Utc>| {
                 options.fleet.all().try_fold(0, |sum, job| {
                     let job = job?;
                     let until = |at: DateTime<Utc>| {
                         let age = (at - job.created_at).to_std().unwrap_or_default();
-                        law(&job).count_until(job.tracking, age, job.id.spread())
+                        law(&job).count_until(job.request.tracking, age, job.id.spread())
                     };
                     Ok(sum + u64::from(until(to) - until(from)))
                 })
@@ -238,7 +237,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
             let length = TimeDelta::seconds(i64::try_from(warm_up_s + seconds)?) + HAND_OVER;
             tokio::select! {
                 ended = invoke(&poller, owed, length) => ended.and_then(|()| bail!("it ended early")),
-                span = span(&bare, warm_up_s, seconds, due) => child::tell(&span?),
+                span = span(&bare, warm_up_s, seconds, due) => child::send(&span?),
             }
         }
         Measure::Start { owed } => {
@@ -249,7 +248,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
                 ended = invoke(&poller, owed, length) => ended.and_then(|()| bail!("it ended early")),
                 asked = bare.first() => {
                     let (asked, cost) = (asked?, watch.stop()?);
-                    child::tell(&Span { asked, due: 0, cost, peak: cost::peak_memory()? })
+                    child::send(&Span { asked, due: 0, cost, peak: cost::peak_memory()? })
                 }
             }
         }
@@ -267,7 +266,7 @@ async fn turn(way: Way, bare: &Bare, core: &Core, jobs: &[Job]) -> Result<Turn> 
     Ok(Turn { way, cost: watch.stop()? })
 }
 
-/// What goes on while this waits, from the end of the warm-up for so many seconds.
+/// Measures for some seconds after the warm-up.
 async fn span(
     bare: &Bare,
     warm_up_s: u64,
@@ -282,16 +281,16 @@ async fn span(
     Ok(Span { asked: after - before, due: due(from, to)?, cost, peak })
 }
 
-/// hyper's client with its pool.
+/// The bare client: hyper's client with its pool.
 struct Bare {
-    client: Client<HttpsConnector<HttpConnector<AllHere>>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector<LoopbackResolver>>, Full<Bytes>>,
     port: u16,
 }
 
 impl Bare {
     fn new(options: &Options) -> Result<Self> {
         let tls = tls::client(&options.certificate)?;
-        let connector = HttpsConnector::from((here::connector(), tls));
+        let connector = HttpsConnector::from((loopback::connector(), tls));
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Ok(Self { client, port: options.port })
     }
@@ -312,16 +311,16 @@ impl Bare {
         self.get(&format!("/{PROVIDER}/api/jobs/{}", job.id.as_uuid())).await
     }
 
-    /// Asks about one job after the other, for ever.
-    async fn at_a_pace(&self, jobs: &[Job], per_second: u32) -> Result<()> {
-        let mut beats = interval(BEAT);
-        beats.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    /// Polls one job after another without an end.
+    async fn paced(&self, jobs: &[Job], per_second: u32) -> Result<()> {
+        let mut ticks = interval(PACE_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut jobs = jobs.iter().cycle();
         let mut asked = JoinSet::new();
         let mut owed = 0.0;
         loop {
-            beats.tick().await;
-            owed += f64::from(per_second) * BEAT.as_secs_f64();
+            ticks.tick().await;
+            owed += f64::from(per_second) * PACE_INTERVAL.as_secs_f64();
             while owed >= 1.0 {
                 owed -= 1.0;
                 let path = jobs.next().context("no jobs")?.id.as_uuid();
@@ -336,16 +335,16 @@ impl Bare {
         }
     }
 
-    /// How many questions the provider has answered.
+    /// The number of polls that the provider has answered.
     async fn count(&self) -> Result<u64> {
         Ok(std::str::from_utf8(&self.get(COUNT).await?)?.parse()?)
     }
 
-    /// Waits until there was one.
+    /// Waits for the first answered poll.
     async fn first(&self) -> Result<u64> {
         let before = self.count().await?;
         loop {
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
             let asked = self.count().await? - before;
             if asked > 0 {
                 return Ok(asked);
@@ -354,7 +353,7 @@ impl Bare {
     }
 }
 
-/// What the poller does between knowing a job and knowing that nothing has changed.
+/// The poller's code from a known job to the result that nothing has changed.
 struct Core(Tracker);
 
 impl Core {
@@ -366,15 +365,15 @@ impl Core {
             providers: providers(options, aws.secrets())?,
             bus: aws.bus(),
             deliveries: aws.deliveries(),
-            laws: Laws::new(aws.store()),
+            duration_models: DurationModels::new(aws.store()),
         }))
     }
 
     async fn ask(&self, job: &Job) -> Result<()> {
-        match self.0.ask(job, None, Utc::now()).await? {
+        match self.0.fetch_status(job, None, Utc::now()).await? {
             Some(StatusAnswer::Observed(observation)) => {
                 let step = job.apply(&Report::Observed(observation), 0, Utc::now());
-                ensure!(step == Step::Unchanged, "a job has changed: {step:?}");
+                ensure!(step == Transition::Unchanged, "a job has changed: {step:?}");
                 Ok(())
             }
             other => bail!("the provider does not tell: {other:?}"),
@@ -382,17 +381,17 @@ impl Core {
     }
 }
 
-/// The shipped providers, with the one of this run.
+/// The shipped providers, with the base URL of this run.
 fn providers(options: &Options, secrets: Secrets) -> Result<Providers> {
     let base_url = format!("https://{DOMAIN}:{}/{PROVIDER}", options.port).parse()?;
     let base_urls = [(PROVIDER.to_owned(), base_url)].into();
     let catalogue = Catalogue::load(&Adjustments { base_urls, ..Adjustments::default() })?;
     let tls = tls::client(&options.certificate)?;
-    let http = ProviderHttp::with_parts(Arc::new(here::connector()), tls);
+    let http = ProviderHttp::with_parts(Arc::new(loopback::connector()), tls);
     Ok(Providers::new(catalogue, http, Arc::new(secrets)))
 }
 
-/// The poller as it is deployed, but for whom it trusts.
+/// The deployed poller, except for the certificates that it trusts.
 async fn poller(options: &Options) -> Result<Poller> {
     let setup = Setup::from_env()?;
     let tracker =
@@ -404,7 +403,7 @@ async fn poller(options: &Options) -> Result<Poller> {
 async fn invoke(poller: &Poller, owed: Owed, length: TimeDelta) -> Result<()> {
     let seen = DateTime::from_timestamp_millis(owed.seen_ms).context("no such time")?;
     let call =
-        WakeUp::Successor { shard: 0, epoch: owed.epoch, seen, failures: Default::default() };
+        WakeUp::Continuation { shard: 0, epoch: owed.epoch, seen, failures: Default::default() };
     let mut message = SqsMessage::default();
     message.message_id = Some("wake".to_owned());
     message.body = Some(serde_json::to_string(&call)?);

@@ -1,5 +1,5 @@
-//! AWS as a process of its own: the fake by HTTP, with a shard of active jobs in its table.
-//! What it keeps and what answering costs is its own, not the measured process's.
+//! AWS in memory as a process of its own, with a shard of active jobs in its table. So its memory
+//! and its processor time are not those of the measured process.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,10 +31,10 @@ use super::Server;
 use super::fleet::{Fleet, PROVIDER};
 use crate::child;
 
-/// Answers what was consumed so far: [`Consumed`].
+/// The path of the consumed capacity ([`Consumed`]).
 pub(super) const CONSUMED: &str = "/consumed";
 
-/// What the fake's names begin with, and those that the poller is told.
+/// The prefix of the resource names in memory, and of those in the poller's configuration.
 pub(super) const ENVIRONMENT: [(&str, &str); 8] = [
     ("AWS_REGION", "us-east-1"),
     ("AWS_ACCESS_KEY_ID", "bench"),
@@ -48,17 +48,17 @@ pub(super) const ENVIRONMENT: [(&str, &str); 8] = [
 
 const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 
-/// What is in the table.
+/// The content of the table.
 #[derive(Args)]
 pub(crate) struct Options {
     #[command(flatten)]
     fleet: Fleet,
-    /// How long a call waits for its answer.
+    /// The delay of an answer.
     #[arg(long)]
     latency_ms: u64,
 }
 
-/// Where it listens, and since when looks are owed.
+/// The address, and the time since which polls are due.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Listening {
     pub(super) port: u16,
@@ -67,14 +67,14 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    /// What the poller has to know of it.
+    /// The poller's environment variables for it.
     pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
         let url = format!("http://127.0.0.1:{}", self.port);
         let names = ENVIRONMENT.into_iter().map(|(name, value)| (name, value.to_owned()));
         names.chain([("AWS_ENDPOINT_URL", url)]).collect()
     }
 
-    /// The wake-up call that is owed, as arguments.
+    /// The wake-up call, as arguments.
     pub(super) fn owed(&self) -> [String; 4] {
         let (epoch, seen) = (self.epoch.to_string(), self.seen.timestamp_millis().to_string());
         ["--epoch".to_owned(), epoch, "--seen-ms".to_owned(), seen]
@@ -96,7 +96,7 @@ impl fmt::Display for Consumed {
     }
 }
 
-/// Starts AWS with this fleet, which takes so long to answer.
+/// Starts AWS with this fleet and this delay.
 pub(super) fn start(fleet: &Fleet, latency_ms: u64) -> Result<Server<Listening>> {
     let mut arguments = fleet.arguments();
     arguments.extend(["--latency-ms".to_owned(), latency_ms.to_string()]);
@@ -108,20 +108,20 @@ pub(super) fn start(fleet: &Fleet, latency_ms: u64) -> Result<Server<Listening>>
 pub(super) struct Consumed {
     pub(super) read_units: f64,
     pub(super) write_units: f64,
-    /// Requests by their names.
+    /// The number of requests by name.
     pub(super) requests: BTreeMap<String, u32>,
 }
 
-/// Fills the table, says where it listens, then serves until its parent ends.
+/// Fills the table, sends its address to the parent, and serves until the parent ends.
 pub(crate) async fn serve(options: &Options) -> Result<()> {
-    child::leave_with_parent();
+    child::exit_with_parent();
     let key = format!("providers/{PROVIDER}/api-key");
     let aws = InMemoryAws::new(&[(key.as_str(), simulator::API_KEY)]);
     let store = aws.store();
     for job in options.fleet.all() {
         store.insert_job(&job?).await?;
     }
-    // Filling took a while; nothing is owed for that.
+    // Filling took a while, for which no polls are due.
     let seen = Utc::now();
     let lease = Lease::taken_over(None, 0, seen);
     let lease = Lease { seen, ..lease };
@@ -136,7 +136,7 @@ pub(crate) async fn serve(options: &Options) -> Result<()> {
         .with_state(Cloud { aws, latency });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let port = listener.local_addr()?.port();
-    child::tell(&Listening { port, epoch: lease.epoch, seen })?;
+    child::send(&Listening { port, epoch: lease.epoch, seen })?;
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     Ok(axum::serve(listener, router).await?)
 }

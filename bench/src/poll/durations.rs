@@ -1,40 +1,40 @@
-//! How long the renders of a law take, and what a schedule of polls makes of them.
+//! Distributions of render durations, and the cost of poll schedules for them.
 //!
-//! Nothing is drawn by lot: a law is cut into so many slices of its logarithm, each with the
-//! share of the renders that it has, so that a figure is the expected one.
+//! Nothing is random: a distribution is cut into slices of its logarithm, each weighted with its
+//! share of the renders, so the figures are expected values.
 
-use domain::polling::Durations;
+use domain::polling::LognormalModel;
 
-/// Slices of one hump, over so many standard deviations both ways.
+/// The number of slices of one mode, over this many standard deviations on both sides.
 const SLICES: u32 = 4_000;
 const REACH: f64 = 6.0;
 
-/// One hump: median in seconds, and the standard deviation of the logarithm.
+/// One mode: the median in seconds, and the standard deviation of the logarithm.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hump {
-    /// Of all renders.
+    /// The share of all renders.
     pub(crate) share: f64,
     pub(crate) median: f64,
     pub(crate) sigma: f64,
 }
 
-/// A law of durations.
+/// A distribution of durations.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Law {
     pub(crate) name: &'static str,
     pub(crate) humps: &'static [Hump],
 }
 
-/// What a schedule costs a job, on average.
+/// The average cost of a schedule for a job.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Price {
     pub(crate) polls: f64,
-    /// Seconds from a render's end to the poll that finds it.
+    /// The seconds from the end of a render to the poll that finds it.
     pub(crate) delay: f64,
 }
 
 impl Price {
-    /// This and another's, by its share.
+    /// The sum with another cost, weighted by its share.
     pub(crate) fn add(&mut self, other: Self, share: f64) {
         self.polls += share * other.polls;
         self.delay += share * other.delay;
@@ -47,21 +47,21 @@ impl Law {
         self.humps.iter().map(|it| it.share * it.median * (it.sigma * it.sigma / 2.0).exp()).sum()
     }
 
-    /// How far schedules have to reach.
+    /// The age that schedules have to reach.
     pub(crate) fn horizon(&self) -> f64 {
         (12.0 * self.mean()).max(1_800.0)
     }
 
-    /// The lognormal law with the same mean and variance of the logarithm: what is learnt of
-    /// very many renders.
-    pub(crate) fn learnt_in_the_end(&self) -> Durations {
+    /// The lognormal distribution with the same mean and variance of the logarithm, which a model
+    /// approaches with many renders.
+    pub(crate) fn learnt_in_the_end(&self) -> LognormalModel {
         let mean: f64 = self.humps.iter().map(|it| it.share * it.median.ln()).sum();
         let spread = |it: &Hump| it.sigma * it.sigma + (it.median.ln() - mean).powi(2);
         let variance: f64 = self.humps.iter().map(|it| it.share * spread(it)).sum();
-        Durations::lognormal(mean, variance.sqrt())
+        LognormalModel::lognormal(mean, variance.sqrt())
     }
 
-    /// Durations, each with the share of all renders that take about so long.
+    /// LognormalModel, each with its share of all renders.
     fn renders(&self) -> impl Iterator<Item = (f64, f64)> {
         let slice = 2.0 * REACH / f64::from(SLICES);
         self.humps.iter().flat_map(move |hump| {
@@ -73,7 +73,8 @@ impl Law {
         })
     }
 
-    /// What polls at these ages cost. A render that outlives them all is found by the last.
+    /// The cost of polls at these ages. The last poll finds a render that takes longer than all of
+    /// them.
     pub(crate) fn price(&self, ages: &[f64]) -> Price {
         let mut price = Price::default();
         for (duration, share) in self.renders() {
@@ -95,16 +96,16 @@ mod tests {
     const LAW: Law = Law { name: "one", humps: &[Hump { share: 1.0, median: 77.4, sigma: 0.55 }] };
 
     #[test]
-    fn fixed_intervals_cost_what_anybody_can_work_out() {
+    fn fixed_intervals_have_known_cost() {
         let ages: Vec<f64> = (1..1_000).map(|number| f64::from(number) * 5.0).collect();
         let Price { polls, delay } = LAW.price(&ages);
-        // Half an interval late, and the mean over the interval in polls, and that half.
+        // The mean delay is half an interval.
         assert!((delay - 2.5).abs() < 0.01, "{delay}");
         assert!((polls - (LAW.mean() / 5.0 + 0.5)).abs() < 0.01, "{polls}");
     }
 
     #[test]
-    fn all_renders_are_there() {
+    fn all_renders_are_present() {
         let all: f64 = LAW.renders().map(|(_, share)| share).sum();
         assert!((all - 1.0).abs() < 1e-6, "{all}");
         let mean: f64 = LAW.renders().map(|(duration, share)| duration * share).sum();

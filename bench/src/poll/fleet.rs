@@ -1,4 +1,4 @@
-//! The jobs of one shard: all are being rendered, and none ends.
+//! The jobs of one shard. All are being rendered, and none ends.
 
 use std::time::Duration;
 
@@ -7,42 +7,41 @@ use aws_in_memory::builders;
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 use domain::id::{JobId, RenderJobId};
-use domain::job::{Job, Observation, RenderStatus, Report, Step};
+use domain::job::{Job, Observation, RenderStatus, Report, Transition};
 use domain::polling::Tracking;
 
-/// Takes our id of a render for its own, so that a job's render is known beforehand.
+/// A provider that accepts our id of a render, so that the render of a job is known beforehand.
 pub(super) const PROVIDER: &str = "zvid";
 
-/// The provider's word for a render that goes on.
+/// The provider's status of a render in progress.
 const WORKING: &str = "active";
 
-/// The id of the job with this number.
 pub(super) fn id(number: u32) -> JobId {
-    // In every place of the order of ids, as those of real jobs are.
+    // The ids are spread over all values, like those of real jobs.
     let spread = u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     JobId::from_bytes(spread.to_be_bytes())
 }
 
-/// Jobs of one shard, the youngest first.
+/// The jobs of one shard, the youngest first.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Fleet {
-    /// How many.
+    /// The number of jobs.
     #[arg(long)]
     pub(super) jobs: u32,
-    /// Who brings the news of them.
+    /// How the end of the jobs is reported.
     #[arg(long)]
     pub(super) told_by: ToldBy,
-    /// The youngest job's age, and the oldest one's; the others lie between them.
+    /// The ages of the youngest and the oldest job; the others lie between them.
     #[arg(long)]
     pub(super) youngest_s: u32,
     #[arg(long)]
     pub(super) oldest_s: u32,
-    /// When they are so old, in Unix milliseconds.
+    /// The time of these ages, in Unix milliseconds.
     #[arg(long)]
     pub(super) at_ms: i64,
 }
 
-/// Who brings the news of a job.
+/// How the end of a job is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ToldBy {
     Polls,
@@ -50,12 +49,12 @@ pub(super) enum ToldBy {
 }
 
 impl Fleet {
-    /// Jobs that are so old now.
+    /// Jobs of these ages now.
     pub(super) fn now(jobs: u32, told_by: ToldBy, youngest_s: u32, oldest_s: u32) -> Self {
         Self { jobs, told_by, youngest_s, oldest_s, at_ms: Utc::now().timestamp_millis() }
     }
 
-    /// As arguments for another process.
+    /// The arguments for another process.
     pub(super) fn arguments(&self) -> Vec<String> {
         let told_by = match self.told_by {
             ToldBy::Polls => "polls",
@@ -71,7 +70,7 @@ impl Fleet {
         arguments.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
     }
 
-    /// All of them, as they are after a poll just now.
+    /// All jobs, as they are after a poll just now.
     pub(super) fn all(&self) -> impl Iterator<Item = Result<Job>> {
         (0..self.jobs).map(|number| self.job(number))
     }
@@ -108,10 +107,10 @@ fn job(number: u32, told_by: ToldBy, created_at: DateTime<Utc>, at: DateTime<Utc
     let reports = [Report::Accepted(render_job_id), Report::Observed(observed)];
     let job = reports.iter().try_fold(intended, |job, report| {
         match job.apply(report, 0, created_at) {
-            Step::Changed(changed) => Ok(changed.told(&changed.outbox)),
-            Step::Unchanged => bail!("{report:?} changes nothing"),
+            Transition::Changed(changed) => Ok(changed.mark_published(&changed.outbox)),
+            Transition::Unchanged => bail!("{report:?} changes nothing"),
         }
     })?;
-    // Its age has not doubled since, so the next polls have nothing to write.
+    // Its age has not doubled since, so the next polls write nothing.
     job.checkpoint(0, at).context("too young")
 }

@@ -1,34 +1,34 @@
-//! Polls per job and mean delay of our own polling law, beside what a simulation of the same
-//! policy says (40,000 renders per law, no jitter), and beside fixed intervals.
+//! Polls per job and mean delay of the poll schedule, compared with a simulation of the same
+//! policy (40,000 renders per distribution, no jitter) and with fixed intervals.
 //!
-//! Ours are with the jitter that jobs have: the mean over [`SPREADS`]. A law with two humps is
-//! kept as the one hump that is nearest, so it has nothing to be compared with.
+//! Our figures include the jitter of jobs: the mean over [`SPREADS`]. A bimodal distribution is
+//! stored as the nearest lognormal one, so the simulation has no counterpart of it.
 
 use std::f64::consts::TAU;
 use std::time::Duration;
 
-use domain::polling::{Durations, PollingLaw, Slowdown, Statistics, Tracking};
+use domain::polling::{LognormalModel, PollSchedule, Slowdown, Statistics, Tracking};
 
 use super::durations::{Hump, Law, Price};
 use crate::report::{Aims, Table};
 
-/// Places in the jitter that stand for all.
+/// The points in the jitter that are averaged.
 const SPREADS: [f64; 5] = [0.1, 0.3, 0.5, 0.7, 0.9];
 
-/// How far a figure may be from the simulation's.
+/// The largest allowed difference to the simulation.
 const TOLERANCE: f64 = 0.05;
 
-/// After how many renders a law is made of them.
+/// The number of renders that a model is learned from.
 const LEARNT_FROM: u32 = 20;
 
-/// A law of durations, and what the simulation says of it: polls and delay.
+/// A distribution of durations, and the simulation's figures for it: polls and delay.
 struct Row {
     law: Law,
-    /// Of the law known: the square-root law with its guard.
+    /// With the known distribution: the square-root schedule with its guard.
     known: Option<[f64; 2]>,
-    /// Of the closed form for providers that nothing is known of.
+    /// With the closed form for providers without history.
     unknown: Option<[f64; 2]>,
-    /// Of a law learnt from twenty renders, the mean of twelve times.
+    /// With a model learned from twenty renders, the mean of twelve.
     learnt: [f64; 2],
 }
 
@@ -83,10 +83,10 @@ const ROWS: [Row; 5] = [
     },
 ];
 
-/// Fixed intervals in seconds, for comparison.
+/// Fixed intervals for comparison, in seconds.
 const FIXED: [u32; 4] = [1, 2, 5, 60];
 
-/// Prints the comparison; a figure too far from the simulation's is an aim missed.
+/// Prints the comparison. A figure too far from the simulation's is a missed target.
 pub(crate) fn compare(draws: u32, aims: &mut Aims) {
     let mut table =
         Table::new(["polls per job / mean delay s", "ours", "simulated", "polls off", "delay off"]);
@@ -137,13 +137,13 @@ fn show([polls, delay]: [f64; 2]) -> String {
     format!("{polls:.2} / {delay:.2}")
 }
 
-/// What our law costs, over the jitter of jobs.
-fn price(law: &Law, durations: Option<Durations>) -> Price {
-    let polling = PollingLaw {
+/// The cost of a schedule, averaged over the jitter of jobs.
+fn price(law: &Law, duration_model: Option<LognormalModel>) -> Price {
+    let polling = PollSchedule {
         floor: Duration::from_secs(1),
         safety: Duration::from_secs(120),
         deadline: Duration::from_secs_f64(law.horizon()),
-        durations,
+        duration_model,
         slowdown: Slowdown::NONE,
     };
     let mut mean = Price::default();
@@ -153,7 +153,7 @@ fn price(law: &Law, durations: Option<Durations>) -> Price {
     mean
 }
 
-fn ages(polling: &PollingLaw, spread: f64) -> Vec<f64> {
+fn ages(polling: &PollSchedule, spread: f64) -> Vec<f64> {
     let next = |age: &Duration| Some(polling.next_after(Tracking::PollOnly, *age, spread));
     let due = std::iter::successors(next(&Duration::ZERO), next);
     due.take_while(|age| *age < polling.deadline).map(|age| age.as_secs_f64()).collect()
@@ -166,23 +166,23 @@ fn fixed_price(law: &Law, seconds: u32) -> Price {
     law.price(&ages)
 }
 
-/// The mean over so many laws that are each learnt from twenty renders drawn by lot.
+/// The mean over this many models, each learned from twenty random renders.
 fn learnt_price(law: &Law, draws: u32) -> Price {
     let mut lot = Lot(20_261_121);
     let mut mean = Price::default();
     for _ in 0..draws {
-        let seen = (0..LEARNT_FROM).map(|_| Statistics::of(lot.render(law)));
-        let learnt = seen.fold(Statistics::default(), Statistics::and).law();
+        let seen = (0..LEARNT_FROM).map(|_| Statistics::single(lot.render(law)));
+        let learnt = seen.fold(Statistics::default(), Statistics::merge).model();
         mean.add(price(law, learnt), 1.0 / f64::from(draws));
     }
     mean
 }
 
-/// Draws renders, the same ones in every run.
+/// Random renders, the same in every run.
 struct Lot(u64);
 
 impl Lot {
-    /// Between 0 and 1, neither included. SplitMix64.
+    /// A random number between 0 and 1, both excluded (SplitMix64).
     fn share(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_law_costs_what_the_simulation_says() {
+    fn schedule_cost_matches_simulation() {
         let mut aims = Aims::default();
         compare(1, &mut aims);
         aims.conclude().unwrap();

@@ -1,5 +1,4 @@
-//! A provider by TLS: the simulator, with renders that go on for ever, and a count of the
-//! questions it answered.
+//! A provider over TLS: the simulator with renders that never end, and a count of answered polls.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -30,31 +29,31 @@ use super::fleet::{self, PROVIDER};
 use crate::child;
 use crate::tls::{self, Certificate};
 
-/// Answers how many questions were answered so far, in JSON.
+/// The path of the count of answered polls, in JSON.
 pub(super) const COUNT: &str = "/asked";
 
-/// What the renders' scenario is known by.
+/// The tag of the renders' scenario.
 const MARK: &str = "endless";
 
-/// What there is.
+/// The options of the provider.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// So many renders, of the jobs with the first numbers.
+    /// The number of renders. They belong to the jobs with the first numbers.
     #[arg(long)]
     renders: u32,
-    /// How long a question waits for its answer.
+    /// The delay of an answer.
     #[arg(long)]
     latency_ms: u64,
 }
 
-/// Where it listens, and what to trust there.
+/// The provider's address and certificate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Listening {
     pub(super) port: u16,
     pub(super) certificate: Certificate,
 }
 
-/// Starts a provider with so many renders that takes so long to answer.
+/// Starts a provider with this many renders and this delay.
 pub(super) fn start(renders: u32, latency_ms: u64) -> Result<Server<Listening>> {
     let arguments = [
         "--renders".to_owned(),
@@ -65,10 +64,10 @@ pub(super) fn start(renders: u32, latency_ms: u64) -> Result<Server<Listening>> 
     Server::start("provider", &arguments)
 }
 
-/// Makes the renders, says where it listens, then serves until its parent ends.
+/// Makes the renders, sends its address to the parent, and serves until the parent ends.
 pub(crate) async fn serve(options: &Options) -> Result<()> {
-    child::leave_with_parent();
-    let mut simulator = simulator::without_listener();
+    child::exit_with_parent();
+    let mut simulator = simulator::router_on_host();
     let endless = json!({"durationMs": 1, "queuedMs": 0, "freezeProgress": 0.0});
     let scenario = format!("/_control/scenarios/{PROVIDER}/{MARK}");
     ask(&mut simulator, Method::PUT, &scenario, &endless).await?;
@@ -90,7 +89,7 @@ pub(crate) async fn serve(options: &Options) -> Result<()> {
 
     let (config, certificate) = tls::server()?;
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    child::tell(&Listening { port: tcp.local_addr()?.port(), certificate })?;
+    child::send(&Listening { port: tcp.local_addr()?.port(), certificate })?;
     let listener = TlsListener { tcp, tls: TlsAcceptor::from(Arc::new(config)) };
     Ok(axum::serve(listener, router).await?)
 }
@@ -122,7 +121,7 @@ async fn count(State(counter): State<Counter>, request: Request, next: Next) -> 
     answer
 }
 
-/// Accepts one connection after the other.
+/// Accepts connections one after another.
 struct TlsListener {
     tcp: TcpListener,
     tls: TlsAcceptor,
@@ -139,7 +138,7 @@ impl Listener for TlsListener {
                 stream.set_nodelay(true)?;
                 Ok::<_, io::Error>((self.tls.accept(stream).await?, address))
             };
-            // A client that breaks off is the client's business.
+            // A connection that the client breaks off is no error here.
             if let Ok(accepted) = accepted.await {
                 return accepted;
             }

@@ -1,4 +1,4 @@
-//! A shard with much to do, and one with many jobs.
+//! A busy shard, and a shard with many jobs.
 
 use anyhow::Result;
 
@@ -8,34 +8,34 @@ use super::fleet::{Fleet, ToldBy};
 use super::provider;
 use crate::report::{Aims, Table, megabytes};
 
-/// So many jobs of these ages want about 950 polls a second.
+/// Jobs of these ages are due for about 950 polls a second.
 const BUSY_JOBS: u32 = 10_400;
 const YOUNGEST_S: u32 = 125;
 const OLDEST_S: u32 = 165;
 
-/// Long enough that each job was asked about once.
+/// Long enough that each job is polled once.
 const WARM_UP_S: u64 = 14;
 
-/// How long a provider takes, and AWS: what they take in the same region.
+/// The delays of a provider and of AWS, as in the same region.
 const PROVIDER_MS: u64 = 100;
 const AWS_MS: u64 = 6;
 
-/// Polls a second by one process.
-const LEAST_RATE: f64 = 900.0;
+/// The least allowed number of polls a second by one process.
+const MIN_RATE: f64 = 900.0;
 
-/// The part of the polls due that are made: those of the last moment are under way.
-const LEAST_MADE: f64 = 0.98;
+/// The least allowed share of due polls that are made; the last ones are still in flight.
+const MIN_MADE: f64 = 0.98;
 
-/// The most memory of a process, in megabytes.
-const MOST_MEMORY: f64 = 64.0;
+/// The largest allowed memory of a process, in megabytes.
+const MAX_MEMORY: f64 = 64.0;
 
-/// An eventually consistent read of a job (1/2), and its share of listing the index.
-const MOST_READ_UNITS: f64 = 0.55;
+/// The read units of a job: an eventually consistent read (1/2) and its share of the index.
+const MAX_READ_UNITS: f64 = 0.55;
 
-/// The memory of the smallest function there is, in megabytes.
+/// The memory of the smallest function in megabytes.
 const SMALLEST: f64 = 128.0;
 
-/// A busy shard's poller beside a bare client at its pace.
+/// Measures a busy shard's poller, compared with a bare client at its rate.
 pub(super) async fn busy(seconds: u64, aims: &mut Aims) -> Result<()> {
     let fleet = Fleet::now(BUSY_JOBS, ToldBy::Polls, YOUNGEST_S, OLDEST_S);
     let provider = provider::start(fleet.jobs, PROVIDER_MS)?;
@@ -52,13 +52,13 @@ pub(super) async fn busy(seconds: u64, aims: &mut Aims) -> Result<()> {
     arguments.extend(cloud.listening.owed());
     let environment = cloud.listening.environment();
     let shard: Span =
-        asker::start(&provider.listening, &fleet, &arguments, &environment)?.hear()?;
+        asker::start(&provider.listening, &fleet, &arguments, &environment)?.receive()?;
     let consumed = cloud.listening.consumed().await?;
 
     let per_second = shard.per_second().round();
     let mut arguments = vec!["bare".to_owned(), "--per-second".to_owned(), per_second.to_string()];
     arguments.extend(times);
-    let bare: Span = asker::start(&provider.listening, &fleet, &arguments, &[])?.hear()?;
+    let bare: Span = asker::start(&provider.listening, &fleet, &arguments, &[])?.receive()?;
 
     println!(
         "A shard of {BUSY_JOBS} jobs for {seconds} s; the provider takes {PROVIDER_MS} ms, AWS {AWS_MS} ms"
@@ -76,20 +76,20 @@ pub(super) async fn busy(seconds: u64, aims: &mut Aims) -> Result<()> {
     }
     println!("{table}");
     println!("AWS, the start included: {consumed}");
-    aims.at_least("polls a second of a busy shard", shard.per_second(), LEAST_RATE);
+    aims.at_least("polls a second of a busy shard", shard.per_second(), MIN_RATE);
     aims.at_least(
         "part of the polls due that are made",
         shard.per_second() / shard.due_per_second(),
-        LEAST_MADE,
+        MIN_MADE,
     );
     aims.at_most("part of a core", shard.load(), 1.0);
-    aims.at_most("peak memory in MB of a busy shard's poller", megabytes(shard.peak), MOST_MEMORY);
+    aims.at_most("peak memory in MB of a busy shard's poller", megabytes(shard.peak), MAX_MEMORY);
     Ok(())
 }
 
-/// From the wake-up call to the first poll where there are many jobs.
+/// Measures the time from the wake-up call to the first poll of a large shard.
 pub(super) async fn large(jobs: u32, aims: &mut Aims) -> Result<()> {
-    // Of age for safety polls, which some of them want at any time.
+    // Some of these jobs are due for a safety poll at any time.
     let fleet = Fleet::now(jobs, ToldBy::Callbacks, 600, 900);
     let provider = provider::start(0, PROVIDER_MS)?;
     let cloud = cloud::start(&fleet, AWS_MS)?;
@@ -97,7 +97,7 @@ pub(super) async fn large(jobs: u32, aims: &mut Aims) -> Result<()> {
     arguments.extend(cloud.listening.owed());
     let environment = cloud.listening.environment();
     let start: Span =
-        asker::start(&provider.listening, &fleet, &arguments, &environment)?.hear()?;
+        asker::start(&provider.listening, &fleet, &arguments, &environment)?.receive()?;
     let consumed = cloud.listening.consumed().await?;
 
     println!(
@@ -114,7 +114,7 @@ pub(super) async fn large(jobs: u32, aims: &mut Aims) -> Result<()> {
     ]);
     println!("{table}");
     println!("AWS: {consumed}");
-    aims.at_most("read units per job", consumed.read_units / f64::from(jobs), MOST_READ_UNITS);
+    aims.at_most("read units per job", consumed.read_units / f64::from(jobs), MAX_READ_UNITS);
     aims.at_most("peak memory in MB of a large shard's poller", megabytes(start.peak), SMALLEST);
     Ok(())
 }

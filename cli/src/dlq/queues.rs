@@ -1,8 +1,8 @@
-//! The delivery queue and its dead letters, as an operator reaches them.
+//! The delivery queue and its dead-letter queue, as an operator uses them.
 //!
-//! A letter is sent home first and deleted afterwards, so whoever is interrupted leaves a
-//! second copy and loses nothing: a ticket that comes twice makes one attempt. SQS's own
-//! `StartMessageMoveTask` moves everything or nothing.
+//! A message is sent back first and deleted afterwards. An interruption leaves a second copy
+//! and loses nothing: a ticket that arrives twice makes one attempt. SQS's own
+//! `StartMessageMoveTask` can only move all messages.
 
 use std::collections::HashSet;
 
@@ -13,67 +13,67 @@ use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
 use chrono::{DateTime, Utc};
 use domain::time;
 
-/// How long a look at the queue waits. Without a wait SQS asks only some of its servers, and
-/// may show nothing of a queue that holds little.
-const LOOK_SECONDS: i32 = 1;
+/// The wait of a receive call. Without it SQS asks only some of its servers, and may return
+/// nothing from a queue with few messages.
+const RECEIVE_WAIT_SECONDS: i32 = 1;
 
-/// The most messages that SQS hands out at once.
-const AT_ONCE: i32 = 10;
+/// The most messages that SQS returns in one call.
+const MAX_BATCH: i32 = 10;
 
-/// How long a message is kept from others while we are at it, and so from ourselves: longer
-/// than it takes to look at the 120,000 that SQS lets anybody hold. Whoever interrupts us finds
-/// it again after this time.
-const HELD_SECONDS: i32 = 900;
+/// The visibility timeout of received messages. It is longer than it takes to receive the 120,000
+/// messages that SQS allows in flight. After an interruption they are visible again in this time.
+const VISIBILITY_SECONDS: i32 = 900;
 
 /// A stack's delivery queue and its dead-letter queue.
 pub(super) struct Queues {
     client: Client,
-    home: String,
-    dead: String,
+    deliveries: String,
+    dead_deliveries: String,
 }
 
-/// A message that nobody could follow.
+/// A message in the dead-letter queue.
 pub(super) struct DeadLetter {
     pub(super) id: String,
     pub(super) body: String,
-    /// When it was first sent. Dying does not change that.
+    /// When it was first sent; the move to the dead-letter queue does not change that.
     pub(super) sent_at: DateTime<Utc>,
     pub(super) receipt: String,
 }
 
-/// The dead letters, each of them once, and those that are ours to let go of.
+/// The received messages, each of them once, and those that have to be released.
 #[derive(Default)]
-pub(super) struct Letters {
+pub(super) struct DeadLetters {
     seen: HashSet<String>,
-    kept: Vec<DeadLetter>,
+    left: Vec<DeadLetter>,
 }
 
 impl Queues {
-    /// Those that the template names after the stack.
+    /// The queues of a stack, by the template's names.
     pub(super) async fn of_stack(stack: &str) -> Result<Self> {
         let config = shared::aws::config().context("who are you in AWS, and where?")?;
         let client = Client::new(&config);
-        let home = url(&client, &format!("{stack}-deliveries")).await?;
-        let dead = url(&client, &format!("{stack}-dead-deliveries")).await?;
-        Ok(Self { client, home, dead })
+        let deliveries = url(&client, &format!("{stack}-deliveries")).await?;
+        let dead_deliveries = url(&client, &format!("{stack}-dead-deliveries")).await?;
+        Ok(Self { client, deliveries, dead_deliveries })
     }
 
     /// The queues of a test.
     #[cfg(test)]
     pub(super) fn of(aws: &aws_in_memory::InMemoryAws) -> Self {
         let client = Client::new(&aws.config());
-        let [home, dead] = ["deliveries", "dead-deliveries"].map(|it| format!("https://sqs/{it}"));
-        Self { client, home, dead }
+        let [deliveries, dead_deliveries] =
+            ["deliveries", "dead-deliveries"].map(|it| format!("https://sqs/{it}"));
+        Self { client, deliveries, dead_deliveries }
     }
 
-    /// Sends a letter home with this body, and only then takes it out of the dead ones.
-    pub(super) async fn send_home(&self, letter: &DeadLetter, body: &str) -> Result<()> {
-        let send = self.client.send_message().queue_url(&self.home).message_body(body);
+    /// Sends a message back with this body, and then deletes it from the dead-letter queue.
+    pub(super) async fn redrive(&self, letter: &DeadLetter, body: &str) -> Result<()> {
+        let send = self.client.send_message().queue_url(&self.deliveries).message_body(body);
         send.send()
             .await
             .map_err(SdkError::into_service_error)
             .context("cannot send a ticket to the delivery queue")?;
-        let delete = self.client.delete_message().queue_url(&self.dead);
+        let delete = self.client.delete_message().queue_url(&self.dead_deliveries);
         delete
             .receipt_handle(&letter.receipt)
             .send()
@@ -84,16 +84,16 @@ impl Queues {
     }
 }
 
-impl Letters {
-    /// Up to ten that were not seen before; none when there are no more.
+impl DeadLetters {
+    /// Up to ten messages that were not received before; none when there are no more.
     pub(super) async fn more(&mut self, queues: &Queues) -> Result<Option<Vec<DeadLetter>>> {
         let received = queues
             .client
             .receive_message()
-            .queue_url(&queues.dead)
-            .max_number_of_messages(AT_ONCE)
-            .wait_time_seconds(LOOK_SECONDS)
-            .visibility_timeout(HELD_SECONDS)
+            .queue_url(&queues.dead_deliveries)
+            .max_number_of_messages(MAX_BATCH)
+            .wait_time_seconds(RECEIVE_WAIT_SECONDS)
+            .visibility_timeout(VISIBILITY_SECONDS)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .send()
             .await
@@ -102,20 +102,22 @@ impl Letters {
         let letters = received.messages.unwrap_or_default().into_iter().filter_map(letter);
         let (new, again): (Vec<_>, Vec<_>) =
             letters.partition(|letter| self.seen.insert(letter.id.clone()));
-        // Their receipts are newer.
-        self.kept.extend(again);
+        // Messages that were received again have newer receipts.
+        self.left.extend(again);
         Ok((!new.is_empty()).then_some(new))
     }
 
-    /// Leaves these where they are.
-    pub(super) fn keep(&mut self, letters: Vec<DeadLetter>) {
-        self.kept.extend(letters);
+    /// Leaves these messages in the dead-letter queue.
+    pub(super) fn leave(&mut self, letters: Vec<DeadLetter>) {
+        self.left.extend(letters);
     }
 
-    /// Lets others see what was left. What cannot be let go of is seen in time by itself.
-    pub(super) async fn let_go(&self, queues: &Queues) {
-        for letter in &self.kept {
-            let visible = queues.client.change_message_visibility().queue_url(&queues.dead);
+    /// Makes the messages that were left visible again. A failure only delays that to the end of
+    /// their visibility timeout.
+    pub(super) async fn release(&self, queues: &Queues) {
+        for letter in &self.left {
+            let visible =
+                queues.client.change_message_visibility().queue_url(&queues.dead_deliveries);
             let visible = visible.receipt_handle(&letter.receipt).visibility_timeout(0);
             drop(visible.send().await);
         }
@@ -130,8 +132,7 @@ async fn url(client: &Client, name: &str) -> Result<String> {
     found.queue_url.with_context(|| format!("the queue {name} has no URL"))
 }
 
-/// None for a message without a receipt, which SQS does not send: nothing could be done
-/// with it.
+/// None for a message without a receipt, which SQS does not send.
 fn letter(message: Message) -> Option<DeadLetter> {
     let sent_at = message.attributes.as_ref();
     let sent_at = sent_at.and_then(|all| all.get(&MessageSystemAttributeName::SentTimestamp));

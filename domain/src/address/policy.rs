@@ -1,9 +1,8 @@
-//! What the operator of a stack lets receivers be, beyond https on the public internet.
+//! Which receivers the operator of a stack allows, beyond https on the public internet.
 //!
-//! Opening something is always the operator's word, given when the stack is deployed, and
-//! it opens private networks only. This machine, the link's metadata services and
-//! everything that is no host stay closed: a function's loopback is the runtime that hands
-//! it its events, and nobody's receiver.
+//! Only the operator can allow more, when the stack is deployed, and only private networks.
+//! Loopback, link-local metadata services and addresses that are not hosts stay refused: on a
+//! function's loopback is the runtime API, which is never a receiver.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,7 +13,7 @@ use url::Host;
 
 use super::{AddressError, SpecialRange, VettedAddresses, v4, v6, vet_except};
 
-/// Name suffixes that resolve, if at all, to something near us.
+/// Name suffixes that resolve, if at all, to a host on a local network.
 pub(super) const LOCAL_SUFFIXES: [&str; 4] = ["localhost", "local", "internal", "home.arpa"];
 
 /// Which receivers may be posted to.
@@ -29,8 +28,7 @@ pub struct TargetPolicy {
 }
 
 impl TargetPolicy {
-    /// The rule for every deployed stack that says nothing else: https, port 443, public
-    /// addresses.
+    /// The default policy of a deployed stack: https, port 443, public addresses.
     pub fn public() -> Self {
         Self {
             plain_http: false,
@@ -42,7 +40,7 @@ impl TargetPolicy {
         }
     }
 
-    /// For a stack on a developer's machine: http too, any port, any address.
+    /// The policy of a stack on a developer's machine: http or https, any port, any address.
     pub fn local_use() -> Self {
         Self {
             plain_http: true,
@@ -56,31 +54,31 @@ impl TargetPolicy {
         }
     }
 
-    /// Lets receivers listen on these ports, instead of 443.
+    /// Allows these ports instead of 443.
     #[must_use]
     pub fn with_ports(self, ports: ReceiverPorts) -> Self {
         Self { ports: Some(ports), ..self }
     }
 
-    /// Also lets receivers be http: on port 80 and on the other listed ports, 443 excepted.
+    /// Also allows http, on port 80 and on the other listed ports except 443.
     #[must_use]
     pub fn with_plain_http(self) -> Self {
         Self { plain_http: true, ..self }
     }
 
-    /// Also lets receivers live in these private networks.
+    /// Also allows addresses in these private networks.
     #[must_use]
     pub fn with_private_networks(self, private_networks: PrivateNetworks) -> Self {
         Self { private_networks, ..self }
     }
 
-    /// Also lets receivers of these names have private addresses.
+    /// Also allows private addresses for these names.
     #[must_use]
     pub fn with_private_hosts(self, private_hosts: PrivateHosts) -> Self {
         Self { private_hosts, ..self }
     }
 
-    /// Also takes these networks as public, whatever they are: for receivers on this very
+    /// Also treats these networks as public, without any check: for tests with receivers on this
     /// machine.
     #[must_use]
     pub fn with_networks(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
@@ -88,11 +86,10 @@ impl TargetPolicy {
         self
     }
 
-    /// Accepts a resolver's `answers` for `name` when there are any and all of them may be
-    /// dialled.
+    /// Accepts a resolver's `answers` for `name` when there is at least one and all are allowed.
     ///
     /// # Errors
-    /// When there is none, or one may not be dialled.
+    /// When there is no answer, or one must not be dialled.
     pub fn vet_name(
         &self,
         name: &str,
@@ -102,21 +99,21 @@ impl TargetPolicy {
         vet_except(answers, |address, range| self.opens(address, range, listed))
     }
 
-    /// Accepts an address that stands in a URL.
+    /// Accepts a literal address in a URL.
     ///
     /// # Errors
-    /// When it may not be dialled.
+    /// When it must not be dialled.
     pub fn vet_literal(&self, address: IpAddr) -> Result<VettedAddresses, AddressError> {
         vet_except(&[address], |address, range| self.opens(address, range, false))
     }
 
-    /// Whether a name without a domain, or below `.local` and the like, is a
-    /// receiver. Where it is not, names are meant to be fully qualified.
+    /// Whether a name without a domain, or with a suffix such as `.local`, may be a receiver.
+    /// Otherwise names must be fully qualified.
     pub fn allows_local_names(&self) -> bool {
         self.local_names
     }
 
-    /// Whether `name` may stand in a URL although it only means something nearby.
+    /// Whether `name` is allowed although it resolves on a local network only.
     pub(super) fn allows_local_name(&self, name: &str) -> bool {
         self.local_names || self.private_hosts.contains(name)
     }
@@ -125,7 +122,7 @@ impl TargetPolicy {
         self.plain_http
     }
 
-    /// The ports that a scheme may use, when not every one will do.
+    /// The ports that a scheme may use; none when all are allowed.
     pub(super) fn ports(&self, scheme: Scheme) -> Option<ReceiverPorts> {
         let listed = self.ports.as_ref()?;
         Some(match scheme {
@@ -134,8 +131,7 @@ impl TargetPolicy {
         })
     }
 
-    /// Whether `address`, an IPv4 address in plain form, may be dialled although it is in
-    /// `range`.
+    /// Whether `address`, with IPv4 in plain form, may be dialled although it is in `range`.
     fn opens(&self, address: IpAddr, range: SpecialRange, name_is_listed: bool) -> bool {
         if self.exempt.iter().any(|network| network.contains(&address)) {
             return true;
@@ -154,7 +150,7 @@ impl TargetPolicy {
     }
 }
 
-/// How a receiver is spoken to.
+/// The schemes of receivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
     Https,
@@ -165,7 +161,7 @@ pub(super) enum Scheme {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceiverPorts(BTreeSet<u16>);
 
-/// Why a text is no list of ports.
+/// Why a text is not a list of ports.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a port; a list is like 443,8443")]
 pub struct PortsError(String);
@@ -174,7 +170,7 @@ impl ReceiverPorts {
     /// Reads ports (1 to 65535) separated by commas.
     ///
     /// # Errors
-    /// When a part is no port, which an empty text is not either.
+    /// When an entry is not a port. An empty text has one empty entry, so it is refused too.
     pub fn parse(text: &str) -> Result<Self, PortsError> {
         let ports = parts(text).map(|part| match part.parse() {
             Ok(port) if port > 0 && is_digits(part) => Ok(port),
@@ -187,8 +183,8 @@ impl ReceiverPorts {
         self.0.contains(&port)
     }
 
-    /// 80 too; and not 443, because plain text sent to the port of TLS is a mistake,
-    /// whoever made it.
+    /// Port 80 is allowed too, and 443 is not, because plain text to the port of TLS is always a
+    /// mistake.
     fn of_plain_http(&self) -> Self {
         Self(self.0.iter().copied().filter(|&port| port != 443).chain([80]).collect())
     }
@@ -207,36 +203,36 @@ impl fmt::Display for ReceiverPorts {
     }
 }
 
-/// Networks of one's own that receivers may live in.
+/// Private networks that receivers may be in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PrivateNetworks(Vec<IpNet>);
 
-/// Why a text is no list of private networks.
+/// Why a text is not a list of private networks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetworksError {
-    /// Not an address, a slash and a prefix length.
+    /// An entry is not an address, a slash and a prefix length.
     #[error("`{0}` is not a network; one is like 10.20.0.0/16")]
     Malformed(String),
-    /// Bits of a host are set: more is meant, or less.
+    /// Host bits are set, so it is unclear which network is meant.
     #[error("`{given}` names a host within its network; the network is {network}")]
     HostBits {
-        /// What was given.
+        /// The entry.
         given: String,
-        /// The network that it is in.
+        /// The network without the host bits.
         network: IpNet,
     },
-    /// Not, or not only, addresses that a private network may have.
+    /// The network is not within a private range.
     #[error("{0} is not within the private ranges {ranges}", ranges = ranges())]
     NotPrivate(IpNet),
 }
 
 impl PrivateNetworks {
-    /// Reads networks separated by commas; none of an empty text. Each must lie within a
-    /// range that private networks have (RFC 1918, 4193, 6598, and RFC 2544's, which clouds
-    /// hand out too), so that no list opens this machine or a metadata service.
+    /// Reads networks separated by commas; an empty text means none. Each must lie within a
+    /// private range (RFC 1918, 4193, 6598, and that of RFC 2544, which clouds assign too), so
+    /// that no list can allow loopback or a metadata service.
     ///
     /// # Errors
-    /// When a part is no such network.
+    /// When an entry is not such a network.
     pub fn parse(text: &str) -> Result<Self, NetworksError> {
         let networks = parts(text).filter(|_| !text.is_empty()).map(|part| {
             let network: IpNet =
@@ -258,7 +254,7 @@ impl PrivateNetworks {
     }
 }
 
-/// What can be opened at all.
+/// The ranges within which networks can be allowed.
 const PRIVATE_RANGES: [IpNet; 6] = [
     IpNet::V4(v4([10, 0, 0, 0], 8)),
     IpNet::V4(v4([100, 64, 0, 0], 10)),
@@ -283,26 +279,26 @@ enum HostPattern {
     Below(String),
 }
 
-/// Why a text is no list of hosts.
+/// Why a text is not a list of hosts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostsError {
-    /// Neither a name nor `*.` and a name.
+    /// An entry is neither a name nor `*.` and a name.
     #[error("`{0}` is not a host name; one is like hooks.example.com or *.example.com")]
     Malformed(String),
-    /// An address, which is a network's business.
+    /// An entry is an address, which belongs into the list of networks.
     #[error("`{0}` is an address; allow its network instead")]
     Address(String),
-    /// A name without a domain, or all names below a top-level domain.
+    /// An entry is a name without a domain, or all names below a top-level domain.
     #[error("`{0}` is not specific enough; name a host below a domain of your own")]
     Broad(String),
 }
 
 impl PrivateHosts {
     /// Reads host names separated by commas, each a name or `*.` and a name for everything
-    /// below it; none of an empty text.
+    /// below it; an empty text means none.
     ///
     /// # Errors
-    /// When a part is no such name.
+    /// When an entry is not such a name.
     pub fn parse(text: &str) -> Result<Self, HostsError> {
         let hosts = parts(text).filter(|_| !text.is_empty()).map(|part| {
             let malformed = || HostsError::Malformed(part.to_owned());
@@ -315,7 +311,7 @@ impl PrivateHosts {
                 Host::Domain(_) => return Err(malformed()),
                 Host::Ipv4(_) | Host::Ipv6(_) => return Err(HostsError::Address(part.to_owned())),
             };
-            // Whole zones such as `*.internal` are somebody's own; `*.com` is nobody's.
+            // A whole private zone such as `*.internal` has one owner; `*.com` has not.
             let is_own_zone = below && LOCAL_SUFFIXES.contains(&name.as_str());
             if !name.contains('.') && !is_own_zone {
                 return Err(HostsError::Broad(part.to_owned()));
@@ -337,8 +333,8 @@ impl PrivateHosts {
     }
 }
 
-/// Whether DNS, TLS and HTTP all know `name` as a host's: `url` lets more pass. A trailing
-/// dot is not part of it.
+/// Whether `name` is a valid host name for DNS, TLS and HTTP, which is stricter than the `url`
+/// crate. A trailing dot is not part of the name.
 pub(super) fn is_dns_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -351,7 +347,7 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim)
 }
 
-/// `parse` of a number takes a sign as well.
+/// Digits only, because `parse` of a number also accepts a sign.
 fn is_digits(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -42,31 +42,31 @@ pub(super) fn cases() -> Cases {
 
 fn told(ip: IpAddr) -> String {
     match judge(ip) {
-        Verdict::Public => "public".to_owned(),
-        Verdict::Forbidden(range) => range.to_string(),
+        AddressVerdict::Public => "public".to_owned(),
+        AddressVerdict::Forbidden(range) => range.to_string(),
     }
 }
 
 fn is_public(ip: impl Into<IpAddr>) -> bool {
-    judge(ip.into()) == Verdict::Public
+    judge(ip.into()) == AddressVerdict::Public
 }
 
 #[test]
-fn every_special_range_is_refused_by_its_name() {
+fn address_special_ranges_are_refused() {
     for (ip, range) in cases().refused {
         assert_eq!(told(ip), range, "{ip}");
     }
 }
 
 #[test]
-fn no_spelling_hides_what_an_address_is() {
+fn address_spelling_does_not_matter() {
     for (text, range) in cases().disguised {
         assert_eq!(told(text.parse().unwrap()), range, "{text}");
     }
 }
 
 #[test]
-fn the_neighbours_of_every_range_are_public() {
+fn address_neighbours_of_ranges_are_public() {
     for ip in cases().public {
         assert_eq!(told(ip), "public", "{ip}");
     }
@@ -74,7 +74,7 @@ fn the_neighbours_of_every_range_are_public() {
 
 /// The first and the last address of each, unless a range within it has them.
 #[test]
-fn every_range_ends_where_it_ends() {
+fn address_ranges_have_exact_edges() {
     let all: Vec<(IpNet, SpecialRange)> = SPECIAL_V4
         .map(|(range, kind)| (range.into(), kind))
         .into_iter()
@@ -86,13 +86,13 @@ fn every_range_ends_where_it_ends() {
                 all.iter().filter(|(other, _)| range.contains(other) && other.contains(&ip));
             let narrowest = inner.max_by_key(|(other, _)| other.prefix_len()).unwrap().1;
             let verdict = judge(ip);
-            assert_eq!(verdict, Verdict::Forbidden(narrowest), "{ip} of {range}, {kind}");
+            assert_eq!(verdict, AddressVerdict::Forbidden(narrowest), "{ip} of {range}, {kind}");
         }
     }
 }
 
 #[test]
-fn one_forbidden_answer_refuses_the_name() {
+fn address_one_forbidden_answer_refuses_name() {
     for AnswerSet { answers, culprit } in cases().answers {
         let vetted = TargetPolicy::public().vet_name("receiver.example", &answers);
         match culprit {
@@ -115,7 +115,7 @@ fn behind_nat64(ip: Ipv4Addr) -> Ipv6Addr {
 
 /// Where a verdict changes, a random address hardly ever falls.
 #[test]
-fn nat64_is_judged_by_the_address_inside_at_every_edge() {
+fn address_nat64_counts_as_inner_address() {
     let edges = SPECIAL_V4.iter().flat_map(|(range, _)| {
         let (first, last) = (range.network().to_bits(), range.broadcast().to_bits());
         [first, last, first.wrapping_sub(1), last.wrapping_add(1)]
@@ -147,7 +147,7 @@ proptest! {
 
     /// Every IPv4 address that is refused is refused in each spelling that hides it.
     #[test]
-    fn no_spelling_frees_an_address(
+    fn address_refusal_holds_in_every_spelling(
         (range, _) in prop::sample::select(&SPECIAL_V4[..]), bits: u32
     ) {
         let host = u32::from(range.hostmask());
@@ -168,7 +168,7 @@ proptest! {
     }
 
     #[test]
-    fn no_answer_set_with_a_loopback_passes(
+    fn address_set_with_loopback_is_refused(
         public in proptest::collection::vec(any::<u32>(), 0..4), at in any::<prop::sample::Index>()
     ) {
         let mut answers: Vec<IpAddr> =

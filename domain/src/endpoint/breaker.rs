@@ -1,69 +1,73 @@
-//! The circuit breaker of an endpoint: after failures in a row, and for a while, nothing is
-//! sent to it but one probe at a time, ever more rarely.
+//! The circuit breaker of an endpoint. After failures in a row it opens: attempts are held, and
+//! one probe at a time is made, at intervals that double.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::failing::Failing;
 
-/// How many failures in a row open the breaker. A receiver that is being deployed, or loses
-/// a database for a second, fails a few times and is left in peace.
+/// The number of failures in a row that opens the breaker. A receiver that is being deployed, or
+/// loses its database for a second, fails less often.
 const FAILURES_TO_OPEN: u32 = 5;
 
-/// How old the first of them must be. A success ends the row only where it is known that
-/// there is one, and a process may go by what it read a second ago: failures of one moment
-/// are in a row even while most attempts succeed. After two seconds everybody has read of
-/// them, and the next success would have ended it.
-const OLD_ENOUGH: TimeDelta = TimeDelta::seconds(2);
+/// The least age of the first of these failures. Processes cache the endpoint for a second, and
+/// a process that does not know of the failures does not record its successes. So failures of
+/// one moment can be in a row although most attempts succeed. After two seconds every process
+/// knows of them, and a success would have been recorded.
+const MIN_FAILING_TIME: TimeDelta = TimeDelta::seconds(2);
 
-/// How long the breaker is open at first. A restart is over by then.
-const FIRST: TimeDelta = TimeDelta::minutes(1);
+/// The first open time. A restart of the receiver takes less.
+const FIRST_OPEN_TIME: TimeDelta = TimeDelta::minutes(1);
 
-/// How long it is open at most. With the [spread](SPREAD) a quarter of an hour, which is what
-/// a queue message can be delayed, and the most that a delivery alone at a dead endpoint is
-/// late.
-const LONGEST: TimeDelta = TimeDelta::minutes(10);
+/// The longest open time. With the [spread](SPREAD) it is a quarter of an hour, the longest delay
+/// of a queue message.
+const MAX_OPEN_TIME: TimeDelta = TimeDelta::minutes(10);
 
-/// Over which share of the open time those that are held come back afterwards: the first is
-/// the probe, and the others learn from it instead of queueing up behind it.
+/// The jitter of held attempts, as a share of the open time. The first that comes back is the
+/// probe, and the others mostly come after its outcome.
 const SPREAD: f64 = 0.5;
 
 /// Whether anything is sent to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Breaker {
-    /// Everything.
+    /// All attempts are made.
     Closed,
-    /// Nothing; afterwards one probe.
+    /// All attempts are held until `until`; then one probe is made.
     Open {
-        /// Until when.
+        /// The end of the open time.
         until: DateTime<Utc>,
-        /// How many probes failed since it opened.
+        /// The number of probes that failed since the breaker opened.
         round: u8,
     },
-    /// Nothing but the probe that is under way.
+    /// All attempts are held except the probe, which is in flight.
     HalfOpen {
-        /// When the probe must be over, or have crashed.
+        /// The end of the probe's lease. A probe that is not over by then has crashed.
         until: DateTime<Utc>,
-        /// How many probes failed before.
+        /// The number of probes that failed before this one.
         round: u8,
     },
 }
 
 impl Breaker {
-    /// Until when an attempt that arrives now is held; none when it may be made, as the probe
-    /// if the breaker is not closed. Spread over time by `luck`.
-    pub(super) fn held_until(self, luck: f64, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    /// Until when an attempt is held, with jitter by `jitter_sample`; none when it may be made, as the
+    /// probe if the breaker is not closed.
+    pub(super) fn held_until(
+        self,
+        jitter_sample: f64,
+        now: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
         match self {
             Self::Closed => None,
             Self::Open { until, round } | Self::HalfOpen { until, round } => {
-                (until > now).then(|| until + share(period(round), SPREAD * luck))
+                (until > now).then(|| until + part_of(open_time(round), SPREAD * jitter_sample))
             }
         }
     }
 
-    /// The breaker after one more failure than those before, and whether the failure counts.
-    /// Those of attempts that began before the breaker opened do not; nor do those that would
-    /// open it but for their age: a crowd of them is not written one by one. `probe` is the
-    /// end of the lease that the attempt was made under.
+    /// The breaker after one more failure than those in `before`, and whether that failure
+    /// counts. It does not count when its attempt began before the breaker opened. It does not
+    /// count either when only the age of the first failure keeps the breaker closed, so that a
+    /// burst of failures does not cost a write each. `probe` is the end of the attempt's lease
+    /// when the attempt was the probe.
     pub(super) fn after_failure(
         self,
         before: Failing,
@@ -71,30 +75,30 @@ impl Breaker {
         now: DateTime<Utc>,
     ) -> (Self, bool) {
         let enough = before.failures.saturating_add(1) >= FAILURES_TO_OPEN;
-        // A first failure in the future is one by another clock. Clocks that disagree by more
-        // than the age that is asked for make the breaker open early, never late.
-        let old = (now - before.since).abs() >= OLD_ENOUGH;
+        // A first failure in the future was recorded with another clock. Clocks that disagree by
+        // more than the minimum can open the breaker early, never late.
+        let old = (now - before.since).abs() >= MIN_FAILING_TIME;
         match self {
             Self::Closed if enough && old => {
-                (Self::Open { until: now + period(0), round: 0 }, true)
+                (Self::Open { until: now + open_time(0), round: 0 }, true)
             }
             Self::Closed => (self, !enough),
             Self::HalfOpen { until, round } if probe == Some(until) => {
                 let round = round.saturating_add(1);
-                (Self::Open { until: now + period(round), round }, true)
+                (Self::Open { until: now + open_time(round), round }, true)
             }
             Self::Open { .. } | Self::HalfOpen { .. } => (self, false),
         }
     }
 }
 
-/// How long the breaker is open after so many failed probes: twice as long each time.
-fn period(round: u8) -> TimeDelta {
+/// The open time after `round` failed probes, which doubles with each.
+fn open_time(round: u8) -> TimeDelta {
     let factor = 1_i32.checked_shl(round.into()).filter(|factor| *factor > 0).unwrap_or(i32::MAX);
-    FIRST.checked_mul(factor).unwrap_or(LONGEST).min(LONGEST)
+    FIRST_OPEN_TIME.checked_mul(factor).unwrap_or(MAX_OPEN_TIME).min(MAX_OPEN_TIME)
 }
 
-fn share(of: TimeDelta, part: f64) -> TimeDelta {
+fn part_of(of: TimeDelta, part: f64) -> TimeDelta {
     let whole = of.to_std().unwrap_or_default();
     TimeDelta::from_std(whole.mul_f64(part.clamp(0.0, 1.0))).unwrap_or_default()
 }
@@ -105,14 +109,15 @@ mod tests {
     use crate::fixtures::noon;
 
     #[test]
-    fn it_stays_open_ever_longer_and_never_longer_than_a_message_can_wait() {
-        let minutes: Vec<i64> = (0..6).map(|round| period(round).num_minutes()).collect();
+    fn breaker_open_time_doubles_to_ten_minutes() {
+        let minutes: Vec<i64> = (0..6).map(|round| open_time(round).num_minutes()).collect();
         assert_eq!(minutes, [1, 2, 4, 8, 10, 10]);
-        assert_eq!(period(u8::MAX), LONGEST);
-        for luck in [0.0, 0.5, 1.0] {
-            let until = noon() + LONGEST;
-            let held = Breaker::Open { until, round: 200 }.held_until(luck, noon()).unwrap();
-            assert!(held >= until && held - noon() <= TimeDelta::minutes(15), "{luck}");
+        assert_eq!(open_time(u8::MAX), MAX_OPEN_TIME);
+        for jitter_sample in [0.0, 0.5, 1.0] {
+            let until = noon() + MAX_OPEN_TIME;
+            let held =
+                Breaker::Open { until, round: 200 }.held_until(jitter_sample, noon()).unwrap();
+            assert!(held >= until && held - noon() <= TimeDelta::minutes(15), "{jitter_sample}");
         }
     }
 }

@@ -1,41 +1,41 @@
-//! Since when an endpoint does nothing but fail.
+//! How long an endpoint has failed without a success.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// How long an endpoint may do nothing but fail before it is disabled. As other senders have
-/// it; a delivery of the default schedule that began with the first failure is exhausted by
-/// then.
-const DEAD_AFTER: TimeDelta = TimeDelta::days(5);
+/// An endpoint that fails for this long without a success is disabled. Other senders have the
+/// same limit. A delivery of the default schedule that began with the first failure is exhausted
+/// before.
+const DISABLE_AFTER: TimeDelta = TimeDelta::days(5);
 
-/// How far apart failures must be to say more than one of them.
-const OCCASION: TimeDelta = TimeDelta::hours(12);
+/// The length of a failure window: failures within one window count as one.
+const FAILURE_WINDOW: TimeDelta = TimeDelta::hours(12);
 
-/// On how many occasions it must have failed: a burst of failures, and one a week later, are
-/// not a week of failing.
-const OCCASIONS: u8 = 3;
+/// The number of failure windows before an endpoint is disabled: a burst of failures and one
+/// more failure a week later are not a week of failures.
+const MIN_FAILURE_WINDOWS: u8 = 3;
 
-/// A time in which every attempt failed.
+/// A time without a success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failing {
     /// The first failure after the last success.
     pub since: DateTime<Utc>,
-    /// How many of them counted, all in a row: not those that were no news to the breaker.
+    /// The failures in a row that the circuit breaker counted.
     pub failures: u32,
-    /// On how many occasions, 12 hours or more apart.
+    /// The number of failure windows, which begin 12 hours or more apart.
     pub occasions: u8,
-    /// When the newest of them was.
+    /// When the newest failure window began.
     pub occasion_at: DateTime<Utc>,
 }
 
 impl Failing {
-    /// The time that begins with a failure now, which is not counted yet.
+    /// The state after the first failure, which is not counted yet.
     pub(super) fn first(now: DateTime<Utc>) -> Self {
         Self { since: now, failures: 0, occasions: 1, occasion_at: now }
     }
 
-    /// The same with a failure now, which is not counted yet.
+    /// The state after one more failure, which is not counted yet.
     pub(super) fn at(self, now: DateTime<Utc>) -> Self {
-        if now - self.occasion_at < OCCASION {
+        if now - self.occasion_at < FAILURE_WINDOW {
             return self;
         }
         Self { occasions: self.occasions.saturating_add(1), occasion_at: now, ..self }
@@ -45,8 +45,8 @@ impl Failing {
         Self { failures: self.failures.saturating_add(1), ..self }
     }
 
-    /// Whether it has gone on for so long that the endpoint is given up.
-    pub(super) fn is_dead(self, now: DateTime<Utc>) -> bool {
-        now - self.since >= DEAD_AFTER && self.occasions >= OCCASIONS
+    /// Whether the endpoint is to be disabled.
+    pub(super) fn is_over_limit(self, now: DateTime<Utc>) -> bool {
+        now - self.since >= DISABLE_AFTER && self.occasions >= MIN_FAILURE_WINDOWS
     }
 }

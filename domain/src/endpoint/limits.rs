@@ -1,50 +1,50 @@
-//! How much an endpoint's owner allows: attempts a second, and attempts at once.
+//! The limits that an endpoint's owner sets: attempts per second, and attempts in flight.
 
 use std::num::NonZeroU16;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Arrival, Endpoint, Hold};
-use crate::delivery::LEASE;
+use super::admission::{AttemptRequest, HoldReason};
+use crate::attempt::ATTEMPT_LEASE;
 use crate::retry::later;
 
-/// How soon an attempt comes back that found all places taken.
-const FULL: Duration = Duration::from_secs(1);
-/// Over how long those that found all places taken are spread.
-const FULL_SPREAD: Duration = Duration::from_secs(9);
+/// The shortest wait of an attempt when the limit of attempts in flight is reached.
+const FULL_BACKOFF: Duration = Duration::from_secs(1);
+/// The jitter of that wait.
+const FULL_JITTER: Duration = Duration::from_secs(9);
 
-/// What is allowed. Nothing is limited by default, and then nothing is counted.
+/// The limits of an endpoint. By default there are none, and nothing is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// How many attempts may be under way at once.
+pub struct EndpointLimits {
+    /// The most attempts in flight.
     pub max_in_flight: Option<NonZeroU16>,
-    /// How many attempts may begin a second: on average, and after a pause at once.
+    /// The most attempts per second: on average, and as a burst after a pause.
     pub per_second: Option<NonZeroU16>,
 }
 
-/// A number is no limit.
+/// A number that cannot be a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be a whole number from 1 to {most}")]
 pub struct LimitError {
-    /// The largest that is.
+    /// The largest number that can.
     pub most: u16,
 }
 
-impl Limits {
-    /// The most attempts at once that can be counted: each takes its place in one small item.
-    pub const MOST_IN_FLIGHT: u16 = 50;
-    /// The most attempts a second that can be counted: each is a write to one item.
-    pub const MOST_PER_SECOND: u16 = 100;
+impl EndpointLimits {
+    /// The largest limit of attempts in flight: each takes space in one item.
+    pub const MAX_IN_FLIGHT: u16 = 50;
+    /// The largest rate limit: each attempt is a write to one item.
+    pub const MAX_PER_SECOND: u16 = 100;
 
-    /// Limits of these numbers.
+    /// EndpointLimits of these numbers.
     ///
     /// # Errors
-    /// When one is zero, or more than can be counted.
+    /// When a number is zero or too large.
     pub fn new(max_in_flight: Option<u64>, per_second: Option<u64>) -> Result<Self, LimitError> {
         Ok(Self {
-            max_in_flight: limit(max_in_flight, Self::MOST_IN_FLIGHT)?,
-            per_second: limit(per_second, Self::MOST_PER_SECOND)?,
+            max_in_flight: limit(max_in_flight, Self::MAX_IN_FLIGHT)?,
+            per_second: limit(per_second, Self::MAX_PER_SECOND)?,
         })
     }
 }
@@ -55,54 +55,61 @@ fn limit(number: Option<u64>, most: u16) -> Result<Option<NonZeroU16>, LimitErro
     number.and_then(NonZeroU16::new).map(Some).ok_or(LimitError { most })
 }
 
-/// The place of an attempt that is under way.
+/// An attempt in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InFlight {
-    /// Whose it is.
+    /// The random token of the attempt.
     pub token: u64,
-    /// When it must be over, or have crashed.
+    /// The end of its lease. An attempt that is not over by then has crashed.
     pub until: DateTime<Utc>,
 }
 
-impl Endpoint {
-    /// Takes a place for an attempt; answers its token, if places are counted. An attempt
-    /// that has to wait for its turn in the rate has its turn from now on.
-    pub(super) fn take_place(
-        &mut self,
-        arrival: &Arrival,
+impl EndpointLimits {
+    /// Reserves a place for an attempt and returns its token, if places are counted. When
+    /// there is no room, the error says until when the attempt waits and for what. An attempt
+    /// that waits for the rate has its slot reserved from then on.
+    pub(super) fn reserve(
+        self,
+        request: &AttemptRequest,
+        in_flight: &mut Vec<InFlight>,
+        next_slot: &mut Option<DateTime<Utc>>,
         now: DateTime<Utc>,
-    ) -> Result<Option<u64>, (DateTime<Utc>, Hold)> {
-        let Limits { max_in_flight, per_second } = self.limits;
-        let mut places = self.in_flight.clone();
-        places.retain(|place| place.until > now);
-        if max_in_flight.is_some_and(|most| places.len() >= most.get().into()) {
-            let wait = FULL + FULL_SPREAD.mul_f64(arrival.luck.clamp(0.0, 1.0));
-            // One that has its turn already keeps it.
-            let by = if arrival.has_slot { Hold::Rate } else { Hold::InFlight };
+    ) -> Result<Option<u64>, (DateTime<Utc>, HoldReason)> {
+        let mut live = in_flight.clone();
+        live.retain(|place| place.until > now);
+        if self.max_in_flight.is_some_and(|max| live.len() >= max.get().into()) {
+            let wait = FULL_BACKOFF + FULL_JITTER.mul_f64(request.jitter_sample.clamp(0.0, 1.0));
+            // An attempt whose slot is reserved keeps it.
+            let by = if request.has_slot { HoldReason::Rate } else { HoldReason::InFlight };
             return Err((later(now, wait), by));
         }
-        if let Some(rate) = per_second.filter(|_| !arrival.has_slot)
-            && let Some(turn) = self.take_turn(rate, now)
+        if let Some(rate) = self.per_second.filter(|_| !request.has_slot)
+            && let Some(at) = reserve_slot(rate, next_slot, now)
         {
-            return Err((turn, Hold::Rate));
+            return Err((at, HoldReason::Rate));
         }
-        let token = max_in_flight.map(|_| arrival.token);
+        let token = self.max_in_flight.map(|_| request.token);
         if let Some(token) = token {
-            places.push(InFlight { token, until: now + LEASE });
-            self.in_flight = places;
+            live.push(InFlight { token, until: now + ATTEMPT_LEASE });
+            *in_flight = live;
         }
         Ok(token)
     }
+}
 
-    /// Takes the next turn in the rate; answers when it is, unless it is now. Virtual
-    /// scheduling (ITU-T I.371, the generic cell rate algorithm) with a second's burst.
-    fn take_turn(&mut self, rate: NonZeroU16, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let second = TimeDelta::seconds(1);
-        let apart = second / i32::from(rate.get());
-        let burst = second - apart;
-        let slot = self.next_slot.map_or(now, |slot| slot.max(now));
-        self.next_slot = Some(slot + apart);
-        let turn = slot - burst;
-        (turn > now).then_some(turn)
-    }
+/// Reserves the next slot of the rate and returns its time, or none when that is now. The
+/// generic cell rate algorithm in its virtual scheduling form (ITU-T I.371), with a burst of
+/// one second.
+fn reserve_slot(
+    rate: NonZeroU16,
+    next_slot: &mut Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    let second = TimeDelta::seconds(1);
+    let interval = second / i32::from(rate.get());
+    let burst = second - interval;
+    let slot = next_slot.map_or(now, |slot| slot.max(now));
+    *next_slot = Some(slot + interval);
+    let at = slot - burst;
+    (at > now).then_some(at)
 }

@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::attempt::{AttemptError, AttemptOutcome};
 use crate::fixtures::noon;
 
 const URL: &str = "https://shop.example/hooks/s3cret";
@@ -10,66 +13,89 @@ fn endpoint() -> Endpoint {
     Endpoint::unknown(URL)
 }
 
-fn arrival(token: u64) -> Arrival {
-    Arrival { deliberate: false, has_slot: false, lane: Lane::Quick, token, luck: 0.0 }
+fn request(token: u64) -> AttemptRequest {
+    AttemptRequest { manual: false, has_slot: false, lane: Lane::Quick, token, jitter_sample: 0.0 }
 }
 
-fn deliberate() -> Arrival {
-    Arrival { deliberate: true, ..arrival(0) }
+fn manual() -> AttemptRequest {
+    AttemptRequest { manual: true, ..request(0) }
 }
 
-fn lesson(status: u16) -> Lesson {
-    Lesson::of(Outcome::Answered(status), Said::default(), QUICK)
+fn signal(status: u16) -> AttemptSignal {
+    AttemptSignal::of(AttemptOutcome::Answered(status), ResponseHints::default(), QUICK)
 }
 
-fn asking(status: u16, retry_after: u64) -> Lesson {
+fn asking(status: u16, retry_after: u64) -> AttemptSignal {
     let retry_after = Some(Duration::from_secs(retry_after));
-    Lesson::of(Outcome::Answered(status), Said { retry_after, instruction: None }, QUICK)
+    AttemptSignal::of(
+        AttemptOutcome::Answered(status),
+        ResponseHints { retry_after, instruction: None },
+        QUICK,
+    )
 }
 
-fn instructed(status: u16, header: &str) -> Lesson {
+fn instructed(status: u16, header: &str) -> AttemptSignal {
     let instruction = Instruction::parse(header);
-    Lesson::of(Outcome::Answered(status), Said { retry_after: None, instruction }, QUICK)
+    AttemptSignal::of(
+        AttemptOutcome::Answered(status),
+        ResponseHints { retry_after: None, instruction },
+        QUICK,
+    )
 }
 
-fn unanswered() -> Lesson {
-    Lesson::of(Outcome::Failed(AttemptError::Timeout), Said::default(), Duration::from_secs(15))
+fn unanswered() -> AttemptSignal {
+    AttemptSignal::of(
+        AttemptOutcome::Failed(AttemptError::Timeout),
+        ResponseHints::default(),
+        Duration::from_secs(15),
+    )
 }
 
-/// An attempt at once, and what was learnt from it.
-fn tried(endpoint: &Endpoint, arrival: &Arrival, lesson: &Lesson, now: DateTime<Utc>) -> Endpoint {
-    let (pass, claimed) = let_through(endpoint, arrival, now);
-    claimed.learn(&pass, lesson, now).unwrap_or(claimed)
+/// The endpoint after an attempt that is admitted at once.
+fn tried(
+    endpoint: &Endpoint,
+    request: &AttemptRequest,
+    signal: &AttemptSignal,
+    now: DateTime<Utc>,
+) -> Endpoint {
+    let (permit, claimed) = let_through(endpoint, request, now);
+    claimed.record(&permit, signal, now).unwrap_or(claimed)
 }
 
-fn let_through(endpoint: &Endpoint, arrival: &Arrival, now: DateTime<Utc>) -> (Pass, Endpoint) {
-    match endpoint.arrive(arrival, now) {
-        Arrived::Go { pass, claim } => (pass, claim.map_or(endpoint.clone(), |claim| *claim)),
+fn let_through(
+    endpoint: &Endpoint,
+    request: &AttemptRequest,
+    now: DateTime<Utc>,
+) -> (Permit, Endpoint) {
+    match endpoint.admit(request, now) {
+        AdmissionDecision::Go { permit, claim } => {
+            (permit, claim.map_or(endpoint.clone(), |claim| *claim))
+        }
         other => panic!("{other:?}"),
     }
 }
 
-fn held_until(endpoint: &Endpoint, now: DateTime<Utc>) -> (DateTime<Utc>, Hold) {
-    match endpoint.arrive(&arrival(0), now) {
-        Arrived::Hold { until, by, .. } => (until, by),
+fn held_until(endpoint: &Endpoint, now: DateTime<Utc>) -> (DateTime<Utc>, HoldReason) {
+    match endpoint.admit(&request(0), now) {
+        AdmissionDecision::Hold { until, by, .. } => (until, by),
         other => panic!("{other:?}"),
     }
 }
 
-/// It has failed so often, now for the last time, and for as long as opens the breaker.
+/// The endpoint after this many failures, the last one now and the others two seconds ago.
 fn failed(times: u32, now: DateTime<Utc>) -> Endpoint {
     let at = |number| if number == times { now } else { now - seconds(2) };
     let all = (1..=times).map(at);
-    all.fold(endpoint(), |it, at| tried(&it, &arrival(0), &lesson(500), at))
+    all.fold(endpoint(), |it, at| tried(&it, &request(0), &signal(500), at))
 }
 
 fn seconds(seconds: i64) -> TimeDelta {
     TimeDelta::seconds(seconds)
 }
 
-/// What an answer teaches, by its status and its headers.
+/// The effect of an answer by its status and headers.
 #[test]
-fn the_whole_table() {
+fn endpoint_answer_table() {
     let mut rows = vec![format!("{:<8} {:<14} {:<6} state", "answer", "header", "quiet")];
     for (status, header) in [
         (200, ""),
@@ -86,8 +112,8 @@ fn the_whole_table() {
         (503, ""),
         (504, ""),
     ] {
-        let after = tried(&endpoint(), &arrival(0), &instructed(status, header), noon());
-        let quiet = after.quiet_until.map_or(0, |until| (until - noon()).num_seconds());
+        let after = tried(&endpoint(), &request(0), &instructed(status, header), noon());
+        let quiet = after.throttled_until.map_or(0, |until| (until - noon()).num_seconds());
         let state = match after.disabled {
             Some(disabled) => format!("disabled: {}", disabled.reason.name()),
             None => after.health(noon() + TimeDelta::hours(1)).name().to_owned(),
@@ -113,45 +139,49 @@ fn the_whole_table() {
 }
 
 #[test]
-fn of_a_healthy_endpoint_nothing_is_written() {
-    let (pass, claimed) = let_through(&endpoint(), &arrival(7), noon());
+fn endpoint_healthy_needs_no_write() {
+    let (permit, claimed) = let_through(&endpoint(), &request(7), noon());
     assert_eq!(claimed, endpoint(), "nothing is claimed");
-    assert_eq!(endpoint().learn(&pass, &lesson(200), noon()), None, "nothing is learnt");
+    assert_eq!(endpoint().record(&permit, &signal(200), noon()), None, "nothing is learnt");
     assert!(endpoint().is_blank());
     assert_eq!(endpoint().host, "shop.example", "and no path, which may be a secret");
 }
 
 #[test]
-fn five_failures_in_a_row_hold_all_others_but_a_probe() {
+fn breaker_opens_after_five_failures() {
     let four = failed(4, noon());
     assert_eq!(four.breaker, Breaker::Closed);
-    let open = tried(&four, &arrival(0), &unanswered(), noon());
-    assert_eq!(open.health(noon()), Health::Held);
+    let open = tried(&four, &request(0), &unanswered(), noon());
+    assert_eq!(open.health(noon()), Health::CircuitOpen);
     let opens = noon() + seconds(60);
-    assert_eq!(held_until(&open, noon()), (opens, Hold::Failing));
+    assert_eq!(held_until(&open, noon()), (opens, HoldReason::Failing));
 
-    let slow_lane = Arrival { lane: Lane::Slow, ..arrival(0) };
+    let slow_lane = AttemptRequest { lane: Lane::Slow, ..request(0) };
     let (probe, half_open) = let_through(&open, &slow_lane, opens);
-    assert_eq!(held_until(&half_open, opens), (opens + LEASE, Hold::Failing), "one at a time");
+    assert_eq!(
+        held_until(&half_open, opens),
+        (opens + ATTEMPT_LEASE, HoldReason::Failing),
+        "one at a time"
+    );
 
-    let again = half_open.learn(&probe, &unanswered(), opens + seconds(15)).unwrap();
+    let again = half_open.record(&probe, &unanswered(), opens + seconds(15)).unwrap();
     let (until, _) = held_until(&again, opens + seconds(15));
     assert_eq!(until, opens + seconds(15 + 120), "twice as long");
 
     let (probe, half_open) = let_through(&again, &slow_lane, until);
-    let well = half_open.learn(&probe, &lesson(200), until).unwrap();
+    let well = half_open.record(&probe, &signal(200), until).unwrap();
     assert_eq!(well.health(until), Health::Healthy);
     assert!(well.is_blank());
 }
 
-/// Attempts that all began at once, with these answers after so many milliseconds: what is
-/// known afterwards, and how often it was written.
+/// Attempts that began at the same time, each with the milliseconds until its answer and the
+/// status: the endpoint afterwards, and the number of writes.
 fn story(answers: &[(i64, u16)]) -> (Endpoint, usize) {
-    let (pass, _) = let_through(&endpoint(), &arrival(0), noon());
+    let (permit, _) = let_through(&endpoint(), &request(0), noon());
     let mut writes = 0;
     let after = answers.iter().fold(endpoint(), |it, (after, status)| {
         let at = noon() + TimeDelta::milliseconds(*after);
-        let learnt = it.learn(&pass, &lesson(*status), at);
+        let learnt = it.record(&permit, &signal(*status), at);
         writes += usize::from(learnt.is_some());
         learnt.unwrap_or(it)
     });
@@ -162,9 +192,9 @@ fn all_fail(at: impl IntoIterator<Item = i64>) -> Vec<(i64, u16)> {
     at.into_iter().map(|at| (at, 500)).collect()
 }
 
-/// When failures open the breaker, and what is written until then.
+/// When failures open the breaker, and how often the endpoint is written until then.
 #[test]
-fn young_trouble_opens_nothing_and_is_not_written_again_and_again() {
+fn breaker_needs_two_seconds_of_failures() {
     const HOUR: i64 = 3_600_000;
     const MINUTES_WRONG: i64 = 180_000;
     let saved = [all_fail([0, 10, 20, 30]), vec![(1_100, 200)], all_fail([2_100])].concat();
@@ -211,88 +241,89 @@ fn young_trouble_opens_nothing_and_is_not_written_again_and_again() {
 }
 
 #[test]
-fn a_probe_that_crashed_is_made_by_another() {
+fn breaker_replaces_a_crashed_probe() {
     let open = failed(5, noon());
-    let (crashed, half_open) = let_through(&open, &arrival(0), noon() + seconds(60));
-    let over = noon() + seconds(60) + LEASE;
-    let (probe, second) = let_through(&half_open, &arrival(1), over);
+    let (crashed, half_open) = let_through(&open, &request(0), noon() + seconds(60));
+    let over = noon() + seconds(60) + ATTEMPT_LEASE;
+    let (probe, second) = let_through(&half_open, &request(1), over);
     assert_ne!(probe, crashed);
-    // The one that was thought crashed fails after all: that is no news.
-    assert_eq!(second.learn(&crashed, &lesson(500), over), None);
-    assert!(second.learn(&probe, &lesson(500), over).is_some());
+    // The attempt that counted as crashed fails after all, which is no news.
+    assert_eq!(second.record(&crashed, &signal(500), over), None);
+    assert!(second.record(&probe, &signal(500), over).is_some());
 }
 
 #[test]
-fn what_was_under_way_when_the_breaker_opened_teaches_nothing_new() {
-    let (straggler, _) = let_through(&endpoint(), &arrival(0), noon());
+fn breaker_ignores_earlier_attempts_failures() {
+    let (straggler, _) = let_through(&endpoint(), &request(0), noon());
     let open = failed(5, noon());
-    assert_eq!(open.learn(&straggler, &lesson(500), noon() + seconds(14)), None);
-    let well = open.learn(&straggler, &lesson(200), noon() + seconds(14)).unwrap();
+    assert_eq!(open.record(&straggler, &signal(500), noon() + seconds(14)), None);
+    let well = open.record(&straggler, &signal(200), noon() + seconds(14)).unwrap();
     assert_eq!(well.breaker, Breaker::Closed, "but its success does");
 }
 
 #[test]
-fn an_endpoint_that_asks_for_silence_gets_it_from_everybody() {
-    for (lesson, wait) in [
+fn endpoint_throttle_holds_every_attempt() {
+    for (signal, wait) in [
         (asking(429, 120), 120),
         (asking(503, 90), 90),
         (asking(500, 7), 7),
-        (lesson(429), 60),
-        (lesson(502), 60),
-        (lesson(504), 60),
+        (signal(429), 60),
+        (signal(502), 60),
+        (signal(504), 60),
     ] {
         let now = noon() + TimeDelta::milliseconds(1);
-        let quiet = tried(&endpoint(), &arrival(0), &lesson, now);
+        let quiet = tried(&endpoint(), &request(0), &signal, now);
         let (until, by) = held_until(&quiet, now);
-        assert_eq!((until, by), (noon() + seconds(wait + 1), Hold::Throttled), "{lesson:?}");
+        assert_eq!((until, by), (noon() + seconds(wait + 1), HoldReason::Throttled), "{signal:?}");
         assert!(until >= now + seconds(wait));
-        let deliberate = quiet.arrive(&deliberate(), now);
-        assert!(matches!(deliberate, Arrived::Hold { .. }), "not even on purpose");
-        let well = Lesson::of(Outcome::Answered(200), Said::default(), QUICK);
-        // One that was under way may succeed. The others wait all the same.
-        let (pass, _) = let_through(&endpoint(), &arrival(1), now);
-        let after = quiet.learn(&pass, &well, now).unwrap();
+        let manual = quiet.admit(&manual(), now);
+        assert!(matches!(manual, AdmissionDecision::Hold { .. }), "not even on purpose");
+        let well =
+            AttemptSignal::of(AttemptOutcome::Answered(200), ResponseHints::default(), QUICK);
+        // An attempt in flight may succeed; the others still wait.
+        let (permit, _) = let_through(&endpoint(), &request(1), now);
+        let after = quiet.record(&permit, &well, now).unwrap();
         assert_eq!(held_until(&after, now).0, until);
-        assert!(matches!(after.arrive(&arrival(0), until), Arrived::Go { .. }));
+        assert!(matches!(after.admit(&request(0), until), AdmissionDecision::Go { .. }));
     }
-    let quiet = tried(&endpoint(), &arrival(0), &asking(429, 0), noon());
-    assert_eq!(quiet.quiet_until, None, "it asked for none");
-    let quiet = tried(&endpoint(), &arrival(0), &asking(200, 120), noon());
-    assert_eq!(quiet.quiet_until, None, "a success asks for nothing");
+    let quiet = tried(&endpoint(), &request(0), &asking(429, 0), noon());
+    assert_eq!(quiet.throttled_until, None, "it asked for none");
+    let quiet = tried(&endpoint(), &request(0), &asking(200, 120), noon());
+    assert_eq!(quiet.throttled_until, None, "a success asks for nothing");
 }
 
 #[test]
-fn answers_of_the_same_second_are_written_once() {
-    let quiet = tried(&endpoint(), &arrival(0), &asking(429, 60), noon());
-    let (pass, _) = let_through(&failed(5, noon()), &deliberate(), noon());
-    let open = Endpoint { quiet_until: quiet.quiet_until, ..failed(5, noon()) };
+fn endpoint_throttle_is_written_once() {
+    let quiet = tried(&endpoint(), &request(0), &asking(429, 60), noon());
+    let (permit, _) = let_through(&failed(5, noon()), &manual(), noon());
+    let open = Endpoint { throttled_until: quiet.throttled_until, ..failed(5, noon()) };
     for later in [0, 10, 999] {
         let now = noon() + TimeDelta::milliseconds(later);
-        assert_eq!(open.learn(&pass, &asking(429, 60), now), None, "{later} ms later");
+        assert_eq!(open.record(&permit, &asking(429, 60), now), None, "{later} ms later");
     }
 }
 
 #[test]
-fn gone_is_gone_until_somebody_says_otherwise() {
-    let gone = tried(&endpoint(), &arrival(0), &lesson(410), noon());
-    let refused = Arrived::Refuse { remember: None };
-    assert_eq!(gone.arrive(&arrival(0), noon() + seconds(1)), refused);
-    let (straggler, _) = let_through(&endpoint(), &arrival(0), noon());
-    assert_eq!(gone.learn(&straggler, &lesson(200), noon()), None, "it began before");
+fn endpoint_gone_stays_disabled() {
+    let gone = tried(&endpoint(), &request(0), &signal(410), noon());
+    let refused = AdmissionDecision::Refuse { remember: None };
+    assert_eq!(gone.admit(&request(0), noon() + seconds(1)), refused);
+    let (straggler, _) = let_through(&endpoint(), &request(0), noon());
+    assert_eq!(gone.record(&straggler, &signal(200), noon()), None, "it began before");
 
-    let (probe, _) = let_through(&gone, &deliberate(), noon());
-    let well = gone.learn(&probe, &lesson(200), noon()).unwrap();
-    assert_eq!(well.disabled, None, "a deliberate attempt arrived");
-    let failed = gone.learn(&probe, &lesson(500), noon()).unwrap();
-    assert_eq!(failed.arrive(&arrival(0), noon()), refused, "or it did not");
+    let (probe, _) = let_through(&gone, &manual(), noon());
+    let well = gone.record(&probe, &signal(200), noon()).unwrap();
+    assert_eq!(well.disabled, None, "a manual attempt arrived");
+    let failed = gone.record(&probe, &signal(500), noon()).unwrap();
+    assert_eq!(failed.admit(&request(0), noon()), refused, "or it did not");
 
-    let enabled = gone.configured(Limits::default(), noon()).unwrap();
+    let enabled = gone.configured(EndpointLimits::default(), noon()).unwrap();
     assert_eq!(enabled.health(noon()), Health::Healthy, "its owner configured it anew");
-    assert_eq!(enabled.configured(Limits::default(), noon()), None, "once is enough");
+    assert_eq!(enabled.configured(EndpointLimits::default(), noon()), None, "once is enough");
 }
 
 #[test]
-fn the_instructions_of_an_answer_are_read_as_documented() {
+fn instruction_is_read_as_documented() {
     for (header, expected) in [
         ("disable", Some(Instruction::Disable)),
         (" Disable ", Some(Instruction::Disable)),
@@ -305,20 +336,20 @@ fn the_instructions_of_an_answer_are_read_as_documented() {
         assert_eq!(Instruction::parse(header), expected, "{header}");
     }
     let endpoint = failed(4, noon());
-    let after = tried(&endpoint, &arrival(0), &instructed(400, "abort-message"), noon());
+    let after = tried(&endpoint, &request(0), &instructed(400, "abort-message"), noon());
     assert_eq!(after.failing, None, "who knows what it does not want is alive");
 }
 
-/// Fails at these hours after noon; answers when it was disabled, if ever.
+/// The hour at which an endpoint that fails at these hours after noon is disabled.
 fn disabled_after(hours: &[i64]) -> Option<i64> {
     let mut endpoint = endpoint();
     for hour in hours {
         let now = noon() + TimeDelta::hours(*hour);
-        let failed = lesson(503);
-        endpoint = match endpoint.arrive(&arrival(0), now) {
-            Arrived::Go { pass, claim } => {
+        let failed = signal(503);
+        endpoint = match endpoint.admit(&request(0), now) {
+            AdmissionDecision::Go { permit, claim } => {
                 let claimed = claim.map_or(endpoint.clone(), |claim| *claim);
-                claimed.learn(&pass, &failed, now).unwrap_or(claimed)
+                claimed.record(&permit, &failed, now).unwrap_or(claimed)
             }
             other => panic!("{other:?} at hour {hour}"),
         };
@@ -331,7 +362,7 @@ fn disabled_after(hours: &[i64]) -> Option<i64> {
 }
 
 #[test]
-fn five_days_of_nothing_but_failures_disable_an_endpoint() {
+fn endpoint_failing_five_days_is_disabled() {
     let daily: Vec<i64> = (0..10).map(|day| day * 24).collect();
     assert_eq!(disabled_after(&daily), Some(120));
     let hourly: Vec<i64> = (0..200).collect();
@@ -343,34 +374,34 @@ fn five_days_of_nothing_but_failures_disable_an_endpoint() {
 }
 
 #[test]
-fn a_success_starts_the_clock_anew() {
+fn endpoint_success_resets_failing_time() {
     let mut endpoint = endpoint();
     for day in 0..30 {
         let now = noon() + TimeDelta::days(day);
         let status = if day % 5 == 4 { 200 } else { 503 };
-        endpoint = tried(&endpoint, &arrival(0), &lesson(status), now);
+        endpoint = tried(&endpoint, &request(0), &signal(status), now);
         assert_eq!(endpoint.disabled, None, "day {day}");
     }
 }
 
 #[test]
-fn that_it_was_disabled_is_said_once() {
-    let gone = tried(&endpoint(), &arrival(0), &lesson(410), noon());
+fn endpoint_disabling_is_announced_once() {
+    let gone = tried(&endpoint(), &request(0), &signal(410), noon());
     let what = gone.disabled.unwrap();
-    let said = gone.announced(what, noon()).unwrap();
-    assert_eq!(said.announced(what, noon()), None);
+    let hints = gone.announced(what, noon()).unwrap();
+    assert_eq!(hints.announced(what, noon()), None);
     assert_eq!(endpoint().announced(what, noon()), None, "it was enabled meanwhile");
     let again = Disabled { at: noon() + seconds(1), ..what };
     assert_eq!(gone.announced(again, noon()), None, "that was another time");
-    let again = said.learn(&let_through(&said, &deliberate(), noon()).0, &lesson(410), noon());
+    let again = hints.record(&let_through(&hints, &manual(), noon()).0, &signal(410), noon());
     assert_eq!(again, None, "and gone again is no news");
 }
 
 #[test]
-fn a_disabled_endpoint_is_remembered_while_it_is_delivered_to() {
-    let gone = tried(&endpoint(), &arrival(0), &lesson(410), noon());
-    let Arrived::Refuse { remember: Some(again) } =
-        gone.arrive(&arrival(0), noon() + TimeDelta::days(1))
+fn endpoint_disabled_is_kept_while_used() {
+    let gone = tried(&endpoint(), &request(0), &signal(410), noon());
+    let AdmissionDecision::Refuse { remember: Some(again) } =
+        gone.admit(&request(0), noon() + TimeDelta::days(1))
     else {
         panic!("it would be forgotten")
     };
@@ -379,62 +410,62 @@ fn a_disabled_endpoint_is_remembered_while_it_is_delivered_to() {
 }
 
 #[test]
-fn a_slow_endpoint_changes_lanes_for_a_while() {
+fn endpoint_slow_moves_to_slow_lane() {
     let slow = endpoint().notice_slow(noon()).unwrap();
-    assert_eq!(slow.arrive(&arrival(0), noon()), Arrived::ChangeLane);
-    let in_slow_lane = Arrival { lane: Lane::Slow, ..arrival(0) };
-    assert!(matches!(slow.arrive(&in_slow_lane, noon()), Arrived::Go { claim: None, .. }));
+    assert_eq!(slow.admit(&request(0), noon()), AdmissionDecision::ChangeLane);
+    let in_slow_lane = AttemptRequest { lane: Lane::Slow, ..request(0) };
+    assert!(matches!(slow.admit(&in_slow_lane, noon()), AdmissionDecision::Go { claim: None, .. }));
     assert_eq!(slow.notice_slow(noon() + seconds(2)), None, "it is known");
 
-    let answered = Lesson::of(Outcome::Answered(200), Said::default(), SLOW);
-    let (pass, _) = let_through(&slow, &in_slow_lane, noon());
+    let answered = AttemptSignal::of(AttemptOutcome::Answered(200), ResponseHints::default(), SLOW);
+    let (permit, _) = let_through(&slow, &in_slow_lane, noon());
     let later = noon() + TimeDelta::minutes(6);
-    let still = slow.learn(&pass, &answered, later).unwrap();
+    let still = slow.record(&permit, &answered, later).unwrap();
     assert!(still.is_slow(later + TimeDelta::minutes(9)), "slow, and well");
     assert!(!still.is_slow(later + SLOW_FOR));
     assert_eq!(still.failing, None);
 }
 
 fn limited(max_in_flight: Option<u64>, per_second: Option<u64>) -> Endpoint {
-    let limits = Limits::new(max_in_flight, per_second).unwrap();
+    let limits = EndpointLimits::new(max_in_flight, per_second).unwrap();
     endpoint().configured(limits, noon()).unwrap_or(endpoint())
 }
 
 #[test]
-fn limits_that_cannot_be_counted_are_refused() {
-    assert_eq!(Limits::new(Some(0), None), Err(LimitError { most: 50 }));
-    assert_eq!(Limits::new(Some(51), None), Err(LimitError { most: 50 }));
-    assert_eq!(Limits::new(None, Some(101)), Err(LimitError { most: 100 }));
-    assert_eq!(Limits::new(None, Some(u64::MAX)), Err(LimitError { most: 100 }));
-    assert_eq!(Limits::new(None, None), Ok(Limits::default()));
+fn limits_out_of_range_are_refused() {
+    assert_eq!(EndpointLimits::new(Some(0), None), Err(LimitError { most: 50 }));
+    assert_eq!(EndpointLimits::new(Some(51), None), Err(LimitError { most: 50 }));
+    assert_eq!(EndpointLimits::new(None, Some(101)), Err(LimitError { most: 100 }));
+    assert_eq!(EndpointLimits::new(None, Some(u64::MAX)), Err(LimitError { most: 100 }));
+    assert_eq!(EndpointLimits::new(None, None), Ok(EndpointLimits::default()));
 }
 
 #[test]
-fn no_more_are_under_way_than_its_owner_allows() {
-    let (first, one) = let_through(&limited(Some(2), None), &arrival(1), noon());
-    let (_, two) = let_through(&one, &arrival(2), noon());
-    assert_eq!(held_until(&two, noon()), (noon() + seconds(1), Hold::InFlight));
-    let after = two.learn(&first, &lesson(200), noon()).unwrap();
-    let (_, full) = let_through(&after, &arrival(3), noon());
+fn limits_bound_attempts_in_flight() {
+    let (first, one) = let_through(&limited(Some(2), None), &request(1), noon());
+    let (_, two) = let_through(&one, &request(2), noon());
+    assert_eq!(held_until(&two, noon()), (noon() + seconds(1), HoldReason::InFlight));
+    let after = two.record(&first, &signal(200), noon()).unwrap();
+    let (_, full) = let_through(&after, &request(3), noon());
     assert_eq!(full.in_flight.len(), 2);
-    // Those that crashed leave their places.
-    let (_, after) = let_through(&full, &arrival(4), noon() + LEASE);
+    // The places of crashed attempts are free again.
+    let (_, after) = let_through(&full, &request(4), noon() + ATTEMPT_LEASE);
     assert_eq!(after.in_flight.len(), 1);
 }
 
 #[test]
-fn an_attempt_over_the_rate_has_its_turn_and_keeps_it() {
+fn limits_reserve_one_slot_per_attempt() {
     let mut endpoint = limited(Some(1), Some(2));
     let mut turns = Vec::new();
     for token in 0..6 {
         let in_flight = std::mem::take(&mut endpoint.in_flight);
         assert!(in_flight.len() <= 1);
-        endpoint = match endpoint.arrive(&arrival(token), noon()) {
-            Arrived::Go { claim: Some(claim), .. } => {
+        endpoint = match endpoint.admit(&request(token), noon()) {
+            AdmissionDecision::Go { claim: Some(claim), .. } => {
                 turns.push(0);
                 *claim
             }
-            Arrived::Hold { until, by: Hold::Rate, claim: Some(claim) } => {
+            AdmissionDecision::Hold { until, by: HoldReason::Rate, claim: Some(claim) } => {
                 turns.push((until - noon()).num_milliseconds());
                 *claim
             }
@@ -443,28 +474,28 @@ fn an_attempt_over_the_rate_has_its_turn_and_keeps_it() {
     }
     assert_eq!(turns, [0, 0, 500, 1_000, 1_500, 2_000]);
 
-    let turn = Arrival { has_slot: true, ..arrival(9) };
+    let turn = AttemptRequest { has_slot: true, ..request(9) };
     let at = noon() + seconds(2);
     let (_, busy) = let_through(&endpoint, &turn, at);
     assert_eq!(busy.next_slot, endpoint.next_slot, "it had its turn");
-    let Arrived::Hold { by, .. } = busy.arrive(&turn, at) else { panic!("two at once") };
-    assert_eq!(by, Hold::Rate, "and still has it when there is no place");
+    let AdmissionDecision::Hold { by, .. } = busy.admit(&turn, at) else { panic!("two at once") };
+    assert_eq!(by, HoldReason::Rate, "and still has it when there is no place");
 }
 
 #[test]
-fn limits_are_changed_and_taken_away() {
-    let (_, busy) = let_through(&limited(Some(1), Some(1)), &arrival(1), noon());
-    let wider = busy.configured(Limits::new(Some(9), Some(9)).unwrap(), noon()).unwrap();
+fn limits_change_resets_their_state() {
+    let (_, busy) = let_through(&limited(Some(1), Some(1)), &request(1), noon());
+    let wider = busy.configured(EndpointLimits::new(Some(9), Some(9)).unwrap(), noon()).unwrap();
     assert_eq!((wider.next_slot, wider.in_flight.len()), (None, 0));
     let none = wider.unlimited(noon()).unwrap();
     assert!(none.is_blank());
     assert_eq!(none.unlimited(noon()), None);
 }
 
-/// What an endpoint may be asked and told.
+/// A step of the property test.
 #[derive(Clone, Debug)]
 enum Move {
-    Arrive { deliberate: bool, slow_lane: bool },
+    Arrive { manual: bool, slow_lane: bool },
     Answer { which: usize, status: u16, retry_after: Option<u16> },
     Wait { seconds: u32 },
 }
@@ -473,7 +504,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     let status = prop::sample::select(vec![200, 204, 304, 400, 410, 429, 500, 502, 503]);
     let one = prop_oneof![
         4 => (prop::bool::weighted(0.1), any::<bool>())
-            .prop_map(|(deliberate, slow_lane)| Move::Arrive { deliberate, slow_lane }),
+            .prop_map(|(manual, slow_lane)| Move::Arrive { manual, slow_lane }),
         4 => (0usize..8, status, prop::option::weighted(0.2, any::<u16>()))
             .prop_map(|(which, status, retry_after)| Move::Answer { which, status, retry_after }),
         1 => (0u32..3).prop_map(|seconds| Move::Wait { seconds }),
@@ -483,57 +514,56 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 }
 
 proptest! {
-    /// Whatever happens: no attempt begins in a silence that was asked for; while the breaker
-    /// is not closed at most one begins that nobody asked for, until its lease is over; it
-    /// opens after five failures in a row, and not within two seconds of the first; those
-    /// under way are no more than allowed; an attempt is held for a time that ends; and
-    /// versions grow.
+    /// No attempt begins during a throttle. While the breaker is not closed, at most one attempt
+    /// that is not manual begins per lease. The breaker opens after five failures in a row, and
+    /// not within two seconds of the first. Attempts in flight are within the limit. An attempt
+    /// is held for a bounded time. Versions grow.
     #[test]
-    fn it_lets_nothing_through_that_it_should_not(
+    fn endpoint_admits_only_what_it_may(
         moves in moves(),
         limit in prop::option::of(1u64..4),
-        luck in 0.0f64..1.0,
+        jitter_sample in 0.0f64..1.0,
     ) {
         let mut now = noon();
         let mut endpoint = limited(limit, limit.map(|_| 100));
         let mut silent_until = noon();
-        let mut under_way: Vec<(Pass, DateTime<Utc>)> = Vec::new();
+        let mut under_way: Vec<(Permit, DateTime<Utc>)> = Vec::new();
         let mut token = 0;
         let mut in_a_row = 0;
         for one in moves {
             let (before, was_closed) = (endpoint.version, endpoint.breaker == Breaker::Closed);
             match one {
                 Move::Wait { seconds } => now += TimeDelta::seconds(seconds.into()),
-                Move::Arrive { deliberate, slow_lane } => {
+                Move::Arrive { manual, slow_lane } => {
                     token += 1;
                     let lane = if slow_lane { Lane::Slow } else { Lane::Quick };
-                    let arrival = Arrival { deliberate, has_slot: false, lane, token, luck };
-                    match endpoint.arrive(&arrival, now) {
-                        Arrived::Go { pass, claim } => {
+                    let request = AttemptRequest { manual, has_slot: false, lane, token, jitter_sample };
+                    match endpoint.admit(&request, now) {
+                        AdmissionDecision::Go { permit, claim } => {
                             prop_assert!(now >= silent_until, "in a silence");
-                            if endpoint.breaker != Breaker::Closed && !deliberate {
+                            if endpoint.breaker != Breaker::Closed && !manual {
                                 let others = under_way.iter().filter(|(other, since)| {
-                                    other.probe.is_some() && *since + LEASE > now
+                                    other.probe.is_some() && *since + ATTEMPT_LEASE > now
                                 });
                                 prop_assert_eq!(others.count(), 0, "two probes");
                             }
-                            under_way.push((pass, now));
+                            under_way.push((permit, now));
                             endpoint = claim.map_or(endpoint, |claim| *claim);
                             let places = endpoint.in_flight.len() as u64;
                             prop_assert!(limit.is_none_or(|limit| places <= limit));
                         }
-                        Arrived::Hold { until, by, claim } => {
+                        AdmissionDecision::Hold { until, by, claim } => {
                             let longest = match by {
-                                Hold::Failing => TimeDelta::minutes(15),
-                                Hold::Throttled => TimeDelta::hours(25),
-                                Hold::InFlight | Hold::Rate => TimeDelta::minutes(2),
+                                HoldReason::Failing => TimeDelta::minutes(15),
+                                HoldReason::Throttled => TimeDelta::hours(25),
+                                HoldReason::InFlight | HoldReason::Rate => TimeDelta::minutes(2),
                             };
                             prop_assert!(until > now && until - now <= longest, "{by:?} {until}");
                             endpoint = claim.map_or(endpoint, |claim| *claim);
                         }
-                        Arrived::ChangeLane => prop_assert!(endpoint.is_slow(now)),
-                        Arrived::Refuse { .. } => {
-                            prop_assert!(endpoint.disabled.is_some() && !deliberate);
+                        AdmissionDecision::ChangeLane => prop_assert!(endpoint.is_slow(now)),
+                        AdmissionDecision::Refuse { .. } => {
+                            prop_assert!(endpoint.disabled.is_some() && !manual);
                         }
                     }
                 }
@@ -541,14 +571,14 @@ proptest! {
                     if under_way.is_empty() {
                         continue;
                     }
-                    let (pass, _) = under_way.remove(which % under_way.len());
+                    let (permit, _) = under_way.remove(which % under_way.len());
                     let retry_after = retry_after.map(|it| Duration::from_secs(it.into()));
-                    let said = Said { retry_after, instruction: None };
-                    let lesson = Lesson::of(Outcome::Answered(status), said, QUICK);
+                    let hints = ResponseHints { retry_after, instruction: None };
+                    let signal = AttemptSignal::of(AttemptOutcome::Answered(status), hints, QUICK);
                     if let (Some(wait), 300..) = (retry_after, status) {
                         silent_until = silent_until.max(later(now, wait));
                     }
-                    endpoint = endpoint.learn(&pass, &lesson, now).unwrap_or(endpoint);
+                    endpoint = endpoint.record(&permit, &signal, now).unwrap_or(endpoint);
                     in_a_row = if endpoint.failing.is_some() { in_a_row + 1 } else { 0 };
                 }
             }
@@ -561,10 +591,10 @@ proptest! {
         }
     }
 
-    /// Over any stretch of time no more attempts begin than the rate allows, and a second's
-    /// worth more.
+    /// In any interval at most as many attempts begin as the rate allows, plus a burst of one
+    /// second.
     #[test]
-    fn the_rate_holds_over_any_stretch(
+    fn limits_rate_holds_over_any_interval(
         rate in 1u64..20,
         gaps in prop::collection::vec(0i64..400, 1..120),
     ) {
@@ -573,12 +603,12 @@ proptest! {
         let mut starts = Vec::new();
         for gap in gaps {
             now += TimeDelta::milliseconds(gap);
-            match endpoint.arrive(&arrival(0), now) {
-                Arrived::Go { claim, .. } => {
+            match endpoint.admit(&request(0), now) {
+                AdmissionDecision::Go { claim, .. } => {
                     starts.push(now);
                     endpoint = claim.map_or(endpoint, |claim| *claim);
                 }
-                Arrived::Hold { until, claim, .. } => {
+                AdmissionDecision::Hold { until, claim, .. } => {
                     starts.push(until);
                     endpoint = claim.map_or(endpoint, |claim| *claim);
                 }

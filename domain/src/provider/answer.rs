@@ -1,5 +1,5 @@
-//! HTTP answer in, meaning out. What a provider's answers mean is data in its spec; what
-//! may follow from each meaning is decided here, once for all of them.
+//! HTTP answer in, its meaning out. The spec says what a provider's answers mean; this module
+//! decides what may follow from each meaning, for all providers alike.
 
 use std::time::Duration;
 
@@ -14,90 +14,90 @@ use crate::id::{JobId, RenderJobId};
 use crate::job::{Observation, RenderResult, RenderStatus};
 use crate::retry::later;
 
-/// An answer of a provider, as it came.
+/// An answer of a provider.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
     /// The HTTP status.
     pub status: u16,
-    /// How long it asks us to wait.
+    /// The wait that `Retry-After` asks for.
     pub retry_after: Option<Duration>,
-    /// The body.
+    /// The bytes of the body.
     pub body: &'a [u8],
 }
 
-/// What came of a submit.
+/// The meaning of the answer to a submit.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SubmitAnswer {
-    /// The provider renders, under this id.
+    /// The provider accepted the render under this id.
     Accepted(RenderJobId),
-    /// The provider certainly does not.
+    /// The provider certainly did not accept.
     Rejected(Rejection),
-    /// Nobody can say.
+    /// Whether the provider accepted is unknown.
     Unclear,
 }
 
-/// A provider's "no".
+/// A rejection of a submit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rejection {
-    /// What kind of "no".
+    /// The class of the error answer.
     pub class: ErrorClass,
     /// The HTTP status it came with.
     pub status: u16,
-    /// The failure a job gets from it.
+    /// The failure of the job.
     pub failure: Failure,
-    /// How long the provider asks us to wait.
+    /// The wait that the provider asks for.
     pub retry_after: Option<Duration>,
 }
 
-/// What came of a status call.
+/// The meaning of the answer to a status call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StatusAnswer {
-    /// The provider told how the render stands.
+    /// The provider reported the status of the render.
     Observed(Observation),
-    /// It has no such render, or not yet.
+    /// The provider does not know the render, or not yet.
     NotFound,
-    /// It could not or would not tell; never held against the render.
-    NotTold {
-        /// What kind of trouble.
+    /// The provider could not answer. That says nothing about the render.
+    Unavailable {
+        /// The class of the error answer.
         class: ErrorClass,
-        /// How long the provider asks us to wait.
+        /// The wait that the provider asks for.
         retry_after: Option<Duration>,
     },
 }
 
-/// What came of looking for a job in a list.
+/// The result of a search for a job on a page of a list.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ListAnswer {
-    /// The provider renders it, under this id.
+    /// The list has the job, under this id.
     Found(RenderJobId),
-    /// Not on this page; there is another.
+    /// The job is not on this page, and there is another page.
     Next(ListPage),
-    /// Not in the list.
+    /// The job is not in the list.
     Absent,
-    /// The provider could not or would not tell.
-    NotTold {
-        /// What kind of trouble.
+    /// The provider could not answer.
+    Unavailable {
+        /// The class of the error answer.
         class: ErrorClass,
-        /// How long the provider asks us to wait.
+        /// The wait that the provider asks for.
         retry_after: Option<Duration>,
     },
 }
 
-/// What came of calling a render off.
+/// The meaning of the answer to a cancel call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CancelAnswer {
-    /// The provider took it; its status call will tell.
+    /// The provider took the request; the next status call shows the result.
     Accepted,
-    /// The provider will not, for instance because the render is over.
+    /// The provider refused, for instance because the render has ended.
     Refused {
-        /// The provider's words.
+        /// The provider's message.
         message: String,
     },
-    /// The provider could not or would not tell.
-    NotTold {
-        /// What kind of trouble.
+    /// The provider could not answer.
+    Unavailable {
+        /// The class of the error answer.
         class: ErrorClass,
-        /// How long the provider asks us to wait.
+        /// The wait that the provider asks for.
         retry_after: Option<Duration>,
     },
 }
@@ -108,7 +108,7 @@ impl ProviderSpec {
     pub fn read_submit(&self, answer: &Answer<'_>) -> SubmitAnswer {
         let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
         if self.submit.accepted.contains(&answer.status) {
-            // Accepted, but under which name? Asking again would render twice.
+            // Accepted without an id that can be read. A second submit would render twice.
             return match first_text(&self.submit.id, &body).and_then(|id| render_id(&id)) {
                 Some(id) => SubmitAnswer::Accepted(id),
                 None => SubmitAnswer::Unclear,
@@ -145,7 +145,7 @@ impl ProviderSpec {
         now: DateTime<Utc>,
     ) -> StatusAnswer {
         let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
-        let not_told = |class| StatusAnswer::NotTold { class, retry_after: answer.retry_after };
+        let not_told = |class| StatusAnswer::Unavailable { class, retry_after: answer.retry_after };
         if !(200..=299).contains(&answer.status) {
             return match self.class(Operation::Status, answer.status, &body) {
                 ErrorClass::NotFound => StatusAnswer::NotFound,
@@ -177,9 +177,9 @@ impl ProviderSpec {
         let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
         if !(200..=299).contains(&answer.status) {
             let class = self.class(Operation::Status, answer.status, &body);
-            return ListAnswer::NotTold { class, retry_after: answer.retry_after };
+            return ListAnswer::Unavailable { class, retry_after: answer.retry_after };
         }
-        // The first pointer that finds any: each row is counted once.
+        // Only the first pointer that finds rows is used, so each row counts once.
         let mut rows = list.rows.iter().map(|rows| {
             rows.find(&body).into_iter().filter(|row| row.is_object()).collect::<Vec<_>>()
         });
@@ -217,7 +217,7 @@ impl ProviderSpec {
                     .map(|message| Failure::new(FailureCode::ProviderRejected, &message).message)
                     .unwrap_or_else(|| format!("HTTP status {}", answer.status)),
             },
-            class => CancelAnswer::NotTold { class, retry_after: answer.retry_after },
+            class => CancelAnswer::Unavailable { class, retry_after: answer.retry_after },
         }
     }
 
@@ -237,7 +237,7 @@ impl ProviderSpec {
     }
 }
 
-/// What a status means where the spec does not say otherwise.
+/// The default class of an HTTP status, when no rule of the spec applies.
 fn usual_class(status: u16) -> ErrorClass {
     match status {
         401 | 403 => ErrorClass::Auth,
@@ -250,7 +250,7 @@ fn usual_class(status: u16) -> ErrorClass {
     }
 }
 
-/// What a body says of a render; none when it has no word for the state.
+/// The observation in a body; none when the body has no word for the status.
 pub(super) fn observe(reading: &Reading, body: &Value, now: DateTime<Utc>) -> Option<Observation> {
     let word = first_text(&reading.status, body)?;
     let is = |words: &[String]| words.iter().any(|known| known.eq_ignore_ascii_case(&word));
@@ -283,22 +283,22 @@ pub(super) fn observe(reading: &Reading, body: &Value, now: DateTime<Utc>) -> Op
     };
     let progress = reading.progress.iter().find_map(|progress| {
         let found = progress.pointer.find(body).into_iter().find_map(Value::as_f64)?;
-        // Some say -1 for "cannot tell".
+        // Some providers send -1 for "unknown".
         (found >= 0.0).then_some((found * progress.scale).clamp(0.0, 1.0))
     });
-    // Long words are a vendor's accident; they must not fill the table.
+    // A long word is a vendor's mistake, and must not fill the item.
     let provider_status = word.chars().filter(|c| !c.is_control()).take(64).collect();
     Some(Observation { render_job_id: None, status, provider_status, progress })
 }
 
-/// The longest result URL that is kept: a presigned one has a few hundred characters, and
-/// every write of the job carries it.
-const LONGEST_RESULT_URL: usize = 8192;
+/// The longest result URL that is kept, in bytes. A presigned URL has a few hundred, and every
+/// write of the job pays for it.
+const MAX_RESULT_URL_BYTES: usize = 8192;
 
-/// Whether a text is a URL to tell customers of. A completed job may do without one.
+/// Whether a text is a URL that customers can use. A job may complete without one.
 fn is_result_url(text: &str) -> bool {
     let scheme = text.get(..8).unwrap_or(text).to_ascii_lowercase();
-    text.len() <= LONGEST_RESULT_URL
+    text.len() <= MAX_RESULT_URL_BYTES
         && ["https://", "http://", "s3://", "gs://"].iter().any(|known| scheme.starts_with(known))
 }
 
@@ -314,17 +314,16 @@ fn failure(reading: &Reading, body: &Value) -> Failure {
     }
 }
 
-/// Whether a mark that we put into a submit is the one of this job.
+/// Whether `mark`, which we put into a submit, belongs to this job.
 fn is_mark_of(mark: &str, job: &JobId) -> bool {
     mark == job.as_str() || JobId::from_uuid(mark).as_ref() == Some(job)
 }
 
-/// A provider's id of a render, if it can be one. A dot segment cannot: it would change the
-/// path of the status call, escaped or not.
+/// The provider's id of a render, if `text` can be one. A dot segment cannot, because it would
+/// change the path of the status call, escaped or not.
 pub(super) fn render_id(text: &str) -> Option<RenderJobId> {
     RenderJobId::parse(text).ok().filter(|id| !matches!(id.as_str(), "." | ".."))
 }
 
 #[cfg(test)]
-#[path = "answer_tests.rs"]
 mod tests;

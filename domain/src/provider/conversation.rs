@@ -1,5 +1,5 @@
-//! A conversation with a provider, written down, and told again to the interpreter: does a
-//! spec read what the provider really said as its author thinks? No provider is needed.
+//! A recorded conversation with a provider, replayed against its spec. The replay shows whether
+//! the spec reads the provider's real answers as its author expects, without the provider.
 //!
 //! ```json
 //! {
@@ -14,9 +14,8 @@
 //! }
 //! ```
 //!
-//! A body that is a text is those bytes exactly, which is what signatures and forms need;
-//! any other value stands for its JSON. `expect` names members of what was understood, as
-//! [`Reply::understood`] lists them; those it does not name may be anything.
+//! A body that is a text means exactly these bytes, as signatures and forms need; any other value
+//! means its JSON. `expect` names members of [`Reply::understood`]; the others may have any value.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,9 +32,9 @@ use crate::id::{JobId, RenderJobId};
 use crate::job::{Observation, RenderStatus};
 use crate::retry::retry_after;
 use crate::time;
-use crate::verifier::{Incoming, Secrets, SecretsError, Verdict};
+use crate::verifier::{Incoming, Secrets, SecretsError, Verification};
 
-/// What a provider said, in order.
+/// The recorded exchanges with one provider, in order.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Conversation {
@@ -48,27 +47,27 @@ pub struct Conversation {
     /// The secrets of the provider's callbacks, separated by commas.
     #[serde(default)]
     pub webhook_secrets: Option<String>,
-    /// Everything it said.
+    /// The exchanges.
     pub exchanges: Vec<Exchange>,
 }
 
-/// One thing that a provider said, by what it was about.
+/// One exchange, by the kind of request.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Exchange {
-    /// It answered a submit.
+    /// The answer to a submit.
     Submit(Said),
-    /// It answered a status call for the render that the submit before it began.
+    /// The answer to a status call for the render of the submit before it.
     Status(Said),
-    /// It answered a request for a page of the list.
+    /// The answer to a request for a page of the list.
     List(Said),
-    /// It answered a cancel call.
+    /// The answer to a cancel call.
     Cancel(Said),
-    /// It called back.
+    /// A callback.
     Callback(Said),
 }
 
-/// What was said, and how it should be understood.
+/// The message of an exchange, and the expected result.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Said {
@@ -81,60 +80,60 @@ pub struct Said {
     /// The body: a text is taken as it is, anything else as JSON.
     #[serde(default)]
     pub body: Value,
-    /// Members of what should be understood.
+    /// The expected members of the result.
     #[serde(default)]
     pub expect: Map<String, Value>,
 }
 
-/// One exchange, understood.
+/// The result of one exchange.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
-    /// What it was about, such as `submit`.
+    /// The kind of request, such as `submit`.
     pub about: &'static str,
-    /// Everything that the interpreter took from it, by name. What is `null` was not there.
+    /// The values that the interpreter read, by name; `null` for a missing one.
     pub understood: Map<String, Value>,
-    /// Where that is not what was expected.
+    /// The differences from the expected values.
     pub mismatches: Vec<Mismatch>,
 }
 
-/// A member that was not understood as expected.
+/// A value that differs from the expected one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mismatch {
-    /// Its name.
+    /// The name of the member.
     pub member: String,
-    /// What was expected.
+    /// The expected value.
     pub expected: Value,
-    /// What was understood; none when there is no such member at all.
+    /// The value that was read; none when there is no such member.
     pub got: Option<Value>,
 }
 
-/// Why a document is no conversation with this provider.
+/// Why a document is not a conversation with this provider.
 #[derive(Debug, thiserror::Error)]
 pub enum ConversationError {
-    /// It does not have the shape of one.
+    /// It does not have the structure of a conversation.
     #[error("{file}: {source}")]
     Shape {
         /// The document's name.
         file: String,
-        /// What serde says, with line and column.
+        /// The error of the parser, with line and column.
         source: serde_json::Error,
     },
-    /// `jobId` is not one of ours.
+    /// `jobId` is not a job id.
     #[error("jobId must be job_ and 32 hexadecimal digits")]
     JobId,
     /// The secrets do not fit the spec's signature.
     #[error("webhookSecrets: {0}")]
     Secrets(#[from] SecretsError),
-    /// There are secrets, and the spec has no signature.
+    /// There are secrets, but the spec has no signature.
     #[error("webhookSecrets are given, but the spec has no webhook.signature")]
     NothingSigned,
     /// An answer has no HTTP status, or a callback has one.
     #[error("exchange {0}: an answer needs a `status`, and a callback has none")]
     Status(usize),
-    /// Nothing says which render a status call was about.
+    /// It is unknown which render a status call was about.
     #[error("exchange {0}: no submit before it was accepted, so there is no render to ask about")]
     NoRender(usize),
-    /// The spec does not say how this is asked for.
+    /// The spec has no such request.
     #[error("exchange {number}: the spec has no `{lacks}`")]
     Lacks {
         /// The exchange's number, from 1.
@@ -144,7 +143,7 @@ pub enum ConversationError {
     },
 }
 
-/// What the replay knows besides the words.
+/// The context of the replay.
 struct Scene<'a> {
     spec: &'a ProviderSpec,
     secrets: Option<Secrets>,
@@ -157,13 +156,13 @@ impl Conversation {
     /// Reads a conversation. `file` names it in errors.
     ///
     /// # Errors
-    /// When the document has not the shape of one.
+    /// When the document does not have the structure of a conversation.
     pub fn parse(file: &str, json: &str) -> Result<Self, ConversationError> {
         serde_json::from_str(json)
             .map_err(|source| ConversationError::Shape { file: file.to_owned(), source })
     }
 
-    /// Tells it to the interpreter of `spec`. `now` is the time where it does not say one.
+    /// Replays it against `spec`. `now` is the time when the document has none.
     ///
     /// # Errors
     /// When it cannot be a conversation with this provider.
@@ -262,9 +261,9 @@ impl Scene<'_> {
             (None, _) => "none: the spec has no signature".into(),
             (Some(_), None) => "none: the conversation has no webhookSecrets".into(),
             (Some(scheme), Some(secrets)) => match scheme.verify(&incoming, secrets, self.now) {
-                Verdict::Verified { .. } => "verified".into(),
-                Verdict::Missing => "missing".into(),
-                Verdict::Invalid(reason) => format!("invalid: {reason}"),
+                Verification::Verified { .. } => "verified".into(),
+                Verification::Missing => "missing".into(),
+                Verification::Invalid(reason) => format!("invalid: {reason}"),
             },
         };
         let (callback, error) = match self.spec.read_callback(body, self.now) {
@@ -276,7 +275,7 @@ impl Scene<'_> {
             WebhookKind::Progress => "progress",
             WebhookKind::Ignore => "ignore",
         });
-        // What nobody signed is not believed, whatever it says.
+        // The body of an unsigned callback is not believed.
         let claim = callback.as_ref().and_then(|callback| callback.claim.as_ref());
         let claim = claim.filter(|_| signature == "verified");
         let mut understood = json!({
@@ -292,7 +291,7 @@ impl Scene<'_> {
 }
 
 impl Mismatch {
-    /// Both sides in one sentence.
+    /// The difference as a sentence.
     #[must_use]
     pub fn sentence(&self) -> String {
         let Self { member, expected, got } = self;
@@ -344,7 +343,7 @@ fn told(answer: &StatusAnswer) -> Value {
     let (is, observation, trouble) = match answer {
         StatusAnswer::Observed(observation) => ("observed", Some(observation), None),
         StatusAnswer::NotFound => ("notFound", None, None),
-        StatusAnswer::NotTold { class, retry_after } => {
+        StatusAnswer::Unavailable { class, retry_after } => {
             ("notTold", None, Some((*class, *retry_after)))
         }
     };
@@ -359,7 +358,7 @@ fn listed(answer: &ListAnswer) -> Value {
         ListAnswer::Found(id) => ("found", Some(id), None, None),
         ListAnswer::Next(page) => ("next", None, Some(page), None),
         ListAnswer::Absent => ("absent", None, None, None),
-        ListAnswer::NotTold { class, retry_after } => {
+        ListAnswer::Unavailable { class, retry_after } => {
             ("notTold", None, None, Some((*class, *retry_after)))
         }
     };
@@ -377,7 +376,7 @@ fn cancelled(answer: &CancelAnswer) -> Value {
     let (is, message, trouble) = match answer {
         CancelAnswer::Accepted => ("accepted", None, None),
         CancelAnswer::Refused { message } => ("refused", Some(message), None),
-        CancelAnswer::NotTold { class, retry_after } => {
+        CancelAnswer::Unavailable { class, retry_after } => {
             ("notTold", None, Some((*class, *retry_after)))
         }
     };
@@ -419,7 +418,7 @@ fn observed(observation: Option<&Observation>) -> Value {
     })
 }
 
-/// The word for a class in specs.
+/// The name of a class in specs.
 fn class(class: ErrorClass) -> &'static str {
     match class {
         ErrorClass::Auth => "auth",
@@ -446,5 +445,4 @@ fn members(document: Value) -> Map<String, Value> {
 }
 
 #[cfg(test)]
-#[path = "conversation_tests.rs"]
 mod tests;

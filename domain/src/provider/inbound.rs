@@ -1,5 +1,5 @@
-//! What a provider's callback means. Whether to believe it is decided elsewhere, by its
-//! signature; nothing in here proves its sender.
+//! Callback body in, its meaning out. Whether to believe it is decided by its signature, in the
+//! verifier; nothing in this module authenticates the sender.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -12,23 +12,23 @@ use crate::form;
 use crate::id::{JobId, RenderJobId};
 use crate::job::Observation;
 
-/// A callback that was read.
+/// The meaning of a callback.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Callback {
-    /// What it is.
+    /// The kind of callback.
     pub kind: WebhookKind,
     /// The provider's id of the render, where the body has one.
     pub render_job_id: Option<RenderJobId>,
     /// Our id of the job, where the body of an account's callback has it.
     pub job_id: Option<JobId>,
-    /// What the body says of the render. To be believed only when a signature proves it.
+    /// The observation in the body. It is believed only when a signature proves the body.
     pub claim: Option<Observation>,
 }
 
 /// Why a body is not a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InboundError {
-    /// It is not JSON, nor a form where the provider posts forms.
+    /// It is neither JSON nor, for a provider that posts forms, a form.
     #[error("the body is not JSON")]
     NotJson,
     /// The provider does not call back.
@@ -37,10 +37,10 @@ pub enum InboundError {
 }
 
 impl ProviderSpec {
-    /// Reads a callback's body. A body that is no JSON is read as a form where the provider
-    /// may post forms, whatever its content type says: vendors get that header wrong. Where
-    /// one field of a form is signed, the callback is the JSON in that field, and nothing
-    /// else in the form is read: it is anybody's.
+    /// Reads the body of a callback. For a provider that may post forms, a body that is not JSON
+    /// is read as a form; the content type is ignored, because vendors get it wrong. When one
+    /// field of the form is signed, the callback is the JSON in that field, and the rest of the
+    /// form is ignored because no signature covers it.
     ///
     /// # Errors
     /// When the body cannot be read, or the provider has no callbacks.
@@ -72,7 +72,7 @@ impl ProviderSpec {
     }
 }
 
-/// Whether a member is what a rule wants. Vendors are not of one mind about capitals.
+/// Whether a member has the value of a rule. Case is ignored, because vendors vary it.
 fn same(found: &Value, wanted: &Value) -> bool {
     match (found, wanted) {
         (Value::String(found), Value::String(wanted)) => found.eq_ignore_ascii_case(wanted),
@@ -80,7 +80,7 @@ fn same(found: &Value, wanted: &Value) -> bool {
     }
 }
 
-/// A form as an object of texts. A body without a single `name=value` is no form.
+/// A form as an object of strings. A body without any `name=value` is not a form.
 fn form(body: &[u8]) -> Option<Value> {
     let text = std::str::from_utf8(body).ok()?;
     if !text.contains('=') {
@@ -92,7 +92,7 @@ fn form(body: &[u8]) -> Option<Value> {
     Some(Value::Object(Map::from_iter(members)))
 }
 
-/// The document in the one field of this name.
+/// The document in the field of this name, which must occur once.
 fn json_in_form(body: &[u8], name: &str) -> Option<Value> {
     let fields = form::fields(body)?;
     let mut fields = fields.iter().filter(|field| field.name == name.as_bytes());
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn callbacks_name_their_render() {
+    fn callback_names_its_render() {
         let ended = |id: &str| (WebhookKind::Ended, Some(id.to_owned()));
         let zvid = json!({"event": "render.completed", "jobId": "z-1", "test": false});
         assert_eq!(read("zvid", &zvid), ended("z-1"));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn other_events_are_taken_and_change_nothing() {
+    fn callback_of_other_event_is_ignored() {
         let serve = json!({"type": "serve", "action": "copy", "id": "x", "render": "s-1"});
         assert_eq!(read("shotstack", &serve).0, WebhookKind::Ignore);
         let test = json!({"event": "render.completed", "jobId": "z-1", "test": true});
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn json2videos_three_shapes_and_its_form_name_the_project() {
+    fn callback_of_json2video_has_four_shapes() {
         let ended = (WebhookKind::Ended, Some("WAEE8PohgVwv2teP".to_owned()));
         for body in [
             json!({"success": true, "movie": {"project": "WAEE8PohgVwv2teP", "status": "done"}}),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_may_be_multipart() {
+    fn callback_form_may_be_multipart() {
         let part = |name: &str, value: &str| {
             format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
         };
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_signed_field_of_a_form_is_read() {
+    fn callback_form_reads_signed_field_only() {
         let mut spec = spec("viralsync");
         let scheme = json!({
             "method": {"kind": "hmac", "hash": "sha384"},
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_accounts_callback_leads_to_our_job() {
+    fn callback_of_account_names_our_job() {
         let job = JobId::from_bytes([7; 16]);
         let zvid = json!({"event": "render.completed", "jobId": job.as_uuid(),
             "data": {"status": "completed", "url": "https://cdn/x.mp4"}});
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_json_is_refused() {
+    fn callback_without_json_is_refused() {
         for body in [&b""[..], b"{", b"\xff\xfe", b"a=b"] {
             assert_eq!(spec("zvid").read_callback(body, noon()), Err(InboundError::NotJson));
         }

@@ -1,4 +1,4 @@
-//! Where in a JSON document something is: RFC 6901, plus `*` for each element or member.
+//! Pointers into JSON documents: RFC 6901, plus `*` for each element or member.
 
 use std::fmt;
 
@@ -42,7 +42,7 @@ impl Pointer {
         Ok(Self { parts: parts.collect() })
     }
 
-    /// Everything it points at, in document order.
+    /// All values that it points at, in document order.
     #[must_use]
     pub fn find<'a>(&self, document: &'a Value) -> Vec<&'a Value> {
         let mut found = vec![document];
@@ -52,15 +52,14 @@ impl Pointer {
         found
     }
 
-    /// Whether it points at one member, and neither at several nor at the whole document.
+    /// Whether it points at exactly one member, which is not the whole document.
     #[must_use]
     pub fn is_one_member(&self) -> bool {
         !self.parts.is_empty() && !self.parts.contains(&Part::Each)
     }
 
-    /// The member that it points at, made if absent; missing parents become objects. None
-    /// when something on the way is neither an object nor an array element that exists, or
-    /// the pointer has a `*`.
+    /// The member that it points at, created if absent; missing parents become objects. None when
+    /// a parent is neither an object nor an existing array element, or the pointer has a `*`.
     #[must_use]
     pub fn make<'a>(&self, document: &'a mut Value) -> Option<&'a mut Value> {
         let mut place = document;
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_says_something_wins() {
+    fn pointer_first_match_wins() {
         let job = json!({"result": {"url": "https://a"}, "progress": 40});
         assert_eq!(first_text(&pointers(&["/result/url", "/result"]), &job).unwrap(), "https://a");
         let plain = json!({"result": "https://b"});
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_is_each_member_or_element_and_null_is_passed_over() {
+    fn pointer_star_matches_each_and_skips_null() {
         let files = json!({"files": {"a": {"url": null}, "b": {"url": "https://b"}}});
         assert_eq!(first_text(&pointers(&["/files/*/url"]), &files).unwrap(), "https://b");
         let list = json!([{"id": 7}]);
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn making_a_place_creates_parents_and_replaces_nothing_on_the_way() {
+    fn pointer_make_creates_parents_only() {
         let mut document = json!({"metadata": {"kept": 1}, "list": ["x"], "text": "t"});
         *Pointer::parse("/metadata/job").unwrap().make(&mut document).unwrap() = json!("j");
         *Pointer::parse("/new/deep").unwrap().make(&mut document).unwrap() = json!(true);
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_are_those_of_rfc_6901() {
+    fn pointer_escapes_follow_rfc_6901() {
         let document = json!({"a/b": {"m~n": 1}});
         let pointer = Pointer::parse("/a~1b/m~0n").unwrap();
         assert_eq!(pointer.find(&document), [&json!(1)]);

@@ -14,28 +14,28 @@ use super::spec::{CancelMethod, CancelSpec, Injection, ListSpec, NextPage, Provi
 use crate::id::{JobId, RenderJobId};
 use crate::time;
 
-/// How a provider is asked.
+/// The method of a request to a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// For status calls.
+    /// Status calls and lists.
     Get,
-    /// For submits, and for cancelling at some providers.
+    /// Submits, and cancel calls of some providers.
     Post,
-    /// For cancelling at others.
+    /// Cancel calls of other providers.
     Delete,
 }
 
-/// A request to a provider, ready to send. `Debug` does not show the headers: one of them
-/// is the provider's key.
+/// A request to a provider, ready to send. `Debug` hides the headers, because one of them is the
+/// provider's key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpRequest {
     /// The method.
     pub method: Method,
-    /// Always below the provider's base URL.
+    /// The URL, always below the provider's base URL.
     pub url: Url,
     /// Names and values, the API key among them.
     pub headers: Vec<(String, String)>,
-    /// JSON, where there is a body.
+    /// The JSON body; none for a request without one.
     pub body: Option<Vec<u8>>,
 }
 
@@ -49,39 +49,40 @@ impl fmt::Debug for HttpRequest {
 /// A page of a provider's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListPage {
-    /// The first one.
+    /// The first page.
     First,
-    /// The one that this token stands for.
+    /// The page of this token.
     Token(String),
-    /// The one after so many rows.
+    /// The page after this many rows.
     Offset(usize),
 }
 
-/// How far the provider's clock may be from ours, and how long a submit may take to show.
+/// The tolerance around the time of a submit in a list: the difference of the clocks, and the
+/// delay until a submit shows.
 const CLOCKS_APART: TimeDelta = TimeDelta::minutes(15);
 
 /// Why a payload cannot be submitted to this provider.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
-    /// Our id goes where the caller has put something.
+    /// The payload already has a value where our id goes.
     #[error("must not have {0}: the relay sets it")]
     Taken(String),
-    /// Something on the way to where our part goes is of the wrong type.
+    /// A parent of the place for our value has a wrong type.
     #[error("has no place for {0}: something on the way to it is not an object or array")]
     NoPlace(String),
-    /// The provider has no callbacks, or the payload names its own.
+    /// The client asked for our callback, but the provider has none or the payload names its own.
     #[error("cannot get the relay's callback: {0}")]
     NoCallback(&'static str),
 }
 
-/// What a submit is made of.
+/// The parts of a submit.
 #[derive(Clone, Copy)]
 pub struct Submission<'a> {
-    /// What the caller wants rendered, in the provider's own vocabulary.
+    /// The client's payload, in the provider's own vocabulary.
     pub payload: &'a Map<String, Value>,
     /// Our id of the job.
     pub job_id: &'a JobId,
-    /// Where the provider shall call back, if it shall.
+    /// The URL for the callback; none for a poll-only job.
     pub callback_url: Option<&'a str>,
     /// The provider's API key.
     pub api_key: &'a str,
@@ -91,7 +92,7 @@ impl Provider {
     /// The request that asks for a render.
     ///
     /// # Errors
-    /// When the payload leaves no place for what we have to add.
+    /// When the payload has no place for the values that we add.
     pub fn submit_request(&self, submission: &Submission<'_>) -> Result<HttpRequest, PayloadError> {
         let submit = &self.spec.submit;
         let mut body = Value::Object(self.spec.wrapped(submission.payload));
@@ -114,7 +115,7 @@ impl Provider {
         Ok(HttpRequest { method: Method::Post, url, headers, body })
     }
 
-    /// The request that asks how a render stands.
+    /// The status call for a render.
     #[must_use]
     pub fn status_request(&self, id: &RenderJobId, api_key: &str) -> HttpRequest {
         let status = &self.spec.status;
@@ -125,7 +126,7 @@ impl Provider {
         HttpRequest { method: Method::Get, url, headers: self.headers(api_key), body: None }
     }
 
-    /// The request that calls a render off.
+    /// The request that cancels a render.
     #[must_use]
     pub fn cancel_request(
         &self,
@@ -180,12 +181,11 @@ impl Provider {
 }
 
 impl ProviderSpec {
-    /// Whether a job with this payload is to get our callback: as the caller `asked`, else
-    /// by the spec's default. A payload that names a callback of its own keeps it, and the
-    /// job is polled.
+    /// Whether a job with this payload gets our callback: as the client `asked`, by default as
+    /// the spec says. A payload that names its own callback keeps it, and the job is polled.
     ///
     /// # Errors
-    /// When the caller asked for it and it cannot be had.
+    /// When the client asked for our callback and it is impossible.
     pub fn wants_callback(
         &self,
         payload: &Map<String, Value>,
@@ -268,8 +268,8 @@ fn filled_text(template: &str, known: &[(&str, &str)]) -> String {
     known.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value))
 }
 
-/// What may stand in a path segment as it is (RFC 3986 §2.3, less the dot, which alone or
-/// doubled would change the path).
+/// The characters of a path segment that need no escape (RFC 3986 §2.3), without the dot, because
+/// the segments `.` and `..` would change the path.
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
 
 /// A text as one segment of a path.
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn zvid_takes_wrapped_and_bare_payloads_and_our_id() {
+    fn submit_to_zvid_wraps_bare_payloads() {
         let uuid = JobId::from_bytes([7; 16]).as_uuid();
         let wanted = json!({"payload": {"name": "x"}, "jobId": uuid});
         assert_eq!(submit("zvid", &json!({"name": "x"}), None).unwrap(), wanted);
@@ -324,13 +324,13 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_that_leaves_no_room_is_refused() {
+    fn submit_payload_without_room_is_refused() {
         let taken = submit("zvid", &json!({"template": "t", "jobId": "mine"}), None);
         assert_eq!(taken, Err(PayloadError::Taken("/jobId".into())));
     }
 
     #[test]
-    fn a_payload_keeps_a_callback_of_its_own() {
+    fn submit_payload_keeps_its_own_callback() {
         let spec = provider("shotstack").spec;
         let own = json!({"callback": "https://theirs"}).as_object().unwrap().clone();
         let none = Map::new();
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_call_stays_below_the_base_url_whatever_the_id() {
+    fn status_call_stays_below_base_url() {
         let shotstack = provider("shotstack");
         let url = |id| shotstack.status_request(&render_id(id), "k").url.to_string();
         assert_eq!(url("abc-1"), "https://api.shotstack.io/edit/v1/render/abc-1?data=false");
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_a_header_and_never_shown() {
+    fn api_key_is_a_hidden_header() {
         let request = provider("zvid").status_request(&render_id("r"), "secret-key");
         assert!(request.headers.contains(&("x-api-key".into(), "secret-key".into())));
         assert!(!format!("{request:?}").contains("secret-key"));

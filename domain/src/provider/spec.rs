@@ -15,87 +15,86 @@ use url::Url;
 use self::webhook::WebhookSpec;
 use super::pointer::Pointer;
 use crate::id::ProviderName;
-use crate::polling::{PollingLaw, Slowdown};
+use crate::polling::{PollSchedule, Slowdown};
 
-/// One provider.
+/// The spec of one provider.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProviderSpec {
-    /// For editors; no meaning here.
+    /// The path of the JSON schema, for editors only.
     #[serde(rename = "$schema", default)]
     pub schema: Option<String>,
     /// The name callers use; the same as the file's.
     pub name: ProviderName,
-    /// The name people read.
+    /// The name for people.
     pub title: String,
-    /// Where the provider documents its API.
+    /// The URL of the provider's API documentation.
     pub docs: Url,
-    /// Whether this spec was ever run against the provider itself, and not only against
-    /// what its documentation says.
+    /// Whether this spec was ever run against the provider itself, beyond its documentation.
     pub verified_live: bool,
     /// The API's base by environment. `default` must be there.
     pub base_urls: BTreeMap<String, Url>,
-    /// Headers of every request; `{apiKey}` stands for the key, `{apiKeyBase64}` for its
-    /// base64, which HTTP Basic wants of `user:password`.
+    /// The headers of every request. `{apiKey}` is replaced by the key, `{apiKeyBase64}` by its
+    /// base64 as HTTP Basic needs it for `user:password`.
     pub headers: BTreeMap<String, String>,
-    /// How a render is asked for.
+    /// The submit.
     pub submit: SubmitSpec,
-    /// What keeps one job from becoming two renders.
+    /// How a lost answer to a submit is resolved.
     pub submit_safety: SubmitSafety,
-    /// How a render's state is asked for and told.
+    /// The status call.
     pub status: StatusSpec,
-    /// How a render is called off, where it can be.
+    /// The cancel call; none when renders cannot be cancelled.
     #[serde(default)]
     pub cancel: Option<CancelSpec>,
-    /// How the provider calls back, where it does.
+    /// The callbacks; none when the provider has none.
     #[serde(default)]
     pub webhook: Option<WebhookSpec>,
-    /// What its error answers mean, where the HTTP status alone would mislead. The first
-    /// rule that fits decides.
+    /// The rules for error answers whose HTTP status alone would mislead. The first rule that
+    /// matches decides.
     #[serde(default)]
     pub errors: Vec<ErrorRule>,
-    /// How often, how long and how late it may be asked.
+    /// Rate limit, time-outs and deadline.
     pub limits: Limits,
 }
 
-/// How a render is asked for.
+/// The submit of a render.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SubmitSpec {
     /// The path below the base URL; POST.
     pub path: String,
-    /// Statuses that mean "accepted".
+    /// The statuses of an accepted submit.
     pub accepted: Vec<u16>,
-    /// Where the answer carries the provider's id.
+    /// The pointers to the provider's id in the answer.
     pub id: Vec<Pointer>,
-    /// Where an error answer carries its message.
+    /// The pointers to the message in an error answer.
     pub error: Vec<Pointer>,
-    /// A member that callers may leave out: `payload` is put under it unless it has it.
+    /// The member under which a bare payload is put; none when payloads are never wrapped.
     #[serde(default)]
     pub wrap: Option<Wrap>,
-    /// What is added to the caller's payload.
+    /// The additions to the client's payload.
     #[serde(default)]
     pub inject: Inject,
 }
 
-/// Lets callers submit both the bare and the wrapped form of a payload.
+/// The wrapping of payloads: clients may submit the bare or the wrapped form.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Wrap {
     /// The member under which a bare payload goes.
     pub member: String,
-    /// Members that show that the payload is wrapped already.
+    /// The members whose presence shows that the payload is wrapped already.
     pub unless_any: Vec<String>,
 }
 
-/// What is added to the caller's payload, by what it is for.
+/// The additions to the client's payload, by purpose.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Inject {
-    /// Only when the provider is to call back; `{callbackUrl}` stands for our URL.
+    /// The additions of a job with a callback; `{callbackUrl}` is replaced by our URL.
     #[serde(default)]
     pub callback: Vec<Injection>,
-    /// Always: `{jobUuid}` and `{jobId}` stand for our id.
+    /// The additions of every job; `{jobUuid}` and `{jobId}` are replaced by our id.
     #[serde(default)]
     pub identity: Vec<Injection>,
 }
@@ -106,38 +105,38 @@ pub struct Inject {
 pub enum Injection {
     /// Put `value` at the pointer, making its parents.
     Set {
-        /// Where.
+        /// The place in the body.
         set: Pointer,
-        /// What; texts in it may have placeholders.
+        /// The value; texts in it may have placeholders.
         value: Value,
     },
     /// Append `value` to the array at the pointer, making it if absent.
     Append {
-        /// Where.
+        /// The place in the body.
         append: Pointer,
-        /// What; texts in it may have placeholders.
+        /// The value; texts in it may have placeholders.
         value: Value,
     },
     /// Add a query parameter.
     Query {
-        /// Its name.
+        /// The name of the parameter.
         query: String,
-        /// Its value; may have placeholders.
+        /// The value, which may have placeholders.
         value: String,
     },
 }
 
-/// What keeps one job from becoming two renders when the answer to a submit is lost. A
-/// submit is never repeated; this says how the doubt is resolved.
+/// How we find out whether a render exists when the answer to a submit was lost. A submit is
+/// never repeated.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
 pub enum SubmitSafety {
     // The braces make serde refuse unknown members; it overlooks them in unit variants.
-    /// We choose the render's id (`{jobUuid}`), so asking for it tells whether it exists.
+    /// We choose the render's id (`{jobUuid}`), so a status call shows whether it exists.
     ClientId {},
-    /// A list of renders shows what we put into the submit to know ours by.
+    /// A list of renders shows the mark that we put into the submit.
     List(ListSpec),
-    /// Only the per-job callback can tell.
+    /// Only the callback of the job can show that the render exists.
     Callback {},
 }
 
@@ -150,26 +149,26 @@ pub struct ListSpec {
     /// Query parameters. `{since}` and `{until}` stand for RFC 3339 times around the submit.
     #[serde(default)]
     pub query: BTreeMap<String, String>,
-    /// Where the rows are, each of them.
+    /// The pointers to the rows.
     pub rows: Vec<Pointer>,
-    /// Where a row has our id of the job, or its UUID.
+    /// The pointers to our job id, or its UUID, in a row.
     pub correlation: Vec<Pointer>,
-    /// Where a row has the provider's id.
+    /// The pointers to the provider's id in a row.
     pub id: Vec<Pointer>,
-    /// How the next page is asked for; only the first is read when absent.
+    /// The way to request the next page; none when only the first is read.
     #[serde(default)]
     pub next: Option<NextPage>,
 }
 
-/// How the next page of a list is asked for.
+/// The way to request the next page of a list.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum NextPage {
-    /// By a token that the page carries.
+    /// By a token in the page.
     Token {
         /// The query parameter.
         parameter: String,
-        /// Where the page carries it.
+        /// The pointers to the token in the page.
         token: Vec<Pointer>,
     },
     /// By the number of rows seen so far.
@@ -179,15 +178,15 @@ pub enum NextPage {
     },
 }
 
-/// How a render is called off.
+/// The cancel call of a render.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CancelSpec {
-    /// The method.
+    /// The HTTP method.
     pub method: CancelMethod,
     /// The path below the base URL. `{id}` stands for the provider's id, escaped.
     pub path: String,
-    /// Statuses that mean "will be cancelled, or was".
+    /// The statuses of an accepted cancel call.
     pub accepted: Vec<u16>,
 }
 
@@ -201,7 +200,7 @@ pub enum CancelMethod {
     Delete,
 }
 
-/// How a render's state is asked for and told.
+/// The status call of a render.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StatusSpec {
@@ -210,98 +209,98 @@ pub struct StatusSpec {
     /// Query parameters; `{id}` likewise.
     #[serde(default)]
     pub query: BTreeMap<String, String>,
-    /// Where the answer repeats the id; an answer about another render is no answer.
+    /// The pointers to the id in the answer. An answer about another render is ignored.
     pub id: Vec<Pointer>,
-    /// How to read the answer.
+    /// The places of the values in the answer.
     pub answer: Reading,
 }
 
-/// Where an answer says how the render stands, and what else it says.
+/// The places of the status and the other values in an answer.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Reading {
-    /// Where the provider's word for the state is.
+    /// The pointers to the provider's word for the status.
     pub status: Vec<Pointer>,
-    /// What its words mean; compared without regard to case. A word not listed means
-    /// "processing": vendors add words, and none of them ends a render by surprise.
+    /// The meaning of its words, compared without case. A word that is not listed means
+    /// "processing", so that a word that a vendor adds does not end a render.
     pub words: Words,
-    /// Where the progress is.
+    /// The places of the progress.
     #[serde(default)]
     pub progress: Vec<Progress>,
-    /// Where the video's URL is. Read only when the status says "completed".
+    /// The pointers to the URL of the video, which is read only with the status "completed".
     pub result: Vec<Pointer>,
-    /// What makes a URL of what is there: `https://cdn.example/{result}.mp4`. Absent when it
-    /// is one already.
+    /// The template that makes a URL of the value, such as `https://cdn.example/{result}.mp4`; none
+    /// when the value is a URL.
     #[serde(default)]
     pub result_url: Option<String>,
     /// Whether the video may be stored after the status says "completed". Until it has a URL,
     /// the render is processing.
     #[serde(default)]
     pub result_follows: bool,
-    /// After how long the provider deletes the video.
+    /// The time in seconds after which the provider deletes the video; none when unknown.
     #[serde(default)]
     pub result_expires_after_seconds: Option<u32>,
-    /// Where a failure's message is.
+    /// The pointers to the message of a failure.
     pub error: Vec<Pointer>,
-    /// What separates a code from the text in a failure's message.
+    /// The separator of code and text in the message of a failure; none without a code.
     #[serde(default)]
     pub error_code_separator: Option<String>,
 }
 
-/// What a provider's words for states mean.
+/// The meaning of a provider's words for the status.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Words {
-    /// Waiting.
+    /// The words that mean "queued".
     #[serde(default)]
     pub queued: Vec<String>,
-    /// At work.
+    /// The words that mean "processing".
     #[serde(default)]
     pub processing: Vec<String>,
-    /// Done.
+    /// The words that mean "completed".
     #[serde(default)]
     pub completed: Vec<String>,
-    /// Broken.
+    /// The words that mean "failed".
     #[serde(default)]
     pub failed: Vec<String>,
-    /// Called off.
+    /// The words that mean "cancelled".
     #[serde(default)]
     pub cancelled: Vec<String>,
-    /// Given up by the provider, which may still finish.
+    /// The words for a time-out of the provider, after which the render may still finish.
     #[serde(default)]
     pub timed_out: Vec<String>,
 }
 
-/// Where the progress is, and what makes it `0.0..=1.0`.
+/// The place of the progress, and the factor that makes it `0.0..=1.0`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Progress {
-    /// Where.
+    /// The pointers to the number.
     pub pointer: Pointer,
     /// The factor: 0.01 for percentages.
     pub scale: f64,
 }
 
-/// What an error answer means.
+/// The meaning of an error answer.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ErrorRule {
-    /// Which request was answered; both when absent.
+    /// The kind of request; none means all.
     #[serde(default)]
     pub on: Option<Operation>,
-    /// The HTTP statuses it is about.
+    /// The HTTP statuses of the answer.
     pub http: Vec<u16>,
-    /// Where in the body the text is that must contain `contains`.
+    /// The pointers to the text that must contain `contains`.
     #[serde(default)]
     pub pointer: Option<Pointer>,
     /// The text, compared without regard to case.
     #[serde(default)]
     pub contains: Option<String>,
-    /// What it means.
+    /// The class of the error.
     pub means: ErrorClass,
 }
 
-/// Which request was answered.
+/// A kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Operation {
@@ -313,11 +312,11 @@ pub enum Operation {
     Cancel,
 }
 
-/// What an error answer means.
+/// The meaning of an error answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorClass {
-    /// Our key is not accepted.
+    /// The provider refuses our key.
     Auth,
     /// The request is wrong.
     Invalid,
@@ -325,16 +324,16 @@ pub enum ErrorClass {
     Quota,
     /// Too many requests.
     Rate,
-    /// Too much at once; nothing was accepted.
+    /// The provider is too busy; nothing was accepted.
     Busy,
     /// There is no such render, or not yet.
     NotFound,
-    /// Trouble of theirs that passes; for a submit nobody knows whether it was accepted.
+    /// A transient error of the provider. Whether it accepted a submit is unknown.
     Transient,
 }
 
-/// How often, how long and how late a provider may be asked. None of it is zero: a law
-/// without a floor and a safety poll would never get past a job's first instant.
+/// The limits of requests to a provider. None of them is zero: without a floor and a safety poll
+/// the poll times of a job would not advance.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Limits {
@@ -342,7 +341,7 @@ pub struct Limits {
     pub poll_floor_ms: NonZeroU32,
     /// The age at which the first safety poll of a job with a callback is due.
     pub safety_poll_seconds: NonZeroU32,
-    /// The age at which we stop asking.
+    /// The age of a job at which polling stops.
     pub deadline_seconds: NonZeroU32,
     /// How many requests a minute the provider takes from one key, all kinds together, where
     /// that is known.
@@ -357,15 +356,15 @@ pub struct Limits {
 /// Why a document is not a provider spec.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
-    /// It does not have the shape of one.
+    /// It does not have the structure of a spec.
     #[error("{file}: {source}")]
     Shape {
         /// The document's name.
         file: String,
-        /// What serde says, with line and column.
+        /// The error of the parser, with line and column.
         source: serde_json::Error,
     },
-    /// It has the shape and contradicts itself.
+    /// It has the structure of a spec but contradicts itself.
     #[error("{file}: {what}")]
     Meaning {
         /// The document's name.
@@ -379,7 +378,7 @@ impl ProviderSpec {
     /// Reads and checks a spec. `file` names it in errors.
     ///
     /// # Errors
-    /// When the document has not the shape of a spec, or contradicts itself.
+    /// When the document does not have the structure of a spec, or contradicts itself.
     pub fn parse(file: &str, json: &str) -> Result<Self, SpecError> {
         let spec: Self = serde_json::from_str(json)
             .map_err(|source| SpecError::Shape { file: file.to_owned(), source })?;
@@ -389,25 +388,25 @@ impl ProviderSpec {
         }
     }
 
-    /// How many status calls a second polling may make, where the provider limits them.
+    /// The budget of polls per second; none when the provider has no known rate limit.
     #[must_use]
     pub fn polling_budget(&self) -> Option<f64> {
         let limit = self.limits.requests_per_minute?;
         Some(f64::from(limit.get()) / 60.0 * POLLING_SHARE)
     }
 
-    /// When to ask this provider, as long as nothing was learnt.
+    /// The poll schedule without a model of durations.
     #[must_use]
-    pub fn polling_law(&self) -> PollingLaw {
-        PollingLaw {
+    pub fn poll_schedule(&self) -> PollSchedule {
+        PollSchedule {
             floor: Duration::from_millis(self.limits.poll_floor_ms.get().into()),
             safety: Duration::from_secs(self.limits.safety_poll_seconds.get().into()),
             deadline: Duration::from_secs(self.limits.deadline_seconds.get().into()),
-            durations: None,
+            duration_model: None,
             slowdown: Slowdown::NONE,
         }
     }
 }
 
-/// The part of a provider's requests that polls may have; the rest is for submits.
+/// The share of a provider's rate limit that polls may use; the rest is for submits.
 const POLLING_SHARE: f64 = 0.75;

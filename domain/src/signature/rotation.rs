@@ -1,17 +1,17 @@
-//! What its owner says when a secret is to be replaced.
+//! The request to rotate the webhook secret.
 
 use chrono::TimeDelta;
 use serde_json::Value;
 
 use super::{SignatureType, WebhookSecret};
-use crate::members::Members;
-use crate::submission::RequestError;
+use crate::request::RequestError;
+use crate::request::members::Members;
 
-/// How long former secrets stay in force: 0 to 7 days.
+/// The time for which former secrets stay in force: 0 to 7 days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GracePeriod(u32);
 
-/// A grace period is too long.
+/// A grace period that is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a grace period is 0 to {} seconds", GracePeriod::LONGEST)]
 pub struct GracePeriodError;
@@ -19,7 +19,7 @@ pub struct GracePeriodError;
 impl GracePeriod {
     const LONGEST: u32 = 7 * 24 * 3600;
 
-    /// So many seconds.
+    /// A period of this many seconds.
     ///
     /// # Errors
     /// When it is more than 7 days.
@@ -28,14 +28,14 @@ impl GracePeriod {
         if seconds <= Self::LONGEST { Ok(Self(seconds)) } else { Err(GracePeriodError) }
     }
 
-    /// The period.
+    /// The period as a duration.
     #[must_use]
     pub fn length(self) -> TimeDelta {
         TimeDelta::seconds(self.0.into())
     }
 }
 
-/// A day: time for every receiver to be told of the new secret.
+/// One day, in which the owner gives the new secret to every receiver.
 impl Default for GracePeriod {
     fn default() -> Self {
         Self(24 * 3600)
@@ -45,11 +45,11 @@ impl Default for GracePeriod {
 /// A checked request for a new secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rotation {
-    /// The new secret, if its owner brings one.
+    /// The new secret, when the owner supplies it; none means a generated one.
     pub secret: Option<WebhookSecret>,
-    /// How the new secret is to sign; none means as the newest does.
+    /// The signature type of the new secret; none means that of the newest secret.
     pub kind: Option<SignatureType>,
-    /// How long the others stay in force.
+    /// The time for which the other secrets stay in force.
     pub grace: GracePeriod,
 }
 
@@ -57,7 +57,7 @@ impl Rotation {
     /// Reads and checks a request body; an empty one means the defaults.
     ///
     /// # Errors
-    /// The first thing that is wrong with it; never repeats a secret.
+    /// The first problem of the body; the error never contains a secret.
     pub fn parse(body: &[u8]) -> Result<Self, RequestError> {
         if body.is_empty() {
             return Ok(Self::default());
@@ -88,8 +88,8 @@ impl Rotation {
         Ok(Self { secret, kind, grace: grace.unwrap_or_default() })
     }
 
-    /// The secret that becomes the newest: the one its owner brought, or a new one of 32
-    /// random bytes that signs as asked, or else as `newest` does.
+    /// The secret that becomes the newest: the one that the owner supplied, or one made of 32
+    /// random bytes with the requested type, by default the type `newest`.
     #[must_use]
     pub fn into_secret(self, newest: SignatureType, random: [u8; 32]) -> WebhookSecret {
         let kind = self.kind.unwrap_or(newest);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_means_a_day_of_grace_and_the_same_type_again() {
+    fn rotation_defaults_to_a_day_of_grace() {
         let rotation = Rotation::parse(b"").unwrap();
         assert_eq!(parse(&json!({})).unwrap(), rotation);
         assert_eq!(rotation.grace.length(), TimeDelta::days(1));
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_owner_brings_is_taken() {
+    fn rotation_takes_the_owners_secret() {
         let brought = WebhookSecret::from_random(SignatureType::V1a, [9; 32]);
         for body in [
             json!({"secret": brought.reveal()}),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grace_period_is_at_most_seven_days() {
+    fn grace_period_is_seven_days_at_most() {
         for (seconds, taken) in
             [(0, true), (604_800, true), (604_801, false), (u64::from(u32::MAX) + 1, false)]
         {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_member_is_named_and_no_secret_repeated() {
+    fn rotation_names_wrong_members_without_secrets() {
         let shared = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
         for (body, problem) in [
             (json!({"type": "v2"}), "`type` must be `v1` or `v1a`"),

@@ -1,4 +1,4 @@
-//! One secret, and one entry of the header.
+//! One webhook secret, and its entry in the `webhook-signature` header.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use ed25519_dalek::ed25519::signature::MultipartSigner;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// How a secret signs.
+/// The type of a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignatureType {
-    /// HMAC-SHA256 with a secret that sender and receiver share.
+    /// HMAC-SHA256 with a shared secret.
     V1,
     /// ed25519: the receiver has the public key only.
     V1a,
@@ -22,7 +22,7 @@ impl SignatureType {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::V1, Self::V1a];
 
-    /// The identifier in the header, also our wire name.
+    /// The identifier in the header, which is also the wire name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -31,14 +31,14 @@ impl SignatureType {
         }
     }
 
-    /// Reads a wire name.
+    /// The type with this wire name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 
-/// What webhooks are signed with. Its Debug form shows nothing of it.
+/// A secret that webhooks are signed with. Its Debug form hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum WebhookSecret {
     /// `whsec_…`, for [`SignatureType::V1`].
@@ -47,19 +47,19 @@ pub enum WebhookSecret {
     Pair(KeyPair),
 }
 
-/// Why a text is not a secret. Never repeats the text.
+/// Why a text is not a secret. The error never contains the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    /// It begins otherwise.
+    /// It has neither of the two prefixes.
     #[error("a webhook secret begins with whsec_ or whsk_")]
     Prefix,
-    /// What follows is not padded standard base64.
+    /// The text after the prefix is not padded standard base64.
     #[error("a webhook secret is whsec_ or whsk_ and standard base64 with padding")]
     Base64,
     /// A shared secret has fewer than 24 or more than 64 bytes.
     #[error("a webhook secret with whsec_ has 24 to 64 bytes")]
     Length,
-    /// A key pair is not one.
+    /// The bytes are not a seed with its public key.
     #[error(
         "a webhook secret with whsk_ has 64 bytes: an ed25519 seed and the public key that belongs to it"
     )]
@@ -67,11 +67,11 @@ pub enum SecretError {
 }
 
 impl WebhookSecret {
-    /// Reads a secret, strictly: what one library accepts and another refuses is refused.
+    /// Reads a secret strictly: a text that only some libraries accept is refused.
     ///
     /// # Errors
-    /// When prefix, base64 or length are not as the specification says, or a public key is
-    /// not the seed's.
+    /// When prefix, base64 or length do not follow the specification, or the public key does not
+    /// belong to the seed.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         let decode = |text| STANDARD.decode(text).map_err(|_| SecretError::Base64);
         if let Some(encoded) = text.strip_prefix(SharedSecret::PREFIX) {
@@ -92,7 +92,7 @@ impl WebhookSecret {
         }
     }
 
-    /// The text to keep in a secret store.
+    /// The text for the secret store.
     #[must_use]
     pub fn reveal(&self) -> String {
         match self {
@@ -101,7 +101,7 @@ impl WebhookSecret {
         }
     }
 
-    /// `whpk_…`, for receivers to verify with; none when they need the secret itself.
+    /// The public key `whpk_…` for receivers; none for a shared secret.
     #[must_use]
     pub fn public_key(&self) -> Option<String> {
         match self {
@@ -110,7 +110,7 @@ impl WebhookSecret {
         }
     }
 
-    /// How it signs.
+    /// Its signature type.
     #[must_use]
     pub fn kind(&self) -> SignatureType {
         match self {
@@ -149,15 +149,15 @@ impl SharedSecret {
         Ok(Self(bytes))
     }
 
-    /// The text that its owner gives to receivers.
+    /// The text that the owner gives to receivers.
     #[must_use]
     pub fn reveal(&self) -> String {
         format!("{}{}", Self::PREFIX, STANDARD.encode(&self.0))
     }
 
     fn sign(&self, head: &str, body: &[u8]) -> String {
-        // HMAC takes a key of any length, so this cannot fail; an empty answer would be
-        // refused by every receiver, which is the safe end of "cannot".
+        // HMAC takes a key of any length, so this cannot fail. If it did, every receiver would
+        // refuse the empty signature.
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return String::new() };
         mac.update(head.as_bytes());
         mac.update(body);
@@ -180,12 +180,12 @@ impl KeyPair {
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, SecretError> {
         let bytes = bytes.try_into().map_err(|_| SecretError::Pair)?;
-        // Refuses a public key that is another's: two signatures of one seed under two
-        // public keys would give the seed away.
+        // A public key that does not belong to the seed is refused: two signatures of one seed
+        // under two public keys would reveal the seed.
         SigningKey::from_keypair_bytes(bytes).map(Self).map_err(|_| SecretError::Pair)
     }
 
-    /// `whpk_…`: what receivers verify with.
+    /// The public key `whpk_…`, with which receivers verify.
     #[must_use]
     pub fn public_key(&self) -> String {
         format!("whpk_{}", STANDARD.encode(self.0.verifying_key().as_bytes()))
@@ -196,7 +196,7 @@ impl KeyPair {
     }
 
     fn sign(&self, head: &str, body: &[u8]) -> String {
-        // Cannot fail either, and would end as safely.
+        // This cannot fail either, and receivers would refuse an empty signature too.
         match self.0.try_multipart_sign(&[head.as_bytes(), body]) {
             Ok(signature) => STANDARD.encode(signature.to_bytes()),
             Err(_) => String::new(),
@@ -217,7 +217,7 @@ mod tests {
     /// Vectors of the reference libraries and of Svix's documentation and server tests. The
     /// specification has none for v1a; Svix's is what others test against.
     #[test]
-    fn the_published_vectors_come_out_byte_for_byte() {
+    fn signature_matches_published_vectors() {
         let vectors = [
             (
                 "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
@@ -246,7 +246,7 @@ mod tests {
 
     /// Svix's documentation signs with 18 bytes, fewer than a secret may have.
     #[test]
-    fn the_vector_with_a_short_secret_comes_out_too() {
+    fn signature_matches_short_secret_vector() {
         let short = "whsec_plJ3nmyCDGBKInavdOK15jsl";
         assert_eq!(WebhookSecret::parse(short), Err(SecretError::Length));
         let bytes = STANDARD.decode(short.trim_start_matches("whsec_")).unwrap();
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_published_public_key_is_the_published_seeds() {
+    fn public_key_matches_published_seed() {
         let pair = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
         let pair = WebhookSecret::parse(pair).unwrap();
         let WebhookSecret::Pair(pair) = pair else { panic!("no pair") };

@@ -1,39 +1,39 @@
-//! All secrets in force, how they are kept, and how one takes over from the others.
+//! The set of secrets in force, its stored form, and its rotation.
 
 use chrono::{DateTime, Utc};
 
 use super::{GracePeriod, SecretError, SignatureType, WebhookSecret};
 use crate::time;
 
-/// How many secrets may be in force at once.
+/// The most secrets in force at once.
 pub const MAX_SECRETS: usize = 10;
 
-/// The secrets that webhooks are signed with, newest first. There is at least one, because
-/// the newest has no end.
+/// The secrets that webhooks are signed with, newest first. There is at least one, because the
+/// newest does not expire.
 ///
-/// As text, entries are separated by commas, each a secret and what is known of it:
+/// In the text form entries are separated by commas, each a secret and its attributes:
 /// `whsec_…;created=2026-05-24T12:00:00.000Z;expires=2026-05-25T12:00:00.000Z`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SigningSecrets(Vec<StoredSecret>);
 
-/// A secret and when it is in force.
+/// A secret and the time in which it is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSecret {
     /// The secret.
     pub secret: WebhookSecret,
-    /// When it was made; none when somebody stored it without saying so.
+    /// When it was made; none when it was stored without that time.
     pub created_at: Option<DateTime<Utc>>,
-    /// From when on nothing is signed with it; none for the newest, until another takes over.
+    /// When it expires; none for the newest, until another becomes the newest.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// Why a text is no set of secrets. Never repeats the text.
+/// Why a text is not a set of secrets. The error never contains the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoredSecretsError {
-    /// One of them is no secret.
+    /// An entry is not a secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// One has something beside it that is not known, or not written as we write it.
+    /// An attribute of an entry is unknown, or not in our form.
     #[error(
         "what follows a webhook secret is `;created=` and `;expires=`, in this order, each with a time such as 2026-05-24T12:00:00.000Z"
     )]
@@ -41,21 +41,21 @@ pub enum StoredSecretsError {
     /// There are more than [`MAX_SECRETS`].
     #[error("there are more than {MAX_SECRETS} webhook secrets")]
     TooMany,
-    /// The first one expires.
+    /// The first, newest secret has an end.
     #[error("the first webhook secret is the newest and does not expire")]
     NewestExpires,
 }
 
-/// A new secret would be one too many.
+/// A new secret would exceed [`MAX_SECRETS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{MAX_SECRETS} webhook secrets are in force; the next of them ends at {}", time::text(*next_end))]
 pub struct TooManySecrets {
-    /// When one of the others ends.
+    /// When the next of the others expires.
     pub next_end: DateTime<Utc>,
 }
 
 impl SigningSecrets {
-    /// The first secret, made at `now`.
+    /// A set of one secret that was made at `now`.
     #[must_use]
     pub fn first(secret: WebhookSecret, now: DateTime<Utc>) -> Self {
         Self(vec![StoredSecret { secret, created_at: Some(whole_millis(now)), expires_at: None }])
@@ -64,7 +64,7 @@ impl SigningSecrets {
     /// Reads what [`SigningSecrets::reveal`] wrote, or just secrets separated by commas.
     ///
     /// # Errors
-    /// When there is none, or too many, or one is malformed.
+    /// When there is no secret, there are too many, or an entry is malformed.
     pub fn parse(text: &str) -> Result<Self, StoredSecretsError> {
         let entries = text.split(',').map(|entry| StoredSecret::parse(entry.trim()));
         let entries = entries.collect::<Result<Vec<_>, _>>()?;
@@ -77,26 +77,26 @@ impl SigningSecrets {
         Ok(Self(entries))
     }
 
-    /// The text to keep in a secret store; at most 1.7 KB.
+    /// The text for the secret store, at most 1.7 KB.
     #[must_use]
     pub fn reveal(&self) -> String {
         let entries: Vec<String> = self.0.iter().map(StoredSecret::reveal).collect();
         entries.join(",")
     }
 
-    /// Those in force at `now`, newest first.
+    /// The secrets in force at `now`, newest first.
     pub fn in_force(&self, now: DateTime<Utc>) -> impl Iterator<Item = &StoredSecret> {
         self.0.iter().filter(move |stored| stored.is_in_force(now))
     }
 
-    /// How the newest signs.
+    /// The signature type of the newest secret.
     #[must_use]
     pub fn newest_kind(&self) -> SignatureType {
         self.0.first().map_or(SignatureType::V1, |newest| newest.secret.kind())
     }
 
-    /// The `webhook-signature` header of an attempt that is made at `now`, whose
-    /// `webhook-timestamp` is in whole seconds: one entry per secret in force.
+    /// The `webhook-signature` header of an attempt at `now`, with one entry per secret in force.
+    /// The signed `webhook-timestamp` is `now` in whole seconds.
     #[must_use]
     pub fn sign(&self, id: &str, now: DateTime<Utc>, body: &[u8]) -> String {
         let head = format!("{id}.{}.", now.timestamp());
@@ -105,13 +105,13 @@ impl SigningSecrets {
         entries.join(" ")
     }
 
-    /// The secrets after `secret` became the newest. The others end after `grace`, or sooner
-    /// if that was settled before; those that have ended are dropped. A secret that is among
-    /// the others moves to the front and has no end any more.
+    /// The secrets after `secret` became the newest. The others expire after `grace`, or earlier
+    /// if an earlier rotation said so; expired ones are dropped. A `secret` that is among the
+    /// others moves to the front and no longer expires.
     ///
     /// # Errors
-    /// When too many others are still in force: to drop one would lock out whoever knows only
-    /// that one.
+    /// When too many others are in force. None of them is dropped, because a receiver may know
+    /// only that one.
     pub fn rotate(
         &self,
         secret: WebhookSecret,
@@ -169,18 +169,17 @@ impl StoredSecret {
     }
 }
 
-/// Reads [`time::text`] back, and nothing that it would have written otherwise.
+/// Reads a time only in the exact form of [`time::text`].
 fn instant(text: &str) -> Result<DateTime<Utc>, StoredSecretsError> {
     let at = DateTime::parse_from_rfc3339(text).map_err(|_| StoredSecretsError::Attribute)?;
     let at = at.with_timezone(&Utc);
     if time::text(at) == text { Ok(at) } else { Err(StoredSecretsError::Attribute) }
 }
 
-/// What is left of an instant when it is written as text.
+/// The instant in the precision of its text form.
 fn whole_millis(at: DateTime<Utc>) -> DateTime<Utc> {
     time::from_millis(time::millis(at)).unwrap_or(at)
 }
 
 #[cfg(test)]
-#[path = "secrets_tests.rs"]
 mod tests;

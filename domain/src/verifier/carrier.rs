@@ -1,4 +1,4 @@
-//! Where the signatures stand in a request.
+//! The place of the signatures in a request.
 
 use std::borrow::Cow;
 
@@ -7,8 +7,9 @@ use serde::Deserialize;
 use super::incoming::{HeaderName, Incoming};
 use super::{NO_SECRET_PROVIDED, Reason, Refusal};
 
-/// More entries than any rotation needs; each costs a pass over the body with ed25519.
-const MOST_ENTRIES: usize = 32;
+/// The most entries of a list. A rotation needs fewer, and with ed25519 each costs a pass over the
+/// body.
+const MAX_ENTRIES: usize = 32;
 
 /// Where a request carries its signatures.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -16,41 +17,41 @@ const MOST_ENTRIES: usize = 32;
 pub enum Carrier {
     /// A header with one signature: `X-Hub-Signature-256: sha256=757107…`.
     Header {
-        /// Its name.
+        /// The name of the header or field.
         header: HeaderName,
-        /// What stands before the signature; not optional on the wire.
+        /// The prefix of the signature, which must be there.
         #[serde(default)]
         prefix: String,
     },
     /// A header with a list of `key=value`: `Stripe-Signature: t=1,v1=aa,v1=bb`. Keys that
-    /// nobody named are passed over, blanks before a key too.
+    /// are not listed are skipped, as are blanks before a key.
     Pairs {
-        /// Its name.
+        /// The name of the header or field.
         header: HeaderName,
-        /// What stands between two pairs.
+        /// The separator of pairs.
         separator: Separator,
         /// The keys whose values are signatures; each may occur several times.
         keys: Vec<String>,
     },
-    /// A header with a list by spaces: `webhook-signature: v1,aa v1,bb v1a,cc`. Entries of
-    /// other versions are passed over.
+    /// A header with a list separated by spaces: `webhook-signature: v1,aa v1,bb v1a,cc`. Entries of
+    /// other versions are skipped.
     List {
-        /// Its name.
+        /// The name of the header or field.
         header: HeaderName,
-        /// What stands before each signature: the version.
+        /// The prefix of each signature: its version.
         prefix: String,
     },
     /// A field of a form body, urlencoded or multipart: `signature=sha384%3A…&payload=…`.
     Form {
-        /// Its name.
+        /// The name of the header or field.
         field: String,
-        /// What stands before the signature; not optional on the wire.
+        /// The prefix of the signature, which must be there.
         #[serde(default)]
         prefix: String,
     },
 }
 
-/// What stands between two pairs.
+/// The separator of pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum Separator {
     /// `,`
@@ -61,11 +62,11 @@ pub enum Separator {
     Semicolon,
 }
 
-/// What stands where the signatures do.
+/// The values at the place of the signatures.
 pub(super) struct Carried<'a> {
     /// The signatures, still encoded, without their prefixes. Not empty.
     pub(super) entries: Vec<Cow<'a, [u8]>>,
-    /// All pairs, where the carrier has pairs.
+    /// All pairs; empty unless the carrier is [`Carrier::Pairs`].
     pairs: Vec<(&'a [u8], &'a [u8])>,
 }
 
@@ -83,7 +84,7 @@ impl Carrier {
             }
             Self::List { header, prefix } => Carried::list(incoming.header(header)?, prefix)?,
         };
-        let too_many = carried.entries.len().max(carried.pairs.len()) > MOST_ENTRIES;
+        let too_many = carried.entries.len().max(carried.pairs.len()) > MAX_ENTRIES;
         let nothing = carried.entries.iter().all(|entry| entry.is_empty());
         if too_many || nothing { Err(Refusal::MALFORMED) } else { Ok(carried) }
     }
@@ -132,7 +133,7 @@ impl<'a> Carried<'a> {
         Ok(Self { entries, pairs: Vec::new() })
     }
 
-    /// The value of a key that must be there once.
+    /// The value of a key that must occur once.
     pub(super) fn only(&self, key: &str) -> Result<&'a [u8], Refusal> {
         let mut values = self.pairs.iter().filter(|(other, _)| *other == key.as_bytes());
         match (values.next(), values.next()) {
@@ -142,7 +143,7 @@ impl<'a> Carried<'a> {
     }
 }
 
-/// Anywhere in the value, whatever else stands there: a sender without a secret proves nothing.
+/// Refuses the placeholder anywhere in the value: a sender without a secret proves nothing.
 fn refuse_placeholder(value: &[u8]) -> Result<(), Refusal> {
     let mut windows = value.windows(NO_SECRET_PROVIDED.len());
     if windows.any(|window| window == NO_SECRET_PROVIDED.as_bytes()) {

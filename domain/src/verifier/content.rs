@@ -1,4 +1,4 @@
-//! Which bytes were signed.
+//! The bytes that a signature covers.
 
 use std::borrow::Cow;
 use std::iter;
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::Refusal;
 use super::incoming::{HeaderName, HeaderNameError, Incoming};
 
-/// A template such as `{id}.{timestamp}.{body}`. Text stands for itself; in braces may be
+/// A template such as `{id}.{timestamp}.{body}`. Text outside braces is literal; in braces may be
 /// `body`, `sha256Hex(body)`, `form:NAME`, `timestamp`, `id`, `header:NAME` and `secret`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
@@ -31,10 +31,10 @@ pub(super) enum Piece {
 /// Why a text is not a template of signed content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContentError {
-    /// A brace opens and does not close, or closes what is not open.
+    /// A brace has no counterpart.
     #[error("`{0}` has a brace without its partner")]
     Brace(String),
-    /// Nobody knows what is in the braces.
+    /// The name in the braces is unknown.
     #[error("`{{{0}}}` stands for nothing in signed content")]
     Unknown(String),
     /// `{header:…}` without the name of a header.
@@ -42,10 +42,10 @@ pub enum ContentError {
     Header(#[from] HeaderNameError),
 }
 
-/// What a template is filled with.
+/// The values for a template.
 pub(super) struct Parts<'a> {
     pub(super) incoming: &'a Incoming<'a>,
-    /// What [`Content::signed_body`] found.
+    /// The result of [`Content::signed_body`].
     pub(super) body: &'a [u8],
     pub(super) timestamp: Option<&'a [u8]>,
     pub(super) id: Option<&'a str>,
@@ -55,7 +55,7 @@ impl Content {
     /// Reads a template.
     ///
     /// # Errors
-    /// When a brace is alone or has something unknown in it.
+    /// When a brace has no counterpart or an unknown name in it.
     pub fn parse(text: &str) -> Result<Self, ContentError> {
         let lone_brace = || ContentError::Brace(text.to_owned());
         let mut pieces = Vec::new();
@@ -79,7 +79,7 @@ impl Content {
         Ok(Self { pieces })
     }
 
-    /// The field of a form that is signed, when one is.
+    /// The signed field of a form; none when the whole body is signed.
     pub(super) fn form_field(&self) -> Option<&str> {
         self.pieces.iter().find_map(|piece| match piece {
             Piece::FormField(name) => Some(name.as_str()),
@@ -91,7 +91,7 @@ impl Content {
         &self.pieces
     }
 
-    /// The pieces, each between its neighbours.
+    /// The pieces, each with its neighbours.
     pub(super) fn neighbours(
         &self,
     ) -> impl Iterator<Item = (Option<&Piece>, &Piece, Option<&Piece>)> {
@@ -121,7 +121,7 @@ impl Content {
                 Piece::BodyDigest => {
                     bytes.extend_from_slice(hex::encode(Sha256::digest(parts.body)).as_bytes());
                 }
-                // A scheme has a source for each of the two when its content has the piece.
+                // A scheme whose content has one of these pieces also has its source.
                 Piece::Timestamp => bytes.extend_from_slice(parts.timestamp.unwrap_or_default()),
                 Piece::Id => {
                     let id = parts.id.unwrap_or_default().as_bytes();
@@ -138,8 +138,8 @@ impl Content {
     }
 }
 
-/// Refuses a value with its own separator in it: the same signed bytes could then be cut
-/// elsewhere, into another id and another body.
+/// Refuses a value that contains its own separator: the same signed bytes could then be split
+/// differently, into another id and another body.
 fn kept_apart<'a>(value: &'a [u8], beside: [Option<&Piece>; 2]) -> Result<&'a [u8], Refusal> {
     let cut = beside.into_iter().flatten().any(|piece| match piece {
         Piece::Text(text) => value.windows(text.len()).any(|window| window == text.as_bytes()),

@@ -1,4 +1,4 @@
-//! A request as it came: bytes, not yet believed.
+//! An incoming request as bytes, before verification.
 
 use serde::Deserialize;
 
@@ -54,8 +54,8 @@ impl PartialEq for HeaderName {
 impl Eq for HeaderName {}
 
 impl<'a> Incoming<'a> {
-    /// The value of a header that must be there once: of two, the sender may have meant one
-    /// and the next reader take the other.
+    /// The value of a header that must occur once: with two, different readers may take different
+    /// ones.
     pub(super) fn header(&self, name: &HeaderName) -> Result<&'a [u8], Refusal> {
         let mut values =
             self.headers.iter().filter(|(other, _)| name.0.eq_ignore_ascii_case(other));
@@ -66,8 +66,8 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// The decoded value of a field of a form, urlencoded or multipart. It must be there
-    /// once, like a header.
+    /// The decoded value of a field of a form, urlencoded or multipart. It must occur once, like a
+    /// header.
     pub(super) fn form_field(&self, name: &str) -> Result<Vec<u8>, Refusal> {
         let fields = form::fields(self.body).ok_or(Refusal::MALFORMED)?;
         let mut fields = fields.into_iter().filter(|field| field.name == name.as_bytes());

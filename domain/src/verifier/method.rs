@@ -1,4 +1,4 @@
-//! How a secret and the signed bytes make a signature.
+//! The computation of a signature from a secret and the signed bytes.
 
 use ed25519_dalek::Signature;
 use hmac::{Hmac, KeyInit, Mac};
@@ -11,18 +11,18 @@ use super::Refusal;
 use super::content::{Content, Parts};
 use super::secrets::{Key, Secrets};
 
-/// How a request proves its sender.
+/// The method by which a request proves its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
 pub enum Method {
     /// HMAC with a shared secret.
     Hmac {
-        /// Its hash.
+        /// The hash function.
         hash: Hash,
     },
     /// A plain hash over content that ends with the shared secret.
     Digest {
-        /// The hash.
+        /// The hash function.
         hash: Hash,
     },
     // The braces make serde refuse unknown members; it overlooks them in unit variants.
@@ -33,11 +33,11 @@ pub enum Method {
     Token {},
 }
 
-/// A hash.
+/// A hash function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Hash {
-    /// SHA-1; only because senders still use it.
+    /// SHA-1, because some senders still use it.
     Sha1,
     /// SHA-256.
     Sha256,
@@ -47,7 +47,7 @@ pub enum Hash {
     Sha512,
 }
 
-/// A [`Method`] that signs.
+/// A [`Method`] other than a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signing {
     Hmac(Hash),
@@ -56,11 +56,11 @@ pub(super) enum Signing {
 }
 
 impl Signing {
-    /// Whether one of the secrets made one of the signatures. Tries all of them, however
-    /// early one holds.
+    /// Whether one of the secrets made one of the signatures. It always tries all of them, so the
+    /// time does not show which one matched.
     ///
-    /// `token` is what the request carries beside them, where the scheme has that: it must
-    /// be of the same secret as the signature.
+    /// `token` is the token beside the signatures, if the scheme has one. It must belong to the
+    /// same secret as the signature.
     pub(super) fn proved(
         self,
         content: &Content,
@@ -89,7 +89,7 @@ impl Signing {
                     let held = signatures.iter().filter(|signature| holds(signature)).count();
                     Choice::from(u8::from(held > 0))
                 }
-                // Secrets of another scheme.
+                // The secret belongs to another method.
                 (Self::Hmac(_) | Self::Digest(_), Key::Public(_))
                 | (Self::Ed25519, Key::Shared(_)) => Choice::from(0),
             };
@@ -99,7 +99,7 @@ impl Signing {
     }
 }
 
-/// Compares with all of them; [`Encoding`](super::secrets::Encoding) lets no empty one through.
+/// Compares with all signatures; [`Encoding`](super::secrets::Encoding) refuses empty ones.
 fn any_equal(signatures: &[Vec<u8>], expected: &[u8]) -> Choice {
     signatures
         .iter()
@@ -127,7 +127,7 @@ impl Hash {
 }
 
 fn mac<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> Vec<u8> {
-    // HMAC takes a key of any length, so this cannot fail; no signature equals nothing.
+    // HMAC takes a key of any length, so this cannot fail; an empty result equals no signature.
     let Ok(mac) = <M as KeyInit>::new_from_slice(key) else { return Vec::new() };
     mac.chain_update(message).finalize().into_bytes().to_vec()
 }

@@ -1,4 +1,4 @@
-//! One sender's way to sign, as data.
+//! The signature scheme of one sender, as data.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,58 +18,58 @@ use crate::provider::pointer::{Pointer, first_text};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SchemeSpec {
-    /// How a request proves its sender.
+    /// The method of the proof.
     pub method: Method,
-    /// Where the signatures stand.
+    /// The place of the signatures.
     pub carrier: Carrier,
-    /// How a signature is written. A token without one is compared as it stands.
+    /// The encoding of a signature. A token without one is compared as text.
     #[serde(default)]
     pub encoding: Option<Encoding>,
-    /// What a secret's text is.
+    /// The form of a secret's text.
     pub key: KeyForm,
-    /// The template of what is signed, see [`Content`]; not for a token, which signs nothing.
+    /// The template of the signed bytes, see [`Content`]; none for a token, which signs nothing.
     #[serde(default)]
     pub content: Option<String>,
-    /// Where the time of signing is; absent when none is signed.
+    /// The place of the signed time; none when no time is signed.
     #[serde(default)]
     pub timestamp: Option<TimestampSource>,
-    /// What the request carries beside its signature; absent when that is all.
+    /// The token beside the signature; none without one.
     #[serde(default)]
     pub token: Option<Token>,
-    /// What tells one request from another.
+    /// The source of the replay id.
     #[serde(default)]
     pub replay_id: ReplayId,
 }
 
 /// A token beside a signature, such as the user and password of HTTP Basic. Every secret then
-/// begins with it, and a colon parts it from the key.
+/// begins with it, and a colon separates it from the key.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Token {
-    /// The header that has it.
+    /// The header of the token.
     pub header: HeaderName,
-    /// What stands before it; not optional on the wire.
+    /// The prefix of the token, which must be there.
     #[serde(default)]
     pub prefix: String,
-    /// How it is written; absent when as it stands.
+    /// The encoding of the token; none when it is plain text.
     #[serde(default)]
     pub encoding: Option<Encoding>,
 }
 
-/// What tells one request from another, and a copy of it from a new one.
+/// The source of the replay id, which is the same for copies of a request only.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
 pub enum ReplayId {
     /// The value of a header, which is `{id}` in the content. A signature must cover it: a
     /// copy with another id would pass for a new request. A token covers nothing anyway.
     Header {
-        /// Its name.
+        /// The name of the header.
         header: HeaderName,
     },
     /// The first text or number that the pointer finds in the signed part of the body; the
     /// hash when it finds none.
     Pointer {
-        /// Where.
+        /// The pointer into the body.
         pointer: Pointer,
     },
     /// SHA-256 of the signed part of the body, in hexadecimal digits.
@@ -82,7 +82,7 @@ impl Default for ReplayId {
     }
 }
 
-/// One sender's way to sign, free of contradictions.
+/// The signature scheme of one sender, checked for contradictions.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "SchemeSpec")]
 pub struct SignatureScheme {
@@ -103,28 +103,28 @@ pub(super) enum Proof {
 /// How a scheme contradicts itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SchemeError {
-    /// The content is no template.
+    /// The content is not a template.
     #[error(transparent)]
     Content(#[from] ContentError),
-    /// A token with what only a signature has.
+    /// A token has a member that only signatures have.
     #[error("a token signs nothing: it has neither content, timestamp nor another token")]
     TokenSigns,
-    /// A token whose secret is not the token.
+    /// The form of the secret of a token is not `text`.
     #[error("a token is the secret itself: its key has the form `text`")]
     TokenKey,
-    /// A signature without its encoding or content.
+    /// A signature has no encoding or no content.
     #[error("a signature needs both encoding and content")]
     Unsigned,
-    /// Public keys are bytes.
+    /// A public key has the form `text`, but it is bytes.
     #[error("an ed25519 public key is encoded: its form is not `text`")]
     PublicKeyText,
-    /// The carrier can never carry anything.
+    /// The keys of pairs are missing, empty, repeated or contain `=`.
     #[error("a list of pairs needs keys, each of them once, not empty and without `=`")]
     Keys,
-    /// The carrier would take every entry for a signature.
+    /// Without a prefix every entry of the list would count as a signature.
     #[error("a list by spaces needs a prefix, without spaces, that tells its version")]
     ListPrefix,
-    /// Anybody could change the body, or nobody could tell where it ends.
+    /// The content does not cover the body, or covers it more than once.
     #[error("content must have the body exactly once: whole, hashed or one form field of it")]
     Body,
     /// The signature would sign itself.
@@ -136,19 +136,19 @@ pub enum SchemeError {
     /// Only a plain hash has the secret in its content.
     #[error("only a plain hash has the secret in its content")]
     SecretSigned,
-    /// The time would be anybody's to choose, or there is none to sign.
+    /// The timestamp is not signed, or there is none to sign.
     #[error("content must have {{timestamp}} if and only if there is a timestamp")]
     Timestamp,
-    /// The key is nowhere.
+    /// The carrier has no pairs in which the key of the timestamp could be.
     #[error("a timestamp can be a key only in a list of pairs, and not one of the signatures'")]
     TimestampKey,
-    /// One header cannot be both.
+    /// Two values come from the same header.
     #[error("the signature, the timestamp, the id and the token need a header each")]
     SameHeader,
-    /// Digits could move from the time to the body and back.
+    /// Without a separator digits could move between timestamp and body.
     #[error("nothing parts {{timestamp}} from the body: that needs a maxAgeSeconds")]
     TimestampTouches,
-    /// Characters could move from the header to its neighbour and back.
+    /// Without a separator characters could move between a header and its neighbour.
     #[error("{{id}} and {{header:…}} need text between them and their neighbours")]
     HeaderTouches,
     /// There is no id to sign.
@@ -198,14 +198,14 @@ impl SignatureScheme {
     /// are not part of it. For ed25519 they are public keys.
     ///
     /// # Errors
-    /// When there is none, or one has not the form of this scheme's keys.
+    /// When there is no secret, or one does not have the form of this scheme's keys.
     pub fn parse_secrets(&self, text: &str) -> Result<Secrets, SecretsError> {
         let public = matches!(self.proof, Proof::Signed { method: Signing::Ed25519, .. });
         Secrets::parse(text, &self.key, public, self.token.is_some())
     }
 
-    /// The field of a form that is signed, when it is not the body as a whole: what else is
-    /// in the form is anybody's.
+    /// The signed field of a form; none when the whole body is signed. The other fields of the
+    /// form are not authenticated.
     #[must_use]
     pub fn signed_field(&self) -> Option<&str> {
         match &self.proof {
@@ -329,7 +329,7 @@ impl SignatureScheme {
         self.boundary_contradiction(content)
     }
 
-    /// Whether two values with nothing between them could be cut elsewhere.
+    /// Whether two adjacent values without a separator could be split differently.
     fn boundary_contradiction(&self, content: &Content) -> Option<SchemeError> {
         let ageless =
             self.timestamp.as_ref().is_none_or(|timestamp| timestamp.max_age_seconds.is_none());
@@ -370,7 +370,7 @@ impl ReplayId {
         }
     }
 
-    /// The id, when it is a header's value.
+    /// The id in its header; none for another source.
     pub(super) fn in_header<'a>(
         &self,
         incoming: &Incoming<'a>,
@@ -382,7 +382,7 @@ impl ReplayId {
         }
     }
 
-    /// The id, when it is made from the signed part of the body.
+    /// The id from the signed part of the body.
     pub(super) fn in_body(&self, body: &[u8]) -> String {
         let found = match self {
             Self::Pointer { pointer } => serde_json::from_slice::<Value>(body)

@@ -1,4 +1,4 @@
-//! The secrets in force, and how bytes are written as text.
+//! The secrets in force, and the text encodings of bytes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +13,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use super::NO_SECRET_PROVIDED;
 
-/// How bytes are written as text.
+/// A text encoding of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Encoding {
@@ -25,8 +25,8 @@ pub enum Encoding {
     Base64Url,
 }
 
-/// What a secret's text is. Never guessed from the text: some senders sign with the bytes
-/// that follow `whsec_`, and others with the whole text.
+/// The form of a secret's text. It is never guessed from the text, because some senders sign with
+/// the bytes after `whsec_` and others with the whole text.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "form", rename_all = "camelCase", deny_unknown_fields)]
 pub enum KeyForm {
@@ -35,15 +35,15 @@ pub enum KeyForm {
     Text {},
     /// The key is the text without its prefix, decoded.
     Encoded {
-        /// How it is encoded.
+        /// The encoding of the key.
         encoding: Encoding,
-        /// What stands before it; not optional in the secret.
+        /// The prefix, which must be there.
         #[serde(default)]
         prefix: String,
     },
 }
 
-/// All secrets in force, or public keys where the scheme has those. Never empty.
+/// All secrets in force, or public keys for a scheme with those. Never empty.
 #[derive(Clone)]
 pub struct Secrets(Vec<Secret>);
 
@@ -51,38 +51,38 @@ pub struct Secrets(Vec<Secret>);
 #[derive(Clone)]
 pub(super) struct Secret {
     pub(super) key: Key,
-    /// The digest of the token that goes with it, where the scheme has one.
+    /// The digest of the token of this secret, if the scheme has tokens.
     token: Option<[u8; 32]>,
 }
 
-/// What one secret is used as.
+/// The key in a secret.
 #[derive(Clone)]
 pub(super) enum Key {
     /// A shared secret; not empty.
     Shared(Vec<u8>),
-    /// A public key; not one of the few under which a signature fits many messages.
+    /// A public key that is not of small order: under those, one signature fits many messages.
     Public(VerifyingKey),
 }
 
-/// Why a text is not a list of secrets. Never repeats the text.
+/// Why a text is not a list of secrets. The error never contains the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretsError {
-    /// There is none, or one of them is empty.
+    /// There is no secret, or one is empty.
     #[error("a secret is empty")]
     Empty,
-    /// One is what senders write when they have no secret.
+    /// A secret is the placeholder of senders without a secret.
     #[error("{NO_SECRET_PROVIDED} is not a secret")]
     Placeholder,
-    /// One does not begin as all of this scheme do.
+    /// A secret lacks the prefix of this scheme.
     #[error("a secret of this scheme begins with `{0}`")]
     Prefix(String),
-    /// One is not encoded as the scheme says.
+    /// A secret does not have the encoding of the scheme.
     #[error("a secret of this scheme is {0}")]
     Encoding(Encoding),
-    /// One lacks the token that goes with its key.
+    /// A secret has no token.
     #[error("a secret of this scheme is a token, a colon and a key")]
     Token,
-    /// One is not a public key.
+    /// A key is not a valid public key.
     #[error("a key of this scheme is an ed25519 public key of 32 bytes")]
     PublicKey,
 }
@@ -98,7 +98,7 @@ impl fmt::Display for Encoding {
 }
 
 impl Encoding {
-    /// Reads bytes, at least one.
+    /// Decodes the text; none when it is malformed or empty.
     pub(super) fn decode(self, text: &[u8]) -> Option<Vec<u8>> {
         const URL_SAFE: GeneralPurpose = GeneralPurpose::new(
             &alphabet::URL_SAFE,
@@ -132,7 +132,7 @@ impl KeyForm {
 
 impl Secrets {
     /// Reads secrets separated by commas; blanks around each are not part of it. With
-    /// `tokens`, each is a token and a key, parted by the last colon.
+    /// `tokens`, each is a token and a key, separated by the last colon.
     pub(super) fn parse(
         text: &str,
         form: &KeyForm,
@@ -163,8 +163,8 @@ impl Secrets {
         &self.0
     }
 
-    /// Whether one of the tokens is one of the secrets. Compares digests, so that not even
-    /// the lengths tell anything.
+    /// Whether one of the tokens is one of the secrets. It compares digests, so that the time does
+    /// not even depend on the lengths.
     pub(super) fn contain_any(&self, tokens: &[Cow<'_, [u8]>]) -> bool {
         let mut found = Choice::from(0);
         for token in tokens {

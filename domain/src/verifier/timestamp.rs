@@ -1,4 +1,4 @@
-//! When a request says it was signed.
+//! The signed time of a request.
 
 use std::num::NonZeroU32;
 
@@ -9,40 +9,40 @@ use super::carrier::Carried;
 use super::incoming::{HeaderName, Incoming};
 use super::{Reason, Refusal};
 
-/// Where the time of signing is, and how far from now it may be.
+/// The source of the signed time, and its largest distance from now.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TimestampSource {
-    /// Where it stands.
+    /// The place of the timestamp.
     pub place: Place,
-    /// What it counts since the Unix epoch.
+    /// Its unit; it counts since the Unix epoch.
     pub unit: Unit,
-    /// How old it may be; any age when absent.
+    /// The largest age in seconds; none means any.
     #[serde(default)]
     pub max_age_seconds: Option<NonZeroU32>,
-    /// How far in the future it may be; any distance when absent.
+    /// The largest distance into the future in seconds; none means any.
     #[serde(default)]
     pub max_ahead_seconds: Option<NonZeroU32>,
 }
 
-/// Where the time of signing stands.
+/// The place of a timestamp.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
 pub enum Place {
-    /// It is the value of a header.
+    /// The value of a header.
     Header {
-        /// Its name.
+        /// The name of the header.
         header: HeaderName,
     },
-    /// It is the value of a key beside the signatures; only with
+    /// The value of a key beside the signatures; only with
     /// [`Carrier::Pairs`](super::carrier::Carrier::Pairs).
     Key {
-        /// The key; it must be there once.
+        /// The key, which must occur once.
         key: String,
     },
 }
 
-/// What a timestamp counts.
+/// The unit of a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Unit {
@@ -52,7 +52,7 @@ pub enum Unit {
     Milliseconds,
 }
 
-/// A time of signing, as written and as meant.
+/// A signed time, as text and as an instant.
 #[derive(Clone, Copy)]
 pub(super) struct Timestamp<'a> {
     /// The bytes that were signed.
@@ -101,8 +101,8 @@ impl TimestampSource {
     }
 }
 
-/// Reads `0` or `[1-9][0-9]*`. Libraries disagree about every other spelling of a number, and
-/// one of them would let a spelling pass that was not signed.
+/// Reads `0` or `[1-9][0-9]*`. Libraries disagree about every other spelling of a number, so one of
+/// them could accept a spelling that was not signed.
 fn canonical(written: &[u8]) -> Option<i64> {
     let one_spelling = match written {
         [b'0'] => true,

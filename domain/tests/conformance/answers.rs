@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use domain::job::{Job, RenderStatus, Report, State, Step};
+use domain::job::{Job, RenderStatus, Report, State, Transition};
 use domain::provider::answer::Answer;
 use domain::provider::{StatusAnswer, SubmitAnswer};
 use serde_json::Value;
@@ -50,8 +50,8 @@ pub(crate) fn submit_report(answer: &SubmitAnswer) -> Report {
 
 fn after_submit(job: &Job, answer: &SubmitAnswer) -> Job {
     match job.apply(&submit_report(answer), 0, noon()) {
-        Step::Changed(job) => *job,
-        Step::Unchanged => job.clone(),
+        Transition::Changed(job) => *job,
+        Transition::Unchanged => job.clone(),
     }
 }
 
@@ -129,7 +129,7 @@ pub(crate) fn expiries(subject: &Subject, matrix: &mut Matrix) {
     let spec = &subject.provider.spec;
     let told = subject.facts.results.iter().filter_map(|exchange| match read(subject, exchange) {
         StatusAnswer::Observed(observation) => Some((&exchange.is, observation)),
-        StatusAnswer::NotFound | StatusAnswer::NotTold { .. } => None,
+        StatusAnswer::NotFound | StatusAnswer::Unavailable { .. } => None,
     });
     let claimed = subject.facts.callbacks.iter().filter_map(|post| {
         let callback = spec.read_callback(&post.bytes(), noon()).ok()?;

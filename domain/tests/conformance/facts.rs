@@ -197,7 +197,7 @@ pub(crate) struct Story {
     pub(crate) title: String,
     /// `saying: state` for news, `saying: state again` for what changes nothing.
     pub(crate) steps: Vec<String>,
-    /// The states that somebody is told of.
+    /// The states whose events are published.
     pub(crate) told: Vec<String>,
 }
 

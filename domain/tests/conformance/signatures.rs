@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta};
 use domain::provider::spec::webhook::{Unsigned, WebhookSpec};
-use domain::verifier::{Reason, SignatureScheme, Verdict};
+use domain::verifier::{Reason, SignatureScheme, Verification};
 
 use crate::facts::Signature;
 use crate::matrix::Matrix;
@@ -34,8 +34,8 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn verdict(&self, signed: &Signed, secrets: &str, seconds_later: i64) -> Verdict {
-        let Ok(secrets) = self.scheme.parse_secrets(secrets) else { return Verdict::Missing };
+    fn verdict(&self, signed: &Signed, secrets: &str, seconds_later: i64) -> Verification {
+        let Ok(secrets) = self.scheme.parse_secrets(secrets) else { return Verification::Missing };
         signed.verify(self.scheme, &secrets, noon() + TimeDelta::seconds(seconds_later))
     }
 
@@ -177,23 +177,23 @@ fn all(outcomes: impl Iterator<Item = String>) -> String {
     outcomes.join(", ")
 }
 
-fn text(verdict: &Verdict) -> String {
+fn text(verdict: &Verification) -> String {
     let text = match verdict {
-        Verdict::Verified { .. } => VERIFIED,
-        Verdict::Missing => "missing",
-        Verdict::Invalid(Reason::Malformed) => "malformed",
-        Verdict::Invalid(Reason::Mismatch) => "mismatch",
-        Verdict::Invalid(Reason::TooOld) => "too old",
-        Verdict::Invalid(Reason::TooNew) => "too new",
-        Verdict::Invalid(Reason::NoSecretProvided) => "no secret provided",
+        Verification::Verified { .. } => VERIFIED,
+        Verification::Missing => "missing",
+        Verification::Invalid(Reason::Malformed) => "malformed",
+        Verification::Invalid(Reason::Mismatch) => "mismatch",
+        Verification::Invalid(Reason::TooOld) => "too old",
+        Verification::Invalid(Reason::TooNew) => "too new",
+        Verification::Invalid(Reason::NoSecretProvided) => "no secret provided",
     };
     text.to_owned()
 }
 
-fn id_of(verdict: &Verdict) -> &str {
+fn id_of(verdict: &Verification) -> &str {
     match verdict {
-        Verdict::Verified { replay_id, .. } => replay_id,
-        Verdict::Missing | Verdict::Invalid(_) => "",
+        Verification::Verified { replay_id, .. } => replay_id,
+        Verification::Missing | Verification::Invalid(_) => "",
     }
 }
 

@@ -4,7 +4,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
-use domain::verifier::{Incoming, Secrets, SignatureScheme, Verdict};
+use domain::verifier::{Incoming, Secrets, SignatureScheme, Verification};
 use sha2::{Digest, Sha256};
 
 use crate::facts::Signature;
@@ -64,7 +64,7 @@ impl Signed {
         scheme: &SignatureScheme,
         secrets: &Secrets,
         now: DateTime<Utc>,
-    ) -> Verdict {
+    ) -> Verification {
         let headers: Vec<(&str, &[u8])> =
             self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         scheme.verify(&Incoming { headers: &headers, body: &self.body }, secrets, now)

@@ -1,7 +1,7 @@
 //! What comes in twice, late, early or not at all, and what the job makes of it.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::job::{Report, Step};
+use domain::job::{Report, Transition};
 use domain::provider::StatusAnswer;
 use domain::provider::answer::Answer;
 use domain::provider::spec::webhook::{WebhookKind, WebhookSpec};
@@ -12,7 +12,7 @@ use crate::facts::{Saying, Story};
 use crate::matrix::Matrix;
 use crate::subject::{Subject, noon};
 
-/// What every provider goes through: title, steps and the states that somebody is told of.
+/// The stories of every provider: title, steps, and the states whose events are published.
 /// `lost` is a submit whose answer did not arrive, `deadline` the end of our patience. A
 /// step with `~` depends on whether the provider's callbacks prove themselves.
 const COMMON: &[(&str, &[&str], &[&str])] = &[
@@ -120,13 +120,13 @@ fn play(subject: &Subject, matrix: &mut Matrix, title: &str, steps: &[&str], tol
         };
         let proved = report.is_some();
         let version = job.version;
-        let step = report.map_or(Step::Unchanged, |report| job.apply(&report, 0, now));
+        let step = report.map_or(Transition::Unchanged, |report| job.apply(&report, 0, now));
         let again = match step {
-            Step::Changed(changed) => {
+            Transition::Changed(changed) => {
                 job = *changed;
                 ""
             }
-            Step::Unchanged => " again",
+            Transition::Unchanged => " again",
         };
         assert!(job.version == version + u64::from(again.is_empty()), "a version per change");
         found.push(format!("{saying}: {}{again}", job.state.name()));
@@ -176,7 +176,7 @@ fn report(
             let body = body.to_string();
             match spec.read_status(&subject.render(), &answer(*http, body.as_bytes()), now) {
                 StatusAnswer::Observed(observation) => Some(Report::Observed(observation)),
-                StatusAnswer::NotFound | StatusAnswer::NotTold { .. } => None,
+                StatusAnswer::NotFound | StatusAnswer::Unavailable { .. } => None,
             }
         }
         Saying::SignedCallback(body) => {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use chrono::{DateTime, TimeZone, Utc};
 use domain::event::EventSet;
 use domain::id::{JobId, RenderJobId, SourceRecordId};
-use domain::job::{Intent, Job};
+use domain::job::{Job, StoredRequest};
 use domain::polling::Tracking;
 use domain::provider::catalogue::{Adjustments, Catalogue, Provider};
 use serde_json::{Map, Value};
@@ -43,20 +43,19 @@ impl Subject {
 
     /// The job as it is before its provider was asked.
     pub(crate) fn job(&self) -> Job {
-        let intent = Intent {
-            id: job_id(),
+        let request = StoredRequest {
             provider: self.provider.spec.name.clone(),
             source_record_id: SourceRecordId::parse("product-123").unwrap(),
             payload_version: None,
             metadata: Map::new(),
             callback_url: None,
-            wanted: EventSet::ends(),
+            subscribed_events: EventSet::terminal(),
             fingerprint: [1; 32],
             tracking: Tracking::PollOnly,
-            durations: None,
+            duration_model: None,
             shard: 0,
         };
-        Job::intend(intent, noon())
+        Job::new(job_id(), request, noon())
     }
 }
 

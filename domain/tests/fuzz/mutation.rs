@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::random::Random;
+use super::random::Random;
 
 /// Texts that parsers stumble over.
 const STRANGE: [&str; 16] = [
@@ -80,7 +80,7 @@ pub(crate) fn text(random: &mut Random, value: &Value) -> Vec<u8> {
     text
 }
 
-/// A value without members that somebody might send.
+/// A value without members.
 pub(crate) fn scalar(random: &mut Random) -> Value {
     match random.below(8) {
         0 => Value::Null,

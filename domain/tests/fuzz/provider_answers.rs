@@ -15,10 +15,10 @@ use domain::provider::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::mutation;
-use crate::random::Random;
-use crate::requests::members;
-use crate::run::run;
+use super::mutation;
+use super::random::Random;
+use super::requests::members;
+use super::run::run;
 use crate::sender::{Form, noon};
 
 /// A provider and what its bodies are grown from.
@@ -204,7 +204,7 @@ fn check_answers(spec: &ProviderSpec, answer: &Answer<'_>, now: DateTime<Utc>) -
                 assert!(marks.iter().any(|mark| text.contains(mark)), "{text}");
             }
             ListAnswer::Next(ListPage::Offset(rows)) => assert!(rows > 3, "no progress"),
-            ListAnswer::Next(_) | ListAnswer::Absent | ListAnswer::NotTold { .. } => {}
+            ListAnswer::Next(_) | ListAnswer::Absent | ListAnswer::Unavailable { .. } => {}
         }
     }
     if let Some(cancel) = &spec.cancel {

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 use domain::address::{ReceiverUrl, TargetPolicy};
-use domain::retry::{LONGEST_RETRY_AFTER, retry_after};
-use domain::submission::JobRequest;
+use domain::request::JobRequest;
+use domain::retry::{MAX_RETRY_AFTER, retry_after};
 use serde_json::{Value, json};
 use url::{Host, Url};
 
-use crate::mutation;
-use crate::run::run;
+use super::mutation;
+use super::run::run;
 use crate::sender::noon;
 
 const URLS: [&str; 12] = [
@@ -99,7 +99,7 @@ fn retry_after_header() {
         let mut text = random.of(&written).as_bytes().to_vec();
         mutation::bytes(random, &mut text, &pieces);
         let wait = retry_after(&String::from_utf8_lossy(&text), *random.of(&clocks));
-        assert!(wait.is_none_or(|wait| wait <= LONGEST_RETRY_AFTER), "{wait:?}");
+        assert!(wait.is_none_or(|wait| wait <= MAX_RETRY_AFTER), "{wait:?}");
         wait.is_some()
     });
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::Instant;
 
-use crate::random::Random;
+use super::random::Random;
 
 /// Names the seed when an execution panics.
 struct Execution<'a> {

@@ -3,12 +3,12 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use domain::verifier::{Secrets, Verdict};
+use domain::verifier::{Secrets, Verification};
 use url::form_urlencoded;
 
-use crate::mutation;
-use crate::random::Random;
-use crate::run::run;
+use super::mutation;
+use super::random::Random;
+use super::run::run;
 use crate::sender::{ID, NOON, PAYLOAD, Row, Wire, noon, rows};
 
 /// A scheme, the secrets in force, and requests to begin with.
@@ -21,7 +21,7 @@ struct Sender {
 
 struct Request {
     wire: Wire,
-    verdict: Verdict,
+    verdict: Verification,
 }
 
 impl Sender {
@@ -100,7 +100,7 @@ impl Sender {
     /// Whether the request verified, as it then may.
     fn check(&self, wire: &Wire) -> bool {
         let verdict = wire.verify(&self.row, &self.secrets, noon());
-        if !matches!(verdict, Verdict::Verified { .. }) {
+        if !matches!(verdict, Verification::Verified { .. }) {
             return false;
         }
         if self.row.is_token() {
@@ -130,11 +130,11 @@ fn verifier() {
     for sender in &senders {
         let good = sender.requests.iter().take(4);
         for request in good {
-            let verified = matches!(request.verdict, Verdict::Verified { .. });
+            let verified = matches!(request.verdict, Verification::Verified { .. });
             assert!(verified, "{} {:?}", sender.row.sender, request.verdict);
         }
         let stranger = &sender.requests[4].verdict;
-        assert!(matches!(stranger, Verdict::Invalid(_)), "{stranger:?}");
+        assert!(matches!(stranger, Verification::Invalid(_)), "{stranger:?}");
     }
     run("verifier", 4_000, |random| {
         let sender = random.of(&senders);

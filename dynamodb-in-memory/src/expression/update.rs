@@ -54,7 +54,7 @@ impl Update {
                 steps.push(match clause.as_str() {
                     "SET" => {
                         let name = parser.name()?;
-                        parser.demand("=")?;
+                        parser.require("=")?;
                         Step::Set(name, parser.term()?)
                     }
                     "REMOVE" => Step::Remove(parser.name()?),
@@ -163,11 +163,11 @@ impl Parser<'_, '_> {
         if !self.takes_word("if_not_exists") {
             return self.operand().map(Term::Plain);
         }
-        self.demand("(")?;
+        self.require("(")?;
         let name = self.name()?;
-        self.demand(",")?;
+        self.require(",")?;
         let fallback = self.term()?;
-        self.demand(")")?;
+        self.require(")")?;
         Ok(Term::IfNotExists(name, Box::new(fallback)))
     }
 }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_is_refused() {
+    fn invalid_updates_are_refused() {
         for text in
             ["", "SET", "SET a", "SET a = gone", "DELETE a :x", "ADD former :one", "SET a = :y"]
         {

@@ -1,9 +1,9 @@
-//! What `deliver` is set up with.
+//! The configuration of `deliver`.
 
 use domain::retry::DeliverySchedule;
 use lambda_runtime::Error;
 use shared::egress::Receivers;
-use shared::endpoints::Endpoints;
+use shared::endpoint_cache::EndpointCache;
 use shared::env;
 use shared::setup::{self, Setup};
 
@@ -12,7 +12,7 @@ use crate::deliverer::Deliverer;
 /// Reads the settings and builds the clients.
 ///
 /// # Errors
-/// When a setting is missing or wrong; the error names it.
+/// When a setting is missing or malformed; the error names it.
 pub fn deliverer() -> Result<Deliverer, Error> {
     let fallback = DeliverySchedule::default();
     let schedule = env::parsed("DELIVERY_SCHEDULE", fallback, DeliverySchedule::parse)?;
@@ -20,7 +20,7 @@ pub fn deliverer() -> Result<Deliverer, Error> {
     let setup = Setup::from_env()?;
     let store = setup.store()?;
     Ok(Deliverer {
-        endpoints: Endpoints::new(store.clone()),
+        endpoints: EndpointCache::new(store.clone()),
         store,
         secrets: setup.secrets(),
         bus: setup.bus()?,

@@ -1,9 +1,9 @@
-//! One attempt of one delivery: ask its endpoint, take the lease, post, write down what came
-//! of it, see to what follows.
+//! One attempt of one delivery: check its endpoint, take the lease, post, store the outcome, and
+//! do what follows from it.
 //!
-//! The receiver is posted to between two writes. A crash after the post repeats it with the
-//! same id and the same bytes once the lease is over; that is what "at least once" means,
-//! and why receivers know an event by its `webhook-id`.
+//! The post is made between two writes. After a crash behind the post it is repeated with the
+//! same id and bytes when the lease has ended. This is at-least-once delivery, and why receivers
+//! deduplicate by `webhook-id`.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -11,62 +11,64 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::address::{ReceiverUrl, TargetPolicy};
-use domain::delivery::{
-    Admission, Attempt, AttemptError, Consequence, Delivery, DeliveryState, Outcome, Subject,
+use domain::attempt::{Attempt, AttemptError, AttemptOutcome};
+use domain::delivery::{Consequence, Delivery, DeliveryState, Subject, TicketDecision};
+use domain::endpoint::{
+    AttemptRequest, AttemptSignal, Endpoint, HoldReason, Instruction, Lane, Permit, ResponseHints,
+    SLOW,
 };
-use domain::endpoint::{Arrival, Endpoint, Hold, Instruction, Lane, Lesson, Pass, SLOW, Said};
 use domain::event::{DeliveryExhausted, EndpointDisabled};
 use domain::headers::{CustomHeaders, ReceiverHeaders};
-use domain::id::JobId;
+use domain::id::{EndpointId, JobId};
 use domain::retry::{DeliverySchedule, retry_after};
 use domain::signature::SigningSecrets;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue};
 use shared::bus::{Bus, BusError};
-use shared::egress::{self, FailureClass, Outgoing, Receivers};
-use shared::endpoints::{Endpoints, Passage};
+use shared::egress::{Outgoing, PostOutcome, Receivers};
+use shared::endpoint_cache::{Admission, EndpointCache};
 use shared::entropy::Entropy;
-use shared::queue::{DeliveryQueue, LONGEST_DELAY, QueueError, Ticket};
+use shared::queue::{DeliveryQueue, MAX_DELAY, QueueError, Ticket};
 use shared::secrets::{SecretError, SecretName, Secrets};
-use shared::store::{AsOf, Committed, Store, StoreError, Wait};
+use shared::store::{Committed, Consistency, Store, StoreError, Wait};
 use shared::telemetry::chain;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-/// How soon an attempt comes back whose endpoint too many others ask just now.
-const CROWDED: Duration = Duration::from_secs(1);
-/// Over how long those are spread.
-const CROWDED_SPREAD: Duration = Duration::from_secs(3);
+/// The delay of an attempt after too many conflicts on its endpoint.
+const CONTENTION_BACKOFF: Duration = Duration::from_secs(1);
+/// The jitter that is added to it.
+const CONTENTION_SPREAD: Duration = Duration::from_secs(3);
 
 /// The use case and what it needs.
 pub struct Deliverer {
     /// The table.
     pub store: Store,
-    /// What receivers have taught us.
-    pub endpoints: Endpoints,
+    /// The endpoints' state.
+    pub endpoints: EndpointCache,
     /// The stack's secrets.
     pub secrets: Secrets,
     /// The event bus.
     pub bus: Bus,
-    /// Where the next tickets go.
+    /// The queue of the next tickets.
     pub queue: DeliveryQueue,
-    /// The way to receivers.
+    /// The HTTP client for receivers.
     pub receivers: Receivers,
     /// Which receivers may be posted to.
     pub policy: TargetPolicy,
-    /// When to try again.
+    /// When to retry.
     pub schedule: DeliverySchedule,
     /// Where jitter and the tokens of attempts come from.
     pub entropy: Entropy,
 }
 
-/// What an attempt takes out of the stack's secrets.
-struct Kept {
-    secrets: SigningSecrets,
+/// What an attempt is signed and sent with.
+struct AttemptSecrets {
+    signing: SigningSecrets,
     headers: Option<ReceiverHeaders>,
 }
 
-/// Why a ticket has to come back: *we* failed. A receiver that fails is no error; it is
-/// written down like any other outcome.
+/// Why the queue has to deliver a ticket again: a failure of our own. The failure of a receiver is
+/// not an error; it is stored like any other outcome.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeliverError {
     #[error(transparent)]
@@ -86,14 +88,14 @@ pub(crate) enum DeliverError {
     #[error("another holder is at this attempt until {0}")]
     Leased(DateTime<Utc>),
     #[error("another holder took this attempt")]
-    Overtaken,
+    Conflict,
 }
 
 impl Deliverer {
-    /// Follows a ticket: makes at most one attempt.
+    /// Handles a ticket: makes at most one attempt.
     ///
     /// # Errors
-    /// When the ticket has to come back.
+    /// When the queue has to deliver the ticket again.
     pub(crate) async fn follow(
         &self,
         ticket: &Ticket,
@@ -102,65 +104,67 @@ impl Deliverer {
         let delivery = self.store.delivery(ticket.job_id.as_ref(), &ticket.event_id).await?;
         let Some(delivery) = delivery else {
             warn!(
+                job.id = ticket.job_id.as_ref().map(JobId::as_str),
                 event.id = ticket.event_id.as_str(),
-                "there is no delivery of event {} any more", ticket.event_id
+                "delivery not found; ticket dropped"
             );
             return Ok(());
         };
-        match delivery.admit(ticket.attempt, now()) {
-            Admission::Attempt(_) => self.arrive(delivery, ticket, now).await,
-            Admission::Early(at) | Admission::Superseded { at, .. } => {
-                self.queue_up(&delivery, ticket.lane, at, now()).await
+        match delivery.decide_ticket(ticket.attempt, now()) {
+            TicketDecision::Attempt(_) => self.admit(delivery, ticket, now).await,
+            TicketDecision::Early(at) | TicketDecision::Superseded { at, .. } => {
+                self.send_ticket(&delivery, ticket.lane, at, now()).await
             }
-            Admission::Leased(until) => Err(DeliverError::Leased(until)),
-            Admission::Announce => self.announce(&delivery, now()).await,
-            // Its last attempt may have disabled its endpoint, and whoever made it crashed.
-            Admission::Finished => self.announce_endpoint(&delivery, now()).await,
+            TicketDecision::Leased(until) => Err(DeliverError::Leased(until)),
+            TicketDecision::Announce => self.publish_given_up(&delivery, now()).await,
+            // The last attempt may have disabled the endpoint and crashed before it was published.
+            TicketDecision::Finished => self.publish_disabled(&delivery, now()).await,
         }
     }
 
-    /// Asks the endpoint whether the attempt that is due may be made.
-    async fn arrive(
+    /// Checks whether the endpoint admits the attempt that is due.
+    async fn admit(
         &self,
         delivery: Delivery,
         ticket: &Ticket,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), DeliverError> {
-        // First of all: without a secret nothing can be sent, and nobody is kept out.
+        // The secrets are read before the endpoint is changed: without them no attempt is made.
         if delivery.subject == Subject::Test {
-            // Whoever asks for a test wants to see what was changed a moment ago.
+            // A test must use the secrets and headers that were changed a moment ago.
             self.secrets.forget(&SecretName::WebhookSecrets);
             self.secrets.forget(&SecretName::WebhookHeaders);
         }
-        let secrets = self.secrets.get(&SecretName::WebhookSecrets, SigningSecrets::parse).await?;
+        let signing = self.secrets.get(&SecretName::WebhookSecrets, SigningSecrets::parse).await?;
         let headers =
             self.secrets.find(&SecretName::WebhookHeaders, ReceiverHeaders::parse).await?;
-        let kept = Kept { secrets, headers };
-        let arrival = Arrival {
-            deliberate: delivery.deliberate,
+        let secrets = AttemptSecrets { signing, headers };
+        let request = AttemptRequest {
+            manual: delivery.manual,
             has_slot: delivery.has_slot(),
             lane: ticket.lane,
             token: u64::from_be_bytes(self.entropy.bytes().unwrap_or_default()),
-            luck: self.entropy.jitter_sample(),
+            jitter_sample: self.entropy.jitter_sample(),
         };
-        match self.endpoints.arrive(&delivery.url, &arrival, now()).await? {
-            Passage::Go(pass) => self.attempt(delivery, pass, &kept, now).await,
-            Passage::Hold { until, by } => {
+        match self.endpoints.admit(&delivery.url, &request, now()).await? {
+            Admission::Go(permit) => self.attempt(delivery, permit, &secrets, now).await,
+            Admission::Hold { until, by } => {
                 self.hold(&delivery, ticket.lane, until, by, now()).await
             }
-            Passage::ChangeLane => {
+            Admission::ChangeLane => {
                 let ticket = ticket.clone().in_lane(Lane::Slow);
                 Ok(self.queue.send(&ticket, Duration::ZERO).await?)
             }
-            Passage::Refuse => {
+            Admission::Refuse => {
                 let refused = delivery.refused(now());
                 match self.store.commit_delivery(&refused, Wait::InQueue).await? {
-                    Committed::Stored => self.announce(&refused, now()).await,
-                    Committed::Overtaken(_) => Ok(()),
+                    Committed::Stored => self.publish_given_up(&refused, now()).await,
+                    Committed::Conflict(_) => Ok(()),
                 }
             }
-            Passage::Crowded => {
-                let delay = CROWDED + CROWDED_SPREAD.mul_f64(self.entropy.jitter_sample());
+            Admission::Contended => {
+                let delay =
+                    CONTENTION_BACKOFF + CONTENTION_SPREAD.mul_f64(self.entropy.jitter_sample());
                 Ok(self.queue.send(ticket, delay).await?)
             }
         }
@@ -169,79 +173,86 @@ impl Deliverer {
     async fn attempt(
         &self,
         delivery: Delivery,
-        pass: Pass,
-        kept: &Kept,
+        permit: Permit,
+        secrets: &AttemptSecrets,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), DeliverError> {
         let delivery = delivery.leased(now());
         match self.store.commit_delivery(&delivery, Wait::InQueue).await? {
             Committed::Stored => {}
-            Committed::Overtaken(_) => return Err(DeliverError::Overtaken),
+            Committed::Conflict(_) => return Err(DeliverError::Conflict),
         }
-        let (attempt, said) = self.post_and_watch(&delivery, kept, now).await?;
+        let (attempt, hints) = self.post_and_mark_slow(&delivery, secrets, now).await?;
         let (outcome, took) = (attempt.outcome, Duration::from_millis(attempt.duration_ms));
-        // The endpoint first: what it asked for is good for all its deliveries, and a crash
-        // before this one is written down repeats the attempt at most.
-        let lesson = Lesson::of(outcome, said, took);
-        let learnt = self.endpoints.learn(&delivery.url, &pass, &lesson, now()).await;
+        // The endpoint is stored first: a pause that it asked for applies to all its deliveries,
+        // and a crash before the delivery is stored only repeats the attempt.
+        let signal = AttemptSignal::of(outcome, hints, took);
+        let learnt = self.endpoints.record(&delivery.url, &permit, &signal, now()).await;
         let endpoint = learnt.unwrap_or_else(|cause| {
-            // The attempt was made, and to write that down counts for more.
-            warn!(error = chain(&cause), "what an attempt taught was lost");
+            // The attempt was made, and it matters more that the delivery is stored.
+            warn!(
+                event.id = delivery.event_id.as_str(),
+                endpoint.id = %EndpointId::of(&delivery.url),
+                error = chain(&cause),
+                "endpoint state not updated after an attempt"
+            );
             Endpoint::unknown(&delivery.url)
         });
         let (delivery, consequence) = delivery.record(
             attempt,
-            said,
+            hints,
             &endpoint,
             &self.schedule,
             self.entropy.jitter_sample(),
             now(),
         );
-        if let Committed::Overtaken(_) = self.commit(&delivery, consequence, now()).await? {
-            // The lease ran out meanwhile, and another holder's attempt counts.
-            return Err(DeliverError::Overtaken);
+        if let Committed::Conflict(_) = self.commit(&delivery, consequence, now()).await? {
+            // The lease ended meanwhile, and another holder's attempt is stored.
+            return Err(DeliverError::Conflict);
         }
         info!(
             job.id = delivery.subject.job_id().map(JobId::as_str),
             event.id = delivery.event_id.as_str(),
-            delivery.state = delivery.state.name(), attempt = delivery.attempts.len(),
-            outcome = ?outcome, "attempt {} for {}: {}",
-            delivery.attempts.len(), delivery.subject, delivery.state.name()
+            endpoint.id = %endpoint.id,
+            delivery.state = delivery.state.name(),
+            attempt.number = delivery.attempts.len(),
+            attempt.outcome = ?outcome,
+            "delivery attempt recorded"
         );
         match consequence {
             Consequence::Delivered if endpoint.disabled.is_some() => {
-                self.announce_endpoint(&delivery, now()).await
+                self.publish_disabled(&delivery, now()).await
             }
             Consequence::Delivered => Ok(()),
             Consequence::Retry { at } => {
-                self.queue_up(&delivery, endpoint.lane(now()), at, now()).await
+                self.send_ticket(&delivery, endpoint.lane(now()), at, now()).await
             }
-            Consequence::GiveUp => self.announce(&delivery, now()).await,
+            Consequence::GiveUp => self.publish_given_up(&delivery, now()).await,
         }
     }
 
-    /// Writes down that the endpoint keeps the delivery waiting, and comes back then.
+    /// Stores that the delivery waits for its endpoint, and sends the ticket for later.
     async fn hold(
         &self,
         delivery: &Delivery,
         lane: Lane,
         until: DateTime<Utc>,
-        by: Hold,
+        by: HoldReason,
         now: DateTime<Utc>,
     ) -> Result<(), DeliverError> {
         let (held, consequence) = delivery.hold(until, by, &self.schedule, now);
         match (self.commit(&held, consequence, now).await?, consequence) {
             (Committed::Stored, Consequence::Retry { at }) => {
-                self.queue_up(&held, lane, at, now).await
+                self.send_ticket(&held, lane, at, now).await
             }
-            (Committed::Stored, Consequence::GiveUp) => self.announce(&held, now).await,
+            (Committed::Stored, Consequence::GiveUp) => self.publish_given_up(&held, now).await,
             (Committed::Stored, Consequence::Delivered) => Ok(()),
-            // Whoever was faster sees to what follows.
-            (Committed::Overtaken(_), _) => Ok(()),
+            // The writer that was first does what follows.
+            (Committed::Conflict(_), _) => Ok(()),
         }
     }
 
-    /// Stores a delivery where it waits for what follows.
+    /// Stores a delivery, in the `due` index if its next attempt is too late for the queue.
     async fn commit(
         &self,
         delivery: &Delivery,
@@ -249,7 +260,7 @@ impl Deliverer {
         now: DateTime<Utc>,
     ) -> Result<Committed<Delivery>, StoreError> {
         let place = match consequence {
-            Consequence::Retry { at } if !fits_queue(at, now) => Wait::InIndex { until: at },
+            Consequence::Retry { at } if !fits_into_queue(at, now) => Wait::InIndex { until: at },
             Consequence::Retry { .. } | Consequence::Delivered | Consequence::GiveUp => {
                 Wait::InQueue
             }
@@ -257,43 +268,52 @@ impl Deliverer {
         self.store.commit_delivery(delivery, place).await
     }
 
-    /// Posts, and tells as soon as it is so that the endpoint is slow: others are not to wait
-    /// behind it until this attempt is over.
-    async fn post_and_watch(
+    /// Posts, and marks the endpoint as slow while the attempt is still in flight, so that other
+    /// deliveries do not wait behind it.
+    async fn post_and_mark_slow(
         &self,
         delivery: &Delivery,
-        kept: &Kept,
+        secrets: &AttemptSecrets,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<(Attempt, Said), DeliverError> {
-        let mut post = pin!(self.post(delivery, kept, now));
+    ) -> Result<(Attempt, ResponseHints), DeliverError> {
+        let mut post = pin!(self.post(delivery, secrets, now));
         if let Ok(posted) = timeout(SLOW, &mut post).await {
             return posted;
         }
-        let notice =
-            self.endpoints.tell(&delivery.url, AsOf::Recently, now(), |it| it.notice_slow(now()));
+        let notice = self
+            .endpoints
+            .update(&delivery.url, Consistency::Eventual, now(), |it| it.notice_slow(now()));
         let (posted, noticed) = tokio::join!(post, notice);
         if let Err(cause) = noticed {
-            warn!(error = chain(&cause), "nobody was told of a slow endpoint");
+            warn!(
+                event.id = delivery.event_id.as_str(),
+                endpoint.id = %EndpointId::of(&delivery.url),
+                error = chain(&cause),
+                "slow endpoint not marked as slow"
+            );
         }
         posted
     }
 
-    /// Posts the delivery's bytes once; what comes of it is data.
+    /// Posts the delivery's bytes once. A failure of the receiver is data.
     async fn post(
         &self,
         delivery: &Delivery,
-        kept: &Kept,
+        secrets: &AttemptSecrets,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<(Attempt, Said), DeliverError> {
+    ) -> Result<(Attempt, ResponseHints), DeliverError> {
         let at = now();
         let id = delivery.event_id.as_str();
         let timestamp = at.timestamp();
-        let signature = kept.secrets.sign(id, at, delivery.body.as_bytes());
-        // Judged again: the policy may have changed since the URL was stored.
+        let signature = secrets.signing.sign(id, at, delivery.body.as_bytes());
+        // Checked again: the policy may have changed since the URL was stored.
         let Ok(url) = ReceiverUrl::parse(&delivery.url, &self.policy) else {
-            let outcome = Outcome::Failed(AttemptError::Blocked);
+            let outcome = AttemptOutcome::Failed(AttemptError::Blocked);
             let excerpt = String::new();
-            return Ok((Attempt { at, duration_ms: 0, outcome, excerpt }, Said::default()));
+            return Ok((
+                Attempt { at, duration_ms: 0, outcome, excerpt },
+                ResponseHints::default(),
+            ));
         };
         let mut headers = vec![
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
@@ -301,7 +321,7 @@ impl Deliverer {
             (HeaderName::from_static("webhook-timestamp"), HeaderValue::from(timestamp)),
             (HeaderName::from_static("webhook-signature"), HeaderValue::from_str(&signature)?),
         ];
-        let custom = kept.headers.as_ref();
+        let custom = secrets.headers.as_ref();
         let custom = custom.and_then(|custom| custom.for_receiver(&delivery.url));
         for (name, value) in custom.into_iter().flat_map(CustomHeaders::iter) {
             let mut value = HeaderValue::from_str(value)?;
@@ -312,87 +332,85 @@ impl Deliverer {
         let answered = self.receivers.post(Outgoing { url: &url, headers, body }).await;
         let duration_ms = u64::try_from(answered.duration.as_millis()).unwrap_or(u64::MAX);
         Ok(match answered.outcome {
-            egress::Outcome::Answer(answer) => {
-                let outcome = Outcome::Answered(answer.status.as_u16());
-                let said = Said {
+            PostOutcome::Answer(answer) => {
+                let outcome = AttemptOutcome::Answered(answer.status.as_u16());
+                let hints = ResponseHints {
                     retry_after: answer.retry_after.and_then(|text| retry_after(&text, now())),
                     instruction: answer.webhook_delivery.as_deref().and_then(Instruction::parse),
                 };
-                (Attempt { at, duration_ms, outcome, excerpt: answer.excerpt }, said)
+                (Attempt { at, duration_ms, outcome, excerpt: answer.excerpt }, hints)
             }
-            egress::Outcome::Failure(class) => {
-                let outcome = Outcome::Failed(attempt_error(class));
-                (Attempt { at, duration_ms, outcome, excerpt: String::new() }, Said::default())
+            PostOutcome::Failure(error) => {
+                let outcome = AttemptOutcome::Failed(error);
+                (
+                    Attempt { at, duration_ms, outcome, excerpt: String::new() },
+                    ResponseHints::default(),
+                )
             }
         })
     }
 
-    /// Sends the ticket of the next attempt. One that is too far away for the queue is in
-    /// the `due` index already, where the poller finds it.
-    async fn queue_up(
+    /// Sends the ticket of the next attempt. If that is too late for the queue, the delivery is in
+    /// the `due` index, where the poller finds it.
+    async fn send_ticket(
         &self,
         delivery: &Delivery,
         lane: Lane,
         at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<(), DeliverError> {
-        if !fits_queue(at, now) {
+        if !fits_into_queue(at, now) {
             return Ok(());
         }
         let delay = (at - now).to_std().unwrap_or_default();
         Ok(self.queue.send(&Ticket::next(delivery).in_lane(lane), delay).await?)
     }
 
-    /// Says on the bus that the delivery was given up, then writes down that it was said. A
-    /// crash in between says it twice, under the same id.
-    async fn announce(&self, delivery: &Delivery, now: DateTime<Utc>) -> Result<(), DeliverError> {
+    /// Publishes that the delivery was given up, then stores that this was published. A crash in
+    /// between publishes the event twice, with the same id.
+    async fn publish_given_up(
+        &self,
+        delivery: &Delivery,
+        now: DateTime<Utc>,
+    ) -> Result<(), DeliverError> {
         if let DeliveryState::GivenUp(given_up) = delivery.state {
             if let Some(event) = DeliveryExhausted::of(delivery, given_up) {
                 self.bus.publish(DeliveryExhausted::NAME, &event.to_body()?).await?;
             }
             match self.store.commit_delivery(&delivery.announced(), Wait::InQueue).await? {
-                // Overtaken: somebody else said it, or sends it again.
-                Committed::Stored | Committed::Overtaken(_) => {}
+                // After a conflict, another process published it or restarted the delivery.
+                Committed::Stored | Committed::Conflict(_) => {}
             }
         }
-        self.announce_endpoint(delivery, now).await
+        self.publish_disabled(delivery, now).await
     }
 
-    /// The same for the delivery's endpoint, if it was disabled.
-    async fn announce_endpoint(
+    /// Publishes that the delivery's endpoint was disabled, if it was.
+    async fn publish_disabled(
         &self,
         delivery: &Delivery,
         now: DateTime<Utc>,
     ) -> Result<(), DeliverError> {
-        // As of now: what this attempt has just taught is not to be missed by a late read.
-        let endpoint = self.endpoints.known(&delivery.url, AsOf::Now, now).await?;
+        // A consistent read: the change of this attempt must not be missed.
+        let endpoint = self.endpoints.get(&delivery.url, Consistency::Strong, now).await?;
         if let Some(disabled) = endpoint.disabled.filter(|disabled| !disabled.announced) {
             let event = EndpointDisabled::of(&endpoint, disabled).to_body()?;
             self.bus.publish(EndpointDisabled::NAME, &event).await?;
-            let said = |endpoint: &Endpoint| endpoint.announced(disabled, now);
-            self.endpoints.tell(&delivery.url, AsOf::Recently, now, said).await?;
+            let mark_announced = |endpoint: &Endpoint| endpoint.announced(disabled, now);
+            self.endpoints
+                .update(&delivery.url, Consistency::Eventual, now, mark_announced)
+                .await?;
             warn!(
-                endpoint.id = %endpoint.id, endpoint.host = endpoint.host,
-                reason = disabled.reason.name(), "endpoint {} at {} is disabled: {}",
-                endpoint.id, endpoint.host, disabled.reason.name()
+                endpoint.id = %endpoint.id,
+                endpoint.host = endpoint.host,
+                endpoint.disabled_reason = disabled.reason.name(),
+                "endpoint disabled"
             );
         }
         Ok(())
     }
 }
 
-fn fits_queue(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-    (at - now).to_std().unwrap_or_default() <= LONGEST_DELAY
-}
-
-fn attempt_error(class: FailureClass) -> AttemptError {
-    match class {
-        FailureClass::Dns => AttemptError::Dns,
-        FailureClass::Connect => AttemptError::Connect,
-        FailureClass::Tls => AttemptError::Tls,
-        FailureClass::Timeout => AttemptError::Timeout,
-        FailureClass::Reset => AttemptError::Reset,
-        FailureClass::Blocked => AttemptError::Blocked,
-        FailureClass::TooLarge => AttemptError::TooLarge,
-    }
+fn fits_into_queue(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    (at - now).to_std().unwrap_or_default() <= MAX_DELAY
 }

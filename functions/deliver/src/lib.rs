@@ -1,7 +1,7 @@
 //! `deliver`: posts signed webhooks to receivers, one queue message per attempt.
 //!
-//! `domain::delivery` decides what to send, when to try again and when to give
-//! up; [`deliverer`] makes the attempt and writes it down.
+//! `domain::delivery` decides what to send, when to retry and when to give up; [`deliverer`]
+//! makes the attempt and stores it.
 
 pub mod config;
 mod deliverer;
@@ -13,15 +13,15 @@ use lambda_runtime::Error;
 use shared::batch::{self, Handled};
 use shared::queue::Ticket;
 use shared::telemetry::chain;
-use tracing::error;
+use tracing::{error, warn};
 
 pub use crate::deliverer::Deliverer;
 
-/// Follows a batch of tickets, and answers which of them have to come back; `now` is the
-/// clock.
+/// Handles a batch of tickets, and returns which of them the queue has to deliver again; `now` is
+/// the clock.
 ///
 /// # Errors
-/// When the queue sent a message without an id.
+/// When a failed message has no id.
 pub async fn handle(
     deliverer: &Deliverer,
     batch: SqsEvent,
@@ -30,8 +30,8 @@ pub async fn handle(
     Ok(batch::answer(&batch, |message| attempt(deliverer, message, now)).await?)
 }
 
-/// Follows a ticket. One that cannot be read comes back like one that we failed, until the
-/// queue moves it to the dead letters, where somebody looks.
+/// Handles a ticket. A malformed one is returned like a failed one, until the queue moves it to
+/// the dead-letter queue, which has an alarm.
 async fn attempt(
     deliverer: &Deliverer,
     message: &SqsMessage,
@@ -41,28 +41,24 @@ async fn attempt(
     let ticket: Ticket = match serde_json::from_str(body) {
         Ok(ticket) => ticket,
         Err(cause) => {
-            error!(error = chain(&cause), "a ticket is malformed");
-            return Handled::ComesBack;
+            error!(error = chain(&cause), "malformed ticket returned to the queue");
+            return Handled::Retry;
         }
     };
     match deliverer.follow(&ticket, now).await {
         Ok(()) => Handled::Done,
         Err(cause) => {
-            error!(
+            warn!(
                 job.id = ticket.job_id.as_ref().map(JobId::as_str),
                 event.id = ticket.event_id.as_str(),
+                attempt.number = ticket.attempt.saturating_add(1),
                 error = chain(&cause),
-                "the ticket of event {} goes back to the queue",
-                ticket.event_id
+                "ticket returned to the queue"
             );
-            Handled::ComesBack
+            Handled::Retry
         }
     }
 }
 
-#[cfg(test)]
-mod gone_tests;
-#[cfg(test)]
-mod signing_tests;
 #[cfg(test)]
 mod tests;

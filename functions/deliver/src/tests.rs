@@ -1,15 +1,18 @@
 use aws_in_memory::InMemoryAws;
+mod gone;
+mod signing;
+
 use domain::address::TargetPolicy;
 use domain::retry::DeliverySchedule;
 use shared::egress::Receivers;
-use shared::endpoints::Endpoints;
+use shared::endpoint_cache::EndpointCache;
 
 use super::*;
 
 fn deliverer(aws: &InMemoryAws) -> Deliverer {
     let tracker = aws.tracker().unwrap();
     Deliverer {
-        endpoints: Endpoints::new(tracker.store.clone()),
+        endpoints: EndpointCache::new(tracker.store.clone()),
         store: tracker.store,
         secrets: aws.secrets(),
         bus: tracker.bus,
@@ -30,7 +33,7 @@ fn back(response: SqsBatchResponse) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_malformed_ticket_comes_back_alone() {
+async fn malformed_ticket_returns_alone() {
     let aws = InMemoryAws::new(&[]);
     // The others are about deliveries that were deleted long ago: nothing is left to do.
     let response = handle(&deliverer(&aws), batch(), Utc::now).await.unwrap();
@@ -39,14 +42,14 @@ async fn a_malformed_ticket_comes_back_alone() {
 }
 
 #[tokio::test]
-async fn all_tickets_come_back_while_the_table_cannot_be_reached() {
+async fn tickets_return_without_the_table() {
     let response =
         handle(&deliverer(&InMemoryAws::without_table(&[])), batch(), Utc::now).await.unwrap();
     assert_eq!(back(response), ["m-1", "m-2", "m-3"]);
 }
 
 #[tokio::test]
-async fn a_message_without_an_id_fails_the_batch_rather_than_vanish() {
+async fn message_without_id_fails_the_batch() {
     let mut batch = batch();
     batch.records[1].message_id = None;
     assert!(handle(&deliverer(&InMemoryAws::new(&[])), batch, Utc::now).await.is_err());
@@ -54,7 +57,7 @@ async fn a_message_without_an_id_fails_the_batch_rather_than_vanish() {
 
 /// Lambda can then run several at once in one process, as its Managed Instances do.
 #[test]
-fn invocations_may_run_side_by_side() {
+fn handler_future_is_send() {
     fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Deliverer, SqsEvent) -> F) {}
     is_send(|function, event| handle(function, event, Utc::now));
 }

@@ -1,4 +1,4 @@
-//! Calling a render off, where its provider can.
+//! Cancelling a render, if its provider supports that.
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use chrono::{DateTime, Utc};
@@ -7,31 +7,31 @@ use domain::job::{Job, Report};
 use domain::provider::{CancelAnswer, ErrorClass, StatusAnswer};
 use shared::api::{self, Problem};
 use shared::telemetry::chain;
-use shared::tracker::{Bearer, Told, TrackError, checks_due};
+use shared::tracker::{ApplyOutcome, ReportSource, TrackError, polls_due};
 use shared::view;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::Jobs;
 
 impl Jobs {
-    /// POST /v1/jobs/{jobId}/cancel. Answers 202 and the job: a provider that takes the call
-    /// may need a while, and may finish the render all the same.
+    /// POST /v1/jobs/{jobId}/cancel. The response is 202 and the job: the provider may take a
+    /// while to cancel, and may finish the render all the same.
     pub(crate) async fn cancel(
         &self,
         id: &JobId,
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let job = self.tracker.store.job(id).await.map_err(|cause| Problem::unavailable(&cause))?;
+        let job = self.tracker.store.job(id).await?;
         let job = job.ok_or_else(|| Problem::not_found("job"))?;
         if job.state.has_ended() {
             let detail = format!("The job is {} already.", job.state.name());
             return Err(Problem::new(409, "job_ended", "Job ended", detail));
         }
-        let Some(provider) = self.tracker.providers.catalogue().get(&job.provider) else {
+        let Some(provider) = self.tracker.providers.catalogue().get(&job.request.provider) else {
             return Err(unknown_provider(&job));
         };
         let Some(cancel) = &provider.spec.cancel else {
-            let detail = format!("{} has no way to cancel a render.", job.provider);
+            let detail = format!("{} has no way to cancel a render.", job.request.provider);
             return Err(Problem::new(409, "cancel_not_supported", "Cannot be cancelled", detail));
         };
         let Some(render) = &job.render_job_id else {
@@ -46,39 +46,53 @@ impl Jobs {
         match answer.map_err(|cause| Problem::no_key(&cause))? {
             CancelAnswer::Accepted => {}
             CancelAnswer::Refused { message } => return Err(refused(&message)),
-            CancelAnswer::NotTold { class, retry_after } => {
+            CancelAnswer::Unavailable { class, retry_after } => {
                 return Err(not_told(class, retry_after.map(|wait| wait.as_secs())));
             }
         }
-        // Often it can be seen at once; if not, the poller or a callback will see it.
-        let job = match self.see(job.clone(), now).await {
-            Ok(seen) => seen,
+        // Often the provider's status shows it at once; if not, a poll or a callback will.
+        let job = match self.refresh(job.clone(), now).await {
+            Ok(job) => job,
             Err(cause) => {
-                error!(job.id = %id, error = chain(&cause), "job {id} was cancelled; the poller will see it");
+                warn!(
+                    job.id = %id,
+                    error = chain(&cause),
+                    "job not updated after cancel; poller will update it"
+                );
                 job
             }
         };
         Ok(api::json(202, &view::job(&job, None)))
     }
 
-    async fn see(&self, job: Job, now: fn() -> DateTime<Utc>) -> Result<Job, TrackError> {
-        let Some(StatusAnswer::Observed(observation)) = self.tracker.ask(&job, None, now()).await?
+    /// Fetches the render's status and applies it.
+    async fn refresh(&self, job: Job, now: fn() -> DateTime<Utc>) -> Result<Job, TrackError> {
+        let Some(StatusAnswer::Observed(observation)) =
+            self.tracker.fetch_status(&job, None, now()).await?
         else {
             return Ok(job);
         };
-        let checks = checks_due(&self.tracker.law(&job), &job, now());
+        let polls = polls_due(&self.tracker.poll_schedule(&job), &job, now());
         let report = Report::Observed(observation);
-        match self.tracker.tell(job.clone(), &report, Bearer::Passer, checks, now()).await? {
-            Told::Changed(job) => self.tracker.settle(job, now()).await,
-            Told::Unchanged(job) => Ok(job),
-            Told::Gone => Ok(job),
+        match self
+            .tracker
+            .apply_report(job.clone(), &report, ReportSource::Other, polls, now())
+            .await?
+        {
+            ApplyOutcome::Changed(job) => self.tracker.publish_outbox(job, now()).await,
+            ApplyOutcome::Unchanged(job) => Ok(job),
+            ApplyOutcome::Gone => Ok(job),
         }
     }
 }
 
-/// The job's provider was here once, and its spec is broken now or gone.
+/// The spec of the job's provider is invalid or was removed since the job was created.
 fn unknown_provider(job: &Job) -> Problem {
-    error!(job.id = %job.id, "{} of job {} is not among the providers", job.provider, job.id);
+    error!(
+        job.id = %job.id,
+        provider.name = %job.request.provider,
+        "cancel not possible: provider spec missing; answered 503"
+    );
     Problem::new(
         503,
         "provider_not_configured",
@@ -88,10 +102,10 @@ fn unknown_provider(job: &Job) -> Problem {
     .about("provider")
 }
 
-/// The provider's words may be a sentence already.
-fn refused(words: &str) -> Problem {
-    let stop = if words.ends_with(['.', '!', '?', '…']) { "" } else { "." };
-    let detail = format!("The provider refused: {words}{stop}");
+/// The provider's message may end with a full stop.
+fn refused(message: &str) -> Problem {
+    let stop = if message.ends_with(['.', '!', '?', '…']) { "" } else { "." };
+    let detail = format!("The provider refused: {message}{stop}");
     Problem::new(409, "cancel_refused", "Cancel refused", detail)
 }
 
@@ -123,14 +137,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_providers_sentence_ends_once() {
-        for (words, detail) in [
+    fn provider_message_ends_with_one_stop() {
+        for (message, detail) in [
             ("It is over", "The provider refused: It is over."),
             ("It is over.", "The provider refused: It is over."),
             ("Too late!", "The provider refused: Too late!"),
         ] {
             let problem = Problem::new(409, "cancel_refused", "Cancel refused", detail);
-            assert_eq!(refused(words), problem);
+            assert_eq!(refused(message), problem);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Webhooks across all jobs: which were not delivered, and sending those again.
+//! Deliveries of all jobs: listing them, and restarting those that were given up.
 
 use std::time::Duration;
 
@@ -12,24 +12,24 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::api::{self, Problem};
 use shared::queue::Ticket;
-use shared::store::{AsOf, Committed, Order, Span, Wait};
+use shared::store::{Committed, Consistency, Order, Span, Wait};
 use shared::view;
 
 use crate::Jobs;
-use crate::reading::{page_limit, page_problem, wrong};
+use crate::reading::{invalid_parameter, page_limit, page_problem};
 
 const MAX_BODY_BYTES: usize = 16 * 1024;
 
-/// How many deliveries one call recovers, unless it says otherwise.
-const RECOVERED: u8 = 100;
+/// How many deliveries one call recovers by default, and at most.
+const MAX_RECOVERED: u8 = 100;
 
-/// Deliveries sent again at once: enough to hide the latency of two writes each.
-const AT_ONCE: usize = 10;
+/// How many deliveries are restarted concurrently: enough to hide the latency of two writes each.
+const MAX_CONCURRENT: usize = 10;
 
-/// What is to be recovered.
+/// The body of a recovery.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Wanted {
+struct RecoveryRequest {
     since: String,
     #[serde(default)]
     until: Option<String>,
@@ -41,18 +41,18 @@ struct Wanted {
     cursor: Option<String>,
 }
 
-/// What became of a delivery that was to be sent again.
+/// The outcome of recovering a delivery.
 enum Recovered {
     Queued,
-    /// Its endpoint is disabled: it would be given up again.
+    /// Its endpoint is disabled: the delivery would be given up again.
     Disabled,
-    /// Another receiver's, or somebody else was faster.
-    Passed,
+    /// It is not given up any more, or another call restarted it.
+    Skipped,
 }
 
 impl Jobs {
-    /// GET /v1/deliveries, by `state`, and `since` and `until` when they were created; `limit`
-    /// and `cursor` page.
+    /// GET /v1/deliveries, by `state`, and by their creation between `since` and `until`; paged
+    /// by `limit` and `cursor`.
     pub(crate) async fn list_deliveries(
         &self,
         request: &ApiGatewayV2httpRequest,
@@ -71,7 +71,10 @@ impl Jobs {
                 store.deliveries_in_state(state, span, cursor, limit).await
             }
             Some(_) | None => {
-                return Err(wrong("state", "must be one of pending, delivered, exhausted"));
+                return Err(invalid_parameter(
+                    "state",
+                    "must be one of pending, delivered, exhausted",
+                ));
             }
         };
         let page = page.map_err(|cause| page_problem(&cause))?;
@@ -79,27 +82,26 @@ impl Jobs {
         Ok(api::json(200, &json!({"deliveries": shown, "next": page.next})))
     }
 
-    /// POST /v1/deliveries/recover: sends again what was given up, a page at a time. A delivery
-    /// that is sent again is no longer given up, so repeating a call does no harm, and a call
-    /// that broke off is simply made again.
+    /// POST /v1/deliveries/recover: restarts deliveries that were given up, a page at a time. A
+    /// restarted delivery is no longer given up, so a call may be repeated, also after a failure.
     pub(crate) async fn recover(
         &self,
         request: &ApiGatewayV2httpRequest,
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let body = api::body(request, MAX_BODY_BYTES)?;
-        let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| {
+        let wanted: RecoveryRequest = serde_json::from_slice(&body).map_err(|error| {
             let detail =
                 format!("The body must be {{\"since\": \"2026-05-24T12:00:00Z\"}}: {error}.");
             Problem::new(400, "malformed_json", "Malformed JSON", detail)
         })?;
         let span = span(Some(&wanted.since), wanted.until.as_deref(), now())?;
-        let limit = wanted.limit.unwrap_or(RECOVERED);
-        if !(1..=RECOVERED).contains(&limit) {
-            return Err(wrong("limit", "must be a number from 1 to 100"));
+        let limit = wanted.limit.unwrap_or(MAX_RECOVERED);
+        if !(1..=MAX_RECOVERED).contains(&limit) {
+            return Err(invalid_parameter("limit", "must be a number from 1 to 100"));
         }
         let only = wanted.endpoint_id.as_deref().map(EndpointId::parse).transpose();
-        let only = only.map_err(|error| wrong("endpointId", &error.to_string()))?;
+        let only = only.map_err(|error| invalid_parameter("endpointId", &error.to_string()))?;
 
         let cursor = wanted.cursor.as_deref();
         let store = &self.tracker.store;
@@ -110,64 +112,62 @@ impl Jobs {
             only.as_ref().is_none_or(|only| *only == EndpointId::of(&delivery.url))
         });
         let mut recovered = stream::iter(wanted)
-            .map(|delivery| self.recover_one(delivery, now()))
-            .buffer_unordered(AT_ONCE);
+            .map(|delivery| self.restart_one(delivery, now()))
+            .buffer_unordered(MAX_CONCURRENT);
         let (mut queued, mut disabled) = (0, 0);
         while let Some(one) = recovered.next().await {
             match one? {
                 Recovered::Queued => queued += 1,
                 Recovered::Disabled => disabled += 1,
-                Recovered::Passed => {}
+                Recovered::Skipped => {}
             }
         }
         Ok(api::json(202, &json!({"queued": queued, "disabled": disabled, "next": page.next})))
     }
 
-    async fn recover_one(
+    async fn restart_one(
         &self,
         delivery: Delivery,
         now: DateTime<Utc>,
     ) -> Result<Recovered, Problem> {
-        let Some(again) = delivery.recover(now) else { return Ok(Recovered::Passed) };
-        let endpoint = self.tracker.store.endpoint(&delivery.url, AsOf::Now).await;
-        if endpoint.map_err(|cause| Problem::unavailable(&cause))?.disabled.is_some() {
+        let Some(again) = delivery.recover(now) else { return Ok(Recovered::Skipped) };
+        let endpoint = self.tracker.store.endpoint(&delivery.url, Consistency::Strong).await?;
+        if endpoint.disabled.is_some() {
             return Ok(Recovered::Disabled);
         }
-        Ok(match self.send_again(&again, now).await? {
+        Ok(match self.restart(&again, now).await? {
             Committed::Stored => Recovered::Queued,
-            Committed::Overtaken(_) => Recovered::Passed,
+            Committed::Conflict(_) => Recovered::Skipped,
         })
     }
 
-    /// Stores a delivery that starts anew, and sends its ticket.
-    pub(crate) async fn send_again(
+    /// Stores a restarted delivery, and sends its ticket.
+    pub(crate) async fn restart(
         &self,
         delivery: &Delivery,
         now: DateTime<Utc>,
     ) -> Result<Committed<Delivery>, Problem> {
-        // The index first: if the ticket is lost, the poller sends another.
+        // The delivery enters the `due` index first: if its ticket is lost, the poller sends another.
         let place = Wait::InIndex { until: now };
-        let committed = self.tracker.store.commit_delivery(delivery, place).await;
-        let committed = committed.map_err(|cause| Problem::unavailable(&cause))?;
+        let committed = self.tracker.store.commit_delivery(delivery, place).await?;
         if let Committed::Stored = committed {
-            let sent = self.tracker.deliveries.send(&Ticket::next(delivery), Duration::ZERO).await;
-            sent.map_err(|cause| Problem::unavailable(&cause))?;
+            self.tracker.deliveries.send(&Ticket::next(delivery), Duration::ZERO).await?;
         }
         Ok(committed)
     }
 }
 
-/// What lies between two times; from the beginning and until now, unless it is said.
+/// The span between two times. By default it has no start, and ends now.
 fn span(since: Option<&str>, until: Option<&str>, now: DateTime<Utc>) -> Result<Span, Problem> {
     let time = |name, text: Option<&str>, fallback| match text {
         None => Ok(fallback),
         Some(text) => time::parse(text)
-            .ok_or_else(|| wrong(name, "must be a time, such as 2026-05-24T12:00:00Z")),
+            .ok_or_else(|| invalid_parameter(name, "must be a time, such as 2026-05-24T12:00:00Z")),
     };
     let since = time("since", since, DateTime::UNIX_EPOCH)?;
     let until = time("until", until, now)?;
     if since > until {
-        return Err(wrong("since", "must not be later than `until`"));
+        return Err(invalid_parameter("since", "must not be later than `until`"));
     }
     Ok(Span { since, until })
 }

@@ -1,7 +1,7 @@
-//! `jobs`: what operators and backends ask about jobs and deliveries, sending again, and
-//! the webhook configuration.
+//! `jobs`: reading and cancelling jobs, reading and restarting deliveries, and the webhook
+//! configuration.
 //!
-//! Routes only.
+//! This file routes requests.
 
 mod cancellation;
 pub mod config;
@@ -26,13 +26,13 @@ use shared::tracker::Tracker;
 
 /// What the routes need.
 pub struct Jobs {
-    /// Jobs, deliveries, and what changes them.
+    /// Reads and changes jobs and deliveries.
     pub tracker: Tracker,
     /// The stack's secrets.
     pub secrets: Arc<Secrets>,
     /// Which receivers may be configured.
     pub policy: TargetPolicy,
-    /// Among how many pollers jobs and deliveries are shared out.
+    /// The number of shards of jobs and deliveries.
     pub shards: u32,
     /// Where secrets and ids of test events come from.
     pub entropy: Entropy,
@@ -41,7 +41,7 @@ pub struct Jobs {
 /// Answers a request; `now` is the clock.
 ///
 /// # Errors
-/// None: what goes wrong is a problem document.
+/// None: a failure is a problem document.
 pub async fn handle(
     jobs: &Jobs,
     request: ApiGatewayV2httpRequest,
@@ -89,9 +89,4 @@ fn event_id(request: &ApiGatewayV2httpRequest) -> Result<EventId, Problem> {
 }
 
 #[cfg(test)]
-#[path = "deliveries_tests.rs"]
-mod deliveries_tests;
-#[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod webhook_config_tests;

@@ -1,8 +1,8 @@
-//! Sending a job's last event again: same id, same bytes, a fresh schedule.
+//! Restarting a job's last delivery, with the same id and bytes and a new schedule.
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use chrono::{DateTime, Utc};
-use domain::delivery::NotAgain;
+use domain::delivery::RedeliverError;
 use domain::id::JobId;
 use shared::api::{self, Problem};
 use shared::store::Committed;
@@ -17,15 +17,9 @@ impl Jobs {
         id: &JobId,
         now: DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let deliveries = self
-            .tracker
-            .store
-            .deliveries(id)
-            .await
-            .map_err(|cause| Problem::unavailable(&cause))?;
+        let deliveries = self.tracker.store.deliveries(id).await?;
         let Some(delivery) = deliveries.last() else {
-            let job =
-                self.tracker.store.job(id).await.map_err(|cause| Problem::unavailable(&cause))?;
+            let job = self.tracker.store.job(id).await?;
             job.ok_or_else(|| Problem::not_found("job"))?;
             return Err(Problem::new(
                 409,
@@ -35,22 +29,22 @@ impl Jobs {
             ));
         };
         let again = delivery.redeliver(now).map_err(|why| match why {
-            NotAgain::Pending => Problem::new(
+            RedeliverError::Pending => Problem::new(
                 409,
                 "delivery_pending",
                 "Delivery pending",
                 "This delivery is still being tried by itself; see its nextAttemptAt.",
             ),
-            NotAgain::TooOften => Problem::new(
+            RedeliverError::TooOften => Problem::new(
                 409,
                 "too_many_attempts",
                 "Too many attempts",
                 "This delivery was tried a thousand times. What it says is in its body.",
             ),
         })?;
-        match self.send_again(&again, now).await? {
+        match self.restart(&again, now).await? {
             Committed::Stored => {}
-            Committed::Overtaken(_) => {
+            Committed::Conflict(_) => {
                 return Err(Problem::new(
                     409,
                     "delivery_pending",

@@ -1,10 +1,10 @@
-//! A new signing secret takes over from the others.
+//! Rotation of the signing secret.
 //!
-//! The secrets are one parameter of SSM, which is read, changed and written over. SSM cannot
-//! do that on a condition, so the hold on the configuration keeps every other rotation out
-//! meanwhile. A crash before the write changes nothing. After it the new secret is in force
-//! and nobody was shown it: the others go on for their grace period, and another rotation
-//! gives a secret that its owner sees.
+//! The secrets are one SSM parameter, which is read, changed and replaced. SSM has no
+//! conditional write, so the lock on the configuration excludes concurrent rotations. A crash
+//! before the write changes nothing. After a crash behind it the new secret is in force, but was
+//! not shown: the other secrets stay in force for their grace period, and another rotation
+//! returns a secret that its owner sees.
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use chrono::{DateTime, Utc};
@@ -12,7 +12,7 @@ use domain::signature::{Rotation, SigningSecrets, TooManySecrets, WebhookSecret}
 use serde_json::json;
 use shared::api::{self, Problem};
 use shared::secrets::SecretName;
-use shared::store::Hold;
+use shared::store::ConfigLock;
 use shared::view;
 use tracing::info;
 
@@ -22,29 +22,29 @@ use crate::webhook_config::not_configured;
 const MAX_BODY_BYTES: usize = 4 * 1024;
 
 impl Jobs {
-    /// POST /v1/webhook-config/rotate-secret. Shows a secret that this call made, once.
+    /// POST /v1/webhook-config/rotate-secret. The response shows a secret that this call created.
     pub(crate) async fn rotate_secret(
         &self,
         request: &ApiGatewayV2httpRequest,
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let body = api::body(request, MAX_BODY_BYTES)?;
-        let rotation = Rotation::parse(&body).map_err(|error| api::refused(&error))?;
-        let mut hold = self.take_hold(now()).await?;
-        let outcome = self.rotate(rotation, &mut hold, now()).await;
-        self.let_go(&hold).await;
+        let rotation = Rotation::parse(&body)?;
+        let mut lock = self.lock_webhook_config(now()).await?;
+        let outcome = self.rotate(rotation, &mut lock, now()).await;
+        self.unlock_webhook_config(&lock).await;
         outcome
     }
 
     async fn rotate(
         &self,
         rotation: Rotation,
-        hold: &mut Hold,
+        lock: &mut ConfigLock,
         now: DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let name = SecretName::WebhookSecrets;
         let before =
-            self.secrets.read_since(&name, hold.least_version(now), SigningSecrets::parse).await;
+            self.secrets.read_since(&name, lock.least_version(now), SigningSecrets::parse).await;
         let before = before.map_err(|cause| not_configured(&cause))?;
 
         let random = self.entropy.bytes().map_err(|cause| Problem::unavailable(&cause))?;
@@ -52,19 +52,19 @@ impl Jobs {
         let secret = rotation.into_secret(before.newest_kind(), random);
         let after = before.rotate(secret.clone(), grace, now).map_err(|full| too_many(&full))?;
 
-        let version = self.secrets.replace(&name, &after.reveal()).await;
-        hold.wrote(version.map_err(|cause| Problem::unavailable(&cause))?, now);
+        let version = self.secrets.replace(&name, &after.reveal()).await?;
+        lock.wrote(version, now);
         info!(
             secret.kind = secret.kind().name(),
-            secrets = after.in_force(now).count(),
-            "a new webhook secret is in force"
+            secret.count = after.in_force(now).count(),
+            "webhook secret rotated"
         );
         let mut shown = json!({
             "type": secret.kind().name(),
             "publicKey": secret.public_key(),
             "secrets": view::in_force(&after, now),
         });
-        // Who brought it has it; of a pair, nobody but us needs the private half.
+        // A secret from the caller is not repeated. Of a key pair, receivers need the public key.
         if let (WebhookSecret::Shared(made), false, Some(members)) =
             (&secret, brought, shown.as_object_mut())
         {

@@ -1,10 +1,13 @@
 use aws_in_memory::{InMemoryAws, builders};
+mod deliveries;
+mod webhook_config;
+
 use aws_lambda_events::encodings::Body;
-use domain::endpoint::Limits;
+use domain::endpoint::EndpointLimits;
 use domain::event::EventSet;
 use domain::failure::{Failure, FailureCode};
 use domain::id::RenderJobId;
-use domain::job::{Job, Report, Step};
+use domain::job::{Job, Report, Transition};
 use serde_json::{Value, json};
 use shared::store::WebhookConfig;
 
@@ -37,8 +40,8 @@ fn job(provider: &str) -> Job {
 
 fn after(job: &Job, report: &Report) -> Job {
     match job.apply(report, 0, job.created_at) {
-        Step::Changed(job) => *job,
-        Step::Unchanged => panic!("{report:?} changes nothing"),
+        Transition::Changed(job) => *job,
+        Transition::Unchanged => panic!("{report:?} changes nothing"),
     }
 }
 
@@ -58,7 +61,7 @@ async fn with_job(job: &Job) -> InMemoryAws {
 }
 
 #[tokio::test]
-async fn a_job_is_shown() {
+async fn job_is_shown() {
     let aws = with_job(&accepted("viralsync")).await;
     let (status, shown) = answered(&aws, GET).await;
     assert_eq!((status, &shown["state"]), (200, &"queued".into()));
@@ -66,7 +69,7 @@ async fn a_job_is_shown() {
 }
 
 #[tokio::test]
-async fn a_job_that_is_not_there_is_not_found() {
+async fn unknown_job_is_not_found() {
     for event in [GET, CANCEL] {
         let (status, problem) = answered(&InMemoryAws::new(&[KEYS]), event).await;
         assert_eq!((status, &problem["code"]), (404, &"not_found".into()));
@@ -74,7 +77,7 @@ async fn a_job_that_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
-async fn nobody_gets_in_with_another_key() {
+async fn wrong_api_key_is_unauthorized() {
     let other = "0".repeat(64);
     for event in [GET, CANCEL] {
         let aws = InMemoryAws::new(&[("api-key-hashes", &other)]);
@@ -85,7 +88,7 @@ async fn nobody_gets_in_with_another_key() {
 }
 
 #[tokio::test]
-async fn trouble_of_our_own_is_503_and_says_nothing_of_it() {
+async fn internal_failure_is_503_without_cause() {
     for event in [GET, CANCEL] {
         let (status, problem) = answered(&InMemoryAws::without_table(&[KEYS]), event).await;
         assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
@@ -95,7 +98,7 @@ async fn trouble_of_our_own_is_503_and_says_nothing_of_it() {
 
 /// The provider is not asked: not even its API key is read.
 #[tokio::test]
-async fn what_cannot_be_cancelled_is_told_without_asking_the_provider() {
+async fn impossible_cancel_asks_no_provider() {
     for (job, code) in [
         (rejected("viralsync"), "job_ended"),
         (rejected("zvid"), "job_ended"),
@@ -112,7 +115,7 @@ async fn what_cannot_be_cancelled_is_told_without_asking_the_provider() {
 }
 
 #[tokio::test]
-async fn a_provider_whose_key_is_missing_cannot_be_told_to_cancel() {
+async fn cancel_needs_the_provider_key() {
     let aws = with_job(&accepted("viralsync")).await;
     let (status, problem) = answered(&aws, CANCEL).await;
     assert_eq!((status, &problem["code"]), (503, &"provider_not_configured".into()));
@@ -120,7 +123,7 @@ async fn a_provider_whose_key_is_missing_cannot_be_told_to_cancel() {
 }
 
 #[tokio::test]
-async fn a_job_whose_provider_is_gone_is_not_said_to_be_beyond_cancelling() {
+async fn cancel_without_provider_spec_is_503() {
     let aws = with_job(&accepted("acme")).await;
     let (status, problem) = answered(&aws, CANCEL).await;
     assert_eq!((status, &problem["code"]), (503, &"provider_not_configured".into()));
@@ -129,8 +132,8 @@ async fn a_job_whose_provider_is_gone_is_not_said_to_be_beyond_cancelling() {
 async fn with_receiver(aws: &InMemoryAws) {
     let config = WebhookConfig {
         url: Some("https://shop.example/hooks".into()),
-        events: EventSet::ends(),
-        limits: Limits::default(),
+        events: EventSet::terminal(),
+        limits: EndpointLimits::default(),
         updated_at: DateTime::UNIX_EPOCH,
     };
     aws.tracker().unwrap().store.put_webhook_config(&config).await.unwrap();
@@ -145,7 +148,7 @@ fn about(test: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_test_is_on_its_way_and_can_be_looked_at() {
+async fn webhook_test_is_sent_and_shown() {
     let aws = InMemoryAws::new(&[KEYS]);
     with_receiver(&aws).await;
     let (status, sent) = answered(&aws, TEST_WEBHOOK).await;
@@ -164,7 +167,7 @@ async fn a_test_is_on_its_way_and_can_be_looked_at() {
 }
 
 #[tokio::test]
-async fn a_test_needs_a_receiver() {
+async fn webhook_test_needs_a_receiver() {
     let aws = InMemoryAws::new(&[KEYS]);
     let (status, problem) = answered(&aws, TEST_WEBHOOK).await;
     assert_eq!((status, &problem["code"]), (409, &"webhook_not_configured".into()));
@@ -177,7 +180,7 @@ async fn a_test_needs_a_receiver() {
 
 /// Lambda can then run several at once in one process, as its Managed Instances do.
 #[test]
-fn invocations_may_run_side_by_side() {
+fn handler_future_is_send() {
     fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Jobs, ApiGatewayV2httpRequest) -> F) {}
     is_send(|function, event| handle(function, event, Utc::now));
 }

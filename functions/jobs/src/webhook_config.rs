@@ -1,21 +1,21 @@
-//! Where webhooks go by default, what the receiver gets, and with which headers.
+//! The default receiver, its events, limits and headers.
 //!
-//! The configuration is an item of the table; headers and secrets are parameters of SSM,
-//! because they must not stand in the table. Whoever changes any of it takes hold of all of
-//! it first, so that two changes cannot mix.
+//! The configuration is an item of the table. Headers and secrets are SSM parameters, because
+//! they must not be in the table. Every change first takes a lock on all of it, so that two
+//! changes cannot mix.
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use chrono::{DateTime, Utc};
-use domain::endpoint::Limits;
+use domain::endpoint::EndpointLimits;
 use domain::event::EventName;
 use domain::headers::ReceiverHeaders;
-use domain::receiver::{ReceiverSettings, SettingsError};
+use domain::request::{ReceiverSettings, SettingsError};
 use domain::signature::{SignatureType, SigningSecrets, WebhookSecret};
 use serde_json::json;
 use shared::api::{self, Problem};
-use shared::endpoints::Endpoints;
+use shared::endpoint_cache::EndpointCache;
 use shared::secrets::{Origin, SecretError, SecretName};
-use shared::store::{AsOf, Hold, Reached, WebhookConfig};
+use shared::store::{ConfigLock, Consistency, LockOutcome, StoreError, WebhookConfig};
 use shared::telemetry::chain;
 use shared::view;
 use tracing::warn;
@@ -25,13 +25,12 @@ use crate::Jobs;
 const MAX_BODY_BYTES: usize = 16 * 1024;
 
 impl Jobs {
-    /// GET /v1/webhook-config. Shows no secret and no header's value.
+    /// GET /v1/webhook-config. The response shows no secret and no header's value.
     pub(crate) async fn show_webhook_config(
         &self,
         now: DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let config = self.tracker.store.webhook_config().await;
-        let config = config.map_err(|cause| Problem::unavailable(&cause))?;
+        let config = self.tracker.store.webhook_config().await?;
         let Some((url, config)) = config.and_then(|it| Some((it.url.clone()?, it))) else {
             return Err(Problem::new(
                 404,
@@ -40,33 +39,30 @@ impl Jobs {
                 "Call PUT /v1/webhook-config with a `url` first.",
             ));
         };
-        // As they are stored: another process may have changed them a moment ago.
+        // Not from the cache: another process may have changed them a moment ago.
         self.secrets.forget(&SecretName::WebhookSecrets);
         self.secrets.forget(&SecretName::WebhookHeaders);
-        let secrets = self.secrets.find(&SecretName::WebhookSecrets, SigningSecrets::parse);
-        let secrets = secrets.await.map_err(|cause| Problem::unavailable(&cause))?;
-        let headers = self.secrets.find(&SecretName::WebhookHeaders, ReceiverHeaders::parse);
-        let headers = headers.await.map_err(|cause| Problem::unavailable(&cause))?;
-        let endpoint = self.tracker.store.endpoint(&url, AsOf::Now).await;
-        let endpoint = endpoint.map_err(|cause| Problem::unavailable(&cause))?;
+        let secrets = self.secrets.find(&SecretName::WebhookSecrets, SigningSecrets::parse).await?;
+        let headers =
+            self.secrets.find(&SecretName::WebhookHeaders, ReceiverHeaders::parse).await?;
+        let endpoint = self.tracker.store.endpoint(&url, Consistency::Strong).await?;
         let (headers, secrets) = (headers.as_ref(), secrets.as_ref());
         let shown = view::webhook_config(&config, &endpoint, headers, secrets, now);
         Ok(api::json(200, &shown))
     }
 
-    /// PUT /v1/webhook-config. Shows the secret if this call made it, and never again. The
-    /// receiver begins anew: it is enabled, and nothing is held against it.
+    /// PUT /v1/webhook-config. The response shows the secret if this call created it, and no
+    /// later one does. The receiver's endpoint is enabled, and its failures are reset.
     pub(crate) async fn put_webhook_config(
         &self,
         request: &ApiGatewayV2httpRequest,
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let body = api::body(request, MAX_BODY_BYTES)?;
-        let wanted = ReceiverSettings::parse(&body, &self.policy);
-        let wanted = wanted.map_err(|error| refused(&error))?;
-        let hold = self.take_hold(now()).await?;
+        let wanted = ReceiverSettings::parse(&body, &self.policy).map_err(refused)?;
+        let lock = self.lock_webhook_config(now()).await?;
         let outcome = self.configure(&wanted, now()).await;
-        self.let_go(&hold).await;
+        self.unlock_webhook_config(&lock).await;
         outcome
     }
 
@@ -75,32 +71,28 @@ impl Jobs {
         wanted: &ReceiverSettings,
         now: DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        // Headers before the receiver that needs them. They are bound to it: a crash in
-        // between sends them nowhere.
+        // Headers are stored before the receiver that needs them. They are bound to its URL, so
+        // after a crash in between they are sent nowhere.
         if let Some(headers) = &wanted.headers {
             let text = headers.reveal().map_err(|cause| Problem::unavailable(&cause))?;
-            let stored = self.secrets.replace(&SecretName::WebhookHeaders, &text).await;
-            stored.map_err(|cause| Problem::unavailable(&cause))?;
+            self.secrets.replace(&SecretName::WebhookHeaders, &text).await?;
         }
-        let before = self.tracker.store.webhook_config().await;
-        let before = before.map_err(|cause| Problem::unavailable(&cause))?;
+        let before = self.tracker.store.webhook_config().await?;
         if let Some(other) = before.and_then(|it| it.url).filter(|it| it != wanted.url.as_str()) {
             self.lift_limits(&other, now).await?;
         }
         let limits = wanted.limits;
-        let endpoints = Endpoints::new(self.tracker.store.clone());
+        let endpoints = EndpointCache::new(self.tracker.store.clone());
         let endpoint = endpoints
-            .tell(wanted.url.as_str(), AsOf::Now, now, |it| it.configured(limits, now))
-            .await
-            .map_err(|cause| Problem::unavailable(&cause))?;
+            .update(wanted.url.as_str(), Consistency::Strong, now, |it| it.configured(limits, now))
+            .await?;
         let url = Some(wanted.url.as_str().to_owned());
         let config = WebhookConfig { url, events: wanted.events, limits, updated_at: now };
-        let stored = self.tracker.store.put_webhook_config(&config).await;
-        stored.map_err(|cause| Problem::unavailable(&cause))?;
+        self.tracker.store.put_webhook_config(&config).await?;
         if wanted.headers.is_none() {
-            self.forget_headers().await?;
+            self.delete_headers().await?;
         }
-        // The secret last: once it is made, only this answer stands between it and its owner.
+        // The secret is created last: only this response shows it.
         let fresh = self.entropy.bytes().map_err(|cause| Problem::unavailable(&cause))?;
         let fresh = WebhookSecret::from_random(SignatureType::V1, fresh);
         let (secrets, origin) = self
@@ -110,8 +102,7 @@ impl Jobs {
                 || SigningSecrets::first(fresh.clone(), now).reveal(),
                 SigningSecrets::parse,
             )
-            .await
-            .map_err(|cause| Problem::unavailable(&cause))?;
+            .await?;
         let headers = wanted.headers.as_ref();
         let mut shown = view::webhook_config(&config, &endpoint, headers, Some(&secrets), now);
         if let (Origin::Created, Some(members)) = (origin, shown.as_object_mut()) {
@@ -120,53 +111,48 @@ impl Jobs {
         Ok(api::json(200, &shown))
     }
 
-    /// DELETE /v1/webhook-config. Keeps the secrets: jobs with a callbackUrl still need them.
+    /// DELETE /v1/webhook-config. The secrets stay: jobs with a `callbackUrl` still need them.
     pub(crate) async fn delete_webhook_config(
         &self,
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let hold = self.take_hold(now()).await?;
+        let lock = self.lock_webhook_config(now()).await?;
         let outcome = self.unconfigure(now()).await;
-        self.let_go(&hold).await;
+        self.unlock_webhook_config(&lock).await;
         outcome
     }
 
     async fn unconfigure(&self, now: DateTime<Utc>) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let before = self.tracker.store.webhook_config().await;
-        let before = before.map_err(|cause| Problem::unavailable(&cause))?;
+        let before = self.tracker.store.webhook_config().await?;
         if let Some(url) = before.and_then(|config| config.url) {
             self.lift_limits(&url, now).await?;
             let events = EventName::ALL.into_iter().collect();
-            let limits = Limits::default();
+            let limits = EndpointLimits::default();
             let none = WebhookConfig { url: None, events, limits, updated_at: now };
-            self.tracker
-                .store
-                .put_webhook_config(&none)
-                .await
-                .map_err(|cause| Problem::unavailable(&cause))?;
+            self.tracker.store.put_webhook_config(&none).await?;
         }
-        self.forget_headers().await?;
+        self.delete_headers().await?;
         Ok(api::json(200, &json!({"url": null})))
     }
 
-    /// Forgets what the owner of a receiver that is no longer the default one allowed.
-    async fn lift_limits(&self, url: &str, now: DateTime<Utc>) -> Result<(), Problem> {
-        let endpoints = Endpoints::new(self.tracker.store.clone());
-        let lifted = endpoints.tell(url, AsOf::Now, now, |it| it.unlimited(now)).await;
-        lifted.map(drop).map_err(|cause| Problem::unavailable(&cause))
+    /// Removes the limits of a receiver that is no longer the default one.
+    async fn lift_limits(&self, url: &str, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let endpoints = EndpointCache::new(self.tracker.store.clone());
+        endpoints.update(url, Consistency::Strong, now, |it| it.unlimited(now)).await.map(drop)
     }
 
-    async fn forget_headers(&self) -> Result<(), Problem> {
-        let removed = self.secrets.remove(&SecretName::WebhookHeaders).await;
-        removed.map_err(|cause| Problem::unavailable(&cause))
+    async fn delete_headers(&self) -> Result<(), SecretError> {
+        self.secrets.remove(&SecretName::WebhookHeaders).await
     }
 
-    /// Keeps everybody else from changing the configuration until [`Jobs::let_go`].
-    pub(crate) async fn take_hold(&self, now: DateTime<Utc>) -> Result<Hold, Problem> {
-        let reached = self.tracker.store.take_hold(now).await;
-        match reached.map_err(|cause| Problem::unavailable(&cause))? {
-            Reached::Held(hold) => Ok(hold),
-            Reached::Busy(until) => {
+    /// Takes the lock on the configuration; [`Jobs::unlock_webhook_config`] releases it.
+    pub(crate) async fn lock_webhook_config(
+        &self,
+        now: DateTime<Utc>,
+    ) -> Result<ConfigLock, Problem> {
+        match self.tracker.store.lock_webhook_config(now).await? {
+            LockOutcome::Acquired(lock) => Ok(lock),
+            LockOutcome::Busy(until) => {
                 let left = u64::try_from((until - now).num_seconds()).unwrap_or_default();
                 Err(Problem::new(
                     409,
@@ -180,15 +166,18 @@ impl Jobs {
         }
     }
 
-    /// The end of a change. What was done is done, so a hold that stays is no error.
-    pub(crate) async fn let_go(&self, hold: &Hold) {
-        if let Err(cause) = self.tracker.store.let_go(hold).await {
-            warn!(error = chain(&cause), "the webhook configuration stays held for a while");
+    /// Releases the lock. The change is made, so a failure is not an error: the lock expires.
+    pub(crate) async fn unlock_webhook_config(&self, lock: &ConfigLock) {
+        if let Err(cause) = self.tracker.store.unlock_webhook_config(lock).await {
+            warn!(
+                error = chain(&cause),
+                "webhook configuration lock not released; it expires by itself"
+            );
         }
     }
 }
 
-/// There is no secret yet.
+/// The problem document when the secrets cannot be read.
 pub(crate) fn not_configured(cause: &SecretError) -> Problem {
     match cause {
         SecretError::Missing(_) => Problem::new(
@@ -203,10 +192,10 @@ pub(crate) fn not_configured(cause: &SecretError) -> Problem {
     }
 }
 
-fn refused(error: &SettingsError) -> Problem {
+fn refused(error: SettingsError) -> Problem {
     let detail = format!("{error}.");
     match error {
-        SettingsError::Request(error) => api::refused(error),
+        SettingsError::Request(error) => error.into(),
         SettingsError::Url(_) => {
             Problem::new(422, "invalid_webhook_url", "Invalid webhook URL", detail).about("url")
         }

@@ -1,5 +1,4 @@
-//! Test events: a delivery to the default receiver that tells of nothing, on the way that all
-//! others take.
+//! Test events: a delivery to the default receiver that is about no job, made like all others.
 
 use std::time::Duration;
 
@@ -21,8 +20,7 @@ impl Jobs {
         &self,
         now: DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let config = self.tracker.store.webhook_config().await;
-        let config = config.map_err(|cause| Problem::unavailable(&cause))?;
+        let config = self.tracker.store.webhook_config().await?;
         let Some(url) = config.and_then(|config| config.url) else {
             return Err(Problem::new(
                 409,
@@ -36,17 +34,10 @@ impl Jobs {
         let event = TestEvent::new(random, now);
         let delivery = Delivery::of_test(&event, &url, now);
         let delivery = delivery.map_err(|cause| Problem::unavailable(&cause))?;
-        // In the index from the first: if the ticket is lost, the poller sends another.
-        self.tracker
-            .store
-            .insert_delivery(&delivery, Wait::InIndex { until: now })
-            .await
-            .map_err(|cause| Problem::unavailable(&cause))?;
-        self.tracker
-            .deliveries
-            .send(&Ticket::next(&delivery), Duration::ZERO)
-            .await
-            .map_err(|cause| Problem::unavailable(&cause))?;
+        // The delivery is in the `due` index from the start: if its ticket is lost, the poller sends
+        // another.
+        self.tracker.store.insert_delivery(&delivery, Wait::InIndex { until: now }).await?;
+        self.tracker.deliveries.send(&Ticket::next(&delivery), Duration::ZERO).await?;
         let path = format!("/v1/webhook-config/test/{}", delivery.event_id);
         Ok(api::accepted(&path, &view::delivery(&delivery)))
     }
@@ -56,8 +47,7 @@ impl Jobs {
         &self,
         event: &EventId,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let delivery = self.tracker.store.delivery(None, event).await;
-        let delivery = delivery.map_err(|cause| Problem::unavailable(&cause))?;
+        let delivery = self.tracker.store.delivery(None, event).await?;
         let delivery = delivery.ok_or_else(|| Problem::not_found("event"))?;
         Ok(api::json(200, &view::delivery(&delivery)))
     }

@@ -1,4 +1,4 @@
-//! What `poller` is set up with.
+//! The settings of `poller`.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use shared::setup::Setup;
 
 use crate::Poller;
 
-/// Reads the settings and the installation's own provider specs, and builds the clients.
+/// Builds the poller from the environment and the installation's own provider specs.
 ///
 /// # Errors
 /// When a setting is missing or wrong, which the error names, or the specs cannot be read.

@@ -1,23 +1,23 @@
-//! A job and a law for the tests of what is decided about them.
+//! A job and a polling schedule for unit tests.
 
 use std::time::Duration;
 
 use aws_in_memory::builders;
 use domain::job::Job;
-use domain::polling::{PollingLaw, Slowdown, Tracking};
+use domain::polling::{PollSchedule, Slowdown, Tracking};
 
-/// When the job was submitted.
+/// When the job was created.
 pub(crate) use aws_in_memory::builders::noon as start;
 
-pub(crate) const LAW: PollingLaw = PollingLaw {
+pub(crate) const SCHEDULE: PollSchedule = PollSchedule {
     floor: Duration::from_secs(1),
     safety: Duration::from_secs(120),
     deadline: Duration::from_secs(1800),
-    durations: None,
+    duration_model: None,
     slowdown: Slowdown::NONE,
 };
 
-/// One whose provider was not asked yet.
+/// A job whose submit has no answer yet.
 pub(crate) fn job(tracking: Tracking) -> Job {
     builders::job().tracking(tracking).build()
 }

@@ -1,18 +1,19 @@
 //! `poller`: asks providers about active jobs and repairs what a crash left unfinished.
 //!
-//! It is called in two ways. A wake-up call from the `wake` queue is where looking after a
-//! shard goes on ([`shard`] decides whether, [`watch`] does it, [`visit`] looks at one job).
-//! The schedule's tick, once a minute and shard, only sees to it that somebody does, and that
-//! deliveries whose long wait is over go on ([`tick`]).
+//! It is called in two ways. Wake-up calls from the `wake` queue start or continue the polling
+//! of a shard: `claim` decides whether a call holds, `shard_poller` runs the event loop,
+//! `poll_job` polls one job. The schedule's tick, once a minute and shard, ensures that a shard
+//! with active jobs has a poller, and moves deliveries whose long wait is nearly over into their
+//! queue (`tick`).
 
-mod agenda;
+mod claim;
 pub mod config;
-mod lanes;
 mod plan;
-mod shard;
+mod poll_job;
+mod poll_queue;
+mod provider_queues;
+mod shard_poller;
 mod tick;
-mod visit;
-mod watch;
 
 use std::collections::BTreeMap;
 use std::future::ready;
@@ -31,46 +32,47 @@ use shared::queue::{WakeQueue, WakeUp};
 use shared::telemetry::chain;
 use shared::tracker::Tracker;
 use tokio::sync::OnceCell;
-use tracing::{error, warn};
+use tracing::warn;
 
-use crate::shard::Interrupted;
+use crate::claim::{Interrupted, ShardClaim};
+use crate::shard_poller::ShardPoller;
 
-/// How long a wake-up call waits that could not be followed.
-const TROUBLE: Duration = Duration::from_secs(10);
+/// The delay of a wake-up call that is sent again after a failure.
+const REQUEUE_DELAY: Duration = Duration::from_secs(10);
 
-/// Looks after active jobs.
+/// Polls active jobs.
 pub struct Poller {
-    /// Jobs, providers, and what changes jobs.
+    /// Stores, polls and publishes jobs.
     pub tracker: Tracker,
-    /// Where the next wake-up calls go.
+    /// The queue of wake-up calls.
     pub wakes: WakeQueue,
-    /// How many shares the active jobs are in.
+    /// How many shards the active jobs are spread over.
     pub shards: u32,
-    /// How many there ever were, once that is known.
+    /// The highest number of shards there ever was, once it is read.
     most_shards: OnceCell<u32>,
     /// The last minute in which a tick found no active job, by shard.
     quiet: Mutex<BTreeMap<u32, i64>>,
 }
 
-/// Why the poller was called.
+/// The two kinds of invocations.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub enum Call {
-    /// From the `wake` queue.
+    /// A batch from the `wake` queue.
     WakeUps(SqsEvent),
-    /// From the schedule.
+    /// The schedule's tick.
     Tick(Tick),
 }
 
 /// The schedule's constant input.
 #[derive(Deserialize)]
 pub struct Tick {
-    /// Which share of the active jobs it is for.
+    /// The shard that the tick is for.
     pub shard: u32,
 }
 
 impl Poller {
-    /// A poller of a stack with so many shards.
+    /// A poller for a stack with so many shards.
     #[must_use]
     pub fn new(tracker: Tracker, wakes: WakeQueue, shards: u32) -> Self {
         Self {
@@ -82,9 +84,28 @@ impl Poller {
         }
     }
 
-    /// Each provider's budget of status calls a second, as far as it is this shard's. A shard
-    /// from the time when there were more has half of what it had then, until its jobs are
-    /// over: the others have theirs already.
+    /// Takes the lease that a claim asks for, and polls the shard under it until `until` at the
+    /// latest.
+    ///
+    /// # Errors
+    /// When the table or the queue fails. The error carries the calls that carry on.
+    async fn run(
+        &self,
+        claim: ShardClaim,
+        until: DateTime<Utc>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<(), Interrupted> {
+        match self.take_lease(claim, now).await? {
+            Some((lease, catch_up)) => {
+                ShardPoller::new(self, lease, catch_up, until, now).run().await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// This shard's share of each provider's budget, in status calls a second. A shard beyond the
+    /// current number, which was lowered, has half of the share that it had, because the current
+    /// shards already divide the whole budget.
     fn budgets(&self, shard: u32) -> BTreeMap<ProviderName, f64> {
         let shares = match shard < self.shards {
             true => self.shards,
@@ -99,11 +120,11 @@ impl Poller {
     }
 }
 
-/// Does what it was called for, and answers which wake-up calls have to come back. `until` is
-/// when the time is up that Lambda gives, and `now` the clock.
+/// Handles one invocation. The answer to a batch names the wake-up calls that the queue has to
+/// deliver again. `until` is when Lambda ends the invocation, and `now` the clock.
 ///
 /// # Errors
-/// When a shard cannot be looked for, or the queue sent a message without an id.
+/// When a tick fails, or a message of the batch has no id.
 pub async fn handle(
     poller: &Poller,
     call: Call,
@@ -112,10 +133,10 @@ pub async fn handle(
 ) -> Result<Value, Error> {
     let answer = match call {
         Call::WakeUps(batch) => {
-            let handled = wake_up(poller, &batch, until, now).await;
+            let handled = handle_wake_ups(poller, &batch, until, now).await;
             let answer = batch::answer(&batch, |message| {
-                let shard = read(message).map(|call| call.shard());
-                // What cannot be read would never be read: it is dropped.
+                let shard = parse(message).map(|call| call.shard());
+                // A malformed call would be malformed again, so it counts as done.
                 let handled = shard.and_then(|shard| handled.get(&shard).copied());
                 ready(handled.unwrap_or(Handled::Done))
             });
@@ -126,15 +147,15 @@ pub async fn handle(
             Value::Null
         }
     };
-    poller.tracker.laws.write_down().await;
+    poller.tracker.duration_models.flush().await;
     Ok(answer)
 }
 
-/// Follows the calls of one shard, all together. To look after a shard may take all the time,
-/// memory and sockets that a function has, so those of other shards are sent on at once, to
-/// somebody else. Calls that could not be followed are sent again, to come back sooner than
-/// the queue would bring them.
-async fn wake_up(
+/// Polls the first shard whose claim holds, with all of its calls together. Polling one shard may
+/// take all the time, memory and sockets of an invocation, so the calls of other shards are sent
+/// on at once, to another invocation. After a failure the calls are sent again, because the queue
+/// would deliver them only after its visibility timeout.
+async fn handle_wake_ups(
     poller: &Poller,
     batch: &SqsEvent,
     until: DateTime<Utc>,
@@ -142,52 +163,55 @@ async fn wake_up(
 ) -> BTreeMap<u32, Handled> {
     let mut shards: BTreeMap<u32, Vec<WakeUp>> = BTreeMap::new();
     for message in &batch.records {
-        match read(message) {
+        match parse(message) {
             Some(call) => shards.entry(call.shard()).or_default().push(call),
-            None => warn!("a wake-up call is malformed and was dropped"),
+            None => warn!("malformed wake-up call dropped"),
         }
     }
-    let judged = shards.iter().map(|(shard, calls)| poller.judge(*shard, calls, now));
-    let judged = join_all(judged).await;
+    let claims = shards.iter().map(|(shard, calls)| poller.resolve_claims(*shard, calls, now));
+    let claims = join_all(claims).await;
     let mut handled = BTreeMap::new();
-    let mut mine = None;
-    for ((shard, calls), judged) in shards.into_iter().zip(judged) {
-        let outcome = match judged {
+    let mut accepted = None;
+    for ((shard, calls), claim) in shards.into_iter().zip(claims) {
+        let outcome = match claim {
             Ok(None) => Handled::Done,
-            Ok(Some(claimed)) if mine.is_none() => {
-                mine = Some((shard, calls, claimed));
+            Ok(Some(claim)) if accepted.is_none() => {
+                accepted = Some((shard, calls, claim));
                 Handled::Done
             }
-            Ok(Some(_)) => send(poller, &calls, Duration::ZERO).await,
+            Ok(Some(_)) => requeue(poller, &calls, Duration::ZERO).await,
             Err(cause) => {
-                error!(shard, error = chain(&cause), "shard {shard} cannot be looked for");
-                send(poller, &calls, TROUBLE).await
+                warn!(shard, error = chain(&cause), "shard claim failed; requeueing wake-up calls");
+                requeue(poller, &calls, REQUEUE_DELAY).await
             }
         };
         handled.insert(shard, outcome);
     }
-    if let Some((shard, calls, claimed)) = mine
-        && let Err(Interrupted { cause, next }) = poller.follow(claimed, until, now).await
+    if let Some((shard, calls, claim)) = accepted
+        && let Err(Interrupted { cause, continuations }) = poller.run(claim, until, now).await
     {
-        error!(shard, error = chain(&cause), "looking after shard {shard} failed");
-        let next: Vec<WakeUp> = next.into_iter().chain(calls).collect();
-        handled.insert(shard, send(poller, &next, TROUBLE).await);
+        warn!(shard, error = chain(&cause), "shard polling interrupted; requeueing wake-up calls");
+        let calls: Vec<WakeUp> = continuations.into_iter().chain(calls).collect();
+        handled.insert(shard, requeue(poller, &calls, REQUEUE_DELAY).await);
     }
     handled
 }
 
-async fn send(poller: &Poller, calls: &[WakeUp], delay: Duration) -> Handled {
+async fn requeue(poller: &Poller, calls: &[WakeUp], delay: Duration) -> Handled {
     for call in calls {
         if let Err(cause) = poller.wakes.send(call, delay).await {
-            let shard = call.shard();
-            error!(shard, error = chain(&cause), "a wake-up call of shard {shard} is not sent on");
-            return Handled::ComesBack;
+            warn!(
+                shard = call.shard(),
+                error = chain(&cause),
+                "wake-up call requeue failed; queue will redeliver it"
+            );
+            return Handled::Retry;
         }
     }
     Handled::Done
 }
 
-fn read(message: &SqsMessage) -> Option<WakeUp> {
+fn parse(message: &SqsMessage) -> Option<WakeUp> {
     serde_json::from_str(message.body.as_deref()?).ok()
 }
 

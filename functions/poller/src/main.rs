@@ -1,4 +1,4 @@
-//! `poller` as Lambda runs it: settings and clients once, then one event at a time.
+//! The Lambda binary: it builds the settings and clients once, then handles one event at a time.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lambda_runtime::{Context, Error, LambdaEvent, run, service_fn};
@@ -7,7 +7,7 @@ use poller::Call;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
-    // Once per cold start: a bad setting fails the rollout, not a poll.
+    // This runs once per cold start, so a bad setting fails the rollout and not a poll.
     let poller = poller::config::poller().await?;
     run(service_fn(|event: LambdaEvent<Call>| {
         let until = deadline(&event.context);
@@ -16,8 +16,9 @@ async fn main() -> Result<(), Error> {
     .await
 }
 
-/// When Lambda ends this invocation. A minute is less than it has when nothing is told.
+/// When Lambda ends this invocation. Without a deadline in the context it is taken to have one
+/// minute, which is less than it has.
 fn deadline(context: &Context) -> DateTime<Utc> {
-    let told = i64::try_from(context.deadline).ok().and_then(DateTime::from_timestamp_millis);
-    told.unwrap_or_else(|| Utc::now() + TimeDelta::minutes(1))
+    let deadline = i64::try_from(context.deadline).ok().and_then(DateTime::from_timestamp_millis);
+    deadline.unwrap_or_else(|| Utc::now() + TimeDelta::minutes(1))
 }

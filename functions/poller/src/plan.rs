@@ -1,136 +1,139 @@
-//! What is to be done for a job and when: a pure function of the job, and of when it was last
-//! looked at. Nothing is written to keep the time.
+//! What a job needs next and when: a pure function of the job and of the time of its last poll.
+//! A poll either repairs what a crash left unfinished or asks the provider. Poll times are never
+//! stored.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::job::{Job, State};
-use domain::polling::{PollingLaw, Tracking};
+use domain::polling::{PollSchedule, Tracking};
 
-/// How old an unanswered submit is before nobody can still be waiting for the answer: the
-/// submit function is gone after 29 s.
-pub(crate) const SUBMIT_IS_OVER: TimeDelta = TimeDelta::seconds(45);
+/// How old a submit without an answer is when it is repaired. The submit function times out
+/// after 29 s, so by then it no longer waits for the answer.
+pub(crate) const SUBMIT_TIMEOUT_GRACE: TimeDelta = TimeDelta::seconds(45);
 
-/// How long whoever stored a change may take to tell of it, before it must have crashed.
-pub(crate) const TELLING: TimeDelta = TimeDelta::seconds(15);
+/// How long a function that stored an outbox may take to publish it. After that it has crashed.
+pub(crate) const PUBLISH_GRACE: TimeDelta = TimeDelta::seconds(15);
 
-/// How long past its deadline a job waits for a provider that is down: its render may be done
-/// all the same.
-pub(crate) const LONGEST_OUTAGE: TimeDelta = TimeDelta::hours(6);
+/// How long past its deadline a job waits for a provider that is down, because the render may
+/// have completed all the same.
+pub(crate) const MAX_OUTAGE: TimeDelta = TimeDelta::hours(6);
 
-/// How often a job past its deadline is looked at.
-const LATE_LOOK: TimeDelta = TimeDelta::seconds(60);
+/// How often a job past its deadline is polled.
+const LATE_POLL_EVERY: TimeDelta = TimeDelta::seconds(60);
 
-/// After how long a repair that did not work is tried again.
-const RETRY: TimeDelta = TimeDelta::seconds(10);
+/// How often a repair is tried until it works.
+const REPAIR_RETRY_EVERY: TimeDelta = TimeDelta::seconds(10);
 
-/// The least time between two searches for a render whose submit was not answered.
-const SEARCH_FLOOR: Duration = Duration::from_secs(20);
+/// The least time between two searches for a render whose submit had no answer.
+const MIN_SEARCH_INTERVAL: Duration = Duration::from_secs(20);
 
-/// What is to be done for a job next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NextLook {
-    /// Not before.
+pub(crate) struct NextTask {
     pub(crate) at: DateTime<Utc>,
-    /// What.
     pub(crate) task: Task,
 }
 
-/// What a look is for.
+/// What a due job needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
-    /// To ask the provider.
-    Ask,
-    /// To finish what somebody has begun. That asks no provider, and waits for none.
-    Mend,
-    /// To ask once more if the provider may be asked now, and to give the job up if it does
-    /// not tell.
+    /// Ask the provider for the render's status.
+    Poll,
+    /// Finish what a crashed function has begun. That asks no provider.
+    Repair,
+    /// Ask once more if the provider is not paused, and give the job up unless the answer ends
+    /// it.
     GiveUp,
 }
 
-/// Whom a look may ask.
+/// Whether a poll may ask the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asks {
-    /// The job's provider, which answers nobody if it is down.
+pub(crate) enum PollTarget {
     Provider {
-        /// Whether it is.
+        /// The provider has failed so often in a row that this failure is not the job's.
         is_down: bool,
     },
-    /// Nobody.
-    Nobody,
+    NoProvider,
 }
 
-/// What is to be done for a job until something changes: all that its looks follow from.
+/// What a job needs until it changes. The poll queue keeps this instead of the whole job.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Plan {
-    /// To finish what somebody has begun, and who must have crashed by then.
-    Mend(DateTime<Utc>),
-    /// To ask by this law.
-    Ask(Tracking, PollingLaw),
+    /// Repair it from then on.
+    Repair(DateTime<Utc>),
+    Poll(Tracking, PollSchedule),
 }
 
 impl Plan {
-    /// What a job needs. `law` is the one it is polled by.
-    pub(crate) fn of(job: &Job, law: PollingLaw) -> Self {
+    pub(crate) fn of(job: &Job, schedule: PollSchedule) -> Self {
         if let Some(oldest) = job.outbox.iter().map(|notice| notice.at).min() {
-            return Self::Mend(oldest + TELLING);
+            return Self::Repair(oldest + PUBLISH_GRACE);
         }
         match job.state {
-            State::Submitting => Self::Mend(job.created_at + SUBMIT_IS_OVER),
-            State::Completed | State::Failed | State::Cancelled => Self::Mend(job.created_at),
-            // As long as nobody knows whether there is a render, only we ask.
+            State::Submitting => Self::Repair(job.created_at + SUBMIT_TIMEOUT_GRACE),
+            State::Completed | State::Failed | State::Cancelled => Self::Repair(job.created_at),
+            // While it is unknown whether there is a render, no callback is expected.
             State::SubmitUnknown => {
-                let floor = law.floor.max(SEARCH_FLOOR);
-                Self::Ask(Tracking::PollOnly, PollingLaw { floor, ..law })
+                let floor = schedule.floor.max(MIN_SEARCH_INTERVAL);
+                Self::Poll(Tracking::PollOnly, PollSchedule { floor, ..schedule })
             }
-            State::Queued | State::Processing | State::TimedOut => Self::Ask(job.tracking, law),
+            State::Queued | State::Processing | State::TimedOut => {
+                Self::Poll(job.request.tracking, schedule)
+            }
         }
     }
 
-    /// The next look at a job that was last looked at, or would have been, at `looked`: one of
-    /// a series that is the same whenever it is asked for. Nobody remembers over a sleep when
-    /// a job was looked at, only up to when all looks were taken.
+    /// The first task after `last_polled`. The times form a fixed series per job, so any time
+    /// between two of its members gives the same answer: a poller that continues after a sleep
+    /// knows only up to when all polls were made, and not when each job was polled.
     pub(crate) fn next(
         &self,
         created_at: DateTime<Utc>,
         spread: f64,
-        looked: DateTime<Utc>,
-    ) -> NextLook {
+        last_polled: DateTime<Utc>,
+    ) -> NextTask {
         match self {
-            Self::Mend(at) => NextLook { at: series(*at, RETRY, looked), task: Task::Mend },
-            Self::Ask(tracking, law) => {
-                let age = (looked - created_at).to_std().unwrap_or_default();
-                let at = match age < law.deadline {
-                    true => created_at + law.next_after(*tracking, age, spread),
-                    false => series(created_at + deadline(law), LATE_LOOK, looked),
+            Self::Repair(at) => NextTask {
+                at: next_in_series(*at, REPAIR_RETRY_EVERY, last_polled),
+                task: Task::Repair,
+            },
+            Self::Poll(tracking, schedule) => {
+                let age = (last_polled - created_at).to_std().unwrap_or_default();
+                let at = match age < schedule.deadline {
+                    true => created_at + schedule.next_after(*tracking, age, spread),
+                    false => next_in_series(
+                        created_at + deadline(schedule),
+                        LATE_POLL_EVERY,
+                        last_polled,
+                    ),
                 };
-                NextLook { at, task: Task::Ask }
+                NextTask { at, task: Task::Poll }
             }
         }
     }
 
-    /// How many questions a second it asks for.
-    pub(crate) fn wanted_rate(&self, created_at: DateTime<Utc>, now: DateTime<Utc>) -> f64 {
+    /// How many requests a second the job would make at its age.
+    pub(crate) fn poll_rate(&self, created_at: DateTime<Utc>, now: DateTime<Utc>) -> f64 {
         match self {
-            Self::Mend(_) => 0.0,
-            Self::Ask(tracking, law) => {
-                law.wanted_rate(*tracking, (now - created_at).to_std().unwrap_or_default())
+            Self::Repair(_) => 0.0,
+            Self::Poll(tracking, schedule) => {
+                schedule.wanted_rate(*tracking, (now - created_at).to_std().unwrap_or_default())
             }
         }
     }
 
-    /// Whether the job is given up by now even if its provider stays silent, so that it must
-    /// not wait until the provider may be asked.
-    pub(crate) fn is_overripe(&self, created_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    /// Whether the job is past its deadline by more than [`MAX_OUTAGE`]. It is then given up even
+    /// if its provider is paused.
+    pub(crate) fn is_past_deadline(&self, created_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
         match self {
-            Self::Mend(_) => false,
-            Self::Ask(_, law) => now - created_at >= deadline(law) + LONGEST_OUTAGE,
+            Self::Repair(_) => false,
+            Self::Poll(_, schedule) => now - created_at >= deadline(schedule) + MAX_OUTAGE,
         }
     }
 }
 
 /// The first time after `past` in a series that begins at `first`.
-fn series(first: DateTime<Utc>, step: TimeDelta, past: DateTime<Utc>) -> DateTime<Utc> {
+fn next_in_series(first: DateTime<Utc>, step: TimeDelta, past: DateTime<Utc>) -> DateTime<Utc> {
     if past < first {
         return first;
     }
@@ -138,11 +141,10 @@ fn series(first: DateTime<Utc>, step: TimeDelta, past: DateTime<Utc>) -> DateTim
     first + step * i32::try_from(steps).unwrap_or(i32::MAX)
 }
 
-/// The age at which a job's provider is no longer asked.
-pub(crate) fn deadline(law: &PollingLaw) -> TimeDelta {
-    TimeDelta::from_std(law.deadline).unwrap_or(TimeDelta::days(365))
+/// The age at which a job is given up, unless its provider is down.
+pub(crate) fn deadline(schedule: &PollSchedule) -> TimeDelta {
+    TimeDelta::from_std(schedule.deadline).unwrap_or(TimeDelta::days(365))
 }
 
 #[cfg(test)]
-#[path = "plan_tests.rs"]
 mod tests;

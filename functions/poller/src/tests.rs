@@ -1,9 +1,9 @@
 mod awake;
+mod aws_faults;
 mod chain;
-mod mending;
 mod providers;
+mod repairs;
 mod ticks;
-mod trouble;
 mod world;
 
 use aws_in_memory::InMemoryAws;
@@ -23,7 +23,7 @@ const WAKE_UPS: &str = include_str!("../../../events/poller-wake-one-malformed.j
 const TICK: &str = include_str!("../../../events/poller-tick.json");
 
 #[tokio::test]
-async fn a_malformed_wake_up_is_dropped() {
+async fn malformed_wake_up_is_dropped() {
     let aws = InMemoryAws::new(&[]);
     let answer = handled(&aws, WAKE_UPS).await.unwrap();
     assert_eq!(answer, serde_json::json!({"batchItemFailures": []}));
@@ -31,7 +31,7 @@ async fn a_malformed_wake_up_is_dropped() {
 }
 
 #[tokio::test]
-async fn wake_ups_are_sent_again_while_the_table_cannot_be_reached() {
+async fn unreachable_table_requeues_wake_ups() {
     let aws = InMemoryAws::without_table(&[]);
     let answer = handled(&aws, WAKE_UPS).await.unwrap();
     assert_eq!(answer, serde_json::json!({"batchItemFailures": []}));
@@ -39,12 +39,12 @@ async fn wake_ups_are_sent_again_while_the_table_cannot_be_reached() {
 }
 
 #[tokio::test]
-async fn a_tick_that_cannot_look_fails() {
+async fn tick_fails_without_table() {
     assert!(handled(&InMemoryAws::without_table(&[]), TICK).await.is_err());
 }
 
 #[test]
-fn shards_that_are_no_more_leave_the_others_their_budget() {
+fn inherited_shards_leave_the_budget_intact() {
     let aws = InMemoryAws::new(&[]);
     let poller = poller(&aws);
     let budget = |shard| poller.budgets(shard).values().sum::<f64>();
@@ -52,9 +52,9 @@ fn shards_that_are_no_more_leave_the_others_their_budget() {
     assert!(budget(0) > 0.0 && inherited <= budget(0), "{inherited} of {}", budget(0));
 }
 
-/// Lambda can then run several at once in one process, as its Managed Instances do.
+/// Lambda's Managed Instances run several invocations at once in one process.
 #[test]
-fn invocations_may_run_side_by_side() {
+fn handler_future_is_send() {
     fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Poller, Call) -> F) {}
     is_send(|function, event| handle(function, event, Utc::now(), Utc::now));
 }

@@ -1,6 +1,6 @@
-//! The schedule's tick: sees to it that somebody looks after the shard, and moves deliveries
-//! whose long wait is over into the queue. A shard without active jobs costs it one read: that
-//! of the active jobs, or in every fifth minute that of the waiting deliveries.
+//! The schedule's tick: it ensures that the shard is polled, and moves deliveries whose long wait
+//! is nearly over into their queue. In a shard without active jobs a tick costs one read: of the
+//! active jobs, or in every fifth minute of the waiting deliveries.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -9,26 +9,26 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::delivery::DeliveryState;
 use domain::id::{EventId, JobId};
 use futures_util::stream::{self, StreamExt};
-use shared::queue::{LONGEST_DELAY, Ticket};
+use shared::queue::{MAX_DELAY, Ticket};
 use shared::store::{Committed, Wait};
 use shared::telemetry::chain;
 use shared::tracker::TrackError;
-use tracing::error;
+use tracing::warn;
 
 use crate::Poller;
 
-/// Every so many minutes the waiting deliveries are looked through. The queue carries the
-/// last [`LONGEST_DELAY`] of a wait, so two rounds may fail and none is late.
+/// How many minutes lie between two lists of the waiting deliveries. The queue carries the last
+/// [`MAX_DELAY`] of a wait, so two rounds may fail before a delivery is late.
 const DELIVERIES_EVERY: i64 = 5;
 
-/// Deliveries moved at once.
-const AT_ONCE: usize = 16;
+/// The most deliveries that are moved at the same time.
+const MAX_CONCURRENT: usize = 16;
 
 impl Poller {
-    /// Looks after what nobody else does, of the shard and of those that it has inherited.
+    /// Handles the tick of a shard, and of the shards that it has inherited.
     ///
     /// # Errors
-    /// When the table cannot be listed. The next tick tries again.
+    /// When the table or the queue fails. The next tick tries again.
     pub(crate) async fn tick(
         &self,
         shard: u32,
@@ -36,34 +36,33 @@ impl Poller {
     ) -> Result<(), TrackError> {
         let minute = now().timestamp().div_euclid(60);
         if (minute + i64::from(shard)).rem_euclid(DELIVERIES_EVERY) != 0 {
-            let is_quiet = self.guard(shard, now).await?;
-            self.remember(shard, is_quiet.then_some(minute));
+            let is_quiet = self.ensure_polled(shard, now).await?;
+            self.record_quiet(shard, is_quiet.then_some(minute));
             return Ok(());
         }
-        // Deliveries first: whatever goes wrong with jobs must not keep receivers waiting.
+        // Deliveries go first, so that a failure with the jobs does not delay them.
         self.release_deliveries(shard, now()).await?;
-        // One read is enough for a minute in which nothing is to be expected.
+        // The deliveries were this minute's one read of a shard that was quiet just before.
         if self.was_quiet(shard, minute - 1) {
-            return self.guard_inherited(shard, now).await;
+            return self.ensure_inherited_polled(shard, now).await;
         }
-        self.guard(shard, now).await?;
-        self.guard_inherited(shard, now).await
+        self.ensure_polled(shard, now).await?;
+        self.ensure_inherited_polled(shard, now).await
     }
 
-    /// Looks after the shards that have no tick of their own any more.
-    async fn guard_inherited(
+    async fn ensure_inherited_polled(
         &self,
         shard: u32,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), TrackError> {
         for inherited in self.inherited(shard).await? {
             self.release_deliveries(inherited, now()).await?;
-            self.guard(inherited, now).await?;
+            self.ensure_polled(inherited, now).await?;
         }
         Ok(())
     }
 
-    fn remember(&self, shard: u32, quiet_minute: Option<i64>) {
+    fn record_quiet(&self, shard: u32, quiet_minute: Option<i64>) {
         let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         match quiet_minute {
             Some(minute) => quiet.insert(shard, minute),
@@ -71,14 +70,14 @@ impl Poller {
         };
     }
 
-    /// Whether this process saw no active job of the shard in that minute.
+    /// Whether this process found no active job of the shard in that minute.
     fn was_quiet(&self, shard: u32, minute: i64) -> bool {
         let quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         quiet.get(&shard) == Some(&minute)
     }
 
-    /// The shards that have no tick of their own any more, because their number was lowered,
-    /// and whose jobs and deliveries this one's tick looks after.
+    /// The shards whose work belongs to this shard's tick: after the number of shards was
+    /// lowered, they have no tick of their own.
     async fn inherited(&self, shard: u32) -> Result<impl Iterator<Item = u32>, TrackError> {
         let most = self.most_shards.get_or_try_init(async || {
             let store = &self.tracker.store;
@@ -93,16 +92,16 @@ impl Poller {
     }
 
     async fn release_deliveries(&self, shard: u32, now: DateTime<Utc>) -> Result<(), TrackError> {
-        let soon = now + TimeDelta::from_std(LONGEST_DELAY).unwrap_or_default();
+        let soon = now + TimeDelta::from_std(MAX_DELAY).unwrap_or_default();
         let deliveries = self.tracker.store.due_deliveries(shard, soon).await?;
         stream::iter(deliveries)
-            .for_each_concurrent(AT_ONCE, |(job, event)| async move {
+            .for_each_concurrent(MAX_CONCURRENT, |(job, event)| async move {
                 if let Err(cause) = self.release(job.as_ref(), &event, now).await {
-                    error!(
+                    warn!(
                         job.id = job.as_ref().map(JobId::as_str),
                         event.id = event.as_str(),
                         error = chain(&cause),
-                        "the delivery of event {event} stays in its wait"
+                        "delivery release failed; will retry"
                     );
                 }
             })
@@ -110,8 +109,8 @@ impl Poller {
         Ok(())
     }
 
-    /// Moves a delivery from the `due` index into the queue. The ticket goes first: a crash
-    /// in between makes a second one, which makes no second attempt.
+    /// Moves a delivery from the `due` index into its queue. The ticket is sent first: a crash in
+    /// between leads to a second ticket, which makes no second attempt.
     async fn release(
         &self,
         job: Option<&JobId>,
@@ -122,20 +121,20 @@ impl Poller {
             return Ok(());
         };
         if delivery.is_leased(now) {
-            // Its attempt is being made, and whoever makes it has taken it out of the index.
+            // Its attempt is in flight and has taken it out of the index.
             return Ok(());
         }
         if let DeliveryState::Pending { next_at, .. } = delivery.state {
             let wait = (next_at - now).to_std().unwrap_or(Duration::ZERO);
-            if wait > LONGEST_DELAY {
+            if wait > MAX_DELAY {
                 return Ok(());
             }
             self.tracker.deliveries.send(&Ticket::next(&delivery), wait).await?;
         }
         delivery.version = delivery.version.saturating_add(1);
         match self.tracker.store.commit_delivery(&delivery, Wait::InQueue).await? {
-            // Overtaken by the attempt itself, whose write took it out of the index too.
-            Committed::Stored | Committed::Overtaken(_) => Ok(()),
+            // The conflict is with the attempt, whose write took it out of the index too.
+            Committed::Stored | Committed::Conflict(_) => Ok(()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What `submit` is set up with.
+//! The configuration of `submit`.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::submission::Submitter;
 /// Reads the settings and the installation's own provider specs, and builds the clients.
 ///
 /// # Errors
-/// When a setting is missing or wrong, which the error names, or the specs cannot be read.
+/// When a setting is missing or malformed, which the error names, or the specs cannot be read.
 pub async fn submitter() -> Result<Submitter, Error> {
     let public_url = env::required("PUBLIC_URL")?;
     let shards = env::parsed("POLLER_SHARDS", 1, str::parse)?;

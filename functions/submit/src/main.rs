@@ -1,4 +1,4 @@
-//! `submit` as Lambda runs it: settings and clients once, then one event at a time.
+//! `submit` as Lambda runs it: settings and clients are built once, then events are handled one by one.
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use chrono::Utc;

@@ -1,9 +1,8 @@
 //! From a request to a job at its provider.
 //!
-//! The order is the promise: everything that can be refused is refused before anything is
-//! stored; intent is stored before the provider is asked; the provider is asked once, by
-//! the one request whose job was new. Whatever is lost after that, the poller finds the
-//! intent among the active jobs.
+//! The order matters: a request is refused before anything is stored; the job is stored before
+//! the provider is asked; and the provider is asked once, by the request whose job was new. If
+//! anything is lost after that, the poller finds the job in the `active` index.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +13,12 @@ use domain::address::TargetPolicy;
 use domain::credential::CallbackSecret;
 use domain::failure::{Failure, FailureCode};
 use domain::id::{IdempotencyKey, JobId};
-use domain::job::{Intent, Job, Report, State};
+use domain::job::{Job, Report, State, StoredRequest};
 use domain::polling::Tracking;
 use domain::provider::catalogue::Provider;
 use domain::provider::request::Submission;
 use domain::provider::{HttpRequest, Rejection, SubmitAnswer};
-use domain::submission::{JobRequest, MAX_BODY_BYTES};
+use domain::request::{JobRequest, MAX_BODY_BYTES};
 use shared::api::{self, Problem};
 use shared::entropy::Entropy;
 use shared::providers::Submitted;
@@ -27,13 +26,13 @@ use shared::queue::{WakeQueue, WakeUp};
 use shared::secrets::{SecretName, Secrets};
 use shared::store::{Inserted, StoreError, StoredPayload};
 use shared::telemetry::chain;
-use shared::tracker::{Bearer, Told, Tracker, age};
+use shared::tracker::{ApplyOutcome, ReportSource, Tracker, age};
 use shared::view;
-use tracing::{error, warn};
+use tracing::warn;
 
 /// The use case and what it needs.
 pub struct Submitter {
-    /// Jobs, providers, and what changes jobs.
+    /// Reads and changes jobs.
     pub tracker: Tracker,
     /// The stack's secrets.
     pub secrets: Arc<Secrets>,
@@ -41,15 +40,15 @@ pub struct Submitter {
     pub wakes: WakeQueue,
     /// The API's own URL, without a trailing slash: where providers call back.
     pub public_url: String,
-    /// How many shares the active jobs are in.
+    /// The number of shards of the active jobs.
     pub shards: u32,
-    /// Which receivers may be named.
+    /// Which receivers a request may name.
     pub policy: TargetPolicy,
     /// Where ids of jobs and keys of callback URLs come from.
     pub entropy: Entropy,
 }
 
-/// A job whose every part was checked and whose request to the provider is ready.
+/// A valid job, and the request to its provider.
 struct Prepared<'a> {
     job: Job,
     payload: StoredPayload,
@@ -61,7 +60,7 @@ impl Submitter {
     /// Answers POST /v1/jobs.
     ///
     /// # Errors
-    /// The problem to show. Up to the provider's answer, one means that nothing was stored.
+    /// The problem document. It means that the provider was not asked.
     pub(crate) async fn submit(
         &self,
         request: &ApiGatewayV2httpRequest,
@@ -70,17 +69,15 @@ impl Submitter {
         api::authorize(request, &self.secrets).await?;
         let key = idempotency_key(request)?;
         let body = api::body(request, MAX_BODY_BYTES)?;
-        let wanted =
-            JobRequest::parse(&body, &self.policy).map_err(|error| api::refused(&error))?;
+        let wanted = JobRequest::parse(&body, &self.policy)?;
         let prepared = self.prepare(wanted, key.as_ref(), &body, now()).await?;
 
-        let stored = self.store(&prepared).await.map_err(|cause| Problem::unavailable(&cause))?;
-        match stored {
-            Stored::Ours => {}
-            Stored::Before(job) => return Ok(answer(&job, None)),
-            Stored::Another => return Err(mismatch()),
+        match self.store(&prepared).await? {
+            Stored::New => {}
+            Stored::Repeated(job) => return Ok(answer(&job, None)),
+            Stored::Mismatch => return Err(mismatch()),
         }
-        let (job, wait) = self.ask_provider(prepared, now).await;
+        let (job, wait) = self.submit_to_provider(prepared, now).await;
         self.wake_poller(&job, now()).await;
         Ok(answer(&job, wait))
     }
@@ -112,7 +109,7 @@ impl Submitter {
                 .about("payload")
         })?;
         if wanted.callback_url.is_some() {
-            self.demand_webhook_secret().await?;
+            self.require_webhook_secret().await?;
         }
 
         let job_id = match key {
@@ -141,27 +138,25 @@ impl Submitter {
             true => Tracking::WebhookFirst,
             false => Tracking::PollOnly,
         };
-        let durations = self.tracker.laws.durations(&wanted.provider).await;
-        let intent = Intent {
+        let duration_model = self.tracker.duration_models.model(&wanted.provider).await;
+        let stored = StoredRequest {
             shard: job_id.shard(self.shards),
-            id: job_id,
             provider: wanted.provider,
             source_record_id: wanted.source_record_id,
             payload_version: wanted.payload_version,
             metadata: wanted.metadata,
             callback_url: wanted.callback_url.map(|url| url.as_str().to_owned()),
-            wanted: wanted.wanted,
+            subscribed_events: wanted.subscribed_events,
             fingerprint: wanted.fingerprint,
             tracking,
-            durations,
+            duration_model,
         };
-        Ok(Prepared { job: Job::intend(intent, now), payload, provider, request })
+        Ok(Prepared { job: Job::new(job_id, stored, now), payload, provider, request })
     }
 
-    /// A receiver that was never told our secret could not verify what we send it.
-    async fn demand_webhook_secret(&self) -> Result<(), Problem> {
-        let config = self.tracker.store.webhook_config().await;
-        match config.map_err(|cause| Problem::unavailable(&cause))? {
+    /// Without a signing secret a receiver cannot verify webhooks.
+    async fn require_webhook_secret(&self) -> Result<(), Problem> {
+        match self.tracker.store.webhook_config().await? {
             Some(_) => Ok(()),
             None => Err(Problem::new(
                 409,
@@ -187,36 +182,35 @@ impl Submitter {
                 || CallbackSecret::from_random(fresh).reveal(),
                 CallbackSecret::parse,
             )
-            .await
-            .map_err(|cause| Problem::unavailable(&cause))?;
+            .await?;
         let name = &provider.spec.name;
         let token = secret.token(name, job);
         Ok(format!("{}/v1/webhooks/{name}/{job}/{token}", self.public_url))
     }
 
-    /// Stores the payload, then the job: a job never lacks what it was made from.
+    /// Stores the payload, then the job, so that every job has its payload.
     async fn store(&self, prepared: &Prepared<'_>) -> Result<Stored, StoreError> {
         let job = &prepared.job;
         let store = &self.tracker.store;
         let payload = store.insert_payload(&job.id, &prepared.payload, job.created_at).await?;
         if let Inserted::Exists(payload) = payload
-            && payload.fingerprint != job.fingerprint
+            && payload.fingerprint != job.request.fingerprint
         {
-            return Ok(Stored::Another);
+            return Ok(Stored::Mismatch);
         }
         Ok(match store.insert_job(job).await? {
-            Inserted::New => Stored::Ours,
-            Inserted::Exists(before) if before.fingerprint == job.fingerprint => {
-                Stored::Before(Box::new(before))
+            Inserted::New => Stored::New,
+            Inserted::Exists(before) if before.request.fingerprint == job.request.fingerprint => {
+                Stored::Repeated(Box::new(before))
             }
-            Inserted::Exists(_) => Stored::Another,
+            Inserted::Exists(_) => Stored::Mismatch,
         })
     }
 
-    /// Asks the provider to render, and stores what came of it. From here on nothing is an
-    /// error to the caller: the job exists, and what could not be stored the poller repairs.
-    /// Beside the job, how long the provider wants to be left alone.
-    async fn ask_provider(
+    /// Asks the provider to render, and stores the outcome. From here on the caller gets no
+    /// error: the job exists, and the poller repairs what was not stored. Returns the job, and
+    /// the pause that the provider asks for.
+    async fn submit_to_provider(
         &self,
         prepared: Prepared<'_>,
         now: fn() -> DateTime<Utc>,
@@ -233,53 +227,77 @@ impl Submitter {
             }
             Submitted::Asked(SubmitAnswer::Unclear) => Report::SubmitUnclear,
             Submitted::NotSent(cause) => {
-                warn!(error = chain(&cause), "{} cannot be reached", provider.spec.name);
+                warn!(
+                    job.id = %job.id,
+                    provider.name = %provider.spec.name,
+                    error = chain(&cause),
+                    "provider unreachable; job fails"
+                );
                 let text = "the provider could not be reached; it was not asked to render";
                 Report::Rejected(Failure::new(FailureCode::ProviderUnreachable, text))
             }
         };
-        let told = match self.tracker.tell(job.clone(), &report, Bearer::Passer, 0, now()).await {
-            Ok(Told::Changed(job)) => job,
-            // A callback was faster than the answer; whoever stored it tells of it.
-            Ok(Told::Unchanged(job)) => return (job, wait),
-            Ok(Told::Gone) => return (job, wait),
+        let told = match self
+            .tracker
+            .apply_report(job.clone(), &report, ReportSource::Other, 0, now())
+            .await
+        {
+            Ok(ApplyOutcome::Changed(job)) => job,
+            // A callback was stored before the provider's response, and its events are published.
+            Ok(ApplyOutcome::Unchanged(job)) => return (job, wait),
+            Ok(ApplyOutcome::Gone) => return (job, wait),
             Err(cause) => {
-                error!(job.id = %job.id, error = chain(&cause), "the provider's answer for job {} is not stored; the poller will find out", job.id);
+                warn!(
+                    job.id = %job.id,
+                    error = chain(&cause),
+                    "submit outcome not stored; poller will recover it"
+                );
                 return (job, wait);
             }
         };
-        let job = match self.tracker.settle(told.clone(), now()).await {
+        let job = match self.tracker.publish_outbox(told.clone(), now()).await {
             Ok(job) => job,
             Err(cause) => {
-                error!(job.id = %told.id, error = chain(&cause), "job {} is not told of yet; the poller will", told.id);
+                warn!(
+                    job.id = %told.id,
+                    error = chain(&cause),
+                    "event publish failed; poller will retry"
+                );
                 told
             }
         };
         (job, wait)
     }
 
-    /// Leaves a wake-up call for a job that nobody will call us about, as far as we know.
+    /// Sends the poller a wake-up call for a job for which no callback is expected.
     async fn wake_poller(&self, job: &Job, now: DateTime<Utc>) {
-        let only_we_ask = job.tracking == Tracking::PollOnly || job.state == State::SubmitUnknown;
+        let only_we_ask =
+            job.request.tracking == Tracking::PollOnly || job.state == State::SubmitUnknown;
         if !only_we_ask || job.state.has_ended() {
             return;
         }
         let age = age(job, now);
-        let due = self.tracker.law(job).next_after(Tracking::PollOnly, age, job.id.spread());
-        let call = WakeUp::NewJob { shard: job.shard, created_at: job.created_at };
+        let due =
+            self.tracker.poll_schedule(job).next_after(Tracking::PollOnly, age, job.id.spread());
+        let call = WakeUp::NewJob { shard: job.request.shard, created_at: job.created_at };
         if let Err(cause) = self.wakes.send(&call, due.saturating_sub(age)).await {
-            warn!(job.id = %job.id, error = chain(&cause), "job {} is not polled before the next tick", job.id);
+            warn!(
+                job.id = %job.id,
+                error = chain(&cause),
+                "wake-up call not sent; first poll waits for the tick"
+            );
         }
     }
 }
 
+/// The outcome of storing a job.
 enum Stored {
-    /// This request's job is new.
-    Ours,
-    /// The same request came before; this became of it.
-    Before(Box<Job>),
-    /// Another request came before under the same key.
-    Another,
+    /// The job is new.
+    New,
+    /// The same request was made before; its job.
+    Repeated(Box<Job>),
+    /// Another request was made before with the same idempotency key.
+    Mismatch,
 }
 
 fn idempotency_key(request: &ApiGatewayV2httpRequest) -> Result<Option<IdempotencyKey>, Problem> {
@@ -313,8 +331,8 @@ fn mismatch() -> Problem {
     .about("Idempotency-Key")
 }
 
-/// The job, or the problem that its provider made at once. A repeat of the request gets the
-/// same answer, only without the provider's wish for a pause.
+/// The job, or the problem if its provider refused it. A repeated request gets the same response,
+/// but without the provider's `Retry-After`.
 fn answer(job: &Job, wait: Option<Duration>) -> ApiGatewayV2httpResponse {
     let shown = view::job(job, None);
     let refusal = job.failure.as_ref().and_then(|failure| {

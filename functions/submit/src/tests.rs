@@ -29,7 +29,7 @@ async fn answered(aws: &InMemoryAws, request: ApiGatewayV2httpRequest) -> (i64, 
 }
 
 #[tokio::test]
-async fn nobody_gets_in_without_a_key() {
+async fn missing_api_key_is_unauthorized() {
     let aws = InMemoryAws::new(&[KEYS]);
     let mut request: ApiGatewayV2httpRequest = serde_json::from_str(OK).unwrap();
     request.headers.remove("authorization");
@@ -38,14 +38,14 @@ async fn nobody_gets_in_without_a_key() {
 }
 
 #[tokio::test]
-async fn a_malformed_body_is_told_as_such() {
+async fn malformed_body_is_refused() {
     let aws = InMemoryAws::new(&[KEYS]);
     let (status, problem) = answered(&aws, serde_json::from_str(MALFORMED).unwrap()).await;
     assert_eq!((status, &problem["code"]), (400, &"malformed_json".into()));
 }
 
 #[tokio::test]
-async fn what_cannot_be_submitted_is_refused_before_anything_is_stored() {
+async fn invalid_submit_stores_nothing() {
     // The request is good; nobody has stored the provider's key.
     let aws = InMemoryAws::new(&[KEYS]);
     let (status, problem) = answered(&aws, serde_json::from_str(OK).unwrap()).await;
@@ -54,7 +54,7 @@ async fn what_cannot_be_submitted_is_refused_before_anything_is_stored() {
 }
 
 #[tokio::test]
-async fn without_its_table_it_asks_no_provider() {
+async fn submit_without_table_asks_no_provider() {
     let aws = InMemoryAws::without_table(&[KEYS, ("providers/zvid/api-key", "zvid_key")]);
     let (status, problem) = answered(&aws, serde_json::from_str(OK).unwrap()).await;
     assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
@@ -62,7 +62,7 @@ async fn without_its_table_it_asks_no_provider() {
 
 /// Lambda can then run several at once in one process, as its Managed Instances do.
 #[test]
-fn invocations_may_run_side_by_side() {
+fn handler_future_is_send() {
     fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Submitter, ApiGatewayV2httpRequest) -> F) {}
     is_send(|function, event| handle(function, event, Utc::now));
 }

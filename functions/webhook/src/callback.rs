@@ -1,11 +1,12 @@
-//! From a provider's callback to a stored fact, in this order: size, token, signature,
-//! meaning, the write, and only then 2xx.
+//! From a provider's callback to a stored change, in this order: size, token, signature, body,
+//! the write, and only then 2xx.
 //!
-//! A body whose signature holds is believed. Every other callback proves no more than that
-//! its sender knows the URL, so it is a hint: the provider is asked with our own key, and
-//! that answer decides. A URL or key is never taken from a body. Whatever goes wrong on the
-//! way is not 2xx, so the provider calls again; and if it does not, the poller asks.
+//! A body with a valid signature is believed. Any other callback proves only that its sender
+//! knows the URL, so it is a hint: the provider is asked with our own key, and its response
+//! decides. A URL or key is never acknowledge from a body. After a failure the response is not 2xx,
+//! so that the provider calls again; if it does not, the poller polls.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
@@ -16,12 +17,13 @@ use domain::job::{Job, Observation, RenderStatus, Report, State};
 use domain::provider::catalogue::Provider;
 use domain::provider::spec::webhook::{Unsigned, WebhookKind, WebhookSpec};
 use domain::provider::{Callback, StatusAnswer};
-use domain::verifier::{Incoming, Verdict};
+use domain::verifier::{Incoming, Verification};
 use serde_json::json;
 use shared::api::{self, Problem};
 use shared::secrets::{SecretError, SecretName, Secrets};
+use shared::store::StoreError;
 use shared::telemetry::chain;
-use shared::tracker::{Bearer, Told, Tracker, checks_due};
+use shared::tracker::{ApplyOutcome, ReportSource, TrackError, Tracker, polls_due};
 use tracing::{error, info, warn};
 
 /// The largest callback body, in bytes.
@@ -29,19 +31,74 @@ const MAX_CALLBACK_BYTES: usize = 256 * 1024;
 
 /// The use case and what it needs.
 pub struct Callbacks {
-    /// Jobs, providers, and what changes jobs.
+    /// Reads and changes jobs.
     pub tracker: Tracker,
     /// The stack's secrets.
     pub secrets: Arc<Secrets>,
 }
 
-/// What is known of a callback's body.
+/// Why a callback is not answered with 2xx.
+#[derive(Debug)]
+pub(crate) enum CallbackError {
+    /// The callback is at fault, or has to wait for something that it names.
+    Refused(Problem),
+    /// We cannot read or store it. The cause is logged where this is made, once.
+    NotStored,
+}
+
+impl From<CallbackError> for Problem {
+    fn from(error: CallbackError) -> Self {
+        match error {
+            CallbackError::Refused(problem) => problem,
+            // 500, not 503: some providers repeat a callback only after a 500.
+            CallbackError::NotStored => Problem::new(
+                500,
+                "not_stored",
+                "Not stored",
+                "The callback could not be stored. Call again.",
+            ),
+        }
+    }
+}
+
+impl From<Problem> for CallbackError {
+    fn from(problem: Problem) -> Self {
+        Self::Refused(problem)
+    }
+}
+
+impl From<StoreError> for CallbackError {
+    fn from(cause: StoreError) -> Self {
+        Self::not_stored(&cause)
+    }
+}
+
+impl From<SecretError> for CallbackError {
+    fn from(cause: SecretError) -> Self {
+        Self::not_stored(&cause)
+    }
+}
+
+impl From<TrackError> for CallbackError {
+    fn from(cause: TrackError) -> Self {
+        Self::not_stored(&cause)
+    }
+}
+
+impl CallbackError {
+    fn not_stored(cause: &dyn Error) -> Self {
+        error!(error = chain(cause), "callback not stored; answered 500");
+        Self::NotStored
+    }
+}
+
+/// Whether a callback's body is authentic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
     /// The provider signed it.
     Signed,
-    /// Nobody knows who wrote it.
-    None,
+    /// Its author is unknown.
+    Unsigned,
 }
 
 impl Callbacks {
@@ -49,12 +106,12 @@ impl Callbacks {
     /// or to an account's, `/v1/webhooks/{provider}`.
     ///
     /// # Errors
-    /// The problem to show; the provider should call again for a 5xx.
+    /// The reason for a response other than 2xx. The provider should call again after a 5xx.
     pub(crate) async fn receive(
         &self,
         request: &ApiGatewayV2httpRequest,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+    ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         let body = api::body(request, MAX_CALLBACK_BYTES)?;
         if api::path_parameter(request, "token").is_empty() {
             self.receive_for_account(request, &body, now).await
@@ -68,99 +125,100 @@ impl Callbacks {
         request: &ApiGatewayV2httpRequest,
         body: &[u8],
         now: fn() -> DateTime<Utc>,
-    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+    ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         let (name, job_id) = self.authenticate(request).await?;
-        // The token says that we know the job, whatever became of its provider's spec.
+        // The token proves that the job is ours, even if its provider's spec is missing now.
         let provider = self.tracker.providers.catalogue().get(&name);
-        let provider = provider.ok_or_else(|| unreadable(&name))?;
+        let provider = provider.ok_or_else(|| missing_spec(&name))?;
         let proof = match &provider.spec.webhook {
-            Some(webhook) => self.prove(provider, webhook, request, body, now()).await?,
-            None => Proof::None,
+            Some(webhook) => self.verify_signature(provider, webhook, request, body, now()).await?,
+            None => Proof::Unsigned,
         };
         let callback = read(provider, body, now())?;
         if callback.kind == WebhookKind::Ignore {
-            return Ok(taken("ignored"));
+            return Ok(acknowledge("ignored"));
         }
-        let job = self.tracker.store.job(&job_id).await.map_err(|error| store_down(&error))?;
+        let job = self.tracker.store.job(&job_id).await?;
         let job = job
-            .filter(|job| job.provider == provider.spec.name)
+            .filter(|job| job.request.provider == provider.spec.name)
             .ok_or_else(|| Problem::not_found("job"))?;
-        self.take(job, callback, proof, now).await
+        self.apply(job, callback, proof, now).await
     }
 
-    /// An account's URL is no secret, so only a signature opens it. What it tells of jobs that
-    /// are not ours is taken and ignored: vendors switch an endpoint off that refuses.
+    /// An account's URL is not secret, so a signature is required. Callbacks about other renders
+    /// of the account are answered 200 and ignored: vendors disable an endpoint that refuses.
     async fn receive_for_account(
         &self,
         request: &ApiGatewayV2httpRequest,
         body: &[u8],
         now: fn() -> DateTime<Utc>,
-    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+    ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         let name = ProviderName::parse(api::path_parameter(request, "provider"));
         let name = name.map_err(|_| Problem::not_found("provider"))?;
         let providers = &self.tracker.providers;
         let provider = providers.catalogue().get(&name).ok_or_else(|| {
             if providers.is_left_out(&name) {
-                unreadable(&name)
+                missing_spec(&name)
             } else {
-                Problem::not_found("provider")
+                Problem::not_found("provider").into()
             }
         })?;
         let webhook = provider.spec.webhook.as_ref().filter(|webhook| webhook.account.is_some());
         let webhook = webhook.ok_or_else(|| Problem::not_found("provider"))?;
-        let proof = self.prove(provider, webhook, request, body, now()).await?;
-        if proof == Proof::None {
-            return Err(wrong_signature());
+        let proof = self.verify_signature(provider, webhook, request, body, now()).await?;
+        if proof == Proof::Unsigned {
+            return Err(wrong_signature().into());
         }
         let callback = read(provider, body, now())?;
         let Some(job_id) =
             callback.job_id.as_ref().filter(|_| callback.kind != WebhookKind::Ignore)
         else {
-            return Ok(taken("ignored"));
+            return Ok(acknowledge("ignored"));
         };
-        let job = self.tracker.store.job(job_id).await.map_err(|error| store_down(&error))?;
-        match job.filter(|job| job.provider == provider.spec.name) {
-            Some(job) => self.take(job, callback, proof, now).await,
-            None => Ok(taken("ignored")),
+        let job = self.tracker.store.job(job_id).await?;
+        match job.filter(|job| job.request.provider == provider.spec.name) {
+            Some(job) => self.apply(job, callback, proof, now).await,
+            None => Ok(acknowledge("ignored")),
         }
     }
 
-    /// Judges the signature, over the bytes as they came.
-    async fn prove(
+    /// Verifies the signature over the bytes as they were received.
+    async fn verify_signature(
         &self,
         provider: &Provider,
         webhook: &WebhookSpec,
         request: &ApiGatewayV2httpRequest,
         body: &[u8],
         now: DateTime<Utc>,
-    ) -> Result<Proof, Problem> {
-        let Some(scheme) = &webhook.signature else { return Ok(Proof::None) };
+    ) -> Result<Proof, CallbackError> {
+        let Some(scheme) = &webhook.signature else { return Ok(Proof::Unsigned) };
         let name = SecretName::ProviderWebhookSecrets(provider.spec.name.clone());
-        let secrets = match self.secrets.find(&name, |text| scheme.parse_secrets(text)).await {
-            Ok(Some(secrets)) => secrets,
-            // Without a secret nothing can be proved; the token still keeps strangers out.
-            Ok(None) => return Ok(Proof::None),
-            Err(cause) => return Err(store_down(&cause)),
-        };
+        let secrets = self.secrets.find(&name, |text| scheme.parse_secrets(text)).await?;
+        // Without a stored secret no signature can be verified. The URL's token was checked.
+        let Some(secrets) = secrets else { return Ok(Proof::Unsigned) };
         let headers: Vec<(&str, &[u8])> =
             request.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         match scheme.verify(&Incoming { headers: &headers, body }, &secrets, now) {
-            Verdict::Verified { .. } => Ok(Proof::Signed),
-            Verdict::Missing => match webhook.unsigned {
-                Unsigned::Hint => Ok(Proof::None),
+            Verification::Verified { .. } => Ok(Proof::Signed),
+            Verification::Missing => match webhook.unsigned {
+                Unsigned::Hint => Ok(Proof::Unsigned),
                 Unsigned::Refuse => {
-                    warn!("an unsigned callback of {} was refused", provider.spec.name);
-                    Err(wrong_signature())
+                    warn!(provider.name = %provider.spec.name, "unsigned callback refused");
+                    Err(wrong_signature().into())
                 }
             },
-            Verdict::Invalid(reason) => {
-                warn!(reason = %reason, "a callback of {} was refused", provider.spec.name);
-                Err(wrong_signature())
+            Verification::Invalid(reason) => {
+                warn!(
+                    provider.name = %provider.spec.name,
+                    error = %reason,
+                    "callback signature refused"
+                );
+                Err(wrong_signature().into())
             }
         }
     }
 
-    /// The token is the sender's only proof, so nothing else is looked at before it.
+    /// Checks the token first: without a signature it is the only authentication.
     async fn authenticate(
         &self,
         request: &ApiGatewayV2httpRequest,
@@ -168,9 +226,9 @@ impl Callbacks {
         let secret = self.secrets.get(&SecretName::CallbackSecret, CallbackSecret::parse).await;
         let secret = match secret {
             Ok(secret) => secret,
-            // Then no job was ever given a callback URL, and this one is not ours.
+            // No callback URL was ever created, so this one is not ours.
             Err(SecretError::Missing(_)) => return Err(wrong_token()),
-            Err(cause) => return Err(Problem::unavailable(&cause)),
+            Err(cause) => return Err(cause.into()),
         };
         let provider = ProviderName::parse(api::path_parameter(request, "provider"));
         let job = JobId::parse(api::path_parameter(request, "jobId"));
@@ -182,118 +240,125 @@ impl Callbacks {
         Err(wrong_token())
     }
 
-    async fn take(
+    /// Applies a callback to its job.
+    async fn apply(
         &self,
         job: Job,
         callback: Callback,
         proof: Proof,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        // Copies of a callback come together. Whoever stored the end is telling of it just
-        // now, or has crashed and leaves that to the poller; a second teller would only put
-        // the same event on the bus once more.
-        if !job.may_still_complete() {
-            return Ok(taken("known"));
+    ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
+        // Copies of a callback arrive together. The call that stored the end publishes its event,
+        // or has crashed and leaves that to the poller. A second publisher would only repeat the
+        // event.
+        if job.is_final() {
+            return Ok(acknowledge("known"));
         }
         if let (Proof::Signed, Some(claim)) = (proof, &callback.claim) {
-            // "It ended", without what it ended with: the provider is asked for that.
-            let halfway = matches!(claim.status, RenderStatus::Queued | RenderStatus::Processing);
+            // A callback about an end whose status is not one: the provider is asked.
+            let is_incomplete =
+                matches!(claim.status, RenderStatus::Queued | RenderStatus::Processing);
             match subject(&job, &callback) {
-                Subject::ThisJob if halfway && callback.kind == WebhookKind::Ended => {}
-                Subject::ThisJob => {
+                CallbackSubject::ThisJob
+                    if is_incomplete && callback.kind == WebhookKind::Ended => {}
+                CallbackSubject::ThisJob => {
                     let claim = claim.clone();
                     self.store(job, claim, now).await?;
-                    return Ok(taken("stored"));
+                    return Ok(acknowledge("stored"));
                 }
-                Subject::Another => return Ok(taken("ignored")),
-                Subject::Unknown => {}
+                CallbackSubject::Another => return Ok(acknowledge("ignored")),
+                CallbackSubject::Unknown => {}
             }
         }
         match callback.kind {
-            WebhookKind::Ended => self.confirm(job, &callback, now).await,
-            // How far a render is, unproved: not worth a question.
-            WebhookKind::Progress | WebhookKind::Ignore => Ok(taken("ignored")),
+            WebhookKind::Ended => self.confirm_with_provider(job, &callback, now).await,
+            // Unauthenticated progress is not worth a request to the provider.
+            WebhookKind::Progress | WebhookKind::Ignore => Ok(acknowledge("ignored")),
         }
     }
 
-    /// Asks the provider whether a hint is true, and stores its answer.
-    async fn confirm(
+    /// Fetches the render's status from the provider, and stores it.
+    async fn confirm_with_provider(
         &self,
         job: Job,
         callback: &Callback,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<ApiGatewayV2httpResponse, Problem> {
+    ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         let job_id = job.id.clone();
-        let answer = self.tracker.ask(&job, callback.render_job_id.as_ref(), now()).await;
-        let answer = answer.map_err(|cause| Problem::unavailable(&cause))?;
+        // 503 and not 500: nothing was to be stored yet.
+        let answer = self.tracker.fetch_status(&job, callback.render_job_id.as_ref(), now()).await;
+        let answer = answer.map_err(Problem::from)?;
         let observation = match answer {
             Some(StatusAnswer::Observed(observation)) => observation,
-            Some(StatusAnswer::NotFound | StatusAnswer::NotTold { .. }) => {
-                return Err(unconfirmed(&job_id));
+            Some(StatusAnswer::NotFound | StatusAnswer::Unavailable { .. }) => {
+                return Err(unconfirmed(&job_id).into());
             }
-            // It came before the provider's answer to our submit, or names no render.
-            None => return Err(unconfirmed(&job_id)),
+            // The callback came before the provider's answer to our submit, or names no render.
+            None => return Err(unconfirmed(&job_id).into()),
         };
-        // Told that it ended, and not seeing it yet: the provider's own copies lag. Refused,
-        // so that it calls again; else the end would wait for a safety poll.
+        // The provider's API may lag behind its callback. The callback is refused, so that the
+        // provider repeats it; otherwise the end would be found only by a safety poll.
         match self.store(job, observation, now).await? {
             State::Completed | State::Failed | State::Cancelled | State::TimedOut => {
-                Ok(taken("stored"))
+                Ok(acknowledge("stored"))
             }
             State::Submitting | State::SubmitUnknown | State::Queued | State::Processing => {
-                Err(unconfirmed(&job_id))
+                Err(unconfirmed(&job_id).into())
             }
         }
     }
 
-    /// Stores what a render's provider told, and tells of it. Answers the job's state then.
+    /// Stores an observation and publishes its events. Returns the job's state after it.
     async fn store(
         &self,
         job: Job,
         observation: Observation,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<State, Problem> {
-        let checks = checks_due(&self.tracker.law(&job), &job, now());
+    ) -> Result<State, CallbackError> {
+        let polls = polls_due(&self.tracker.poll_schedule(&job), &job, now());
         let report = Report::Observed(observation);
-        let told = self.tracker.tell(job, &report, Bearer::Callback, checks, now()).await;
-        match told.map_err(|error| store_down(&error))? {
-            Told::Changed(job) => {
+        match self.tracker.apply_report(job, &report, ReportSource::Callback, polls, now()).await? {
+            ApplyOutcome::Changed(job) => {
                 let state = job.state;
                 self.settle(job, now()).await;
                 Ok(state)
             }
-            Told::Unchanged(job) => Ok(job.state),
-            Told::Gone => Err(Problem::not_found("job")),
+            ApplyOutcome::Unchanged(job) => Ok(job.state),
+            ApplyOutcome::Gone => Err(Problem::not_found("job").into()),
         }
     }
 
-    /// The fact is stored, so the provider is done whatever happens here: the poller finds a
-    /// job that was not told of.
+    /// The change is stored, so a failure here is no reason to have the callback repeated: the
+    /// poller finds the filled outbox.
     async fn settle(&self, job: Job, now: DateTime<Utc>) {
         let id = job.id.clone();
-        if let Err(cause) = self.tracker.settle(job, now).await {
-            error!(job.id = %id, error = chain(&cause), "job {id} is not told of yet; the poller will");
+        if let Err(cause) = self.tracker.publish_outbox(job, now).await {
+            warn!(
+                job.id = %id,
+                error = chain(&cause),
+                "event publish failed; poller will retry"
+            );
         }
     }
 }
 
-/// Whom an authentic body tells of.
+/// Which render an authentic body is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Subject {
+enum CallbackSubject {
     ThisJob,
-    /// Another job, or a part of this one's render.
+    /// Another job, or a part of this job's render.
     Another,
-    /// Nobody can say yet: a signature proves the account, and not the job.
+    /// The body does not tell: a signature authenticates the account, not the job.
     Unknown,
 }
 
-fn subject(job: &Job, callback: &Callback) -> Subject {
+fn subject(job: &Job, callback: &Callback) -> CallbackSubject {
     let marked = callback.job_id.as_ref().map(|id| *id == job.id);
     match (&job.render_job_id, &callback.render_job_id, marked) {
-        (_, _, Some(false)) => Subject::Another,
-        (Some(ours), Some(theirs), _) if ours != theirs => Subject::Another,
-        (Some(_), Some(_), _) | (_, _, Some(true)) => Subject::ThisJob,
-        (Some(_), None, None) | (None, _, None) => Subject::Unknown,
+        (_, _, Some(false)) => CallbackSubject::Another,
+        (Some(ours), Some(theirs), _) if ours != theirs => CallbackSubject::Another,
+        (Some(_), Some(_), _) | (_, _, Some(true)) => CallbackSubject::ThisJob,
+        (Some(_), None, None) | (None, _, None) => CallbackSubject::Unknown,
     }
 }
 
@@ -304,28 +369,29 @@ fn read(provider: &Provider, body: &[u8], now: DateTime<Utc>) -> Result<Callback
     })
 }
 
-/// Without its provider's spec nobody can read a callback. That passes, so it should come again.
-fn unreadable(provider: &ProviderName) -> Problem {
-    error!(provider.name = %provider, "a callback of {provider} cannot be read: its spec is missing");
-    not_stored()
+/// A callback cannot be read without its provider's spec. The operator can restore the spec, so
+/// the callback should come again.
+fn missing_spec(provider: &ProviderName) -> CallbackError {
+    error!(provider.name = %provider, "callback not read: provider spec missing; answered 500");
+    CallbackError::NotStored
 }
 
-/// One answer for every reason: the sender must not learn which it was.
+/// One response for all reasons, so that the sender does not learn the reason.
 fn wrong_signature() -> Problem {
     Problem::new(401, "invalid_signature", "Invalid signature", "The signature does not hold.")
 }
 
 fn wrong_token() -> Problem {
-    warn!("a callback with a wrong token was refused");
+    warn!("callback token refused");
     Problem::new(401, "invalid_token", "Invalid token", "This callback URL is not ours.")
 }
 
-fn taken(what: &str) -> ApiGatewayV2httpResponse {
+fn acknowledge(what: &str) -> ApiGatewayV2httpResponse {
     api::json(200, &json!({"status": what}))
 }
 
 fn unconfirmed(job: &JobId) -> Problem {
-    info!(job.id = %job, "the provider does not confirm its callback for job {job} yet");
+    info!(job.id = %job, "callback not confirmed by the provider yet; answered 503");
     Problem::new(
         503,
         "not_confirmed",
@@ -333,14 +399,4 @@ fn unconfirmed(job: &JobId) -> Problem {
         "The provider's API does not say yet what this callback says. Call again.",
     )
     .retry_after(5)
-}
-
-/// 500, not 503: some providers only call again for it.
-fn store_down(cause: &dyn std::error::Error) -> Problem {
-    error!(error = chain(cause), "a callback could not be stored");
-    not_stored()
-}
-
-fn not_stored() -> Problem {
-    Problem::new(500, "not_stored", "Not stored", "The callback could not be stored. Call again.")
 }

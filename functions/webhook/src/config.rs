@@ -1,4 +1,4 @@
-//! What `webhook` is set up with.
+//! The configuration of `webhook`.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::callback::Callbacks;
 /// Reads the settings and the installation's own provider specs, and builds the clients.
 ///
 /// # Errors
-/// When a setting is missing or wrong, which the error names, or the specs cannot be read.
+/// When a setting is missing or malformed, which the error names, or the specs cannot be read.
 pub async fn callbacks() -> Result<Callbacks, Error> {
     let setup = Setup::from_env()?;
     let secrets = Arc::new(setup.secrets());

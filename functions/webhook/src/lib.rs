@@ -1,4 +1,4 @@
-//! `webhook`: what providers post to the callback URLs we gave them.
+//! `webhook`: the callbacks that providers post.
 //!
 //! [`callback`] is the use case.
 
@@ -12,18 +12,18 @@ use shared::api::Problem;
 
 pub use crate::callback::Callbacks;
 
-/// Answers a provider; `now` is the clock.
+/// Answers a callback; `now` is the clock.
 ///
 /// # Errors
-/// None: what goes wrong is a problem document.
+/// None: a failure is a problem document.
 pub async fn handle(
     callbacks: &Callbacks,
     request: ApiGatewayV2httpRequest,
     now: fn() -> DateTime<Utc>,
 ) -> Result<ApiGatewayV2httpResponse, Error> {
     let answer = callbacks.receive(&request, now).await;
-    callbacks.tracker.laws.write_down().await;
-    Ok(answer.unwrap_or_else(Problem::into_response))
+    callbacks.tracker.duration_models.flush().await;
+    Ok(answer.unwrap_or_else(|error| Problem::from(error).into_response()))
 }
 
 #[cfg(test)]

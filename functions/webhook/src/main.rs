@@ -1,4 +1,4 @@
-//! `webhook` as Lambda runs it: settings and clients once, then one event at a time.
+//! `webhook` as Lambda runs it: settings and clients are built once, then events are handled one by one.
 
 // The compiler computes the size of the nested futures of a request recursively.
 #![recursion_limit = "256"]

@@ -4,7 +4,7 @@ use aws_in_memory::{InMemoryAws, builders};
 use aws_lambda_events::encodings::Body;
 use domain::credential::CallbackSecret;
 use domain::id::{JobId, ProviderName, RenderJobId};
-use domain::job::{Job, Report, State, Step};
+use domain::job::{Job, Report, State, Transition};
 use domain::polling::Tracking;
 use domain::provider::catalogue::OwnSpec;
 use serde_json::{Value, json};
@@ -58,8 +58,8 @@ fn job(provider: &str, render: &str) -> Job {
     let job = unanswered(provider);
     let accepted = Report::Accepted(RenderJobId::parse(render).unwrap());
     match job.apply(&accepted, 0, job.created_at) {
-        Step::Changed(job) => *job,
-        Step::Unchanged => panic!("not accepted"),
+        Transition::Changed(job) => *job,
+        Transition::Unchanged => panic!("not accepted"),
     }
 }
 
@@ -105,7 +105,7 @@ async fn answered(aws: &InMemoryAws, event: &str) -> (i64, Value) {
 const STORED_AND_TOLD: [&str; 5] = ["GetItem", "PutItem", "PutEvents", "GetItem", "PutItem"];
 
 #[tokio::test]
-async fn a_wrong_token_is_refused_before_anything_is_read() {
+async fn wrong_token_is_refused_first() {
     let aws = InMemoryAws::new(&[SECRET]);
     let (status, problem) = answered(&aws, WRONG_TOKEN).await;
     assert_eq!((status, &problem["code"]), (401, &"invalid_token".into()));
@@ -113,7 +113,7 @@ async fn a_wrong_token_is_refused_before_anything_is_read() {
 }
 
 #[tokio::test]
-async fn each_provider_gets_as_far_as_its_job() {
+async fn callback_of_each_provider_is_read() {
     for (callback, parameters) in [(ZVID, 2), (SHOTSTACK, 1), (VIRALSYNC, 2)] {
         let aws = InMemoryAws::new(&[SECRET]);
         let (status, problem) = answered(&aws, callback).await;
@@ -125,13 +125,13 @@ async fn each_provider_gets_as_far_as_its_job() {
 }
 
 #[tokio::test]
-async fn a_callback_that_cannot_be_stored_is_500_so_that_it_is_repeated() {
+async fn unstored_callback_is_500() {
     let (status, problem) = answered(&InMemoryAws::without_table(&[SECRET]), SHOTSTACK).await;
     assert_eq!((status, &problem["code"]), (500, &"not_stored".into()));
 }
 
 #[tokio::test]
-async fn a_signed_callback_is_believed_and_stored() {
+async fn signed_callback_is_stored() {
     let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &viralsync_job()).await;
     let (status, body, asked) = answered_with(&aws, event(VIRALSYNC)).await;
     assert_eq!((status, body), (200, json!({"status": "stored"})));
@@ -147,7 +147,7 @@ async fn a_signed_callback_is_believed_and_stored() {
 }
 
 #[tokio::test]
-async fn a_copy_of_a_callback_changes_nothing() {
+async fn repeated_callback_changes_nothing() {
     let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &viralsync_job()).await;
     answered_with(&aws, event(VIRALSYNC)).await;
     let first = stored(&aws).await;
@@ -158,7 +158,7 @@ async fn a_copy_of_a_callback_changes_nothing() {
 }
 
 #[tokio::test]
-async fn one_flipped_bit_is_refused_and_nothing_is_read_or_written() {
+async fn flipped_bit_is_refused_first() {
     let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &viralsync_job()).await;
     // `p` and `q` differ in their last bit.
     for forged in [
@@ -173,7 +173,7 @@ async fn one_flipped_bit_is_refused_and_nothing_is_read_or_written() {
 }
 
 #[tokio::test]
-async fn a_provider_that_signs_everything_is_refused_unsigned() {
+async fn unsigned_callback_is_refused() {
     let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &viralsync_job()).await;
     let (status, problem, asked) =
         answered_with(&aws, without(VIRALSYNC, "x-render-signature")).await;
@@ -183,7 +183,7 @@ async fn a_provider_that_signs_everything_is_refused_unsigned() {
 }
 
 #[tokio::test]
-async fn one_that_signs_some_gives_a_hint_unsigned() {
+async fn unsigned_callback_may_be_a_hint() {
     let aws = with_job(&[SECRET, ZVID_SECRET], &zvid_job()).await;
     let (status, problem, asked) = answered_with(&aws, event(ZVID)).await;
     // Next it would be asked, with an API key that nobody has stored here.
@@ -193,7 +193,7 @@ async fn one_that_signs_some_gives_a_hint_unsigned() {
 }
 
 #[tokio::test]
-async fn without_a_stored_secret_every_callback_is_a_hint() {
+async fn callback_without_secret_is_a_hint() {
     let aws = with_job(&[SECRET], &viralsync_job()).await;
     for callback in [event(VIRALSYNC), without(VIRALSYNC, "x-render-signature")] {
         let (status, problem, asked) = answered_with(&aws, callback).await;
@@ -204,7 +204,7 @@ async fn without_a_stored_secret_every_callback_is_a_hint() {
 }
 
 #[tokio::test]
-async fn unproved_progress_is_not_worth_a_question() {
+async fn unsigned_progress_asks_no_provider() {
     let aws = with_job(&[SECRET], &viralsync_job()).await;
     let progress = tampered(VIRALSYNC, "\"done\"", "\"running\"");
     let (status, body, asked) = answered_with(&aws, progress).await;
@@ -214,7 +214,7 @@ async fn unproved_progress_is_not_worth_a_question() {
 }
 
 #[tokio::test]
-async fn a_signed_callback_of_another_render_is_ignored() {
+async fn callback_of_another_render_is_ignored() {
     let other = job("viralsync", "job_scene_2");
     let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &other).await;
     let (status, body, _) = answered_with(&aws, event(VIRALSYNC)).await;
@@ -224,7 +224,7 @@ async fn a_signed_callback_of_another_render_is_ignored() {
 
 /// The signature proves the account; whether it is this job's render, nobody knows yet.
 #[tokio::test]
-async fn a_signed_callback_that_comes_before_the_renders_id_is_to_be_repeated() {
+async fn callback_before_render_id_is_retried() {
     let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &unanswered("viralsync")).await;
     let (status, problem, asked) = answered_with(&aws, event(VIRALSYNC)).await;
     assert_eq!((status, &problem["code"]), (503, &"not_confirmed".into()));
@@ -233,7 +233,7 @@ async fn a_signed_callback_that_comes_before_the_renders_id_is_to_be_repeated() 
 }
 
 #[tokio::test]
-async fn an_accounts_signed_callback_that_comes_before_the_renders_id_carries_ours() {
+async fn account_callback_carries_our_id() {
     let aws = with_job(&[ZVID_SECRET], &unanswered("zvid")).await;
     let (status, body, _) = answered_with(&aws, event(ZVID_ACCOUNT)).await;
     assert_eq!((status, body), (200, json!({"status": "stored"})));
@@ -241,7 +241,7 @@ async fn an_accounts_signed_callback_that_comes_before_the_renders_id_carries_ou
 }
 
 #[tokio::test]
-async fn an_accounts_signed_callback_finds_our_job() {
+async fn account_callback_finds_its_job() {
     let aws = with_job(&[ZVID_SECRET], &zvid_job()).await;
     let (status, body, asked) = answered_with(&aws, event(ZVID_ACCOUNT)).await;
     assert_eq!((status, body), (200, json!({"status": "stored"})));
@@ -252,7 +252,7 @@ async fn an_accounts_signed_callback_finds_our_job() {
 }
 
 #[tokio::test]
-async fn an_accounts_callback_that_is_not_proved_is_refused() {
+async fn unsigned_account_callback_is_refused() {
     let aws = with_job(&[ZVID_SECRET], &zvid_job()).await;
     let mut old = event(ZVID_ACCOUNT);
     old.headers.insert("x-zvid-timestamp", "1779623041".parse().unwrap());
@@ -270,7 +270,7 @@ async fn an_accounts_callback_that_is_not_proved_is_refused() {
 }
 
 #[tokio::test]
-async fn without_a_stored_secret_an_accounts_callback_proves_nothing() {
+async fn account_callback_needs_a_secret() {
     let aws = with_job(&[], &zvid_job()).await;
     let (status, problem, asked) = answered_with(&aws, event(ZVID_ACCOUNT)).await;
     assert_eq!((status, &problem["code"]), (401, &"invalid_signature".into()));
@@ -278,7 +278,7 @@ async fn without_a_stored_secret_an_accounts_callback_proves_nothing() {
 }
 
 #[tokio::test]
-async fn an_accounts_callback_is_not_taken_hours_later() {
+async fn old_account_callback_is_refused() {
     let aws = with_job(&[ZVID_SECRET], &zvid_job()).await;
     let callbacks = Callbacks { tracker: aws.tracker().unwrap(), secrets: Arc::new(aws.secrets()) };
     let late = || DateTime::from_timestamp(1_779_624_041 + 301, 0).unwrap();
@@ -287,7 +287,7 @@ async fn an_accounts_callback_is_not_taken_hours_later() {
 }
 
 #[tokio::test]
-async fn an_accounts_callback_of_a_render_that_is_not_ours_is_taken_and_ignored() {
+async fn foreign_account_callback_is_ignored() {
     // Of nobody we know, and of a job that another provider renders.
     let elsewhere = job("viralsync", "07070707-0707-8707-8707-070707070707");
     for aws in [InMemoryAws::new(&[ZVID_SECRET]), with_job(&[ZVID_SECRET], &elsewhere).await] {
@@ -298,7 +298,7 @@ async fn an_accounts_callback_of_a_render_that_is_not_ours_is_taken_and_ignored(
 }
 
 #[tokio::test]
-async fn a_provider_whose_account_has_no_callbacks_has_no_such_url() {
+async fn account_url_needs_account_callbacks() {
     for provider in ["shotstack", "viralsync", "nobody", "No Name"] {
         let aws = InMemoryAws::new(&[SECRET, VIRALSYNC_SECRET]);
         let mut callback = event(ZVID_ACCOUNT);
@@ -321,7 +321,7 @@ async fn answered_without(own: &str, request: ApiGatewayV2httpRequest) -> (i64, 
 }
 
 #[tokio::test]
-async fn a_callback_that_nobody_can_read_for_now_is_to_come_again() {
+async fn callback_without_spec_is_retried() {
     let secret = CallbackSecret::parse(SECRET.1).unwrap();
     let acme = ProviderName::parse("acme").unwrap();
     let mut for_job = event(ZVID);
@@ -345,7 +345,7 @@ const GUIDE: &str = include_str!("../../../docs/adding-a-provider.md");
 
 /// Whoever follows the guide stores its document as a parameter, and its secret beside it.
 #[tokio::test]
-async fn the_provider_of_the_guide_needs_a_parameter_and_nothing_else() {
+async fn guide_provider_needs_only_a_parameter() {
     let blocks = GUIDE.split("```json\n").skip(1);
     let mut blocks = blocks.map(|rest| rest.split_once("\n```").unwrap().0);
     let (spec, conversation) = (blocks.next().unwrap(), blocks.next().unwrap());
@@ -377,7 +377,7 @@ async fn the_provider_of_the_guide_needs_a_parameter_and_nothing_else() {
 
 /// Lambda can then run several at once in one process, as its Managed Instances do.
 #[test]
-fn invocations_may_run_side_by_side() {
+fn handler_future_is_send() {
     fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Callbacks, ApiGatewayV2httpRequest) -> F) {}
     is_send(|function, event| handle(function, event, Utc::now));
 }

@@ -1,4 +1,4 @@
-//! What the clients for receivers and for providers have in common.
+//! The HTTP and TLS configuration that the clients of receivers and providers share.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -8,20 +8,20 @@ use hyper_rustls::ConfigBuilderExt;
 use hyper_util::client::legacy::{Builder, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-/// Most headers of an answer.
+/// The most headers of a response.
 const MAX_HEADERS: usize = 100;
 
-/// Longest head of an answer, and the most hyper buffers of its body, in bytes.
+/// The longest head of a response, and the most that hyper buffers of its body, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// TLS cannot work in this build at all.
+/// TLS is not available in this build.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up TLS")]
 pub struct TlsSetupError(#[source] rustls::Error);
 
 /// TLS 1.2 and 1.3, trusting the web's certificate authorities.
 pub fn web_tls() -> Result<rustls::ClientConfig, TlsSetupError> {
-    // The provider is named because rustls would panic when it had to guess.
+    // The crypto provider is named because rustls panics when it cannot choose one.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -40,21 +40,13 @@ pub(super) fn builder(idle: Duration) -> Builder {
         .http1_max_buf_size(MAX_HEAD_BYTES)
         .pool_idle_timeout(idle)
         .pool_timer(TokioTimer::new())
-        // Only a request of which no byte was written.
+        // This repeats only requests of which no byte was written.
         .retry_canceled_requests(true);
     builder
 }
 
 /// The first of `error` and its causes that is a `T`.
 pub(super) fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    causes(error).find_map(|error| error.downcast_ref())
-}
-
-/// An error and its causes, in one line.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.find_map(|error| error.downcast_ref())
 }

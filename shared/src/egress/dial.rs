@@ -1,4 +1,4 @@
-//! How connections come about: by TCP, or by whatever network a test brings.
+//! Opening connections: by TCP, or through the network of a test.
 
 use std::error::Error;
 use std::io::{self, IoSlice};
@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-/// What comes of dialling.
+/// A connection that is being opened.
 pub type Dialling = BoxFuture<'static, Result<Box<dyn Stream>, Box<dyn Error + Send + Sync>>>;
 
 /// Connects to the host and port of a URL.
@@ -39,7 +39,7 @@ where
     <Self as Service<Uri>>::Future: Send + 'static,
 {
     fn dial(&self, uri: Uri) -> Dialling {
-        // Never asked whether it is ready: it always is.
+        // Without `poll_ready`: this service is always ready.
         let connecting = self.clone().call(uri);
         async move { Ok(Box::new(connecting.await?) as Box<dyn Stream>) }.boxed()
     }
@@ -64,13 +64,13 @@ impl Service<Uri> for Dialler {
     }
 }
 
-/// Whether a connection has carried an answer before, so that its sudden end may
-/// only mean that it was kept for too long.
+/// Whether a connection has carried a response before. If so, its sudden end may only mean that
+/// it was idle for too long.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Carried(Arc<AtomicBool>);
 
 impl Carried {
-    /// The mark of the connection that `error` happened on, if there was one.
+    /// The record of the connection that `error` occurred on, if there was one.
     pub(super) fn by(error: &ClientError) -> Option<Self> {
         let mut extras = Extensions::new();
         error.connect_info()?.get_extras(&mut extras);
@@ -86,7 +86,7 @@ impl Carried {
     }
 }
 
-/// A connection that hands its [`Carried`] mark to requests and errors.
+/// A connection that attaches its [`Carried`] record to responses and errors.
 pub(super) struct Dialled {
     stream: Box<dyn Stream>,
     carried: Carried,

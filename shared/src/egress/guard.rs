@@ -1,10 +1,9 @@
-//! The only way to a receiver: a connector that judges addresses as it dials.
+//! The only way to a receiver: a connector that checks addresses when it dials.
 //!
-//! Checking a name first and connecting afterwards would ask DNS twice, and the
-//! second answer can differ (rebinding). Here the vetted answer is what the TCP
-//! connector gets to dial. It would dial a literal address without asking any
-//! resolver, so those are judged before it sees them. TLS still checks the
-//! certificate against the URL's host.
+//! To check a name first and connect afterwards would resolve it twice, and the second result
+//! can differ (DNS rebinding). Here the TCP connector gets the checked addresses. It dials a
+//! literal address without a resolver, so literal addresses are checked before. TLS still
+//! checks the certificate against the URL's host.
 
 use std::error::Error;
 use std::io;
@@ -14,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use domain::address::{AddressError, TargetPolicy};
+use domain::attempt::AttemptError;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::Uri;
@@ -22,14 +22,14 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tokio::time::timeout;
 use tower_service::Service;
 
+use super::Limits;
 use super::client::find;
 use super::dial::{Dial, Dialled, Dialler};
-use super::{FailureClass, Limits};
 
-/// Knows the addresses behind names.
+/// Resolves host names.
 pub trait Resolve: Send + Sync {
-    /// All addresses of `name`, best first. A name that ends in a dot is complete:
-    /// no search domain may be tried.
+    /// All addresses of `name`, best first. For a name that ends in a dot no search domain is
+    /// tried.
     fn resolve(&self, name: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
 }
 
@@ -47,7 +47,7 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// Opens connections to vetted addresses only.
+/// Opens connections to allowed addresses only.
 #[derive(Clone)]
 pub(super) struct GuardedConnector {
     dialler: Dialler,
@@ -69,7 +69,7 @@ impl GuardedConnector {
         Self::through(Arc::new(tcp), policy)
     }
 
-    /// Dials addresses by `dial`, which vets those behind names.
+    /// Dials through `dial`, which checks the addresses of names.
     pub(super) fn through(dial: Arc<dyn Dial>, policy: Arc<TargetPolicy>) -> Self {
         Self { dialler: Dialler(dial), policy }
     }
@@ -95,13 +95,13 @@ impl Service<Uri> for GuardedConnector {
     }
 }
 
-/// Exactly what `HttpConnector` would take for an address.
+/// The host, if `HttpConnector` would take it for a literal address.
 pub(super) fn literal_host(uri: &Uri) -> Option<IpAddr> {
     let host = uri.host()?;
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
 }
 
-/// A resolver that only answers with addresses that may be dialled.
+/// A resolver that returns only addresses that may be dialled.
 #[derive(Clone)]
 struct VettingResolver {
     resolver: Arc<dyn Resolve>,
@@ -120,7 +120,7 @@ impl Service<Name> for VettingResolver {
 
     fn call(&mut self, name: Name) -> Self::Future {
         let mut complete = name.as_str().to_owned();
-        // Otherwise resolv.conf's search domains are tried too.
+        // Without the dot, the search domains of resolv.conf are tried too.
         if !self.policy.allows_local_names() && !complete.ends_with('.') {
             complete.push('.');
         }
@@ -129,7 +129,7 @@ impl Service<Name> for VettingResolver {
         async move {
             let answers = timeout(budget, answer).await.map_err(|_| LookupError::Slow)??;
             let vetted = policy.vet_name(name.as_str(), &answers)?;
-            // The connector puts the URL's port in.
+            // The connector sets the URL's port.
             let dialable = vetted.as_slice().iter().map(|&ip| SocketAddr::new(ip, 0));
             Ok(dialable.collect::<Vec<_>>().into_iter())
         }
@@ -137,7 +137,7 @@ impl Service<Name> for VettingResolver {
     }
 }
 
-/// Why there is nothing to dial.
+/// Why a name has no address that may be dialled.
 #[derive(Debug, thiserror::Error)]
 enum LookupError {
     #[error("the name cannot be resolved")]
@@ -149,12 +149,12 @@ enum LookupError {
 }
 
 impl LookupError {
-    fn class(&self) -> FailureClass {
+    fn class(&self) -> AttemptError {
         match self {
             Self::Unresolved(_) | Self::Slow | Self::Refused(AddressError::NoAddress) => {
-                FailureClass::Dns
+                AttemptError::Dns
             }
-            Self::Refused(AddressError::Forbidden { .. }) => FailureClass::Blocked,
+            Self::Refused(AddressError::Forbidden { .. }) => AttemptError::Blocked,
         }
     }
 }
@@ -165,7 +165,7 @@ impl LookupError {
 pub(super) struct DialError(#[source] Box<dyn Error + Send + Sync>);
 
 impl DialError {
-    pub(super) fn class(&self) -> FailureClass {
-        find::<LookupError>(&*self.0).map_or(FailureClass::Connect, LookupError::class)
+    pub(super) fn class(&self) -> AttemptError {
+        find::<LookupError>(&*self.0).map_or(AttemptError::Connect, LookupError::class)
     }
 }

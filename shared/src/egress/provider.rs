@@ -1,8 +1,8 @@
 //! HTTP to render providers, at hosts that the operator configured.
 //!
-//! What matters when a request to a provider fails is whether it may have got
-//! there: a submit that never left can be tried again, one that may have arrived
-//! must not be, or there are two renders. [`ProviderHttpError`] says which.
+//! When a request to a provider fails, it matters whether it may have arrived: a submit that
+//! was not sent can be repeated; one that may have arrived must not be, or there are two
+//! renders. [`ProviderHttpError`] distinguishes the two.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +23,13 @@ use super::OUR_USER_AGENT;
 use super::client::{self, TlsSetupError, find, web_tls};
 use super::dial::{Dial, Dialler};
 
-/// Longest body of a provider's answer, in bytes.
+/// The longest body of a provider's response, in bytes.
 const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
 
-/// How long an unused connection is kept.
+/// How long an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// Longest wait for a TCP connection, all addresses together.
+/// The timeout of a TCP connection, all addresses together.
 const CONNECT: Duration = Duration::from_secs(5);
 
 type HttpsClient = Client<HttpsConnector<Dialler>, Full<Bytes>>;
@@ -38,54 +38,54 @@ type HttpsClient = Client<HttpsConnector<Dialler>, Full<Bytes>>;
 /// connections.
 #[derive(Clone)]
 pub struct ProviderHttp {
-    /// For requests that change nothing and may be made twice.
+    /// For safe requests, which may be repeated.
     reading: HttpsClient,
-    /// For all others. It keeps no connection, because a request written into one
-    /// that died while Lambda was frozen leaves in doubt whether it arrived.
+    /// For all others. It reuses no connection: when a request is written into one that died
+    /// while Lambda was frozen, it is unknown whether it arrived.
     changing: HttpsClient,
 }
 
-/// A provider's answer, whatever its status.
+/// A provider's response, with any status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderResponse {
     /// 200 to 999; redirects are not followed.
     pub status: StatusCode,
-    /// As sent.
+    /// The response's headers.
     pub headers: HeaderMap,
-    /// All of it; longer than 2 MiB is [`Trouble::TooLarge`].
+    /// The whole body. One longer than 2 MiB is [`Trouble::TooLarge`].
     pub body: Bytes,
 }
 
-/// Why there is no answer, by what that says about the request.
+/// Why there is no response, by what that says about the request.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderHttpError {
-    /// It certainly never reached the provider.
+    /// The request certainly did not reach the provider.
     #[error("the request was not sent to the provider")]
     NotSent(#[source] Trouble),
-    /// The provider may have received it, and may have acted on it.
+    /// The provider may have received the request, and may have acted on it.
     #[error("the provider may have received the request, but its answer did not arrive")]
     Unclear(#[source] Trouble),
 }
 
-/// What happened instead of an answer.
+/// The failure of a request.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
-    /// The URL is none that HTTP can ask for.
+    /// The URL is not valid for HTTP.
     #[error("the URL is not one for HTTP")]
     Url(#[from] http::uri::InvalidUri),
-    /// A header has a name or value that HTTP does not allow.
+    /// A header's name or value is not valid.
     #[error("a header is none that HTTP allows")]
     Headers,
     /// The caller's timeout passed.
     #[error("no answer in time")]
     Timeout,
-    /// No connection, or it ended before the answer's head.
+    /// There was no connection, or it ended before the response's head.
     #[error("no answer")]
     Http(#[from] ClientError),
-    /// The connection ended within the answer's body.
+    /// The connection ended within the response's body.
     #[error("half an answer")]
     Body(#[from] hyper::Error),
-    /// The answer's body is longer than 2 MiB.
+    /// The response's body is longer than 2 MiB.
     #[error("the answer is longer than {MAX_BODY_BYTES} bytes")]
     TooLarge,
 }
@@ -101,12 +101,12 @@ impl ProviderHttp {
         Self::through(Arc::new(tcp))
     }
 
-    /// A client on another network than the machine's, which knows its own names.
+    /// A client on another network than the machine's, which resolves names itself.
     pub fn through(network: Arc<dyn Dial>) -> Result<Self, TlsSetupError> {
         Ok(Self::with_parts(network, web_tls()?))
     }
 
-    /// The same, which trusts whom `tls` says.
+    /// The same with another TLS configuration.
     #[must_use]
     pub fn with_parts(network: Arc<dyn Dial>, tls: ClientConfig) -> Self {
         let connector = HttpsConnector::from((Dialler(network), tls));
@@ -116,7 +116,7 @@ impl ProviderHttp {
         }
     }
 
-    /// Sends one request and reads the whole answer within `timeout`.
+    /// Sends one request and reads the whole response within `timeout`.
     pub async fn send(
         &self,
         method: Method,
@@ -135,7 +135,7 @@ impl ProviderHttp {
         request.headers_mut().insert(USER_AGENT, OUR_USER_AGENT);
         request.headers_mut().extend(headers);
 
-        // Filled in when a connection, TLS and all, was handed the request.
+        // Set when a connection with its TLS session was given the request.
         let connection = capture_connection(&mut request);
         let response = match timeout_at(deadline, client.request(request)).await {
             Ok(Ok(response)) => response,
@@ -157,8 +157,8 @@ impl ProviderHttp {
     }
 }
 
-/// Besides failed connections: hyper cancels a request, and hands it back, only
-/// when it has not begun to write it.
+/// A failed connection, or a request that hyper cancelled, which it does only before the first
+/// byte is written.
 fn was_not_sent(error: &ClientError) -> bool {
     error.is_connect() || find::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled)
 }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_come_back_whole_whatever_their_status() {
+    async fn response_is_whole_for_any_status() {
         let server = TestServer::plain(vec![Reply::text(
             "HTTP/1.1 302 Found\r\nlocation: /second\r\nretry-after: 3\r\ncontent-length: 4\r\n\r\nbody",
         )])
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_never_left_is_not_sent() {
+    async fn unsent_request_is_not_sent() {
         let (_port, refused) = nobody();
         let no_tls = no_tls().await;
         // Accepted by the kernel, answered by nobody: the TLS handshake never ends.
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_have_arrived_is_unclear() {
+    async fn lost_response_is_unclear() {
         let half = b"HTTP/1.1 201 Created\r\ncontent-length: 100\r\n\r\n{".to_vec();
         let endless = Reply::Endless {
             first: "HTTP/1.1 200 OK\r\n\r\n",
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silence_is_unclear_once_the_request_is_there() {
+    async fn timeout_after_sending_is_unclear() {
         // A busy machine may need longer to get it there.
         for timeout in [IMPATIENT, IMPATIENT * 10, IMPATIENT * 100] {
             let server = TestServer::plain(vec![Reply::Silence]).await;
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_reads_use_a_kept_connection() {
+    async fn only_reads_reuse_connections() {
         let server = TestServer::plain(vec![Reply::ok()]).await;
         let http = ProviderHttp::new().unwrap();
         for (method, connections) in

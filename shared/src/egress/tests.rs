@@ -46,7 +46,7 @@ impl Guarded {
         Self { receivers, resolver, server, policy }
     }
 
-    async fn post(&self) -> Outcome {
+    async fn post(&self) -> PostOutcome {
         let url = ReceiverUrl::parse(&self.server.named_url("/hook"), &self.policy).unwrap();
         self.receivers.post(outgoing(&url)).await.outcome
     }
@@ -66,26 +66,26 @@ async fn post_to(receivers: &Receivers, url: &str) -> Answered {
 }
 
 /// Posts to a plain server that gives these replies.
-async fn post_and_get(replies: Vec<Reply>) -> (Outcome, TestServer) {
+async fn post_and_get(replies: Vec<Reply>) -> (PostOutcome, TestServer) {
     let _still = StillClock::hold();
     let server = TestServer::plain(replies).await;
     let answered = post_to(&local_receivers(), &server.url("/hook")).await;
     (answered.outcome, server)
 }
 
-fn answer(outcome: Outcome) -> Answer {
+fn answer(outcome: PostOutcome) -> Answer {
     match outcome {
-        Outcome::Answer(answer) => answer,
-        Outcome::Failure(class) => panic!("no answer: {class:?}"),
+        PostOutcome::Answer(answer) => answer,
+        PostOutcome::Failure(class) => panic!("no answer: {class:?}"),
     }
 }
 
-fn failed(class: FailureClass) -> Outcome {
-    Outcome::Failure(class)
+fn failed(class: AttemptError) -> PostOutcome {
+    PostOutcome::Failure(class)
 }
 
 #[tokio::test(start_paused = true)]
-async fn delivers_the_exact_request_and_hands_back_the_answer() {
+async fn post_sends_exact_request() {
     let (outcome, server) = post_and_get(vec![Reply::text(
         "HTTP/1.1 503 Busy\r\nretry-after: 120\r\nwebhook-delivery: disable\r\ncontent-length: 5\r\n\r\nlater",
     )])
@@ -97,7 +97,7 @@ async fn delivers_the_exact_request_and_hands_back_the_answer() {
         webhook_delivery: Some("disable".to_owned()),
         excerpt: "later".to_owned(),
     };
-    assert_eq!(outcome, Outcome::Answer(expected));
+    assert_eq!(outcome, PostOutcome::Answer(expected));
     let version = env!("CARGO_PKG_VERSION");
     let address = server.address;
     let request = format!(
@@ -108,7 +108,7 @@ async fn delivers_the_exact_request_and_hands_back_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_redirect_is_an_answer_and_goes_nowhere() {
+async fn redirect_is_not_followed() {
     for status in [300, 301, 302, 303, 304, 305, 307, 308] {
         for location in ["location: /second\r\n", "location: http://127.0.0.2/\r\n", ""] {
             let reply = format!("HTTP/1.1 {status} Moved\r\n{location}content-length: 0\r\n\r\n");
@@ -122,7 +122,7 @@ async fn a_redirect_is_an_answer_and_goes_nowhere() {
 
 /// A byte a second keeps a connection alive for ever, and an attempt for 15 s.
 #[tokio::test(start_paused = true)]
-async fn a_body_that_drips_ends_in_time_with_the_status_it_had() {
+async fn slow_body_ends_in_time() {
     let still = StillClock::hold();
     let server = TestServer::plain(vec![Reply::Endless {
         first: "HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n",
@@ -155,7 +155,7 @@ async fn a_body_that_drips_ends_in_time_with_the_status_it_had() {
 
 /// Whatever never becomes an answer takes as long as an attempt may, and no longer.
 #[tokio::test(start_paused = true)]
-async fn an_attempt_without_an_answer_takes_15_seconds() {
+async fn attempt_times_out_after_15_seconds() {
     let _still = StillClock::hold();
     let dripping = Reply::Endless {
         first: "HTTP/1.1 200 OK\r\nx-slow: ",
@@ -173,13 +173,13 @@ async fn an_attempt_without_an_answer_takes_15_seconds() {
         }
         let answered = posting.await.unwrap();
 
-        assert_eq!(answered.outcome, failed(FailureClass::Timeout));
+        assert_eq!(answered.outcome, failed(AttemptError::Timeout));
         assert_eq!(answered.duration, Duration::from_secs(15));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tls_handshake_counts_as_part_of_the_attempt() {
+async fn tls_handshake_counts_as_attempt() {
     let _still = StillClock::hold();
     let (address, mut connected) = mute().await;
     let receivers = local_receivers();
@@ -189,12 +189,12 @@ async fn a_tls_handshake_counts_as_part_of_the_attempt() {
     advance(Duration::from_secs(15)).await;
     let answered = posting.await.unwrap();
 
-    assert_eq!(answered.outcome, failed(FailureClass::Timeout));
+    assert_eq!(answered.outcome, failed(AttemptError::Timeout));
     assert_eq!(answered.duration, Duration::from_secs(15));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_of_gigabytes_is_cut_and_the_connection_closed() {
+async fn huge_body_is_cut() {
     const TEN_MB: usize = 10_000_000;
     let (outcome, server) = post_and_get(vec![Reply::Endless {
         first: "HTTP/1.1 200 OK\r\ncontent-length: 10000000000\r\n\r\n",
@@ -210,7 +210,7 @@ async fn a_body_of_gigabytes_is_cut_and_the_connection_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn endless_heads_are_refused_early() {
+async fn endless_head_is_refused() {
     for (then, what) in [("x-more: yes\r\n", "headers"), ("xxxxxxxxxxx", "one header")] {
         let (outcome, server) = post_and_get(vec![Reply::Endless {
             first: "HTTP/1.1 200 OK\r\nx-first: x",
@@ -219,41 +219,41 @@ async fn endless_heads_are_refused_early() {
         }])
         .await;
 
-        assert_eq!(outcome, failed(FailureClass::TooLarge), "{what}");
+        assert_eq!(outcome, failed(AttemptError::TooLarge), "{what}");
         assert!(server.cut_short().await < 10_000_000, "{what}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_headers_are_enough() {
-    for (count, expected) in [(99, None), (100, Some(FailureClass::TooLarge))] {
+async fn hundred_headers_are_accepted() {
+    for (count, expected) in [(99, None), (100, Some(AttemptError::TooLarge))] {
         let more = "x-more: yes\r\n".repeat(count);
         let reply = format!("HTTP/1.1 200 OK\r\n{more}content-length: 0\r\n\r\n");
         let failure = match post_and_get(vec![Reply::text(&reply)]).await {
-            (Outcome::Failure(class), _) => Some(class),
-            (Outcome::Answer(_), _) => None,
+            (PostOutcome::Failure(class), _) => Some(class),
+            (PostOutcome::Answer(_), _) => None,
         };
         assert_eq!(failure, expected, "{count} and one");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_that_fail_say_how() {
+async fn connection_failures_are_classified() {
     let _still = StillClock::hold();
     let (_port, unused) = nobody();
     let refused = post_to(&local_receivers(), &format!("http://{unused}/")).await;
-    assert_eq!(refused.outcome, failed(FailureClass::Connect));
+    assert_eq!(refused.outcome, failed(AttemptError::Connect));
 
     let (hung_up, server) = post_and_get(vec![Reply::HangUp, Reply::ok()]).await;
-    assert_eq!(hung_up, failed(FailureClass::Reset));
+    assert_eq!(hung_up, failed(AttemptError::Reset));
     assert_eq!(server.seen().requests.len(), 1, "a fresh connection gets one chance");
 
     let (not_http, _) = post_and_get(vec![Reply::text("220 mail.example ESMTP\r\n\r\n")]).await;
-    assert_eq!(not_http, failed(FailureClass::Reset));
+    assert_eq!(not_http, failed(AttemptError::Reset));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_truncated_body_does_not_undo_the_status() {
+async fn truncated_body_keeps_the_status() {
     let (outcome, _) = post_and_get(vec![Reply::Last(
         b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf".to_vec(),
     )])
@@ -262,7 +262,7 @@ async fn a_truncated_body_does_not_undo_the_status() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_are_kept_and_may_die() {
+async fn dead_kept_connection_is_retried() {
     // Whether the client sees the end of a kept connection before it writes the
     // next request (closed after an answer) or only afterwards (closed instead of
     // one), the next post is delivered.
@@ -283,7 +283,7 @@ async fn connections_are_kept_and_may_die() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn trusts_known_certificates_only() {
+async fn only_known_certificates_are_trusted() {
     let _still = StillClock::hold();
     let guarded = Guarded::new(ScriptedResolver::fixed(&["127.0.0.1"]), vec![Reply::ok()]).await;
     assert_eq!(answer(guarded.post().await).excerpt, "ok");
@@ -297,32 +297,32 @@ async fn trusts_known_certificates_only() {
     );
     let url = ReceiverUrl::parse(&guarded.server.named_url("/"), &guarded.policy).unwrap();
     let untrusted = stranger.post(outgoing(&url)).await.outcome;
-    assert_eq!(untrusted, failed(FailureClass::Tls));
+    assert_eq!(untrusted, failed(AttemptError::Tls));
 
     let other_name = guarded.server.named_url("/").replace(NAME, "other.example");
     let url = ReceiverUrl::parse(&other_name, &guarded.policy).unwrap();
     let misnamed = guarded.receivers.post(outgoing(&url)).await.outcome;
-    assert_eq!(misnamed, failed(FailureClass::Tls));
+    assert_eq!(misnamed, failed(AttemptError::Tls));
     assert_eq!(guarded.server.seen().requests.len(), 1, "no request without trust");
 
     let no_tls = post_to(&local_receivers(), &format!("https://{}/", no_tls().await)).await;
-    assert_eq!(no_tls.outcome, failed(FailureClass::Tls));
+    assert_eq!(no_tls.outcome, failed(AttemptError::Tls));
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_forbidden_address_blocks_the_name() {
+async fn forbidden_address_blocks_the_name() {
     let _still = StillClock::hold();
     for answers in [&["1.1.1.1", "127.0.0.2"][..], &["127.0.0.1", "fe80::1"], &["::ffff:10.0.0.1"]]
     {
         let guarded = Guarded::new(ScriptedResolver::fixed(answers), vec![Reply::ok()]).await;
-        assert_eq!(guarded.post().await, failed(FailureClass::Blocked), "{answers:?}");
+        assert_eq!(guarded.post().await, failed(AttemptError::Blocked), "{answers:?}");
         assert_eq!(guarded.server.seen().connections, 0);
     }
 }
 
 /// The table of `domain`, as a resolver's answers: nothing of it is ever dialled.
 #[tokio::test(start_paused = true)]
-async fn no_refused_address_is_dialled_in_any_spelling() {
+async fn refused_address_is_never_dialled() {
     let _still = StillClock::hold();
     let table: Value =
         serde_json::from_str(include_str!("../../../domain/tests/addresses.json")).unwrap();
@@ -341,13 +341,13 @@ async fn no_refused_address_is_dialled_in_any_spelling() {
     let url = format!("https://{NAME}/");
     for asked in 1..=count {
         let outcome = post_to(&receivers, &url).await.outcome;
-        assert_eq!(outcome, failed(FailureClass::Blocked), "answer {asked}");
+        assert_eq!(outcome, failed(AttemptError::Blocked), "answer {asked}");
         assert_eq!(resolver.asked().len(), asked);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_that_rebinds_is_never_followed() {
+async fn rebinding_name_is_not_followed() {
     let _still = StillClock::hold();
     let resolver =
         ScriptedResolver::new([Answers::of(&["127.0.0.1"]), Answers::of(&["127.0.0.2"])]);
@@ -360,46 +360,44 @@ async fn a_name_that_rebinds_is_never_followed() {
     assert_eq!(guarded.resolver.asked().len(), 1, "what was vetted is what was dialled");
     assert_eq!(guarded.server.seen().connections, 1, "127.0.0.1 was dialled");
 
-    assert_eq!(guarded.post().await, failed(FailureClass::Blocked));
+    assert_eq!(guarded.post().await, failed(AttemptError::Blocked));
     assert_eq!(guarded.resolver.asked().len(), 2, "a new connection is vetted anew");
     assert_eq!(guarded.server.seen().connections, 1);
     assert!(trap.is_untouched());
 }
 
 #[tokio::test(start_paused = true)]
-async fn names_without_addresses_are_a_dns_failure() {
+async fn name_without_address_fails_dns() {
     for answers in [Answers::Unknown, Answers::Never, Answers::of(&[])] {
         let guarded = Guarded::new(ScriptedResolver::new([answers]), vec![Reply::ok()]).await;
-        assert_eq!(guarded.post().await, failed(FailureClass::Dns));
+        assert_eq!(guarded.post().await, failed(AttemptError::Dns));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resolver_that_never_answers_has_5_seconds() {
+async fn resolver_times_out_after_5_seconds() {
     let guarded = Guarded::new(ScriptedResolver::new([Answers::Never]), vec![Reply::ok()]).await;
     let started = Instant::now();
-    assert_eq!(guarded.post().await, failed(FailureClass::Dns));
+    assert_eq!(guarded.post().await, failed(AttemptError::Dns));
     assert_eq!(started.elapsed(), Duration::from_secs(5));
 }
 
 #[tokio::test(start_paused = true)]
-async fn tls_older_than_1_2_is_no_tls() {
+async fn old_tls_is_refused() {
     let _still = StillClock::hold();
     let (address, mut said) = old_tls().await;
     let outcome = post_to(&local_receivers(), &format!("https://{address}/")).await.outcome;
-    assert_eq!(outcome, failed(FailureClass::Tls));
+    assert_eq!(outcome, failed(AttemptError::Tls));
     // A fatal alert (2): protocol_version (70), RFC 8446 §6.
     assert_eq!(said.recv().await.unwrap(), [0x15, 3, 3, 0, 2, 2, 70]);
 }
 
 /// Again in a process whose environment names a proxy for everything.
 #[test]
-fn proxies_in_the_environment_are_not_asked() {
+fn environment_proxies_are_ignored() {
     let trap = Trap::at("127.0.0.1:0");
     let mut tests = Command::new(std::env::current_exe().unwrap());
-    for test in
-        ["delivers_the_exact_request_and_hands_back_the_answer", "trusts_known_certificates_only"]
-    {
+    for test in ["post_sends_exact_request", "only_known_certificates_are_trusted"] {
         tests.arg(format!("egress::tests::{test}"));
     }
     for scheme in ["HTTP", "HTTPS", "ALL"] {
@@ -433,7 +431,7 @@ impl Trap {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_laxer_policys_url_is_blocked() {
+async fn url_is_judged_by_current_policy() {
     let _still = StillClock::hold();
     let guarded = Guarded::new(ScriptedResolver::fixed(&["127.0.0.1"]), vec![Reply::ok()]).await;
     for url in [
@@ -443,14 +441,14 @@ async fn a_laxer_policys_url_is_blocked() {
         guarded.server.named_url("/").replace("https", "http"),
     ] {
         let answered = post_to(&guarded.receivers, &url).await;
-        assert_eq!(answered.outcome, failed(FailureClass::Blocked), "{url}");
+        assert_eq!(answered.outcome, failed(AttemptError::Blocked), "{url}");
     }
     assert_eq!(guarded.server.seen().connections, 0);
 }
 
 /// The connector by itself: nothing before it has looked at the address.
 #[tokio::test(start_paused = true)]
-async fn literal_addresses_are_judged_where_they_are_dialled() {
+async fn literal_addresses_are_judged_when_dialled() {
     use tower_service::Service;
 
     let _still = StillClock::hold();
@@ -463,13 +461,13 @@ async fn literal_addresses_are_judged_where_they_are_dialled() {
     for host in ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]"] {
         let uri = format!("http://{host}:{}/", server.address.port());
         let refused = connector.call(uri.parse().unwrap()).await.err().expect("is not dialled");
-        assert_eq!(refused.class(), FailureClass::Blocked, "{host}");
+        assert_eq!(refused.class(), AttemptError::Blocked, "{host}");
     }
     assert_eq!(server.seen().connections, 0);
 }
 
 #[test]
-fn deployed_stacks_have_the_limits_that_are_promised() {
+fn default_limits_are_as_documented() {
     let limits = Limits::default();
     assert_eq!(limits.attempt, Duration::from_secs(15));
     assert_eq!(limits.dns, Duration::from_secs(5));
@@ -477,7 +475,7 @@ fn deployed_stacks_have_the_limits_that_are_promised() {
 }
 
 #[test]
-fn excerpts_end_between_characters() {
+fn excerpt_ends_between_characters() {
     assert_eq!(excerpt("aäaä".as_bytes(), 5), "aäa");
     assert_eq!(excerpt("ääää".as_bytes(), 4), "ää");
     assert_eq!(excerpt(b"\xff\xfeok", 4), "\u{fffd}");
@@ -486,13 +484,13 @@ fn excerpts_end_between_characters() {
 
 proptest! {
     #[test]
-    fn excerpts_keep_the_limit(bytes: Vec<u8>, limit in 0_usize..80) {
+    fn excerpt_keeps_the_limit(bytes: Vec<u8>, limit in 0_usize..80) {
         prop_assert!(excerpt(&bytes, limit).len() <= limit);
     }
 
     /// Otherwise `post` would block a URL that was accepted.
     #[test]
-    fn every_receiver_url_is_a_uri(text in "https://[a-z0-9.-]{1,12}\\.example(/\\PC{0,30})?(\\?\\PC{0,30})?") {
+    fn receiver_url_is_a_uri(text in "https://[a-z0-9.-]{1,12}\\.example(/\\PC{0,30})?(\\?\\PC{0,30})?") {
         if let Ok(url) = ReceiverUrl::parse(&text, &TargetPolicy::public()) {
             prop_assert!(Uri::try_from(url.as_str()).is_ok(), "{url}");
         }
@@ -500,7 +498,7 @@ proptest! {
 
     /// The guard must find the address wherever the TCP connector does.
     #[test]
-    fn literal_hosts_stay_literal(ip: IpAddr) {
+    fn literal_host_stays_literal(ip: IpAddr) {
         let host = match ip {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),

@@ -9,8 +9,8 @@ use domain::time;
 use super::{Store, StoreError, job_item, number, unavailable};
 
 impl Store {
-    /// The ids of a shard's active jobs, oldest first: all, or those made since `from`. As
-    /// they were a moment ago.
+    /// The ids of a shard's active jobs, oldest first: all, or those created since `from`. The
+    /// index is eventually consistent.
     ///
     /// # Errors
     /// When the table cannot be read.
@@ -41,7 +41,7 @@ impl Store {
         Ok(ids)
     }
 
-    /// Whether a shard has active jobs: one read, however many there are.
+    /// Whether a shard has active jobs. This costs one read for any number of them.
     ///
     /// # Errors
     /// When the table cannot be read.

@@ -1,14 +1,13 @@
-//! The webhook configuration: where webhooks go by default. Secrets and headers are not here;
-//! that there is a configuration, even without a receiver, says that a secret was made.
+//! The webhook configuration: the default receiver and its events and limits. A configuration,
+//! even one without a receiver, exists only after a signing secret was created.
 //!
-//! And who may change it: secrets and headers are parameters of SSM, which can be
-//! overwritten but not on a condition. So whoever changes them takes hold of the
-//! configuration first, by a conditional write of this table.
+//! And the lock on it. Secrets and headers are SSM parameters, and SSM has no conditional
+//! write. So every change first takes this lock, by a conditional write to the table.
 
 use std::num::NonZeroU16;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::endpoint::Limits;
+use domain::endpoint::EndpointLimits;
 use domain::event::{EventName, EventSet};
 use domain::time;
 use serde::{Deserialize, Serialize};
@@ -18,78 +17,83 @@ use super::{Item, Put, Store, StoreError, corrupt, unavailable};
 
 const PK: &str = "config";
 const SK: &str = "webhook";
-const HOLD_SK: &str = "hold";
+const LOCK_SK: &str = "lock";
 
-/// How long a hold lasts that nobody lets go of. Longer than the function that takes it may
-/// run (29 s) by more than clocks differ: when it is over, its holder is gone.
-const HOLD: TimeDelta = TimeDelta::seconds(45);
+/// When a lock that is not released expires. This is longer than the function that takes it may
+/// run (29 s) by more than clocks differ, so its holder has ended by then.
+const LOCK_TTL: TimeDelta = TimeDelta::seconds(45);
 
 /// Where webhooks go unless a job says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookConfig {
-    /// The default receiver, if there is one. A text here: it is judged again when it is
-    /// used.
+    /// The default receiver, if there is one. It is text because the target policy is checked
+    /// again when it is used.
     pub url: Option<String>,
-    /// Which of the events that are told of it gets.
+    /// The events that the default receiver gets, of those that a job publishes.
     pub events: EventSet,
-    /// What the receiver can bear, as its owner says.
-    pub limits: Limits,
-    /// When it was last set.
+    /// The receiver's limits, as its owner set them.
+    pub limits: EndpointLimits,
+    /// When the configuration was last set.
     pub updated_at: DateTime<Utc>,
 }
 
-/// Nobody else changes the configuration meanwhile.
+/// The lock on the webhook configuration. While it is held, no other change is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hold {
+pub struct ConfigLock {
     version: u64,
-    /// None when nobody has hold.
+    /// When the lock expires; none while it is free.
     until: Option<DateTime<Utc>>,
-    /// The version of the parameter with the secrets that a holder wrote last, and when.
+    /// The version of the secrets' parameter that was written last under the lock, and when.
     written: Option<(i64, DateTime<Utc>)>,
 }
 
-impl Hold {
-    /// What nobody ever had hold of.
+impl ConfigLock {
+    /// The lock before it was taken for the first time.
     const NEVER: Self = Self { version: 0, until: None, written: None };
 
-    /// Notes that the secrets were written, as this version of their parameter.
+    /// Records that the secrets were written, as this version of their parameter.
     pub fn wrote(&mut self, version: i64, now: DateTime<Utc>) {
         self.written = Some((version, now));
     }
 
-    /// The least version of that parameter that may be read now. SSM may answer with what was
-    /// there a moment ago, and whoever took an older one for the newest would write a secret
-    /// away. Later any will do: its owner may have deleted it and made another.
+    /// The lowest version of that parameter that may be read now. SSM reads are eventually
+    /// consistent, and a change that is based on an older version would lose a secret. After the
+    /// lock's time any version is accepted: the operator may have deleted the parameter and
+    /// created another.
     #[must_use]
     pub fn least_version(&self, now: DateTime<Utc>) -> i64 {
-        self.written.filter(|(_, at)| now - *at < HOLD).map_or(0, |(version, _)| version)
+        self.written.filter(|(_, at)| now - *at < LOCK_TTL).map_or(0, |(version, _)| version)
     }
 
-    /// Until when somebody has hold at `now`.
+    /// When the lock expires, if it is held at `now`.
     fn busy_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.until.filter(|until| *until > now)
     }
 
     fn taken(&self, now: DateTime<Utc>) -> Self {
-        Self { version: self.version.saturating_add(1), until: Some(now + HOLD), ..self.clone() }
+        Self {
+            version: self.version.saturating_add(1),
+            until: Some(now + LOCK_TTL),
+            ..self.clone()
+        }
     }
 
-    fn let_go(&self) -> Self {
+    fn unlock_webhook_config(&self) -> Self {
         Self { version: self.version.saturating_add(1), until: None, ..self.clone() }
     }
 }
 
-/// What came of reaching for the configuration.
+/// The outcome of taking the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reached {
-    /// It is ours.
-    Held(Hold),
-    /// Somebody else has hold of it, until then at the latest.
+pub enum LockOutcome {
+    /// The lock is taken.
+    Acquired(ConfigLock),
+    /// Another change holds the lock, until then at the latest.
     Busy(DateTime<Utc>),
 }
 
 impl Store {
-    /// The webhook configuration, if there ever was one.
+    /// The webhook configuration, if it was ever set.
     ///
     /// # Errors
     /// When the table cannot be read.
@@ -109,44 +113,47 @@ impl Store {
         })
     }
 
-    /// Takes hold of the webhook configuration, unless somebody else has. Let go of it with
-    /// [`Store::let_go`]; a hold whose taker crashed ends by itself.
+    /// Takes the lock on the webhook configuration, unless it is held. [`Store::unlock_webhook_config`]
+    /// releases it; the lock of a crashed holder expires.
     ///
     /// # Errors
-    /// When the table cannot be read or written; the hold may be taken all the same.
-    pub async fn take_hold(&self, now: DateTime<Utc>) -> Result<Reached, StoreError> {
+    /// When DynamoDB does not confirm it; the lock may be taken all the same.
+    pub async fn lock_webhook_config(&self, now: DateTime<Utc>) -> Result<LockOutcome, StoreError> {
         let doing = "take hold of the webhook configuration";
-        let item = self.get(PK, HOLD_SK, doing).await?;
-        let before = item.map(decode_hold).transpose()?.unwrap_or(Hold::NEVER);
+        let item = self.get(PK, LOCK_SK, doing).await?;
+        let before = item.map(decode_lock).transpose()?.unwrap_or(ConfigLock::NEVER);
         if let Some(until) = before.busy_until(now) {
-            return Ok(Reached::Busy(until));
+            return Ok(LockOutcome::Busy(until));
         }
-        let hold = before.taken(now);
-        Ok(match self.put_hold(&hold, doing).await? {
-            Put::Stored => Reached::Held(hold),
-            // Somebody else took it a moment ago.
+        let lock = before.taken(now);
+        Ok(match self.put_lock(&lock, doing).await? {
+            Put::Stored => LockOutcome::Acquired(lock),
+            // Another change took the lock a moment ago.
             Put::Refused(item) => {
-                let theirs = item.map(decode_hold).transpose()?;
+                let theirs = item.map(decode_lock).transpose()?;
                 let until = theirs.and_then(|theirs| theirs.busy_until(now));
-                Reached::Busy(until.unwrap_or(now))
+                LockOutcome::Busy(until.unwrap_or(now))
             }
         })
     }
 
-    /// Lets go of the webhook configuration.
+    /// Releases the lock on the webhook configuration.
     ///
     /// # Errors
-    /// When the table cannot be written. Then the hold ends by itself.
-    pub async fn let_go(&self, hold: &Hold) -> Result<(), StoreError> {
-        match self.put_hold(&hold.let_go(), "let go of the webhook configuration").await? {
-            // Refused: it has ended by itself, and somebody else has it.
+    /// When DynamoDB does not confirm it. Then the lock expires.
+    pub async fn unlock_webhook_config(&self, lock: &ConfigLock) -> Result<(), StoreError> {
+        match self
+            .put_lock(&lock.unlock_webhook_config(), "let go of the webhook configuration")
+            .await?
+        {
+            // A conflict: the lock had expired, and another change holds it.
             Put::Stored | Put::Refused(_) => Ok(()),
         }
     }
 
-    async fn put_hold(&self, hold: &Hold, doing: &'static str) -> Result<Put, StoreError> {
-        let item = encode_hold(hold)?;
-        self.put_version(item, hold.version, doing).await
+    async fn put_lock(&self, lock: &ConfigLock, doing: &'static str) -> Result<Put, StoreError> {
+        let item = encode_lock(lock)?;
+        self.put_version(item, lock.version, doing).await
     }
 }
 
@@ -185,7 +192,7 @@ fn decode(item: Item) -> Result<WebhookConfig, StoreError> {
     Ok(WebhookConfig {
         url: item.url,
         events: item.events.map_or_else(all, EventSet::from_bits),
-        limits: Limits { max_in_flight: item.most, per_second: item.rate },
+        limits: EndpointLimits { max_in_flight: item.most, per_second: item.rate },
         updated_at: instant(item.updated_at)?,
     })
 }
@@ -196,7 +203,7 @@ fn all() -> EventSet {
 }
 
 #[derive(Serialize, Deserialize)]
-struct HoldItem {
+struct LockItem {
     pk: String,
     sk: String,
     v: u64,
@@ -206,18 +213,18 @@ struct HoldItem {
     written: Option<(i64, i64)>,
 }
 
-fn encode_hold(hold: &Hold) -> Result<Item, StoreError> {
-    let until = hold.until.map(time::millis);
-    let written = hold.written.map(|(version, at)| (version, time::millis(at)));
-    let item = HoldItem { pk: PK.into(), sk: HOLD_SK.into(), v: hold.version, until, written };
+fn encode_lock(lock: &ConfigLock) -> Result<Item, StoreError> {
+    let until = lock.until.map(time::millis);
+    let written = lock.written.map(|(version, at)| (version, time::millis(at)));
+    let item = LockItem { pk: PK.into(), sk: LOCK_SK.into(), v: lock.version, until, written };
     serde_dynamo::to_item(item).map_err(|error| corrupt("hold", error))
 }
 
-fn decode_hold(item: Item) -> Result<Hold, StoreError> {
-    let item: HoldItem = serde_dynamo::from_item(item).map_err(|error| corrupt("hold", error))?;
+fn decode_lock(item: Item) -> Result<ConfigLock, StoreError> {
+    let item: LockItem = serde_dynamo::from_item(item).map_err(|error| corrupt("hold", error))?;
     let until = item.until.map(instant).transpose()?;
     let written = item.written.map(|(version, at)| Ok((version, instant(at)?))).transpose()?;
-    Ok(Hold { version: item.v, until, written })
+    Ok(ConfigLock { version: item.v, until, written })
 }
 
 #[cfg(test)]
@@ -225,39 +232,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_lost_on_the_way() {
+    fn webhook_config_round_trips() {
         let updated_at = time::from_millis(1_800_000_000_123).unwrap();
-        for events in [all(), EventSet::ends(), EventSet::from_iter([EventName::Failed])] {
+        for events in [all(), EventSet::terminal(), EventSet::from_iter([EventName::Failed])] {
             for url in [None, Some("https://shop.example/hooks".to_owned())] {
-                let limits = Limits::new(url.as_ref().map(|_| 5), Some(9)).unwrap();
+                let limits = EndpointLimits::new(url.as_ref().map(|_| 5), Some(9)).unwrap();
                 let config = WebhookConfig { url, events, limits, updated_at };
                 assert_eq!(decode(encode(&config).unwrap()).unwrap(), config);
             }
         }
-        let mut written = Hold::NEVER.taken(updated_at);
+        let mut written = ConfigLock::NEVER.taken(updated_at);
         written.wrote(7, updated_at);
-        for hold in [Hold::NEVER, written.let_go(), written] {
-            assert_eq!(decode_hold(encode_hold(&hold).unwrap()).unwrap(), hold);
+        for lock in [ConfigLock::NEVER, written.unlock_webhook_config(), written] {
+            assert_eq!(decode_lock(encode_lock(&lock).unwrap()).unwrap(), lock);
         }
     }
 
     #[test]
-    fn a_hold_ends_by_itself() {
+    fn config_lock_expires() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
-        let hold = Hold::NEVER.taken(now);
-        assert_eq!(hold.busy_until(now), Some(now + HOLD));
-        assert_eq!(hold.busy_until(now + HOLD), None);
-        assert_eq!(hold.let_go().busy_until(now), None);
+        let lock = ConfigLock::NEVER.taken(now);
+        assert_eq!(lock.busy_until(now), Some(now + LOCK_TTL));
+        assert_eq!(lock.busy_until(now + LOCK_TTL), None);
+        assert_eq!(lock.unlock_webhook_config().busy_until(now), None);
     }
 
     #[test]
-    fn what_was_written_a_moment_ago_is_remembered_for_a_while() {
+    fn config_lock_remembers_recent_version() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
-        let mut hold = Hold::NEVER.taken(now);
-        assert_eq!(hold.least_version(now), 0);
-        hold.wrote(7, now);
-        let next = hold.let_go().taken(now);
+        let mut lock = ConfigLock::NEVER.taken(now);
+        assert_eq!(lock.least_version(now), 0);
+        lock.wrote(7, now);
+        let next = lock.unlock_webhook_config().taken(now);
         assert_eq!(next.least_version(now), 7);
-        assert_eq!(next.least_version(now + HOLD), 0);
+        assert_eq!(next.least_version(now + LOCK_TTL), 0);
     }
 }

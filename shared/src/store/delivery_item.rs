@@ -2,10 +2,9 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::TimeDelta;
-use domain::delivery::{
-    Attempt, AttemptError, Delivery, DeliveryState, GiveUpReason, GivenUp, Outcome, Subject,
-};
-use domain::endpoint::Hold;
+use domain::attempt::{Attempt, AttemptError, AttemptOutcome};
+use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp, Subject};
+use domain::endpoint::HoldReason;
 use domain::event::{EventName, TestEvent};
 use domain::id::{EventId, JobId};
 use domain::time;
@@ -46,7 +45,7 @@ struct DeliveryItem {
     round: usize,
     round_at: i64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    deliberate: bool,
+    manual: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lease: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -140,7 +139,7 @@ pub(super) fn encode(delivery: &Delivery, retention: TimeDelta) -> Result<Item, 
         attempts: delivery.attempts.iter().map(attempt_item).collect(),
         round: delivery.round_start,
         round_at: time::millis(delivery.round_at),
-        deliberate: delivery.deliberate,
+        manual: delivery.manual,
         lease: delivery.leased_until.map(time::millis),
         expires_at: over_since.map(|at| (at + retention).timestamp()),
     };
@@ -188,21 +187,21 @@ pub(super) fn decode(item: Item) -> Result<Delivery, StoreError> {
         attempts: item.attempts.into_iter().map(attempt).collect::<Result<_, _>>()?,
         round_start: item.round,
         round_at: instant(item.round_at)?,
-        deliberate: item.deliberate,
+        manual: item.manual,
         leased_until: item.lease.map(instant).transpose()?,
         version: item.v,
     })
 }
 
-fn hold(name: &str) -> Result<Hold, StoreError> {
-    let hold = Hold::ALL.into_iter().find(|hold| hold.name() == name);
+fn hold(name: &str) -> Result<HoldReason, StoreError> {
+    let hold = HoldReason::ALL.into_iter().find(|hold| hold.name() == name);
     hold.ok_or_else(|| corrupt("delivery", format!("nothing is held by `{name}`")))
 }
 
 fn attempt_item(attempt: &Attempt) -> AttemptItem {
     let (status, error) = match attempt.outcome {
-        Outcome::Answered(status) => (Some(status), None),
-        Outcome::Failed(error) => (None, Some(error.name().to_owned())),
+        AttemptOutcome::Answered(status) => (Some(status), None),
+        AttemptOutcome::Failed(error) => (None, Some(error.name().to_owned())),
     };
     AttemptItem {
         at: time::millis(attempt.at),
@@ -215,11 +214,11 @@ fn attempt_item(attempt: &Attempt) -> AttemptItem {
 
 fn attempt(item: AttemptItem) -> Result<Attempt, StoreError> {
     let outcome = match (item.status, item.error) {
-        (Some(status), None) => Outcome::Answered(status),
+        (Some(status), None) => AttemptOutcome::Answered(status),
         (None, Some(name)) => AttemptError::ALL
             .into_iter()
             .find(|error| error.name() == name)
-            .map(Outcome::Failed)
+            .map(AttemptOutcome::Failed)
             .ok_or_else(|| corrupt("delivery", format!("`{name}` is no error of an attempt")))?,
         (Some(_), Some(_)) | (None, None) => {
             return Err(corrupt("delivery", "an attempt needs either a status or an error"));
@@ -235,18 +234,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_lost_on_the_way() {
+    fn delivery_round_trips() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
         let job_id = JobId::from_bytes([7; 16]);
         let event_id = EventId::of(&job_id, EventName::Completed.as_str());
         let outcomes = AttemptError::ALL
-            .map(Outcome::Failed)
+            .map(AttemptOutcome::Failed)
             .into_iter()
-            .chain([Outcome::Answered(500), Outcome::Answered(204)]);
+            .chain([AttemptOutcome::Answered(500), AttemptOutcome::Answered(204)]);
         let attempts: Vec<Attempt> = outcomes
             .map(|outcome| Attempt { at: now, duration_ms: 12, outcome, excerpt: "ok".into() })
             .collect();
-        let held = Hold::ALL.map(Some).into_iter().chain([None]);
+        let held = HoldReason::ALL.map(Some).into_iter().chain([None]);
         let pending = held.map(|held| DeliveryState::Pending { next_at: now, held });
         let ends = GiveUpReason::ALL.map(|reason| GivenUp { at: now, reason });
         let ends = ends.into_iter().flat_map(|given_up| {
@@ -268,7 +267,7 @@ mod tests {
                 attempts: attempts.clone(),
                 round_start: 1,
                 round_at: now,
-                deliberate: true,
+                manual: true,
                 leased_until: Some(now),
                 version: 4,
             };
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_is_not_a_jobs_and_a_job_has_no_tests() {
+    fn test_delivery_belongs_to_no_job() {
         let event = TestEvent::new([7; 16], time::from_millis(1_800_000_000_000).unwrap());
         let delivery =
             Delivery::of_test(&event, "https://shop.example/hooks", DateTime::UNIX_EPOCH).unwrap();

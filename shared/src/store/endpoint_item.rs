@@ -3,7 +3,9 @@
 use std::num::NonZeroU16;
 
 use chrono::TimeDelta;
-use domain::endpoint::{Breaker, Disabled, DisabledReason, Endpoint, Failing, InFlight, Limits};
+use domain::endpoint::{
+    Breaker, Disabled, DisabledReason, Endpoint, EndpointLimits, Failing, InFlight,
+};
 use domain::id::EndpointId;
 use domain::time;
 use serde::{Deserialize, Serialize};
@@ -15,9 +17,9 @@ pub(super) const SK: &str = "endpoint";
 
 const PK_PREFIX: &str = "endpoint#";
 
-/// How long an endpoint of which nothing is known any more is kept: longer than the silence
-/// that it may have asked for.
-const BLANK: TimeDelta = TimeDelta::days(2);
+/// When the item of an endpoint whose state is the default again expires: later than any pause
+/// that the receiver may have asked for.
+const DEFAULT_STATE_TTL: TimeDelta = TimeDelta::days(2);
 
 #[derive(Serialize, Deserialize)]
 struct EndpointItem {
@@ -74,7 +76,8 @@ pub(super) fn pk(id: &EndpointId) -> String {
 }
 
 pub(super) fn encode(endpoint: &Endpoint, retention: TimeDelta) -> Result<Item, StoreError> {
-    let keep = if endpoint.is_blank() { BLANK } else { retention.max(BLANK) };
+    let keep =
+        if endpoint.is_blank() { DEFAULT_STATE_TTL } else { retention.max(DEFAULT_STATE_TTL) };
     let item = EndpointItem {
         pk: pk(&endpoint.id),
         sk: SK.into(),
@@ -95,7 +98,7 @@ pub(super) fn encode(endpoint: &Endpoint, retention: TimeDelta) -> Result<Item, 
                 Some(BreakerItem { until: time::millis(until), round, probing: true })
             }
         },
-        quiet: endpoint.quiet_until.map(time::millis),
+        quiet: endpoint.throttled_until.map(time::millis),
         slow: endpoint.slow_until.map(time::millis),
         disabled: endpoint.disabled.map(|disabled| DisabledItem {
             at: time::millis(disabled.at),
@@ -127,10 +130,10 @@ pub(super) fn decode(item: Item) -> Result<Endpoint, StoreError> {
         host: item.host,
         failing: item.failing.as_ref().map(failing).transpose()?,
         breaker: item.breaker.as_ref().map_or(Ok(Breaker::Closed), breaker)?,
-        quiet_until: item.quiet.map(instant).transpose()?,
+        throttled_until: item.quiet.map(instant).transpose()?,
         slow_until: item.slow.map(instant).transpose()?,
         disabled: item.disabled.as_ref().map(disabled).transpose()?,
-        limits: Limits { max_in_flight: item.most, per_second: item.rate },
+        limits: EndpointLimits { max_in_flight: item.most, per_second: item.rate },
         next_slot: item.slot.map(instant).transpose()?,
         in_flight: in_flight.collect::<Result<_, StoreError>>()?,
         updated_at: instant(item.updated_at)?,
@@ -168,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_lost_on_the_way() {
+    fn endpoint_round_trips() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
         let unknown = Endpoint::unknown("https://shop.example/hooks/s3cret");
         let breakers = [
@@ -180,10 +183,10 @@ mod tests {
             let endpoint = Endpoint {
                 failing: Some(Failing { since: now, failures: 7, occasions: 2, occasion_at: now }),
                 breaker,
-                quiet_until: Some(now),
+                throttled_until: Some(now),
                 slow_until: Some(now),
                 disabled: Some(Disabled { at: now, reason, announced: true }),
-                limits: Limits::new(Some(3), Some(9)).unwrap(),
+                limits: EndpointLimits::new(Some(3), Some(9)).unwrap(),
                 next_slot: Some(now),
                 in_flight: vec![InFlight { token: u64::MAX, until: now }],
                 updated_at: now,
@@ -198,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_kept_and_what_says_nothing_is_forgotten_soon() {
+    fn healthy_endpoint_item_expires_soon() {
         let now = time::from_millis(1_800_000_000_000).unwrap();
         let days = |endpoint: &Endpoint| {
             let item = encode(endpoint, TimeDelta::days(90)).unwrap();
@@ -207,7 +210,7 @@ mod tests {
         };
         let blank = Endpoint { updated_at: now, ..Endpoint::unknown("https://shop.example/hooks") };
         assert_eq!(days(&blank), 2);
-        let limits = Limits::new(Some(1), None).unwrap();
+        let limits = EndpointLimits::new(Some(1), None).unwrap();
         assert_eq!(days(&Endpoint { limits, ..blank }), 90);
     }
 }

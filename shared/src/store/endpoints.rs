@@ -4,34 +4,38 @@ use domain::endpoint::Endpoint;
 
 use super::{Committed, Store, StoreError, committed, endpoint_item, key, unavailable};
 
-/// How new what is read has to be.
+/// The consistency of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AsOf {
-    /// Of a moment ago; costs half.
-    Recently,
-    /// With everything that was ever stored.
-    Now,
+pub enum Consistency {
+    /// Eventually consistent; costs half.
+    Eventual,
+    /// Strongly consistent: with all completed writes.
+    Strong,
 }
 
 impl Store {
-    /// What is known of the endpoint at `url`.
+    /// The endpoint at `url`; one without an item has the default state.
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub async fn endpoint(&self, url: &str, as_of: AsOf) -> Result<Endpoint, StoreError> {
+    pub async fn endpoint(
+        &self,
+        url: &str,
+        consistency: Consistency,
+    ) -> Result<Endpoint, StoreError> {
         let doing = "read an endpoint";
         let unknown = Endpoint::unknown(url);
         let key = key(&endpoint_item::pk(&unknown.id), endpoint_item::SK);
         let get = self.client.get_item().table_name(&self.table).set_key(Some(key));
-        let output = get.consistent_read(as_of == AsOf::Now).send().await;
+        let output = get.consistent_read(consistency == Consistency::Strong).send().await;
         let item = output.map_err(|error| unavailable(doing, error.into_service_error()))?.item;
         item.map_or(Ok(unknown), endpoint_item::decode)
     }
 
-    /// Stores a changed endpoint over the one that it was made from.
+    /// Stores a changed endpoint over its previous version.
     ///
     /// # Errors
-    /// When the table cannot be written; the change may be stored all the same.
+    /// When DynamoDB does not confirm the write; the change may be stored all the same.
     pub async fn commit_endpoint(
         &self,
         before: &Endpoint,

@@ -5,11 +5,11 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::event::{EventName, EventSet, Notice};
+use domain::event::{EventName, EventSet};
 use domain::failure::Failure;
 use domain::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
-use domain::job::{Job, Milestone, RenderResult, State};
-use domain::polling::{Durations, Tracking};
+use domain::job::{Job, Milestone, OutboxEntry, RenderResult, State, StoredRequest};
+use domain::polling::{LognormalModel, Tracking};
 use domain::time;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
@@ -49,11 +49,11 @@ struct JobItem {
     meta: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     callback: Option<String>,
-    wanted: u8,
+    subscribed_events: u8,
     print: String,
     track: Tracking,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    law: Option<Durations>,
+    law: Option<LognormalModel>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     url: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,29 +79,29 @@ pub(super) fn pk(id: &JobId) -> String {
 
 pub(super) fn encode(job: &Job, retention: TimeDelta) -> Result<Item, StoreError> {
     let active = job.settled_at.is_none();
-    let metadata = Some(&job.metadata).filter(|metadata| !metadata.is_empty());
+    let metadata = Some(&job.request.metadata).filter(|metadata| !metadata.is_empty());
     let metadata = metadata.map(serde_json::to_string).transpose();
     let item = JobItem {
         pk: pk(&job.id),
         sk: SK.into(),
         since: active.then_some(time::millis(job.created_at)),
-        shard: active.then_some(job.shard),
-        home: job.shard,
-        source: job.source_record_id.clone(),
+        shard: active.then_some(job.request.shard),
+        home: job.request.shard,
+        source: job.request.source_record_id.clone(),
         created_at: time::millis(job.created_at),
         v: job.version,
         state: job.state,
-        provider: job.provider.clone(),
+        provider: job.request.provider.clone(),
         render: job.render_job_id.clone(),
         word: job.provider_status.clone(),
         progress: job.progress,
-        shape: job.payload_version.clone(),
+        shape: job.request.payload_version.clone(),
         meta: metadata.map_err(|error| corrupt("job", error))?,
-        callback: job.callback_url.clone(),
-        wanted: job.wanted.to_bits(),
-        print: URL_SAFE_NO_PAD.encode(job.fingerprint),
-        track: job.tracking,
-        law: job.durations,
+        callback: job.request.callback_url.clone(),
+        subscribed_events: job.request.subscribed_events.to_bits(),
+        print: URL_SAFE_NO_PAD.encode(job.request.fingerprint),
+        track: job.request.tracking,
+        law: job.request.duration_model,
         url: job.result.url.clone(),
         url_until: job.result.expires_at.map(time::millis),
         failure: job.failure.clone(),
@@ -111,7 +111,7 @@ pub(super) fn encode(job: &Job, retention: TimeDelta) -> Result<Item, StoreError
         outbox: job
             .outbox
             .iter()
-            .map(|notice| (notice.event, notice.status, time::millis(notice.at)))
+            .map(|entry| (entry.event, entry.status, time::millis(entry.at)))
             .collect(),
         settled: job.settled_at.map(time::millis),
         expires_at: job.settled_at.map(|at| (at + retention).timestamp()),
@@ -126,26 +126,30 @@ pub(super) fn decode(item: Item) -> Result<Job, StoreError> {
     let outbox = item
         .outbox
         .into_iter()
-        .map(|(event, status, at)| Ok(Notice { event, status, at: instant(at)? }));
+        .map(|(event, status, at)| Ok(OutboxEntry { event, status, at: instant(at)? }));
     Ok(Job {
         id: id(&item.pk)?,
-        provider: item.provider,
-        source_record_id: item.source,
-        payload_version: item.shape,
-        metadata: match item.meta {
-            Some(text) => serde_json::from_str(&text).map_err(|error| corrupt("job", error))?,
-            None => Map::new(),
+        request: StoredRequest {
+            provider: item.provider,
+            source_record_id: item.source,
+            payload_version: item.shape,
+            metadata: match item.meta {
+                // Not the parser's own words: they may quote what the caller submitted.
+                Some(text) => serde_json::from_str(&text)
+                    .map_err(|_| corrupt("job", "its metadata is not a JSON object"))?,
+                None => Map::new(),
+            },
+            callback_url: item.callback,
+            subscribed_events: EventSet::from_bits(item.subscribed_events),
+            fingerprint: URL_SAFE_NO_PAD
+                .decode(&item.print)
+                .ok()
+                .and_then(|print| print.try_into().ok())
+                .ok_or_else(|| corrupt("job", "its fingerprint is not 32 bytes"))?,
+            tracking: item.track,
+            duration_model: item.law,
+            shard: item.home,
         },
-        callback_url: item.callback,
-        wanted: EventSet::from_bits(item.wanted),
-        fingerprint: URL_SAFE_NO_PAD
-            .decode(&item.print)
-            .ok()
-            .and_then(|print| print.try_into().ok())
-            .ok_or_else(|| corrupt("job", "its fingerprint is not 32 bytes"))?,
-        tracking: item.track,
-        durations: item.law,
-        shard: item.home,
         created_at: instant(item.created_at)?,
         state: item.state,
         render_job_id: item.render,
@@ -185,25 +189,24 @@ pub(super) fn instant(millis: i64) -> Result<DateTime<Utc>, StoreError> {
 #[cfg(test)]
 mod tests {
     use domain::failure::FailureCode;
-    use domain::job::Intent;
     use serde_json::json;
 
     use super::*;
 
     fn job() -> Job {
         let now = time::from_millis(1_800_000_000_123).unwrap();
-        let mut job = Job::intend(
-            Intent {
-                id: JobId::from_bytes([7; 16]),
+        let mut job = Job::new(
+            JobId::from_bytes([7; 16]),
+            StoredRequest {
                 provider: ProviderName::parse("shotstack").unwrap(),
                 source_record_id: SourceRecordId::parse("product-123").unwrap(),
                 payload_version: Some(PayloadVersion::parse("product-promo-v4").unwrap()),
                 metadata: json!({"a": [1, {"b": null}]}).as_object().unwrap().clone(),
                 callback_url: Some("https://shop.example/hooks".into()),
-                wanted: EventSet::ends(),
+                subscribed_events: EventSet::terminal(),
                 fingerprint: [9; 32],
                 tracking: Tracking::WebhookFirst,
-                durations: Some(Durations::lognormal(3.0, 0.5)),
+                duration_model: Some(LognormalModel::lognormal(3.0, 0.5)),
                 shard: 3,
             },
             now,
@@ -216,23 +219,24 @@ mod tests {
         job.failure = Some(Failure::new(FailureCode::TimedOut, "m").with_provider_code("C"));
         job.last_checked_at = Some(now);
         job.attempt_count = 4;
-        job.outbox = vec![Notice { event: EventName::Failed, status: State::TimedOut, at: now }];
+        job.outbox =
+            vec![OutboxEntry { event: EventName::Failed, status: State::TimedOut, at: now }];
         job
     }
 
     const RETENTION: TimeDelta = TimeDelta::days(90);
 
     #[test]
-    fn nothing_is_lost_on_the_way() {
+    fn job_round_trips() {
         let mut job = job();
         assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
         job.settled_at = job.last_checked_at;
-        job.metadata.clear();
+        job.request.metadata.clear();
         assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
     }
 
     #[test]
-    fn a_settled_job_leaves_the_active_index_and_expires() {
+    fn settled_job_leaves_the_active_index() {
         let mut job = job();
         let active = encode(&job, RETENTION).unwrap();
         assert!(active.contains_key("shard") && active.contains_key("since"));
@@ -245,16 +249,16 @@ mod tests {
     }
 
     #[test]
-    fn metadata_may_be_any_json() {
+    fn metadata_is_any_json() {
         let mut job = job();
-        job.metadata = json!({"": 1e300, "n": null}).as_object().unwrap().clone();
+        job.request.metadata = json!({"": 1e300, "n": null}).as_object().unwrap().clone();
         assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
         let item = encode(&job, RETENTION).unwrap();
         assert!(matches!(item.get("meta"), Some(AttributeValue::S(_))));
     }
 
     #[test]
-    fn an_item_we_did_not_write_is_an_error_and_no_panic() {
+    fn foreign_job_item_is_an_error() {
         assert!(decode(Item::new()).is_err());
         let mut item = encode(&job(), RETENTION).unwrap();
         item.insert("state".into(), AttributeValue::S("exploded".into()));

@@ -1,4 +1,4 @@
-//! Who looks after which shard, and how many shards there ever were.
+//! The leases of shards, and the highest number of shards so far.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ struct ShardsItem {
 }
 
 impl Store {
-    /// A shard's lease, as of now.
+    /// A shard's lease, by a consistent read.
     ///
     /// # Errors
     /// When the table cannot be read.
@@ -49,17 +49,17 @@ impl Store {
         item.map(decode).transpose()
     }
 
-    /// Stores a lease over the epoch before its own.
+    /// Stores a lease over its previous epoch.
     ///
     /// # Errors
-    /// When the table cannot be written; the lease may be stored all the same.
+    /// When DynamoDB does not confirm the write; the lease may be stored all the same.
     pub async fn commit_lease(&self, lease: &Lease) -> Result<Committed<Lease>, StoreError> {
         let item = encode(lease)?;
         let put = self.put_version(item, lease.epoch, "store a lease").await?;
         committed(put, decode)
     }
 
-    /// How many shards there ever were, as far as [`Store::put_most_shards`] was told.
+    /// The highest number that [`Store::put_most_shards`] stored.
     ///
     /// # Errors
     /// When the table cannot be read.
@@ -69,7 +69,7 @@ impl Store {
         item.map_or(Ok(0), decode_shards)
     }
 
-    /// Keeps how many shards there ever were; a smaller number changes nothing.
+    /// Stores the number of shards, unless a higher one is stored.
     ///
     /// # Errors
     /// When the table cannot be written.
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_lost_on_the_way() {
+    fn lease_round_trips() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
         let asleep = Lease::taken_over(None, 7, now);
         let pause = Pause { since: now, until: now, failures: 3 };

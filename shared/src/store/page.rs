@@ -13,13 +13,13 @@ use super::{Item, StoreError, corrupt, unavailable};
 /// A page of a listing.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
-    /// What is on it.
+    /// The items of the page.
     pub items: Vec<T>,
-    /// Where the next one starts, if there is one. Opaque.
+    /// An opaque cursor to the next page, if there is one.
     pub next: Option<String>,
 }
 
-/// A page's place as text that callers hand back. It holds nothing but keys.
+/// A cursor as text, which callers hand back. It holds nothing but keys.
 pub(super) fn encode_cursor(key: &Item) -> Result<String, StoreError> {
     let key: Value =
         serde_dynamo::from_item(key.clone()).map_err(|error| corrupt("page", error))?;
@@ -32,8 +32,8 @@ pub(super) fn decode_cursor(text: &str) -> Result<Item, StoreError> {
     serde_dynamo::to_item(key).map_err(|error| corrupt("page", error))
 }
 
-/// Cuts what a scan found to the room that is left on a page; answers where to go on, if
-/// something was cut off.
+/// Truncates the items of a scan to the room that is left on a page. Returns the key to continue
+/// after, if items were cut off.
 pub(super) fn cut(found: &mut Vec<Item>, room: usize) -> Option<Item> {
     if found.len() <= room {
         return None;
@@ -48,8 +48,8 @@ pub(super) fn key_of(item: &Item) -> Item {
     HashMap::from_iter(key.map(|(name, value)| (name.clone(), value.clone())))
 }
 
-/// Why the page that begins at `start` could not be read. All of the request is ours but
-/// `start`, so when the table calls it invalid, that is: of another listing, or made up.
+/// Why the page at `start` cannot be read. Only `start` comes from the caller, so when DynamoDB
+/// calls the request invalid, the cursor is: it is of another listing, or made up.
 pub(super) fn unreadable(
     doing: &'static str,
     start: Option<&str>,
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_is_cut_goes_on_after_its_last_item() {
+    fn cut_page_continues_after_last_item() {
         let mut found: Vec<Item> = ["a", "b", "c"].map(item).into();
         assert_eq!(cut(&mut found, 3), None);
         let next = cut(&mut found, 2).unwrap();
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_cursor_is_the_callers_fault_and_an_outage_is_not() {
+    fn wrong_cursor_is_not_an_outage() {
         assert!(matches!(decode_cursor("%%"), Err(StoreError::Corrupt { kind: "page", .. })));
         let error = |code| QueryError::generic(ErrorMetadata::builder().code(code).build());
         let wrong = unreadable("list", Some("x"), error("ValidationException"));

@@ -1,28 +1,30 @@
-//! What a caller submitted, compressed. Written once and never again, so "what produced
-//! this video" stays answerable.
+//! The submitted payload, compressed. It is written once and never changed, so that what a
+//! video was made from can be looked up.
 
 use std::io::{self, Read, Write};
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
+use chrono::{DateTime, Utc};
 use domain::id::JobId;
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 
 use super::job_item::pk;
-use super::{Item, StoreError, corrupt, key};
+use super::put::Put;
+use super::{Inserted, Item, Store, StoreError, corrupt, key};
 
 const SK: &str = "payload";
 
 /// The largest compressed payload, in bytes. DynamoDB takes items of up to 400 KiB.
 pub const MAX_STORED_PAYLOAD: usize = 380 * 1024;
 
-/// A request body does not fit, even compressed.
+/// A request body is too large, even compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the payload is {size} bytes when compressed; at most {MAX_STORED_PAYLOAD} can be kept")]
 pub struct PayloadTooLarge {
-    /// Its compressed size, in bytes.
+    /// The compressed size, in bytes.
     pub size: usize,
 }
 
@@ -38,7 +40,7 @@ impl StoredPayload {
     /// Compresses a request body.
     ///
     /// # Errors
-    /// When it does not fit into an item all the same.
+    /// When the compressed body does not fit into an item.
     pub fn compress(body: &[u8], fingerprint: [u8; 32]) -> Result<Self, PayloadTooLarge> {
         let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
         // Writing to a Vec does not fail; an empty payload would be noticed on reading.
@@ -60,11 +62,26 @@ impl StoredPayload {
     }
 }
 
-pub(super) fn encode(
-    id: &JobId,
-    payload: &StoredPayload,
-    expires_at: i64,
-) -> Result<Item, StoreError> {
+impl Store {
+    /// Stores a new payload. An existing one is never replaced.
+    ///
+    /// # Errors
+    /// When DynamoDB does not confirm the write; the payload may be stored all the same.
+    pub async fn insert_payload(
+        &self,
+        id: &JobId,
+        payload: &StoredPayload,
+        now: DateTime<Utc>,
+    ) -> Result<Inserted<StoredPayload>, StoreError> {
+        let item = encode(id, payload, (now + self.retention).timestamp())?;
+        match self.put(item, "attribute_not_exists(pk)", None, "store a payload").await? {
+            Put::Stored => Ok(Inserted::New),
+            Put::Refused(item) => decode(&item.unwrap_or_default()).map(Inserted::Exists),
+        }
+    }
+}
+
+fn encode(id: &JobId, payload: &StoredPayload, expires_at: i64) -> Result<Item, StoreError> {
     let mut item = key(&pk(id), SK);
     item.insert("deflated".into(), AttributeValue::B(Blob::new(payload.deflated.clone())));
     item.insert("print".into(), AttributeValue::B(Blob::new(payload.fingerprint)));
@@ -72,7 +89,7 @@ pub(super) fn encode(
     Ok(item)
 }
 
-pub(super) fn decode(item: &Item) -> Result<StoredPayload, StoreError> {
+fn decode(item: &Item) -> Result<StoredPayload, StoreError> {
     let bytes = |name: &str| match item.get(name) {
         Some(AttributeValue::B(blob)) => Ok(blob.as_ref().to_vec()),
         _ => Err(corrupt("payload", format!("it has no {name}"))),
@@ -90,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_payload_comes_back_as_it_was() {
+    fn payload_round_trips() {
         let body = br#"{"payload":{"scenes":[1,1,1,1,1,1,1,1]}}"#.repeat(100);
         let stored = StoredPayload::compress(&body, [1; 32]).unwrap();
         let item = encode(&JobId::from_bytes([1; 16]), &stored, 5).unwrap();
@@ -100,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_with_its_size() {
+    fn oversized_payload_is_refused() {
         let mut noise = 1u64;
         let body: Vec<u8> = std::iter::repeat_with(|| {
             noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

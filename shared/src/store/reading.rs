@@ -1,19 +1,19 @@
-//! Reading many items: those of given keys, and those that a filter finds.
+//! Reading many items: by their keys, or by a scan with a filter.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 
-use super::{AsOf, Item, Page, Store, StoreError, page, unavailable};
+use super::{Consistency, Item, Page, Store, StoreError, page, unavailable};
 
-/// How long a table that took only part of a request is left alone.
-const BUSY_PAUSE: Duration = Duration::from_millis(50);
+/// How long to wait before the unprocessed keys of a batch are read again.
+const UNPROCESSED_BACKOFF: Duration = Duration::from_millis(50);
 
-/// How many pages of the table one listing reads before it answers with what it has.
-const MOST_SCAN_PAGES: usize = 50;
+/// How many pages of the table one listing scans before it returns what it has found.
+const MAX_SCAN_PAGES: usize = 50;
 
-/// What a scan looks for.
+/// The filter of a scan.
 pub(super) struct Filter<'a> {
     pub(super) expression: &'a str,
     pub(super) names: &'a [(&'a str, &'a str)],
@@ -25,14 +25,14 @@ impl Store {
     pub(super) async fn batch(
         &self,
         keys: Vec<Item>,
-        as_of: AsOf,
+        consistency: Consistency,
         doing: &'static str,
     ) -> Result<Vec<Item>, StoreError> {
         let mut items = Vec::new();
         // 100 is the most that BatchGetItem takes.
         for keys in keys.chunks(100) {
             let wanted = KeysAndAttributes::builder().set_keys(Some(keys.to_vec()));
-            let wanted = wanted.consistent_read(as_of == AsOf::Now).build();
+            let wanted = wanted.consistent_read(consistency == Consistency::Strong).build();
             let wanted = wanted.map_err(|error| unavailable(doing, error))?;
             let mut request = HashMap::from([(self.table.clone(), wanted)]);
             while !request.is_empty() {
@@ -46,16 +46,16 @@ impl Store {
                 items.extend(output.responses.unwrap_or_default().into_values().flatten());
                 request = output.unprocessed_keys.unwrap_or_default();
                 if !request.is_empty() {
-                    // The table says that it is busy.
-                    tokio::time::sleep(BUSY_PAUSE).await;
+                    // DynamoDB throttles.
+                    tokio::time::sleep(UNPROCESSED_BACKOFF).await;
                 }
             }
         }
         Ok(items)
     }
 
-    /// A page of what a filter finds in the whole table. It may have fewer items than asked
-    /// for, or none, and a next one all the same.
+    /// A page of the items in the whole table that match a filter. It may have fewer items than
+    /// `limit`, or none, and still have a next page.
     pub(super) async fn scan(
         &self,
         filter: Filter<'_>,
@@ -69,7 +69,7 @@ impl Store {
         let values: HashMap<_, _> = values.collect();
         let mut items = Vec::new();
         let mut cursor = start.map(page::decode_cursor).transpose()?;
-        for _ in 0..MOST_SCAN_PAGES {
+        for _ in 0..MAX_SCAN_PAGES {
             let output = self
                 .client
                 .scan()

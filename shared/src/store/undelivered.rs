@@ -8,7 +8,9 @@ use domain::time;
 use tracing::error;
 
 use super::reading::Filter;
-use super::{AsOf, Item, Page, Store, StoreError, corrupt, delivery_item, number, page, text};
+use super::{
+    Consistency, Item, Page, Store, StoreError, corrupt, delivery_item, number, page, text,
+};
 use crate::telemetry::chain;
 
 /// The index's name, and its hash key.
@@ -17,13 +19,13 @@ const UNDELIVERED: &str = "undelivered";
 /// When deliveries were created, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// From when on.
+    /// The earliest time.
     pub since: DateTime<Utc>,
-    /// Until when.
+    /// The latest time.
     pub until: DateTime<Utc>,
 }
 
-/// In which order.
+/// The order of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// The oldest first.
@@ -33,12 +35,12 @@ pub enum Order {
 }
 
 impl Store {
-    /// The deliveries of all shards that were given up, as many as `limit` on a page. One that
-    /// has just been given up, or sent again, may be missing, or there still: the index is a
-    /// moment behind.
+    /// The deliveries of all shards that were given up, at most `limit` on a page. The index is
+    /// eventually consistent: a delivery that was given up a moment ago may be missing, and one
+    /// that was just sent again may still be listed.
     ///
     /// # Errors
-    /// When the table cannot be read, or `start` is no page's `next`.
+    /// When the table cannot be read, or `start` is not the `next` of a page.
     pub async fn undelivered(
         &self,
         shards: u32,
@@ -80,7 +82,7 @@ impl Store {
             }
         };
         let next = next.map(|key| page::encode_cursor(&key)).transpose()?;
-        let mut items = readable(self.batch(keys, AsOf::Now, "read deliveries").await?);
+        let mut items = readable(self.batch(keys, Consistency::Strong, "read deliveries").await?);
         match order {
             Order::OldestFirst => items.sort_by_key(|delivery| delivery.created_at),
             Order::NewestFirst => items.sort_by_key(|it| std::cmp::Reverse(it.created_at)),
@@ -93,7 +95,7 @@ impl Store {
     /// delivery two writes.
     ///
     /// # Errors
-    /// When the table cannot be read, or `start` is no page's `next`.
+    /// When the table cannot be read, or `start` is not the `next` of a page.
     pub async fn deliveries_in_state(
         &self,
         state: &str,
@@ -118,16 +120,18 @@ impl Store {
     }
 }
 
-/// Those that can be read: one that was written by another release must not hide the others.
+/// Skips items that cannot be decoded: one that another release wrote must not hide the others.
 fn readable(items: impl IntoIterator<Item = Item>) -> Vec<Delivery> {
     let decoded = items.into_iter().map(delivery_item::decode);
     let readable = decoded.filter_map(|delivery| {
-        delivery.inspect_err(|cause| error!(error = chain(cause), "a delivery cannot be read")).ok()
+        let log =
+            |cause: &StoreError| error!(error = chain(cause), "unreadable delivery item skipped");
+        delivery.inspect_err(log).ok()
     });
     readable.collect()
 }
 
-/// Where a page starts: in which shard, and after which of its items.
+/// Where a page starts: the shard, and the item of it to start after.
 fn place(cursor: &str) -> Result<(u32, Option<Item>), StoreError> {
     let key = page::decode_cursor(cursor)?;
     let shard = match key.get(UNDELIVERED) {

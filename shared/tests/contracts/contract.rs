@@ -1,8 +1,8 @@
-//! A JSON Schema, and what it says of a value.
+//! JSON Schemas, and assertions that a value fits one.
 
 use serde_json::{Value, json};
 
-/// A schema that is ready to judge.
+/// A compiled schema.
 pub(crate) struct Contract(jsonschema::Validator);
 
 impl Contract {
@@ -10,9 +10,8 @@ impl Contract {
         Self(jsonschema::draft202012::new(schema).unwrap())
     }
 
-    /// The schema at `pointer` of a document, read as closed: what it does not name may not
-    /// be there. Readers have to take members they do not know; we must not write any that
-    /// is not documented.
+    /// The schema at `pointer` of a document, without additional members. Readers have to accept
+    /// members that they do not know, but we must not write any that is undocumented.
     pub(crate) fn closed_at(document: &Value, pointer: &str) -> Self {
         let mut document = document.clone();
         close(&mut document);
@@ -24,8 +23,8 @@ impl Contract {
         self.0.is_valid(value)
     }
 
-    /// Fails the test with everything that is wrong with `value`.
-    pub(crate) fn demand(&self, what: &str, value: &Value) {
+    /// Fails the test with all errors of `value`.
+    pub(crate) fn assert_valid(&self, what: &str, value: &Value) {
         let errors: Vec<String> = self
             .0
             .iter_errors(value)
@@ -39,8 +38,8 @@ fn close(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
             members.values_mut().for_each(close);
-            let described = members.get("properties").is_some_and(Value::is_object);
-            if described && members.get("type").is_some() {
+            let lists_members = members.get("properties").is_some_and(Value::is_object);
+            if lists_members && members.get("type").is_some() {
                 members.entry("additionalProperties").or_insert(json!(false));
             }
         }

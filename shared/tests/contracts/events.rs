@@ -1,4 +1,4 @@
-//! `docs/events.schema.json` against the events that the domain makes.
+//! `docs/events.schema.json` against the events of the domain.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ fn render_event() -> Contract {
     Contract::closed_at(&schema(), "/$defs/renderEvent")
 }
 
-/// Every event of every life, as it goes over the wire.
+/// Every event of every life, as it is published.
 fn render_events() -> Vec<Value> {
     let ends = values::lives().into_iter().map(|life| life.last().unwrap().clone());
     let bodies = ends.flat_map(|job| {
@@ -32,27 +32,27 @@ fn render_events() -> Vec<Value> {
 }
 
 #[test]
-fn every_event_of_a_job_is_one_of_the_schema() {
+fn job_event_fits_the_schema() {
     let events = render_events();
-    let told: BTreeSet<&str> =
+    let names: BTreeSet<&str> =
         events.iter().map(|event| event["event"].as_str().unwrap()).collect();
-    assert_eq!(told, EventName::ALL.map(EventName::as_str).into_iter().collect());
+    assert_eq!(names, EventName::ALL.map(EventName::as_str).into_iter().collect());
     let statuses: BTreeSet<&str> = events.iter().map(|e| e["status"].as_str().unwrap()).collect();
     let all = State::ALL.into_iter().filter(|state| state.event().is_some()).map(State::name);
     assert_eq!(statuses, all.collect());
     for event in events {
-        render_event().demand("an event", &event);
-        // The document as a whole has exactly one meaning for it.
-        Contract::new(&schema()).demand("an event", &event);
+        render_event().assert_valid("an event", &event);
+        // Exactly one of the document's alternatives matches it.
+        Contract::new(&schema()).assert_valid("an event", &event);
     }
 }
 
 #[test]
-fn the_schema_knows_which_members_belong_to_which_end() {
+fn event_schema_binds_members_to_status() {
     let contract = render_event();
     let events = render_events();
     let of = |status: &str| events.iter().find(|event| event["status"] == status).unwrap().clone();
-    for (status, member, wrong) in [
+    for (status, member, value) in [
         ("completed", "failure", json!({"code": "render_failed", "message": "m"})),
         ("failed", "resultUrl", json!("https://cdn.example/x.mp4")),
         ("failed", "failure", Value::Null),
@@ -63,32 +63,32 @@ fn the_schema_knows_which_members_belong_to_which_end() {
         ("completed", "secret", json!("s")),
     ] {
         let mut event = of(status);
-        event[member] = wrong;
+        event[member] = value;
         assert!(!contract.accepts(&event), "{status} with another {member}");
     }
 }
 
 #[test]
-fn the_end_of_a_delivery_is_told_as_the_schema_says() {
+fn exhausted_event_fits_the_schema() {
     let exhausted = Contract::closed_at(&schema(), "/$defs/deliveryExhausted");
     let mut reasons = BTreeSet::new();
     for delivery in values::deliveries() {
         let DeliveryState::GivenUp(given_up) = delivery.state else { continue };
         let event = DeliveryExhausted::of(&delivery, given_up).unwrap();
-        exhausted.demand("the event", &serde_json::to_value(&event).unwrap());
+        exhausted.assert_valid("the event", &serde_json::to_value(&event).unwrap());
         let again = DeliveryExhausted::of(&delivery, given_up);
-        assert_eq!(again, Some(event.clone()), "said twice");
+        assert_eq!(again, Some(event.clone()), "a repeat differs");
         reasons.insert(given_up.reason.name());
 
         let at = given_up.at + TimeDelta::milliseconds(1);
         let again = DeliveryExhausted::of(&delivery, GivenUp { at, ..given_up }).unwrap();
-        assert_ne!(id(&again), id(&event), "another end");
+        assert_ne!(id(&again), id(&event), "another occurrence has the same id");
     }
     assert_eq!(reasons, GiveUpReason::ALL.map(GiveUpReason::name).into_iter().collect());
 }
 
 #[test]
-fn the_end_of_an_endpoint_is_told_as_the_schema_says() {
+fn disabled_event_fits_the_schema() {
     let contract = Contract::closed_at(&schema(), "/$defs/endpointDisabled");
     for reason in DisabledReason::ALL {
         for failing in [None, Some(values::failing())] {
@@ -96,12 +96,12 @@ fn the_end_of_an_endpoint_is_told_as_the_schema_says() {
             let endpoint = Endpoint { failing, ..Endpoint::unknown(url) };
             let disabled = Disabled { at: values::noon(), reason, announced: false };
             let event = EndpointDisabled::of(&endpoint, disabled);
-            contract.demand("the event", &serde_json::to_value(&event).unwrap());
+            contract.assert_valid("the event", &serde_json::to_value(&event).unwrap());
             assert!(!event.to_body().unwrap().contains("s3cret"), "the path may be a secret");
 
             let at = disabled.at + TimeDelta::milliseconds(1);
             let again = EndpointDisabled::of(&endpoint, Disabled { at, ..disabled });
-            assert_ne!(id(&again), id(&event), "another end");
+            assert_ne!(id(&again), id(&event), "another occurrence has the same id");
         }
     }
 }
@@ -111,20 +111,20 @@ fn id(event: &impl Serialize) -> Value {
 }
 
 #[test]
-fn a_test_is_told_as_the_schema_says() {
+fn test_event_fits_the_schema() {
     let event = TestEvent::new([7; 16], values::noon()).to_body().unwrap();
     let event: Value = serde_json::from_str(&event).unwrap();
-    Contract::closed_at(&schema(), "/$defs/webhookTest").demand("the event", &event);
-    Contract::new(&schema()).demand("an event", &event);
+    Contract::closed_at(&schema(), "/$defs/webhookTest").assert_valid("the event", &event);
+    Contract::new(&schema()).assert_valid("an event", &event);
 }
 
 #[test]
-fn the_examples_are_events() {
+fn event_examples_fit_the_schema() {
     for kind in ["renderEvent", "deliveryExhausted", "endpointDisabled", "webhookTest"] {
         let at = format!("/$defs/{kind}");
         let schema = schema();
         let examples = schema.pointer(&format!("{at}/examples")).unwrap().as_array().unwrap();
         let contract = Contract::closed_at(&schema, &at);
-        examples.iter().for_each(|example| contract.demand(kind, example));
+        examples.iter().for_each(|example| contract.assert_valid(kind, example));
     }
 }

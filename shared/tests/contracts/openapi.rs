@@ -1,17 +1,18 @@
-//! `docs/openapi.yaml` against the template's routes, the code's problem codes and what the
-//! API shows.
+//! `docs/openapi.yaml` against the template's routes, the code's problem codes and the API's
+//! views.
 
 use std::collections::BTreeSet;
 
 use domain::address::TargetPolicy;
-use domain::delivery::{AttemptError, Delivery, GiveUpReason};
-use domain::endpoint::{Endpoint, Health, Hold, Limits};
+use domain::attempt::AttemptError;
+use domain::delivery::{Delivery, GiveUpReason};
+use domain::endpoint::{Endpoint, EndpointLimits, Health, HoldReason};
 use domain::event::{EventName, EventSet, TestEvent};
 use domain::headers::{CustomHeaders, ReceiverHeaders};
 use domain::job::State;
-use domain::receiver::ReceiverSettings;
+use domain::request::JobRequest;
+use domain::request::ReceiverSettings;
 use domain::signature::{GracePeriod, Rotation, SignatureType, SigningSecrets, WebhookSecret};
-use domain::submission::JobRequest;
 use serde_json::{Value, json};
 use shared::store::WebhookConfig;
 use shared::view;
@@ -37,10 +38,16 @@ fn texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
     texts.into_iter().map(str::to_owned).collect()
 }
 
+/// The route keys of the template, such as `GET /v1/jobs/{jobId}`.
+fn template_routes() -> BTreeSet<String> {
+    let template: Value = serde_saphyr::from_str(&source::text("template.yaml")).unwrap();
+    let resources = template["Resources"].as_object().unwrap().values();
+    let routes = resources.filter(|resource| resource["Type"] == "AWS::ApiGatewayV2::Route");
+    routes.map(|route| route["Properties"]["RouteKey"].as_str().unwrap().to_owned()).collect()
+}
+
 #[test]
-fn every_route_is_documented_and_every_documented_route_is_there() {
-    let template = source::text("template.yaml");
-    let routes = texts(source::between(&template, "RouteKey: ", "\n"));
+fn openapi_lists_exactly_the_routes() {
     let document = document();
     let paths = document["paths"].as_object().unwrap().iter();
     let operations: BTreeSet<String> = paths
@@ -49,34 +56,34 @@ fn every_route_is_documented_and_every_documented_route_is_there() {
             methods.map(move |method| format!("{} {path}", method.to_uppercase()))
         })
         .collect();
-    assert_eq!(operations, routes);
+    assert_eq!(operations, template_routes());
 }
 
-/// The failure codes, from the one `match` that spells each of them.
+/// The failure codes, from the one `match` that names each of them.
 fn failure_codes() -> BTreeSet<String> {
     texts(source::between(&source::text("domain/src/failure.rs"), "=> \"", "\""))
 }
 
 #[test]
-fn every_problem_code_is_documented_and_no_other() {
+fn openapi_lists_exactly_the_problem_codes() {
     let folders = ["shared/src", "functions"].map(|folder| source::root().join(folder));
     let mut codes = BTreeSet::new();
     for (file, code) in folders.iter().flat_map(|folder| source::rust_below(folder)) {
-        let mut made = source::between(&code, "Problem::new(", ";");
+        let mut calls = source::between(&code, "Problem::new(", ";");
         if file.ends_with("shared/src/api.rs") {
-            made.extend(source::between(&code, "Self::new(", ";"));
+            calls.extend(source::between(&code, "Self::new(", ";"));
         }
-        for call in made {
+        for call in calls {
             match call.split(',').nth(1).unwrap().trim() {
                 literal if literal.starts_with('"') => {
                     codes.insert(literal.trim_matches('"').to_owned());
                 }
-                // What the provider said to a submit: these codes are failures too.
+                // A rejected submit has the failure's code.
                 "failure.code.name()" => {
                     codes
                         .extend(failure_codes().into_iter().filter(|c| c.starts_with("provider_")));
                 }
-                other => panic!("{}: no code can be read from `{other}`", file.display()),
+                other => panic!("{}: `{other}` is not a known form of a code", file.display()),
             }
         }
     }
@@ -84,7 +91,7 @@ fn every_problem_code_is_documented_and_no_other() {
 }
 
 #[test]
-fn every_problem_code_stands_at_an_answer_that_has_it() {
+fn openapi_problem_codes_all_have_answers() {
     let text = source::text("docs/openapi.yaml");
     let answers = text.split("  schemas:").next().unwrap();
     for code in named("ProblemCode") {
@@ -93,7 +100,7 @@ fn every_problem_code_stands_at_an_answer_that_has_it() {
 }
 
 #[test]
-fn the_names_are_those_of_the_code() {
+fn openapi_enums_match_the_code() {
     assert_eq!(named("FailureCode"), failure_codes());
     assert_eq!(named("JobState"), texts(State::ALL.map(State::name)));
     assert_eq!(named("EventName"), texts(EventName::ALL.map(EventName::as_str)));
@@ -102,65 +109,82 @@ fn the_names_are_those_of_the_code() {
         document["components"]["schemas"]["Attempt"]["properties"]["error"]["enum"].clone();
     let names = AttemptError::ALL.iter().map(|error| json!(error.name()));
     assert_eq!(errors, names.chain([json!("status"), Value::Null]).collect::<Value>());
-    let held = Hold::ALL.map(Hold::name);
+    let held = HoldReason::ALL.map(HoldReason::name);
     let given_up = GiveUpReason::ALL.map(GiveUpReason::name);
     assert_eq!(named("DeliveryReason"), texts(held.into_iter().chain(given_up)));
 }
 
 #[test]
-fn a_job_is_shown_as_documented_in_every_state() {
+fn job_view_fits_openapi() {
     let contract = schema("Job");
     let mut states = BTreeSet::new();
     for job in values::lives().into_iter().flatten() {
         states.insert(job.state.name());
-        contract.demand(job.state.name(), &view::job(&job, None));
+        contract.assert_valid(job.state.name(), &view::job(&job, None));
         for delivery in values::deliveries() {
-            contract.demand(job.state.name(), &view::job(&job, Some(&delivery)));
+            contract.assert_valid(job.state.name(), &view::job(&job, Some(&delivery)));
         }
     }
     assert_eq!(states, State::ALL.map(State::name).into_iter().collect());
 }
 
 #[test]
-fn a_delivery_is_shown_as_documented_in_every_state() {
+fn job_view_separates_end_from_settlement() {
+    let ended = values::lives().into_iter().flatten().find(|job| job.state == State::Completed);
+    let ended = ended.unwrap();
+    let shown = view::job(&ended, None);
+    assert!(!ended.outbox.is_empty() && shown["endedAt"].is_string());
+    assert_eq!(shown["settledAt"], Value::Null, "its event is not published yet");
+
+    let later = values::noon() + chrono::TimeDelta::hours(1);
+    let settled = ended.mark_published(&ended.outbox).settle(chrono::TimeDelta::zero(), later);
+    let shown = view::job(&settled.unwrap(), None);
+    assert_eq!(shown["settledAt"], domain::time::text(later));
+}
+
+#[test]
+fn delivery_view_fits_openapi() {
     let contract = schema("Delivery");
     let test = TestEvent::new([7; 16], values::noon());
     let test = Delivery::of_test(&test, "https://shop.example/hooks", values::noon()).unwrap();
     for delivery in values::deliveries().into_iter().chain([test]) {
-        contract.demand(delivery.state.name(), &view::delivery(&delivery));
+        contract.assert_valid(delivery.state.name(), &view::delivery(&delivery));
     }
 }
 
 #[test]
-fn a_webhook_configuration_is_shown_as_documented() {
+fn webhook_config_view_fits_openapi() {
     let contract = schema("WebhookConfig");
     let url = "https://shop.example/hooks";
     let headers = CustomHeaders::from_json(json!({"x-key": "k"})).unwrap();
     let headers = ReceiverHeaders::new(url, headers).unwrap();
     let secret = |kind| WebhookSecret::from_random(kind, [7; 32]);
-    let by_hand = SigningSecrets::parse(&secret(SignatureType::V1).reveal()).unwrap();
+    let single = SigningSecrets::parse(&secret(SignatureType::V1).reveal()).unwrap();
     let (grace, now) = (GracePeriod::default(), values::noon());
-    let rotated = by_hand.rotate(secret(SignatureType::V1a), grace, now).unwrap();
-    let events = EventSet::ends();
-    let limits = Limits::new(Some(5), None).unwrap();
+    let rotated = single.rotate(secret(SignatureType::V1a), grace, now).unwrap();
+    let events = EventSet::terminal();
+    let limits = EndpointLimits::new(Some(5), None).unwrap();
     let config = WebhookConfig { url: Some(url.into()), events, limits, updated_at: now };
     let endpoint = Endpoint::unknown(url);
     let shown = view::webhook_config(&config, &endpoint, Some(&headers), Some(&rotated), now);
-    contract.demand("with everything", &shown);
+    contract.assert_valid("with all members", &shown);
     assert_eq!(shown["secrets"].as_array().unwrap().len(), 2);
     assert_eq!(shown["headerNames"], json!(["x-key"]));
-    contract.demand("with little", &view::webhook_config(&config, &endpoint, None, None, now));
+    contract.assert_valid(
+        "with few members",
+        &view::webhook_config(&config, &endpoint, None, None, now),
+    );
 }
 
-/// The schema says the shapes; which names are forbidden is a matter of the code.
+/// The schema describes only the shape of headers; the code refuses reserved names.
 #[test]
-fn a_configuration_that_is_taken_fits_and_one_of_another_shape_is_refused() {
+fn webhook_config_schema_agrees_with_parser() {
     let at = "/paths/~1v1~1webhook-config/put/requestBody/content/application~1json/schema";
     let contract = Contract::new(
         &json!({"$ref": format!("#{at}"), "paths": document()["paths"], "components": document()["components"]}),
     );
     let url = "https://shop.example/hooks";
-    for (good, body) in [
+    for (valid, body) in [
         (true, json!({"url": url})),
         (true, json!({"url": url, "events": null, "headers": null})),
         (true, json!({"url": url, "events": ["video.render.failed"], "headers": {"x-a": "b"}})),
@@ -180,17 +204,17 @@ fn a_configuration_that_is_taken_fits_and_one_of_another_shape_is_refused() {
         (false, json!({"url": url, "ratePerSecond": 0.5})),
         (false, json!({"url": url, "secret": "x"})),
     ] {
-        let taken = ReceiverSettings::parse(body.to_string().as_bytes(), &TargetPolicy::public());
-        assert_eq!((contract.accepts(&body), taken.is_ok()), (good, good), "{body}");
+        let parsed = ReceiverSettings::parse(body.to_string().as_bytes(), &TargetPolicy::public());
+        assert_eq!((contract.accepts(&body), parsed.is_ok()), (valid, valid), "{body}");
     }
 }
 
 #[test]
-fn a_rotation_that_is_taken_fits_and_one_that_does_not_fit_is_refused() {
+fn rotation_schema_agrees_with_parser() {
     let at = "/paths/~1v1~1webhook-config~1rotate-secret/post/requestBody/content/application~1json/schema";
     let contract = Contract::new(&json!({"$ref": format!("#{at}"), "paths": document()["paths"]}));
     let secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
-    for (good, body) in [
+    for (valid, body) in [
         (true, json!({})),
         (true, json!({"type": null, "gracePeriodSeconds": null, "secret": null})),
         (true, json!({"type": "v1", "gracePeriodSeconds": 604_800, "secret": secret})),
@@ -203,42 +227,42 @@ fn a_rotation_that_is_taken_fits_and_one_that_does_not_fit_is_refused() {
         (false, json!({"secret": "secret"})),
         (false, json!({"grace": 5})),
     ] {
-        let taken = Rotation::parse(body.to_string().as_bytes());
-        assert_eq!((contract.accepts(&body), taken.is_ok()), (good, good), "{body}");
+        let parsed = Rotation::parse(body.to_string().as_bytes());
+        assert_eq!((contract.accepts(&body), parsed.is_ok()), (valid, valid), "{body}");
     }
 }
 
 #[test]
-fn a_delivery_in_a_list_is_shown_as_documented_in_every_state() {
+fn delivery_line_view_fits_openapi() {
     let contract = schema("DeliveryLine");
     for delivery in values::deliveries() {
-        contract.demand(delivery.state.name(), &view::delivery_line(&delivery));
+        contract.assert_valid(delivery.state.name(), &view::delivery_line(&delivery));
     }
 }
 
 #[test]
-fn an_endpoint_is_shown_as_documented_however_it_is() {
+fn endpoint_view_fits_openapi() {
     let contract = schema("EndpointHealth");
     let mut states = BTreeSet::new();
     for endpoint in values::endpoints() {
         let shown = view::endpoint(&endpoint, values::noon());
         states.insert(endpoint.health(values::noon()).name());
-        contract.demand("an endpoint", &shown);
+        contract.assert_valid("an endpoint", &shown);
     }
     assert_eq!(states, Health::ALL.map(Health::name).into_iter().collect());
 }
 
 #[test]
-fn a_request_that_is_taken_fits_and_one_that_does_not_fit_is_refused() {
+fn job_request_schema_agrees_with_parser() {
     let contract = schema("JobRequest");
-    let least = json!({"provider": "zvid", "payload": {}, "sourceRecordId": "p-1"});
+    let minimal = json!({"provider": "zvid", "payload": {}, "sourceRecordId": "p-1"});
     let with = |member: &str, value: Value| {
-        let mut request = least.clone();
+        let mut request = minimal.clone();
         request[member] = value;
         request
     };
     let mut requests =
-        vec![(true, least.clone()), (false, with("callbackURL", json!("https://x")))];
+        vec![(true, minimal.clone()), (false, with("callbackURL", json!("https://x")))];
     for member in ["payloadVersion", "callbackUrl", "events", "metadata", "providerWebhook"] {
         requests.push((true, with(member, Value::Null)));
     }
@@ -259,36 +283,36 @@ fn a_request_that_is_taken_fits_and_one_that_does_not_fit_is_refused() {
     ] {
         requests.push((false, with(member, value)));
     }
-    for (good, request) in requests {
-        let taken = JobRequest::parse(request.to_string().as_bytes(), &TargetPolicy::public());
-        assert_eq!((contract.accepts(&request), taken.is_ok()), (good, good), "{request}");
+    for (valid, request) in requests {
+        let parsed = JobRequest::parse(request.to_string().as_bytes(), &TargetPolicy::public());
+        assert_eq!((contract.accepts(&request), parsed.is_ok()), (valid, valid), "{request}");
     }
 }
 
 #[test]
-fn the_examples_are_what_they_stand_for() {
+fn openapi_examples_fit_their_schemas() {
     let document = document();
     let mut found = Vec::new();
     examples("", &document, &mut found);
     assert!(found.len() > 10, "{found:?}");
     for (schema, example) in found {
-        Contract::closed_at(&document, &schema).demand(&schema, &example);
+        Contract::closed_at(&document, &schema).assert_valid(&schema, &example);
     }
     let submits = &document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"];
     let submits = submits["application/json"]["examples"].as_object().unwrap();
     for (name, example) in submits {
         let body = example["value"].to_string();
-        let taken = JobRequest::parse(body.as_bytes(), &TargetPolicy::public());
-        assert!(taken.is_ok(), "{name}: {taken:?}");
+        let parsed = JobRequest::parse(body.as_bytes(), &TargetPolicy::public());
+        assert!(parsed.is_ok(), "{name}: {parsed:?}");
     }
 }
 
-/// Every example, with the pointer of the schema it stands beside.
+/// All examples, each with the pointer of the schema beside it.
 fn examples(at: &str, value: &Value, found: &mut Vec<(String, Value)>) {
     match value {
         Value::Object(members) => {
-            if let Some(beside) = members.get("examples").and_then(Value::as_object) {
-                let values = beside.values().map(|example| example["value"].clone());
+            if let Some(examples) = members.get("examples").and_then(Value::as_object) {
+                let values = examples.values().map(|example| example["value"].clone());
                 found.extend(values.map(|value| (format!("{at}/schema"), value)));
             }
             for (name, value) in members {

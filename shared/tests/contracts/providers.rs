@@ -1,4 +1,4 @@
-//! `providers/schema.json` against the code that reads specs.
+//! `providers/schema.json` against the code that parses specs.
 
 use domain::provider::ProviderSpec;
 use serde_json::{Value, json};
@@ -16,20 +16,20 @@ fn spec(name: &str) -> Value {
 }
 
 #[test]
-fn every_shipped_spec_fits_the_schema() {
+fn spec_shipped_fits_the_schema() {
     let files = std::fs::read_dir(source::root().join("providers")).unwrap();
     let names = files.map(|file| file.unwrap().path().file_stem().unwrap().to_owned());
     for name in names.filter(|name| name != "schema") {
         let name = name.to_str().unwrap();
-        schema().demand(name, &spec(name));
+        schema().assert_valid(name, &spec(name));
     }
 }
 
-/// One change to a shipped spec, made at a pointer. `Value::Null` removes the member.
+/// One change to a shipped spec at a pointer. `Value::Null` removes the member.
 struct Mutation(&'static str, &'static str, Value);
 
 impl Mutation {
-    fn made(&self) -> Value {
+    fn mutated(&self) -> Value {
         let Self(name, at, value) = self;
         let mut spec = spec(name);
         let (parent, member) = at.rsplit_once('/').unwrap();
@@ -41,16 +41,16 @@ impl Mutation {
         spec
     }
 
-    /// Whether the schema, and whether the code takes it.
-    fn judged(&self, schema: &Contract) -> (bool, bool) {
-        let spec = self.made();
+    /// Whether the schema accepts it, and whether the code does.
+    fn accepted(&self, schema: &Contract) -> (bool, bool) {
+        let spec = self.mutated();
         (schema.accepts(&spec), ProviderSpec::parse(self.0, &spec.to_string()).is_ok())
     }
 }
 
-/// A change that both must refuse.
-fn wrong() -> Vec<Mutation> {
-    let mut wrong = vec![
+/// Changes that both must refuse.
+fn invalid() -> Vec<Mutation> {
+    let mut invalid = vec![
         Mutation("zvid", "/name", json!("Zvid")),
         Mutation("zvid", "/name", json!("")),
         Mutation("zvid", "/docs", json!("see the wiki")),
@@ -128,33 +128,34 @@ fn wrong() -> Vec<Mutation> {
         Mutation("json2video", "/webhook/account", json!({"job": ["/client-data/relay_job"]})),
         Mutation("json2video", "/webhook/answer", spec("json2video")["status"]["answer"].clone()),
         Mutation("json2video", "/webhook/perJob", Value::Null),
-        // A token proves the sender, not the body that is to be believed.
+        // A token proves the sender, so the body must not be trusted.
         Mutation("viralsync", "/webhook/signature", token()),
         Mutation("zvid", "/webhook/rules/0/kind", json!("started")),
         Mutation("zvid", "/webhook/rules/0/when", json!({"test": true})),
         Mutation("shotstack", "/errors/0/means", json!("notFound")),
         Mutation("shotstack", "/errors/0/on", json!("list")),
         Mutation("shotstack", "/errors/0/http", json!([4000])),
-        // Such a rule would fit nothing, or every body.
+        // Such a rule would match no body, or every body.
         Mutation("shotstack", "/errors/0/http", json!([])),
         Mutation("shotstack", "/errors/0/contains", json!("unknown render")),
         Mutation("shotstack", "/errors/0/pointer", json!("/message")),
     ];
-    wrong.extend(never_come_to_anything());
+    invalid.extend(unusable());
     for limit in ["pollFloorMs", "safetyPollSeconds", "deadlineSeconds", "submitTimeoutMs"] {
-        // Zero of one is a busy loop, of another a job that is over before it began.
+        // Zero would be a busy loop for some limits, and a deadline at once for others.
         let at: &'static str = format!("/limits/{limit}").leak();
-        wrong.push(Mutation("zvid", at, json!(0)));
-        wrong.push(Mutation("zvid", at, json!(1.5)));
-        wrong.push(Mutation("zvid", at, json!(4_294_967_296_u64)));
+        invalid.push(Mutation("zvid", at, json!(0)));
+        invalid.push(Mutation("zvid", at, json!(1.5)));
+        invalid.push(Mutation("zvid", at, json!(4_294_967_296_u64)));
     }
-    let signatures = signatures::wrong().into_iter();
-    wrong.extend(signatures.map(|it| Mutation("viralsync", "/webhook/signature", it)));
-    wrong
+    let signatures = signatures::invalid().into_iter();
+    invalid.extend(signatures.map(|it| Mutation("viralsync", "/webhook/signature", it)));
+    invalid
 }
 
-/// What has the right shape, and could not be sent, or would never be heard of again.
-fn never_come_to_anything() -> Vec<Mutation> {
+/// Changes whose shape is valid, but whose requests could not be sent, or whose renders could
+/// never be found again.
+fn unusable() -> Vec<Mutation> {
     vec![
         Mutation("zvid", "/docs", json!("javascript:alert(1)")),
         Mutation("zvid", "/baseUrls/default", json!("https://me:secret@api.zvid.io")),
@@ -181,7 +182,7 @@ fn never_come_to_anything() -> Vec<Mutation> {
             "/submit/inject/callback",
             json!([{"append": "", "value": "{callbackUrl}"}]),
         ),
-        // The account's callbacks, and then the lost answers, are about a render of this id.
+        // Account callbacks and list searches look for a render by this id.
         Mutation("mux", "/submit/inject/identity", json!([{"set": "/passthrough", "value": "x"}])),
         Mutation("zvid", "/submit/inject/identity", json!([{"set": "/jobId", "value": "{jobId}"}])),
         Mutation("viralsync", "/submit/inject/identity", json!([{"set": "/movie/id", "value": 7}])),
@@ -205,16 +206,16 @@ fn never_come_to_anything() -> Vec<Mutation> {
 }
 
 #[test]
-fn schema_and_code_refuse_the_same() {
+fn spec_invalid_is_refused_by_both() {
     let schema = schema();
-    for mutation in wrong() {
+    for mutation in invalid() {
         let Mutation(name, at, value) = &mutation;
-        assert_eq!(mutation.judged(&schema), (false, false), "{name} {at} = {value}");
+        assert_eq!(mutation.accepted(&schema), (false, false), "{name} {at} = {value}");
     }
 }
 
 #[test]
-fn schema_and_code_accept_the_same() {
+fn spec_valid_is_accepted_by_both() {
     let schema = schema();
     for mutation in [
         Mutation("zvid", "/$schema", Value::Null),
@@ -282,29 +283,29 @@ fn schema_and_code_accept_the_same() {
         Mutation("zvid", "/limits/pollFloorMs", json!(1)),
     ] {
         let Mutation(name, at, value) = &mutation;
-        assert_eq!(mutation.judged(&schema), (true, true), "{name} {at} = {value}");
+        assert_eq!(mutation.accepted(&schema), (true, true), "{name} {at} = {value}");
     }
 }
 
 #[test]
-fn every_known_way_to_sign_can_be_written() {
+fn signature_schemes_all_fit_the_schema() {
     let schema = schema();
     let rows: Value =
         serde_json::from_str(&source::text("domain/src/verifier/schemes.json")).unwrap();
     for row in rows.as_array().unwrap() {
         let sender = &row["sender"];
-        // Without `answer`, which a token could not prove.
+        // json2video has no `answer`, which a token could not prove.
         let mutation = Mutation("json2video", "/webhook/signature", row["scheme"].clone());
-        assert_eq!(mutation.judged(&schema), (true, true), "{sender}");
+        assert_eq!(mutation.accepted(&schema), (true, true), "{sender}");
         let mutation = Mutation("viralsync", "/webhook/signature", row["scheme"].clone());
         let signs = row["scheme"]["method"]["kind"] != "token";
-        assert_eq!(mutation.judged(&schema), (signs, signs), "{sender}");
+        assert_eq!(mutation.accepted(&schema), (signs, signs), "{sender}");
     }
 }
 
-/// What the schema offers where it offers alternatives, one example each.
+/// One example for each alternative in the schema.
 #[test]
-fn every_alternative_that_the_schema_offers_is_understood() {
+fn schema_alternatives_are_all_accepted() {
     let header = json!({"kind": "header", "header": "x-other"});
     let key = json!({"kind": "key", "key": "t"});
     let bytes = json!({"form": "encoded", "encoding": "base64Url", "prefix": "whsec_"});
@@ -313,7 +314,7 @@ fn every_alternative_that_the_schema_offers_is_understood() {
         signatures.map(|it| Mutation("json2video", "/webhook/signature", it)).collect()
     };
     let list = spec("viralsync")["submitSafety"].clone();
-    let offered = [
+    let examples_of = [
         (
             "submitSafety",
             vec![
@@ -368,33 +369,33 @@ fn every_alternative_that_the_schema_offers_is_understood() {
     ];
     let document: Value = serde_json::from_str(&source::text("providers/schema.json")).unwrap();
     let schema = schema();
-    for (at, examples) in offered {
+    for (at, examples) in examples_of {
         let alternatives = document.pointer(&format!("/$defs/{at}/oneOf")).unwrap();
         assert_eq!(alternatives.as_array().unwrap().len(), examples.len(), "{at}");
         for example in examples {
-            assert_eq!(example.judged(&schema), (true, true), "{at}: {}", example.2);
+            assert_eq!(example.accepted(&schema), (true, true), "{at}: {}", example.2);
         }
     }
 }
 
 #[test]
-fn a_member_that_is_not_in_the_vocabulary_is_refused_wherever_it_stands() {
+fn spec_with_unknown_member_is_refused() {
     let schema = schema();
     for name in ["zvid", "shotstack", "json2video", "viralsync", "renderio"] {
         let places = closed_places("", &spec(name));
         assert!(places.contains(&"/submitSafety/typo".to_owned()), "{places:?}");
         for place in places {
             let mutation = Mutation(name, place.leak(), json!(1));
-            assert_eq!(mutation.judged(&schema), (false, false), "{name} {}", mutation.1);
+            assert_eq!(mutation.accepted(&schema), (false, false), "{name} {}", mutation.1);
         }
     }
 }
 
-/// A place for one more member in every object whose members we name.
+/// The pointer of one additional member in every object whose members the schema lists.
 fn closed_places(at: &str, value: &Value) -> Vec<String> {
-    let named_by_the_provider = ["/baseUrls", "/headers", "/query", "/when", "/value"];
+    let free_members = ["/baseUrls", "/headers", "/query", "/when", "/value"];
     match value {
-        Value::Object(members) if !named_by_the_provider.iter().any(|open| at.ends_with(open)) => {
+        Value::Object(members) if !free_members.iter().any(|open| at.ends_with(open)) => {
             let inside =
                 members.iter().flat_map(|(name, v)| closed_places(&format!("{at}/{name}"), v));
             [format!("{at}/typo")].into_iter().chain(inside).collect()
@@ -408,7 +409,7 @@ fn closed_places(at: &str, value: &Value) -> Vec<String> {
 }
 
 #[test]
-fn every_word_that_the_schema_offers_is_understood() {
+fn schema_words_are_all_accepted() {
     let words: Value = serde_json::from_str(&source::text("providers/schema.json")).unwrap();
     let schema = schema();
     for (in_schema, name, in_spec) in [
@@ -424,13 +425,13 @@ fn every_word_that_the_schema_offers_is_understood() {
         let words = words.pointer(in_schema).unwrap()["enum"].as_array().unwrap();
         for word in words {
             let mutation = Mutation(name, in_spec, word.clone());
-            assert_eq!(mutation.judged(&schema), (true, true), "{in_spec} = {word}");
+            assert_eq!(mutation.accepted(&schema), (true, true), "{in_spec} = {word}");
         }
     }
 }
 
 #[test]
-fn what_no_schema_can_say_the_code_still_checks() {
+fn spec_contradiction_is_refused_by_code() {
     let same_header = json!({
         "timestamp": timestamp(&json!({"kind": "header", "header": "X-Signature"})),
         "content": "{timestamp}.{body}",
@@ -454,6 +455,6 @@ fn what_no_schema_can_say_the_code_still_checks() {
         Mutation("viralsync", "/webhook/signature", signature(&another_id)),
     ] {
         let Mutation(name, at, value) = &mutation;
-        assert_eq!(mutation.judged(&schema), (true, false), "{name} {at} = {value}");
+        assert_eq!(mutation.accepted(&schema), (true, false), "{name} {at} = {value}");
     }
 }

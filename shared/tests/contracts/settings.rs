@@ -1,4 +1,4 @@
-//! What the template tells functions about receivers, and how they take it.
+//! The template's settings for receivers, and the target policy that the functions make of them.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use shared::setup;
 
 use crate::source;
 
-/// Variable, and the template's parameter that it comes from.
+/// Each environment variable, with the template's parameter for it.
 const SETTINGS: [(&str, &str); 5] = [
     ("RECEIVER_PORTS", "ReceiverPorts"),
     ("ALLOW_HTTP_RECEIVERS", "AllowHttpReceivers"),
@@ -16,9 +16,9 @@ const SETTINGS: [(&str, &str); 5] = [
     ("ALLOW_INSECURE_TARGETS", "AllowInsecureTargets"),
 ];
 
-/// A URL that one function accepts and another refuses would be accepted and never posted to.
+/// Otherwise a URL could be accepted by one function and never be posted to by another.
 #[test]
-fn all_functions_that_judge_receivers_are_told_the_same() {
+fn template_gives_functions_the_same_policy() {
     let template = source::text("template.yaml");
     for function in ["Submit", "Deliver", "Jobs"] {
         let resource = source::between(
@@ -29,15 +29,15 @@ fn all_functions_that_judge_receivers_are_told_the_same() {
         let [resource] = resource[..] else { panic!("{function}: {}", resource.len()) };
         for (variable, parameter) in SETTINGS {
             let line = format!("          {variable}: !Ref {parameter}\n");
-            assert!(resource.contains(&line), "{function} is not told {variable}");
+            assert!(resource.contains(&line), "{function} does not get {variable}");
         }
     }
 }
 
-/// By itself: without settings, a stack is closed. In a process of the next test: whatever
-/// the environment says.
+/// The next tests run this test in a process of its own, with other settings. Without settings,
+/// the policy allows public receivers only.
 #[test]
-fn the_policy_is_read() {
+fn target_policy_is_read() {
     match setup::target_policy() {
         Ok(policy) => println!("read: {policy:?}"),
         Err(error) => panic!("refused: {error}"),
@@ -50,7 +50,7 @@ fn read_with(settings: &[(&str, &str)]) -> String {
         child.env_remove(variable);
     }
     let output = child
-        .args(["--exact", "settings::the_policy_is_read", "--nocapture"])
+        .args(["--exact", "settings::target_policy_is_read", "--nocapture"])
         .envs(settings.iter().copied())
         .output()
         .unwrap();
@@ -58,7 +58,7 @@ fn read_with(settings: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn settings_become_the_policy() {
+fn target_policy_follows_the_settings() {
     let opened = TargetPolicy::public()
         .with_ports(ReceiverPorts::parse("443,8443").unwrap())
         .with_private_networks(PrivateNetworks::parse("10.20.0.0/16").unwrap())
@@ -76,19 +76,19 @@ fn settings_become_the_policy() {
             opened,
         ),
         (&[("ALLOW_INSECURE_TARGETS", "true")], TargetPolicy::local_use()),
-        // As the template gives what nobody set.
+        // The template passes an unset list as an empty text.
         (
             &[("PRIVATE_RECEIVER_NETWORKS", ""), ("PRIVATE_RECEIVER_HOSTS", "")],
             TargetPolicy::public(),
         ),
     ] {
-        let said = read_with(settings);
-        assert!(said.contains(&format!("read: {policy:?}\n")), "{settings:?}: {said}");
+        let output = read_with(settings);
+        assert!(output.contains(&format!("read: {policy:?}\n")), "{settings:?}: {output}");
     }
 }
 
 #[test]
-fn a_wrong_setting_is_refused_by_its_name() {
+fn setting_invalid_is_refused_by_name() {
     for (variable, value, problem) in [
         ("RECEIVER_PORTS", "443,https", "`https` is not a port; a list is like 443,8443"),
         ("ALLOW_HTTP_RECEIVERS", "yes", "`yes` is neither true nor false"),
@@ -104,8 +104,8 @@ fn a_wrong_setting_is_refused_by_its_name() {
         ),
         ("ALLOW_INSECURE_TARGETS", "1", "`1` is neither true nor false"),
     ] {
-        let said = read_with(&[(variable, value)]);
+        let output = read_with(&[(variable, value)]);
         let refused = format!("refused: the environment variable {variable} is wrong: {problem}\n");
-        assert!(said.contains(&refused), "{variable}: {said}");
+        assert!(output.contains(&refused), "{variable}: {output}");
     }
 }

@@ -1,8 +1,8 @@
-//! Ways to sign a callback, right and wrong.
+//! Valid and invalid signature schemes of callbacks.
 
 use serde_json::{Value, json};
 
-/// A sound signature with members exchanged; `Value::Null` takes one away.
+/// A valid signature scheme with changed members; `Value::Null` removes a member.
 pub(crate) fn signature(changes: &Value) -> Value {
     let mut signature = json!({
         "method": {"kind": "hmac", "hash": "sha256"},
@@ -32,17 +32,17 @@ pub(crate) fn timestamp(place: &Value) -> Value {
     json!({"place": place, "unit": "seconds"})
 }
 
-/// Signatures that schema and code must refuse.
-pub(crate) fn wrong() -> Vec<Value> {
+/// Signature schemes that schema and code must refuse.
+pub(crate) fn invalid() -> Vec<Value> {
     let header = |name: &str| json!({"kind": "header", "header": name});
     let signed_time = timestamp(&header("x-time"));
-    let mut wrong: Vec<Value> = [
+    let mut invalid: Vec<Value> = [
         json!({"method": null}),
         json!({"method": {"kind": "hmac"}}),
         json!({"method": {"kind": "hmac", "hash": "md5"}}),
         json!({"method": {"kind": "rsa", "hash": "sha256"}}),
         json!({"method": {"kind": "ed25519", "hash": "sha256"}}),
-        // Its keys are bytes, not text.
+        // Ed25519 keys are bytes, not text.
         json!({"method": {"kind": "ed25519"}}),
         json!({"method": {"kind": "token"}}),
         json!({"method": {"kind": "token"}, "encoding": null}),
@@ -93,7 +93,7 @@ pub(crate) fn wrong() -> Vec<Value> {
         json!({"timestamp": {"place": header("x-time")}, "content": "{timestamp}.{body}"}),
         json!({"timestamp": {"unit": "seconds"}, "content": "{timestamp}.{body}"}),
         json!({"timestamp": timestamp(&json!({"kind": "body"})), "content": "{timestamp}.{body}"}),
-        // Only pairs have other keys.
+        // Only a carrier of pairs has a key for the timestamp.
         json!({
             "timestamp": timestamp(&json!({"kind": "key", "key": "t"})),
             "content": "{timestamp}.{body}",
@@ -111,9 +111,9 @@ pub(crate) fn wrong() -> Vec<Value> {
     .map(signature)
     .collect();
     for (limit, value) in [("maxAgeSeconds", 0), ("maxAheadSeconds", -1)] {
-        let mut clock = timestamp(&header("x-time"));
-        clock[limit] = json!(value);
-        wrong.push(signature(&json!({"timestamp": clock, "content": "{timestamp}.{body}"})));
+        let mut limited = timestamp(&header("x-time"));
+        limited[limit] = json!(value);
+        invalid.push(signature(&json!({"timestamp": limited, "content": "{timestamp}.{body}"})));
     }
-    wrong
+    invalid
 }

@@ -11,7 +11,7 @@ pub(crate) fn text(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// Name and content of every Rust file below `folder`, without the tests in it.
+/// Path and content of every Rust file below `folder`, without inline test modules.
 pub(crate) fn rust_below(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -27,7 +27,7 @@ pub(crate) fn rust_below(folder: &Path) -> Vec<(PathBuf, String)> {
     files
 }
 
-/// What stands between `start` and `end`, wherever `start` occurs.
+/// The texts between each occurrence of `start` and the next `end`.
 pub(crate) fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
     text.split(start).skip(1).map(|rest| rest.split(end).next().unwrap_or_default()).collect()
 }

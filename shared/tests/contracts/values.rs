@@ -1,25 +1,24 @@
-//! Jobs and deliveries as the functions make them.
+//! Jobs, deliveries and endpoints in all their states.
 
 use aws_in_memory::builders::{JobBuilder, job};
 use chrono::TimeDelta;
-use domain::delivery::{
-    Attempt, AttemptError, Delivery, DeliveryState, GiveUpReason, GivenUp, Outcome,
-};
-use domain::endpoint::{Breaker, Disabled, DisabledReason, Endpoint, Failing, Hold};
-use domain::event::{Event, EventName, Notice};
+use domain::attempt::{Attempt, AttemptError, AttemptOutcome};
+use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp};
+use domain::endpoint::{Breaker, Disabled, DisabledReason, Endpoint, Failing, HoldReason};
+use domain::event::{Event, EventName};
 use domain::failure::{Failure, FailureCode};
 use domain::id::RenderJobId;
-use domain::job::{Job, Observation, RenderResult, RenderStatus, Report, Step};
+use domain::job::{Job, Observation, OutboxEntry, RenderResult, RenderStatus, Report, Transition};
 use serde_json::json;
 
 pub(crate) use aws_in_memory::builders::noon;
 
-/// A job that says as little as a job can.
+/// A job without optional members.
 pub(crate) fn bare_job() -> Job {
     shotstack_job().build()
 }
 
-/// A job that carries everything a caller may give it.
+/// A job with all optional members.
 pub(crate) fn full_job() -> Job {
     let metadata = json!({"campaign": {"id": 7}, "tags": ["a", null]});
     shotstack_job()
@@ -60,12 +59,12 @@ pub(crate) fn failed() -> Report {
     observed(RenderStatus::Failed(failure))
 }
 
-/// The job after each of the reports, itself first.
+/// The job, and the job after each of the reports.
 pub(crate) fn life(job: Job, reports: &[Report]) -> Vec<Job> {
     let mut life = vec![job];
     for report in reports {
         let last = life.last().unwrap();
-        let Step::Changed(job) = last.apply(report, last.attempt_count + 1, noon()) else {
+        let Transition::Changed(job) = last.apply(report, last.attempt_count + 1, noon()) else {
             panic!("{report:?} changes nothing")
         };
         life.push(*job);
@@ -73,7 +72,7 @@ pub(crate) fn life(job: Job, reports: &[Report]) -> Vec<Job> {
     life
 }
 
-/// Every way that a life can go, as far as its events and views differ.
+/// The lives of jobs whose events or views differ.
 pub(crate) fn lives() -> Vec<Vec<Job>> {
     let (queued, processing) = (observed(RenderStatus::Queued), observed(RenderStatus::Processing));
     let url = Some("https://cdn.example/product-123.mp4");
@@ -88,41 +87,42 @@ pub(crate) fn lives() -> Vec<Vec<Job>> {
     ]
 }
 
-/// A time of nothing but failures.
+/// A series of failures without a success.
 pub(crate) fn failing() -> Failing {
     Failing { since: noon(), failures: 7, occasions: 2, occasion_at: noon() }
 }
 
-/// An endpoint of every kind.
+/// An endpoint in every state.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
-    let well = Endpoint::unknown("https://shop.example/hooks");
+    let healthy = Endpoint::unknown("https://shop.example/hooks");
     let later = noon() + TimeDelta::minutes(1);
     let mut all = vec![
-        Endpoint { failing: Some(failing()), ..well.clone() },
-        Endpoint { breaker: Breaker::Open { until: later, round: 0 }, ..well.clone() },
-        Endpoint { breaker: Breaker::HalfOpen { until: later, round: 1 }, ..well.clone() },
-        Endpoint { quiet_until: Some(later), slow_until: Some(later), ..well.clone() },
+        Endpoint { failing: Some(failing()), ..healthy.clone() },
+        Endpoint { breaker: Breaker::Open { until: later, round: 0 }, ..healthy.clone() },
+        Endpoint { breaker: Breaker::HalfOpen { until: later, round: 1 }, ..healthy.clone() },
+        Endpoint { throttled_until: Some(later), slow_until: Some(later), ..healthy.clone() },
     ];
     all.extend(DisabledReason::ALL.map(|reason| Endpoint {
         disabled: Some(Disabled { at: noon(), reason, announced: true }),
-        ..well.clone()
+        ..healthy.clone()
     }));
-    all.push(well);
+    all.push(healthy);
     all
 }
 
-/// A delivery in every state, with every outcome among its attempts.
+/// A delivery in every state, with every outcome in its attempts.
 pub(crate) fn deliveries() -> Vec<Delivery> {
     let job = full_job();
     let (status, at) = (domain::job::State::Completed, noon());
-    let event = Event::of(&job, &Notice { event: EventName::Completed, status, at });
+    let event = Event::of(&job, &OutboxEntry { event: EventName::Completed, status, at });
     let fresh = Delivery::of(&job, &event, "https://shop.example/hooks", at).unwrap();
-    let outcomes = AttemptError::ALL.map(Outcome::Failed);
-    let outcomes = outcomes.into_iter().chain([Outcome::Answered(500), Outcome::Answered(204)]);
+    let outcomes = AttemptError::ALL.map(AttemptOutcome::Failed);
+    let outcomes =
+        outcomes.into_iter().chain([AttemptOutcome::Answered(500), AttemptOutcome::Answered(204)]);
     let attempts: Vec<Attempt> = outcomes
         .map(|outcome| Attempt { at, duration_ms: 12, outcome, excerpt: "words".into() })
         .collect();
-    let held = Hold::ALL.map(Some).into_iter().chain([None]);
+    let held = HoldReason::ALL.map(Some).into_iter().chain([None]);
     let pending = held.map(|held| DeliveryState::Pending { next_at: at, held });
     let ends = GiveUpReason::ALL.map(|reason| GivenUp { at, reason }).into_iter();
     let ends = ends.flat_map(|end| [DeliveryState::GivenUp(end), DeliveryState::Exhausted(end)]);

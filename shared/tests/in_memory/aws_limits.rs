@@ -1,21 +1,22 @@
-//! What AWS takes, held against the largest that we make of what callers, providers and
-//! receivers may send. Emulators do not know all of these limits, and on AWS an item, an event
-//! or a message above one would be refused again and again. The AWS of these tests refuses
-//! what is too much, as the real one does.
+//! The limits of AWS, held against the largest items, events and messages that callers,
+//! providers and receivers can cause. Emulators do not enforce all of these limits, and AWS
+//! would refuse what is above one again and again. The in-memory AWS enforces them.
 
 use aws_in_memory::InMemoryAws;
 use aws_in_memory::builders::{job, noon};
 use domain::address::TargetPolicy;
-use domain::delivery::{Attempt, Delivery, DeliveryState, GiveUpReason, GivenUp, MOST_ATTEMPTS};
-use domain::delivery::{EXCERPTS_KEPT, Outcome};
+use domain::attempt::Attempt;
+use domain::attempt::AttemptOutcome;
+use domain::delivery::EXCERPTS_KEPT;
+use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp, MAX_ATTEMPTS};
 use domain::event::{DeliveryExhausted, Event, EventName};
 use domain::failure::{Failure, FailureCode};
 use domain::id::{JobId, RenderJobId};
-use domain::job::{Job, MAX_METADATA_BYTES, Observation, Report, Step};
+use domain::job::{Job, MAX_METADATA_BYTES, Observation, Report, Transition};
 use domain::job::{RenderResult, RenderStatus};
 use domain::polling::Tracking;
+use domain::request::{JobRequest, RequestError};
 use domain::retry::DeliverySchedule;
-use domain::submission::{JobRequest, RequestError};
 use serde_json::{Value, json};
 use shared::entropy::Entropy;
 use shared::queue::Ticket;
@@ -27,7 +28,7 @@ use tokio::time::Duration;
 const WIDE: &str = "𝕏";
 
 /// The longest result URL that is believed of a provider.
-const LONGEST_RESULT_URL: usize = 8192;
+const MAX_RESULT_URL: usize = 8192;
 
 /// A request with everything as long as it may be.
 fn largest_request() -> Value {
@@ -56,16 +57,16 @@ fn observed(status: RenderStatus) -> Report {
     })
 }
 
-/// The ends of a render that leave most behind.
+/// The ends of a render that store most.
 fn ends() -> [RenderStatus; 2] {
     let failure = Failure::new(FailureCode::RenderFailed, &WIDE.repeat(10_000));
     let failure = failure.with_provider_code(&WIDE.repeat(10_000));
-    let url = format!("https://cdn.example/{}", "\u{1}".repeat(LONGEST_RESULT_URL - 20));
+    let url = format!("https://cdn.example/{}", "\u{1}".repeat(MAX_RESULT_URL - 20));
     let result = RenderResult { url: Some(url), expires_at: Some(noon()) };
     [RenderStatus::Completed(result), RenderStatus::Failed(failure)]
 }
 
-/// A job that has told nobody of anything that it went through.
+/// A job whose outbox holds everything that it went through.
 fn largest_job(end: RenderStatus) -> Job {
     let request = parse(&largest_request()).unwrap();
     let intended = job().request(request).shard(u32::MAX).tracking(Tracking::WebhookFirst).build();
@@ -76,30 +77,31 @@ fn largest_job(end: RenderStatus) -> Job {
         observed(end),
     ];
     reports.iter().fold(intended, |job, report| match job.apply(report, u32::MAX, noon()) {
-        Step::Changed(job) => *job,
-        Step::Unchanged => panic!("{report:?} is no news"),
+        Transition::Changed(job) => *job,
+        Transition::Unchanged => panic!("{report:?} is no news"),
     })
 }
 
-/// The job's last delivery, tried as often as one may be by a receiver that says much.
+/// The job's last delivery, with as many attempts as one may have and the longest excerpts.
 fn largest_delivery(job: &Job) -> Delivery {
     let event = Event::of(job, job.outbox.last().unwrap());
-    let fresh = Delivery::of(job, &event, job.callback_url.as_deref().unwrap(), noon()).unwrap();
+    let fresh =
+        Delivery::of(job, &event, job.request.callback_url.as_deref().unwrap(), noon()).unwrap();
     let attempt = |excerpt: &str| Attempt {
         at: noon(),
         duration_ms: u64::MAX,
-        outcome: Outcome::Answered(500),
+        outcome: AttemptOutcome::Answered(500),
         excerpt: excerpt.to_owned(),
     };
-    let last_round = DeliverySchedule::MOST_ATTEMPTS;
-    let mut attempts = vec![attempt(""); MOST_ATTEMPTS - 1 + last_round - EXCERPTS_KEPT];
+    let last_round = DeliverySchedule::MAX_ATTEMPTS;
+    let mut attempts = vec![attempt(""); MAX_ATTEMPTS - 1 + last_round - EXCERPTS_KEPT];
     attempts.extend(vec![attempt(&"x".repeat(1024)); EXCERPTS_KEPT]);
     let given_up = GivenUp { at: noon(), reason: GiveUpReason::AttemptsExhausted };
     Delivery { attempts, state: DeliveryState::GivenUp(given_up), ..fresh }
 }
 
 #[test]
-fn what_is_longer_than_its_limit_is_refused_before_anything_is_stored() {
+fn longer_fields_are_refused() {
     parse(&largest_request()).unwrap();
     let longer = [
         ("sourceRecordId", json!(WIDE.repeat(257))),
@@ -116,13 +118,13 @@ fn what_is_longer_than_its_limit_is_refused_before_anything_is_stored() {
 
 /// A key of the `by_source` index may have 2,048 bytes.
 #[test]
-fn the_longest_source_record_is_a_key() {
+fn longest_source_record_is_a_key() {
     let longest = parse(&largest_request()).unwrap().source_record_id;
     assert!(longest.as_str().len() <= 2048);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_largest_job_and_its_delivery_are_stored_told_of_and_sent() {
+async fn largest_job_passes_all_services() {
     for end in ends() {
         let aws = InMemoryAws::new(&[]);
         let job = largest_job(end);
@@ -147,7 +149,7 @@ async fn the_largest_job_and_its_delivery_are_stored_told_of_and_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_largest_payload_is_stored_and_a_larger_one_is_refused() {
+async fn payload_size_is_limited() {
     let id = JobId::from_bytes([7; 16]);
     // Nothing that can be compressed.
     let noise: Vec<u8> =

@@ -6,16 +6,16 @@ use std::time::Duration;
 use aws_in_memory::InMemoryAws;
 use aws_in_memory::interceptor::Injected;
 use domain::id::ProviderName;
-use shared::laws::Laws;
+use shared::duration_models::DurationModels;
 
-use crate::secrets::Now;
+use crate::secrets::EveryCall;
 
 fn zvid() -> ProviderName {
     ProviderName::parse("zvid").unwrap()
 }
 
-fn laws(aws: &InMemoryAws) -> Laws {
-    aws.tracker().unwrap().laws
+fn duration_models(aws: &InMemoryAws) -> DurationModels {
+    aws.tracker().unwrap().duration_models
 }
 
 async fn minutes(count: u32) {
@@ -23,58 +23,58 @@ async fn minutes(count: u32) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_two_processes_see_adds_up() {
+async fn observations_of_processes_add_up() {
     let aws = InMemoryAws::new(&[]);
-    let [left, right, reader] = [(); 3].map(|()| laws(&aws));
+    let [left, right, reader] = [(); 3].map(|()| duration_models(&aws));
     for process in [&left, &right] {
         for _ in 0..10 {
-            process.saw(&zvid(), Duration::from_secs(10));
+            process.record(&zvid(), Duration::from_secs(10));
         }
     }
     minutes(1).await;
-    left.write_down().await;
-    assert_eq!(reader.durations(&zvid()).await, None, "ten are too few");
-    right.write_down().await;
-    assert_eq!(reader.durations(&zvid()).await, None, "read a moment ago");
+    left.flush().await;
+    assert_eq!(reader.model(&zvid()).await, None, "ten are too few");
+    right.flush().await;
+    assert_eq!(reader.model(&zvid()).await, None, "read a moment ago");
     minutes(1).await;
-    let durations = reader.durations(&zvid()).await.expect("twenty are enough");
-    assert!(durations.percentile_95() < Duration::from_secs(40));
+    let duration_model = reader.model(&zvid()).await.expect("twenty are enough");
+    assert!(duration_model.percentile_95() < Duration::from_secs(40));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_writes_at_most_once_a_minute_and_not_in_its_first() {
+async fn writes_are_a_minute_apart() {
     let aws = InMemoryAws::new(&[]);
-    let laws = laws(&aws);
+    let duration_models = duration_models(&aws);
     let writes = || aws.calls().iter().filter(|it| *it == "PutItem").count();
-    laws.saw(&zvid(), Duration::from_secs(10));
-    laws.write_down().await;
+    duration_models.record(&zvid(), Duration::from_secs(10));
+    duration_models.flush().await;
     assert_eq!(writes(), 0);
     minutes(1).await;
-    laws.write_down().await;
+    duration_models.flush().await;
     assert_eq!(writes(), 1);
-    laws.saw(&zvid(), Duration::from_secs(10));
-    laws.write_down().await;
+    duration_models.record(&zvid(), Duration::from_secs(10));
+    duration_models.flush().await;
     minutes(3).await;
     assert_eq!(writes(), 1);
-    laws.write_down().await;
-    laws.write_down().await;
+    duration_models.flush().await;
+    duration_models.flush().await;
     assert_eq!(writes(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_the_table_nothing_is_known_and_nothing_fails() {
+async fn outage_loses_no_observation() {
     let aws = InMemoryAws::new(&[]);
-    let interceptor = Arc::new(Now::default());
+    let interceptor = Arc::new(EveryCall::default());
     interceptor.set(Injected::Lost);
-    let laws = laws(&aws.seen_by(interceptor.clone()));
-    laws.saw(&zvid(), Duration::from_secs(10));
+    let duration_models = duration_models(&aws.seen_by(interceptor.clone()));
+    duration_models.record(&zvid(), Duration::from_secs(10));
     minutes(1).await;
-    laws.write_down().await;
-    assert_eq!(laws.durations(&zvid()).await, None);
+    duration_models.flush().await;
+    assert_eq!(duration_models.model(&zvid()).await, None);
 
     interceptor.set(Injected::Answered);
     minutes(1).await;
-    laws.write_down().await;
-    let stored = aws.store().learnt(&zvid()).await.unwrap();
+    duration_models.flush().await;
+    let stored = aws.store().stored_model(&zvid()).await.unwrap();
     assert_eq!(stored.map(|stored| stored.statistics.count()), Some(1), "kept");
 }

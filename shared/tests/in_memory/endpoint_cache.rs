@@ -1,4 +1,4 @@
-//! Endpoints as one process sees them: [`shared::endpoints`].
+//! EndpointCache as one process sees them: [`shared::endpoint_cache`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,51 +6,58 @@ use std::time::Duration;
 use aws_in_memory::InMemoryAws;
 use aws_in_memory::clock::now;
 use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
-use domain::delivery::Outcome;
-use domain::endpoint::{Arrival, Endpoint, Health, Hold, Lane, Lesson, Limits, Pass, Said};
+use domain::attempt::AttemptOutcome;
+use domain::endpoint::{
+    AttemptRequest, AttemptSignal, Endpoint, EndpointLimits, Health, HoldReason, Lane, Permit,
+    ResponseHints,
+};
 use futures_util::future::{BoxFuture, join_all};
 use serde_json::json;
-use shared::endpoints::{Endpoints, Passage};
-use shared::store::AsOf;
+use shared::endpoint_cache::{Admission, EndpointCache};
+use shared::store::Consistency;
 use tokio::time::sleep;
 
 const URL: &str = "https://shop.example/hooks";
 
-fn arrival(token: u64) -> Arrival {
-    Arrival { deliberate: false, has_slot: false, lane: Lane::Quick, token, luck: 0.0 }
+fn request(token: u64) -> AttemptRequest {
+    AttemptRequest { manual: false, has_slot: false, lane: Lane::Quick, token, jitter_sample: 0.0 }
 }
 
-fn lesson(status: u16) -> Lesson {
-    Lesson::of(Outcome::Answered(status), Said::default(), Duration::from_millis(80))
+fn signal(status: u16) -> AttemptSignal {
+    AttemptSignal::of(
+        AttemptOutcome::Answered(status),
+        ResponseHints::default(),
+        Duration::from_millis(80),
+    )
 }
 
-fn process(aws: &InMemoryAws) -> Endpoints {
-    Endpoints::new(aws.store())
+fn process(aws: &InMemoryAws) -> EndpointCache {
+    EndpointCache::new(aws.store())
 }
 
-async fn pass(endpoints: &Endpoints, token: u64) -> Pass {
-    match endpoints.arrive(URL, &arrival(token), now()).await.unwrap() {
-        Passage::Go(pass) => pass,
+async fn permit(endpoints: &EndpointCache, token: u64) -> Permit {
+    match endpoints.admit(URL, &request(token), now()).await.unwrap() {
+        Admission::Go(permit) => permit,
         other => panic!("{other:?}"),
     }
 }
 
-async fn attempt(endpoints: &Endpoints, status: u16) -> Endpoint {
-    let pass = pass(endpoints, 0).await;
-    endpoints.learn(URL, &pass, &lesson(status), now()).await.unwrap()
+async fn attempt(endpoints: &EndpointCache, status: u16) -> Endpoint {
+    let permit = permit(endpoints, 0).await;
+    endpoints.record(URL, &permit, &signal(status), now()).await.unwrap()
 }
 
 fn puts(aws: &InMemoryAws) -> usize {
     aws.calls().iter().filter(|asked| *asked == "PutItem").count()
 }
 
-async fn with_limits(aws: &InMemoryAws, limits: Limits) {
+async fn with_limits(aws: &InMemoryAws, limits: EndpointLimits) {
     let configured = |endpoint: &Endpoint| endpoint.configured(limits, now());
-    process(aws).tell(URL, AsOf::Now, now(), configured).await.unwrap();
+    process(aws).update(URL, Consistency::Strong, now(), configured).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_healthy_endpoint_costs_a_read_a_second_and_no_write() {
+async fn healthy_endpoint_costs_no_write() {
     let aws = InMemoryAws::new(&[]);
     let endpoints = process(&aws);
     for _ in 0..100 {
@@ -64,48 +71,48 @@ async fn a_healthy_endpoint_costs_a_read_a_second_and_no_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_process_learns_the_others_know_a_second_later() {
+async fn processes_learn_within_a_second() {
     let aws = InMemoryAws::new(&[]);
     let (one, other) = (process(&aws), process(&aws));
     for _ in 0..4 {
         attempt(&one, 500).await;
     }
     sleep(Duration::from_secs(2)).await;
-    // The other reads what it remembers just before.
-    other.known(URL, AsOf::Recently, now()).await.unwrap();
+    // The other process reads just before the fifth failure.
+    other.get(URL, Consistency::Eventual, now()).await.unwrap();
     attempt(&one, 500).await;
-    let held = one.arrive(URL, &arrival(0), now()).await.unwrap();
-    assert!(matches!(held, Passage::Hold { by: Hold::Failing, .. }), "{held:?}");
+    let held = one.admit(URL, &request(0), now()).await.unwrap();
+    assert!(matches!(held, Admission::Hold { by: HoldReason::Failing, .. }), "{held:?}");
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(other.arrive(URL, &arrival(0), now()).await.unwrap(), held);
+    assert_eq!(other.admit(URL, &request(0), now()).await.unwrap(), held);
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_crowd_of_failures_four_are_written_and_the_one_that_opens() {
+async fn concurrent_failures_count_as_four() {
     let aws = InMemoryAws::new(&[]);
     let mut crowd = Vec::new();
     for _ in 0..40 {
         let process = process(&aws);
-        let pass = pass(&process, 0).await;
-        crowd.push((process, pass));
+        let permit = permit(&process, 0).await;
+        crowd.push((process, permit));
     }
-    for (process, pass) in &crowd {
-        process.learn(URL, pass, &lesson(503), now()).await.unwrap();
+    for (process, permit) in &crowd {
+        process.record(URL, permit, &signal(503), now()).await.unwrap();
     }
-    let endpoint = process(&aws).known(URL, AsOf::Recently, now()).await.unwrap();
+    let endpoint = process(&aws).get(URL, Consistency::Eventual, now()).await.unwrap();
     assert_eq!(endpoint.failing.map(|failing| failing.failures), Some(4));
     assert_eq!(endpoint.health(now()), Health::Failing);
-    // Each of the others was refused once, and then had nothing more to say.
+    // Each of the others lost one conditional write, and had nothing to write after that.
     assert_eq!(puts(&aws), 4 + 3 + 36);
 
     sleep(Duration::from_secs(2)).await;
-    for (process, pass) in &crowd {
-        process.learn(URL, pass, &lesson(503), now()).await.unwrap();
+    for (process, permit) in &crowd {
+        process.record(URL, permit, &signal(503), now()).await.unwrap();
     }
-    let endpoint = process(&aws).known(URL, AsOf::Recently, now()).await.unwrap();
+    let endpoint = process(&aws).get(URL, Consistency::Eventual, now()).await.unwrap();
     assert_eq!(endpoint.failing.map(|failing| failing.failures), Some(5));
-    assert_eq!(endpoint.health(now()), Health::Held);
-    assert_eq!(puts(&aws), 4 + 3 + 36 + 1, "all had read it anew");
+    assert_eq!(endpoint.health(now()), Health::CircuitOpen);
+    assert_eq!(puts(&aws), 4 + 3 + 36 + 1, "all had read it again");
 }
 
 /// How many processes post to a busy endpoint.
@@ -118,7 +125,7 @@ type Traffic = fn(u64) -> (Duration, usize);
 const TOGETHER: Traffic =
     |number| (Duration::from_secs(number / 100), (number / 10) as usize % PROCESSES);
 
-/// One post after the other, by processes that nobody chooses.
+/// One post after the other, by processes in a pseudo-random order.
 const SPREAD: Traffic = |number| {
     let process = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % PROCESSES;
     (Duration::from_millis(number * 10), process)
@@ -131,24 +138,25 @@ async fn busy(
     seconds: u64,
     status_of: impl Fn(u64) -> u16,
 ) -> usize {
-    let processes: Vec<Endpoints> = (0..PROCESSES).map(|_| process(aws)).collect();
+    let processes: Vec<EndpointCache> = (0..PROCESSES).map(|_| process(aws)).collect();
     let (processes, status_of) = (&processes, &status_of);
     let posts = (0..seconds * 100).map(|number| async move {
         let (at, process) = traffic(number);
         sleep(at).await;
         let process = &processes[process];
-        let Passage::Go(pass) = process.arrive(URL, &arrival(number), now()).await.unwrap() else {
+        let Admission::Go(permit) = process.admit(URL, &request(number), now()).await.unwrap()
+        else {
             return false;
         };
         sleep(Duration::from_millis(80)).await;
-        process.learn(URL, &pass, &lesson(status_of(number)), now()).await.unwrap();
+        process.record(URL, &permit, &signal(status_of(number)), now()).await.unwrap();
         true
     });
     join_all(posts).await.into_iter().filter(|made| *made).count()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_busy_endpoint_that_fails_every_tenth_time_is_never_held() {
+async fn occasional_failures_never_open_breaker() {
     for traffic in [TOGETHER, SPREAD] {
         let aws = InMemoryAws::new(&[]);
         let every_tenth = |number| if number % 10 == 9 { 503 } else { 200 };
@@ -157,63 +165,64 @@ async fn a_busy_endpoint_that_fails_every_tenth_time_is_never_held() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_busy_endpoint_that_only_fails_is_held_by_all_within_seconds() {
+async fn constant_failures_open_breaker_everywhere() {
     for traffic in [TOGETHER, SPREAD] {
         let aws = InMemoryAws::new(&[]);
         let made = busy(&aws, traffic, 20, |_| 503).await;
-        // Two seconds until it opens, and one until everybody knows.
+        // Two seconds until the breaker opens, and one until every process has read that.
         assert!((200..=400).contains(&made), "{made}");
-        let endpoint = process(&aws).known(URL, AsOf::Recently, now()).await.unwrap();
-        assert_eq!(endpoint.health(now()), Health::Held);
-        // Whoever does not know yet is refused: of the trouble, and of what came of it.
+        let endpoint = process(&aws).get(URL, Consistency::Eventual, now()).await.unwrap();
+        assert_eq!(endpoint.health(now()), Health::CircuitOpen);
+        // A process that has not read it yet writes in vain: for the failures, and for the
+        // open breaker.
         let most = 5 + 2 * PROCESSES;
         assert!(puts(&aws) <= most, "{} writes", puts(&aws));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_its_owner_enabled_is_not_refused_out_of_memory() {
+async fn cached_refusal_is_read_again() {
     let aws = InMemoryAws::new(&[]);
     let process = process(&aws);
     attempt(&process, 410).await;
-    assert_eq!(process.arrive(URL, &arrival(0), now()).await.unwrap(), Passage::Refuse);
-    with_limits(&aws, Limits::default()).await;
-    let passage = process.arrive(URL, &arrival(0), now()).await.unwrap();
-    assert!(matches!(passage, Passage::Go(_)), "{passage:?}");
+    assert_eq!(process.admit(URL, &request(0), now()).await.unwrap(), Admission::Refuse);
+    with_limits(&aws, EndpointLimits::default()).await;
+    let admission = process.admit(URL, &request(0), now()).await.unwrap();
+    assert!(matches!(admission, Admission::Go(_)), "{admission:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_hold_across_processes_whose_memory_is_old() {
+async fn limits_hold_across_stale_caches() {
     let aws = InMemoryAws::new(&[]);
-    with_limits(&aws, Limits::new(Some(2), None).unwrap()).await;
+    with_limits(&aws, EndpointLimits::new(Some(2), None).unwrap()).await;
     let processes = [process(&aws), process(&aws), process(&aws)];
     for process in &processes {
-        process.known(URL, AsOf::Recently, now()).await.unwrap();
+        process.get(URL, Consistency::Eventual, now()).await.unwrap();
     }
-    let first = pass(&processes[0], 1).await;
-    pass(&processes[1], 2).await;
-    let third = processes[2].arrive(URL, &arrival(3), now()).await.unwrap();
-    assert!(matches!(third, Passage::Hold { by: Hold::InFlight, .. }), "{third:?}");
-    processes[0].learn(URL, &first, &lesson(200), now()).await.unwrap();
+    let first = permit(&processes[0], 1).await;
+    permit(&processes[1], 2).await;
+    let third = processes[2].admit(URL, &request(3), now()).await.unwrap();
+    assert!(matches!(third, Admission::Hold { by: HoldReason::InFlight, .. }), "{third:?}");
+    processes[0].record(URL, &first, &signal(200), now()).await.unwrap();
     sleep(Duration::from_secs(1)).await;
-    pass(&processes[2], 3).await;
+    permit(&processes[2], 3).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_attempts_of_one_process_take_turns() {
+async fn attempts_of_one_process_queue() {
     let aws = InMemoryAws::new(&[]);
-    with_limits(&aws, Limits::new(None, Some(100)).unwrap()).await;
+    with_limits(&aws, EndpointLimits::new(None, Some(100)).unwrap()).await;
     let endpoints = process(&aws);
-    let all = (0..10).map(|token| pass(&endpoints, token));
+    let all = (0..10).map(|token| permit(&endpoints, token));
     join_all(all).await;
     assert_eq!(puts(&aws), 1 + 10, "none was refused");
 }
 
-/// Others are always faster: each write of an endpoint finds another version.
+/// Has each write of an endpoint lose against another version.
 #[derive(Debug)]
-struct AlwaysOvertaken(InMemoryAws);
+struct AlwaysConflicts(InMemoryAws);
 
-impl CallInterceptor for AlwaysOvertaken {
+impl CallInterceptor for AlwaysConflicts {
     fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
         let injected = match call.what {
             "PutItem" => {
@@ -229,14 +238,14 @@ impl CallInterceptor for AlwaysOvertaken {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_is_always_overtaken_comes_back_rather_than_try_for_ever() {
+async fn endless_conflicts_end_in_contention() {
     let aws = InMemoryAws::new(&[]);
-    with_limits(&aws, Limits::new(None, Some(1)).unwrap()).await;
-    let crowded = aws.seen_by(Arc::new(AlwaysOvertaken(aws.clone())));
+    with_limits(&aws, EndpointLimits::new(None, Some(1)).unwrap()).await;
+    let crowded = aws.seen_by(Arc::new(AlwaysConflicts(aws.clone())));
     let endpoints = process(&crowded);
-    let passage = endpoints.arrive(URL, &arrival(0), now()).await.unwrap();
-    assert_eq!(passage, Passage::Crowded);
-    let pass = pass(&process(&aws), 0).await;
-    let told = endpoints.learn(URL, &pass, &lesson(500), now()).await.unwrap();
+    let admission = endpoints.admit(URL, &request(0), now()).await.unwrap();
+    assert_eq!(admission, Admission::Contended);
+    let permit = permit(&process(&aws), 0).await;
+    let told = endpoints.record(URL, &permit, &signal(500), now()).await.unwrap();
     assert_eq!(told.health(now()), Health::Failing, "as far as this process knows");
 }

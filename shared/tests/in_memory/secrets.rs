@@ -12,21 +12,21 @@ use tokio::time::advance;
 
 const SECRETS: SecretName = SecretName::WebhookSecrets;
 
-/// What happens to every call from now on.
+/// Injects the same into every call, which a test may change at any time.
 #[derive(Debug, Default)]
-pub(crate) struct Now(Mutex<Injected>);
+pub(crate) struct EveryCall(Mutex<Injected>);
 
-impl Now {
+impl EveryCall {
     pub(crate) fn set(&self, injected: Injected) {
         *self.0.lock().unwrap() = injected;
     }
 }
 
-impl CallInterceptor for Now {
+impl CallInterceptor for EveryCall {
     fn intercept<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Interception> {
         let injected = self.0.lock().unwrap().clone();
         let answered = async {
-            // Others have the time to ask as well.
+            // Concurrent readers begin meanwhile.
             tokio::task::yield_now().await;
             injected.into()
         };
@@ -47,7 +47,7 @@ fn denied() -> Injected {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_api_changes_is_read_again_after_a_minute_and_the_rest_after_ten() {
+async fn ttl_depends_on_the_secret() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old"), ("api-key-hashes", "old")]);
     let secrets = aws.secrets();
     for name in [&SECRETS, &SecretName::ApiKeyHashes] {
@@ -66,28 +66,28 @@ async fn what_the_api_changes_is_read_again_after_a_minute_and_the_rest_after_te
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crowd_that_needs_a_secret_asks_for_it_once() {
+async fn concurrent_reads_share_one_fetch() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
-    let interceptor = Arc::new(Now::default());
+    let interceptor = Arc::new(EveryCall::default());
     let secrets = aws.seen_by(interceptor.clone()).secrets();
     let crowd = async || join_all((0..100).map(|_| read(&secrets, &SECRETS))).await;
 
     assert!(crowd().await.iter().all(|read| read.as_deref().is_ok_and(|text| text == "old")));
     assert_eq!(aws.calls().len(), 1);
 
-    // One is told that it is not to be had, and so are all.
+    // One fetch fails, and so do all that wait for it.
     secrets.forget(&SECRETS);
     interceptor.set(denied());
     assert!(crowd().await.iter().all(Result::is_err));
     interceptor.set(Injected::Answered);
-    assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old", "and who comes later asks again");
+    assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old", "and a later read fetches again");
     assert_eq!(aws.calls().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_ssm_is_down_what_was_read_will_do_for_ten_minutes() {
+async fn stale_secret_serves_during_outage() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
-    let interceptor = Arc::new(Now::default());
+    let interceptor = Arc::new(EveryCall::default());
     let secrets = aws.seen_by(interceptor.clone()).secrets();
     read(&secrets, &SECRETS).await.unwrap();
     interceptor.set(denied());
@@ -101,7 +101,7 @@ async fn while_ssm_is_down_what_was_read_will_do_for_ten_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_forgotten_is_read_again() {
+async fn forgotten_secret_is_read_again() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
     let secrets = aws.secrets();
     read(&secrets, &SECRETS).await.unwrap();
@@ -111,7 +111,7 @@ async fn what_is_forgotten_is_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_whose_every_answer_was_lost_is_found_to_be_stored() {
+async fn lost_answers_hide_no_write() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
     let interceptor = Arc::new(LosesPuts);
     let secrets = aws.seen_by(interceptor).secrets();
@@ -121,7 +121,7 @@ async fn a_value_whose_every_answer_was_lost_is_found_to_be_stored() {
     assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "new");
 }
 
-/// Every write is made, and its answer is lost.
+/// Loses the answer of every write, which takes effect.
 #[derive(Debug)]
 struct LosesPuts;
 
@@ -134,9 +134,9 @@ impl CallInterceptor for LosesPuts {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_that_was_not_stored_is_not_believed_to_be() {
+async fn failed_write_changes_no_cache() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
-    let interceptor = Arc::new(Now::default());
+    let interceptor = Arc::new(EveryCall::default());
     let secrets = aws.seen_by(interceptor.clone()).secrets();
     read(&secrets, &SECRETS).await.unwrap();
     interceptor.set(denied());
@@ -147,7 +147,7 @@ async fn a_value_that_was_not_stored_is_not_believed_to_be() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_writes_over_a_secret_is_told_when_it_reads_an_older_one() {
+async fn older_version_is_reported_stale() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "first")]);
     let secrets = aws.secrets();
     let version = secrets.replace(&SECRETS, "second").await.unwrap();
@@ -157,7 +157,7 @@ async fn whoever_writes_over_a_secret_is_told_when_it_reads_an_older_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_removed_is_gone_and_to_remove_it_again_is_fine() {
+async fn removal_is_idempotent() {
     let aws = InMemoryAws::new(&[("webhook-headers", "{}")]);
     let secrets = aws.secrets();
     for _ in 0..2 {
@@ -168,7 +168,7 @@ async fn what_is_removed_is_gone_and_to_remove_it_again_is_fine() {
 }
 
 #[tokio::test]
-async fn no_value_is_shown() {
+async fn debug_output_hides_values() {
     let secrets = InMemoryAws::new(&[("webhook-secrets", "whsec_hidden")]).secrets();
     assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "whsec_hidden");
     let shown = format!("{secrets:?}");

@@ -10,20 +10,20 @@ fn job(source: &str) -> Job {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_was_lost_is_ours() {
+async fn unanswered_write_is_recognised() {
     let aws = InMemoryAws::new(&[]);
     let store = aws.tracker().unwrap().store;
     aws.lose_next_answer();
     assert_eq!(store.insert_job(&job("ours")).await.unwrap(), Inserted::New);
 
-    let changed = job("ours").bumped();
+    let changed = job("ours").next_version();
     aws.lose_next_answer();
     assert_eq!(store.commit_job(&changed).await.unwrap(), Committed::Stored);
     assert_eq!(store.job(&changed.id).await.unwrap(), Some(changed));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_busy_table_leaves_out_is_asked_for_again() {
+async fn unprocessed_keys_are_requested_again() {
     let aws = InMemoryAws::new(&[]);
     aws.table().split_batches();
     let store = aws.tracker().unwrap().store;
@@ -39,13 +39,13 @@ async fn what_a_busy_table_leaves_out_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_write_of_somebody_else_is_not() {
+async fn foreign_write_is_a_conflict() {
     let aws = InMemoryAws::new(&[]);
     let store = aws.tracker().unwrap().store;
     store.insert_job(&job("theirs")).await.unwrap();
     let second = store.insert_job(&job("ours")).await.unwrap();
     assert_eq!(second, Inserted::Exists(job("theirs")));
-    let stale = job("ours").bumped().bumped();
+    let stale = job("ours").next_version().next_version();
     let overtaken = store.commit_job(&stale).await.unwrap();
-    assert_eq!(overtaken, Committed::Overtaken(Some(job("theirs"))));
+    assert_eq!(overtaken, Committed::Conflict(Some(job("theirs"))));
 }

@@ -11,13 +11,13 @@ use bytes::Bytes;
 use domain::event::EventName;
 use domain::failure::FailureCode;
 use domain::id::ProviderName;
-use domain::job::{Job, Report, Step};
+use domain::job::{Job, Report, Transition};
 use domain::provider::catalogue::Adjustments;
 use domain::provider::{Catalogue, StatusAnswer};
 use futures_util::FutureExt;
 use http::Response;
 use shared::store::WebhookConfig;
-use shared::tracker::{Bearer, Told};
+use shared::tracker::{ApplyOutcome, ReportSource};
 
 fn job(callback_url: Option<&str>) -> Job {
     builders::job().callback_url(callback_url).created_at(clock::now()).build()
@@ -30,7 +30,7 @@ async fn told(callback_url: Option<&str>, receiver_wants: EventName) -> (usize, 
     let config = WebhookConfig {
         url: Some("https://shop.example/hooks".into()),
         events: [receiver_wants].into_iter().collect(),
-        limits: domain::endpoint::Limits::default(),
+        limits: domain::endpoint::EndpointLimits::default(),
         updated_at: clock::now(),
     };
     tracker.store.put_webhook_config(&config).await.unwrap();
@@ -38,17 +38,17 @@ async fn told(callback_url: Option<&str>, receiver_wants: EventName) -> (usize, 
     tracker.store.insert_job(&job).await.unwrap();
     let failure = domain::failure::Failure::new(FailureCode::ProviderRejected, "no scenes");
     let told = tracker
-        .tell(job, &Report::Rejected(failure), Bearer::Passer, 0, clock::now())
+        .apply_report(job, &Report::Rejected(failure), ReportSource::Other, 0, clock::now())
         .await
         .unwrap();
-    let Told::Changed(job) = told else { panic!("{told:?}") };
-    tracker.settle(job.clone(), clock::now()).await.unwrap();
+    let ApplyOutcome::Changed(job) = told else { panic!("{told:?}") };
+    tracker.publish_outbox(job.clone(), clock::now()).await.unwrap();
     let deliveries = tracker.store.deliveries(&job.id).await.unwrap().len();
     (deliveries, aws.events().into_iter().map(|event| event.detail_type).collect())
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_that_does_not_list_its_renders_is_heard() {
+async fn unlisted_provider_error_is_reported() {
     let aws = InMemoryAws::new(&[("providers/viralsync/api-key", "key")]);
     let network = Network::default();
     let refuses = |_| {
@@ -60,21 +60,22 @@ async fn a_provider_that_does_not_list_its_renders_is_heard() {
     let adjustments = Adjustments { base_urls: base_urls.into(), ..Adjustments::default() };
     let catalogue = Catalogue::load(&adjustments).unwrap();
     let tracker = aws.tracker_on(network.seen_by(Arc::new(NoFaults)), catalogue).unwrap();
-    let job = Job { provider: ProviderName::parse("viralsync").unwrap(), ..job(None) };
-    let Step::Changed(job) = job.apply(&Report::SubmitUnclear, 0, clock::now()) else {
+    let mut job = job(None);
+    job.request.provider = ProviderName::parse("viralsync").unwrap();
+    let Transition::Changed(job) = job.apply(&Report::SubmitUnclear, 0, clock::now()) else {
         panic!("it is unclear")
     };
 
-    let answer = tracker.ask(&job, None, clock::now()).await.unwrap();
+    let answer = tracker.fetch_status(&job, None, clock::now()).await.unwrap();
 
-    let Some(StatusAnswer::NotTold { retry_after, .. }) = answer else {
+    let Some(StatusAnswer::Unavailable { retry_after, .. }) = answer else {
         panic!("{answer:?}");
     };
     assert_eq!(retry_after, Some(Duration::from_secs(30)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_default_receiver_gets_what_it_wants_and_the_bus_everything() {
+async fn default_receiver_filters_events() {
     let on_bus = vec!["video.render.failed".to_owned()];
     assert_eq!(told(None, EventName::Failed).await, (1, on_bus.clone()));
     assert_eq!(told(None, EventName::Completed).await, (0, on_bus.clone()));

@@ -10,7 +10,7 @@ fn acme() -> String {
 }
 
 #[tokio::test]
-async fn every_page_is_read_and_nothing_else() {
+async fn all_pages_are_read() {
     let aws = InMemoryAws::new(&[
         ("provider-specs/a", "1"),
         ("provider-specs/b", "2"),
@@ -32,7 +32,7 @@ async fn every_page_is_read_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_wrong_one_does_not_keep_the_others_out() {
+async fn invalid_spec_leaves_others_loaded() {
     let aws = InMemoryAws::new(&[
         ("provider-specs/acme", acme().as_str()),
         ("provider-specs/zvid", "{\"name\":5}"),
@@ -45,7 +45,7 @@ async fn a_wrong_one_does_not_keep_the_others_out() {
 }
 
 #[tokio::test]
-async fn a_store_that_does_not_answer_is_an_error() {
+async fn unreachable_parameters_are_an_error() {
     let error = InMemoryAws::without_parameters().user_specs().await.unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -1,8 +1,7 @@
-//! What DynamoDB says a call consumed.
+//! The capacity that DynamoDB reports for a call.
 //!
-//! A conditional write that was refused is an error answer and says nothing, so
-//! it counts as zero here, although DynamoDB charges for it as for a write of
-//! the item that was there.
+//! A refused conditional write is an error answer and reports nothing, so it counts as zero here,
+//! although DynamoDB charges for it as for a write of the existing item.
 
 use std::collections::BTreeMap;
 
@@ -14,29 +13,28 @@ const WRITES: [&str; 5] =
     ["BatchWriteItem", "DeleteItem", "PutItem", "TransactWriteItems", "UpdateItem"];
 const READS: [&str; 5] = ["BatchGetItem", "GetItem", "Query", "Scan", "TransactGetItems"];
 
-/// Capacity units of one call; zero for calls that have none.
+/// The capacity units of a call; zero for calls without capacity.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(super) struct Units {
-    /// Whether the answer said what it consumed. Where a read or a write of DynamoDB
-    /// did not, zero means unknown.
+pub(crate) struct Units {
+    /// Whether the answer reported capacity. Without it, zero means unknown for reads and writes.
     metered: bool,
-    /// Table and indexes.
+    /// Of the table and its indexes.
     write_units: f64,
     /// Table and indexes.
     read_units: f64,
-    /// The table's share of the above.
+    /// The table's share of the units.
     table_units: f64,
-    /// Each index's share; those without one are left out.
+    /// The share of each index that has one.
     index_units: BTreeMap<String, f64>,
 }
 
-pub(super) fn has_capacity(operation: &str) -> bool {
+pub(crate) fn has_capacity(operation: &str) -> bool {
     WRITES.contains(&operation) || READS.contains(&operation)
 }
 
-/// The request, with the wish to know. `None` when it already has a wish of its
-/// own, or is not an object.
-pub(super) fn ask(request: &[u8]) -> Option<Bytes> {
+/// The request with `ReturnConsumedCapacity` added. `None` when it has that member already, or is
+/// no object.
+pub(crate) fn ask(request: &[u8]) -> Option<Bytes> {
     const WISH: &str = "ReturnConsumedCapacity";
 
     let mut fields: Map<String, Value> = serde_json::from_slice(request).ok()?;
@@ -47,9 +45,9 @@ pub(super) fn ask(request: &[u8]) -> Option<Bytes> {
     serde_json::to_vec(&fields).ok().map(Bytes::from)
 }
 
-/// Reads the answer. `ConsumedCapacity` is an object, or in batches and
+/// Reads the capacity in an answer. `ConsumedCapacity` is an object, or in batches and
 /// transactions an array with one object for each table.
-pub(super) fn consumed(operation: &str, answer: &Value) -> Units {
+pub(crate) fn consumed(operation: &str, answer: &Value) -> Units {
     let metered = answer.get("ConsumedCapacity").is_some();
     let mut units = Units { metered, ..Units::default() };
     let mut total = 0.0;
@@ -69,7 +67,7 @@ pub(super) fn consumed(operation: &str, answer: &Value) -> Units {
                 *units.index_units.entry(name.clone()).or_default() += of_index;
             }
         }
-        // Transactions name no share of the table's own; it is what remains.
+        // Transactions do not report the table's share, so it is the rest.
         units.table_units += table.get("Table").map_or(of_all - of_indexes, capacity_units);
         total += of_all;
     }
@@ -92,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wish_is_added_once() {
+    fn capacity_is_requested_once() {
         let asked = ask(br#"{"TableName":"t"}"#).unwrap();
         let asked: Value = serde_json::from_slice(&asked).unwrap();
         assert_eq!(asked, json!({"TableName": "t", "ReturnConsumedCapacity": "INDEXES"}));
@@ -103,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_with_its_indexes() {
+    fn write_counts_its_indexes() {
         let answer = json!({"ConsumedCapacity": {
             "TableName": "t",
             "CapacityUnits": 4.0,
@@ -122,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_of_two_tables() {
+    fn batch_counts_both_tables() {
         let answer = json!({"ConsumedCapacity": [
             {"TableName": "a", "CapacityUnits": 0.5},
             {"TableName": "b", "CapacityUnits": 1.5, "Table": {"CapacityUnits": 1.5}},
@@ -133,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_leaves_the_rest_to_the_table() {
+    fn transaction_leaves_rest_to_table() {
         let answer = json!({"ConsumedCapacity": [{
             "TableName": "t",
             "CapacityUnits": 5.0,
@@ -144,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_write_says_nothing() {
+    fn refused_write_counts_zero() {
         let answer = json!({"__type": "x#ConditionalCheckFailedException"});
         assert_eq!(consumed("PutItem", &answer), Units::default());
     }

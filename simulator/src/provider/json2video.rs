@@ -1,11 +1,10 @@
 //! JSON2Video: `https://api.json2video.com/v2`.
 //!
-//! Its HTTP statuses mislead, and that is documented: a bad key and an unknown
-//! project are 400, a used-up quota is 401. Not documented, and so a choice: a
-//! success is told in the one of three callback shapes that has no status; a
-//! callback is tried once; the callback of a failure in that shape has one; a
-//! form spells nested members `outer[inner]`; a deleted movie stays `done` and
-//! keeps its dead URL; a wrong list parameter is 400.
+//! Its HTTP statuses are misleading, as documented: a wrong key and an unknown project are 400, a
+//! used-up quota is 401. The documentation leaves open, and the simulator chooses: a success has
+//! the callback shape without a status, a failure in that shape has one; a callback is tried once;
+//! a form spells nested members `outer[inner]`; a deleted movie stays `done` and keeps its dead
+//! URL; a wrong list parameter is 400.
 
 mod callback;
 mod list;
@@ -18,14 +17,15 @@ use serde_json::{Value, json};
 
 use super::wire::merged;
 use super::{
-    Answer, ApiCall, Callback, Courier, Provider, Refusal, Route, Submission, Trip, iso,
-    reported_status,
+    Answer, ApiCall, Callback, CallbackContext, CallbackPolicy, Provider, Refusal, Route,
+    Submission, iso, reported_status,
 };
-use crate::render::{Phase, Render, RenderId};
+use crate::render::{Phase, Render};
+use crate::render_id::RenderId;
 
 pub(crate) struct Json2Video;
 
-/// Of every video, in pixels, seconds and bytes.
+/// The properties of every video, in pixels, seconds and bytes.
 const WIDTH: u32 = 1_920;
 const HEIGHT: u32 = 1_080;
 const DURATION: f64 = 10.5;
@@ -36,7 +36,7 @@ impl Provider for Json2Video {
         "json2video"
     }
 
-    fn special_knobs(&self) -> &'static [&'static str] {
+    fn provider_options(&self) -> &'static [&'static str] {
         &["timeoutAfterMs", "callbackShape", "callbackContentType"]
     }
 
@@ -48,19 +48,19 @@ impl Provider for Json2Video {
         match (call.method, call.path) {
             (&Method::POST, "/movies") => Route::Submit,
             (&Method::GET, "/movies") => project().map_or(Route::List, Route::Status),
-            (&Method::DELETE, "/movies") => project().map_or(Route::Nowhere, Route::Delete),
-            _ => Route::Nowhere,
+            (&Method::DELETE, "/movies") => project().map_or(Route::Unknown, Route::Delete),
+            _ => Route::Unknown,
         }
     }
 
-    /// Accepts much that cannot be rendered, as the vendor does.
+    /// Accepts many submits that cannot be rendered, as the provider does.
     fn read_submit(&self, body: &Value) -> Result<Submission, Answer> {
         let Some(movie) = body.as_object() else {
             return Err(failure(StatusCode::BAD_REQUEST, "No valid movie JSON received"));
         };
         let has_scenes = movie.get("scenes").is_some_and(Value::is_array);
         if !has_scenes && !movie.get("template").is_some_and(Value::is_string) {
-            // The vendor's validation has another shape than its other errors.
+            // Validation errors have another shape than the other errors.
             let body = json!({"code": "E1002", "message": "Movie: scenes is required"});
             return Err(Answer::new(StatusCode::BAD_REQUEST, body));
         }
@@ -97,7 +97,7 @@ impl Provider for Json2Video {
         list::answer(self, renders, call, now)
     }
 
-    /// The movie goes on being listed, and deleting it again changes nothing.
+    /// The movie stays in lists, and a second deletion changes nothing.
     fn delete(&self, render: &mut Render, now: DateTime<Utc>) -> Answer {
         let deleted_at = *render.deleted_at.get_or_insert(now);
         let body = json!({
@@ -109,7 +109,7 @@ impl Provider for Json2Video {
         Answer::new(StatusCode::OK, body)
     }
 
-    fn word(&self, phase: Phase) -> &'static str {
+    fn status_name(&self, phase: Phase) -> &'static str {
         match phase {
             Phase::Queued => "pending",
             Phase::Working(_) => "running",
@@ -126,7 +126,7 @@ impl Provider for Json2Video {
             .is_some_and(|after| at - render.submitted_at >= TimeDelta::milliseconds(after.into()));
         match phase {
             Phase::Working(_) if is_overdue => "timeout",
-            _ => self.word(phase),
+            _ => self.status_name(phase),
         }
     }
 
@@ -151,7 +151,7 @@ impl Provider for Json2Video {
                  Please upgrade your plan to continue.",
             ),
             Refusal::Forced(StatusCode::NOT_FOUND) => (StatusCode::NOT_FOUND, "Template not found"),
-            // The third shape that errors have.
+            // Server errors have a third shape.
             Refusal::Forced(status) if status.is_server_error() => {
                 let reason = status.canonical_reason().unwrap_or("Internal Server Error");
                 return Answer::new(status, json!({"error": reason}));
@@ -161,17 +161,21 @@ impl Provider for Json2Video {
         failure(status, message)
     }
 
-    fn callback(&self, render: &Render, _trip: &Trip<'_>) -> Callback {
-        callback::told(render, reported_status(self, render))
+    fn callback(&self, render: &Render, _context: &CallbackContext<'_>) -> Callback {
+        callback::build(render, reported_status(self, render))
     }
 
-    fn courier(&self) -> Courier {
-        Courier { waits: &[], answer_within: Duration::from_secs(5), takes_redirects: false }
+    fn callback_policy(&self) -> CallbackPolicy {
+        CallbackPolicy {
+            retry_waits_s: &[],
+            answer_timeout: Duration::from_secs(5),
+            accepts_redirects: false,
+        }
     }
 }
 
 impl Json2Video {
-    /// What the provider says of `render`, without the submitted JSON.
+    /// The view of `render` without the submitted JSON.
     fn movie(&self, render: &Render, now: DateTime<Utc>) -> Value {
         let phase = render.phase(now);
         let status = self.state(render, now);
@@ -215,13 +219,12 @@ fn failure(status: StatusCode, message: &str) -> Answer {
     Answer::new(status, json!({"success": false, "message": message}))
 }
 
-/// What the caller attached for itself.
+/// The data that the caller attached.
 fn client_data(render: &Render) -> Value {
     render.submitted().get("client-data").cloned().unwrap_or_else(|| json!({}))
 }
 
-/// The caller's own name for the movie, which is not the project, as a member;
-/// nothing when it has none.
+/// The caller's own id of the movie as a member, or nothing. It is not the project.
 fn own_id(render: &Render) -> Value {
     render.submitted().get("id").map_or(Value::Null, |id| json!({"id": id}))
 }
@@ -236,11 +239,11 @@ fn asset_url(render: &Render, extension: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{render, statuses, verdicts};
+    use super::super::fixtures::{render, statuses, submit_results};
     use super::*;
 
     #[test]
-    fn the_life_of_a_movie() {
+    fn status_follows_movie() {
         let body = r#"{"id":"my-movie","client-data":{"order_id":"A-1042"},"scenes":[]}"#;
         let render = render(&Json2Video, body, r#"{"queuedMs":500,"durationMs":3000}"#);
         insta::assert_snapshot!(
@@ -252,17 +255,17 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_has_its_text_in_message() {
+    fn failure_text_is_in_message() {
         let text = "Scene #1, element #1: Failed to download 'x' (404)";
         let render = render(&Json2Video, "{}", &json!({"failWith": text}).to_string());
         insta::assert_snapshot!(statuses(&Json2Video, &render, "format=simple", &[3000]), @r#"200 {"movie":{"client-data":{},"created_at":"2026-05-24T06:00:00.000Z","ended_at":"2026-05-24T06:00:03.000Z","message":"Scene #1, element #1: Failed to download 'x' (404)","project":"11111111-1111-4111-9111-111111111111","status":"error","success":false},"remaining_quota":{"drafts":0,"movies":0,"time":1807},"success":true}"#);
     }
 
     #[test]
-    fn a_timeout_passes() {
-        let knobs = r#"{"queuedMs":0,"durationMs":3000,"timeoutAfterMs":1000}"#;
-        let render = render(&Json2Video, "{}", knobs);
-        let words = |ms| Json2Video.state(&render, super::super::fixtures::noon_and(ms));
+    fn timeout_passes() {
+        let options = r#"{"queuedMs":0,"durationMs":3000,"timeoutAfterMs":1000}"#;
+        let render = render(&Json2Video, "{}", options);
+        let words = |ms| Json2Video.state(&render, super::super::fixtures::time_at_ms(ms));
         assert_eq!(
             [0, 999, 1000, 2999, 3000].map(words),
             ["running", "running", "timeout", "timeout", "done"]
@@ -271,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_submitted_json_comes_back_unless_declined() {
+    fn submitted_json_returns_unless_declined() {
         let render = render(&Json2Video, r#"{"scenes":[]}"#, "{}");
         for (query, expected) in [("", true), ("format=full", true), ("format=simple", false)] {
             let said = statuses(&Json2Video, &render, query, &[0]);
@@ -280,14 +283,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_submit_must_be() {
+    fn wrong_submits_are_refused() {
         let bodies = [
             r#"{"scenes":[{"elements":[{"type":"video"}]}]}"#,
             r#"{"template":"0123456789abcdefghij","exports":[{"destinations":[{"type":"email","endpoint":"http://no"},{"type":"webhook","endpoint":"http://a"}]},{"destinations":[{"type":"webhook","endpoint":"http://a"}]},{}]}"#,
             r#"{"scenes":{}}"#,
             r#"[]"#,
         ];
-        insta::assert_snapshot!(verdicts(&Json2Video, &bodies), @r#"
+        insta::assert_snapshot!(submit_results(&Json2Video, &bodies), @r#"
         {"scenes":[{"elements":[{"type":"video"}]}]} -> []
         {"template":"0123456789abcdefghij","exports":[{"destinations":[{"type":"email","endpoint":"http://no"},{"type":"webhook","endpoint":"http://a"}]},{"destinations":[{"type":"webhook","endpoint":"http://a"}]},{}]} -> ["http://a", "http://a"]
         {"scenes":{}} -> 400 {"code":"E1002","message":"Movie: scenes is required"}

@@ -1,11 +1,10 @@
 //! RenderIO: `https://renderio.dev`.
 //!
-//! Documented in two ways, and so a knob or a choice: a submit is accepted with
-//! 200 or 202 (`acceptedStatus`); a submit that is JSON but wrong is 422, all
-//! else 400. Not documented, and so a choice: the errors' shape other than 422
-//! is the one of a vendor mock, `{"error": …}`; callbacks to the URL of one
-//! command are signed like the account's (`callbackSigned`); redirects are not
-//! taken; a failed command lists its files without a URL.
+//! The documents contradict each other on two points: a submit is accepted with 200 or 202 (option
+//! `acceptedStatus`), and a wrong JSON submit is 422, all other errors 400. The documentation
+//! leaves open, and the simulator chooses: errors other than 422 have the shape `{"error": …}` of
+//! the provider's mock; callbacks to the URL of one command are signed like the account's (option
+//! `callbackSigned`); redirects are refused; a failed command lists its files without a URL.
 
 mod command;
 
@@ -16,8 +15,8 @@ use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{
-    AccountWebhooks, Answer, ApiCall, Callback, Courier, Destination, Provider, Refusal, Route,
-    Submission, Trip, reported_status,
+    AccountWebhooks, Answer, ApiCall, Callback, CallbackContext, CallbackPolicy, Destination,
+    Provider, Refusal, Route, Submission, reported_status,
 };
 use crate::account::Account;
 use crate::render::{Phase, Render};
@@ -31,7 +30,7 @@ impl Provider for RenderIo {
         "renderio"
     }
 
-    fn special_knobs(&self) -> &'static [&'static str] {
+    fn provider_options(&self) -> &'static [&'static str] {
         &["acceptedStatus", "storedAfterPolls", "callbackSigned"]
     }
 
@@ -48,9 +47,9 @@ impl Provider for RenderIo {
             (&Method::POST, "/api/v1/run-ffmpeg-command") => Route::Submit,
             (&Method::GET, "/api/v1/commands") => Route::List,
             (&Method::GET, _) => {
-                call.id_between("/api/v1/commands/", "").map_or(Route::Nowhere, Route::Status)
+                call.id_between("/api/v1/commands/", "").map_or(Route::Unknown, Route::Status)
             }
-            _ => Route::Nowhere,
+            _ => Route::Unknown,
         }
     }
 
@@ -68,7 +67,7 @@ impl Provider for RenderIo {
         Ok(Submission { id: None, callback_urls: url.into_iter().collect() })
     }
 
-    /// A URL of the command's own overrides the account's.
+    /// The URL of a command overrides the account's.
     fn destinations(
         &self,
         callback_urls: Vec<String>,
@@ -93,21 +92,21 @@ impl Provider for RenderIo {
         let (Some(limit), Some(offset)) = (limit, call.number("offset", 0, 0..=usize::MAX)) else {
             return error(StatusCode::BAD_REQUEST, "INVALID_REQUEST");
         };
-        let mut meant = renders.to_vec();
+        let mut matching = renders.to_vec();
         if let Some(status) = call.parameter("status") {
             if !["QUEUED", "PROCESSING", "SUCCESS", "FAILED"].contains(&status.as_str()) {
                 return error(StatusCode::BAD_REQUEST, "INVALID_REQUEST");
             }
-            meant.retain(|render| self.state(render, now) == status);
+            matching.retain(|render| self.state(render, now) == status);
         }
-        let page = meant.into_iter().skip(offset).take(limit);
+        let page = matching.into_iter().skip(offset).take(limit);
         let commands: Vec<Value> =
             page.map(|render| command::view(render, self.state(render, now), now)).collect();
         let body = json!({"commands": commands, "limit": limit, "offset": offset});
         Answer::new(StatusCode::OK, body)
     }
 
-    fn word(&self, phase: Phase) -> &'static str {
+    fn status_name(&self, phase: Phase) -> &'static str {
         match phase {
             Phase::Queued => "QUEUED",
             Phase::Working(_) => "PROCESSING",
@@ -139,30 +138,30 @@ impl Provider for RenderIo {
         }
     }
 
-    fn callback(&self, render: &Render, trip: &Trip<'_>) -> Callback {
+    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> Callback {
         let ended_at = render.finished_at();
         let body = json!({
-            "data": command::told(render, reported_status(self, render)),
+            "data": command::callback_view(render, reported_status(self, render)),
             "timestamp": ended_at.timestamp_millis(),
         });
         let body = body.to_string();
         let mut headers = vec![("user-agent", "RenderIO-Webhook/1.0".to_owned())];
-        if let Some(secret) = trip.secret.filter(|_| render.scenario.callback_signed) {
+        if let Some(secret) = context.secret.filter(|_| render.scenario.callback_signed) {
             headers.push(("x-webhook-signature", secret.sign(&[body.as_bytes()])));
         }
         Callback { headers, content_type: "application/json", body }
     }
 
-    fn courier(&self) -> Courier {
-        Courier {
-            waits: &[5, 300, 1_800, 7_200, 18_000, 36_000, 36_000],
-            answer_within: Duration::from_secs(15),
-            takes_redirects: false,
+    fn callback_policy(&self) -> CallbackPolicy {
+        CallbackPolicy {
+            retry_waits_s: &[5, 300, 1_800, 7_200, 18_000, 36_000, 36_000],
+            answer_timeout: Duration::from_secs(15),
+            accepts_redirects: false,
         }
     }
 }
 
-/// The fields of a submit that are wrong, and why.
+/// The wrong fields of a submit, and the reasons.
 fn complaints(body: &Value) -> Vec<(&'static str, String)> {
     let mut complaints = Vec::new();
     let command = body.get("ffmpeg_command").and_then(Value::as_str);
@@ -208,13 +207,15 @@ fn error(status: StatusCode, text: &str) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{first_trip, noon_and, render, said, secret, statuses, verdicts};
+    use super::super::fixtures::{
+        first_context, render, said, secret, statuses, submit_results, time_at_ms,
+    };
     use super::*;
 
     const BODY: &str = r#"{"input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"},"ffmpeg_command":"-i {{in_video}} {{out_video}}","metadata":{"order":7}}"#;
 
     #[test]
-    fn the_life_of_a_command() {
+    fn status_follows_command() {
         let render = render(&RenderIo, BODY, r#"{"queuedMs":500,"durationMs":3000}"#);
         insta::assert_snapshot!(statuses(&RenderIo, &render, "", &[0, 500, 3000]), @r#"
         200 {"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":null,"error_status":null,"ffmpeg_command_run_seconds":null,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":null,"status":"PROCESSING","storage_url":null}},"status":"QUEUED","total_processing_seconds":null}
@@ -224,36 +225,40 @@ mod tests {
     }
 
     #[test]
-    fn a_failure() {
-        let knobs = r#"{"failWith":"Input file could not be reached"}"#;
-        let render = render(&RenderIo, BODY, knobs);
+    fn failure_has_its_text() {
+        let options = r#"{"failWith":"Input file could not be reached"}"#;
+        let render = render(&RenderIo, BODY, options);
         insta::assert_snapshot!(statuses(&RenderIo, &render, "", &[3000]), @r#"200 {"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":"Input file could not be reached","error_status":"FFMPEG_COMMAND_FAILED","ffmpeg_command_run_seconds":3.0,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":null,"status":"FAILED","storage_url":null}},"status":"FAILED","total_processing_seconds":3.0}"#);
     }
 
     #[test]
-    fn a_result_may_have_no_url_for_a_while() {
-        let knobs = r#"{"durationMs":0,"storedAfterPolls":2,"resultUrl":"https://r/v"}"#;
-        let render = render(&RenderIo, BODY, knobs);
+    fn result_may_lack_url_at_first() {
+        let options = r#"{"durationMs":0,"storedAfterPolls":2,"resultUrl":"https://r/v"}"#;
+        let render = render(&RenderIo, BODY, options);
         let file = |answer: Value| {
             let file = &answer["output_files"]["out_video"];
             format!("{} {}", file["status"], file["storage_url"])
         };
         let asked = |polls| {
             let render = Render { polls, ..render.clone() };
-            file(command::view(&render, "SUCCESS", noon_and(0)))
+            file(command::view(&render, "SUCCESS", time_at_ms(0)))
         };
         let (none, url) = (r#""PROCESSING" null"#, r#""STORED" "https://r/v""#);
         assert_eq!([1, 2, 3].map(asked), [none, none, url]);
         let late = Render { polls: 3, ..render.clone() };
-        assert_eq!(file(command::told(&late, "SUCCESS")), none, "repeats have the same bytes");
+        assert_eq!(
+            file(command::callback_view(&late, "SUCCESS")),
+            none,
+            "repeats have the same bytes"
+        );
     }
 
     #[test]
-    fn callbacks() {
+    fn callbacks_report_end() {
         let secret = secret("whsec_test");
         let callback = |scenario, secret| {
-            let trip = Trip { secret, ..first_trip() };
-            let callback = RenderIo.callback(&render(&RenderIo, BODY, scenario), &trip);
+            let context = CallbackContext { secret, ..first_context() };
+            let callback = RenderIo.callback(&render(&RenderIo, BODY, scenario), &context);
             format!("{:?} {}", callback.headers, callback.body)
         };
         insta::assert_snapshot!(
@@ -270,7 +275,7 @@ mod tests {
 
         let signed = RenderIo.callback(
             &render(&RenderIo, BODY, "{}"),
-            &Trip { secret: Some(&secret), ..first_trip() },
+            &CallbackContext { secret: Some(&secret), ..first_context() },
         );
         let signature = secret.sign(&[signed.body.as_bytes()]);
         assert_eq!(signed.headers.last(), Some(&("x-webhook-signature", signature)));
@@ -279,23 +284,23 @@ mod tests {
     }
 
     #[test]
-    fn its_own_url_overrides_the_accounts() {
+    fn own_url_overrides_account_webhook() {
         let mut account = Account::default();
         account.secret = Some(secret("s"));
-        let told = |account: &Account, own: &[&str]| -> Vec<Destination> {
+        let destinations = |account: &Account, own: &[&str]| -> Vec<Destination> {
             RenderIo.destinations(own.iter().map(|url| (*url).to_owned()).collect(), account, "b")
         };
         let to = |url: &str| Destination { url: url.to_owned(), secret: Some(secret("s")) };
 
-        assert_eq!(told(&account, &[]), []);
+        assert_eq!(destinations(&account, &[]), []);
         account.put_webhook(serde_json::from_str(r#"{"url":"http://all"}"#).unwrap());
-        account.put_webhook(serde_json::from_str(r#"{"url":"http://b","mark":"b"}"#).unwrap());
-        assert_eq!(told(&account, &[]), [to("http://b")]);
-        assert_eq!(told(&account, &["http://own"]), [to("http://own")]);
+        account.put_webhook(serde_json::from_str(r#"{"url":"http://b","tag":"b"}"#).unwrap());
+        assert_eq!(destinations(&account, &[]), [to("http://b")]);
+        assert_eq!(destinations(&account, &["http://own"]), [to("http://own")]);
     }
 
     #[test]
-    fn what_a_submit_must_be() {
+    fn wrong_submits_are_refused() {
         let many: String = (0..11).map(|n| format!(r#""k{n}":{n},"#)).collect();
         let many = format!(
             r#"{{"ffmpeg_command":"x","output_files":{{"out_v":"v"}},"metadata":{{{}}}}}"#,
@@ -310,7 +315,7 @@ mod tests {
             many.as_str(),
             r#"{"ffmpeg_command":"x","output_files":{"out_v":"v"},"webhook_url":7}"#,
         ];
-        insta::assert_snapshot!(verdicts(&RenderIo, &bodies), @r#"
+        insta::assert_snapshot!(submit_results(&RenderIo, &bodies), @r#"
         {"input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"},"ffmpeg_command":"-i {{in_video}} {{out_video}}","metadata":{"order":7}} -> []
         {"ffmpeg_command":"x","output_files":{"out_v":"v"},"webhook_url":"http://h/x"} -> ["http://h/x"]
         {} -> 422 {"detail":[{"loc":["ffmpeg_command"],"msg":"field required","type":"value_error"},{"loc":["output_files"],"msg":"field required","type":"value_error"}]}
@@ -322,12 +327,12 @@ mod tests {
     }
 
     #[test]
-    fn lists() {
+    fn lists_are_paged_and_filtered() {
         let renders = [0, 1, 2].map(|_| render(&RenderIo, BODY, r#"{"durationMs":0}"#));
         let renders: Vec<&Render> = renders.iter().collect();
         let list = |query: &str| {
             let call = ApiCall { method: &Method::GET, path: "/api/v1/commands", query };
-            let answer = RenderIo.list(&renders, &call, noon_and(0));
+            let answer = RenderIo.list(&renders, &call, time_at_ms(0));
             match answer.body["commands"].as_array() {
                 None => format!("{query} -> {}", said(&answer)),
                 Some(commands) => format!("{query} -> {}", commands.len()),

@@ -1,7 +1,7 @@
-//! Shotstack, its Edit API: `https://api.shotstack.io/edit/{v1|stage}`.
+//! Shotstack, the Edit API: `https://api.shotstack.io/edit/{v1|stage}`.
 //!
-//! Not documented, and so a choice: the details of a 400, and that the `url` of
-//! a failed render's callback is null.
+//! The documentation leaves open, and the simulator chooses: the details of a 400, and that the
+//! `url` in a failed render's callback is null.
 
 use std::time::Duration;
 
@@ -11,10 +11,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    Answer, ApiCall, Callback, Courier, Provider, Refusal, Route, Submission, Trip, iso,
-    reported_status,
+    Answer, ApiCall, Callback, CallbackContext, CallbackPolicy, Provider, Refusal, Route,
+    Submission, iso, reported_status,
 };
-use crate::render::{Phase, Render, RenderId};
+use crate::render::{Phase, Render};
+use crate::render_id::RenderId;
 
 pub(crate) struct Shotstack;
 
@@ -29,9 +30,9 @@ impl Provider for Shotstack {
         match (call.method, call.path) {
             (&Method::POST, "/render") => Route::Submit,
             (&Method::GET, _) => {
-                call.id_between("/render/", "").map_or(Route::Nowhere, Route::Status)
+                call.id_between("/render/", "").map_or(Route::Unknown, Route::Status)
             }
-            _ => Route::Nowhere,
+            _ => Route::Unknown,
         }
     }
 
@@ -65,10 +66,10 @@ impl Provider for Shotstack {
 
     fn status(&self, render: &Render, call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer {
         let phase = render.phase(now);
-        let status = self.word(phase);
+        let status = self.status_name(phase);
         let failure = render.scenario.fail_with.as_deref().filter(|_| phase == Phase::Failed);
-        // The schema promises the URL for `done` only; the vendor's own example has
-        // one earlier. Whoever takes it for the end shall notice.
+        // The schema promises the URL for `done` only, but the provider's own example has it
+        // earlier. A client that takes the URL for the end then fails its tests.
         let has_url = matches!(status, "saving" | "done");
         let declined = call.query.split('&').any(|pair| pair == "data=false");
         let response = RenderStatus {
@@ -90,7 +91,7 @@ impl Provider for Shotstack {
         Answer::new(StatusCode::OK, body)
     }
 
-    fn word(&self, phase: Phase) -> &'static str {
+    fn status_name(&self, phase: Phase) -> &'static str {
         match phase {
             Phase::Queued => "queued",
             Phase::Working(percent) => match percent.get() {
@@ -107,7 +108,7 @@ impl Provider for Shotstack {
         match refusal {
             Refusal::NoKey | Refusal::WrongKey => gateway(StatusCode::FORBIDDEN, "Forbidden"),
             Refusal::NoSuchPath => gateway(StatusCode::FORBIDDEN, "Missing Authentication Token"),
-            // Yes, 400: Shotstack has no 404 for renders.
+            // Shotstack answers 400, not 404, for unknown renders.
             Refusal::UnknownRender => bad_request(&json!("Render not found")),
             Refusal::NotJson => bad_request(&json!("Invalid JSON")),
             Refusal::Forced(StatusCode::BAD_REQUEST) => bad_request(&json!("Bad Request")),
@@ -123,9 +124,9 @@ impl Provider for Shotstack {
         }
     }
 
-    fn callback(&self, render: &Render, trip: &Trip<'_>) -> Callback {
+    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> Callback {
         let status = reported_status(self, render);
-        let failure = (status == self.word(Phase::Failed))
+        let failure = (status == self.status_name(Phase::Failed))
             .then(|| render.scenario.fail_with.as_deref().unwrap_or("Render failed"));
         let body = json!({
             "type": "edit",
@@ -139,17 +140,17 @@ impl Provider for Shotstack {
         });
         let headers = vec![
             ("x-shotstack-event-type", "edit".to_owned()),
-            ("x-shotstack-attempt", trip.attempt.to_string()),
+            ("x-shotstack-attempt", context.attempt.to_string()),
             ("user-agent", "Shotstack-Webhook/1.0".to_owned()),
         ];
         Callback::json(headers, &body)
     }
 
-    fn courier(&self) -> Courier {
-        Courier {
-            waits: &[8, 27, 64, 125, 216, 343, 512, 729, 900],
-            answer_within: Duration::from_secs(10),
-            takes_redirects: true,
+    fn callback_policy(&self) -> CallbackPolicy {
+        CallbackPolicy {
+            retry_waits_s: &[8, 27, 64, 125, 216, 343, 512, 729, 900],
+            answer_timeout: Duration::from_secs(10),
+            accepts_redirects: true,
         }
     }
 }
@@ -174,12 +175,12 @@ struct RenderStatus<'a> {
     thumbnail: Option<String>,
     created: String,
     updated: String,
-    /// The submitted edit; large, and sent unless declined.
+    /// The submitted edit, unless the query declines it.
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Value>,
 }
 
-/// What the API gateway in front says; no `success` in it.
+/// An error of the API gateway, which has no `success` member.
 fn gateway(status: StatusCode, message: &str) -> Answer {
     Answer::new(status, json!({"message": message}))
 }
@@ -199,11 +200,11 @@ fn result_url(render: &Render) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{first_trip, render, statuses};
+    use super::super::fixtures::{first_context, render, statuses};
     use super::*;
 
     #[test]
-    fn the_life_of_a_render() {
+    fn status_follows_render() {
         let render = render(&Shotstack, "{}", r#"{"queuedMs":500,"durationMs":3000}"#);
         let times = [0, 500, 1000, 2500, 3000];
         insta::assert_snapshot!(statuses(&Shotstack, &render, "data=false", &times), @r#"
@@ -216,13 +217,13 @@ mod tests {
     }
 
     #[test]
-    fn a_failure() {
+    fn failure_has_its_text() {
         let render = render(&Shotstack, "{}", r#"{"failWith":"Asset not reachable"}"#);
         insta::assert_snapshot!(statuses(&Shotstack, &render, "data=false", &[3000]), @r#"200 {"message":"OK","response":{"created":"2026-05-24T06:00:00.000Z","duration":8.5,"error":"Asset not reachable","id":"11111111-1111-4111-9111-111111111111","owner":"5ca6hu7s9k","plan":"basic","poster":null,"status":"failed","thumbnail":null,"updated":"2026-05-24T06:00:03.000Z"},"success":true}"#);
     }
 
     #[test]
-    fn the_edit_comes_back_unless_declined() {
+    fn edit_returns_unless_declined() {
         let edit = r#"{"timeline":{},"output":{}}"#;
         let render = render(&Shotstack, edit, "{}");
         for (query, expected) in [("", true), ("data=true", true), ("data=false", false)] {
@@ -232,9 +233,10 @@ mod tests {
     }
 
     #[test]
-    fn callbacks() {
+    fn callbacks_report_end() {
         let callback = |scenario| {
-            let callback = Shotstack.callback(&render(&Shotstack, "{}", scenario), &first_trip());
+            let callback =
+                Shotstack.callback(&render(&Shotstack, "{}", scenario), &first_context());
             format!("{:?}\n{}", callback.headers, callback.body)
         };
         insta::assert_snapshot!(
@@ -254,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_submit_must_be() {
+    fn wrong_submits_are_refused() {
         let verdict = |body: &str| match Shotstack.read_submit(&serde_json::from_str(body).unwrap())
         {
             Ok(submission) => format!("{body} -> {submission:?}"),

@@ -1,9 +1,9 @@
 //! ViralSync: `https://api.viralsync.io`.
 //!
-//! Not documented, and so a choice: a cancel is answered 202 with nothing in it;
-//! the codes of a 400, of a 404 and of a cancel that comes too late; a wrong
-//! list parameter is 400; a queued job and one that ended have no phase; child
-//! jobs do not call back; without an account secret callbacks are unsigned.
+//! The documentation leaves open, and the simulator chooses: a cancel is answered 202 with an
+//! empty object; the codes of 400, of 404 and of a late cancel; a wrong list parameter is 400; a
+//! queued job and an ended one have no phase; child jobs send no callbacks; without an account
+//! secret callbacks are unsigned.
 
 mod job;
 mod submit;
@@ -16,11 +16,12 @@ use serde_json::{Value, json};
 
 use super::wire::Page;
 use super::{
-    Answer, ApiCall, Callback, Courier, Departure, Destination, Occasion, Provider, Refusal, Route,
-    Submission, Trip,
+    Answer, ApiCall, Callback, CallbackContext, CallbackEvent, CallbackPolicy, Destination,
+    Provider, Refusal, Route, ScheduledCallback, Submission,
 };
 use crate::account::Account;
-use crate::render::{Phase, Render, RenderId};
+use crate::render::{Phase, Render};
+use crate::render_id::RenderId;
 
 pub(crate) struct ViralSync;
 
@@ -31,7 +32,7 @@ impl Provider for ViralSync {
         "viralsync"
     }
 
-    fn special_knobs(&self) -> &'static [&'static str] {
+    fn provider_options(&self) -> &'static [&'static str] {
         &["progressCallbacks", "lateProgressMs"]
     }
 
@@ -44,12 +45,12 @@ impl Provider for ViralSync {
             (&Method::POST, "/v1/render/jobs") => Route::Submit,
             (&Method::GET, "/v1/jobs") => Route::List,
             (&Method::GET, _) => {
-                call.id_between("/v1/jobs/", "").map_or(Route::Nowhere, Route::Status)
+                call.id_between("/v1/jobs/", "").map_or(Route::Unknown, Route::Status)
             }
             (&Method::POST, _) => {
-                call.id_between("/v1/jobs/", "/cancel").map_or(Route::Nowhere, Route::Cancel)
+                call.id_between("/v1/jobs/", "/cancel").map_or(Route::Unknown, Route::Cancel)
             }
-            _ => Route::Nowhere,
+            _ => Route::Unknown,
         }
     }
 
@@ -72,7 +73,7 @@ impl Provider for ViralSync {
     }
 
     fn accepted(&self, render: &Render, _now: DateTime<Utc>) -> Answer {
-        let body = json!({"jobId": render.id, "status": self.word(Phase::Queued)});
+        let body = json!({"jobId": render.id, "status": self.status_name(Phase::Queued)});
         Answer::new(StatusCode::ACCEPTED, body)
     }
 
@@ -84,15 +85,15 @@ impl Provider for ViralSync {
         let Some(limit) = call.number("limit", 25, 1..=100) else {
             return invalid("limit must be between 1 and 100");
         };
-        let mut meant = renders.to_vec();
+        let mut matching = renders.to_vec();
         if let Some(status) = call.parameter("status") {
-            meant.retain(|render| self.state(render, now) == status);
+            matching.retain(|render| self.state(render, now) == status);
         }
         if call.parameter("type").is_some_and(|kind| kind != job::TYPE) {
-            meant.clear();
+            matching.clear();
         }
         let cursor = call.parameter("cursor");
-        let Some(page) = Page::of(&meant, cursor.as_deref(), limit) else {
+        let Some(page) = Page::of(&matching, cursor.as_deref(), limit) else {
             return invalid("cursor is not valid");
         };
         let jobs: Vec<Value> = page.renders.iter().map(|render| job::view(render, now)).collect();
@@ -110,7 +111,7 @@ impl Provider for ViralSync {
         Answer::new(StatusCode::ACCEPTED, json!({}))
     }
 
-    fn word(&self, phase: Phase) -> &'static str {
+    fn status_name(&self, phase: Phase) -> &'static str {
         match phase {
             Phase::Queued => "queued",
             Phase::Working(percent) if job::is_waiting(percent) => "waiting",
@@ -124,7 +125,7 @@ impl Provider for ViralSync {
         if render.cancelled_at.is_some_and(|cancelled_at| cancelled_at <= at) {
             return CANCELLED;
         }
-        self.word(render.phase(at))
+        self.status_name(render.phase(at))
     }
 
     fn refuse(&self, refusal: Refusal) -> Answer {
@@ -161,54 +162,54 @@ impl Provider for ViralSync {
         error(status, text, code)
     }
 
-    fn departures(&self, render: &Render) -> Vec<Departure> {
+    fn scheduled_callbacks(&self, render: &Render) -> Vec<ScheduledCallback> {
         let scenario = &render.scenario;
         if scenario.callback.skip {
             return Vec::new();
         }
-        // A render that ends in the queue has made no progress.
+        // A render that ends in the queue makes no progress.
         let end = u64::from(scenario.duration_ms);
         let queued = u64::from(scenario.queued_ms).min(end);
         let work = end - queued;
         let count = u64::from(scenario.progress_callbacks.min(MAX_PROGRESS_CALLBACKS));
         let progress = (1..=count).filter(|_| work > 0).map(|number| {
             let after = Duration::from_millis(queued + work * number / (count + 1));
-            Departure { after, occasion: Occasion::Progress(render.submitted_at + after) }
+            ScheduledCallback { after, event: CallbackEvent::Progress(render.submitted_at + after) }
         });
 
-        let at_end = render.departures_at_end();
+        let at_end = render.callbacks_at_end();
         let late = scenario.late_progress_ms.filter(|_| work > 0);
         let late = late.zip(at_end.last().copied()).map(|(ms, end)| {
             let half_done = TimeDelta::milliseconds((queued + work / 2).try_into().unwrap_or(0));
-            Departure {
+            ScheduledCallback {
                 after: end.after + Duration::from_millis(ms.into()),
-                occasion: Occasion::Progress(render.submitted_at + half_done),
+                event: CallbackEvent::Progress(render.submitted_at + half_done),
             }
         });
         progress.chain(at_end.iter().copied()).chain(late).collect()
     }
 
-    fn callback(&self, render: &Render, trip: &Trip<'_>) -> Callback {
-        let body = match trip.occasion {
-            Occasion::Progress(at) => job::progress(render, at),
-            Occasion::Ended | Occasion::Cancelled => job::end(render),
+    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> Callback {
+        let body = match context.event {
+            CallbackEvent::Progress(at) => job::progress(render, at),
+            CallbackEvent::Ended | CallbackEvent::Cancelled => job::end(render),
         };
         let body = body.to_string();
-        let signature = trip.secret.map(|secret| secret.sign(&[body.as_bytes()]));
+        let signature = context.secret.map(|secret| secret.sign(&[body.as_bytes()]));
         let headers = signature.map(|it| ("x-render-signature", it)).into_iter().collect();
         Callback { headers, content_type: "application/json", body }
     }
 
-    fn courier(&self) -> Courier {
-        Courier {
-            waits: &[5, 30, 300, 1_800, 7_200],
-            answer_within: Duration::from_secs(10),
-            takes_redirects: false,
+    fn callback_policy(&self) -> CallbackPolicy {
+        CallbackPolicy {
+            retry_waits_s: &[5, 30, 300, 1_800, 7_200],
+            answer_timeout: Duration::from_secs(10),
+            accepts_redirects: false,
         }
     }
 }
 
-/// The vendor sends one every 5 to 10 seconds of a render that may take hours.
+/// The provider sends one every 5 to 10 seconds of a render that may take hours.
 const MAX_PROGRESS_CALLBACKS: u32 = 1_000;
 
 fn invalid(text: &str) -> Answer {
@@ -221,13 +222,13 @@ fn error(status: StatusCode, text: &str, code: &str) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{noon_and, render, said, secret, statuses, trip};
+    use super::super::fixtures::{context, render, said, secret, statuses, time_at_ms};
     use super::*;
 
     const BODY: &str = r#"{"kind":"movie","projectId":"p","movie":{"scenes":[{},{},{}]}}"#;
 
     #[test]
-    fn the_life_of_a_job() {
+    fn status_follows_job() {
         let render = render(&ViralSync, BODY, r#"{"queuedMs":0,"durationMs":1000}"#);
         insta::assert_snapshot!(statuses(&ViralSync, &render, "", &[620, 1000]), @r#"
         200 {"children":{"failed":0,"queued":1,"running":1,"succeeded":1,"total":3},"createdAt":"2026-05-24T06:00:00.000Z","error":null,"jobId":"11111111-1111-4111-9111-111111111111","mediaData":null,"outputUrl":null,"parentJobId":null,"payload":{"movie":{"scenes":[{},{},{}]},"projectId":"p"},"phase":"rendering","progress":0.62,"status":"running","type":"render","updatedAt":"2026-05-24T06:00:00.620Z"}
@@ -236,10 +237,10 @@ mod tests {
     }
 
     #[test]
-    fn every_status_and_phase() {
+    fn every_phase_has_its_status() {
         let render = render(&ViralSync, BODY, r#"{"queuedMs":500,"durationMs":1500}"#);
         let short = |ms: i64| {
-            let job = job::view(&render, noon_and(ms));
+            let job = job::view(&render, time_at_ms(ms));
             format!("{} {} {} {}", job["status"], job["phase"], job["progress"], job["children"])
         };
         let times = [0, 500, 650, 750, 1_000, 1_350, 1_450, 1_500];
@@ -256,33 +257,34 @@ mod tests {
     }
 
     #[test]
-    fn a_failure() {
+    fn failure_has_its_text() {
         let text = "SCENE_RENDER_FAILED: FFmpeg exited with code 1 on scene_2";
         let render = render(&ViralSync, BODY, &json!({"failWith": text}).to_string());
         insta::assert_snapshot!(statuses(&ViralSync, &render, "", &[3000]), @r#"200 {"children":{"failed":1,"queued":0,"running":0,"succeeded":2,"total":3},"createdAt":"2026-05-24T06:00:00.000Z","error":"SCENE_RENDER_FAILED: FFmpeg exited with code 1 on scene_2","jobId":"11111111-1111-4111-9111-111111111111","mediaData":null,"outputUrl":null,"parentJobId":null,"payload":{"movie":{"scenes":[{},{},{}]},"projectId":"p"},"phase":null,"progress":0.33,"status":"failed","type":"render","updatedAt":"2026-05-24T06:00:03.000Z"}"#);
     }
 
     #[test]
-    fn a_job_can_be_cancelled_until_it_ends() {
+    fn job_is_cancellable_until_end() {
         let mut render = render(&ViralSync, BODY, r#"{"queuedMs":0,"durationMs":1000}"#);
-        let answers = [noon_and(400), noon_and(500)].map(|at| ViralSync.cancel(&mut render, at));
+        let answers =
+            [time_at_ms(400), time_at_ms(500)].map(|at| ViralSync.cancel(&mut render, at));
         insta::assert_snapshot!(answers.each_ref().map(said).join("\n"), @r#"
         202 {}
         409 {"code":"INVALID_STATUS_TRANSITION","error":"Job cannot be cancelled in status cancelled."}
         "#);
-        assert_eq!(ViralSync.state(&render, noon_and(399)), "waiting");
+        assert_eq!(ViralSync.state(&render, time_at_ms(399)), "waiting");
         insta::assert_snapshot!(statuses(&ViralSync, &render, "", &[9000]), @r#"200 {"children":{"failed":0,"queued":1,"running":1,"succeeded":1,"total":3},"createdAt":"2026-05-24T06:00:00.000Z","error":null,"jobId":"11111111-1111-4111-9111-111111111111","mediaData":null,"outputUrl":null,"parentJobId":null,"payload":{"movie":{"scenes":[{},{},{}]},"projectId":"p"},"phase":null,"progress":0.4,"status":"cancelled","type":"render","updatedAt":"2026-05-24T06:00:00.400Z"}"#);
 
         let mut ended = super::super::fixtures::render(&ViralSync, BODY, r#"{"durationMs":0}"#);
-        let answer = ViralSync.cancel(&mut ended, noon_and(0));
+        let answer = ViralSync.cancel(&mut ended, time_at_ms(0));
         assert_eq!((answer.status, ended.cancelled_at), (StatusCode::CONFLICT, None));
     }
 
     #[test]
-    fn a_job_that_never_ends_can_be_cancelled_at_any_time() {
-        let knobs = r#"{"durationMs":1000,"freezeProgress":0.5}"#;
-        let mut render = render(&ViralSync, BODY, knobs);
-        ViralSync.cancel(&mut render, noon_and(5_000));
+    fn frozen_job_is_always_cancellable() {
+        let options = r#"{"durationMs":1000,"freezeProgress":0.5}"#;
+        let mut render = render(&ViralSync, BODY, options);
+        ViralSync.cancel(&mut render, time_at_ms(5_000));
         let end = job::end(&render);
         assert_eq!(
             (&end["status"], &end["progress"], &end["timestamp"]),
@@ -291,23 +293,23 @@ mod tests {
     }
 
     #[test]
-    fn callbacks() {
-        let callback = |scenario, occasion| {
+    fn callbacks_report_progress_and_end() {
+        let callback = |scenario, event| {
             let mut render = render(&ViralSync, BODY, scenario);
-            if occasion == Occasion::Cancelled {
-                render.cancelled_at = Some(noon_and(740));
+            if event == CallbackEvent::Cancelled {
+                render.cancelled_at = Some(time_at_ms(740));
             }
-            let callback = ViralSync.callback(&render, &trip(occasion));
+            let callback = ViralSync.callback(&render, &context(event));
             format!("{:?} {}", callback.headers, callback.body)
         };
-        let ended = Occasion::Ended;
+        let ended = CallbackEvent::Ended;
         insta::assert_snapshot!(
             [
-                callback("{}", Occasion::Progress(noon_and(1_650))),
+                callback("{}", CallbackEvent::Progress(time_at_ms(1_650))),
                 callback("{}", ended),
                 callback(r#"{"failWith":"CODE: text"}"#, ended),
                 callback(r#"{"callback":{"statusOverride":"waiting"}}"#, ended),
-                callback("{}", Occasion::Cancelled),
+                callback("{}", CallbackEvent::Cancelled),
             ]
             .join("\n"), @r#"
         [] {"children":{"failed":0,"queued":1,"running":1,"succeeded":1,"total":3},"jobId":"11111111-1111-4111-9111-111111111111","outputUrl":null,"phase":"rendering","progress":0.46,"status":"running","timestamp":"2026-05-24T06:00:01.650Z"}
@@ -319,27 +321,27 @@ mod tests {
     }
 
     #[test]
-    fn callbacks_are_signed_as_they_are_sent() {
+    fn callbacks_are_signed() {
         let render = render(&ViralSync, BODY, "{}");
         let secret = secret("whsec_test");
-        let trip = Trip { secret: Some(&secret), ..trip(Occasion::Ended) };
-        let callback = ViralSync.callback(&render, &trip);
+        let context = CallbackContext { secret: Some(&secret), ..context(CallbackEvent::Ended) };
+        let callback = ViralSync.callback(&render, &context);
         let signature = secret.sign(&[callback.body.as_bytes()]);
         assert_eq!(callback.headers, [("x-render-signature", signature)]);
     }
 
     #[test]
-    fn callbacks_leave_during_the_work_and_after_it() {
+    fn callbacks_leave_during_and_after_work() {
         let leave = |scenario| -> Vec<String> {
-            let departures = ViralSync.departures(&render(&ViralSync, BODY, scenario));
-            let line = |departure: &Departure| match departure.occasion {
-                Occasion::Progress(about) => {
-                    let about = (about - noon_and(0)).num_milliseconds();
-                    format!("{}: progress at {about}", departure.after.as_millis())
+            let scheduled = ViralSync.scheduled_callbacks(&render(&ViralSync, BODY, scenario));
+            let line = |callback: &ScheduledCallback| match callback.event {
+                CallbackEvent::Progress(about) => {
+                    let about = (about - time_at_ms(0)).num_milliseconds();
+                    format!("{}: progress at {about}", callback.after.as_millis())
                 }
-                other => format!("{}: {other:?}", departure.after.as_millis()),
+                other => format!("{}: {other:?}", callback.after.as_millis()),
             };
-            departures.iter().map(line).collect()
+            scheduled.iter().map(line).collect()
         };
         assert_eq!(
             leave(r#"{"queuedMs":100,"durationMs":400,"lateProgressMs":50}"#),

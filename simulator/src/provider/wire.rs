@@ -1,4 +1,4 @@
-//! Requests to a provider's API and its answers, in no provider's words.
+//! The parts of requests and answers that all providers share.
 
 use std::ops::RangeInclusive;
 
@@ -8,28 +8,28 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 use url::form_urlencoded;
 
-use crate::render::{Render, RenderId};
+use crate::render::Render;
+use crate::render_id::RenderId;
 
-/// One request to a provider's API.
+/// A request to a provider's API.
 #[derive(Debug)]
 pub(crate) struct ApiCall<'a> {
     pub(crate) method: &'a Method,
     pub(crate) path: &'a str,
-    /// Without the question mark; empty when there is none.
+    /// Without the leading `?`; may be empty.
     pub(crate) query: &'a str,
 }
 
 impl ApiCall<'_> {
-    /// The first query parameter of that name, unescaped; `None` also when it is
-    /// empty.
+    /// The first query parameter with this name, unescaped; `None` when it is missing or empty.
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
         let mut pairs = form_urlencoded::parse(self.query.as_bytes());
         let (_, value) = pairs.find(|(key, _)| key == name)?;
         Some(value.into_owned()).filter(|value| !value.is_empty())
     }
 
-    /// The number that a query parameter gives, or `default` when there is none;
-    /// `None` when it is not a number within `range`.
+    /// The value of a numeric query parameter, or `default` when it is missing; `None` when it is
+    /// not a number within `range`.
     pub(crate) fn number(
         &self,
         name: &str,
@@ -42,14 +42,14 @@ impl ApiCall<'_> {
         }
     }
 
-    /// What the path names after `prefix` and before `suffix`.
+    /// The id in the path between `prefix` and `suffix`.
     pub(super) fn id_between(&self, prefix: &str, suffix: &str) -> Option<RenderId> {
         let id = self.path.strip_prefix(prefix)?.strip_suffix(suffix)?;
         (!id.is_empty() && !id.contains('/')).then(|| RenderId::asked_for(id))
     }
 }
 
-/// What an [`ApiCall`] asks for.
+/// The operation that a call requests.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     Submit,
@@ -57,10 +57,10 @@ pub(crate) enum Route {
     List,
     Cancel(RenderId),
     Delete(RenderId),
-    Nowhere,
+    Unknown,
 }
 
-/// Why a provider says no.
+/// The reason for an error answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Refusal {
     NoKey,
@@ -68,11 +68,10 @@ pub(crate) enum Refusal {
     NoSuchPath,
     NotJson,
     UnknownRender,
-    /// The scenario wants this status.
+    /// The scenario demands this status.
     Forced(StatusCode),
 }
 
-/// An answer of a provider's API.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -99,7 +98,7 @@ impl IntoResponse for Answer {
     }
 }
 
-/// One object with the members of all `parts`; what is no object adds nothing.
+/// Merges objects; values of other types are skipped.
 pub(super) fn merged(parts: impl IntoIterator<Item = Value>) -> Value {
     let members = parts.into_iter().filter_map(|part| match part {
         Value::Object(members) => Some(members),
@@ -108,16 +107,16 @@ pub(super) fn merged(parts: impl IntoIterator<Item = Value>) -> Value {
     Value::Object(members.flatten().collect())
 }
 
-/// A page of a list that is walked with cursors.
+/// A page of a list with cursors.
 pub(super) struct Page<'a> {
     pub(super) renders: Vec<&'a Render>,
-    /// Asks for the next page; `None` on the last.
+    /// The cursor of the next page; `None` on the last.
     pub(super) next: Option<String>,
 }
 
 impl<'a> Page<'a> {
-    /// The page that `cursor` asks for, the first without one; `None` when no
-    /// page ever gave that cursor. What is added meanwhile moves nothing.
+    /// The page of a cursor, or the first page without one; `None` for a cursor that no page
+    /// returned. New renders do not move the pages.
     pub(super) fn of(renders: &[&'a Render], cursor: Option<&str>, limit: usize) -> Option<Self> {
         let begin = match cursor {
             None => 0,
@@ -131,7 +130,7 @@ impl<'a> Page<'a> {
     }
 }
 
-/// Whoever does not escape a cursor shall notice.
+/// The cursor contains characters that a client must escape in a query.
 fn cursor_after(render: &Render) -> String {
     format!("after={}&v=1", render.id)
 }
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_header_replaces_an_earlier_one() {
+    fn later_header_replaces_earlier() {
         let name = http::header::RETRY_AFTER;
         let answer = Answer::new(StatusCode::OK, Value::Null)
             .with_header(name.clone(), HeaderValue::from_static("14"))

@@ -1,9 +1,9 @@
 //! Zvid: `https://api.zvid.io`.
 //!
-//! Not documented, and so a choice: the 401 and 404 bodies; a repeated `jobId`
-//! is answered 202 like the first; progress is a bare number while queued and
-//! an object afterwards (both forms have been seen); a list has few rows unless
-//! asked for more, and a wrong list parameter is 400.
+//! The documentation leaves open, and the simulator chooses: the bodies of 401 and 404; a repeated
+//! `jobId` is answered 202 like the first; progress is a number while queued and an object
+//! afterwards (both forms have been seen); a list has few rows by default, and a wrong list
+//! parameter is 400.
 
 mod list;
 mod submit;
@@ -15,8 +15,8 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    AccountWebhooks, Answer, ApiCall, Callback, Courier, Destination, Provider, Refusal, Route,
-    Submission, Trip, iso, reported_status,
+    AccountWebhooks, Answer, ApiCall, Callback, CallbackContext, CallbackPolicy, Destination,
+    Provider, Refusal, Route, Submission, iso, reported_status,
 };
 use crate::account::Account;
 use crate::render::{Phase, Render};
@@ -25,7 +25,7 @@ use crate::signature::Secret;
 
 pub(crate) struct Zvid;
 
-/// A field of a submit, and what is wrong with it.
+/// A wrong field of a submit, and the reason.
 type Complaint = (&'static str, String);
 
 impl Provider for Zvid {
@@ -33,7 +33,7 @@ impl Provider for Zvid {
         "zvid"
     }
 
-    fn special_knobs(&self) -> &'static [&'static str] {
+    fn provider_options(&self) -> &'static [&'static str] {
         &["resultShape"]
     }
 
@@ -46,9 +46,9 @@ impl Provider for Zvid {
             (&Method::POST, "/api/render/api-key") => Route::Submit,
             (&Method::GET, "/api/jobs") => Route::List,
             (&Method::GET, _) => {
-                call.id_between("/api/jobs/", "").map_or(Route::Nowhere, Route::Status)
+                call.id_between("/api/jobs/", "").map_or(Route::Unknown, Route::Status)
             }
-            _ => Route::Nowhere,
+            _ => Route::Unknown,
         }
     }
 
@@ -56,8 +56,8 @@ impl Provider for Zvid {
         submit::read(body).map_err(|complaints| invalid(&complaints))
     }
 
-    /// The submit's own URL hears of the render unsigned, the account's webhooks
-    /// signed; a URL that is both hears of it twice.
+    /// The submit's own URL gets unsigned callbacks, the account's webhooks get signed ones. A URL
+    /// that is both gets two.
     fn destinations(
         &self,
         callback_urls: Vec<String>,
@@ -71,7 +71,7 @@ impl Provider for Zvid {
     fn accepted(&self, render: &Render, now: DateTime<Utc>) -> Answer {
         let body = json!({
             "jobId": render.id,
-            "status": self.word(render.phase(now)),
+            "status": self.status_name(render.phase(now)),
             "queuePosition": 1,
             "creditsReserved": 15,
         });
@@ -104,7 +104,7 @@ impl Provider for Zvid {
         };
         let body = json!({
             "id": render.id,
-            "state": self.word(phase),
+            "state": self.status_name(phase),
             "progress": progress,
             "result": result,
             "failedReason": failed_reason,
@@ -121,7 +121,7 @@ impl Provider for Zvid {
         list::answer(self, renders, call, now)
     }
 
-    fn word(&self, phase: Phase) -> &'static str {
+    fn status_name(&self, phase: Phase) -> &'static str {
         match phase {
             Phase::Queued => "queued",
             Phase::Working(_) => "active",
@@ -155,11 +155,11 @@ impl Provider for Zvid {
         Answer::new(status, json!({"error": error, "message": message}))
     }
 
-    fn callback(&self, render: &Render, trip: &Trip<'_>) -> Callback {
+    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> Callback {
         let status = reported_status(self, render);
         let event = format!("render.{status}");
         let timestamp = iso(render.finished_at());
-        let body = if status == self.word(Phase::Failed) {
+        let body = if status == self.status_name(Phase::Failed) {
             let reason = render.scenario.fail_with.as_deref().unwrap_or("Render failed");
             let data =
                 json!({"status": status, "type": "video", "error": reason, "creditsCharged": 0});
@@ -184,23 +184,23 @@ impl Provider for Zvid {
             })
         };
         let body = body.to_string();
-        let timestamp = trip.at.timestamp().to_string();
-        let signature = trip.secret.map(|secret| signature(secret, &timestamp, &body));
+        let timestamp = context.at.timestamp().to_string();
+        let signature = context.secret.map(|secret| signature(secret, &timestamp, &body));
         let mut headers = vec![
             ("x-zvid-event", event),
             ("x-zvid-job-id", render.id.to_string()),
-            ("x-zvid-delivery-id", trip.delivery_id.to_string()),
+            ("x-zvid-delivery-id", context.delivery_id.to_string()),
             ("x-zvid-timestamp", timestamp),
         ];
         headers.extend(signature.map(|signature| ("x-zvid-signature", signature)));
         Callback { headers, content_type: "application/json", body }
     }
 
-    fn courier(&self) -> Courier {
-        Courier {
-            waits: &[30, 60, 120, 240],
-            answer_within: Duration::from_secs(10),
-            takes_redirects: true,
+    fn callback_policy(&self) -> CallbackPolicy {
+        CallbackPolicy {
+            retry_waits_s: &[30, 60, 120, 240],
+            answer_timeout: Duration::from_secs(10),
+            accepts_redirects: true,
         }
     }
 }
@@ -242,11 +242,11 @@ fn thumbnail_url(render: &Render) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{first_trip, render, secret, statuses};
+    use super::super::fixtures::{first_context, render, secret, statuses};
     use super::*;
 
     #[test]
-    fn the_life_of_a_render() {
+    fn status_follows_render() {
         let render = render(&Zvid, "{}", r#"{"queuedMs":500,"durationMs":3000}"#);
         insta::assert_snapshot!(statuses(&Zvid, &render, "", &[0, 500, 1750, 3000]), @r#"
         200 {"failedReason":null,"id":"11111111-1111-4111-9111-111111111111","progress":0,"result":null,"state":"queued","ts":{"created":1779602400000,"finished":null,"updated":1779602400000}}
@@ -257,21 +257,21 @@ mod tests {
     }
 
     #[test]
-    fn a_failure() {
+    fn failure_has_its_reason() {
         let render = render(&Zvid, "{}", r#"{"failWith":"Failed to download image"}"#);
         insta::assert_snapshot!(statuses(&Zvid, &render, "", &[3000]), @r#"200 {"failedReason":"Failed to download image","id":"11111111-1111-4111-9111-111111111111","progress":{"message":"Render failed","percentage":100,"phase":"failed"},"result":null,"state":"failed","ts":{"created":1779602400000,"finished":1779602403000,"updated":1779602403000}}"#);
     }
 
     #[test]
-    fn a_result_as_an_object() {
+    fn result_may_be_object() {
         let render = render(&Zvid, "{}", r#"{"resultShape":"object","resultUrl":"https://r/v"}"#);
         insta::assert_snapshot!(statuses(&Zvid, &render, "", &[3000]), @r#"200 {"failedReason":null,"id":"11111111-1111-4111-9111-111111111111","progress":{"message":"Render completed","percentage":100,"phase":"completed"},"result":{"thumbnailUrl":"https://cdn.zvid.io/11111111-1111-4111-9111-111111111111.jpg","url":"https://r/v"},"state":"completed","ts":{"created":1779602400000,"finished":1779602403000,"updated":1779602403000}}"#);
     }
 
     #[test]
-    fn callbacks() {
+    fn callbacks_report_end() {
         let callback = |scenario| {
-            let callback = Zvid.callback(&render(&Zvid, "{}", scenario), &first_trip());
+            let callback = Zvid.callback(&render(&Zvid, "{}", scenario), &first_context());
             format!("{:?}\n{}", callback.headers, callback.body)
         };
         insta::assert_snapshot!(
@@ -290,9 +290,9 @@ mod tests {
             "#);
     }
 
-    /// Computed outside this program.
+    /// The expected value was computed outside this program.
     #[test]
-    fn a_known_signature() {
+    fn signature_matches_known_value() {
         let body =
             r#"{"event":"render.completed","jobId":"j1","data":{"url":"https://cdn/x.mp4"}}"#;
         assert_eq!(
@@ -309,11 +309,11 @@ mod tests {
         let own = Destination::unsigned("http://own".to_owned());
         let registered =
             Destination { url: "http://account".to_owned(), secret: Some(secret("whsec_test")) };
-        let told = Zvid.destinations(vec!["http://own".to_owned()], &account, "{}");
-        assert_eq!(told, [own, registered.clone()]);
+        let destinations = Zvid.destinations(vec!["http://own".to_owned()], &account, "{}");
+        assert_eq!(destinations, [own, registered.clone()]);
 
-        let trip = Trip { secret: registered.secret.as_ref(), ..first_trip() };
-        let callback = Zvid.callback(&render(&Zvid, "{}", "{}"), &trip);
+        let context = CallbackContext { secret: registered.secret.as_ref(), ..first_context() };
+        let callback = Zvid.callback(&render(&Zvid, "{}", "{}"), &context);
         let signature = signature(&secret("whsec_test"), "1779602403", &callback.body);
         assert_eq!(callback.headers.last(), Some(&("x-zvid-signature", signature)));
     }

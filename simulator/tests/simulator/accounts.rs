@@ -1,47 +1,47 @@
-//! Zvid's account: the webhooks that were registered with it, and its list.
+//! Zvid's account: its registered webhooks and its list.
 
 use hmac::{Hmac, KeyInit, Mac};
 use http::Method;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::world::World;
+use crate::server::TestServer;
 
-async fn submit(world: &World, mark: &str, webhook_url: Option<&str>) -> String {
-    let mut body = json!({"payload": {"name": mark}});
+async fn submit(server: &TestServer, tag: &str, webhook_url: Option<&str>) -> String {
+    let mut body = json!({"payload": {"name": tag}});
     if let Some(url) = webhook_url {
         body["webhookUrl"] = url.into();
     }
-    let answer = world.call(Method::POST, "/zvid/api/render/api-key", &body.to_string()).await;
+    let answer = server.call(Method::POST, "/zvid/api/render/api-key", &body.to_string()).await;
     answer.json()["jobId"].as_str().unwrap().to_owned()
 }
 
-async fn received(world: &World, name: &str) -> Vec<Value> {
+async fn received(server: &TestServer, name: &str) -> Vec<Value> {
     let path = format!("/_control/receivers/{name}");
-    let received = world.wait_for(&path, |it| it["received"][0].is_object()).await;
+    let received = server.wait_for(&path, |it| it["received"][0].is_object()).await;
     received["received"].as_array().unwrap().clone()
 }
 
 #[tokio::test]
-async fn a_registered_webhook_is_signed_and_comes_beside_the_renders_own() {
-    let world = World::start().await;
-    world.set("/_control/scenarios/zvid/a-", r#"{"durationMs":0}"#).await;
+async fn account_webhook_is_signed_and_additional() {
+    let server = TestServer::start().await;
+    server.set("/_control/scenarios/zvid/a-", r#"{"durationMs":0}"#).await;
     let webhook = json!({
-        "url": world.url("/receiver/registered"),
+        "url": server.url("/receiver/registered"),
         "secret": "whsec_test",
-        "mark": "a-1",
+        "tag": "a-1",
     });
-    let status = world.set("/_control/account-webhooks/zvid", &webhook.to_string()).await;
+    let status = server.set("/_control/account-webhooks/zvid", &webhook.to_string()).await;
     assert_eq!(status, 204);
 
-    let other = submit(&world, "a-2", Some(&world.url("/receiver/other"))).await;
-    assert_eq!(received(&world, "other").await[0]["headers"]["x-zvid-job-id"], other);
-    let id = submit(&world, "a-1", Some(&world.url("/receiver/own"))).await;
+    let other = submit(&server, "a-2", Some(&server.url("/receiver/other"))).await;
+    assert_eq!(received(&server, "other").await[0]["headers"]["x-zvid-job-id"], other);
+    let id = submit(&server, "a-1", Some(&server.url("/receiver/own"))).await;
 
-    let own = &received(&world, "own").await[0];
+    let own = &received(&server, "own").await[0];
     assert_eq!(own["headers"]["x-zvid-signature"], Value::Null);
-    let registered = received(&world, "registered").await;
-    assert_eq!(registered.len(), 1, "the other render has not its mark");
+    let registered = received(&server, "registered").await;
+    assert_eq!(registered.len(), 1, "the other render has not its tag");
     let headers = &registered[0]["headers"];
     assert_eq!(headers["x-zvid-job-id"], id);
     assert_ne!(headers["x-zvid-delivery-id"], own["headers"]["x-zvid-delivery-id"]);
@@ -55,28 +55,28 @@ async fn a_registered_webhook_is_signed_and_comes_beside_the_renders_own() {
 }
 
 #[tokio::test]
-async fn a_webhook_can_be_taken_away() {
-    let world = World::start().await;
-    world.set("/_control/scenarios/zvid/b-", r#"{"durationMs":0}"#).await;
-    let webhook = json!({"url": world.url("/receiver/gone"), "secret": "s"});
-    world.set("/_control/account-webhooks/zvid", &webhook.to_string()).await;
-    world.set("/_control/account-webhooks/zvid", r#"{"url":null}"#).await;
+async fn account_webhook_can_be_removed() {
+    let server = TestServer::start().await;
+    server.set("/_control/scenarios/zvid/b-", r#"{"durationMs":0}"#).await;
+    let webhook = json!({"url": server.url("/receiver/gone"), "secret": "s"});
+    server.set("/_control/account-webhooks/zvid", &webhook.to_string()).await;
+    server.set("/_control/account-webhooks/zvid", r#"{"url":null}"#).await;
 
-    submit(&world, "b-1", Some(&world.url("/receiver/own"))).await;
-    let path = "/_control/renders?mark=b-1";
-    let renders = world.wait_for(path, |it| it[0]["callbacks"][0].is_object()).await;
+    submit(&server, "b-1", Some(&server.url("/receiver/own"))).await;
+    let path = "/_control/renders?tag=b-1";
+    let renders = server.wait_for(path, |it| it[0]["callbacks"][0].is_object()).await;
     assert_eq!(renders[0]["callbacks"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn zvid_jobs_are_listed_newest_first() {
-    let world = World::start().await;
+    let server = TestServer::start().await;
     let mut ids = Vec::new();
-    for mark in ["l-1", "l-2", "l-3"] {
-        ids.push(submit(&world, mark, None).await);
+    for tag in ["l-1", "l-2", "l-3"] {
+        ids.push(submit(&server, tag, None).await);
     }
     let list = async |query: &str| -> (Vec<String>, bool) {
-        let page = world.call(Method::GET, &format!("/zvid/api/jobs?{query}"), "").await.json();
+        let page = server.call(Method::GET, &format!("/zvid/api/jobs?{query}"), "").await.json();
         let jobs = page["jobs"].as_array().unwrap();
         let ids = jobs.iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect();
         (ids, page["pagination"]["hasNext"].as_bool().unwrap())

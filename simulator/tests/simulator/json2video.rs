@@ -4,26 +4,26 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::polling::{assert_in_order, forced_refusals, key_refusals, poll, refusals};
-use crate::world::World;
+use crate::server::TestServer;
 
 const MOVIES: &str = "/json2video/movies";
 
-/// Submits a good movie with `mark` in it, whose `endpoints` hear of it, each
-/// from an export of its own; answers its project.
-async fn submit(world: &World, mark: &str, endpoints: &[String]) -> String {
+/// Submits a valid movie with `tag` in it and one export for each of `endpoints`, and returns its
+/// project.
+async fn submit(server: &TestServer, tag: &str, endpoints: &[String]) -> String {
     let export = |endpoint| json!({"destinations": [{"type": "webhook", "endpoint": endpoint}]});
     let exports: Vec<Value> = endpoints.iter().map(export).collect();
-    let body = json!({"scenes": [], "client-data": {"mark": mark}, "exports": exports});
-    let answer = world.call(Method::POST, MOVIES, &body.to_string()).await;
+    let body = json!({"scenes": [], "client-data": {"tag": tag}, "exports": exports});
+    let answer = server.call(Method::POST, MOVIES, &body.to_string()).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     let project = answer.json()["project"].as_str().unwrap().to_owned();
     assert_eq!(project.len(), 16);
     project
 }
 
-async fn set(world: &World, mark: &str, knobs: &Value) {
-    let path = format!("/_control/scenarios/json2video/{mark}");
-    assert_eq!(world.set(&path, &knobs.to_string()).await, 204);
+async fn set(server: &TestServer, tag: &str, options: &Value) {
+    let path = format!("/_control/scenarios/json2video/{tag}");
+    assert_eq!(server.set(&path, &options.to_string()).await, 204);
 }
 
 fn status_path(project: &str) -> String {
@@ -31,38 +31,38 @@ fn status_path(project: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_movie_from_submit_to_result() {
-    let world = World::start().await;
-    set(&world, "j-1", &json!({"queuedMs": 200, "durationMs": 600})).await;
+async fn movie_completes() {
+    let server = TestServer::start().await;
+    set(&server, "j-1", &json!({"queuedMs": 200, "durationMs": 600})).await;
 
-    let project = submit(&world, "j-1", &[]).await;
-    let (seen, answer) = poll(&world, &status_path(&project), "/movie/status", "done").await;
+    let project = submit(&server, "j-1", &[]).await;
+    let (seen, answer) = poll(&server, &status_path(&project), "/movie/status", "done").await;
 
     assert_in_order(&seen, &["pending", "running", "done"]);
     let url = format!("https://assets.json2video.com/clients/simulated/renders/{project}.mp4");
     assert_eq!(answer["movie"]["url"], url);
-    assert_eq!(answer["movie"]["client-data"], json!({"mark": "j-1"}));
+    assert_eq!(answer["movie"]["client-data"], json!({"tag": "j-1"}));
 }
 
 #[tokio::test]
-async fn a_timeout_passes_and_an_error_stays() {
-    let world = World::start().await;
-    set(&world, "j-2", &json!({"queuedMs": 0, "durationMs": 400, "timeoutAfterMs": 0})).await;
-    let project = submit(&world, "j-2", &[]).await;
-    let (seen, _) = poll(&world, &status_path(&project), "/movie/status", "done").await;
+async fn timeout_passes_and_error_stays() {
+    let server = TestServer::start().await;
+    set(&server, "j-2", &json!({"queuedMs": 0, "durationMs": 400, "timeoutAfterMs": 0})).await;
+    let project = submit(&server, "j-2", &[]).await;
+    let (seen, _) = poll(&server, &status_path(&project), "/movie/status", "done").await;
     assert_in_order(&seen, &["timeout", "done"]);
 
-    set(&world, "j-3", &json!({"durationMs": 0, "failWith": "Scene #1: no codec"})).await;
-    let project = submit(&world, "j-3", &[]).await;
-    let (_, answer) = poll(&world, &status_path(&project), "/movie/status", "error").await;
+    set(&server, "j-3", &json!({"durationMs": 0, "failWith": "Scene #1: no codec"})).await;
+    let project = submit(&server, "j-3", &[]).await;
+    let (_, answer) = poll(&server, &status_path(&project), "/movie/status", "error").await;
     assert_eq!(answer["movie"]["message"], "Scene #1: no codec");
     assert_eq!((&answer["success"], &answer["movie"]["url"]), (&json!(true), &Value::Null));
 }
 
 #[tokio::test]
-async fn refusals_are_worded_as_the_provider_words_them() {
-    let world = World::start().await;
-    insta::assert_snapshot!(key_refusals(&world, MOVIES).await, @r#"
+async fn refusals_use_provider_wording() {
+    let server = TestServer::start().await;
+    insta::assert_snapshot!(key_refusals(&server, MOVIES).await, @r#"
     400 {"message":"Error: API Key not provided","success":false}
     400 {"message":"Error: Invalid API Key","success":false}
     "#);
@@ -75,7 +75,7 @@ async fn refusals_are_worded_as_the_provider_words_them() {
         (Method::POST, MOVIES, "{}"),
         (Method::GET, "/json2video/movies?limit=101", ""),
     ];
-    insta::assert_snapshot!(refusals(&world, &calls).await, @r#"
+    insta::assert_snapshot!(refusals(&server, &calls).await, @r#"
     400 {"message":"TypeError: Cannot read properties of null (reading 'success')","success":false}
     400 {"message":"TypeError: Cannot read properties of null (reading 'success')","success":false}
     404 {"message":"Not Found","success":false}
@@ -87,7 +87,7 @@ async fn refusals_are_worded_as_the_provider_words_them() {
     let body = r#"{"scenes":[],"id":"refused"}"#;
     let statuses = [400, 401, 403, 404, 405, 409, 413, 429, 500];
     insta::assert_snapshot!(
-        forced_refusals(&world, "json2video", MOVIES, body, &statuses).await, @r#"
+        forced_refusals(&server, "json2video", MOVIES, body, &statuses).await, @r#"
     400 {"message":"Error: Insufficient credits","success":false}
     401 {"message":"You exceeded the quota of movies in your plan. Please upgrade your plan to continue.","success":false}
     403 {"message":"Forbidden","success":false}
@@ -102,7 +102,7 @@ async fn refusals_are_worded_as_the_provider_words_them() {
 
 #[tokio::test]
 async fn every_shape_of_callback_arrives() {
-    let world = World::start().await;
+    let server = TestServer::start().await;
     for (index, (shape, content_type, expected)) in [
         ("nested", "json", "application/json"),
         ("flatStrings", "json", "application/json"),
@@ -114,17 +114,17 @@ async fn every_shape_of_callback_arrives() {
     .into_iter()
     .enumerate()
     {
-        let mark = format!("j-shape-{index}");
-        let knobs = json!({
+        let tag = format!("j-shape-{index}");
+        let options = json!({
             "durationMs": 0,
             "callbackShape": shape,
             "callbackContentType": content_type,
         });
-        set(&world, &mark, &knobs).await;
-        let project = submit(&world, &mark, &[world.url(&format!("/receiver/{mark}"))]).await;
+        set(&server, &tag, &options).await;
+        let project = submit(&server, &tag, &[server.url(&format!("/receiver/{tag}"))]).await;
 
-        let path = format!("/_control/receivers/{mark}");
-        let received = world.wait_for(&path, |it| it["received"][0].is_object()).await;
+        let path = format!("/_control/receivers/{tag}");
+        let received = server.wait_for(&path, |it| it["received"][0].is_object()).await;
         let webhook = &received["received"][0];
         assert_eq!(webhook["headers"]["content-type"], expected);
         let body = webhook["body"].as_str().unwrap();
@@ -136,16 +136,16 @@ async fn every_shape_of_callback_arrives() {
 }
 
 #[tokio::test]
-async fn every_export_calls_back_once_and_never_again() {
-    let world = World::start().await;
-    set(&world, "j-4", &json!({"durationMs": 0, "callbackRetryMs": 1})).await;
-    world.set("/_control/receivers/j-4", r#"{"answers":[{"status":500},{"status":302}]}"#).await;
-    let endpoint = world.url("/receiver/j-4");
-    submit(&world, "j-4", &[endpoint.clone(), endpoint]).await;
+async fn every_export_calls_back_once() {
+    let server = TestServer::start().await;
+    set(&server, "j-4", &json!({"durationMs": 0, "callbackRetryMs": 1})).await;
+    server.set("/_control/receivers/j-4", r#"{"answers":[{"status":500},{"status":302}]}"#).await;
+    let endpoint = server.url("/receiver/j-4");
+    submit(&server, "j-4", &[endpoint.clone(), endpoint]).await;
 
-    let path = "/_control/renders?mark=j-4";
+    let path = "/_control/renders?tag=j-4";
     let both = |it: &Value| it[0]["callbacks"][1]["status"].is_u64();
-    let renders = world.wait_for(path, both).await;
+    let renders = server.wait_for(path, both).await;
     let mut statuses: Vec<_> = renders[0]["callbacks"]
         .as_array()
         .unwrap()
@@ -158,17 +158,17 @@ async fn every_export_calls_back_once_and_never_again() {
 
 #[tokio::test]
 async fn movies_are_listed_newest_first() {
-    let world = World::start().await;
+    let server = TestServer::start().await;
     let mut projects = Vec::new();
-    for mark in ["l-1", "l-2", "l-3"] {
-        projects.push(submit(&world, mark, &[]).await);
+    for tag in ["l-1", "l-2", "l-3"] {
+        projects.push(submit(&server, tag, &[]).await);
     }
     projects.reverse();
 
     let mut listed = Vec::new();
     let mut path = format!("{MOVIES}?limit=2");
     loop {
-        let page = world.call(Method::GET, &path, "").await.json();
+        let page = server.call(Method::GET, &path, "").await.json();
         for movie in page["movies"].as_array().unwrap() {
             assert_eq!(movie["json"]["client-data"], movie["client-data"]);
             listed.push(movie["project"].as_str().unwrap().to_owned());
@@ -182,15 +182,15 @@ async fn movies_are_listed_newest_first() {
 }
 
 #[tokio::test]
-async fn deleting_twice_is_deleting_once() {
-    let world = World::start().await;
-    set(&world, "j-5", &json!({"durationMs": 0})).await;
-    let path = format!("{MOVIES}?project={}", submit(&world, "j-5", &[]).await);
+async fn deletion_is_idempotent() {
+    let server = TestServer::start().await;
+    set(&server, "j-5", &json!({"durationMs": 0})).await;
+    let path = format!("{MOVIES}?project={}", submit(&server, "j-5", &[]).await);
 
-    let first = world.call(Method::DELETE, &path, "").await.json();
-    let second = world.call(Method::DELETE, &path, "").await.json();
+    let first = server.call(Method::DELETE, &path, "").await.json();
+    let second = server.call(Method::DELETE, &path, "").await.json();
     assert_eq!((&first["success"], &first["project"]), (&json!(true), &second["project"]));
     assert_eq!(first["deleted_at"], second["deleted_at"]);
-    let movie = &world.call(Method::GET, &path, "").await.json()["movie"];
+    let movie = &server.call(Method::GET, &path, "").await.json()["movie"];
     assert_eq!((&movie["status"], movie["url"].is_string()), (&json!("done"), true));
 }

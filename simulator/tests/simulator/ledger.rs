@@ -1,4 +1,4 @@
-//! The ledger, in front of a stand-in for AWS that says what it was asked.
+//! The proxy in front of a server that returns the request it got.
 
 use axum::Router;
 use axum::body::to_bytes;
@@ -7,10 +7,10 @@ use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::world::{Answer, World, nobody};
+use crate::server::{Answer, TestServer, unserved_url};
 
-/// Answers every call with what arrived, as DynamoDB would word the capacity.
-/// Refuses bodies that contain `refuse`.
+/// Returns each request, with capacity as DynamoDB reports it. Refuses bodies that contain
+/// `refuse`.
 async fn stand_in(request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
@@ -40,30 +40,30 @@ async fn stand_in(request: Request) -> Response {
     (StatusCode::OK, [("x-amzn-requestid", "r-1")], seen.to_string()).into_response()
 }
 
-async fn world() -> World {
+async fn server() -> TestServer {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async { axum::serve(listener, Router::new().fallback(stand_in)).await });
-    World::start_before(Some(upstream)).await
+    TestServer::start_before(Some(upstream)).await
 }
 
-async fn call(world: &World, target: &str, body: &str) -> Answer {
+async fn call(server: &TestServer, target: &str, body: &str) -> Answer {
     let headers = [("x-amz-target", target), ("host", "aws.example"), ("authorization", "AWS4 x")];
-    world.send(Method::POST, &format!("{}/a%2Fb?c=d%20e", world.aws_url()), &headers, body).await
+    server.send(Method::POST, &format!("{}/a%2Fb?c=d%20e", server.aws_url()), &headers, body).await
 }
 
 #[tokio::test]
-async fn a_dynamodb_call_is_asked_for_its_capacity() {
-    let world = world().await;
-    let answer = call(&world, "DynamoDB_20120810.PutItem", r#"{"TableName":"t"}"#).await;
+async fn dynamodb_calls_report_capacity() {
+    let server = server().await;
+    let answer = call(&server, "DynamoDB_20120810.PutItem", r#"{"TableName":"t"}"#).await;
     let seen = &answer.json()["seen"];
     let asked: Value = serde_json::from_str(seen["body"].as_str().unwrap()).unwrap();
     assert_eq!(asked, json!({"TableName": "t", "ReturnConsumedCapacity": "INDEXES"}));
     assert_eq!(seen["length"], seen["body"].as_str().unwrap().len().to_string());
 
-    call(&world, "DynamoDB_20120810.Query", r#"{"TableName":"other"}"#).await;
+    call(&server, "DynamoDB_20120810.Query", r#"{"TableName":"other"}"#).await;
 
-    let mut ledger = world.look("/_control/aws").await;
+    let mut ledger = server.look("/_control/aws").await;
     for record in ledger["requests"].as_array_mut().unwrap() {
         assert!(record.as_object_mut().unwrap().remove("at").unwrap().is_i64());
     }
@@ -84,17 +84,17 @@ async fn a_dynamodb_call_is_asked_for_its_capacity() {
             },
         ]})
     );
-    let since = world.look("/_control/aws?since=1").await;
+    let since = server.look("/_control/aws?since=1").await;
     assert_eq!(since["requests"][0]["operation"], "Query");
-    let mentions = world.look("/_control/aws?contains=%22t%22").await;
+    let mentions = server.look("/_control/aws?contains=%22t%22").await;
     assert_eq!(mentions["requests"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
-async fn other_calls_pass_untouched() {
-    let world = world().await;
+async fn other_calls_pass_unchanged() {
+    let server = server().await;
     let body = r#"{"MessageBody":"x"}"#;
-    let answer = call(&world, "AmazonSQS.SendMessage", body).await;
+    let answer = call(&server, "AmazonSQS.SendMessage", body).await;
 
     assert_eq!(
         (answer.status, &answer.headers["x-amzn-requestid"]),
@@ -107,28 +107,28 @@ async fn other_calls_pass_untouched() {
             "authorization": "AWS4 x", "length": body.len().to_string(), "body": body,
         })
     );
-    let ledger = world.look("/_control/aws").await;
+    let ledger = server.look("/_control/aws").await;
     assert_eq!(ledger["requests"][0]["service"], "sqs");
     assert_eq!(ledger["requests"][0]["write_units"], 0.0);
 }
 
 #[tokio::test]
-async fn a_refused_write_is_recorded_with_its_reason() {
-    let world = world().await;
-    let answer = call(&world, "DynamoDB_20120810.UpdateItem", r#"{"refuse":1}"#).await;
+async fn refused_write_has_its_reason() {
+    let server = server().await;
+    let answer = call(&server, "DynamoDB_20120810.UpdateItem", r#"{"refuse":1}"#).await;
     assert_eq!(answer.status, 400);
 
-    let ledger = world.look("/_control/aws").await;
+    let ledger = server.look("/_control/aws").await;
     let record = &ledger["requests"][0];
     assert_eq!(record["error"], "ConditionalCheckFailedException");
     assert_eq!((&record["status"], &record["write_units"]), (&json!(400), &json!(0.0)));
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_away_is_a_bad_gateway() {
-    let (_port, nobody) = nobody();
-    let world = World::start_before(Some(nobody)).await;
-    assert_eq!(call(&world, "AmazonSSM.GetParameter", "{}").await.status, 502);
-    let ledger = world.look("/_control/aws").await;
+async fn unreachable_endpoint_is_bad_gateway() {
+    let (_port, unserved_url) = unserved_url();
+    let server = TestServer::start_before(Some(unserved_url)).await;
+    assert_eq!(call(&server, "AmazonSSM.GetParameter", "{}").await.status, 502);
+    let ledger = server.look("/_control/aws").await;
     assert_eq!(ledger["requests"][0]["status"], 502);
 }

@@ -1,21 +1,18 @@
-//! The simulator over real HTTP, as the functions and the tests will use it.
+//! The simulator over real HTTP, as the functions and the tests use it.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the whole target is a test"
+)]
 
-// `cfg(test)` is always true here; it tells the lints that helpers are tests too.
-#[cfg(test)]
 mod accounts;
-#[cfg(test)]
 mod json2video;
-#[cfg(test)]
 mod ledger;
-#[cfg(test)]
 mod polling;
-#[cfg(test)]
 mod providers;
-#[cfg(test)]
 mod receivers;
-#[cfg(test)]
 mod renderio;
-#[cfg(test)]
+mod server;
 mod viralsync;
-#[cfg(test)]
-mod world;

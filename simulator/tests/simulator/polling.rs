@@ -1,20 +1,21 @@
-//! Asking a provider again and again, as a poller does.
+//! Repeated status calls, as a poller makes them.
 
 use http::Method;
 use serde_json::Value;
 
-use crate::world::{World, until};
+use crate::server::{TestServer, until};
 
-/// Polls until `pointer` reads `last`; answers the values seen and the last answer.
+/// Polls until `pointer` has the value `last`, and returns the values on the way and the last
+/// answer.
 pub(crate) async fn poll(
-    world: &World,
+    server: &TestServer,
     path: &str,
     pointer: &str,
     last: &str,
 ) -> (Vec<String>, Value) {
     let mut seen = Vec::<String>::new();
     let answer = until(path, async || {
-        let answer = world.call(Method::GET, path, "").await.json();
+        let answer = server.call(Method::GET, path, "").await.json();
         let status = answer.pointer(pointer).unwrap().as_str().unwrap().to_owned();
         let is_last = status == last;
         if seen.last() != Some(&status) {
@@ -32,10 +33,9 @@ pub(crate) fn assert_in_order(seen: &[String], vocabulary: &[&str]) {
     assert!(seen.iter().all(|status| rest.any(|word| word == status)), "{seen:?}");
 }
 
-/// What the provider says to a submit of `body`, once for each of `statuses`
-/// that the scenario wants.
+/// The answers to a submit of `body`, one for each of `statuses` in the scenario.
 pub(crate) async fn forced_refusals(
-    world: &World,
+    server: &TestServer,
     provider: &str,
     submit: &str,
     body: &str,
@@ -43,10 +43,10 @@ pub(crate) async fn forced_refusals(
 ) -> String {
     let mut answers = Vec::new();
     for status in statuses {
-        let knobs = format!(r#"{{"submitStatus":{status}}}"#);
+        let options = format!(r#"{{"submitStatus":{status}}}"#);
         let path = format!("/_control/scenarios/{provider}/refused");
-        assert_eq!(world.set(&path, &knobs).await, 204);
-        let answer = world.call(Method::POST, submit, body).await;
+        assert_eq!(server.set(&path, &options).await, 204);
+        let answer = server.call(Method::POST, submit, body).await;
         let retry_after = answer.headers.get("retry-after");
         let retry_after = retry_after.map(|value| format!(" ({})", value.to_str().unwrap()));
         answers.push(format!(
@@ -56,25 +56,25 @@ pub(crate) async fn forced_refusals(
             answer.text
         ));
     }
-    assert_eq!(world.look("/_control/renders?mark=refused").await, serde_json::json!([]));
+    assert_eq!(server.look("/_control/renders?tag=refused").await, serde_json::json!([]));
     answers.join("\n")
 }
 
-/// What the provider says to each call, with the good key.
-pub(crate) async fn refusals(world: &World, calls: &[(Method, &str, &str)]) -> String {
+/// The answers to calls with the good key.
+pub(crate) async fn refusals(server: &TestServer, calls: &[(Method, &str, &str)]) -> String {
     let mut answers = Vec::new();
     for (method, path, body) in calls {
-        let answer = world.call(method.clone(), path, body).await;
+        let answer = server.call(method.clone(), path, body).await;
         answers.push(format!("{} {}", answer.status, answer.text));
     }
     answers.join("\n")
 }
 
-/// What the provider says to a status call without a key and with a wrong one.
-pub(crate) async fn key_refusals(world: &World, path: &str) -> String {
+/// The answers to a status call without a key and with a wrong one.
+pub(crate) async fn key_refusals(server: &TestServer, path: &str) -> String {
     let mut answers = Vec::new();
     for headers in [&[][..], &[("x-api-key", "other")]] {
-        let answer = world.send(Method::GET, &world.url(path), headers, "").await;
+        let answer = server.send(Method::GET, &server.url(path), headers, "").await;
         answers.push(format!("{} {}", answer.status, answer.text));
     }
     answers.join("\n")

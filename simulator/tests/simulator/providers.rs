@@ -1,5 +1,5 @@
-//! What all providers have in common, shown with Zvid and Shotstack: submit,
-//! poll, refusals, callbacks.
+//! What all providers have in common, tested with Zvid and Shotstack: submits, polls, refusals and
+//! callbacks.
 
 use std::time::Instant;
 
@@ -7,36 +7,36 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::polling::{assert_in_order, poll};
-use crate::world::{World, nobody, until};
+use crate::server::{TestServer, unserved_url, until};
 
 const ZVID_SUBMIT: &str = "/zvid/api/render/api-key";
 const SHOTSTACK_SUBMIT: &str = "/shotstack/render";
 
-/// Submits a good body with `mark` in it, and answers the path to poll.
-async fn zvid(world: &World, mark: &str, webhook_url: Option<&str>) -> String {
-    let mut body = json!({"payload": {"name": mark}});
+/// Submits a valid body with `tag` in it, and returns the path of the status call.
+async fn zvid(server: &TestServer, tag: &str, webhook_url: Option<&str>) -> String {
+    let mut body = json!({"payload": {"name": tag}});
     if let Some(url) = webhook_url {
         body["webhookUrl"] = url.into();
     }
-    let answer = world.call(Method::POST, ZVID_SUBMIT, &body.to_string()).await;
+    let answer = server.call(Method::POST, ZVID_SUBMIT, &body.to_string()).await;
     assert_eq!(answer.status, 202, "{}", answer.text);
     format!("/zvid/api/jobs/{}", answer.json()["jobId"].as_str().unwrap())
 }
 
-async fn shotstack(world: &World, mark: &str, callback: Option<&str>) -> String {
-    let body = json!({"timeline": {"mark": mark}, "output": {}, "callback": callback});
-    let answer = world.call(Method::POST, SHOTSTACK_SUBMIT, &body.to_string()).await;
+async fn shotstack(server: &TestServer, tag: &str, callback: Option<&str>) -> String {
+    let body = json!({"timeline": {"tag": tag}, "output": {}, "callback": callback});
+    let answer = server.call(Method::POST, SHOTSTACK_SUBMIT, &body.to_string()).await;
     assert_eq!(answer.status, 201, "{}", answer.text);
     format!("/shotstack/render/{}?data=false", answer.json()["response"]["id"].as_str().unwrap())
 }
 
 #[tokio::test]
-async fn a_zvid_render_from_submit_to_result() {
-    let world = World::start().await;
-    world.set("/_control/scenarios/zvid/z-1", r#"{"queuedMs":200,"durationMs":600}"#).await;
+async fn zvid_render_completes() {
+    let server = TestServer::start().await;
+    server.set("/_control/scenarios/zvid/z-1", r#"{"queuedMs":200,"durationMs":600}"#).await;
 
-    let path = zvid(&world, "z-1", None).await;
-    let (seen, answer) = poll(&world, &path, "/state", "completed").await;
+    let path = zvid(&server, "z-1", None).await;
+    let (seen, answer) = poll(&server, &path, "/state", "completed").await;
 
     assert_in_order(&seen, &["queued", "active", "completed"]);
     let id = path.rsplit('/').next().unwrap();
@@ -45,39 +45,39 @@ async fn a_zvid_render_from_submit_to_result() {
 }
 
 #[tokio::test]
-async fn a_shotstack_render_from_submit_to_result() {
-    let world = World::start().await;
-    let knobs = r#"{"queuedMs":200,"durationMs":1000,"resultUrl":"https://r.example/v.mp4"}"#;
-    world.set("/_control/scenarios/shotstack/s-1", knobs).await;
+async fn shotstack_render_completes() {
+    let server = TestServer::start().await;
+    let options = r#"{"queuedMs":200,"durationMs":1000,"resultUrl":"https://r.example/v.mp4"}"#;
+    server.set("/_control/scenarios/shotstack/s-1", options).await;
 
-    let path = shotstack(&world, "s-1", None).await;
-    let (seen, answer) = poll(&world, &path, "/response/status", "done").await;
+    let path = shotstack(&server, "s-1", None).await;
+    let (seen, answer) = poll(&server, &path, "/response/status", "done").await;
 
     assert_in_order(&seen, &["queued", "fetching", "rendering", "saving", "done"]);
     assert_eq!(answer["response"]["url"], "https://r.example/v.mp4");
 }
 
 #[tokio::test]
-async fn renders_fail_when_told_to() {
-    let world = World::start().await;
-    let knobs = r#"{"durationMs":0,"failWith":"Failed to download image"}"#;
+async fn renders_fail_on_request() {
+    let server = TestServer::start().await;
+    let options = r#"{"durationMs":0,"failWith":"Failed to download image"}"#;
     for provider in ["zvid", "shotstack"] {
-        world.set(&format!("/_control/scenarios/{provider}/f-1"), knobs).await;
+        server.set(&format!("/_control/scenarios/{provider}/f-1"), options).await;
     }
 
-    let path = zvid(&world, "f-1", None).await;
-    let (_, answer) = poll(&world, &path, "/state", "failed").await;
+    let path = zvid(&server, "f-1", None).await;
+    let (_, answer) = poll(&server, &path, "/state", "failed").await;
     assert_eq!(answer["failedReason"], "Failed to download image");
     assert_eq!(answer["result"], Value::Null);
 
-    let path = shotstack(&world, "f-1", None).await;
-    let (_, answer) = poll(&world, &path, "/response/status", "failed").await;
+    let path = shotstack(&server, "f-1", None).await;
+    let (_, answer) = poll(&server, &path, "/response/status", "failed").await;
     assert_eq!(answer["response"]["error"], "Failed to download image");
 }
 
 #[tokio::test]
-async fn refusals_are_worded_as_the_provider_words_them() {
-    let world = World::start().await;
+async fn refusals_use_provider_wording() {
+    let server = TestServer::start().await;
     let wrong_key = [("x-api-key", "other")];
     let mut answers = Vec::new();
     for (method, path, headers, body) in [
@@ -86,7 +86,7 @@ async fn refusals_are_worded_as_the_provider_words_them() {
         (Method::POST, SHOTSTACK_SUBMIT, &wrong_key[..], "{}"),
         (Method::GET, "/shotstack/render/1", &[], ""),
     ] {
-        let answer = world.send(method, &world.url(path), headers, body).await;
+        let answer = server.send(method, &server.url(path), headers, body).await;
         answers.push(format!("{} {}", answer.status, answer.text));
     }
     for (method, path, body) in [
@@ -97,7 +97,7 @@ async fn refusals_are_worded_as_the_provider_words_them() {
         (Method::POST, SHOTSTACK_SUBMIT, "{"),
         (Method::DELETE, "/shotstack/render/7", ""),
     ] {
-        let answer = world.call(method, path, body).await;
+        let answer = server.call(method, path, body).await;
         answers.push(format!("{} {}", answer.status, answer.text));
     }
     insta::assert_snapshot!(answers.join("\n"), @r#"
@@ -112,84 +112,84 @@ async fn refusals_are_worded_as_the_provider_words_them() {
     400 {"message":"Bad Request","response":"Invalid JSON","success":false}
     403 {"message":"Missing Authentication Token"}
     "#);
-    assert_eq!(world.look("/_control/renders").await, json!([]));
+    assert_eq!(server.look("/_control/renders").await, json!([]));
 }
 
 #[tokio::test]
-async fn the_same_zvid_job_id_is_the_same_render() {
-    let world = World::start().await;
+async fn zvid_job_id_identifies_render() {
+    let server = TestServer::start().await;
     let id = "550e8400-e29b-41d4-a716-446655440000";
     let body = json!({"payload": {}, "jobId": id}).to_string();
 
     for _ in 0..2 {
-        let answer = world.call(Method::POST, ZVID_SUBMIT, &body).await;
+        let answer = server.call(Method::POST, ZVID_SUBMIT, &body).await;
         assert_eq!((answer.status, &answer.json()["jobId"]), (202, &json!(id)));
     }
 
-    let renders = world.look("/_control/renders").await;
+    let renders = server.look("/_control/renders").await;
     assert_eq!(renders.as_array().unwrap().len(), 1);
-    let requests = world.look(&format!("/_control/requests?mark={id}&provider=zvid")).await;
+    let requests = server.look(&format!("/_control/requests?tag={id}&provider=zvid")).await;
     assert_eq!(requests.as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]
-async fn submits_are_refused_as_often_as_told() {
-    let world = World::start().await;
-    let knobs = r#"{"submitStatus":429,"submitStatusTimes":1,"retryAfter":"1"}"#;
-    world.set("/_control/scenarios/shotstack/r-1", knobs).await;
-    let body = r#"{"timeline":{"mark":"r-1"},"output":{}}"#;
+async fn submits_are_refused_n_times() {
+    let server = TestServer::start().await;
+    let options = r#"{"submitStatus":429,"submitStatusTimes":1,"retryAfter":"1"}"#;
+    server.set("/_control/scenarios/shotstack/r-1", options).await;
+    let body = r#"{"timeline":{"tag":"r-1"},"output":{}}"#;
 
-    let refused = world.call(Method::POST, SHOTSTACK_SUBMIT, body).await;
+    let refused = server.call(Method::POST, SHOTSTACK_SUBMIT, body).await;
     assert_eq!((refused.status, refused.headers["retry-after"].as_bytes()), (429, &b"1"[..]));
     assert_eq!(refused.text, r#"{"message":"Too Many Requests"}"#);
-    assert_eq!(world.look("/_control/renders?mark=r-1").await, json!([]));
+    assert_eq!(server.look("/_control/renders?tag=r-1").await, json!([]));
 
-    assert_eq!(world.call(Method::POST, SHOTSTACK_SUBMIT, body).await.status, 201);
+    assert_eq!(server.call(Method::POST, SHOTSTACK_SUBMIT, body).await.status, 201);
 }
 
 #[tokio::test]
-async fn a_submit_is_refused_with_the_body_it_was_given() {
-    let world = World::start().await;
-    let knobs = r#"{"submitStatus":402,"submitBody":{"error":"no credits"}}"#;
-    world.set("/_control/scenarios/zvid/r-2", knobs).await;
+async fn refusal_has_configured_body() {
+    let server = TestServer::start().await;
+    let options = r#"{"submitStatus":402,"submitBody":{"error":"no credits"}}"#;
+    server.set("/_control/scenarios/zvid/r-2", options).await;
 
-    let refused = world.call(Method::POST, ZVID_SUBMIT, r#"{"payload":{"name":"r-2"}}"#).await;
+    let refused = server.call(Method::POST, ZVID_SUBMIT, r#"{"payload":{"name":"r-2"}}"#).await;
     assert_eq!((refused.status, refused.text.as_str()), (402, r#"{"error":"no credits"}"#));
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_come_belongs_to_a_render_that_is_there() {
-    let world = World::start().await;
-    for (mark, late) in [("d-1", r#""submitAnswer":"never""#), ("d-0", r#""submitDelayMs":600000"#)]
+async fn unanswered_submit_still_makes_render() {
+    let server = TestServer::start().await;
+    for (tag, late) in [("d-1", r#""submitAnswer":"never""#), ("d-0", r#""submitDelayMs":600000"#)]
     {
-        let knobs = format!(r#"{{{late},"freezeProgress":0,"queuedMs":0}}"#);
-        world.set(&format!("/_control/scenarios/zvid/{mark}"), &knobs).await;
+        let options = format!(r#"{{{late},"freezeProgress":0,"queuedMs":0}}"#);
+        server.set(&format!("/_control/scenarios/zvid/{tag}"), &options).await;
 
-        let body = json!({"payload": {"name": mark}}).to_string();
-        let path = format!("/_control/renders?mark={mark}");
+        let body = json!({"payload": {"name": tag}}).to_string();
+        let path = format!("/_control/renders?tag={tag}");
         tokio::select! {
-            answer = world.call(Method::POST, ZVID_SUBMIT, &body) => panic!("{}", answer.status),
-            _ = world.wait_for(&path, |it| it[0]["state"] == "active") => {}
+            answer = server.call(Method::POST, ZVID_SUBMIT, &body) => panic!("{}", answer.status),
+            _ = server.wait_for(&path, |it| it[0]["state"] == "active") => {}
         }
     }
 }
 
 #[tokio::test]
-async fn an_answer_can_come_after_the_callback() {
-    let world = World::start().await;
-    let knobs = r#"{"submitAnswer":"afterCallback","freezeProgress":0,"callbackRetryMs":1}"#;
-    world.set("/_control/scenarios/shotstack/d-2", knobs).await;
-    world.set("/_control/receivers/d-2", r#"{"answers":[{"status":500},{"held":true}]}"#).await;
-    let callback = world.url("/receiver/d-2");
-    let body = json!({"timeline": {"mark": "d-2"}, "output": {}, "callback": callback});
+async fn answer_may_follow_callback() {
+    let server = TestServer::start().await;
+    let options = r#"{"submitAnswer":"afterCallback","freezeProgress":0,"callbackRetryMs":1}"#;
+    server.set("/_control/scenarios/shotstack/d-2", options).await;
+    server.set("/_control/receivers/d-2", r#"{"answers":[{"status":500},{"held":true}]}"#).await;
+    let callback = server.url("/receiver/d-2");
+    let body = json!({"timeline": {"tag": "d-2"}, "output": {}, "callback": callback});
 
     let submit = async {
-        let answer = world.call(Method::POST, SHOTSTACK_SUBMIT, &body.to_string()).await;
-        (answer.status, world.look("/_control/renders?mark=d-2").await)
+        let answer = server.call(Method::POST, SHOTSTACK_SUBMIT, &body.to_string()).await;
+        (answer.status, server.look("/_control/renders?tag=d-2").await)
     };
     let end = async {
-        world.wait_for("/_control/renders?mark=d-2", |it| it[0].is_object()).await;
-        world.tell("/_control/renders/shotstack/d-2/end").await
+        server.wait_for("/_control/renders?tag=d-2", |it| it[0].is_object()).await;
+        server.post("/_control/renders/shotstack/d-2/end").await
     };
     let ((status, renders), ended) = tokio::join!(submit, end);
 
@@ -198,72 +198,72 @@ async fn an_answer_can_come_after_the_callback() {
 }
 
 #[tokio::test]
-async fn status_calls_fail_as_often_as_told() {
-    let world = World::start().await;
-    let knobs = r#"{"durationMs":0,"statusCode":503,"statusCodeTimes":2,"retryAfter":"7"}"#;
-    world.set("/_control/scenarios/zvid/p-1", knobs).await;
-    let path = zvid(&world, "p-1", None).await;
+async fn status_calls_fail_n_times() {
+    let server = TestServer::start().await;
+    let options = r#"{"durationMs":0,"statusCode":503,"statusCodeTimes":2,"retryAfter":"7"}"#;
+    server.set("/_control/scenarios/zvid/p-1", options).await;
+    let path = zvid(&server, "p-1", None).await;
 
     for expected in [503, 503, 200] {
-        let answer = world.call(Method::GET, &path, "").await;
+        let answer = server.call(Method::GET, &path, "").await;
         let retry_after = answer.headers.get("retry-after").map(|value| value.as_bytes());
         assert_eq!((answer.status, retry_after.is_some()), (expected, expected == 503));
     }
-    let renders = world.look("/_control/renders?mark=p-1").await;
+    let renders = server.look("/_control/renders?tag=p-1").await;
     assert_eq!((&renders[0]["polls"], &renders[0]["state"]), (&json!(3), &json!("completed")));
 }
 
 #[tokio::test]
-async fn frozen_renders_stay_where_they_are() {
-    let world = World::start().await;
-    let knobs = r#"{"queuedMs":0,"durationMs":1,"freezeProgress":0.4}"#;
-    world.set("/_control/scenarios/zvid/h-1", knobs).await;
-    let path = zvid(&world, "h-1", None).await;
+async fn frozen_renders_stay_frozen() {
+    let server = TestServer::start().await;
+    let options = r#"{"queuedMs":0,"durationMs":1,"freezeProgress":0.4}"#;
+    server.set("/_control/scenarios/zvid/h-1", options).await;
+    let path = zvid(&server, "h-1", None).await;
 
     let answer = until("40 %", async || {
-        let answer = world.call(Method::GET, &path, "").await.json();
+        let answer = server.call(Method::GET, &path, "").await.json();
         (answer["progress"]["percentage"] == 40).then_some(answer)
     })
     .await;
     assert_eq!(answer["state"], "active");
-    assert_eq!(world.tell("/_control/renders/zvid/h-/end").await, 204);
-    let (_, answer) = poll(&world, &path, "/state", "completed").await;
+    assert_eq!(server.post("/_control/renders/zvid/h-/end").await, 204);
+    let (_, answer) = poll(&server, &path, "/state", "completed").await;
     assert_eq!(answer["progress"]["percentage"], 100);
-    assert_eq!(world.tell("/_control/renders/zvid/h-1/end").await, 409, "it is over");
+    assert_eq!(server.post("/_control/renders/zvid/h-1/end").await, 409, "it is over");
 }
 
 #[tokio::test]
-async fn frozen_renders_end_when_they_were_asked_about_often_enough() {
-    let world = World::start().await;
-    let knobs = r#"{"queuedMs":0,"freezeProgress":0,"endsAfterPolls":2,"failWith":"no codec"}"#;
-    world.set("/_control/scenarios/zvid/h-2", knobs).await;
-    let path = zvid(&world, "h-2", Some(&world.url("/receiver/h-2"))).await;
+async fn frozen_renders_end_after_n_polls() {
+    let server = TestServer::start().await;
+    let options = r#"{"queuedMs":0,"freezeProgress":0,"endsAfterPolls":2,"failWith":"no codec"}"#;
+    server.set("/_control/scenarios/zvid/h-2", options).await;
+    let path = zvid(&server, "h-2", Some(&server.url("/receiver/h-2"))).await;
 
     let mut seen = Vec::new();
     for _ in 0..3 {
-        seen.push(world.call(Method::GET, &path, "").await.json()["state"].clone());
+        seen.push(server.call(Method::GET, &path, "").await.json()["state"].clone());
     }
     assert_eq!(seen, ["active", "active", "failed"]);
     let received = "/_control/receivers/h-2";
-    let received = world.wait_for(received, |it| it["received"][0].is_object()).await;
+    let received = server.wait_for(received, |it| it["received"][0].is_object()).await;
     assert_eq!(received["received"][0]["headers"]["x-zvid-event"], "render.failed");
 }
 
 #[tokio::test]
-async fn a_callback_is_repeated_until_it_is_taken() {
-    let world = World::start().await;
-    let knobs = r#"{"durationMs":50,"callbackRetryMs":10}"#;
-    world.set("/_control/scenarios/shotstack/c-1", knobs).await;
-    world.set("/_control/receivers/c-1", r#"{"answers":[{"status":500},{"status":404}]}"#).await;
-    shotstack(&world, "c-1", Some(&world.url("/receiver/c-1"))).await;
+async fn callback_repeats_until_accepted() {
+    let server = TestServer::start().await;
+    let options = r#"{"durationMs":50,"callbackRetryMs":10}"#;
+    server.set("/_control/scenarios/shotstack/c-1", options).await;
+    server.set("/_control/receivers/c-1", r#"{"answers":[{"status":500},{"status":404}]}"#).await;
+    shotstack(&server, "c-1", Some(&server.url("/receiver/c-1"))).await;
 
-    let path = "/_control/renders?mark=c-1";
-    let renders = world.wait_for(path, |it| it[0]["callbacks"][2]["status"] == 200).await;
+    let path = "/_control/renders?tag=c-1";
+    let renders = server.wait_for(path, |it| it[0]["callbacks"][2]["status"] == 200).await;
     let attempts = renders[0]["callbacks"].as_array().unwrap();
     let statuses: Vec<_> = attempts.iter().map(|it| it["status"].as_u64().unwrap()).collect();
     assert_eq!(statuses, [500, 404, 200]);
 
-    let received = world.look("/_control/receivers/c-1").await;
+    let received = server.look("/_control/receivers/c-1").await;
     let received = received["received"].as_array().unwrap();
     for (number, webhook) in (1..).zip(received) {
         let headers = &webhook["headers"];
@@ -277,19 +277,19 @@ async fn a_callback_is_repeated_until_it_is_taken() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_answer_and_not_followed() {
-    let world = World::start().await;
-    // The late copy comes long after a repeat of the first would have.
-    let knobs = r#"{"durationMs":0,"callbackRetryMs":1,"callback":{"lateMs":200}}"#;
-    world.set("/_control/scenarios/zvid/c-2", knobs).await;
+async fn redirect_is_not_followed() {
+    let server = TestServer::start().await;
+    // The late copy comes after any repeat of the first.
+    let options = r#"{"durationMs":0,"callbackRetryMs":1,"callback":{"lateMs":200}}"#;
+    server.set("/_control/scenarios/zvid/c-2", options).await;
     let moved = json!({"answers": [
-        {"status": 302, "headers": {"location": world.url("/receiver/elsewhere")}},
+        {"status": 302, "headers": {"location": server.url("/receiver/elsewhere")}},
     ]});
-    world.set("/_control/receivers/c-2", &moved.to_string()).await;
-    zvid(&world, "c-2", Some(&world.url("/receiver/c-2"))).await;
+    server.set("/_control/receivers/c-2", &moved.to_string()).await;
+    zvid(&server, "c-2", Some(&server.url("/receiver/c-2"))).await;
 
-    let path = "/_control/renders?mark=c-2";
-    let renders = world.wait_for(path, |it| it[0]["callbacks"][1].is_object()).await;
+    let path = "/_control/renders?tag=c-2";
+    let renders = server.wait_for(path, |it| it[0]["callbacks"][1].is_object()).await;
     let submitted_at = renders[0]["submittedAt"].as_i64().unwrap();
     let attempts = renders[0]["callbacks"].as_array().unwrap().iter();
     let mut attempts: Vec<_> = attempts
@@ -299,19 +299,19 @@ async fn a_redirect_is_an_answer_and_not_followed() {
     let statuses: Vec<&Value> = attempts.iter().map(|(_, status)| status).collect();
     assert_eq!(statuses, [302, 200]);
     assert!(attempts[1].0 >= 200, "{attempts:?}");
-    assert_eq!(world.look("/_control/receivers/elsewhere").await["received"], json!([]));
+    assert_eq!(server.look("/_control/receivers/elsewhere").await["received"], json!([]));
 }
 
 #[tokio::test]
-async fn callbacks_come_twice_and_late_when_told_to() {
-    let world = World::start().await;
-    let knobs = r#"{"durationMs":20,"callback":{"times":2,"delayMs":30,"lateMs":100}}"#;
-    world.set("/_control/scenarios/zvid/c-3", knobs).await;
+async fn callbacks_repeat_and_delay_on_request() {
+    let server = TestServer::start().await;
+    let options = r#"{"durationMs":20,"callback":{"times":2,"delayMs":30,"lateMs":100}}"#;
+    server.set("/_control/scenarios/zvid/c-3", options).await;
     let begun = Instant::now();
-    zvid(&world, "c-3", Some(&world.url("/receiver/c-3"))).await;
+    zvid(&server, "c-3", Some(&server.url("/receiver/c-3"))).await;
 
     let path = "/_control/receivers/c-3";
-    let received = world.wait_for(path, |it| it["received"][2].is_object()).await;
+    let received = server.wait_for(path, |it| it["received"][2].is_object()).await;
     assert!(begun.elapsed().as_millis() >= 150, "the late one came early");
     let received = received["received"].as_array().unwrap();
     let deliveries: std::collections::HashSet<_> =
@@ -322,14 +322,14 @@ async fn callbacks_come_twice_and_late_when_told_to() {
 }
 
 #[tokio::test]
-async fn a_callback_that_reaches_nobody_is_recorded_as_such() {
-    let world = World::start().await;
-    world.set("/_control/scenarios/zvid/c-4", r#"{"durationMs":0,"callbackRetryMs":1}"#).await;
-    let (_port, nobody) = nobody();
-    zvid(&world, "c-4", Some(&nobody)).await;
+async fn unreachable_callback_is_recorded() {
+    let server = TestServer::start().await;
+    server.set("/_control/scenarios/zvid/c-4", r#"{"durationMs":0,"callbackRetryMs":1}"#).await;
+    let (_port, unserved_url) = unserved_url();
+    zvid(&server, "c-4", Some(&unserved_url)).await;
 
-    let path = "/_control/renders?mark=c-4";
-    let renders = world.wait_for(path, |it| it[0]["callbacks"][3].is_object()).await;
+    let path = "/_control/renders?tag=c-4";
+    let renders = server.wait_for(path, |it| it[0]["callbacks"][3].is_object()).await;
     for attempt in renders[0]["callbacks"].as_array().unwrap() {
         assert_eq!((&attempt["status"], attempt["error"].is_string()), (&Value::Null, true));
     }
@@ -337,7 +337,7 @@ async fn a_callback_that_reaches_nobody_is_recorded_as_such() {
 
 #[tokio::test]
 async fn wrong_control_calls_are_refused() {
-    let world = World::start().await;
+    let server = TestServer::start().await;
     for (path, body, status) in [
         ("/_control/scenarios/nobody/m", "{}", 400),
         ("/_control/scenarios/zvid/m", r#"{"duration":1}"#, 422),
@@ -354,7 +354,7 @@ async fn wrong_control_calls_are_refused() {
         ("/_control/receivers/r", r#"{"answers":[{"status":99}]}"#, 422),
         ("/_control/receivers/r", r#"{"answers":[{"headers":{"a b":"c"}}]}"#, 422),
     ] {
-        assert_eq!(world.set(path, body).await, status, "{path} {body}");
+        assert_eq!(server.set(path, body).await, status, "{path} {body}");
     }
-    assert_eq!(world.call(Method::GET, "/nobody/x", "").await.status, 404);
+    assert_eq!(server.call(Method::GET, "/nobody/x", "").await.status, 404);
 }

@@ -1,4 +1,4 @@
-//! The webhook receiver: what it verifies, records and answers.
+//! The webhook receiver: verification, records and answers.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
-use crate::world::{Answer, World};
+use crate::server::{Answer, TestServer};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -14,8 +14,14 @@ fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap()
 }
 
-/// Posts `body`, signed at `timestamp` as if it were `signed_body`.
-async fn post(world: &World, name: &str, timestamp: i64, signed_body: &str, body: &str) -> Answer {
+/// Posts `body` with the signature of `signed_body` at `timestamp`.
+async fn post(
+    server: &TestServer,
+    name: &str,
+    timestamp: i64,
+    signed_body: &str,
+    body: &str,
+) -> Answer {
     let signature =
         Webhook::new(SECRET).unwrap().sign("msg_1", timestamp, signed_body.as_bytes()).unwrap();
     let timestamp = timestamp.to_string();
@@ -24,28 +30,28 @@ async fn post(world: &World, name: &str, timestamp: i64, signed_body: &str, body
         ("webhook-timestamp", timestamp.as_str()),
         ("webhook-signature", signature.as_str()),
     ];
-    world.send(Method::POST, &world.url(&format!("/receiver/{name}")), &headers, body).await
+    server.send(Method::POST, &server.url(&format!("/receiver/{name}")), &headers, body).await
 }
 
-async fn verdicts(world: &World, name: &str) -> Vec<(Value, Value)> {
-    let seen = world.look(&format!("/_control/receivers/{name}")).await;
+async fn submit_results(server: &TestServer, name: &str) -> Vec<(Value, Value)> {
+    let seen = server.look(&format!("/_control/receivers/{name}")).await;
     let received = seen["received"].as_array().unwrap();
     received.iter().map(|it| (it["verified"].clone(), it["verifyError"].clone())).collect()
 }
 
 #[tokio::test]
 async fn signatures_are_verified() {
-    let world = World::start().await;
+    let server = TestServer::start().await;
     let secret = json!({"secret": SECRET}).to_string();
-    assert_eq!(world.set("/_control/receivers/signed", &secret).await, 204);
+    assert_eq!(server.set("/_control/receivers/signed", &secret).await, 204);
 
-    post(&world, "signed", now(), "{}", "{}").await;
-    post(&world, "signed", now(), "{}", "{ }").await;
-    post(&world, "signed", now() - 3_600, "{}", "{}").await;
-    world.send(Method::POST, &world.url("/receiver/signed"), &[], "{}").await;
+    post(&server, "signed", now(), "{}", "{}").await;
+    post(&server, "signed", now(), "{}", "{ }").await;
+    post(&server, "signed", now() - 3_600, "{}", "{}").await;
+    server.send(Method::POST, &server.url("/receiver/signed"), &[], "{}").await;
 
     assert_eq!(
-        verdicts(&world, "signed").await,
+        submit_results(&server, "signed").await,
         [
             (json!(true), Value::Null),
             (json!(false), json!("signature invalid")),
@@ -56,40 +62,40 @@ async fn signatures_are_verified() {
 }
 
 #[tokio::test]
-async fn without_a_secret_nothing_is_verified() {
-    let world = World::start().await;
-    assert_eq!(post(&world, "plain", now(), "{}", "{}").await.status, 200);
-    assert_eq!(verdicts(&world, "plain").await, [(Value::Null, Value::Null)]);
+async fn receiver_without_secret_verifies_nothing() {
+    let server = TestServer::start().await;
+    assert_eq!(post(&server, "plain", now(), "{}", "{}").await.status, 200);
+    assert_eq!(submit_results(&server, "plain").await, [(Value::Null, Value::Null)]);
 }
 
 #[tokio::test]
 async fn answers_are_used_up_in_order() {
-    let world = World::start().await;
+    let server = TestServer::start().await;
     let answers = r#"{"answers":[
         {"status":503,"headers":{"retry-after":"2"},"body":"busy"},
         {"status":410,"delayMs":10}
     ]}"#;
-    world.set("/_control/receivers/moody", answers).await;
+    server.set("/_control/receivers/moody", answers).await;
 
-    let first = post(&world, "moody", now(), "{}", "one").await;
+    let first = post(&server, "moody", now(), "{}", "one").await;
     assert_eq!((first.status, first.text.as_str()), (503, "busy"));
     assert_eq!(first.headers["retry-after"], "2");
-    assert_eq!(post(&world, "moody", now(), "{}", "two").await.status, 410);
-    assert_eq!(post(&world, "moody", now(), "{}", "three").await.status, 200);
+    assert_eq!(post(&server, "moody", now(), "{}", "two").await.status, 410);
+    assert_eq!(post(&server, "moody", now(), "{}", "three").await.status, 200);
 
-    // An answer that is held comes with the next instructions.
-    world.set("/_control/receivers/moody", r#"{"answers":[{"status":500,"held":true}]}"#).await;
+    // A held answer comes after the next configuration.
+    server.set("/_control/receivers/moody", r#"{"answers":[{"status":500,"held":true}]}"#).await;
     let release = async {
         let path = "/_control/receivers/moody";
-        world.wait_for(path, |it| it["received"][3].is_object()).await;
-        world.set(path, r#"{"answers":[]}"#).await
+        server.wait_for(path, |it| it["received"][3].is_object()).await;
+        server.set(path, r#"{"answers":[]}"#).await
     };
-    let (held, released) = tokio::join!(post(&world, "moody", now(), "{}", "four"), release);
+    let (held, released) = tokio::join!(post(&server, "moody", now(), "{}", "four"), release);
     assert_eq!((held.status, released), (500, 204));
 
-    // New behaviour, old memory.
-    world.set("/_control/receivers/moody", "{}").await;
-    let seen = world.look("/_control/receivers/moody").await;
+    // A new behavior keeps the records.
+    server.set("/_control/receivers/moody", "{}").await;
+    let seen = server.look("/_control/receivers/moody").await;
     let seen: Vec<_> = seen["received"]
         .as_array()
         .unwrap()

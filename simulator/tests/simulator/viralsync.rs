@@ -6,29 +6,29 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::polling::{assert_in_order, forced_refusals, key_refusals, poll, refusals};
-use crate::world::World;
+use crate::server::TestServer;
 
 const SUBMIT: &str = "/viralsync/v1/render/jobs";
 const JOBS: &str = "/viralsync/v1/jobs";
 
-/// Submits a good movie with `mark` in it, and answers the path to poll.
-async fn submit(world: &World, mark: &str, callback_url: Option<&str>) -> String {
+/// Submits a valid movie with `tag` in it, and returns the path of the status call.
+async fn submit(server: &TestServer, tag: &str, callback_url: Option<&str>) -> String {
     let mut body =
-        json!({"kind": "movie", "projectId": "p", "movie": {"title": mark, "scenes": [{}, {}]}});
+        json!({"kind": "movie", "projectId": "p", "movie": {"title": tag, "scenes": [{}, {}]}});
     if let Some(url) = callback_url {
         body["callbackUrl"] = url.into();
     }
-    let answer = world.call(Method::POST, SUBMIT, &body.to_string()).await;
+    let answer = server.call(Method::POST, SUBMIT, &body.to_string()).await;
     assert_eq!((answer.status, &answer.json()["status"]), (202, &json!("queued")));
     format!("{JOBS}/{}", answer.json()["jobId"].as_str().unwrap())
 }
 
-async fn set(world: &World, mark: &str, knobs: &Value) {
-    let path = format!("/_control/scenarios/viralsync/{mark}");
-    assert_eq!(world.set(&path, &knobs.to_string()).await, 204);
+async fn set(server: &TestServer, tag: &str, options: &Value) {
+    let path = format!("/_control/scenarios/viralsync/{tag}");
+    assert_eq!(server.set(&path, &options.to_string()).await, 204);
 }
 
-/// Each webhook's body, after its signature with `secret` has been verified.
+/// The bodies of webhooks after verification of their signatures.
 fn verified(received: &Value, secret: &str) -> Vec<Value> {
     let webhooks = received["received"].as_array().unwrap().iter();
     let body = |webhook: &Value| {
@@ -43,12 +43,12 @@ fn verified(received: &Value, secret: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_job_from_submit_to_result() {
-    let world = World::start().await;
-    set(&world, "v-1", &json!({"queuedMs": 200, "durationMs": 1_000})).await;
+async fn job_completes() {
+    let server = TestServer::start().await;
+    set(&server, "v-1", &json!({"queuedMs": 200, "durationMs": 1_000})).await;
 
-    let path = submit(&world, "v-1", None).await;
-    let (seen, answer) = poll(&world, &path, "/status", "done").await;
+    let path = submit(&server, "v-1", None).await;
+    let (seen, answer) = poll(&server, &path, "/status", "done").await;
 
     assert_in_order(&seen, &["queued", "running", "waiting", "running", "done"]);
     let id = path.rsplit('/').next().unwrap();
@@ -58,18 +58,18 @@ async fn a_job_from_submit_to_result() {
 }
 
 #[tokio::test]
-async fn a_job_that_fails() {
-    let world = World::start().await;
-    set(&world, "v-2", &json!({"durationMs": 0, "failWith": "SCENE_RENDER_FAILED: x"})).await;
-    let path = submit(&world, "v-2", None).await;
-    let (_, answer) = poll(&world, &path, "/status", "failed").await;
+async fn job_fails_on_request() {
+    let server = TestServer::start().await;
+    set(&server, "v-2", &json!({"durationMs": 0, "failWith": "SCENE_RENDER_FAILED: x"})).await;
+    let path = submit(&server, "v-2", None).await;
+    let (_, answer) = poll(&server, &path, "/status", "failed").await;
     assert_eq!(answer["error"], "SCENE_RENDER_FAILED: x");
 }
 
 #[tokio::test]
-async fn refusals_are_worded_as_the_provider_words_them() {
-    let world = World::start().await;
-    insta::assert_snapshot!(key_refusals(&world, JOBS).await, @r#"
+async fn refusals_use_provider_wording() {
+    let server = TestServer::start().await;
+    insta::assert_snapshot!(key_refusals(&server, JOBS).await, @r#"
     401 {"code":"UNAUTHORIZED","error":"Invalid or missing API key."}
     401 {"code":"UNAUTHORIZED","error":"Invalid or missing API key."}
     "#);
@@ -82,7 +82,7 @@ async fn refusals_are_worded_as_the_provider_words_them() {
         (Method::GET, "/viralsync/v1/jobs?limit=0", ""),
         (Method::GET, "/viralsync/v1/jobs?cursor=x", ""),
     ];
-    insta::assert_snapshot!(refusals(&world, &calls).await, @r#"
+    insta::assert_snapshot!(refusals(&server, &calls).await, @r#"
     404 {"code":"NOT_FOUND","error":"Job not found."}
     404 {"code":"NOT_FOUND","error":"Job not found."}
     404 {"code":"NOT_FOUND","error":"Not found."}
@@ -94,7 +94,7 @@ async fn refusals_are_worded_as_the_provider_words_them() {
     let body = r#"{"kind":"movie","projectId":"refused","movie":{"scenes":[{}]}}"#;
     let statuses = [400, 401, 402, 403, 404, 409, 429, 500, 503];
     insta::assert_snapshot!(
-        forced_refusals(&world, "viralsync", SUBMIT, body, &statuses).await, @r#"
+        forced_refusals(&server, "viralsync", SUBMIT, body, &statuses).await, @r#"
     400 {"code":"INVALID_REQUEST","error":"Invalid request."}
     401 {"code":"API_KEY_REVOKED","error":"This API key has been revoked."}
     402 {"code":"RENDER_QUOTA_EXCEEDED","error":"Monthly render quota exceeded."}
@@ -108,23 +108,23 @@ async fn refusals_are_worded_as_the_provider_words_them() {
 }
 
 #[tokio::test]
-async fn callbacks_are_signed_and_tell_of_progress() {
-    let world = World::start().await;
-    world.set("/_control/secrets/viralsync", r#"{"secret":"whsec_viral"}"#).await;
-    let knobs = json!({"queuedMs": 0, "durationMs": 300, "lateProgressMs": 100});
-    set(&world, "v-3", &knobs).await;
-    submit(&world, "v-3", Some(&world.url("/receiver/v-3"))).await;
+async fn callbacks_are_signed_and_report_progress() {
+    let server = TestServer::start().await;
+    server.set("/_control/secrets/viralsync", r#"{"secret":"whsec_viral"}"#).await;
+    let options = json!({"queuedMs": 0, "durationMs": 300, "lateProgressMs": 100});
+    set(&server, "v-3", &options).await;
+    submit(&server, "v-3", Some(&server.url("/receiver/v-3"))).await;
 
     let path = "/_control/receivers/v-3";
-    let received = world.wait_for(path, |it| it["received"][3].is_object()).await;
+    let received = server.wait_for(path, |it| it["received"][3].is_object()).await;
     let bodies = verified(&received, "whsec_viral");
-    let mut told: Vec<String> = bodies
+    let mut reported: Vec<String> = bodies
         .iter()
         .map(|body| format!("{} {} {}", body["status"], body["phase"], body["progress"]))
         .collect();
-    // A busy machine may send them in another order than they were due in.
-    told.sort_unstable();
-    insta::assert_snapshot!(told.join("\n"), @r#"
+    // A busy machine may send them in another order.
+    reported.sort_unstable();
+    insta::assert_snapshot!(reported.join("\n"), @r#"
     "done" null 1.0
     "running" "rendering" 0.5
     "running" "rendering" 0.66
@@ -132,76 +132,76 @@ async fn callbacks_are_signed_and_tell_of_progress() {
     "#);
 
     let held_up = bodies.iter().position(|body| body["progress"] == 0.5).unwrap();
-    let renders = world.look("/_control/renders?mark=v-3").await;
+    let renders = server.look("/_control/renders?tag=v-3").await;
     let ended_at = renders[0]["submittedAt"].as_i64().unwrap() + 300;
     assert!(received["received"][held_up]["at"].as_i64().unwrap() >= ended_at + 100);
 }
 
 #[tokio::test]
-async fn progress_is_told_on_demand_and_stays_what_it_was_before_the_end() {
-    let world = World::start().await;
-    let knobs =
+async fn progress_on_demand_never_passes_end() {
+    let server = TestServer::start().await;
+    let options =
         json!({"queuedMs": 0, "durationMs": 0, "freezeProgress": 0.4, "progressCallbacks": 0});
-    set(&world, "v-7", &knobs).await;
-    submit(&world, "v-7", Some(&world.url("/receiver/v-7"))).await;
+    set(&server, "v-7", &options).await;
+    submit(&server, "v-7", Some(&server.url("/receiver/v-7"))).await;
 
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for (number, what) in ["progress", "end", "progress"].into_iter().enumerate() {
-        assert_eq!(world.tell(&format!("/_control/renders/viralsync/v-7/{what}")).await, 204);
+        assert_eq!(server.post(&format!("/_control/renders/viralsync/v-7/{what}")).await, 204);
         let path = "/_control/receivers/v-7";
-        let received = world.wait_for(path, |it| it["received"][number].is_object()).await;
+        let received = server.wait_for(path, |it| it["received"][number].is_object()).await;
         let body = received["received"][number]["body"].as_str().unwrap();
         let body: Value = serde_json::from_str(body).unwrap();
-        told.push(format!("{} {}", body["status"], body["progress"]));
+        reported.push(format!("{} {}", body["status"], body["progress"]));
     }
-    assert_eq!(told, [r#""running" 0.4"#, r#""done" 1.0"#, r#""running" 0.4"#]);
-    assert_eq!(world.tell("/_control/renders/zvid/v-7/progress").await, 400, "it has no word");
+    assert_eq!(reported, [r#""running" 0.4"#, r#""done" 1.0"#, r#""running" 0.4"#]);
+    assert_eq!(server.post("/_control/renders/zvid/v-7/progress").await, 400, "it has no word");
 }
 
 #[tokio::test]
-async fn without_a_secret_callbacks_are_unsigned() {
-    let world = World::start().await;
-    world.set("/_control/secrets/viralsync", r#"{"secret":"s"}"#).await;
-    world.set("/_control/secrets/viralsync", r#"{"secret":null}"#).await;
-    set(&world, "v-4", &json!({"durationMs": 0, "progressCallbacks": 0})).await;
-    submit(&world, "v-4", Some(&world.url("/receiver/v-4"))).await;
+async fn callbacks_without_secret_are_unsigned() {
+    let server = TestServer::start().await;
+    server.set("/_control/secrets/viralsync", r#"{"secret":"s"}"#).await;
+    server.set("/_control/secrets/viralsync", r#"{"secret":null}"#).await;
+    set(&server, "v-4", &json!({"durationMs": 0, "progressCallbacks": 0})).await;
+    submit(&server, "v-4", Some(&server.url("/receiver/v-4"))).await;
     let path = "/_control/receivers/v-4";
-    let received = world.wait_for(path, |it| it["received"][0].is_object()).await;
+    let received = server.wait_for(path, |it| it["received"][0].is_object()).await;
     assert_eq!(received["received"][0]["headers"]["x-render-signature"], Value::Null);
 }
 
 #[tokio::test]
-async fn a_redirect_is_no_good_answer() {
-    let world = World::start().await;
-    let knobs = json!({"durationMs": 0, "progressCallbacks": 0, "callbackRetryMs": 1});
-    set(&world, "v-5", &knobs).await;
-    world.set("/_control/receivers/v-5", r#"{"answers":[{"status":302}]}"#).await;
-    submit(&world, "v-5", Some(&world.url("/receiver/v-5"))).await;
-    let path = "/_control/renders?mark=v-5";
-    let renders = world.wait_for(path, |it| it[0]["callbacks"][1]["status"].is_u64()).await;
+async fn redirect_is_retried() {
+    let server = TestServer::start().await;
+    let options = json!({"durationMs": 0, "progressCallbacks": 0, "callbackRetryMs": 1});
+    set(&server, "v-5", &options).await;
+    server.set("/_control/receivers/v-5", r#"{"answers":[{"status":302}]}"#).await;
+    submit(&server, "v-5", Some(&server.url("/receiver/v-5"))).await;
+    let path = "/_control/renders?tag=v-5";
+    let renders = server.wait_for(path, |it| it[0]["callbacks"][1]["status"].is_u64()).await;
     let callbacks = &renders[0]["callbacks"];
     assert_eq!((&callbacks[0]["status"], &callbacks[1]["status"]), (&json!(302), &json!(200)));
     assert_eq!(callbacks[0]["body"], callbacks[1]["body"]);
 }
 
 #[tokio::test]
-async fn a_cancelled_job_tells_of_that_and_of_nothing_else() {
-    let world = World::start().await;
-    world.set("/_control/secrets/viralsync", r#"{"secret":"s"}"#).await;
-    let knobs = json!({"queuedMs": 0, "durationMs": 0, "freezeProgress": 0.4,
+async fn cancelled_job_reports_only_cancellation() {
+    let server = TestServer::start().await;
+    server.set("/_control/secrets/viralsync", r#"{"secret":"s"}"#).await;
+    let options = json!({"queuedMs": 0, "durationMs": 0, "freezeProgress": 0.4,
         "progressCallbacks": 0, "callback": {"delayMs": 200, "lateMs": 200}});
-    set(&world, "v-6", &knobs).await;
-    let path = submit(&world, "v-6", Some(&world.url("/receiver/v-6"))).await;
-    assert_eq!(world.tell("/_control/renders/viralsync/v-6/progress").await, 204);
+    set(&server, "v-6", &options).await;
+    let path = submit(&server, "v-6", Some(&server.url("/receiver/v-6"))).await;
+    assert_eq!(server.post("/_control/renders/viralsync/v-6/progress").await, 204);
 
     let cancel = format!("{path}/cancel");
-    let first = world.call(Method::POST, &cancel, "").await;
-    let second = world.call(Method::POST, &cancel, "").await;
+    let first = server.call(Method::POST, &cancel, "").await;
+    let second = server.call(Method::POST, &cancel, "").await;
     assert_eq!((first.status, first.text.as_str(), second.status), (202, "{}", 409));
     assert_eq!(second.json()["code"], "INVALID_STATUS_TRANSITION");
-    assert_eq!(world.call(Method::GET, &path, "").await.json()["status"], "cancelled");
+    assert_eq!(server.call(Method::GET, &path, "").await.json()["status"], "cancelled");
 
-    // The copies about the cancellation leave after those about progress would have.
+    // The copies about the cancellation leave later than those about progress.
     let is_of = |attempt: &Value| -> Value {
         serde_json::from_str(attempt["body"].as_str().unwrap()).unwrap()
     };
@@ -209,34 +209,34 @@ async fn a_cancelled_job_tells_of_that_and_of_nothing_else() {
         let attempts = renders[0]["callbacks"].as_array().unwrap().iter().map(is_of);
         attempts.filter(|body| body["status"] == "cancelled").collect::<Vec<_>>()
     };
-    let at = "/_control/renders?mark=v-6";
-    let renders = world.wait_for(at, |it| cancellations(it).len() == 2).await;
+    let at = "/_control/renders?tag=v-6";
+    let renders = server.wait_for(at, |it| cancellations(it).len() == 2).await;
     assert_eq!(renders[0]["state"], "cancelled");
-    let told = cancellations(&renders);
-    assert_eq!(told[0], told[1]);
-    let cancelled_at = told[0]["timestamp"].as_str().unwrap();
+    let reported = cancellations(&renders);
+    assert_eq!(reported[0], reported[1]);
+    let cancelled_at = reported[0]["timestamp"].as_str().unwrap();
     let cancelled_at = chrono::DateTime::parse_from_rfc3339(cancelled_at).unwrap();
     for attempt in renders[0]["callbacks"].as_array().unwrap() {
-        // Only a machine that needs so long to cancel sends any.
+        // Only a slow machine sends any before the cancellation.
         let in_time = attempt["at"].as_i64().unwrap() <= cancelled_at.timestamp_millis();
         assert!(is_of(attempt)["status"] == "cancelled" || in_time, "{attempt}");
     }
-    let received = world.wait_for("/_control/receivers/v-6", |it| it["received"][1].is_object());
+    let received = server.wait_for("/_control/receivers/v-6", |it| it["received"][1].is_object());
     verified(&received.await, "s");
 }
 
 #[tokio::test]
 async fn jobs_are_listed_newest_first() {
-    let world = World::start().await;
-    set(&world, "l-", &json!({"durationMs": 600_000})).await;
-    set(&world, "l-2", &json!({"durationMs": 0})).await;
+    let server = TestServer::start().await;
+    set(&server, "l-", &json!({"durationMs": 600_000})).await;
+    set(&server, "l-2", &json!({"durationMs": 0})).await;
     let mut ids = Vec::new();
-    for mark in ["l-1", "l-2", "l-3"] {
-        let path = submit(&world, mark, None).await;
+    for tag in ["l-1", "l-2", "l-3"] {
+        let path = submit(&server, tag, None).await;
         ids.push(path.rsplit('/').next().unwrap().to_owned());
     }
     let list = async |query: &str| {
-        let page = world.call(Method::GET, &format!("{JOBS}?{query}"), "").await.json();
+        let page = server.call(Method::GET, &format!("{JOBS}?{query}"), "").await.json();
         let jobs = page["jobs"].as_array().unwrap();
         let ids: Vec<String> =
             jobs.iter().map(|job| job["jobId"].as_str().unwrap().to_owned()).collect();
@@ -247,8 +247,8 @@ async fn jobs_are_listed_newest_first() {
     assert_eq!(first, [ids[2].clone(), ids[1].clone()]);
     let cursor = cursor.unwrap();
     let cursor: String = url::form_urlencoded::byte_serialize(cursor.as_bytes()).collect();
-    // What is new meanwhile moves nothing.
-    submit(&world, "l-4", None).await;
+    // New jobs do not move the pages.
+    submit(&server, "l-4", None).await;
     assert_eq!(list(&format!("limit=2&cursor={cursor}")).await, (vec![ids[0].clone()], None));
     assert_eq!(list("status=done").await, (vec![ids[1].clone()], None));
     assert_eq!(list("type=transcription").await, (Vec::new(), None));

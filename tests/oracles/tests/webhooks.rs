@@ -1,19 +1,19 @@
-//! The reference library and Svix's, on input that all editions read alike: ids without
-//! `.`, canonical numbers, bodies of text. They must take what we sign, and our verifier must
-//! say of every request what they say.
+//! The Standard Webhooks reference library and Svix's library, on input that they treat alike:
+//! ids without `.`, canonical numbers, bodies of text. They must accept our signatures, and our
+//! verifier must agree with them about every request.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::DateTime;
 use domain::provider::ProviderSpec;
 use domain::signature::{GracePeriod, SignatureType, SigningSecrets, WebhookSecret};
-use domain::verifier::{Incoming, SignatureScheme, Verdict};
+use domain::verifier::{Incoming, SignatureScheme, Verification};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
 const REPLICATE: &str = include_str!("../../../providers/replicate.json");
 
-/// Of a provider that signs by Standard Webhooks, as it ships.
+/// The scheme of a shipped provider that signs by Standard Webhooks.
 fn scheme() -> SignatureScheme {
     let spec = ProviderSpec::parse("replicate.json", REPLICATE).unwrap();
     spec.webhook.unwrap().signature.unwrap()
@@ -23,13 +23,13 @@ fn secret(seed: u8) -> String {
     WebhookSecret::from_random(SignatureType::V1, [seed; 32]).reveal()
 }
 
-/// The oracles ask the clock themselves, so their tests have to.
+/// The libraries read the clock themselves, so these tests have to.
 fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 
-/// What we, the reference library and Svix's say of a request.
-fn verdicts(id: &str, timestamp: &str, signature: &str, body: &[u8]) -> [bool; 3] {
+/// Whether our verifier, the reference library and Svix's library accept a request.
+fn accepted_by(id: &str, timestamp: &str, signature: &str, body: &[u8]) -> [bool; 3] {
     let values =
         [("webhook-id", id), ("webhook-timestamp", timestamp), ("webhook-signature", signature)];
     let mut headers = HeaderMap::new();
@@ -44,19 +44,19 @@ fn verdicts(id: &str, timestamp: &str, signature: &str, body: &[u8]) -> [bool; 3
     let reference = standardwebhooks::Webhook::new(&secret(1)).unwrap();
     let svix = svix::webhooks::Webhook::new(&secret(1)).unwrap();
     [
-        matches!(scheme.verify(&incoming, &secrets, at), Verdict::Verified { .. }),
+        matches!(scheme.verify(&incoming, &secrets, at), Verification::Verified { .. }),
         reference.verify(body, &headers).is_ok(),
         svix.verify(body, &headers).is_ok(),
     ]
 }
 
 proptest! {
-    // Fewer: ed25519 is slow in a build without optimisations.
+    // Fewer cases, because ed25519 is slow without optimisations.
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// While others take over, of either type; entries that they do not know bother nobody.
+    /// Also during rotations: the libraries ignore signatures of unknown types.
     #[test]
-    fn what_we_sign_everybody_verifies(
+    fn signature_verifies_in_every_library(
         id in "evt_[0-9a-f]{32}",
         body in "\\PC{0,200}",
         newer in prop::collection::vec((any::<bool>(), 2..=255_u8), 0..=9),
@@ -69,17 +69,17 @@ proptest! {
             secrets = secrets.rotate(newer, GracePeriod::default(), at).unwrap();
         }
         let signature = secrets.sign(&id, at, body.as_bytes());
-        let said = verdicts(&id, &at.timestamp().to_string(), &signature, body.as_bytes());
-        prop_assert_eq!(said, [true; 3]);
+        let accepted = accepted_by(&id, &at.timestamp().to_string(), &signature, body.as_bytes());
+        prop_assert_eq!(accepted, [true; 3]);
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
-    /// Ages stop short of the tolerance by more than a test may take.
+    /// Ages differ from the tolerance by more than a test's duration.
     #[test]
-    fn we_say_of_every_request_what_they_say(
+    fn verifier_agrees_with_the_libraries(
         id in "[a-zA-Z0-9_]{1,30}",
         age in prop_oneof![-290i64..=290, 310i64..=100_000, -100_000i64..=-310],
         body in "\\PC{0,120}",
@@ -103,7 +103,7 @@ proptest! {
         let body = if tampered { format!("{body} ") } else { body };
         let signature = signature.replace("{good}", &good);
         let [ours, reference, svix] =
-            verdicts(&id, &at.to_string(), &signature, body.as_bytes());
+            accepted_by(&id, &at.to_string(), &signature, body.as_bytes());
         prop_assert_eq!((ours, ours), (reference, svix), "{} {}", signature, at);
     }
 }

@@ -1,69 +1,68 @@
-//! Every call of every invocation of every story is where something goes wrong, once. Then the
-//! bundle goes on as it would on AWS until everything is quiet, and is judged.
+//! One fault at every call of every invocation of every scenario. The run then continues as on AWS
+//! until no work is left, and all checks run.
 //!
-//! First a story is run as it is, which shows its invocations and their calls. Then it is run
-//! anew for each call and each thing that can befall it there. Runs are alike up to that call,
-//! because nothing in them depends on anything but their seed.
+//! A scenario is first run without a fault, which shows its invocations and their calls. It is
+//! then run once for each call and each fault that applies to it. Runs are equal up to that call,
+//! because they depend on nothing but their seed.
 //!
-//! A process that ends before a call leaves the same behind as one that ends after the call
-//! before it, and to end after a read is to end before it, unless calls overlap; so each of
-//! these is run once. The same holds for being overtaken, where a read counts for what it
-//! answers: only what nobody changes meanwhile, a parameter, is no point of its own.
+//! A process that dies before a call leaves the same state as one that dies after the call before
+//! it. Death after a read equals death before it, unless calls overlap. Each of these is run once.
+//! The same holds for overtaking copies, except that a read counts for its answer; only a
+//! parameter, which nothing changes meanwhile, is no point of its own.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
-use crate::bundle::{Bundle, Settings};
-use crate::invocation::{Fault, Made, Planned};
-use crate::lateness::{self, Taken};
-use crate::stories::{STORIES, Story};
+use crate::checks::lateness::{self, Acceptances};
+use crate::faults::fault::{Fault, PlannedFault};
+use crate::harness::bundle::{Bundle, Settings};
+use crate::harness::invocation::CallRecord;
+use crate::harness::parallel::in_parallel;
+use crate::scenarios::{SCENARIOS, Scenario};
 
-/// Something that goes wrong in a story.
+/// A fault in a scenario.
 #[derive(Clone, Debug)]
-struct Mishap {
-    story: &'static Story,
+struct FaultCase {
+    scenario: &'static Scenario,
     invocation: usize,
-    planned: Planned,
-    /// What it befalls, to name it.
+    planned: PlannedFault,
+    /// The function, the invocation and the call.
     at: String,
-    /// The calls of the invocation up to there.
-    before: Vec<Made>,
-    /// When webhooks are taken when nothing goes wrong.
-    on_time: Arc<Taken>,
+    /// The calls of the invocation up to the fault.
+    before: Vec<CallRecord>,
+    /// When webhooks are accepted without the fault.
+    on_time: Arc<Acceptances>,
 }
 
-/// Runs a story, with what goes wrong in it.
-fn run(story: &Story, fault: Option<(usize, Planned)>, twice: bool) -> Arc<Bundle> {
-    let settings = Settings { fault, twice, ..Settings::default() };
-    Bundle::run(settings, async |bundle| (story.tell)(Arc::clone(bundle)).await)
+fn run(scenario: &Scenario, fault: Option<(usize, PlannedFault)>, duplicates: bool) -> Arc<Bundle> {
+    let settings = Settings { fault, duplicates, ..Settings::default() };
+    Bundle::run(settings, async |bundle| (scenario.run)(Arc::clone(bundle)).await)
 }
 
-/// Everything that can go wrong in a story, once each.
-fn mishaps(story: &'static Story, tried: &Tried) -> (usize, Vec<Mishap>) {
-    let bundle = run(story, None, false);
-    let on_time = Arc::new(Taken::of(&bundle));
+/// All faults of a scenario, and the number of its crash points.
+fn fault_cases(scenario: &'static Scenario, tried: &Tried) -> (usize, Vec<FaultCase>) {
+    let bundle = run(scenario, None, false);
+    let on_time = Arc::new(Acceptances::of(&bundle));
     let mut points = 0;
-    let mut mishaps = Vec::new();
+    let mut fault_cases = Vec::new();
     let mut idle = BTreeSet::new();
     for invocation in bundle.invocations() {
         let calls = invocation.calls();
-        // A tick that finds nothing to do is like any other: the first stands for all.
+        // All ticks without work are alike, so only the first is tried.
         let labels: Vec<String> = calls.iter().map(|call| call.label.clone()).collect();
         if invocation.is_tick && invocation.only_read() && !idle.insert(labels) {
             continue;
         }
-        // Before and after each of them.
+        // Each call has a point before it and one after it.
         points += 2 * calls.len();
         for (number, call) in calls.iter().enumerate() {
-            let faults = tried.at(call).into_iter().filter(|fault| fault.befalls(call));
+            let faults = tried.at(call).into_iter().filter(|fault| fault.applies_to(call));
             for fault in faults.filter(|fault| is_distinct(*fault, &calls, number)) {
-                mishaps.push(Mishap {
-                    story,
+                fault_cases.push(FaultCase {
+                    scenario,
                     invocation: invocation.number,
-                    planned: Planned { call: number, fault },
+                    planned: PlannedFault { call: number, fault },
                     at: format!("{:?} {} {}", invocation.function, invocation.number, call.label),
                     before: calls.iter().take(number + 1).cloned().collect(),
                     on_time: Arc::clone(&on_time),
@@ -71,11 +70,11 @@ fn mishaps(story: &'static Story, tried: &Tried) -> (usize, Vec<Mishap>) {
             }
         }
     }
-    (points, mishaps)
+    (points, fault_cases)
 }
 
-/// Whether a fault at a call is none that happens at another one too.
-fn is_distinct(fault: Fault, calls: &[Made], number: usize) -> bool {
+/// Whether no other call has an equivalent fault.
+fn is_distinct(fault: Fault, calls: &[CallRecord], number: usize) -> bool {
     let call = &calls[number];
     let next = calls.get(number + 1);
     let overlaps = !call.alone || next.is_some_and(|next| !next.alone);
@@ -85,98 +84,74 @@ fn is_distinct(fault: Fault, calls: &[Made], number: usize) -> bool {
         }
         Fault::DiesAfter => !call.reads || overlaps,
         Fault::OvertakenAfter | Fault::StallsAfter => {
-            !next.is_some_and(Made::reads_a_parameter) || overlaps
+            !next.is_some_and(CallRecord::reads_parameter) || overlaps
         }
         Fault::Lost | Fault::Unanswered | Fault::Busy | Fault::Twice => true,
     }
 }
 
-/// What a mishap led to that may not be; none when all is well.
-fn outcome(mishap: &Mishap) -> Option<String> {
-    let bundle = run(mishap.story, Some((mishap.invocation, mishap.planned)), false);
-    let mut violations = bundle.watch.violations();
-    let calls = bundle.invocations().get(mishap.invocation).map(|it| it.calls());
-    if !calls.is_some_and(|calls| calls.starts_with(&mishap.before)) {
-        violations.push("the run was another one before anything went wrong".into());
+/// The violations of a fault, as a report; none when all checks pass.
+fn outcome(fault_case: &FaultCase) -> Option<String> {
+    let bundle = run(fault_case.scenario, Some((fault_case.invocation, fault_case.planned)), false);
+    let mut violations = bundle.checker.violations();
+    let calls = bundle.invocations().get(fault_case.invocation).map(|it| it.calls());
+    if !calls.is_some_and(|calls| calls.starts_with(&fault_case.before)) {
+        violations.push("the run differs before the fault".into());
     }
-    violations.extend(Taken::of(&bundle).later_than(&mishap.on_time));
-    violations.extend(lateness::deaths(&bundle));
+    violations.extend(Acceptances::of(&bundle).later_than(&fault_case.on_time));
+    violations.extend(lateness::dead_letters(&bundle));
     if violations.is_empty() {
         return None;
     }
     if let Ok(path) = std::env::var("CRASH_LOG") {
-        std::fs::write(path, bundle.watch.log().text()).unwrap();
+        std::fs::write(path, bundle.checker.log().text()).unwrap();
     }
-    let mut report =
-        format!("{}, {:?} at {}:\n", mishap.story.name, mishap.planned.fault, mishap.at);
+    let mut report = format!(
+        "{}, {:?} at {}:\n",
+        fault_case.scenario.name, fault_case.planned.fault, fault_case.at
+    );
     for violation in violations {
         writeln!(report, "  {violation}").unwrap();
     }
     Some(report)
 }
 
-/// Does `work` for every item, on as many threads as there are processors; what came of it, in
-/// the order of the items.
-pub(crate) fn on_all_processors<T: Sync, R: Send>(
-    items: &[T],
-    work: impl Fn(&T) -> R + Sync,
-) -> Vec<R> {
-    let next = AtomicUsize::new(0);
-    let threads = thread::available_parallelism().map_or(1, Into::into);
-    let mut done: Vec<(usize, R)> = thread::scope(|scope| {
-        let worker = || {
-            let mut done = Vec::new();
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                let Some(item) = items.get(number) else { return done };
-                done.push((number, work(item)));
-            }
-        };
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
-    });
-    done.sort_by_key(|(number, _)| *number);
-    done.into_iter().map(|(_, result)| result).collect()
-}
-
-/// The stories whose name has `CRASH_STORY` in it.
-fn stories() -> Vec<&'static Story> {
-    let wanted = std::env::var("CRASH_STORY").unwrap_or_default();
-    STORIES.iter().filter(|story| story.name.contains(&wanted)).collect()
+fn scenarios() -> Vec<&'static Scenario> {
+    let wanted = std::env::var("CRASH_SCENARIO").unwrap_or_default();
+    SCENARIOS.iter().filter(|scenario| scenario.name.contains(&wanted)).collect()
 }
 
 #[test]
-fn every_story_ends_well_when_nothing_goes_wrong() {
-    for story in stories() {
-        let bundle = run(story, None, false);
-        let log = bundle.watch.log().text();
-        assert_eq!(bundle.watch.violations(), [""; 0], "{}\n{log}", story.name);
-        assert_eq!(lateness::deaths(&bundle), None, "{}", story.name);
-        assert_eq!(Taken::of(&bundle).too_late(story.name), None, "{}", story.name);
+fn scenarios_hold_without_faults() {
+    for scenario in scenarios() {
+        let bundle = run(scenario, None, false);
+        let log = bundle.checker.log().text();
+        assert_eq!(bundle.checker.violations(), [""; 0], "{}\n{log}", scenario.name);
+        assert_eq!(lateness::dead_letters(&bundle), None, "{}", scenario.name);
+        assert_eq!(Acceptances::of(&bundle).too_late(scenario.name), None, "{}", scenario.name);
     }
 }
 
 #[test]
-fn every_story_ends_well_when_everything_comes_twice() {
-    for story in stories() {
-        let bundle = run(story, None, true);
-        let log = bundle.watch.log().text();
-        assert_eq!(bundle.watch.violations(), [""; 0], "{}\n{log}", story.name);
+fn scenarios_hold_under_duplicates() {
+    for scenario in scenarios() {
+        let bundle = run(scenario, None, true);
+        let log = bundle.checker.log().text();
+        assert_eq!(bundle.checker.violations(), [""; 0], "{}\n{log}", scenario.name);
     }
 }
 
-/// Which faults are tried out.
+/// The faults that are tried.
 struct Tried {
     /// At every call.
     everywhere: Vec<Fault>,
-    /// Where a provider or a receiver is asked for something, which nobody may repeat blindly.
+    /// At calls that change something at a provider or a receiver.
     outside: Vec<Fault>,
 }
 
 impl Tried {
-    /// Those that are named in `CRASH_FAULTS`, or the ends and the copies, and broken
-    /// connections to the outside; of AWS calls that fail there are stories of their own
-    /// (`trouble.rs`).
+    /// The faults that `CRASH_FAULTS` names. By default deaths and copies at every call, and lost
+    /// calls and answers outside AWS; `outages.rs` covers failing AWS calls.
     fn chosen() -> Self {
         let ends = [Fault::DiesBefore, Fault::DiesAfter];
         let copies = [Fault::OvertakenBefore, Fault::OvertakenAfter];
@@ -192,12 +167,11 @@ impl Tried {
         }
     }
 
-    /// These at every call.
     fn everywhere(faults: impl IntoIterator<Item = Fault>) -> Self {
         Self { everywhere: faults.into_iter().collect(), outside: Vec::new() }
     }
 
-    fn at(&self, call: &Made) -> Vec<Fault> {
+    fn at(&self, call: &CallRecord) -> Vec<Fault> {
         let outside = self.outside.iter().filter(|_| !call.to_aws && !call.reads);
         self.everywhere.iter().chain(outside).copied().collect()
     }
@@ -207,7 +181,7 @@ impl Tried {
     }
 }
 
-/// Whether a fault is among names that are separated by commas; `Stalls` names both of its kind.
+/// Whether a comma-separated list names a fault; `Stalls` names both of its kind.
 fn is_named(fault: Fault, names: &str) -> bool {
     let fault = format!("{fault:?}");
     let kind = fault.trim_end_matches("Before").trim_end_matches("After");
@@ -215,21 +189,24 @@ fn is_named(fault: Fault, names: &str) -> bool {
 }
 
 #[test]
-fn every_story_ends_well_whatever_goes_wrong_wherever() {
-    let (stories, tried) = (stories(), Tried::chosen());
+fn scenarios_hold_at_every_crash_point() {
+    let (scenarios, tried) = (scenarios(), Tried::chosen());
     let faults = tried.all();
-    let found = on_all_processors(&stories, |story| mishaps(story, &tried));
-    let all: Vec<&Mishap> = found.iter().flat_map(|(_, mishaps)| mishaps).collect();
-    let failed = on_all_processors(&all, |mishap| outcome(mishap));
-    let failed: Vec<(&Mishap, String)> =
+    let found = in_parallel(&scenarios, |scenario| fault_cases(scenario, &tried));
+    let all: Vec<&FaultCase> = found.iter().flat_map(|(_, fault_cases)| fault_cases).collect();
+    let failed = in_parallel(&all, |fault_case| outcome(fault_case));
+    let failed: Vec<(&FaultCase, String)> =
         all.iter().copied().zip(failed).filter_map(|(it, failed)| Some((it, failed?))).collect();
-    println!("\n{:<36} points{}  violations", "story", heading(&faults));
-    for (story, (points, mishaps)) in stories.iter().zip(&found) {
-        let failed = failed.iter().filter(|(mishap, _)| mishap.story.name == story.name).count();
+    println!("\n{:<36} points{}  violations", "scenario", heading(&faults));
+    for (scenario, (points, fault_cases)) in scenarios.iter().zip(&found) {
+        let failed = failed
+            .iter()
+            .filter(|(fault_case, _)| fault_case.scenario.name == scenario.name)
+            .count();
         println!(
             "{:<36} {points:>6}{}  {failed:>10}",
-            story.name,
-            counts(&faults, &mishaps.iter().collect::<Vec<_>>())
+            scenario.name,
+            counts(&faults, &fault_cases.iter().collect::<Vec<_>>())
         );
     }
     let points: usize = found.iter().map(|(points, _)| points).sum();
@@ -239,25 +216,27 @@ fn every_story_ends_well_whatever_goes_wrong_wherever() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// Nothing but the bus fails, and only while one function calls it.
+/// Only the bus fails, and only for one invocation.
 #[test]
-fn a_webhook_that_its_receiver_refuses_is_told_of_though_the_bus_is_busy() {
-    let story = STORIES.iter().find(|story| story.name == "disabled").unwrap();
-    let (_, mut mishaps) = mishaps(story, &Tried::everywhere([Fault::Busy]));
-    mishaps.retain(|mishap| mishap.at.contains("PutEvents"));
-    assert!(mishaps.iter().any(|it| it.at.contains("webhook.delivery.exhausted")));
-    let failed = on_all_processors(&mishaps, outcome);
+fn exhaustion_is_published_despite_busy_bus() {
+    let scenario =
+        SCENARIOS.iter().find(|scenario| scenario.name == "endpoint_is_disabled").unwrap();
+    let (_, mut fault_cases) = fault_cases(scenario, &Tried::everywhere([Fault::Busy]));
+    fault_cases.retain(|fault_case| fault_case.at.contains("PutEvents"));
+    assert!(fault_cases.iter().any(|it| it.at.contains("webhook.delivery.exhausted")));
+    let failed = in_parallel(&fault_cases, outcome);
     let failed: Vec<String> = failed.into_iter().flatten().collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// The story in which most comes at once; `CRASH_FAULTS=Stalls` tries all.
+/// The scenario with the most concurrency. `CRASH_FAULTS=Stalls` tries all scenarios.
 #[test]
-fn what_meets_in_the_middle_of_a_call_is_not_lost() {
-    let story = STORIES.iter().find(|story| story.name == "called_back_before_the_answer").unwrap();
-    let (_, mishaps) =
-        mishaps(story, &Tried::everywhere([Fault::StallsBefore, Fault::StallsAfter]));
-    let failed = on_all_processors(&mishaps, outcome);
+fn stalled_calls_lose_nothing() {
+    let scenario =
+        SCENARIOS.iter().find(|scenario| scenario.name == "callback_before_answer").unwrap();
+    let (_, fault_cases) =
+        fault_cases(scenario, &Tried::everywhere([Fault::StallsBefore, Fault::StallsAfter]));
+    let failed = in_parallel(&fault_cases, outcome);
     let failed: Vec<String> = failed.into_iter().flatten().collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
@@ -266,8 +245,9 @@ fn heading(faults: &[Fault]) -> String {
     faults.iter().map(|fault| format!(" {:>15}", format!("{fault:?}"))).collect()
 }
 
-/// How many of the mishaps are of each kind.
-fn counts(faults: &[Fault], mishaps: &[&Mishap]) -> String {
-    let of = |fault| mishaps.iter().filter(|mishap| mishap.planned.fault == fault).count();
+/// The number of cases of each fault.
+fn counts(faults: &[Fault], fault_cases: &[&FaultCase]) -> String {
+    let of =
+        |fault| fault_cases.iter().filter(|fault_case| fault_case.planned.fault == fault).count();
     faults.iter().map(|fault| format!(" {:>15}", of(*fault))).collect()
 }

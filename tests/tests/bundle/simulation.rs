@@ -1,8 +1,8 @@
-//! Many jobs in bad weather, from a seed: five providers, receivers of every kind, forged
-//! callbacks. When the weather is over everything has to come to its end, as always.
+//! Many jobs under random faults from one seed: five providers, receivers of every kind, forged
+//! callbacks. When the faults are over, every job has to end settled.
 //!
-//! `cargo xtask sim --seeds N` runs as many as are wanted. A seed that fails is named, and
-//! `--first` with it runs it again.
+//! `cargo xtask sim --seeds N` runs more seeds. A seed that fails is named in the output, and
+//! `--first` with that number runs it again.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write as _, stderr};
@@ -13,30 +13,31 @@ use bytes::Bytes;
 use http::{Method, Request};
 use serde_json::{Value, json};
 
-use crate::backend::{Fate, Order};
-use crate::bundle::{Bundle, Settings};
-use crate::crash_points::on_all_processors;
-use crate::functions::PROVIDERS;
-use crate::receivers::{self, DEFAULT, Manner};
+use crate::checks::invariant::Invariant;
+use crate::harness::backend::{ExpectedAnswer, Order};
+use crate::harness::bundle::{Bundle, Settings};
+use crate::harness::functions::PROVIDERS;
+use crate::harness::parallel::in_parallel;
+use crate::harness::receivers::{self, DEFAULT, ReceiverBehavior};
 
-/// Seeds and jobs of each when nothing else is said.
+/// The defaults of `SIM_SEEDS` and `SIM_JOBS`.
 const SEEDS: u64 = 4;
 const JOBS: u64 = 25;
 
-/// Over how long the jobs are spread.
+/// The time over which the jobs are spread.
 const SPREAD: Duration = Duration::from_secs(30 * 60);
 
-/// How many receivers there are that several orders share.
+/// The number of receivers that several orders share.
 const SHARED: usize = 4;
 
-/// How long after an order an operator calls at most.
+/// The longest time between an order and an operator's call.
 const LATER: Duration = Duration::from_secs(25 * 60);
 
-/// How far the indexes are behind their table at most, and how long it stays so.
+/// The longest lag of the indexes, and how long one lag stays.
 const LAG: Duration = Duration::from_secs(8);
 const LAG_LASTS: Duration = Duration::from_secs(60);
 
-/// What a seed came to.
+/// The result of one seed.
 struct Outcome {
     seed: u64,
     jobs: usize,
@@ -55,48 +56,49 @@ fn number(name: &str, fallback: u64) -> u64 {
 fn run(seed: u64, jobs: u64) -> Arc<Bundle> {
     let mut settings = Settings {
         seed,
-        is_stormy: true,
+        has_random_faults: true,
         horizon: Duration::from_secs(12 * 3600),
         ..Settings::default()
     };
     settings.parameters.shards = u32::try_from(1 + seed % 3).unwrap();
-    Bundle::run(settings, async |bundle| tell(bundle, jobs).await)
+    Bundle::run(settings, async |bundle| place_orders(bundle, jobs).await)
 }
 
 fn simulate(seed: u64, jobs: u64) -> Outcome {
     let bundle = run(seed, jobs);
     let placed = bundle.placed.lock().unwrap();
     let refused = placed.iter().filter(|placed| placed.job.is_err()).count();
-    if let (Ok(path), false) = (std::env::var("CRASH_LOG"), bundle.watch.violations().is_empty()) {
-        std::fs::write(path, bundle.watch.log().text()).unwrap();
+    if let (Ok(path), false) = (std::env::var("CRASH_LOG"), bundle.checker.violations().is_empty())
+    {
+        std::fs::write(path, bundle.checker.log().text()).unwrap();
     }
     Outcome {
         seed,
         jobs: placed.len() - refused,
         refused,
-        faults: bundle.weather.counts(),
-        violations: bundle.watch.violations(),
+        faults: bundle.random_faults.counts(),
+        violations: bundle.checker.violations(),
     }
 }
 
-async fn tell(bundle: &Arc<Bundle>, jobs: u64) {
+async fn place_orders(bundle: &Arc<Bundle>, jobs: u64) {
     let config = json!({"url": receivers::url(DEFAULT)});
-    bundle.insist(Method::PUT, "/v1/webhook-config", &config, &[200]).await;
+    bundle.call_until_answered(Method::PUT, "/v1/webhook-config", &config, &[200]).await;
     let mut backends = vec![tokio::spawn(Arc::clone(bundle).lag())];
     for number in 0..jobs {
         let order = order(bundle, number).await;
-        let after = bundle.chance(SPREAD);
+        let after = bundle.random_duration(SPREAD);
         let bundle = Arc::clone(bundle);
         backends.push(tokio::spawn(async move {
             tokio::time::sleep(after).await;
             let Some(job) = bundle.place(&order).await else { return };
-            if bundle.weather.strikes("forged callback", 5) {
+            if bundle.random_faults.roll("forged callback", 5) {
                 let name = order.provider.name();
                 bundle.forge(&format!("/v1/webhooks/{name}/{job}/{}", "0".repeat(43))).await;
                 bundle.forge(&format!("/v1/webhooks/{name}")).await;
             }
-            if bundle.weather.strikes("operator calls", 10) {
-                tokio::time::sleep(bundle.chance(LATER)).await;
+            if bundle.random_faults.roll("operator calls", 10) {
+                tokio::time::sleep(bundle.random_duration(LATER)).await;
                 bundle.operate(&job).await;
             }
         }));
@@ -106,46 +108,49 @@ async fn tell(bundle: &Arc<Bundle>, jobs: u64) {
     }
 }
 
-/// An order, with a provider and a receiver that behave somehow.
+/// An order with a random provider, render and receiver.
 async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
-    let weather = &bundle.weather;
-    let one_in = |many: u64| weather.up_to(Duration::from_millis(many - 1)).is_zero();
-    let ms =
-        |most: u64| u64::try_from(weather.up_to(Duration::from_millis(most)).as_millis()).unwrap();
-    let provider = PROVIDERS[weather.pick(PROVIDERS.len())];
-    let mark = format!("order-{number:04}.");
+    let random_faults = &bundle.random_faults;
+    let one_in =
+        |many: u64| random_faults.duration_up_to(Duration::from_millis(many - 1)).is_zero();
+    let ms = |most: u64| {
+        u64::try_from(random_faults.duration_up_to(Duration::from_millis(most)).as_millis())
+            .unwrap()
+    };
+    let provider = PROVIDERS[random_faults.pick(PROVIDERS.len())];
+    let tag = format!("order-{number:04}.");
 
-    let mut knobs = json!({
+    let mut options = json!({
         "durationMs": 2000 + ms(600_000),
         "queuedMs": ms(20_000),
         "callbackRetryMs": 2000 + ms(30_000),
     });
-    let mut fate = Fate::Taken;
-    let mut set = |name: &str, value: Value| knobs[name] = value;
+    let mut expected = ExpectedAnswer::Accepted;
+    let mut set = |name: &str, value: Value| options[name] = value;
     if one_in(8) {
         set("failWith", json!("no codec"));
     }
     if one_in(12) {
-        let status = [422, 429, 500, 503][weather.pick(4)];
-        fate = match status {
-            422 => Fate::Refused("provider_rejected"),
-            429 => Fate::Refused("provider_busy"),
-            // Then nobody knows.
-            _ => Fate::Taken,
+        let status = [422, 429, 500, 503][random_faults.pick(4)];
+        expected = match status {
+            422 => ExpectedAnswer::Refused("provider_rejected"),
+            429 => ExpectedAnswer::Refused("provider_busy"),
+            // Such a status does not tell whether the render was made.
+            _ => ExpectedAnswer::Accepted,
         };
         set("submitStatus", json!(status));
         set("submitStatusTimes", json!(1));
     }
     if one_in(12) {
         set("submitAnswer", json!("never"));
-        // Nobody hears a refusal either.
-        fate = Fate::Taken;
+        // A refusal is lost with the answer.
+        expected = ExpectedAnswer::Accepted;
     }
     if one_in(6) {
-        set("statusCode", json!([429, 500, 503][weather.pick(3)]));
-        set("statusCodeTimes", json!(1 + weather.pick(4)));
+        set("statusCode", json!([429, 500, 503][random_faults.pick(3)]));
+        set("statusCodeTimes", json!(1 + random_faults.pick(4)));
     }
-    let callback = match weather.pick(6) {
+    let callback = match random_faults.pick(6) {
         0 => json!({"skip": true}),
         1 => json!({"times": 3}),
         2 => json!({"delayMs": ms(60_000)}),
@@ -153,37 +158,43 @@ async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
         _ => json!({}),
     };
     set("callback", callback);
-    bundle.scenario(provider, &mark, &knobs).await;
+    bundle.set_render_options(provider, &tag, &options).await;
 
-    let manners: Vec<Manner> = match weather.pick(6) {
-        0 => vec![Manner::status(500); 1 + weather.pick(4)],
-        1 => vec![Manner { after: Duration::from_secs(3), ..Manner::status(200) }],
-        2 => vec![Manner { after: Duration::from_secs(40), ..Manner::status(200) }],
-        3 if one_in(4) => vec![Manner::status(410)],
-        3 => vec![Manner { retry_after: Some("90"), ..Manner::status(429) }],
+    let behaviors: Vec<ReceiverBehavior> = match random_faults.pick(6) {
+        0 => vec![ReceiverBehavior::status(500); 1 + random_faults.pick(4)],
+        1 => vec![ReceiverBehavior {
+            after: Duration::from_secs(3),
+            ..ReceiverBehavior::status(200)
+        }],
+        2 => vec![ReceiverBehavior {
+            after: Duration::from_secs(40),
+            ..ReceiverBehavior::status(200)
+        }],
+        3 if one_in(4) => vec![ReceiverBehavior::status(410)],
+        3 => vec![ReceiverBehavior { retry_after: Some("90"), ..ReceiverBehavior::status(429) }],
         _ => Vec::new(),
     };
-    let order = Order { fate, ..Order::new(provider, &mark) };
-    match weather.pick(3) {
+    let order = Order { expected, ..Order::new(provider, &tag) };
+    match random_faults.pick(3) {
         0 => order.without("callbackUrl"),
         1 => {
-            let shared = format!("shared-{}", weather.pick(SHARED));
-            bundle.receivers.treat(&shared, manners);
+            let shared = format!("shared-{}", random_faults.pick(SHARED));
+            bundle.receivers.set_behaviors(&shared, behaviors);
             order.with("callbackUrl", json!(receivers::url(&shared)))
         }
         _ => {
-            bundle.receivers.treat(&mark, manners);
+            bundle.receivers.set_behaviors(&tag, behaviors);
             order
         }
     }
 }
 
 impl Bundle {
-    /// Lets the indexes fall behind their table now and then.
+    /// Changes the lag of the indexes from time to time.
     async fn lag(self: Arc<Self>) {
-        while !self.weather.is_over() {
-            let lag = match self.weather.strikes("indexes fall behind", 4) {
-                true => self.chance(LAG),
+        while !self.random_faults.is_over() {
+            let lag = match self.random_faults.roll("indexes fall behind", 4) {
+                true => self.random_duration(LAG),
                 false => Duration::ZERO,
             };
             self.aws.table().delay_indexes(lag);
@@ -192,27 +203,30 @@ impl Bundle {
         self.aws.table().delay_indexes(Duration::ZERO);
     }
 
-    /// Somebody calls back who has nothing to say.
+    /// Sends a callback that no provider sent. It must be refused.
     async fn forge(self: &Arc<Self>, path: &str) {
         let body = Bytes::from_static(br#"{"status":"done","id":"forged","url":"https://evil/"}"#);
         let request =
             Request::builder().method(Method::POST).uri(format!("http://relay.test{path}"));
         let seen = self.call(request.body(body).unwrap()).await;
         if (200..300).contains(&seen.status) {
-            self.watch.violation(format!("a forged callback is taken: {path}"));
+            self.checker.violated(
+                Invariant::InputNeverPanics,
+                format!("a forged callback is accepted: {path}"),
+            );
         }
     }
 }
 
-/// Shows how far a long run is: in place on a terminal, else in a line now and then.
+/// Shows the progress of a long run: in place on a terminal, otherwise in a line now and then.
 struct Progress {
     begun: Instant,
     seeds: usize,
-    /// Seeds and jobs that are done, and seeds that failed.
+    /// Finished seeds, settled jobs and failed seeds.
     done: Mutex<[usize; 3]>,
 }
 
-/// Lines that somebody reads later, at most.
+/// The most lines of progress when the output is no terminal.
 const LINES: usize = 50;
 
 impl Progress {
@@ -220,7 +234,7 @@ impl Progress {
         Self { begun: Instant::now(), seeds, done: Mutex::default() }
     }
 
-    fn tell(&self, outcome: &Outcome) {
+    fn report(&self, outcome: &Outcome) {
         let mut done = self.done.lock().unwrap();
         let has_failed = !outcome.violations.is_empty();
         for (sum, one) in done.iter_mut().zip([1, outcome.jobs, usize::from(has_failed)]) {
@@ -239,26 +253,26 @@ impl Progress {
             drop(writeln!(stream, "{line}"));
         }
         if has_failed {
-            drop(writeln!(stream, "\n{}", outcome.complaint()));
+            drop(writeln!(stream, "\n{}", outcome.failure()));
         }
     }
 }
 
 impl Outcome {
-    fn complaint(&self) -> String {
+    fn failure(&self) -> String {
         format!("seed {}:\n  {}", self.seed, self.violations.join("\n  "))
     }
 }
 
 #[test]
-fn everything_comes_to_its_end_whatever_the_weather() {
+fn invariants_hold_under_random_faults() {
     let first = number("SIM_FIRST", 1);
     let seeds: Vec<u64> = (first..first + number("SIM_SEEDS", SEEDS)).collect();
     let jobs = number("SIM_JOBS", JOBS);
     let progress = Progress::new(seeds.len());
-    let outcomes = on_all_processors(&seeds, |seed| {
+    let outcomes = in_parallel(&seeds, |seed| {
         let outcome = simulate(*seed, jobs);
-        progress.tell(&outcome);
+        progress.report(&outcome);
         outcome
     });
 
@@ -275,14 +289,14 @@ fn everything_comes_to_its_end_whatever_the_weather() {
     let failed: Vec<String> = outcomes
         .iter()
         .filter(|outcome| !outcome.violations.is_empty())
-        .map(Outcome::complaint)
+        .map(Outcome::failure)
         .collect();
     let violations: usize = outcomes.iter().map(|outcome| outcome.violations.len()).sum();
     println!("  {:<32} {violations:>9}", "violations");
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// What everybody called, in the order in which it happened.
+/// Every call of every invocation, in order.
 fn trace(seed: u64, jobs: u64) -> Vec<String> {
     let bundle = run(seed, jobs);
     let calls = bundle.invocations().into_iter().flat_map(|invocation| {
@@ -293,7 +307,7 @@ fn trace(seed: u64, jobs: u64) -> Vec<String> {
 }
 
 #[test]
-fn a_seed_runs_the_same_again() {
+fn seed_determines_run() {
     let (once, again) = (trace(1, 12), trace(1, 12));
     let differs = once.iter().zip(&again).position(|(one, other)| one != other);
     if let Some(at) = differs {

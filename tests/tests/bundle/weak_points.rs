@@ -1,24 +1,24 @@
-//! Where senders and receivers of webhooks are known to be weak, each with a test that we are
-//! not. A test is named after the weakness, and shows from outside that it is not there.
+//! Known weak points of other senders and receivers of webhooks, each with a test that ours does
+//! not have it.
 //!
-//! | weakness | test |
+//! | weak point | test |
 //! |---|---|
-//! | the record is stored, then the message is sent, and nobody looks for what is in between | [`a_record_whose_message_was_never_sent`] |
-//! | an idempotency key hides that the body is another one | [`an_idempotency_key_that_ignores_the_body`] |
-//! | the lock that makes a request run once ends before the request does | [`an_idempotency_lock_that_ends_before_its_request`] |
-//! | the time-out ends with the head; the body may drip, or never end | [`a_time_out_that_stops_at_the_head`], [`a_body_that_is_read_to_its_end_however_long`] |
-//! | recovery pages by one order and sorts by another | [`a_recovery_that_loses_what_is_out_of_order`] |
-//! | since when a receiver fails is known to a cache only | [`a_failure_clock_that_a_cold_start_resets`] |
-//! | retries need a store that is for looking at | [`retries_that_need_another_store`] |
-//! | a redirect without `Location` counts as success | [`a_redirect_that_counts_as_success`] |
-//! | a retry that could not be queued is only logged | [`a_retry_that_could_not_be_queued`] |
-//! | a state that nothing leads out of | [`a_state_without_an_exit`] |
-//! | a connection for every delivery | [`a_connection_for_every_delivery`] |
-//! | of several signatures only the last is looked at | [`only_the_last_of_several_signatures`] |
-//! | a key that cannot be decoded is taken as it is | [`a_key_that_is_used_undecoded`] |
-//! | the body is verified where something else was signed | [`the_body_verified_where_something_else_is_signed`] |
-//! | verification that no route calls | [`a_route_that_verifies_nothing`] |
-//! | deduplication that looks before it writes | [`deduplication_that_looks_before_it_writes`] |
+//! | a record is stored, but its message is never sent | [`unsent_message_is_sent_later`] |
+//! | an idempotency key hides another body | [`idempotency_key_covers_body`] |
+//! | an idempotency lock ends before its request | [`idempotency_outlasts_slow_request`] |
+//! | the timeout ends with the head of the answer | [`timeout_covers_body`], [`body_is_read_within_limit`] |
+//! | recovery pages by one order and sorts by another | [`recovery_finds_out_of_order_deliveries`] |
+//! | the begin of a failure is only in a cache | [`failure_clock_survives_cold_start`] |
+//! | retries need a store that serves another purpose | [`retries_need_only_deliveries_table`] |
+//! | a redirect counts as success | [`redirect_is_not_success`] |
+//! | a retry that could not be queued is only logged | [`unqueued_retry_is_made_later`] |
+//! | a state has no exit | [`every_state_has_exit`] |
+//! | every delivery opens a connection | [`connection_is_kept_between_deliveries`] |
+//! | only the last of several signatures is verified | [`any_of_several_signatures_verifies`] |
+//! | an undecodable key is used as it is | [`undecodable_key_is_refused`] |
+//! | the body is verified although something else was signed | [`unsupported_signed_content_is_refused`] |
+//! | a route does not call the verification | [`every_route_verifies`] |
+//! | deduplication reads before it writes | [`concurrent_duplicates_are_deduplicated`] |
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,26 +33,27 @@ use domain::delivery::{DeliveryState, GiveUpReason};
 use domain::id::JobId;
 use domain::retry::DeliverySchedule;
 use domain::signature::WebhookSecret;
-use domain::verifier::{Incoming, SchemeSpec, SignatureScheme, Verdict};
+use domain::verifier::{Incoming, SchemeSpec, SignatureScheme, Verification};
 use futures_util::FutureExt;
 use hmac::{Hmac, KeyInit, Mac};
 use http::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use shared::egress::{Answered, Dial, Dialling, Limits, Outcome, Outgoing, Receivers, Stream};
+use shared::egress::{Answered, Dial, Dialling, Limits, Outgoing, PostOutcome, Receivers, Stream};
 use tests::Provider;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
-use crate::backend::Order;
-use crate::bundle::{Bundle, PROVIDER_SECRET, Settings};
-use crate::front::routes;
-use crate::functions::{Function, PUBLIC_URL, Parameters, catalogue};
-use crate::hosts::video_url;
-use crate::invocation::{Fault, Planned};
-use crate::receivers::Manner;
-use crate::watch::text;
+use crate::checks::invariant::Invariant;
+use crate::checks::invariant_checker::text;
+use crate::faults::fault::{Fault, PlannedFault};
+use crate::harness::backend::Order;
+use crate::harness::bundle::{Bundle, PROVIDER_SECRET, Settings};
+use crate::harness::functions::{Function, PUBLIC_URL, Parameters, catalogue};
+use crate::harness::gateway::routes;
+use crate::harness::provider_hosts::video_url;
+use crate::harness::receivers::ReceiverBehavior;
 
 fn with_schedule(schedule: &str, horizon: Duration) -> Settings {
     let parameters = Parameters {
@@ -63,24 +64,24 @@ fn with_schedule(schedule: &str, horizon: Duration) -> Settings {
     Settings { parameters, horizon, skips_idle_ticks: true, ..Settings::default() }
 }
 
-fn assert_well(bundle: &Bundle) {
-    let log = bundle.watch.log().text();
-    assert_eq!(bundle.watch.violations(), [""; 0], "{log}");
+fn assert_no_violations(bundle: &Bundle) {
+    let log = bundle.checker.log().text();
+    assert_eq!(bundle.checker.violations(), [""; 0], "{log}");
 }
 
-/// The answers that the webhooks to a receiver got, oldest first.
+/// The statuses that a receiver answered, the oldest first.
 fn answers(bundle: &Bundle, receiver: &str) -> Vec<u16> {
     let all = bundle.receivers.received().into_iter();
     all.filter(|webhook| webhook.receiver == receiver).map(|webhook| webhook.answered).collect()
 }
 
-/// Events of this kind on the bus, as they were put there.
-fn told(bundle: &Bundle, kind: &str) -> Vec<Value> {
+/// The events of this kind on the bus.
+fn events_on_bus(bundle: &Bundle, kind: &str) -> Vec<Value> {
     let events = bundle.aws.events().into_iter().filter(|event| event.detail_type == kind);
     events.map(|event| serde_json::from_str(&event.detail).unwrap()).collect()
 }
 
-/// The call that sends a ticket: of the invocation of `function` that made a call `after`.
+/// The call that sends a ticket, after a call that begins with `after`.
 fn ticket_sent(bundle: &Bundle, function: Function, after: &str) -> (usize, usize) {
     let invocations = bundle.invocations();
     let found = invocations.iter().filter(|it| it.function == function).find_map(|invocation| {
@@ -93,7 +94,7 @@ fn ticket_sent(bundle: &Bundle, function: Function, after: &str) -> (usize, usiz
 }
 
 #[test]
-fn a_record_whose_message_was_never_sent() {
+fn unsent_message_is_sent_later() {
     let run = |fault| {
         let settings = Settings { fault, ..Settings::default() };
         Bundle::run(settings, async |bundle| {
@@ -102,15 +103,15 @@ fn a_record_whose_message_was_never_sent() {
     };
     let (number, call) = ticket_sent(&run(None), Function::Webhook, "dynamodb PutItem delivery");
     for fault in [Fault::DiesBefore, Fault::Lost, Fault::Busy] {
-        let bundle = run(Some((number, Planned { call, fault })));
-        assert_eq!(bundle.invocations()[number].struck_at(), Some(call));
+        let bundle = run(Some((number, PlannedFault { call, fault })));
+        assert_eq!(bundle.invocations()[number].faulted_call(), Some(call));
         assert_eq!(answers(&bundle, "told"), [200], "{fault:?}");
-        assert_well(&bundle);
+        assert_no_violations(&bundle);
     }
 }
 
 #[test]
-fn an_idempotency_key_that_ignores_the_body() {
+fn idempotency_key_covers_body() {
     let bundle = Bundle::run(Settings::default(), async |bundle| {
         let order = Order::new(Provider::ViralSync, "first");
         bundle.place(&order).await;
@@ -118,23 +119,23 @@ fn an_idempotency_key_that_ignores_the_body() {
         let elsewhere = order.clone().with("callbackUrl", json!("http://shop.test/hooks/other"));
         for changed in [other, elsewhere] {
             let key = changed.key.as_deref();
-            let seen = bundle.ask(Method::POST, "/v1/jobs", key, &changed.body).await;
+            let seen = bundle.call_api(Method::POST, "/v1/jobs", key, &changed.body).await;
             assert_eq!(seen.status, 422, "{}", seen.body);
             assert_eq!(seen.body["code"], "idempotency_mismatch");
         }
-        let again = bundle.ask(Method::POST, "/v1/jobs", Some("first"), &order.body).await;
+        let again = bundle.call_api(Method::POST, "/v1/jobs", Some("first"), &order.body).await;
         assert_eq!(again.status, 202, "the same request is welcome");
     });
     assert_eq!(bundle.submitted.lock().unwrap().len(), 1, "one render was ordered");
-    assert_well(&bundle);
+    assert_no_violations(&bundle);
 }
 
 #[test]
-fn an_idempotency_lock_that_ends_before_its_request() {
+fn idempotency_outlasts_slow_request() {
     let bundle = Bundle::run(Settings::default(), async |bundle| {
-        // Longer than such locks are known to hold.
+        // Longer than such locks usually last.
         let slow = json!({"submitDelayMs": 12_000, "durationMs": 30_000});
-        bundle.scenario(Provider::ViralSync, "slow", &slow).await;
+        bundle.set_render_options(Provider::ViralSync, "slow", &slow).await;
         let order = Order::new(Provider::ViralSync, "slow");
         let asked = (0..20).map(|number| {
             let (bundle, order) = (Arc::clone(bundle), order.clone());
@@ -149,10 +150,10 @@ fn an_idempotency_lock_that_ends_before_its_request() {
         assert_eq!(jobs.len(), 1, "all were told of the same job");
     });
     assert_eq!(bundle.submitted.lock().unwrap().len(), 1, "one render was ordered");
-    assert_well(&bundle);
+    assert_no_violations(&bundle);
 }
 
-/// A receiver that begins with `head`, and goes on with `then` after each pause for ever.
+/// A receiver that sends `head`, then sends `then` after each pause without an end.
 struct Endless {
     head: &'static str,
     then: Vec<u8>,
@@ -160,7 +161,7 @@ struct Endless {
     sent: Arc<AtomicUsize>,
 }
 
-/// How much is on its way at once, in bytes.
+/// The capacity of the connection in bytes.
 const PIPE: usize = 16 * 1024;
 
 impl Dial for Endless {
@@ -182,7 +183,7 @@ impl Dial for Endless {
     }
 }
 
-/// What a POST through a network comes to.
+/// The results of posts through a network.
 async fn posted(network: Arc<dyn Dial>, times: usize) -> Vec<Answered> {
     let policy = TargetPolicy::local_use();
     let receivers = Receivers::through(network, policy.clone(), Limits::default()).unwrap();
@@ -196,7 +197,7 @@ async fn posted(network: Arc<dyn Dial>, times: usize) -> Vec<Answered> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_out_that_stops_at_the_head() {
+async fn timeout_covers_body() {
     let second = Duration::from_secs(1);
     for (head, then, drips) in [
         ("HTTP/1.1 500 Slow\r\ncontent-length: 1000000\r\n\r\n", "y", "a body"),
@@ -213,30 +214,30 @@ async fn a_time_out_that_stops_at_the_head() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_read_to_its_end_however_long() {
+async fn body_is_read_within_limit() {
     let sent = Arc::new(AtomicUsize::new(0));
     // A gigabyte, as fast as it is read.
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n";
     let then = vec![b'y'; 1024];
     let network = Endless { head, then, pause: Duration::ZERO, sent: Arc::clone(&sent) };
     let answered = posted(Arc::new(network), 1).await;
-    let Outcome::Answer(answer) = &answered[0].outcome else { panic!("{answered:?}") };
+    let PostOutcome::Answer(answer) = &answered[0].outcome else { panic!("{answered:?}") };
     assert_eq!((answer.status.as_u16(), answer.excerpt.len()), (200, 1024));
     let limits = Limits::default();
-    // What is read, what the client reads at once, and what is on its way.
+    // The read limit, the client's buffer and the connection's capacity.
     let most = limits.body + 4 * PIPE + 128 * 1024;
     assert!(sent.load(Ordering::SeqCst) <= most, "{sent:?} bytes of it were taken");
 }
 
 #[test]
-fn a_recovery_that_loses_what_is_out_of_order() {
+fn recovery_finds_out_of_order_deliveries() {
     let bundle = Bundle::run(with_schedule("0,5", Duration::from_secs(3 * 3600)), async |bundle| {
-        let marks: Vec<String> = (0..7).map(|number| format!("lost-{number}")).collect();
-        for mark in &marks {
-            bundle.receivers.refuse(mark, 500);
-            bundle.place(&Order::new(Provider::ViralSync, mark)).await;
+        let tags: Vec<String> = (0..7).map(|number| format!("lost-{number}")).collect();
+        for tag in &tags {
+            bundle.receivers.always_answer(tag, 500);
+            bundle.place(&Order::new(Provider::ViralSync, tag)).await;
         }
-        let all_failed = |it: &Bundle| marks.iter().all(|mark| it.received(mark) == 2);
+        let all_failed = |it: &Bundle| tags.iter().all(|tag| it.received(tag) == 2);
         bundle.until("all are given up", |it| it.is_quiet() && all_failed(it)).await;
         let given_up = bundle.receivers.received();
         let ids: Vec<&str> = given_up.iter().map(|webhook| webhook.id.as_str()).collect();
@@ -245,9 +246,10 @@ fn a_recovery_that_loses_what_is_out_of_order() {
         let mut recover = json!({"since": "2026-01-01T00:00:00Z", "limit": 2});
         let mut queued = 0;
         for page in 0.. {
-            // What was mended on the way, and what fails once more.
-            marks.iter().take(page * 2 + 1).for_each(|mark| bundle.receivers.mend(mark));
-            let seen = bundle.ask(Method::POST, "/v1/deliveries/recover", None, &recover).await;
+            // Some receivers accept again in between, the others fail once more.
+            tags.iter().take(page * 2 + 1).for_each(|tag| bundle.receivers.accept_again(tag));
+            let seen =
+                bundle.call_api(Method::POST, "/v1/deliveries/recover", None, &recover).await;
             assert_eq!(seen.status, 202, "{}", seen.body);
             queued += seen.body["queued"].as_u64().unwrap();
             if seen.body["next"].is_null() {
@@ -256,28 +258,28 @@ fn a_recovery_that_loses_what_is_out_of_order() {
             recover["cursor"] = seen.body["next"].clone();
         }
         assert_eq!(queued, 7, "none is missed, and none is taken twice");
-        marks.iter().for_each(|mark| bundle.receivers.mend(mark));
+        tags.iter().for_each(|tag| bundle.receivers.accept_again(tag));
         bundle
             .until("all are delivered", |it| {
-                marks.iter().all(|mark| answers(it, mark).last() == Some(&200))
+                tags.iter().all(|tag| answers(it, tag).last() == Some(&200))
             })
             .await;
     });
-    assert_well(&bundle);
+    assert_no_violations(&bundle);
 }
 
 #[test]
-fn a_failure_clock_that_a_cold_start_resets() {
-    // Every half day, beyond the five days after which a receiver is disabled.
+fn failure_clock_survives_cold_start() {
+    // Every half day, for longer than the five days after which an endpoint is disabled.
     let schedule = format!("0{}", ",43200".repeat(14));
     let day = Duration::from_secs(24 * 3600);
     let bundle = Bundle::run(with_schedule(&schedule, 8 * day), async |bundle| {
-        bundle.receivers.refuse("dead", 500);
+        bundle.receivers.always_answer("dead", 500);
         let job = bundle.place(&Order::new(Provider::ViralSync, "dead")).await.unwrap();
-        // No process lives for longer than an hour.
-        while told(bundle, "webhook.endpoint.disabled").is_empty() {
+        // No process lives longer than an hour.
+        while events_on_bus(bundle, "webhook.endpoint.disabled").is_empty() {
             sleep(Duration::from_secs(3600)).await;
-            bundle.cool_down();
+            bundle.end_warm_processes();
             assert!(bundle.received("dead") < 15, "it is never disabled");
         }
         let webhooks = bundle.receivers.received();
@@ -288,95 +290,99 @@ fn a_failure_clock_that_a_cold_start_resets() {
         let DeliveryState::Exhausted(given_up) = delivery.state else { panic!("{delivery:?}") };
         assert_eq!(given_up.reason, GiveUpReason::EndpointDisabled);
     });
-    assert_eq!(told(&bundle, "webhook.endpoint.disabled")[0]["reason"], "failing");
-    assert_well(&bundle);
+    assert_eq!(events_on_bus(&bundle, "webhook.endpoint.disabled")[0]["reason"], "failing");
+    assert_no_violations(&bundle);
 }
 
 #[test]
-fn retries_that_need_another_store() {
-    // The bus is down from the first attempt to long after the last: the schedule goes on, and
-    // its end is told of when the bus is back.
+fn retries_need_only_deliveries_table() {
+    // The bus has an outage from the first attempt until after the last. The schedule continues,
+    // and the exhaustion is published afterwards.
     let bundle = Bundle::run(Settings::default(), async |bundle| {
-        bundle.receivers.refuse("unseen", 500);
+        bundle.receivers.always_answer("unseen", 500);
         bundle.place(&Order::new(Provider::ViralSync, "unseen")).await;
         bundle.until("it fails", |it| it.received("unseen") == 1).await;
-        bundle.weather.take_away("events", Fault::Lost);
+        bundle.random_faults.start_outage("events", Fault::Lost);
         sleep(Duration::from_secs(1800)).await;
         let at: Vec<_> = bundle.receivers.received().iter().map(|webhook| webhook.at).collect();
         let waits = [5, 60, 1200].map(TimeDelta::seconds);
-        assert_eq!(at.len(), 4, "{at:?}");
+        assert_eq!(at.len(), 4, "{}: {at:?}", Invariant::IndependentRetries);
         for (gap, wait) in at.windows(2).map(|two| two[1] - two[0]).zip(waits) {
             assert!(gap >= wait && gap <= wait + wait / 10 + TimeDelta::seconds(2), "{gap}");
         }
-        assert_eq!(told(bundle, "webhook.delivery.exhausted"), [Value::Null; 0]);
-        bundle.weather.bring_back("events");
+        assert_eq!(events_on_bus(bundle, "webhook.delivery.exhausted"), [Value::Null; 0]);
+        bundle.random_faults.end_outage("events");
         bundle
-            .until("its end is told", |it| !told(it, "webhook.delivery.exhausted").is_empty())
+            .until("its end is told", |it| {
+                !events_on_bus(it, "webhook.delivery.exhausted").is_empty()
+            })
             .await;
     });
-    assert_well(&bundle);
+    assert_no_violations(&bundle);
 
-    // The only store that attempts need is that of the deliveries. While it is down nothing
-    // can be known, so nothing is sent; and nothing is lost.
+    // Attempts need only the deliveries' table. During its outage nothing is sent, and nothing is
+    // lost.
     let bundle = Bundle::run(Settings::default(), async |bundle| {
-        bundle.receivers.treat("later", [Manner::status(500), Manner::status(500)]);
+        bundle
+            .receivers
+            .set_behaviors("later", [ReceiverBehavior::status(500), ReceiverBehavior::status(500)]);
         bundle.place(&Order::new(Provider::ViralSync, "later")).await;
         bundle.until("it fails", |it| it.received("later") == 1).await;
         sleep(Duration::from_secs(2)).await;
-        bundle.weather.take_away("dynamodb", Fault::Lost);
+        bundle.random_faults.start_outage("dynamodb", Fault::Lost);
         sleep(Duration::from_secs(2 * 3600)).await;
-        assert_eq!(bundle.received("later"), 1);
-        bundle.weather.bring_back("dynamodb");
+        assert_eq!(bundle.received("later"), 1, "{}", Invariant::IndependentRetries);
+        bundle.random_faults.end_outage("dynamodb");
         bundle.until("it is delivered", |it| it.received("later") == 3).await;
     });
     assert_eq!(answers(&bundle, "later"), [500, 500, 200]);
-    assert_well(&bundle);
+    assert_no_violations(&bundle);
 }
 
 #[test]
-fn a_redirect_that_counts_as_success() {
+fn redirect_is_not_success() {
     let redirects = [300, 301, 302, 303, 304, 305, 307, 308];
     let bundle = Bundle::run(Settings::default(), async |bundle| {
         for status in redirects {
             let receiver = format!("moved-{status}");
-            bundle.receivers.treat(&receiver, [Manner::status(status)]);
+            bundle.receivers.set_behaviors(&receiver, [ReceiverBehavior::status(status)]);
             bundle.place(&Order::new(Provider::ViralSync, &receiver)).await;
         }
     });
     for status in redirects {
         assert_eq!(answers(&bundle, &format!("moved-{status}")), [status, 200]);
     }
-    assert_well(&bundle);
+    assert_no_violations(&bundle);
 }
 
 #[test]
-fn a_retry_that_could_not_be_queued() {
+fn unqueued_retry_is_made_later() {
     let run = |fault| {
         let settings = Settings { fault, ..Settings::default() };
         Bundle::run(settings, async |bundle| {
-            bundle.receivers.treat("retried", [Manner::status(500)]);
+            bundle.receivers.set_behaviors("retried", [ReceiverBehavior::status(500)]);
             bundle.place(&Order::new(Provider::ViralSync, "retried")).await;
         })
     };
     let (number, call) = ticket_sent(&run(None), Function::Deliver, "shop.test POST");
     for fault in [Fault::Lost, Fault::Busy, Fault::DiesBefore] {
-        let bundle = run(Some((number, Planned { call, fault })));
-        assert_eq!(bundle.invocations()[number].struck_at(), Some(call));
+        let bundle = run(Some((number, PlannedFault { call, fault })));
+        assert_eq!(bundle.invocations()[number].faulted_call(), Some(call));
         assert_eq!(answers(&bundle, "retried"), [500, 200], "{fault:?}");
-        assert_well(&bundle);
+        assert_no_violations(&bundle);
     }
 }
 
 #[test]
-fn a_state_without_an_exit() {
+fn every_state_has_exit() {
     let run = |fault| {
         let settings = with_schedule("0,5", Duration::from_secs(3 * 3600));
         Bundle::run(Settings { fault, ..settings }, async |bundle| {
-            bundle.receivers.refuse("refusing", 500);
+            bundle.receivers.always_answer("refusing", 500);
             bundle.place(&Order::new(Provider::ViralSync, "refusing")).await;
         })
     };
-    // Whoever is at a delivery ends, at each of its calls in turn.
+    // The process dies at each of its calls in turn.
     let calm = run(None);
     let mut left_behind = BTreeSet::new();
     for invocation in calm.invocations() {
@@ -384,11 +390,11 @@ fn a_state_without_an_exit() {
             continue;
         }
         for call in 0..invocation.calls().len() {
-            let planned = Planned { call, fault: Fault::DiesAfter };
+            let planned = PlannedFault { call, fault: Fault::DiesAfter };
             let bundle = run(Some((invocation.number, planned)));
-            assert_eq!(bundle.invocations()[invocation.number].struck_at(), Some(call));
-            assert_well(&bundle);
-            let end = told(&bundle, "webhook.delivery.exhausted");
+            assert_eq!(bundle.invocations()[invocation.number].faulted_call(), Some(call));
+            assert_no_violations(&bundle);
+            let end = events_on_bus(&bundle, "webhook.delivery.exhausted");
             let ids: BTreeSet<String> = end.iter().map(|it| it["eventId"].to_string()).collect();
             assert_eq!(ids.len(), 1, "call {call}");
             left_behind.insert(invocation.calls()[call].label.clone());
@@ -401,7 +407,7 @@ fn a_state_without_an_exit() {
 }
 
 #[test]
-fn a_connection_for_every_delivery() {
+fn connection_is_kept_between_deliveries() {
     let bundle = Bundle::run(Settings::default(), async |bundle| {
         for number in 0..20 {
             bundle.place(&Order::new(Provider::ViralSync, &format!("kept-{number:02}"))).await;
@@ -409,11 +415,11 @@ fn a_connection_for_every_delivery() {
             bundle.until("it is delivered", |it| it.receivers.received().len() == count).await;
         }
     });
-    assert_eq!(bundle.watch.dialled("shop.test"), 1, "for twenty webhooks in a row");
-    assert_well(&bundle);
+    assert_eq!(bundle.checker.connections("shop.test"), 1, "for twenty webhooks in a row");
+    assert_no_violations(&bundle);
 }
 
-/// How most senders write it: a time and signatures, as pairs in one header.
+/// The form of most senders: a time and signatures as pairs in one header.
 fn pairs() -> SignatureScheme {
     let scheme = json!({
         "method": {"kind": "hmac", "hash": "sha256"},
@@ -436,12 +442,12 @@ fn hmac(key: &str, content: &[u8]) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_last_of_several_signatures() {
+async fn any_of_several_signatures_verifies() {
     let (scheme, now, body) = (pairs(), clock::now(), b"{}");
     let time = now.timestamp();
     let signed = |key| hmac(key, format!("{time}.{{}}").as_bytes());
     let (old, new, strange) = (signed("old"), signed("new"), signed("a stranger's"));
-    // While a secret is changed, its sender signs with both, and we know one or both.
+    // During a rotation the sender signs with both secrets, and the receiver knows one or both.
     for (ours, header) in [
         ("new", format!("t={time},v1={new},v1={old}")),
         ("old", format!("t={time},v1={new},v1={old}")),
@@ -451,17 +457,20 @@ async fn only_the_last_of_several_signatures() {
         let headers = [("x-signature", header.as_bytes())];
         let secrets = scheme.parse_secrets(ours).unwrap();
         let verdict = scheme.verify(&Incoming { headers: &headers, body }, &secrets, now);
-        assert!(matches!(verdict, Verdict::Verified { .. }), "{ours} of {header}: {verdict:?}");
+        assert!(
+            matches!(verdict, Verification::Verified { .. }),
+            "{ours} of {header}: {verdict:?}"
+        );
     }
     let header = format!("t={time},v1={strange},v1={strange}");
     let headers = [("x-signature", header.as_bytes())];
     let secrets = scheme.parse_secrets("old,new").unwrap();
     let verdict = scheme.verify(&Incoming { headers: &headers, body }, &secrets, now);
-    assert!(matches!(verdict, Verdict::Invalid(_)), "{verdict:?}");
+    assert!(matches!(verdict, Verification::Invalid(_)), "{verdict:?}");
 }
 
 #[test]
-fn a_key_that_is_used_undecoded() {
+fn undecodable_key_is_refused() {
     let scheme = json!({
         "method": {"kind": "hmac", "hash": "sha256"},
         "carrier": {"kind": "list", "header": "webhook-signature", "prefix": "v1,"},
@@ -481,9 +490,9 @@ fn a_key_that_is_used_undecoded() {
 }
 
 #[test]
-fn the_body_verified_where_something_else_is_signed() {
-    // A sender that signs our URL and its form's fields cannot be described, so its callbacks
-    // are hints: no scheme verifies their body instead.
+fn unsupported_signed_content_is_refused() {
+    // A sender that signs the URL and form fields cannot be described. Its callbacks are hints,
+    // and no scheme may verify their body instead.
     for content in ["{url}", "{url}{params}", "{url}{body}", "{method} {body}", "{body}{", ""] {
         let mut scheme = json!({
             "method": {"kind": "hmac", "hash": "sha1"},
@@ -499,7 +508,7 @@ fn the_body_verified_where_something_else_is_signed() {
     }
 }
 
-/// Where a provider was told to call back about its only render.
+/// The callback URL of the only render.
 fn callback_path(bundle: &Bundle) -> String {
     let submitted = bundle.submitted.lock().unwrap().join("");
     let begin = submitted.find(PUBLIC_URL).expect("a callback is asked for") + PUBLIC_URL.len();
@@ -514,37 +523,37 @@ fn post(path: &str, headers: &[(&str, &str)], body: &str) -> Request<Bytes> {
     request.body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
 }
 
-/// An order whose render ends without a callback, and what a callback about its end says.
-async fn silent(bundle: &Arc<Bundle>, mark: &str) -> (JobId, String) {
-    let knobs = json!({"durationMs": 5000, "callback": {"skip": true}});
-    bundle.scenario(Provider::ViralSync, mark, &knobs).await;
-    let job = bundle.place(&Order::new(Provider::ViralSync, mark)).await.unwrap();
+/// An order whose render sends no callback, and the body of a callback about its end.
+async fn silent(bundle: &Arc<Bundle>, tag: &str) -> (JobId, String) {
+    let options = json!({"durationMs": 5000, "callback": {"skip": true}});
+    bundle.set_render_options(Provider::ViralSync, tag, &options).await;
+    let job = bundle.place(&Order::new(Provider::ViralSync, tag)).await.unwrap();
     sleep(Duration::from_secs(10)).await;
     let item = bundle.aws.table().item(&format!("job#{job}"), "job").unwrap();
     let body = json!({
         "jobId": text(&item, "render"),
         "status": "done",
         "progress": 1.0,
-        "outputUrl": video_url(mark),
+        "outputUrl": video_url(tag),
         "timestamp": clock::now().to_rfc3339(),
     });
     (job, body.to_string())
 }
 
 #[test]
-fn a_route_that_verifies_nothing() {
+fn every_route_verifies() {
     let bundle = Bundle::run(Settings::default(), async |bundle| {
         let (job, body) = silent(bundle, "forged").await;
         let path = callback_path(bundle);
         let table = || {
             let items = bundle.aws.table().items().into_iter();
-            // The rest is the poller's own.
+            // The other items belong to the poller.
             let ours = |item: &Value| text(item, "pk").starts_with("job#");
             items.filter(ours).collect::<Vec<_>>()
         };
         let before = table();
         for (method, pattern, function) in routes() {
-            // The providers that call back to a job's URL, and to an account's.
+            // These providers call back to the URL of a job or of an account.
             let provider = if pattern.contains("{token}") { "viralsync" } else { "renderio" };
             let path = pattern
                 .replace("{provider}", provider)
@@ -561,7 +570,7 @@ fn a_route_that_verifies_nothing() {
                 assert_eq!(seen.status, 401, "{method} {pattern} ({function:?}): {}", seen.body);
             }
         }
-        // With the right token, and no signature or a wrong one.
+        // The right token with no signature or a wrong one.
         let signed_by_another = hmac("a-guess", body.as_bytes());
         let signed_else = hmac(PROVIDER_SECRET, b"something else");
         for signature in ["", "NO_SECRET_PROVIDED", &signed_by_another, &signed_else] {
@@ -569,17 +578,17 @@ fn a_route_that_verifies_nothing() {
             assert_eq!(bundle.call(request).await.status, 401, "{signature}");
         }
         assert_eq!(bundle.call(post(&path, &[], &body)).await.status, 401);
-        assert_eq!(table(), before, "nobody changed anything");
+        assert_eq!(table(), before, "nothing is changed");
 
         let proof = hmac(PROVIDER_SECRET, body.as_bytes());
         let request = post(&path, &[("x-render-signature", &proof)], &body);
         assert_eq!(bundle.called_back(request).await, 200);
     });
-    assert_well(&bundle);
+    assert_no_violations(&bundle);
 }
 
 #[test]
-fn deduplication_that_looks_before_it_writes() {
+fn concurrent_duplicates_are_deduplicated() {
     let bundle = Bundle::run(Settings::default(), async |bundle| {
         let (_, body) = silent(bundle, "hundredfold").await;
         let path = callback_path(bundle);
@@ -590,6 +599,6 @@ fn deduplication_that_looks_before_it_writes() {
         assert!(seen.iter().all(|status| *status == 200), "{seen:?}");
     });
     assert_eq!(answers(&bundle, "hundredfold"), [200], "one webhook");
-    assert_eq!(told(&bundle, "video.render.completed").len(), 1, "one event");
-    assert_well(&bundle);
+    assert_eq!(events_on_bus(&bundle, "video.render.completed").len(), 1, "one event");
+    assert_no_violations(&bundle);
 }

@@ -1,64 +1,64 @@
-//! Webhooks that a provider's account has registered once, for all of its renders.
+//! Webhooks that are registered once for all renders of a provider's account.
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tests::{Provider, World};
+use tests::{Provider, TestStack};
 
-use crate::endings::assert_told_once;
+use crate::endings::assert_published_once;
 
 const VIDEO: &str = "https://cdn.example/product-123.mp4";
 
 #[tokio::test]
-async fn an_accounts_webhook_finds_the_job_that_it_is_about() -> Result<()> {
-    let world = World::open("account").await?;
+async fn account_callback_finds_its_job() -> Result<()> {
+    let stack = TestStack::connect("account").await?;
     for provider in [Provider::Zvid, Provider::RenderIo] {
-        let order = world.order(provider).await?.with("providerWebhook", json!(false));
-        // The provider's API is down, so only the webhook can tell.
-        world.endless(&order, &json!({"statusCode": 503, "resultUrl": VIDEO})).await?;
-        world.register_account_webhook(&order).await?;
+        let test_job = stack.new_job(provider).await?.with("providerWebhook", json!(false));
+        // The provider's API is down, so only the webhook reports the end.
+        stack.set_endless(&test_job, &json!({"statusCode": 503, "resultUrl": VIDEO})).await?;
+        stack.register_account_webhook(&test_job).await?;
 
-        world.submit(&order).await?;
-        world.end(&order).await?;
-        let job = world.settled(&order).await?;
+        stack.submit(&test_job).await?;
+        stack.end_render(&test_job).await?;
+        let job = stack.settled(&test_job).await?;
 
-        let render = world.called_back(&order, 1).await?;
+        let render = stack.until_called_back(&test_job, 1).await?;
         assert_eq!(render.callback_url(), None);
         assert_eq!(render.callback_statuses(), [200]);
         assert_eq!(job.states(), ["submitting", "queued", "completed"]);
         assert_eq!(job.result_url.as_deref(), Some(VIDEO));
         assert_eq!(job.render_job_id, Some(render.id));
-        assert_told_once(&world, &order, &job).await?;
+        assert_published_once(&stack, &test_job, &job).await?;
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_render_and_its_account_that_both_call_are_told_of_once() -> Result<()> {
-    let world = World::open("both-call").await?;
-    let order = world.order(Provider::Zvid).await?.with("providerWebhook", json!(true));
-    let knobs = json!({"callback": {"lateMs": 1_000}, "resultUrl": VIDEO});
-    world.endless(&order, &knobs).await?;
-    world.register_account_webhook(&order).await?;
+async fn account_and_job_callbacks_publish_once() -> Result<()> {
+    let stack = TestStack::connect("both-call").await?;
+    let test_job = stack.new_job(Provider::Zvid).await?.with("providerWebhook", json!(true));
+    let options = json!({"callback": {"lateMs": 1_000}, "resultUrl": VIDEO});
+    stack.set_endless(&test_job, &options).await?;
+    stack.register_account_webhook(&test_job).await?;
 
-    world.submit(&order).await?;
-    world.end(&order).await?;
-    let job = world.settled(&order).await?;
-    // Both at the end, and each once more a second later.
-    let render = world.called_back(&order, 4).await?;
+    stack.submit(&test_job).await?;
+    stack.end_render(&test_job).await?;
+    let job = stack.settled(&test_job).await?;
+    // Both call at the end, and each repeats its callback a second later.
+    let render = stack.until_called_back(&test_job, 4).await?;
 
     assert_eq!(render.callback_statuses(), [200; 4]);
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
-    assert_told_once(&world, &order, &job).await
+    assert_published_once(&stack, &test_job, &job).await
 }
 
 #[tokio::test]
-async fn an_accounts_webhook_is_opened_by_a_signature_only() -> Result<()> {
-    let world = World::open("account-doors").await?;
-    let order = world.order(Provider::RenderIo).await?;
-    world.endless(&order, &json!({})).await?;
-    world.submit(&order).await?;
-    let render = world.render(&order).await?;
-    let url = world.account_url(order.provider);
+async fn account_callback_requires_signature() -> Result<()> {
+    let stack = TestStack::connect("account-doors").await?;
+    let test_job = stack.new_job(Provider::RenderIo).await?;
+    stack.set_endless(&test_job, &json!({})).await?;
+    stack.submit(&test_job).await?;
+    let render = stack.render(&test_job).await?;
+    let url = stack.account_url(test_job.provider);
     let about = |job: &str| {
         let data = json!({
             "command_id": render.id,
@@ -68,25 +68,26 @@ async fn an_accounts_webhook_is_opened_by_a_signature_only() -> Result<()> {
         });
         json!({"data": data, "timestamp": 1_779_602_403_000_u64}).to_string()
     };
-    let ours = about(order.job_id().as_str());
-    let before = world.items(&order).await?;
+    let own = about(test_job.job_id().as_str());
+    let before = stack.items(&test_job).await?;
 
-    // The same URL serves everybody, so an unsigned body is not even a hint.
-    let unsigned = world.call_back(&url, ours.clone()).await?.expect(401)?;
+    // The URL is the same for all jobs, so an unsigned body does not even cause a poll.
+    let unsigned = stack.call_back(&url, own.clone()).await?.expect(401)?;
     assert_eq!(unsigned.json::<Value>()?["code"], "invalid_signature");
-    let strangers = about("job_00000000000000000000000000");
-    let wrong = world.signature(order.provider, &strangers)?;
-    let tampered = world.call_back_signed(&url, &wrong, &ours).await?.expect(401)?;
+    let unknown_job = about("job_00000000000000000000000000");
+    let other_signature = stack.signature(test_job.provider, &unknown_job)?;
+    let tampered = stack.call_back_signed(&url, &other_signature, &own).await?.expect(401)?;
     assert_eq!(tampered.json::<Value>()?["code"], "invalid_signature");
-    // RenderIO switches a webhook off that refuses renders it does not know.
-    let unknown = world.call_back_signed(&url, &wrong, &strangers).await?.expect(200)?;
+    // RenderIO disables a webhook that refuses renders, so unknown renders are accepted too.
+    let unknown =
+        stack.call_back_signed(&url, &other_signature, &unknown_job).await?.expect(200)?;
     assert_eq!(unknown.json::<Value>()?, json!({"status": "ignored"}));
     for without in [Provider::Shotstack, Provider::Json2Video, Provider::ViralSync] {
-        world.call_back(&world.account_url(without), ours.clone()).await?.expect(404)?;
+        stack.call_back(&stack.account_url(without), own.clone()).await?.expect(404)?;
     }
 
-    assert_eq!(world.items(&order).await?, before);
-    assert_eq!(world.status_calls(&render.id).await?.len(), 0);
-    assert_eq!(world.events(&order).await?, []);
+    assert_eq!(stack.items(&test_job).await?, before);
+    assert_eq!(stack.status_calls(&render.id).await?.len(), 0);
+    assert_eq!(stack.events(&test_job).await?, []);
     Ok(())
 }

@@ -1,82 +1,82 @@
-//! Requests that are refused: with a problem document that names what is wrong, and
-//! without a trace in the table or at a provider.
+//! Requests that are refused with a problem document that names the error, and that leave no
+//! trace in the table or at a provider.
 
 use anyhow::Result;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Map, Value, json};
-use tests::{Order, Provider, World};
+use tests::{Provider, TestJob, TestStack};
 
-/// A request that has something wrong with it, and what has to be said of it.
-struct Bad {
-    order: Order,
+/// An invalid request, and the problem document that it must get.
+struct BadRequest {
+    test_job: TestJob,
     headers: Vec<(&'static str, String)>,
     body: String,
     status: u16,
     code: &'static str,
-    /// What is wrong, where that has a name.
+    /// The problem's `field`, if it has one.
     field: Option<&'static str>,
 }
 
-impl Bad {
-    fn new(world: &World, order: Order, status: u16, code: &'static str) -> Self {
+impl BadRequest {
+    fn new(stack: &TestStack, test_job: TestJob, status: u16, code: &'static str) -> Self {
         let headers = vec![
             ("content-type", "application/json".to_owned()),
-            ("authorization", world.bearer()),
-            ("idempotency-key", order.mark.clone()),
+            ("authorization", stack.bearer()),
+            ("idempotency-key", test_job.tag.clone()),
         ];
-        let body = order.body.to_string();
-        Self { order, headers, body, status, code, field: None }
+        let body = test_job.body.to_string();
+        Self { test_job, headers, body, status, code, field: None }
     }
 
     fn about(self, field: &'static str) -> Self {
         Self { field: Some(field), ..self }
     }
 
-    /// With another value for a header, or without it.
+    /// Replaces a header's value, or removes the header.
     fn sending(mut self, name: &'static str, value: Option<&str>) -> Self {
         self.headers.retain(|(known, _)| *known != name);
         self.headers.extend(value.map(|value| (name, value.to_owned())));
         self
     }
 
-    /// For the message of a test that fails: what was sent, as far as one wants to read it.
+    /// The beginning of the request, for assertion messages.
     fn shown(&self) -> String {
         format!("{:?} {}", self.headers, self.body.chars().take(400).collect::<String>())
     }
 }
 
-/// Some more than there are processors: the functions wait more than they work.
-const AT_ONCE: usize = 6;
+/// More than the number of processors, because the functions mostly wait.
+const CONCURRENCY: usize = 6;
 
 #[tokio::test]
-async fn a_bad_request_is_explained_and_leaves_no_trace() -> Result<()> {
-    let world = World::open("bad").await?;
-    let before = world.ledger_now().await?;
-    let mut all = wrong_members(&world).await?;
-    all.extend(wrong_bodies(&world).await?);
-    all.extend(wrong_headers(&world).await?);
+async fn submit_refused_leaves_no_trace() -> Result<()> {
+    let stack = TestStack::connect("bad").await?;
+    let before = stack.ledger_now().await?;
+    let mut all = wrong_members(&stack).await?;
+    all.extend(wrong_bodies(&stack).await?);
+    all.extend(wrong_headers(&stack).await?);
 
     stream::iter(&all)
         .map(Ok)
-        .try_for_each_concurrent(AT_ONCE, |bad| assert_explained(&world, bad))
+        .try_for_each_concurrent(CONCURRENCY, |bad| assert_explained(&stack, bad))
         .await?;
 
     for bad in &all {
-        assert_eq!(world.items(&bad.order).await?, [], "{}", bad.shown());
-        assert_eq!(world.jobs_of_source(&bad.order).await?, 0, "{}", bad.shown());
-        assert_eq!(world.provider_calls(&bad.order).await?.len(), 0, "{}", bad.shown());
-        // Past what is stored now: nothing was ever written, put on the bus or queued.
-        for trace in [&bad.order.mark, bad.order.job_id().as_str()] {
-            let requests = world.ledger(before, trace).await?;
+        assert_eq!(stack.items(&bad.test_job).await?, [], "{}", bad.shown());
+        assert_eq!(stack.jobs_of_source(&bad.test_job).await?, 0, "{}", bad.shown());
+        assert_eq!(stack.provider_calls(&bad.test_job).await?.len(), 0, "{}", bad.shown());
+        // The ledger shows that nothing was ever written, published or queued.
+        for trace in [&bad.test_job.tag, bad.test_job.job_id().as_str()] {
+            let requests = stack.ledger(before, trace).await?;
             assert!(requests.is_empty(), "{}: {requests:#?}", bad.shown());
         }
     }
     Ok(())
 }
 
-async fn assert_explained(world: &World, bad: &Bad) -> Result<()> {
+async fn assert_explained(stack: &TestStack, bad: &BadRequest) -> Result<()> {
     let headers: Vec<_> = bad.headers.iter().map(|(name, text)| (*name, text.as_str())).collect();
-    let answer = world.post_raw(&headers, bad.body.clone()).await?;
+    let answer = stack.post_raw(&headers, bad.body.clone()).await?;
 
     assert_eq!(answer.status, bad.status, "{}: {answer}", bad.shown());
     assert_eq!(answer.header("content-type"), "application/problem+json", "{}", bad.shown());
@@ -101,16 +101,16 @@ async fn assert_explained(world: &World, bad: &Bad) -> Result<()> {
     Ok(())
 }
 
-async fn wrong_members(world: &World) -> Result<Vec<Bad>> {
+async fn wrong_members(stack: &TestStack) -> Result<Vec<BadRequest>> {
     let too_long = |most: usize| json!("x".repeat(most + 1));
     let mut all = Vec::new();
     for (code, member, values) in [
         ("missing_field", "provider", vec![Value::Null]),
         ("missing_field", "payload", vec![Value::Null]),
         ("missing_field", "sourceRecordId", vec![Value::Null]),
-        ("unknown_provider", "provider", vec![json!("nobody"), json!("zvid2")]),
+        ("unknown_provider", "provider", vec![json!("unknown"), json!("zvid2")]),
         ("invalid_field", "provider", vec![json!(5), json!("../zvid"), json!("")]),
-        // An id that is ours to choose is the payload's fault too.
+        // Zvid's `jobId` is ours to choose, so a payload with one is refused too.
         (
             "invalid_field",
             "payload",
@@ -134,19 +134,19 @@ async fn wrong_members(world: &World) -> Result<Vec<Bad>> {
         ("invalid_field", "callbackURL", vec![json!("https://a.example/")]),
     ] {
         for value in values {
-            let order = world.order(Provider::Zvid).await?.with(member, value);
-            all.push(Bad::new(world, order, 422, code).about(member));
+            let test_job = stack.new_job(Provider::Zvid).await?.with(member, value);
+            all.push(BadRequest::new(stack, test_job, 422, code).about(member));
         }
     }
 
-    let mut both = world.order(Provider::Shotstack).await?.with("providerWebhook", json!(true));
+    let mut both = stack.new_job(Provider::Shotstack).await?.with("providerWebhook", json!(true));
     both.body["payload"]["callback"] = json!("https://theirs.example/");
-    all.push(Bad::new(world, both, 422, "invalid_field").about("providerWebhook"));
+    all.push(BadRequest::new(stack, both, 422, "invalid_field").about("providerWebhook"));
     Ok(all)
 }
 
-async fn wrong_bodies(world: &World) -> Result<Vec<Bad>> {
-    let good = world.order(Provider::Zvid).await?.body.to_string();
+async fn wrong_bodies(stack: &TestStack) -> Result<Vec<BadRequest>> {
+    let good = stack.new_job(Provider::Zvid).await?.body.to_string();
     let deep = format!("{{\"payload\":{}{}}}", "[".repeat(500), "]".repeat(500));
     let mut all = Vec::new();
     for body in [
@@ -158,36 +158,37 @@ async fn wrong_bodies(world: &World) -> Result<Vec<Bad>> {
         "null".to_owned(),
         deep,
     ] {
-        let order = world.order(Provider::Zvid).await?;
-        all.push(Bad { body, ..Bad::new(world, order, 400, "malformed_json") });
+        let test_job = stack.new_job(Provider::Zvid).await?;
+        all.push(BadRequest { body, ..BadRequest::new(stack, test_job, 400, "malformed_json") });
     }
 
-    let mut large = Bad::new(world, world.order(Provider::Zvid).await?, 413, "payload_too_large");
+    let mut large =
+        BadRequest::new(stack, stack.new_job(Provider::Zvid).await?, 413, "payload_too_large");
     large.body += &" ".repeat(1024 * 1024 + 1 - large.body.len());
     all.push(large);
-    let mut dense = world.order(Provider::Zvid).await?;
-    dense.body["payload"]["name"] = json!(format!("{}{}", dense.mark, noise(800_000)));
-    all.push(Bad::new(world, dense, 413, "payload_too_large").about("payload"));
+    let mut dense = stack.new_job(Provider::Zvid).await?;
+    dense.body["payload"]["name"] = json!(format!("{}{}", dense.tag, noise(800_000)));
+    all.push(BadRequest::new(stack, dense, 413, "payload_too_large").about("payload"));
     Ok(all)
 }
 
-async fn wrong_headers(world: &World) -> Result<Vec<Bad>> {
-    let known = world.bearer();
+async fn wrong_headers(stack: &TestStack) -> Result<Vec<BadRequest>> {
+    let known = stack.bearer();
     let (key, basic) = (known.replace("Bearer ", ""), known.replace("Bearer", "Basic"));
     let mut all = Vec::new();
     for wrong in [None, Some(""), Some("Bearer"), Some("Bearer rr_no"), Some(&key), Some(&basic)] {
-        let bad = Bad::new(world, world.order(Provider::Zvid).await?, 401, "unauthorized");
+        let bad = BadRequest::new(stack, stack.new_job(Provider::Zvid).await?, 401, "unauthorized");
         all.push(bad.sending("authorization", wrong));
     }
     for wrong in ["", "two words", &"k".repeat(256), "schlüssel"] {
-        let order = world.order(Provider::Zvid).await?;
-        let bad = Bad::new(world, order, 422, "invalid_idempotency_key");
+        let test_job = stack.new_job(Provider::Zvid).await?;
+        let bad = BadRequest::new(stack, test_job, 422, "invalid_idempotency_key");
         all.push(bad.sending("idempotency-key", Some(wrong)).about("Idempotency-Key"));
     }
     Ok(all)
 }
 
-/// Text that does not compress to less than three quarters.
+/// Text that does not compress below three quarters of its length.
 fn noise(length: usize) -> String {
     let mut state = 1u64;
     let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-";

@@ -1,32 +1,32 @@
-//! What a function leaves behind that crashes after its write: somebody else finishes it.
+//! Jobs of a function that crashed after its write, which the tick finishes.
 
 use anyhow::Result;
-use tests::{Provider, World};
+use tests::{Provider, TestStack};
 
-use crate::endings::assert_told_by_a_tick;
+use crate::endings::assert_published_by_tick;
 
 const VIDEO: &str = "https://cdn.example/product-123.mp4";
 
 #[tokio::test]
-async fn an_end_that_was_stored_and_not_told_is_told_by_the_next_tick() -> Result<()> {
-    let world = World::open("crashed").await?;
-    let order = world.order(Provider::Shotstack).await?;
-    let crashed = order.completed_and_untold()?;
+async fn tick_publishes_a_stored_end() -> Result<()> {
+    let stack = TestStack::connect("crashed").await?;
+    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let crashed = test_job.completed_unpublished()?;
     assert_eq!(crashed.outbox.len(), 1);
-    world.leave_job(&crashed).await?;
-    assert!(world.job_item(&order).await?.contains_key("shard"), "it is active");
+    stack.insert_job(&crashed).await?;
+    assert!(stack.job_item(&test_job).await?.contains_key("shard"), "it is active");
 
-    world.tick().await?;
-    let job = world.settled(&order).await?;
+    stack.tick().await?;
+    let job = stack.settled(&test_job).await?;
 
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
-    assert_told_by_a_tick(&world, &order, &job).await?;
+    assert_published_by_tick(&stack, &test_job, &job).await?;
 
-    // Whoever ticks next finds nothing to do.
-    let (item, events) = (world.job_item(&order).await?, world.events(&order).await?);
-    world.tick().await?;
-    assert_eq!(world.job_item(&order).await?, item);
-    assert_eq!(world.events(&order).await?, events);
+    // The next tick finds nothing to do.
+    let (item, events) = (stack.job_item(&test_job).await?, stack.events(&test_job).await?);
+    stack.tick().await?;
+    assert_eq!(stack.job_item(&test_job).await?, item);
+    assert_eq!(stack.events(&test_job).await?, events);
     Ok(())
 }

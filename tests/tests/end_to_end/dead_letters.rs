@@ -1,62 +1,61 @@
-//! Deliveries whose tickets died while something of our own was broken: an operator sees
-//! them, and sends them back.
+//! Deliveries whose tickets became dead letters, which an operator lists and redrives.
 
 use anyhow::{Result, ensure};
-use tests::{Order, Provider, World, eventually};
+use tests::{Provider, TestJob, TestStack, eventually};
 
-/// A job that was told of but for its webhook, whose ticket is a dead letter.
-async fn order_whose_ticket_died(world: &World) -> Result<Order> {
-    let order = world.order(Provider::Shotstack).await?;
-    let ticket = world.leave_undelivered(&order).await?;
-    world.bury(&serde_json::to_string(&ticket)?).await?;
-    Ok(order)
+/// A settled job with a pending delivery, whose ticket is a dead letter.
+async fn job_with_dead_ticket(stack: &TestStack) -> Result<TestJob> {
+    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let ticket = stack.insert_undelivered(&test_job).await?;
+    stack.add_dead_letter(&serde_json::to_string(&ticket)?).await?;
+    Ok(test_job)
 }
 
-/// The line that `relay dlq list` has of the order.
-async fn listed(world: &World, order: &Order) -> Result<String> {
+/// The job's line in the output of `relay dlq list`.
+async fn listed(stack: &TestStack, test_job: &TestJob) -> Result<String> {
     eventually("a dead letter listed", async || {
-        let listed = world.relay_dlq(&["list"])?;
-        let line = listed.lines().find(|line| line.contains(order.job_id().as_str()));
+        let listed = stack.relay_dlq(&["list"])?;
+        let line = listed.lines().find(|line| line.contains(test_job.job_id().as_str()));
         ensure!(line.is_some(), "not in {listed}");
         Ok(line.unwrap_or_default().to_owned())
     })
     .await
 }
 
-async fn assert_delivered(world: &World, order: &Order) -> Result<()> {
-    world.until_settled(order).await?;
-    let webhooks = world.webhooks(order).await?;
+async fn assert_delivered(stack: &TestStack, test_job: &TestJob) -> Result<()> {
+    stack.until_settled(test_job).await?;
+    let webhooks = stack.webhooks(test_job).await?;
     assert_eq!(webhooks.len(), 1, "{webhooks:#?}");
     assert_eq!(webhooks[0].verified, Some(true));
     Ok(())
 }
 
 #[tokio::test]
-async fn tickets_that_died_are_listed_and_sent_back() -> Result<()> {
-    let world = World::open("dead-letters").await?;
-    let first = order_whose_ticket_died(&world).await?;
-    let second = order_whose_ticket_died(&world).await?;
-    // As a release that is not ours would write it.
-    world.bury(&format!("{{\"delivery\": \"{}\"}}", first.mark)).await?;
+async fn dead_letters_are_listed_and_redriven() -> Result<()> {
+    let stack = TestStack::connect("dead-letters").await?;
+    let first = job_with_dead_ticket(&stack).await?;
+    let second = job_with_dead_ticket(&stack).await?;
+    // A message in the format of some other release.
+    stack.add_dead_letter(&format!("{{\"delivery\": \"{}\"}}", first.tag)).await?;
 
-    let line = listed(&world, &first).await?;
+    let line = listed(&stack, &first).await?;
     assert!(line.contains(&first.event_id("video.render.completed")), "{line}");
-    listed(&world, &second).await?;
-    assert_eq!(world.webhooks(&first).await?.len(), 0, "to look is to change nothing");
+    listed(&stack, &second).await?;
+    assert_eq!(stack.webhooks(&first).await?.len(), 0, "listing changes nothing");
 
-    let said = world.relay_dlq(&["redrive", "--job", first.job_id().as_str()])?;
-    assert!(said.ends_with("\n1 message sent back\n"), "{said}");
-    assert_delivered(&world, &first).await?;
-    assert_eq!(world.webhooks(&second).await?.len(), 0, "it was not asked for");
+    let output = stack.relay_dlq(&["redrive", "--job", first.job_id().as_str()])?;
+    assert!(output.ends_with("\n1 message sent back\n"), "{output}");
+    assert_delivered(&stack, &first).await?;
+    assert_eq!(stack.webhooks(&second).await?.len(), 0, "it is another job");
 
-    let said = world.relay_dlq(&["redrive"])?;
-    assert!(said.contains(second.job_id().as_str()), "{said}");
-    assert!(said.contains("left: they are no tickets"), "{said}");
-    assert_delivered(&world, &second).await?;
-    let left = world.relay_dlq(&["list"])?;
+    let output = stack.relay_dlq(&["redrive"])?;
+    assert!(output.contains(second.job_id().as_str()), "{output}");
+    assert!(output.contains("left: they are no tickets"), "{output}");
+    assert_delivered(&stack, &second).await?;
+    let left = stack.relay_dlq(&["list"])?;
     assert!(left.contains("no ticket"), "{left}");
-    for order in [&first, &second] {
-        assert!(!left.contains(order.job_id().as_str()), "{left}");
+    for test_job in [&first, &second] {
+        assert!(!left.contains(test_job.job_id().as_str()), "{left}");
     }
     Ok(())
 }

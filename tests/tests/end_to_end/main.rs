@@ -1,38 +1,28 @@
-//! The deployed template, from a customer's request to a receiver's webhook, with
-//! everything on the way that repeats, lies, is late or says no.
+//! Tests of the deployed template, from a customer's request to a receiver's webhook, with
+//! repeats, forgeries, delays and refusals on the way.
 
-// `cfg(test)` is always true here; it tells the lints that helpers are tests too.
-#[cfg(test)]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and its helpers are outside its function"
+)]
+
 mod account_webhooks;
-#[cfg(test)]
 mod bad_requests;
-#[cfg(test)]
 mod callbacks;
-#[cfg(test)]
 mod cancelling;
-#[cfg(test)]
 mod crashes;
-#[cfg(test)]
 mod dead_letters;
-#[cfg(test)]
 mod deliveries;
-#[cfg(test)]
 mod endings;
-#[cfg(test)]
 mod endpoints;
-#[cfg(test)]
 mod json2video;
-#[cfg(test)]
 mod own_provider;
-#[cfg(test)]
 mod polling;
-#[cfg(test)]
 mod refusals;
-#[cfg(test)]
 mod renders;
-#[cfg(test)]
 mod repeats;
-#[cfg(test)]
 mod signed_callbacks;
-#[cfg(test)]
 mod unclear_submits;

@@ -1,80 +1,81 @@
-//! A provider of the installation's own: one parameter of the stack, and nothing built.
+//! A provider whose spec is a parameter of the stack.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use tests::{Provider, World, eventually};
+use tests::{Provider, TestStack, eventually};
 
-use crate::endings::{assert_told_by_a_tick, assert_told_once};
+use crate::endings::{assert_published_by_tick, assert_published_once};
 
 const VIDEO: &str = "https://cdn.example/product-123.mp4";
 
 #[tokio::test]
-async fn a_provider_of_ones_own_renders_and_its_signed_callback_is_believed() -> Result<()> {
-    let world = World::open("own").await?;
-    let order = world.order(Provider::Studio).await?;
-    // Its API is down, so only the callback can tell.
-    let knobs = json!({"statusCode": 503, "progressCallbacks": 0, "resultUrl": VIDEO});
-    world.endless(&order, &knobs).await?;
+async fn own_provider_callback_is_trusted() -> Result<()> {
+    let stack = TestStack::connect("own").await?;
+    let test_job = stack.new_job(Provider::Studio).await?;
+    // The provider's API is down, so only the callback reports the end.
+    let options = json!({"statusCode": 503, "progressCallbacks": 0, "resultUrl": VIDEO});
+    stack.set_endless(&test_job, &options).await?;
 
-    world.submit(&order).await?;
-    world.end(&order).await?;
-    let job = world.settled(&order).await?;
+    stack.submit(&test_job).await?;
+    stack.end_render(&test_job).await?;
+    let job = stack.settled(&test_job).await?;
 
-    let render = world.called_back(&order, 1).await?;
+    let render = stack.until_called_back(&test_job, 1).await?;
     assert_eq!(render.callback_statuses(), [200]);
-    let mut submitted = order.body["payload"].clone();
-    submitted["movie"]["id"] = json!(order.job_id());
-    submitted["callbackUrl"] = json!(world.callback_url(order.provider, order.job_id()).await?);
+    let mut submitted = test_job.body["payload"].clone();
+    submitted["movie"]["id"] = json!(test_job.job_id());
+    submitted["callbackUrl"] =
+        json!(stack.callback_url(test_job.provider, test_job.job_id()).await?);
     assert_eq!(render.body, submitted);
-    assert_eq!(world.submits(&order).await?, 1);
+    assert_eq!(stack.submit_count(&test_job).await?, 1);
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
     assert_eq!(job.provider_status.as_deref(), Some("done"));
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
     assert_eq!(job.render_job_id, Some(render.id));
-    assert_told_once(&world, &order, &job).await
+    assert_published_once(&stack, &test_job, &job).await
 }
 
 #[tokio::test]
-async fn a_render_whose_callback_is_lost_is_found_by_the_safety_poll() -> Result<()> {
-    let world = World::open("own-lost").await?;
-    let order = world.order(Provider::Studio).await?;
+async fn safety_poll_finds_the_end() -> Result<()> {
+    let stack = TestStack::connect("own-lost").await?;
+    let test_job = stack.new_job(Provider::Studio).await?;
     let lost = json!({
         "durationMs": 1, "callback": {"skip": true}, "progressCallbacks": 0, "resultUrl": VIDEO,
     });
-    world.scenario(&order, &lost).await?;
+    stack.set_scenario(&test_job, &lost).await?;
 
-    let submitted = world.submit(&order).await?;
+    let submitted = stack.submit(&test_job).await?;
     assert_eq!(submitted.state, "queued");
-    // As the schedule does once a minute.
+    // The schedule ticks once a minute; the test does not wait for it.
     eventually("a safety poll", async || {
-        world.tick().await?;
-        let state = world.job(&order).await?.state;
+        stack.tick().await?;
+        let state = stack.job(&test_job).await?.state;
         ensure!(state == "completed", "the job is {state}");
         Ok(())
     })
     .await?;
-    let job = world.settled(&order).await?;
+    let job = stack.settled(&test_job).await?;
 
-    let render = world.render(&order).await?;
+    let render = stack.render(&test_job).await?;
     assert!(render.callback_url().is_some(), "{render:?}");
     assert!(render.callbacks.is_empty(), "{render:?}");
-    assert_eq!(world.submits(&order).await?, 1);
+    assert_eq!(stack.submit_count(&test_job).await?, 1);
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
-    assert_told_by_a_tick(&world, &order, &job).await
+    assert_published_by_tick(&stack, &test_job, &job).await
 }
 
 #[tokio::test]
-async fn a_provider_of_ones_own_is_told_to_cancel() -> Result<()> {
-    let world = World::open("own-cancel").await?;
-    let order = world.order(Provider::Studio).await?;
-    world.endless(&order, &json!({"callback": {"skip": true}})).await?;
-    world.submit(&order).await?;
+async fn own_provider_job_is_cancelled() -> Result<()> {
+    let stack = TestStack::connect("own-cancel").await?;
+    let test_job = stack.new_job(Provider::Studio).await?;
+    stack.set_endless(&test_job, &json!({"callback": {"skip": true}})).await?;
+    stack.submit(&test_job).await?;
 
-    let answer = world.cancel(&order).await?.expect(202)?;
+    let answer = stack.cancel(&test_job).await?.expect(202)?;
 
     assert_eq!(answer.json::<Value>()?["provider"], "studio");
-    let job = world.settled(&order).await?;
+    let job = stack.settled(&test_job).await?;
     assert_eq!(job.state, "cancelled");
     Ok(())
 }

@@ -1,117 +1,120 @@
-//! Asking providers: what it costs when there is nothing new, and what happens when
-//! they do not tell.
+//! Polls: the writes of a poll without news, and providers that fail or throttle.
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tests::{LedgerEntry, Order, Provider, World};
+use tests::{LedgerEntry, Provider, TestJob, TestStack};
 
-use crate::endings::assert_told_once;
+use crate::endings::assert_published_once;
 
 #[tokio::test]
-async fn a_poll_that_finds_nothing_new_writes_nothing() -> Result<()> {
-    let world = World::open("nothing-new").await?;
-    let order = world.order(Provider::Zvid).await?;
-    world.endless(&order, &json!({})).await?;
-    world.submit(&order).await?;
-    world.until_state(&order, "processing").await?;
-    // Whoever stored that is through with it when the next poll comes.
-    world.until_asked(&order, 1).await?;
-    let since = world.ledger_now().await?;
-    let before = world.ledger(0, order.job_id().as_str()).await?;
-    assert!(before.iter().any(LedgerEntry::is_write), "the ledger does not see the job");
-    let item = world.job_item(&order).await?;
+async fn poll_without_news_writes_nothing() -> Result<()> {
+    let stack = TestStack::connect("nothing-new").await?;
+    let test_job = stack.new_job(Provider::Zvid).await?;
+    stack.set_endless(&test_job, &json!({})).await?;
+    stack.submit(&test_job).await?;
+    stack.until_state(&test_job, "processing").await?;
+    // At the next poll, the poller that stored this state has finished its writes.
+    stack.until_polled(&test_job, 1).await?;
+    let since = stack.ledger_now().await?;
+    let before = stack.ledger(0, test_job.job_id().as_str()).await?;
+    assert!(before.iter().any(LedgerEntry::is_write), "the ledger does not show the job");
+    let item = stack.job_item(&test_job).await?;
 
-    // The third look is over when the fourth begins.
-    world.until_asked(&order, 4).await?;
+    // The third poll is finished when the fourth begins.
+    stack.until_polled(&test_job, 4).await?;
 
-    let requests = world.ledger(since, order.job_id().as_str()).await?;
+    let requests = stack.ledger(since, test_job.job_id().as_str()).await?;
     let writes: Vec<_> = requests.iter().filter(|it| it.is_write()).collect();
     assert!(writes.is_empty(), "{writes:#?}");
-    assert_eq!(world.job_item(&order).await?, item);
+    assert_eq!(stack.job_item(&test_job).await?, item);
     Ok(())
 }
 
-/// A polled render is over in no time, but its provider has these troubles telling so.
-async fn polled_through(world: &World, trouble: &Value) -> Result<Order> {
-    let order = world.order(Provider::Zvid).await?;
-    let mut knobs = json!({"durationMs": 1});
-    for (name, value) in trouble.as_object().into_iter().flatten() {
-        knobs[name] = value.clone();
+/// Submits a job whose render ends at once and whose provider has these faults, and waits for
+/// its end.
+async fn polled_through(stack: &TestStack, faults: &Value) -> Result<TestJob> {
+    let test_job = stack.new_job(Provider::Zvid).await?;
+    let mut options = json!({"durationMs": 1});
+    for (name, value) in faults.as_object().into_iter().flatten() {
+        options[name] = value.clone();
     }
-    world.scenario(&order, &knobs).await?;
-    world.submit(&order).await?;
-    let job = world.settled(&order).await?;
-    assert_eq!(job.states(), ["submitting", "queued", "completed"], "{trouble}");
-    assert_eq!(world.submits(&order).await?, 1);
-    assert_told_once(world, &order, &job).await?;
-    Ok(order)
+    stack.set_scenario(&test_job, &options).await?;
+    stack.submit(&test_job).await?;
+    let job = stack.settled(&test_job).await?;
+    assert_eq!(job.states(), ["submitting", "queued", "completed"], "{faults}");
+    assert_eq!(stack.submit_count(&test_job).await?, 1);
+    assert_published_once(stack, &test_job, &job).await?;
+    Ok(test_job)
 }
 
-/// What the order's provider answered when it was asked, oldest first.
-async fn statuses(world: &World, order: &Order) -> Result<Vec<u16>> {
-    let render = world.render(order).await?;
-    Ok(world.status_calls(&render.id).await?.iter().map(|call| call.status).collect())
+/// The statuses of the provider's answers to polls of the job, oldest first.
+async fn statuses(stack: &TestStack, test_job: &TestJob) -> Result<Vec<u16>> {
+    let render = stack.render(test_job).await?;
+    Ok(stack.status_calls(&render.id).await?.iter().map(|call| call.status).collect())
 }
 
 #[tokio::test]
-async fn a_provider_that_is_down_for_a_while_delays_the_news_and_loses_none() -> Result<()> {
-    let world = World::open("down").await?;
-    let order = polled_through(&world, &json!({"statusCode": 503, "statusCodeTimes": 2})).await?;
-    assert_eq!(statuses(&world, &order).await?[..3], [503, 503, 200]);
+async fn poll_retries_while_provider_is_down() -> Result<()> {
+    let stack = TestStack::connect("down").await?;
+    let test_job =
+        polled_through(&stack, &json!({"statusCode": 503, "statusCodeTimes": 2})).await?;
+    assert_eq!(statuses(&stack, &test_job).await?[..3], [503, 503, 200]);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_render_that_its_provider_does_not_know_yet_is_asked_about_again() -> Result<()> {
-    let world = World::open("not-yet").await?;
-    let order = polled_through(&world, &json!({"statusCode": 404, "statusCodeTimes": 1})).await?;
-    assert_eq!(statuses(&world, &order).await?[..2], [404, 200]);
+async fn poll_retries_while_render_is_unknown() -> Result<()> {
+    let stack = TestStack::connect("not-yet").await?;
+    let test_job =
+        polled_through(&stack, &json!({"statusCode": 404, "statusCodeTimes": 1})).await?;
+    assert_eq!(statuses(&stack, &test_job).await?[..2], [404, 200]);
     Ok(())
 }
 
-/// That nobody asks before is seen where one shard is alone with its poller: here others take
-/// the shard over all the time, and one of them may be asking at that moment.
+/// This test cannot assert that no poll comes before the pause is over: other tests' jobs make
+/// pollers take the shard over all the time, and one of them may poll at that moment. Tests with
+/// a single poller assert it.
 #[tokio::test]
-async fn a_provider_that_wants_to_be_left_alone_delays_the_news_and_loses_none() -> Result<()> {
-    let world = World::open("left-alone").await?;
+async fn poll_retries_after_rate_limit() -> Result<()> {
+    let stack = TestStack::connect("left-alone").await?;
     let busy = json!({"statusCode": 429, "statusCodeTimes": 1, "retryAfter": "5"});
-    let order = polled_through(&world, &busy).await?;
-    assert_eq!(statuses(&world, &order).await?[..2], [429, 200]);
+    let test_job = polled_through(&stack, &busy).await?;
+    assert_eq!(statuses(&stack, &test_job).await?[..2], [429, 200]);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_callback_that_outruns_the_providers_own_reads_comes_again() -> Result<()> {
-    let world = World::open("outruns").await?;
-    let order = world.order(Provider::Shotstack).await?;
-    // Shotstack's word for a render that it does not find.
-    world.endless(&order, &json!({"statusCode": 400, "statusCodeTimes": 1})).await?;
+async fn callback_ahead_of_status_is_repeated() -> Result<()> {
+    let stack = TestStack::connect("outruns").await?;
+    let test_job = stack.new_job(Provider::Shotstack).await?;
+    // Shotstack answers 400 for a render that it does not find.
+    stack.set_endless(&test_job, &json!({"statusCode": 400, "statusCodeTimes": 1})).await?;
 
-    world.submit(&order).await?;
-    world.end(&order).await?;
-    let job = world.settled(&order).await?;
+    stack.submit(&test_job).await?;
+    stack.end_render(&test_job).await?;
+    let job = stack.settled(&test_job).await?;
 
-    let render = world.called_back(&order, 2).await?;
+    let render = stack.until_called_back(&test_job, 2).await?;
     assert_eq!(render.callback_statuses(), [503, 200]);
     assert_eq!(render.polls, 2);
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
-    assert_told_once(&world, &order, &job).await
+    assert_published_once(&stack, &test_job, &job).await
 }
 
 #[tokio::test]
-async fn a_result_that_has_no_url_yet_is_waited_for() -> Result<()> {
-    let world = World::open("stored-later").await?;
-    let order = world.order(Provider::RenderIo).await?.with("providerWebhook", json!(false));
-    // The first poll finds the render done and its file on the way.
-    world.scenario(&order, &json!({"durationMs": 1, "storedAfterPolls": 1})).await?;
+async fn poll_waits_for_the_result_url() -> Result<()> {
+    let stack = TestStack::connect("stored-later").await?;
+    let test_job = stack.new_job(Provider::RenderIo).await?.with("providerWebhook", json!(false));
+    // The first poll finds the render completed, but without its file.
+    stack.set_scenario(&test_job, &json!({"durationMs": 1, "storedAfterPolls": 1})).await?;
 
-    world.submit(&order).await?;
-    let job = world.settled(&order).await?;
+    stack.submit(&test_job).await?;
+    let job = stack.settled(&test_job).await?;
 
-    // Who takes a shard over may ask at the same time, and the later answer be stored first.
+    // A poller that takes over may poll at the same time, and its later answer be stored first.
     let states: Vec<_> = job.states().into_iter().filter(|it| *it != "processing").collect();
     assert_eq!(states, ["submitting", "queued", "completed"]);
     assert!(job.result_url.is_some(), "{job:?}");
-    assert!(world.render(&order).await?.polls >= 2);
-    assert_told_once(&world, &order, &job).await
+    assert!(stack.render(&test_job).await?.polls >= 2);
+    assert_published_once(&stack, &test_job, &job).await
 }

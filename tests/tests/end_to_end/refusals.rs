@@ -1,26 +1,31 @@
-//! Providers that say no at once.
+//! Submits that the provider rejects.
 
 use anyhow::Result;
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
-use tests::{Answer, Provider, World};
+use tests::{HttpAnswer, Provider, TestStack};
 
-use crate::endings::assert_told_once;
+use crate::endings::assert_published_once;
 
-/// A provider's "no", and what our caller is to be told.
-struct Refusal {
+/// A provider's rejection, and the problem document that our caller must get.
+struct RejectedSubmit {
     provider: Provider,
-    knobs: Value,
+    options: Value,
     status: u16,
     code: &'static str,
     message: &'static str,
 }
 
 #[tokio::test]
-async fn what_a_provider_refuses_is_told_and_not_asked_again() -> Result<()> {
-    let world = World::open("refused").await?;
-    let refusal =
-        |provider, knobs, status, code, message| Refusal { provider, knobs, status, code, message };
+async fn submit_rejected_is_not_repeated() -> Result<()> {
+    let stack = TestStack::connect("refused").await?;
+    let rejected = |provider, options, status, code, message| RejectedSubmit {
+        provider,
+        options,
+        status,
+        code,
+        message,
+    };
     let (zvid, shotstack) = (Provider::Zvid, Provider::Shotstack);
     let details = json!({
         "error": "ValidationError",
@@ -29,111 +34,127 @@ async fn what_a_provider_refuses_is_told_and_not_asked_again() -> Result<()> {
     });
     let edit = json!({"success": false, "message": "Bad Request", "response": "Malformed edit"});
     let all = [
-        refusal(
+        rejected(
             zvid,
             json!({"submitStatus": 400, "submitBody": details}),
             422,
             "provider_rejected",
             "\"visuals\" is required",
         ),
-        refusal(
+        rejected(
             shotstack,
             json!({"submitStatus": 400, "submitBody": edit}),
             422,
             "provider_rejected",
             "Malformed edit",
         ),
-        refusal(zvid, json!({"submitStatus": 401}), 502, "provider_auth", "Please try again later"),
-        refusal(shotstack, json!({"submitStatus": 403}), 502, "provider_auth", "Forbidden"),
-        refusal(
+        rejected(
+            zvid,
+            json!({"submitStatus": 401}),
+            502,
+            "provider_auth",
+            "Please try again later",
+        ),
+        rejected(shotstack, json!({"submitStatus": 403}), 502, "provider_auth", "Forbidden"),
+        rejected(
             zvid,
             json!({"submitStatus": 402}),
             402,
             "provider_quota",
             "You do not have enough credits for this render",
         ),
-        refusal(
+        rejected(
             zvid,
             json!({"submitStatus": 429, "retryAfter": "60"}),
             503,
             "provider_busy",
             "Hourly limit exceeded. Try again later.",
         ),
-        refusal(shotstack, json!({"submitStatus": 429}), 503, "provider_busy", "Too Many Requests"),
+        rejected(
+            shotstack,
+            json!({"submitStatus": 429}),
+            503,
+            "provider_busy",
+            "Too Many Requests",
+        ),
     ];
-    try_join_all(all.iter().map(|refusal| assert_told(&world, refusal))).await?;
+    try_join_all(all.iter().map(|rejected| assert_explained(&stack, rejected))).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn a_providers_own_codes_are_understood() -> Result<()> {
-    let world = World::open("codes").await?;
-    let refusal =
-        |provider, knobs, status, code, message| Refusal { provider, knobs, status, code, message };
+async fn submit_rejection_maps_provider_codes() -> Result<()> {
+    let stack = TestStack::connect("codes").await?;
+    let rejected = |provider, options, status, code, message| RejectedSubmit {
+        provider,
+        options,
+        status,
+        code,
+        message,
+    };
     let (json2video, viralsync) = (Provider::Json2Video, Provider::ViralSync);
     let wrong_key = json!({"success": false, "message": "Error: Invalid API Key"});
     let wrong_movie = json!({"code": "E1002", "message": "Movie: scenes is required"});
-    let complaint =
-        json!({"loc": ["output_files"], "msg": "field required", "type": "value_error"});
+    let detail = json!({"loc": ["output_files"], "msg": "field required", "type": "value_error"});
     let all = [
-        // Its HTTP statuses say something else.
-        refusal(
+        // JSON2Video's HTTP statuses are misleading.
+        rejected(
             json2video,
             json!({"submitStatus": 400, "submitBody": wrong_key}),
             502,
             "provider_auth",
             "Error: Invalid API Key",
         ),
-        refusal(
+        rejected(
             json2video,
             json!({"submitStatus": 400}),
             402,
             "provider_quota",
             "Error: Insufficient credits",
         ),
-        refusal(
+        rejected(
             json2video,
             json!({"submitStatus": 400, "submitBody": wrong_movie}),
             422,
             "provider_rejected",
             "Movie: scenes is required",
         ),
-        refusal(
+        rejected(
             json2video,
             json!({"submitStatus": 401}),
             402,
             "provider_quota",
             "You exceeded the quota of movies in your plan. Please upgrade your plan to continue.",
         ),
-        refusal(
+        rejected(
             viralsync,
             json!({"submitStatus": 409}),
             503,
             "provider_busy",
             "Concurrent render limit exceeded.",
         ),
-        refusal(
+        rejected(
             viralsync,
             json!({"submitStatus": 402}),
             402,
             "provider_quota",
             "Monthly render quota exceeded.",
         ),
-        refusal(
+        rejected(
             viralsync,
             json!({"submitStatus": 401}),
             502,
             "provider_auth",
             "This API key has been revoked.",
         ),
-        refusal(
+        rejected(
             Provider::RenderIo,
-            json!({"submitStatus": 422, "submitBody": {"detail": [complaint]}}),
+            json!({"submitStatus": 422, "submitBody": {"detail": [detail]}}),
             422,
             "provider_rejected",
             "field required",
         ),
-        refusal(
+        rejected(
             Provider::RenderIo,
             json!({"submitStatus": 429}),
             503,
@@ -141,33 +162,33 @@ async fn a_providers_own_codes_are_understood() -> Result<()> {
             "RATE_LIMITED",
         ),
     ];
-    try_join_all(all.iter().map(|refusal| assert_told(&world, refusal))).await?;
+    try_join_all(all.iter().map(|rejected| assert_explained(&stack, rejected))).await?;
     Ok(())
 }
 
-async fn assert_told(world: &World, refusal: &Refusal) -> Result<()> {
-    let Refusal { provider, knobs, status, code, message } = refusal;
-    let order = world.order(*provider).await?;
-    world.scenario(&order, knobs).await?;
+async fn assert_explained(stack: &TestStack, rejected: &RejectedSubmit) -> Result<()> {
+    let RejectedSubmit { provider, options, status, code, message } = rejected;
+    let test_job = stack.new_job(*provider).await?;
+    stack.set_scenario(&test_job, options).await?;
 
-    let first = world.post(&order).await?;
-    let job = world.settled(&order).await?;
-    let second = world.post(&order).await?;
+    let first = stack.post(&test_job).await?;
+    let job = stack.settled(&test_job).await?;
+    let second = stack.post(&test_job).await?;
 
     let failure = json!({"code": code, "message": message});
-    assert_eq!(job.states(), ["submitting", "failed"], "{knobs}");
-    assert_eq!((&job.failure, &job.render_job_id), (&Some(failure), &None), "{knobs}");
-    assert_eq!(first.status, *status, "{knobs}: {first}");
+    assert_eq!(job.states(), ["submitting", "failed"], "{options}");
+    assert_eq!((&job.failure, &job.render_job_id), (&Some(failure), &None), "{options}");
+    assert_eq!(first.status, *status, "{options}: {first}");
     assert_eq!(first.header("content-type"), "application/problem+json");
     let problem: Value = first.json()?;
-    assert_eq!(problem["code"], *code, "{knobs}");
-    assert_eq!(problem["detail"], *message, "{knobs}");
-    assert_eq!(problem["job"]["jobId"], json!(order.job_id()), "{knobs}");
-    assert_eq!(problem["job"]["state"], "failed", "{knobs}");
+    assert_eq!(problem["code"], *code, "{options}");
+    assert_eq!(problem["detail"], *message, "{options}");
+    assert_eq!(problem["job"]["jobId"], json!(test_job.job_id()), "{options}");
+    assert_eq!(problem["job"]["state"], "failed", "{options}");
 
-    let said = |answer: &Answer| (answer.status, answer.text.clone());
-    assert_eq!(said(&second), said(&first), "a repeat gets another answer");
-    assert_eq!(world.submits(&order).await?, 1, "{knobs}");
-    assert_eq!(world.renders(&order).await?.len(), 0, "{knobs}");
-    assert_told_once(world, &order, &job).await
+    let parts = |answer: &HttpAnswer| (answer.status, answer.text.clone());
+    assert_eq!(parts(&second), parts(&first), "a repeat gets another answer");
+    assert_eq!(stack.submit_count(&test_job).await?, 1, "{options}");
+    assert_eq!(stack.renders(&test_job).await?.len(), 0, "{options}");
+    assert_published_once(stack, &test_job, &job).await
 }

@@ -1,83 +1,83 @@
-//! Callbacks that their provider signs: believed when the signature holds, refused when
-//! it does not.
+//! Callbacks that the provider signs: trusted with a valid signature, refused with an invalid one.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tests::{Order, Provider, Render, World};
+use tests::{Provider, SimulatedRender, TestJob, TestStack};
 
-use crate::endings::assert_told_once;
+use crate::endings::assert_published_once;
 
 const VIDEO: &str = "https://cdn.example/product-123.mp4";
 
-/// Places the order, and sees it to its end without a question to the provider.
-async fn believed(world: &World, order: &Order) -> Result<Render> {
-    world.submit(order).await?;
-    world.end(order).await?;
-    let job = world.settled(order).await?;
+/// Submits the job, and asserts that its callback ends it without a poll.
+async fn assert_trusted(stack: &TestStack, test_job: &TestJob) -> Result<SimulatedRender> {
+    stack.submit(test_job).await?;
+    stack.end_render(test_job).await?;
+    let job = stack.settled(test_job).await?;
 
-    let render = world.called_back(order, 1).await?;
-    assert_eq!(world.status_calls(&render.id).await?.len(), 0, "the provider was asked");
+    let render = stack.until_called_back(test_job, 1).await?;
+    assert_eq!(stack.status_calls(&render.id).await?.len(), 0, "the provider was polled");
     assert_eq!(job.state, "completed");
     assert_eq!(job.render_job_id.as_ref(), Some(&render.id));
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
-    assert_told_once(world, order, &job).await?;
+    assert_published_once(stack, test_job, &job).await?;
     Ok(render)
 }
 
-/// A render that goes on for ever, and whose provider never calls.
-async fn endless(world: &World, provider: Provider) -> Result<(Order, Render)> {
-    let order = world.order(provider).await?;
-    world.endless(&order, &json!({"callback": {"skip": true}})).await?;
-    world.submit(&order).await?;
-    let render = world.render(&order).await?;
-    Ok((order, render))
+/// A job whose render does not end and whose provider never calls back.
+async fn set_endless(stack: &TestStack, provider: Provider) -> Result<(TestJob, SimulatedRender)> {
+    let test_job = stack.new_job(provider).await?;
+    stack.set_endless(&test_job, &json!({"callback": {"skip": true}})).await?;
+    stack.submit(&test_job).await?;
+    let render = stack.render(&test_job).await?;
+    Ok((test_job, render))
 }
 
 #[tokio::test]
-async fn a_signed_callback_of_viralsync_is_believed() -> Result<()> {
-    let world = World::open("viralsync-signs").await?;
-    let order = world.order(Provider::ViralSync).await?;
-    world.endless(&order, &json!({"progressCallbacks": 0, "resultUrl": VIDEO})).await?;
+async fn callback_signed_by_viralsync_is_trusted() -> Result<()> {
+    let stack = TestStack::connect("viralsync-signs").await?;
+    let test_job = stack.new_job(Provider::ViralSync).await?;
+    stack.set_endless(&test_job, &json!({"progressCallbacks": 0, "resultUrl": VIDEO})).await?;
 
-    let render = believed(&world, &order).await?;
+    let render = assert_trusted(&stack, &test_job).await?;
 
-    let mut submitted = order.body["payload"].clone();
-    submitted["movie"]["id"] = json!(order.job_id());
-    submitted["callbackUrl"] = json!(world.callback_url(order.provider, order.job_id()).await?);
+    let mut submitted = test_job.body["payload"].clone();
+    submitted["movie"]["id"] = json!(test_job.job_id());
+    submitted["callbackUrl"] =
+        json!(stack.callback_url(test_job.provider, test_job.job_id()).await?);
     assert_eq!(render.body, submitted);
     assert_eq!(render.callback_statuses(), [200]);
     Ok(())
 }
 
 #[tokio::test]
-async fn signed_progress_moves_a_job_until_it_has_ended() -> Result<()> {
-    let world = World::open("viralsync-moves").await?;
-    let order = world.order(Provider::ViralSync).await?;
-    world.endless(&order, &json!({"progressCallbacks": 0, "resultUrl": VIDEO})).await?;
+async fn callback_progress_moves_an_active_job() -> Result<()> {
+    let stack = TestStack::connect("viralsync-moves").await?;
+    let test_job = stack.new_job(Provider::ViralSync).await?;
+    stack.set_endless(&test_job, &json!({"progressCallbacks": 0, "resultUrl": VIDEO})).await?;
 
-    let submitted = world.submit(&order).await?;
+    let submitted = stack.submit(&test_job).await?;
     assert_eq!(submitted.progress, None);
-    world.tell_progress(&order).await?;
-    world.until_state(&order, "processing").await?;
-    assert_eq!(world.job(&order).await?.progress, Some(0.25), "in quarters");
-    world.end(&order).await?;
-    let job = world.settled(&order).await?;
+    stack.report_progress(&test_job).await?;
+    stack.until_state(&test_job, "processing").await?;
+    assert_eq!(stack.job(&test_job).await?.progress, Some(0.25), "progress is stored in quarters");
+    stack.end_render(&test_job).await?;
+    let job = stack.settled(&test_job).await?;
     assert_eq!(job.states(), ["submitting", "queued", "processing", "completed"]);
     assert_eq!(job.progress, Some(1.0));
-    let before = world.items(&order).await?;
+    let before = stack.items(&test_job).await?;
 
-    world.tell_progress(&order).await?;
-    let render = world.called_back(&order, 3).await?;
+    stack.report_progress(&test_job).await?;
+    let render = stack.until_called_back(&test_job, 3).await?;
     assert_eq!(render.callback_statuses(), [200; 3]);
-    assert_eq!(world.items(&order).await?, before, "the late one changed something");
-    assert_eq!(world.status_calls(&render.id).await?.len(), 0);
-    assert_told_once(&world, &order, &job).await
+    assert_eq!(stack.items(&test_job).await?, before, "the late callback changed something");
+    assert_eq!(stack.status_calls(&render.id).await?.len(), 0);
+    assert_published_once(&stack, &test_job, &job).await
 }
 
 #[tokio::test]
-async fn viralsyncs_callbacks_are_nothing_without_their_signature() -> Result<()> {
-    let world = World::open("viralsync-forged").await?;
-    let (order, render) = endless(&world, Provider::ViralSync).await?;
+async fn callback_without_valid_signature_is_refused() -> Result<()> {
+    let stack = TestStack::connect("viralsync-forged").await?;
+    let (test_job, render) = set_endless(&stack, Provider::ViralSync).await?;
     let url = render.callback_url().context("ViralSync gets a callback URL")?;
     let evil = json!({
         "jobId": render.id,
@@ -87,90 +87,92 @@ async fn viralsyncs_callbacks_are_nothing_without_their_signature() -> Result<()
         "timestamp": "2026-04-02T10:00:52.000Z",
     });
     let running = json!({"jobId": render.id, "status": "running", "progress": 0.1}).to_string();
-    let before = world.items(&order).await?;
+    let before = stack.items(&test_job).await?;
 
     let evil = evil.to_string();
-    let (header, anothers) = world.signature(order.provider, &running)?;
-    let unsigned = world.call_back(url, evil.clone()).await?;
-    let tampered = world.call_back_signed(url, &(header, anothers.clone()), &evil).await?;
-    let cut = world.call_back_signed(url, &(header, anothers[..62].to_owned()), &running).await?;
-    let empty = world.call_back_signed(url, &(header, String::new()), &running).await?;
+    let (header, other_signature) = stack.signature(test_job.provider, &running)?;
+    let unsigned = stack.call_back(url, evil.clone()).await?;
+    let tampered = stack.call_back_signed(url, &(header, other_signature.clone()), &evil).await?;
+    let truncated =
+        stack.call_back_signed(url, &(header, other_signature[..62].to_owned()), &running).await?;
+    let empty = stack.call_back_signed(url, &(header, String::new()), &running).await?;
 
-    for answer in [unsigned, tampered, cut, empty] {
+    for answer in [unsigned, tampered, truncated, empty] {
         let answer = answer.expect(401)?;
         assert_eq!(answer.json::<Value>()?["code"], "invalid_signature");
     }
-    assert_eq!(world.items(&order).await?, before);
-    assert_eq!(world.status_calls(&render.id).await?.len(), 0);
-    assert_eq!(world.events(&order).await?, []);
+    assert_eq!(stack.items(&test_job).await?, before);
+    assert_eq!(stack.status_calls(&render.id).await?.len(), 0);
+    assert_eq!(stack.events(&test_job).await?, []);
 
-    // The signature is what was missing, and nothing else.
-    let (_, right) = world.signature(order.provider, &evil)?;
-    world.call_back_signed(url, &(header, right), &evil).await?.expect(200)?;
-    assert_eq!(world.settled(&order).await?.state, "completed");
+    // The same body with a valid signature completes the job.
+    let (_, valid) = stack.signature(test_job.provider, &evil)?;
+    stack.call_back_signed(url, &(header, valid), &evil).await?.expect(200)?;
+    assert_eq!(stack.settled(&test_job).await?.state, "completed");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_signed_callback_about_another_render_is_ignored() -> Result<()> {
-    let world = World::open("viralsync-child").await?;
-    let (order, render) = endless(&world, Provider::ViralSync).await?;
+async fn callback_about_another_render_is_ignored() -> Result<()> {
+    let stack = TestStack::connect("viralsync-child").await?;
+    let (test_job, render) = set_endless(&stack, Provider::ViralSync).await?;
     let url = render.callback_url().context("ViralSync gets a callback URL")?;
-    let before = world.items(&order).await?;
+    let before = stack.items(&test_job).await?;
 
-    let childs = json!({
+    let child = json!({
         "jobId": "job_00000000child",
         "status": "done",
         "progress": 1.0,
         "outputUrl": "https://r2.viralsync.io/outputs/child/scene.mp4",
     });
-    let childs = childs.to_string();
-    let signature = world.signature(order.provider, &childs)?;
-    let answer = world.call_back_signed(url, &signature, &childs).await?.expect(200)?;
+    let child = child.to_string();
+    let signature = stack.signature(test_job.provider, &child)?;
+    let answer = stack.call_back_signed(url, &signature, &child).await?.expect(200)?;
 
     assert_eq!(answer.json::<Value>()?, json!({"status": "ignored"}));
-    assert_eq!(world.items(&order).await?, before);
+    assert_eq!(stack.items(&test_job).await?, before);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_signed_callback_of_renderio_is_believed() -> Result<()> {
-    let world = World::open("renderio-signs").await?;
-    let order = world.order(Provider::RenderIo).await?;
-    world.endless(&order, &json!({"acceptedStatus": 202, "resultUrl": VIDEO})).await?;
+async fn callback_signed_by_renderio_is_trusted() -> Result<()> {
+    let stack = TestStack::connect("renderio-signs").await?;
+    let test_job = stack.new_job(Provider::RenderIo).await?;
+    stack.set_endless(&test_job, &json!({"acceptedStatus": 202, "resultUrl": VIDEO})).await?;
 
-    let render = believed(&world, &order).await?;
+    let render = assert_trusted(&stack, &test_job).await?;
 
-    let mut submitted = order.body["payload"].clone();
-    submitted["metadata"]["relay_job"] = json!(order.job_id());
-    submitted["webhook_url"] = json!(world.callback_url(order.provider, order.job_id()).await?);
+    let mut submitted = test_job.body["payload"].clone();
+    submitted["metadata"]["relay_job"] = json!(test_job.job_id());
+    submitted["webhook_url"] =
+        json!(stack.callback_url(test_job.provider, test_job.job_id()).await?);
     assert_eq!(render.body, submitted);
     assert_eq!(render.callback_statuses(), [200]);
     Ok(())
 }
 
 #[tokio::test]
-async fn an_unsigned_callback_of_renderio_is_a_hint_to_ask() -> Result<()> {
-    let world = World::open("renderio-hints").await?;
-    let order = world.order(Provider::RenderIo).await?;
-    world.endless(&order, &json!({"callbackSigned": false, "resultUrl": VIDEO})).await?;
+async fn callback_unsigned_by_renderio_causes_poll() -> Result<()> {
+    let stack = TestStack::connect("renderio-hints").await?;
+    let test_job = stack.new_job(Provider::RenderIo).await?;
+    stack.set_endless(&test_job, &json!({"callbackSigned": false, "resultUrl": VIDEO})).await?;
 
-    world.submit(&order).await?;
-    world.end(&order).await?;
-    let job = world.settled(&order).await?;
+    stack.submit(&test_job).await?;
+    stack.end_render(&test_job).await?;
+    let job = stack.settled(&test_job).await?;
 
-    let render = world.called_back(&order, 1).await?;
+    let render = stack.until_called_back(&test_job, 1).await?;
     assert_eq!(render.callback_statuses(), [200]);
     assert_eq!(render.polls, 1);
     assert_eq!(job.states(), ["submitting", "queued", "completed"]);
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
-    assert_told_once(&world, &order, &job).await
+    assert_published_once(&stack, &test_job, &job).await
 }
 
 #[tokio::test]
-async fn the_first_output_that_has_a_url_is_the_result() -> Result<()> {
-    let world = World::open("renderio-outputs").await?;
-    let (order, render) = endless(&world, Provider::RenderIo).await?;
+async fn callback_result_is_first_output_url() -> Result<()> {
+    let stack = TestStack::connect("renderio-outputs").await?;
+    let (test_job, render) = set_endless(&stack, Provider::RenderIo).await?;
     let url = render.callback_url().context("RenderIO gets a callback URL")?;
 
     let body = json!({
@@ -186,10 +188,10 @@ async fn the_first_output_that_has_a_url_is_the_result() -> Result<()> {
         "timestamp": 1_779_602_403_000_u64,
     });
     let body = body.to_string();
-    let signature = world.signature(order.provider, &body)?;
-    world.call_back_signed(url, &signature, &body).await?.expect(200)?;
+    let signature = stack.signature(test_job.provider, &body)?;
+    stack.call_back_signed(url, &signature, &body).await?.expect(200)?;
 
-    let job = world.settled(&order).await?;
+    let job = stack.settled(&test_job).await?;
     assert_eq!(job.result_url.as_deref(), Some(VIDEO));
-    assert_told_once(&world, &order, &job).await
+    assert_published_once(&stack, &test_job, &job).await
 }

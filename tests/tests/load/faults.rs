@@ -1,4 +1,4 @@
-//! What goes wrong with a job, chosen by its number, so that every run is the same.
+//! The faults of the load test, chosen by a job's number, so that every run is the same.
 
 use serde_json::{Value, json};
 use tests::Provider;
@@ -17,7 +17,7 @@ pub(crate) enum Fault {
     RenderFails,
 }
 
-/// How many jobs of a hundred have which fault. The rest have none.
+/// The number of jobs with each fault among a hundred. The others have none.
 const SHARES: [(Fault, usize); 9] = [
     (Fault::PostedTwice, 10),
     (Fault::CallbackThrice, 10),
@@ -30,11 +30,12 @@ const SHARES: [(Fault, usize); 9] = [
     (Fault::RenderFails, 5),
 ];
 
-/// The longest render. Most are much shorter.
-const LONGEST_MS: usize = 4_000;
+/// The limit of a render's duration. Most renders are much shorter.
+const MAX_DURATION_MS: usize = 4_000;
 
 impl Fault {
-    /// Of job `number`. Over any five hundred jobs, each provider has its share of each.
+    /// The fault of job `number`. Among five hundred jobs, each provider has its share of each
+    /// fault.
     pub(crate) fn of(number: usize) -> Self {
         let mut place = number / 5 * 37 % 100;
         for (fault, share) in SHARES {
@@ -61,9 +62,9 @@ impl Fault {
         }
     }
 
-    /// The simulator's knobs for the render of job `number`.
-    pub(crate) fn knobs(self, number: usize) -> Value {
-        let mut knobs = match self {
+    /// The simulator's options for the render of job `number`.
+    pub(crate) fn options(self, number: usize) -> Value {
+        let mut options = match self {
             Self::None | Self::PostedTwice => json!({}),
             Self::CallbackThrice => json!({"callback": {"times": 3}}),
             Self::CallbackLate => json!({"callback": {"lateMs": 3_000}}),
@@ -76,20 +77,20 @@ impl Fault {
             Self::SubmitThrottles => json!({"submitStatus": 429}),
             Self::RenderFails => json!({"failWith": "no codec"}),
         };
-        // Mostly short, now and then long.
-        let duration = (number * 7_919 % LONGEST_MS).min(number * 104_729 % LONGEST_MS);
-        knobs["durationMs"] = duration.into();
-        knobs["queuedMs"] = (duration / 4).into();
-        knobs
+        // Most durations are short, and some are long.
+        let duration = (number * 7_919 % MAX_DURATION_MS).min(number * 104_729 % MAX_DURATION_MS);
+        options["durationMs"] = duration.into();
+        options["queuedMs"] = (duration / 4).into();
+        options
     }
 
-    /// What its caller is answered. A provider's "no" is told at once, and is a job all the
-    /// same.
+    /// The status of our answer to the submit. A submit that the provider rejects is answered
+    /// with its reason, and makes a job all the same.
     pub(crate) fn answer(self) -> u16 {
         if self == Self::SubmitThrottles { 503 } else { 202 }
     }
 
-    /// How such a job ends.
+    /// The state in which such a job ends.
     pub(crate) fn end(self) -> &'static str {
         match self {
             Self::SubmitThrottles | Self::RenderFails => "failed",
@@ -104,13 +105,13 @@ impl Fault {
         }
     }
 
-    /// How often it is rendered.
+    /// The number of renders of such a job.
     pub(crate) fn renders(self) -> usize {
         usize::from(self != Self::SubmitThrottles)
     }
 }
 
-/// The providers in turn.
+/// The provider of job `number`.
 pub(crate) fn provider(number: usize) -> Provider {
     match number % 5 {
         0 => Provider::Shotstack,

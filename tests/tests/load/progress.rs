@@ -1,4 +1,4 @@
-//! A bar that grows where it stands on a terminal, and a line now and then elsewhere.
+//! A progress bar on a terminal, and a line at each tenth elsewhere.
 
 use std::cell::Cell;
 use std::io::{IsTerminal, Write as _, stdout};
@@ -6,18 +6,17 @@ use std::time::Instant;
 
 const WIDTH: usize = 40;
 
-/// How far something is.
-pub(crate) struct Progress {
+pub(crate) struct ProgressBar {
     what: &'static str,
     of: usize,
     began: Instant,
     done: Cell<usize>,
-    said: Cell<usize>,
+    printed: Cell<usize>,
 }
 
-impl Progress {
+impl ProgressBar {
     pub(crate) fn of(what: &'static str, of: usize) -> Self {
-        Self { what, of, began: Instant::now(), done: Cell::new(0), said: Cell::new(0) }
+        Self { what, of, began: Instant::now(), done: Cell::new(0), printed: Cell::new(0) }
     }
 
     pub(crate) fn one_more(&self) {
@@ -36,8 +35,8 @@ impl Progress {
             if done == self.of {
                 println!();
             }
-        } else if filled / 4 > self.said.get() {
-            self.said.set(filled / 4);
+        } else if filled / 4 > self.printed.get() {
+            self.printed.set(filled / 4);
             println!("{line}");
         }
     }

@@ -1,9 +1,9 @@
-//! What became of the jobs, by what was done to them.
+//! A table of the jobs' outcomes by fault.
 
 use std::collections::{BTreeMap, HashMap};
 
 use domain::id::JobId;
-use tests::Outcome;
+use tests::SettledJob;
 
 use crate::Trial;
 use crate::faults::Fault;
@@ -13,20 +13,20 @@ struct Row {
     jobs: usize,
     completed: usize,
     failed: usize,
-    checks: u32,
+    polls: u32,
     attempts: usize,
-    /// From acceptance to the end of everything but the webhook, in milliseconds.
+    /// The times from a job's creation until it was settled, in milliseconds.
     took: Vec<i64>,
 }
 
 impl Row {
-    fn add(&mut self, Outcome { job, deliveries }: &Outcome) {
+    fn add(&mut self, SettledJob { job, deliveries }: &SettledJob) {
         self.jobs += 1;
         match job.state.name() {
             "completed" => self.completed += 1,
             _ => self.failed += 1,
         }
-        self.checks += job.attempt_count;
+        self.polls += job.attempt_count;
         self.attempts += deliveries.iter().map(|it| it.attempts.len()).sum::<usize>();
         let settled = job.settled_at.unwrap_or(job.created_at);
         self.took.push((settled - job.created_at).num_milliseconds());
@@ -36,25 +36,25 @@ impl Row {
         self.took.sort_unstable();
         let seconds = |place: usize| self.took.get(place).map_or(0.0, |ms| *ms as f64 / 1e3);
         let (median, last) = (seconds(self.took.len() / 2), seconds(self.took.len().max(1) - 1));
-        let Self { jobs, completed, failed, checks, attempts, .. } = self;
+        let Self { jobs, completed, failed, polls, attempts, .. } = self;
         format!(
-            "{name:<22} {jobs:>6} {completed:>10} {failed:>7} {checks:>8} {attempts:>9} \
+            "{name:<22} {jobs:>6} {completed:>10} {failed:>7} {polls:>8} {attempts:>9} \
              {median:>9.1} {last:>9.1}\n"
         )
     }
 }
 
-pub(crate) fn table(trials: &[Trial], outcomes: &HashMap<JobId, Outcome>) -> String {
+pub(crate) fn table(trials: &[Trial], outcomes: &HashMap<JobId, SettledJob>) -> String {
     let mut rows = BTreeMap::<Fault, Row>::new();
     let mut all = Row::default();
     for trial in trials {
-        let outcome = &outcomes[trial.order.job_id()];
+        let outcome = &outcomes[trial.test_job.job_id()];
         rows.entry(trial.fault).or_default().add(outcome);
         all.add(outcome);
     }
     let mut text = format!(
         "{:<22} {:>6} {:>10} {:>7} {:>8} {:>9} {:>9} {:>9}\n",
-        "fault", "jobs", "completed", "failed", "checks", "attempts", "median s", "last s"
+        "fault", "jobs", "completed", "failed", "polls", "attempts", "median s", "last s"
     );
     for (fault, mut row) in rows {
         text.push_str(&row.line(fault.name()));

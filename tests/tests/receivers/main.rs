@@ -1,13 +1,15 @@
-//! The default receiver's owner: secrets that take over from each other, what the receiver
-//! gets and with which headers. What is signed is verified by receivers that are not ours.
+//! The default receiver's configuration: rotation of secrets, subscribed events and headers.
+//! Receivers in Python and Node verify the signatures with public libraries.
 //!
-//! A stack has one configuration, so these tests are alone on theirs, and one after the
-//! other.
+//! A stack has one webhook configuration, so these tests have a stack of their own, and run one
+//! after the other.
 
-// `cfg(test)` is always true here; it tells the lints that helpers are tests too.
-#[cfg(test)]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking, and its helpers are outside its function"
+)]
+
 mod configuration;
-#[cfg(test)]
 mod owner;
-#[cfg(test)]
 mod rotation;

@@ -1,112 +1,123 @@
-//! One secret takes over from another, and receivers that know either see no difference.
+//! Rotation: webhooks verify with the previous secret and with the new one.
 
 use anyhow::{Result, ensure};
 use chrono::Utc;
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
-use tests::{Order, Provider, Verifier, World, eventually};
+use tests::{ForeignReceiver, Provider, TestJob, TestStack, eventually};
 
-use crate::owner::{Owner, verdict};
+use crate::owner::{Owner, verification};
 
-/// What a receiver says whose libraries all took the webhook, and took it with no bit turned.
-fn taken(libraries: &[&str]) -> (u16, Value) {
-    (200, json!({"took": libraries, "refused": [], "fooledBy": []}))
+/// The results when all libraries accept the webhook, and refuse it with any one bit flipped.
+fn accepted(libraries: &[&str]) -> (u16, Value) {
+    (200, json!({"accepted": libraries, "refused": [], "acceptedTampered": []}))
 }
 
 fn refused(libraries: &[&str]) -> (u16, Value) {
-    (401, json!({"took": [], "refused": libraries, "fooledBy": []}))
+    (401, json!({"accepted": [], "refused": libraries, "acceptedTampered": []}))
 }
 
-/// An order whose event has more than ASCII in it, for a receiver.
-async fn order(world: &World, receiver: &str) -> Result<Order> {
-    let order = world.order(Provider::Shotstack).await?;
-    world.scenario(&order, &json!({"durationMs": 300})).await?;
+/// A job for this receiver, whose event has more than ASCII in it.
+async fn test_job(stack: &TestStack, receiver: &str) -> Result<TestJob> {
+    let test_job = stack.new_job(Provider::Shotstack).await?;
+    stack.set_scenario(&test_job, &json!({"durationMs": 300})).await?;
     let metadata = json!({"title": "Grüße an 世界 🎬", "sum": "€ 1.000,–", "quote": "\"\\\u{1}"});
-    Ok(order.with("callbackUrl", receiver.into()).with("metadata", metadata))
+    Ok(test_job.with("callbackUrl", receiver.into()).with("metadata", metadata))
 }
 
-/// What becomes of the order's webhook when functions that were warm before the rotation had
-/// their minute to hear of it.
-async fn outcome(world: &World, order: &Order) -> Result<(u16, Value)> {
-    eventually(&format!("webhook of {} taken", order.mark), async || {
-        world.until_settled(order).await?;
-        let deliveries = world.deliveries(order).await?;
+/// The results for the job's webhook. It is redelivered while the receiver refuses it, because
+/// warm functions read a new secret only after a minute.
+async fn outcome(stack: &TestStack, test_job: &TestJob) -> Result<(u16, Value)> {
+    eventually(&format!("webhook of {} accepted", test_job.tag), async || {
+        stack.until_settled(test_job).await?;
+        let deliveries = stack.deliveries(test_job).await?;
         ensure!(deliveries.len() == 1, "{deliveries:#?}");
-        let verdict = verdict(&deliveries[0].attempts)?;
-        if verdict.0 == 401 {
-            world.redeliver(order).await?.expect(202)?;
+        let results = verification(&deliveries[0].attempts)?;
+        if results.0 == 401 {
+            stack.redeliver(test_job).await?.expect(202)?;
         }
-        ensure!(verdict.0 != 401, "{verdict:?}");
-        Ok(verdict)
+        ensure!(results.0 != 401, "{results:?}");
+        Ok(results)
     })
     .await
 }
 
 #[tokio::test]
-async fn renders_verify_at_strangers_receivers_whichever_secret_those_know() -> Result<()> {
-    let owner = Owner::alone("whichever").await?;
-    let verifiers = Verifier::all()?;
-    let old = owner.begin().await?;
+async fn webhook_verifies_with_every_secret() -> Result<()> {
+    let owner = Owner::lock("whichever").await?;
+    let receivers = ForeignReceiver::all()?;
+    let old = owner.reset_secret().await?;
     let pair = owner.rotate(&json!({"type": "v1a", "gracePeriodSeconds": 3600})).await?;
     let new = owner.rotate(&json!({"type": "v1", "gracePeriodSeconds": 3600})).await?;
-    assert_eq!(new.ends.len(), 2, "the others sign on");
-    // For a test the secrets are read anew, so the others mostly need not wait their minute.
-    owner.world.test_event().await?;
+    assert_eq!(new.ends.len(), 2, "the previous secrets still sign");
+    // A test event makes the function read the secrets again, so that most deliveries verify at
+    // the first attempt.
+    owner.stack.test_event().await?;
 
-    let mut orders = Vec::new();
-    for verifier in &verifiers {
-        for (name, known) in [("old", &old), ("pair", &pair.known), ("new", &new.known)] {
-            let receiver = verifier.receiver(name, known)?;
-            let order = order(&owner.world, &receiver).await?;
-            orders.push((order, taken(verifier.libraries(known)), verifier.language, name));
+    let mut test_jobs = Vec::new();
+    for receiver_program in &receivers {
+        for (name, key) in [("old", &old), ("pair", &pair.key), ("new", &new.key)] {
+            let receiver = receiver_program.receiver(name, key)?;
+            let test_job = test_job(&owner.stack, &receiver).await?;
+            test_jobs.push((
+                test_job,
+                accepted(receiver_program.libraries(key)),
+                receiver_program.language,
+                name,
+            ));
         }
     }
-    try_join_all(orders.iter().map(|(order, ..)| owner.world.submit(order))).await?;
-    for (order, expected, language, name) in &orders {
-        let outcome = outcome(&owner.world, order).await?;
-        assert_eq!(outcome, *expected, "{language}, which knows the {name} one");
+    try_join_all(test_jobs.iter().map(|(test_job, ..)| owner.stack.submit(test_job))).await?;
+    for (test_job, expected, language, name) in &test_jobs {
+        let outcome = outcome(&owner.stack, test_job).await?;
+        assert_eq!(outcome, *expected, "{language}, with the {name} key");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn without_grace_only_the_new_secret_verifies() -> Result<()> {
-    let owner = Owner::alone("no-grace").await?;
-    let verifiers = Verifier::all()?;
-    let leaked = owner.begin().await?;
+async fn rotation_without_grace_revokes_old_secret() -> Result<()> {
+    let owner = Owner::lock("no-grace").await?;
+    let receivers = ForeignReceiver::all()?;
+    let leaked = owner.reset_secret().await?;
     let rotated = owner.rotate(&json!({"gracePeriodSeconds": 0})).await?;
     assert!(rotated.ends.is_empty(), "{:?}", rotated.ends);
 
-    for verifier in &verifiers {
-        for (name, known, expected) in [
-            ("leaked", &leaked, refused(verifier.libraries(&leaked))),
-            ("new", &rotated.known, taken(verifier.libraries(&rotated.known))),
+    for receiver_program in &receivers {
+        for (name, key, expected) in [
+            ("leaked", &leaked, refused(receiver_program.libraries(&leaked))),
+            ("new", &rotated.key, accepted(receiver_program.libraries(&rotated.key))),
         ] {
-            let receiver = verifier.receiver(name, known)?;
+            let receiver = receiver_program.receiver(name, key)?;
             owner.put(&json!({"url": receiver})).await?.expect(200)?;
-            let test = owner.world.test_event().await?;
-            assert_eq!(verdict(&test.attempts)?, expected, "{}: {name}", verifier.language);
+            let test = owner.stack.test_event().await?;
+            assert_eq!(
+                verification(&test.attempts)?,
+                expected,
+                "{}: {name}",
+                receiver_program.language
+            );
         }
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_secret_is_gone_when_its_grace_period_is() -> Result<()> {
-    let owner = Owner::alone("grace").await?;
-    owner.begin().await?;
+async fn secret_ends_with_its_grace_period() -> Result<()> {
+    let owner = Owner::lock("grace").await?;
+    owner.reset_secret().await?;
     let rotated = owner.rotate(&json!({"gracePeriodSeconds": 2})).await?;
     let [end] = rotated.ends[..] else { panic!("{:?}", rotated.ends) };
     eventually("the end of the grace period", async || {
-        ensure!(Utc::now() > end, "it is to come");
+        ensure!(Utc::now() > end, "it is still in force");
         Ok(())
     })
     .await?;
 
-    let order = owner.world.order(Provider::Shotstack).await?;
-    owner.put(&json!({"url": owner.world.receiver_of(&order)})).await?.expect(200)?;
-    owner.world.test_event().await?;
-    let webhooks = owner.world.webhooks(&order).await?;
+    let test_job = owner.stack.new_job(Provider::Shotstack).await?;
+    owner.put(&json!({"url": owner.stack.receiver_of(&test_job)})).await?.expect(200)?;
+    owner.stack.test_event().await?;
+    let webhooks = owner.stack.webhooks(&test_job).await?;
     let signature = webhooks[0].header("webhook-signature");
     assert_eq!(signature.split(' ').count(), 1, "{signature}");
     let shown = owner.config().await?;

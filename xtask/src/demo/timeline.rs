@@ -1,12 +1,11 @@
-//! What the demo prints: one line per step, a progress bar, a summary. Text in,
-//! text out; the caller knows the terminal.
+//! The output of the demo as text: one line for each step, a progress bar and a summary.
 
 use std::time::Duration;
 
 /// The width of a progress bar, in characters.
 const BAR: usize = 30;
 
-/// Something that happens to a job, in the order in which a reader expects it.
+/// A step of a job, in the order of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     Submitted,
@@ -33,13 +32,13 @@ impl Step {
         }
     }
 
-    /// Whether it is what the whole thing is for.
+    /// Whether the step is a result for the customer.
     fn is_result(self) -> bool {
         matches!(self, Self::Completed | Self::OnBus | Self::Delivered)
     }
 }
 
-/// How text may look.
+/// The style of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
     Plain,
@@ -71,7 +70,7 @@ impl Style {
     }
 }
 
-/// One step of one job, `after` the demo began.
+/// A line about one step, `after` the begin of the demo.
 pub(super) fn line(
     style: Style,
     after: Duration,
@@ -85,12 +84,12 @@ pub(super) fn line(
     line.trim_end().to_owned()
 }
 
-/// How far a provider says that it is, from 0 to 1.
+/// A line about the progress of a render, from 0 to 1.
 pub(super) fn progress(provider: &str, share: f64) -> String {
     format!("{provider:<10}  {} {}", bar(share), percent(share))
 }
 
-/// A bar for a share between 0 and 1; less is nothing, more is full.
+/// A bar for a share, which is limited to 0 and 1.
 fn bar(share: f64) -> String {
     let filled = (1..=BAR).filter(|&cell| share * cells(BAR) + 0.5 >= cells(cell)).count();
     format!("[{}{}]", "#".repeat(filled), "-".repeat(BAR - filled))
@@ -101,17 +100,17 @@ fn cells(count: usize) -> f64 {
     count as f64
 }
 
-/// A share as people read it, right-aligned.
+/// A percentage, right-aligned.
 fn percent(share: f64) -> String {
     format!("{:>3.0} %", share * 100.0)
 }
 
-/// Seconds with one digit, wide enough for the first quarter of an hour.
+/// Seconds with one digit, wide enough for 15 minutes.
 pub(super) fn seconds(after: Duration) -> String {
     format!("{:>6.1} s", after.as_secs_f64())
 }
 
-/// The sentence that ends the demo when steps are missing, one line per job.
+/// A line about the missing steps of one job.
 pub(super) fn missing(provider: &str, steps: &[Step]) -> String {
     let names: Vec<_> = steps.iter().map(|step| step.name()).collect();
     format!("{provider}: {}", names.join(", "))
@@ -122,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_align_whatever_they_tell() {
+    fn lines_align() {
         let after = |tenths: u64| Duration::from_millis(tenths * 100);
         let lines = [
             line(Style::Plain, after(2), "zvid", Step::Submitted, "job_1"),
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_changes_no_width() {
+    fn colour_keeps_width() {
         let plain = line(Style::Plain, Duration::ZERO, "zvid", Step::Completed, "https://v");
         let coloured = line(Style::Coloured, Duration::ZERO, "zvid", Step::Completed, "https://v");
         let mut stripped = coloured.clone();
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_fills_from_nothing_to_full_and_stays_inside() {
+    fn bar_fills_within_bounds() {
         let filled = |share| bar(share).matches('#').count();
         assert_eq!(filled(0.0), 0);
         assert_eq!(filled(0.5), 15);
@@ -160,12 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn percentages_are_as_wide_as_a_hundred() {
+    fn percentages_have_fixed_width() {
         assert_eq!([percent(0.0), percent(0.651), percent(1.0)], ["  0 %", " 65 %", "100 %"]);
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_steps_are_named() {
         assert_eq!(
             missing("zvid", &[Step::OnBus, Step::Delivered]),
             "zvid: event on the bus, webhook delivered"

@@ -1,4 +1,4 @@
-//! The parts that the demo reads of what the API, the bus and the simulator answer.
+//! The parts of the answers of the API, the bus and the simulator that the demo reads.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -8,7 +8,7 @@ pub(super) struct WebhookConfig {
     pub(super) secret: String,
 }
 
-/// A job, as `GET /v1/jobs/{jobId}` answers it.
+/// A job of `GET /v1/jobs/{jobId}`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Job {

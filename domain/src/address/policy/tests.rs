@@ -14,7 +14,7 @@ fn ips(list: &str) -> Vec<IpAddr> {
 }
 
 #[test]
-fn listed_ports_take_the_place_of_443() {
+fn policy_listed_ports_replace_443() {
     let policy = TargetPolicy::public().with_ports(ports("8443, 9443"));
     assert!(accepts(&policy, "https://example.com:8443/"));
     assert!(accepts(&policy, "https://example.com:9443/"));
@@ -26,7 +26,7 @@ fn listed_ports_take_the_place_of_443() {
 }
 
 #[test]
-fn http_is_for_port_80_and_the_listed_ones() {
+fn policy_http_uses_80_and_listed_ports() {
     let closed = TargetPolicy::public().with_ports(ports("80,443,8080"));
     assert!(!accepts(&closed, "http://example.com/"), "a port does not open a scheme");
 
@@ -41,7 +41,7 @@ fn http_is_for_port_80_and_the_listed_ones() {
 }
 
 #[test]
-fn a_private_network_is_open_and_nothing_beside_it() {
+fn policy_opens_only_listed_networks() {
     let networks = PrivateNetworks::parse("10.20.0.0/16, fd12:3456::/32").unwrap();
     let policy = TargetPolicy::public().with_private_networks(networks);
     assert!(accepts(&policy, "https://10.20.1.2/"));
@@ -58,9 +58,9 @@ fn a_private_network_is_open_and_nothing_beside_it() {
     assert!(!vetted("10.20.0.1 10.21.0.1"), "one bad address refuses all");
 }
 
-/// Whoever lists all private addresses still gets no metadata service.
+/// A list of all private addresses still contains no metadata service.
 #[test]
-fn no_list_opens_this_machine_or_the_metadata_services() {
+fn policy_never_opens_loopback_or_metadata() {
     let networks =
         PrivateNetworks::parse("10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7").unwrap();
     let hosts = PrivateHosts::parse("*.example.com,*.internal").unwrap();
@@ -77,7 +77,7 @@ fn no_list_opens_this_machine_or_the_metadata_services() {
 }
 
 #[test]
-fn a_listed_host_may_have_private_addresses() {
+fn policy_listed_host_may_be_private() {
     let hosts = PrivateHosts::parse("Hooks.Example.COM, *.svc.example.net,*.internal").unwrap();
     let policy = TargetPolicy::public().with_private_hosts(hosts);
     let private = ips("10.0.0.1 192.168.3.4 fd00::1");
@@ -101,7 +101,7 @@ fn a_listed_host_may_have_private_addresses() {
 }
 
 #[test]
-fn settings_that_cannot_be_meant_are_refused() {
+fn policy_malformed_settings_are_refused() {
     let ports = ["", "443,", "0", "65536", "https", "+443", "-1", "443 8443"];
     for text in ports {
         assert!(ReceiverPorts::parse(text).is_err(), "{text}");

@@ -1,6 +1,6 @@
-//! What makes a document no spec although it has the shape of one: what contradicts itself,
-//! could not be sent, or could never come to anything. `providers/schema.json` says the same,
-//! as far as a schema can.
+//! The checks of a spec beyond its structure: contradictions, values that cannot be sent, and
+//! settings without an effect. `providers/schema.json` has the same rules as far as a schema can
+//! express them.
 
 use serde_json::Value;
 use url::Url;
@@ -13,7 +13,7 @@ use crate::provider::pointer::Pointer;
 use crate::verifier::incoming::HeaderName;
 
 impl ProviderSpec {
-    /// What is wrong, as a sentence.
+    /// The first problem, as a sentence.
     pub(super) fn contradiction(&self) -> Option<String> {
         if !self.base_urls.contains_key("default") {
             return Some("baseUrls has no `default`".into());
@@ -98,13 +98,13 @@ impl ProviderSpec {
             return Some("a rule of errors has no http: it would fit no answer".into());
         }
         let Limits { submit_timeout_ms, status_timeout_ms, .. } = &self.limits;
-        if submit_timeout_ms.get().max(status_timeout_ms.get()) > LONGEST_TIMEOUT_MS {
-            return Some(format!("limits has a timeout of more than {LONGEST_TIMEOUT_MS} ms"));
+        if submit_timeout_ms.get().max(status_timeout_ms.get()) > MAX_TIMEOUT_MS {
+            return Some(format!("limits has a timeout of more than {MAX_TIMEOUT_MS} ms"));
         }
         None
     }
 
-    /// What is put into a submit, and could not be put there or not be known again.
+    /// The problems of the values that are added to a submit.
     fn is_never_found(&self) -> Option<String> {
         let Inject { callback, identity } = &self.submit.inject;
         let nowhere = |injection: &&Injection| match injection {
@@ -149,7 +149,7 @@ impl ProviderSpec {
         }
     }
 
-    /// What no request could have, or would have and mean something else.
+    /// The problems of paths, headers and query parameters.
     fn cannot_be_sent(&self) -> Option<String> {
         if let Some(name) = self.headers.keys().find(|name| HeaderName::parse(name).is_err()) {
             return Some(format!("headers: `{name}` is not the name of a header"));
@@ -193,23 +193,23 @@ impl ProviderSpec {
     }
 }
 
-/// How long a call may take at most, in milliseconds. The functions that wait for it have
-/// 29 s, some of which goes to the table.
-const LONGEST_TIMEOUT_MS: u32 = 25_000;
+/// The longest time-out of a call, in milliseconds. The functions that wait for it have 29 s, and
+/// need some of it for the table.
+const MAX_TIMEOUT_MS: u32 = 25_000;
 
-/// Whether a header is HTTP's, or one that every request of ours has.
+/// Whether a header is set by HTTP or by us.
 fn is_ours(name: &str) -> bool {
     let ours =
         ["accept", "connection", "content-length", "content-type", "host", "transfer-encoding"];
     ours.iter().any(|it| it.eq_ignore_ascii_case(name))
 }
 
-/// Whether a text has a brace that belongs to none of these.
+/// Whether a text has a brace outside of these placeholders.
 fn has_unknown(text: &str, known: &[&str]) -> bool {
     known.iter().fold(text.to_owned(), |text, known| text.replace(known, "")).contains(['{', '}'])
 }
 
-/// Whether one of the additions has one of these placeholders in it.
+/// Whether an addition has one of these placeholders.
 fn says(injections: &[Injection], placeholders: &[&str]) -> bool {
     injections.iter().any(|injection| match injection {
         Injection::Set { value, .. } | Injection::Append { value, .. } => {

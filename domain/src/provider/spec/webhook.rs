@@ -1,4 +1,4 @@
-//! The vocabulary of callbacks: who names their URL, who signs them, and what each tells.
+//! The vocabulary of callbacks: their URL, their signature, and their meaning.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::Reading;
 use crate::provider::pointer::Pointer;
 use crate::verifier::SignatureScheme;
 
-/// How the provider calls back.
+/// The callbacks of a provider.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WebhookSpec {
@@ -20,17 +20,18 @@ pub struct WebhookSpec {
     /// Whether the account can name a URL for all its renders.
     #[serde(default)]
     pub account: Option<Account>,
-    /// How bodies are written, besides JSON.
+    /// The formats of bodies besides JSON.
     #[serde(default)]
     pub form: bool,
-    /// How the provider signs. A body whose signature holds is believed; every other one is
-    /// a hint to ask the provider with our own key.
+    /// The signature. A body whose signature holds is believed; any other body is a hint to poll
+    /// the provider.
     #[serde(default)]
     pub signature: Option<SignatureScheme>,
     /// What to do with a callback to a job's own URL that lacks the signature.
     #[serde(default)]
     pub unsigned: Unsigned,
-    /// What callbacks there are. The first rule that fits decides; none means "ignore".
+    /// The kinds of callbacks. The first rule that matches decides; without one the callback is
+    /// ignored.
     pub rules: Vec<WebhookRule>,
     /// How to read a body that is believed; needed with a signature that proves the body.
     #[serde(default)]
@@ -57,7 +58,7 @@ pub struct Account {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Unsigned {
-    /// Take it as a hint: the token in its URL is good, and the provider is asked anyway.
+    /// Take it as a hint: the token in its URL is valid, and the provider is polled anyway.
     #[default]
     Hint,
     /// Refuse it: this provider signs everything once it has a secret.
@@ -82,16 +83,16 @@ pub struct WebhookRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum WebhookKind {
-    /// It tells that the render ended, one way or another.
+    /// The render ended, with any result.
     Ended,
-    /// It tells how far the render is. Believed when proved; not worth a question otherwise.
+    /// The render progressed. It is believed with a signature, and not worth a poll without.
     Progress,
-    /// It tells of something else; it is taken and changes nothing.
+    /// Another event, which is accepted and changes nothing.
     Ignore,
 }
 
 impl WebhookSpec {
-    /// Whether a body with a good signature is believed, and not only asked after.
+    /// Whether a body with a valid signature is believed, and not only a hint to poll.
     #[must_use]
     pub fn believes(&self) -> bool {
         self.answer.is_some() && self.signature.as_ref().is_some_and(SignatureScheme::proves_body)

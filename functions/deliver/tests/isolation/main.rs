@@ -22,7 +22,7 @@ use domain::id::{EventId, JobId};
 use domain::retry::DeliverySchedule;
 use domain::signature::{SignatureType, WebhookSecret};
 use shared::egress::{Limits, Receivers};
-use shared::endpoints::Endpoints;
+use shared::endpoint_cache::EndpointCache;
 use shared::queue::Ticket;
 use shared::store::Wait;
 use tokio::task::JoinSet;
@@ -53,7 +53,7 @@ async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
     let receivers =
         Receivers::through(Arc::clone(&street) as _, policy.clone(), Limits::default()).unwrap();
     let deliverer = || Deliverer {
-        endpoints: Endpoints::new(aws.store()),
+        endpoints: EndpointCache::new(aws.store()),
         store: aws.store(),
         secrets: aws.secrets(),
         bus: aws.bus(),
@@ -119,7 +119,7 @@ fn p99(sorted: &[Duration]) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sick_receiver_slows_nobody_else() {
+async fn sick_receiver_slows_no_other() {
     let without = p99(&took(None).await);
     println!("{:<12} {:>8} {:>8} {:>8}", "the sick one", "p99 ms", "max ms", "ratio");
     println!("{:<12} {:>8}", "is well", without.as_millis());

@@ -1,4 +1,4 @@
-//! A shard with much to do: whoever looks after it stays awake.
+//! A busy shard, whose poller stays awake.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use domain::polling::Tracking;
 
 use super::world::{World, lateness};
 
-async fn many(world: &World, count: usize, ends_s: f64) -> Vec<JobId> {
+async fn submit_many(world: &World, count: usize, ends_s: f64) -> Vec<JobId> {
     let mut ids = Vec::new();
     for _ in 0..count {
         ids.push(world.submit("zvid", Tracking::PollOnly, ends_s).await);
-        // Not all at the same moment.
+        // The jobs are spread over time.
         tokio::time::sleep(Duration::from_millis(97)).await;
     }
     ids
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_poll_comes_at_its_time_and_none_twice() {
+async fn polls_are_punctual_and_unique() {
     let world = World::new();
-    let ids = many(&world, 60, 10_000.0).await;
+    let ids = submit_many(&world, 60, 10_000.0).await;
     world.run(20.0).await;
     let (start, before) = (now(), world.invocations());
     world.run(200.0).await;
@@ -42,9 +42,9 @@ async fn every_poll_comes_at_its_time_and_none_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_job_is_seen_by_who_is_awake_and_takes_nothing_over() {
+async fn awake_poller_finds_new_job() {
     let world = World::new();
-    many(&world, 60, 10_000.0).await;
+    submit_many(&world, 60, 10_000.0).await;
     world.run(30.0).await;
     let (epoch, invocations) = (world.epoch(0).await, world.invocations());
     let new = world.submit("zvid", Tracking::PollOnly, 10_000.0).await;
@@ -59,9 +59,9 @@ async fn a_new_job_is_seen_by_who_is_awake_and_takes_nothing_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_index_that_lags_hides_a_job_for_no_longer_than_it_lags() {
+async fn lagging_index_delays_only_briefly() {
     let world = World::new();
-    many(&world, 60, 10_000.0).await;
+    submit_many(&world, 60, 10_000.0).await;
     world.run(30.0).await;
     world.aws.table().delay_indexes(Duration::from_secs(9));
     let new = world.submit("zvid", Tracking::PollOnly, 10_000.0).await;
@@ -71,9 +71,9 @@ async fn an_index_that_lags_hides_a_job_for_no_longer_than_it_lags() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn before_its_time_is_up_it_hands_over_and_no_poll_is_missed() {
+async fn handover_misses_no_poll() {
     let world = World::new().with_time_limit(Duration::from_secs(120));
-    let ids = many(&world, 60, 10_000.0).await;
+    let ids = submit_many(&world, 60, 10_000.0).await;
     world.run(20.0).await;
     let (start, before) = (now(), world.invocations());
     world.run(400.0).await;
@@ -94,9 +94,9 @@ async fn before_its_time_is_up_it_hands_over_and_no_poll_is_missed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_it_becomes_quiet_it_goes_to_sleep() {
+async fn quiet_shard_goes_to_sleep() {
     let world = World::new();
-    let ids = many(&world, 60, 100.0).await;
+    let ids = submit_many(&world, 60, 100.0).await;
     let last = world.submit("zvid", Tracking::PollOnly, 600.0).await;
     world.run(300.0).await;
     for id in &ids {
@@ -111,11 +111,11 @@ async fn when_it_becomes_quiet_it_goes_to_sleep() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_dies_awake_is_replaced() {
+async fn crashed_awake_poller_is_replaced() {
     let world = World::new();
-    let ids = many(&world, 60, 500.0).await;
+    let ids = submit_many(&world, 60, 500.0).await;
     world.run(60.0).await;
-    // Its message will not come back for a quarter of an hour.
+    // The visibility timeout of its message is a quarter of an hour.
     world.crash().await;
     let polls = world.polls().len();
     world.run(215.0).await;
@@ -127,9 +127,9 @@ async fn who_dies_awake_is_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shard_is_read_once_and_not_for_every_poll() {
+async fn shard_is_read_once() {
     let world = World::new();
-    many(&world, 100, 10_000.0).await;
+    submit_many(&world, 100, 10_000.0).await;
     world.run(30.0).await;
     let (before, polls) = (world.aws.table().consumed(), world.polls().len());
     world.run(60.0).await;

@@ -1,4 +1,4 @@
-//! A shard with little to do: whoever looks after it sleeps, and is woken.
+//! A quiet shard, whose poller sleeps between continuation calls.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use domain::polling::Tracking;
 use super::world::{World, lateness};
 
 #[tokio::test(start_paused = true)]
-async fn a_lone_render_is_found_seconds_after_its_end() {
+async fn lone_render_end_is_found_promptly() {
     let world = World::new();
     let id = world.submit("zvid", Tracking::PollOnly, 20.0).await;
     world.run(60.0).await;
@@ -25,7 +25,7 @@ async fn a_lone_render_is_found_seconds_after_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_its_index_does_not_show_yet_is_waited_for() {
+async fn unindexed_job_is_awaited() {
     let world = World::new();
     world.aws.table().delay_indexes(Duration::from_secs(4));
     let id = world.submit("zvid", Tracking::PollOnly, 1.0).await;
@@ -36,7 +36,7 @@ async fn a_job_that_its_index_does_not_show_yet_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_that_learns_nothing_writes_nothing() {
+async fn unchanged_poll_writes_nothing() {
     let world = World::new();
     let id = world.submit("zvid", Tracking::PollOnly, 1_000.0).await;
     // The first poll learns that the render has begun.
@@ -51,7 +51,7 @@ async fn a_poll_that_learns_nothing_writes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_written_when_it_is_taken_and_once_a_minute() {
+async fn lease_is_renewed_once_a_minute() {
     let world = World::new();
     world.submit("zvid", Tracking::PollOnly, 10_000.0).await;
     world.run(600.0).await;
@@ -60,7 +60,7 @@ async fn a_lease_is_written_when_it_is_taken_and_once_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_job_takes_the_chain_over_and_nothing_is_polled_twice() {
+async fn new_job_takeover_repeats_few_polls() {
     let world = World::new();
     let mut ids = Vec::new();
     for _ in 0..4 {
@@ -73,13 +73,13 @@ async fn a_new_job_takes_the_chain_over_and_nothing_is_polled_twice() {
         let age = (now() - world.job(id).await.created_at).as_seconds_f64();
         let polled = world.polled_at(id);
         let due = world.due(id, age - 1.3);
-        // Whoever takes over does not know of the polls of the last moments.
+        // A takeover repeats the polls of the last moments.
         assert!(polled.len() >= due.len() && polled.len() <= due.len() + 4, "{polled:?} {due:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_chain_ends_with_its_last_job_and_gives_the_lease_back() {
+async fn last_job_ends_chain_and_lease() {
     let world = World::new();
     let id = world.submit("zvid", Tracking::PollOnly, 5.0).await;
     world.run(40.0).await;
@@ -91,7 +91,7 @@ async fn a_chain_ends_with_its_last_job_and_gives_the_lease_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_chain_that_was_lost_is_begun_anew_by_the_tick() {
+async fn tick_restarts_a_lost_chain() {
     let world = World::new();
     let id = world.submit("zvid", Tracking::PollOnly, 400.0).await;
     world.run(30.0).await;
@@ -110,7 +110,7 @@ async fn a_chain_that_was_lost_is_begun_anew_by_the_tick() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_comes_twice_makes_no_second_chain() {
+async fn duplicate_message_starts_no_second_chain() {
     let world = World::new();
     let id = world.submit("zvid", Tracking::PollOnly, 10_000.0).await;
     world.run(30.0).await;
@@ -129,7 +129,7 @@ async fn a_message_that_comes_twice_makes_no_second_chain() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_comes_late_is_made_up_for() {
+async fn late_message_is_caught_up() {
     let world = World::new();
     let id = world.submit("zvid", Tracking::PollOnly, 10_000.0).await;
     world.run_unticked(20.0).await;
@@ -140,11 +140,11 @@ async fn a_message_that_comes_late_is_made_up_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_holders_at_once_tell_of_an_end_once() {
+async fn concurrent_holders_publish_end_once() {
     let world = World::new();
     let id = world.submit("zvid", Tracking::PollOnly, 20.0).await;
     world.run(18.0).await;
-    // The call that goes on, twice, and both are followed at the same moment.
+    // The continuation call is delivered twice, and both are handled at the same time.
     let event = world.next_batch().await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     tokio::join!(world.invocation(event.clone()), world.invocation(event));
@@ -159,10 +159,10 @@ async fn two_holders_at_once_tell_of_an_end_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crash_between_two_polls_costs_time_and_nothing_else() {
+async fn repeated_crashes_only_cost_time() {
     let world = World::new();
     let id = world.submit("zvid", Tracking::PollOnly, 60.0).await;
-    // Dies over and over, wherever it stands.
+    // The poller crashes again and again at arbitrary points.
     for _ in 0..20 {
         world.run(5.03).await;
         world.crash().await;
@@ -174,7 +174,7 @@ async fn a_crash_between_two_polls_costs_time_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_table_that_cannot_be_reached_ends_no_chain() {
+async fn unreachable_table_ends_no_chain() {
     let world = World::new();
     let id = world.submit("zvid", Tracking::PollOnly, 100.0).await;
     world.run_unticked(15.0).await;

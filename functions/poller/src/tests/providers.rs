@@ -1,4 +1,4 @@
-//! Providers that are slow to answer, down, or want to be left alone.
+//! Providers that hang, are down or ask for fewer requests.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use aws_in_memory::clock::now;
 use domain::job::State;
 use domain::polling::Tracking;
 
-use super::world::{Mood, World};
+use super::world::{ProviderMode, World};
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_is_left_alone_for_as_long_as_it_asks_over_every_sleep() {
+async fn retry_after_outlives_every_sleep() {
     let world = World::new();
-    world.mood("zvid", Mood::WantsRest(429, 40));
+    world.set_mode("zvid", ProviderMode::RetryAfter(429, 40));
     let first = world.submit("zvid", Tracking::PollOnly, 1.0).await;
     let second = world.submit("zvid", Tracking::PollOnly, 1.0).await;
     world.run_unticked(10.0).await;
-    world.mood("zvid", Mood::Well);
+    world.set_mode("zvid", ProviderMode::Healthy);
     let asked_at = world.polls()[0].at;
     let before = world.polls().len();
     assert!(before <= 2, "both may have been under way: {before}");
@@ -31,9 +31,9 @@ async fn a_provider_is_left_alone_for_as_long_as_it_asks_over_every_sleep() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_that_is_down_is_probed_rarely_and_starves_nobody() {
+async fn down_provider_is_probed_rarely() {
     let world = World::new();
-    world.mood("shotstack", Mood::Refuses(503));
+    world.set_mode("shotstack", ProviderMode::Fails(503));
     let mut down = Vec::new();
     let mut well = Vec::new();
     for _ in 0..60 {
@@ -43,14 +43,14 @@ async fn a_provider_that_is_down_is_probed_rarely_and_starves_nobody() {
     world.run(600.0).await;
 
     let asked = world.polls().iter().filter(|poll| poll.host == "shotstack.test").count();
-    // Up to half of all looks were under way when it went down.
+    // Up to 128 polls were in flight when it went down.
     assert!(asked < 128 + 20, "{asked} questions to a provider that is down");
     for id in &well {
         let found = world.settled_at(id).await.expect("found");
         assert!(found < 112.0, "found after {found} s");
     }
 
-    world.mood("shotstack", Mood::Well);
+    world.set_mode("shotstack", ProviderMode::Healthy);
     world.run(130.0).await;
     for id in &down {
         assert_eq!(world.job(id).await.state, State::Completed);
@@ -58,9 +58,9 @@ async fn a_provider_that_is_down_is_probed_rarely_and_starves_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_that_hangs_leaves_room_for_others() {
+async fn hanging_provider_leaves_room() {
     let world = World::new();
-    world.mood("zvid", Mood::Hangs);
+    world.set_mode("zvid", ProviderMode::Hangs);
     for _ in 0..400 {
         world.submit("zvid", Tracking::PollOnly, 10_000.0).await;
     }
@@ -76,37 +76,37 @@ async fn a_provider_that_hangs_leaves_room_for_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_a_budget_is_not_forgotten_at_a_hand_over() {
+async fn backlog_survives_a_handover() {
     let world = World::new().with_time_limit(Duration::from_secs(60));
     let mut ids = Vec::new();
     for _ in 0..400 {
         ids.push(world.submit("shotstack", Tracking::PollOnly, 10_000.0).await);
     }
     world.run(300.0).await;
-    // At 3.75 questions a second it takes two minutes to ask about everybody, and some more
-    // for those who are asked about again meanwhile.
+    // At 3.75 polls a second it takes two minutes to poll all jobs once, and longer because some
+    // are polled again meanwhile.
     let forgotten = ids.iter().filter(|id| world.polled_at(id).is_empty()).count();
     assert_eq!(forgotten, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_job_is_given_up_because_its_provider_is_down() {
+async fn outage_gives_no_job_up() {
     let world = World::new();
-    // Zvid's deadline is half an hour.
+    // The provider's deadline is half an hour.
     let id = world.submit("zvid", Tracking::PollOnly, 1_000.0).await;
     world.run(20.0).await;
-    world.mood("zvid", Mood::Refuses(503));
+    world.set_mode("zvid", ProviderMode::Fails(503));
     world.run(3.0 * 3_600.0).await;
     assert_eq!(world.job(&id).await.state, State::Processing, "it may be done for all we know");
-    world.mood("zvid", Mood::Well);
+    world.set_mode("zvid", ProviderMode::Healthy);
     world.run(130.0).await;
     assert_eq!(world.job(&id).await.state, State::Completed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_that_never_comes_back_is_given_up_after_hours() {
+async fn endless_outage_gives_job_up() {
     let world = World::new();
-    world.mood("zvid", Mood::Refuses(503));
+    world.set_mode("zvid", ProviderMode::Fails(503));
     let id = world.submit("zvid", Tracking::PollOnly, 1_000.0).await;
     world.run(6.4 * 3_600.0).await;
     assert!(!world.job(&id).await.state.has_ended());
@@ -117,7 +117,7 @@ async fn a_provider_that_never_comes_back_is_given_up_after_hours() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_render_that_never_ends_is_given_up_at_its_deadline() {
+async fn endless_render_times_out() {
     let world = World::new();
     let id = world.submit("zvid", Tracking::PollOnly, 1e6).await;
     world.run(2_000.0).await;
@@ -128,9 +128,9 @@ async fn a_render_that_never_ends_is_given_up_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_budget_is_kept_and_nobody_is_forgotten() {
+async fn budget_is_kept_without_starvation() {
     let world = World::new();
-    // 300 a minute, and polls may have 225 of them: 3.75 a second.
+    // The budget is 300 requests a minute, of which polls may make 225: 3.75 a second.
     let mut ids = Vec::new();
     for _ in 0..200 {
         ids.push(world.submit("shotstack", Tracking::PollOnly, 10_000.0).await);
@@ -150,7 +150,7 @@ async fn a_budget_is_kept_and_nobody_is_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_shard_has_its_part_of_a_budget() {
+async fn shards_share_the_budget() {
     let world = World::with_shards(2);
     for _ in 0..200 {
         world.submit("shotstack", Tracking::PollOnly, 10_000.0).await;

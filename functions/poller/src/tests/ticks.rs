@@ -1,19 +1,19 @@
-//! The schedule's tick, and what nobody else looks after.
+//! The schedule's tick, and the work that only it finds.
 
 use std::time::Duration;
 
 use aws_in_memory::clock::now;
 use domain::job::{Job, State};
-use domain::polling::{Durations, Tracking};
+use domain::polling::{LognormalModel, Tracking};
 use tokio::time::timeout;
 
 use super::world::World;
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_shard_costs_one_read_a_minute_and_no_write() {
+async fn idle_shard_costs_one_read_per_minute() {
     for shards in [1, 4] {
         let world = World::with_shards(shards);
-        // The first round of deliveries of a process asks how many shards there were.
+        // A process reads the highest number of shards with its first list of deliveries.
         world.run(301.0).await;
         let (before, asked) = (world.aws.table().consumed(), world.aws.calls().len());
         world.run(3_600.0).await;
@@ -27,13 +27,14 @@ async fn an_idle_shard_costs_one_read_a_minute_and_no_write() {
     }
 }
 
-/// The one read of every fifth minute is for deliveries.
+/// In every fifth minute the tick's one read is for deliveries, so a job may be found a tick
+/// later.
 #[tokio::test(start_paused = true)]
-async fn a_job_that_comes_in_a_quiet_minute_is_found_by_the_next_tick_but_one() {
+async fn job_after_quiet_minute_is_found() {
     let world = World::new();
     world.run(1_000.0).await;
     for _ in 0..5 {
-        let job = world.leave("zvid", Tracking::PollOnly, 1.0, None, now()).await;
+        let job = world.insert_job("zvid", Tracking::PollOnly, 1.0, None, now()).await;
         world.run(130.0).await;
         assert_eq!(world.job(&job.id).await.state, State::Completed);
         world.run(50.0).await;
@@ -41,7 +42,7 @@ async fn a_job_that_comes_in_a_quiet_minute_is_found_by_the_next_tick_but_one() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_with_a_callback_costs_no_write_before_its_safety_poll() {
+async fn callback_job_costs_no_early_write() {
     let world = World::new();
     let id = world.submit("shotstack", Tracking::WebhookFirst, 10_000.0).await;
     let writes = world.aws.table().consumed().writes;
@@ -56,11 +57,11 @@ async fn a_job_with_a_callback_costs_no_write_before_its_safety_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_callback_that_was_lost_is_found_by_a_safety_poll() {
+async fn safety_poll_finds_lost_callback() {
     let world = World::new();
-    let durations = Durations::lognormal(20.0_f64.ln(), 0.5);
+    let duration_model = LognormalModel::lognormal(20.0_f64.ln(), 0.5);
     let known =
-        world.submit_learnt("shotstack", Tracking::WebhookFirst, 15.0, Some(durations)).await;
+        world.submit_learnt("shotstack", Tracking::WebhookFirst, 15.0, Some(duration_model)).await;
     let unknown = world.submit("shotstack", Tracking::WebhookFirst, 15.0).await;
     world.run(300.0).await;
     let [known, unknown] =
@@ -70,17 +71,17 @@ async fn a_callback_that_was_lost_is_found_by_a_safety_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_submit_that_died_is_found() {
+async fn crashed_submit_is_found() {
     let world = World::new();
-    let job = world.leave("zvid", Tracking::PollOnly, 30.0, None, now()).await;
+    let job = world.insert_job("zvid", Tracking::PollOnly, 30.0, None, now()).await;
     world.run(200.0).await;
     assert_eq!(world.job(&job.id).await.state, State::Completed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_was_not_told_of_is_told() {
+async fn unpublished_end_is_published() {
     let world = World::new();
-    let job = world.leave("shotstack", Tracking::WebhookFirst, 1.0, None, now()).await;
+    let job = world.insert_job("shotstack", Tracking::WebhookFirst, 1.0, None, now()).await;
     let done = ended(&job);
     world.poller.tracker.store.commit_job(&done).await.unwrap();
     world.run(125.0).await;
@@ -90,7 +91,7 @@ async fn an_end_that_was_not_told_of_is_told() {
 }
 
 fn ended(job: &Job) -> Job {
-    use domain::job::{Observation, RenderResult, RenderStatus, Report, Step};
+    use domain::job::{Observation, RenderResult, RenderStatus, Report, Transition};
     let report = Report::Observed(Observation {
         render_job_id: job.render_job_id.clone(),
         status: RenderStatus::Completed(RenderResult {
@@ -101,13 +102,13 @@ fn ended(job: &Job) -> Job {
         progress: None,
     });
     match job.apply(&report, 0, now()) {
-        Step::Changed(job) => *job,
-        Step::Unchanged => panic!("no news"),
+        Transition::Changed(job) => *job,
+        Transition::Unchanged => panic!("no news"),
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn shards_are_looked_after_side_by_side() {
+async fn shards_are_polled_concurrently() {
     let world = World::with_shards(4);
     let mut ids = Vec::new();
     for _ in 0..40 {
@@ -123,27 +124,27 @@ async fn shards_are_looked_after_side_by_side() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invocation_looks_after_one_shard() {
+async fn invocation_polls_one_shard() {
     let world = World::with_shards(2);
     let mut ids = Vec::new();
     for _ in 0..10 {
         ids.push(world.submit("zvid", Tracking::PollOnly, 10_000.0).await);
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
-    // Calls of both shards, in one event.
+    // The batch has calls of both shards.
     let event = world.next_batch().await;
     drop(timeout(Duration::from_secs(1), world.invocation(event)).await);
     let mut epochs = [world.epoch(0).await, world.epoch(1).await];
     epochs.sort_unstable();
     assert_eq!(epochs, [0, 1]);
 
-    // Somebody else has the other one.
+    // Another invocation polls the other shard.
     world.run_unticked(10.0).await;
     assert!(ids.iter().all(|id| !world.polled_at(id).is_empty()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn jobs_of_shards_that_are_no_more_are_looked_after() {
+async fn jobs_of_removed_shards_settle() {
     let world = World::with_shards(4);
     world.run(310.0).await;
     let mut ids = Vec::new();
@@ -159,7 +160,7 @@ async fn jobs_of_shards_that_are_no_more_are_looked_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_learnt_is_written_down_once_a_minute() {
+async fn durations_are_stored_once_a_minute() {
     let world = World::new();
     for _ in 0..30 {
         world.submit("zvid", Tracking::PollOnly, 20.0).await;
@@ -167,7 +168,8 @@ async fn what_is_learnt_is_written_down_once_a_minute() {
     }
     world.run(180.0).await;
     tokio::time::advance(Duration::from_secs(61)).await;
-    let law = world.poller.tracker.laws.durations(&"zvid".to_owned().try_into().unwrap()).await;
-    let most = law.expect("thirty are enough").percentile_95().as_secs_f64();
+    let schedule =
+        world.poller.tracker.duration_models.model(&"zvid".to_owned().try_into().unwrap()).await;
+    let most = schedule.expect("thirty are enough").percentile_95().as_secs_f64();
     assert!((20.0..80.0).contains(&most), "{most}");
 }

@@ -1,4 +1,4 @@
-//! A shard's surroundings in virtual time: AWS, two providers, and what Lambda does with the
+//! The poller's environment in virtual time: AWS, two providers, and how Lambda handles the
 //! schedule and the wake queue.
 
 use std::cell::RefCell;
@@ -14,8 +14,8 @@ use aws_lambda_events::sqs::SqsEvent;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::id::{JobId, RenderJobId};
-use domain::job::{Job, Report, Step};
-use domain::polling::{Durations, Tracking};
+use domain::job::{Job, Report, Transition};
+use domain::polling::{LognormalModel, Tracking};
 use domain::provider::Catalogue;
 use domain::provider::catalogue::Adjustments;
 use futures_util::FutureExt;
@@ -28,35 +28,35 @@ use tokio::time::{sleep, timeout};
 
 use crate::{Call, Poller, Tick, handle};
 
-/// What the template says.
+/// The function's timeout in the template.
 const TIME_LIMIT: Duration = Duration::from_secs(900);
 
-/// How many batches of messages Lambda handles at once.
+/// How many batches of messages Lambda handles at the same time.
 const BATCHES_AT_ONCE: usize = 5;
 
 /// How long a provider takes to answer.
 const LATENCY: Duration = Duration::from_millis(100);
 
-/// What a provider does instead of telling.
+/// How a provider answers status calls.
 #[derive(Clone, Debug)]
-pub(crate) enum Mood {
-    Well,
-    /// Answers every question with this status.
-    Refuses(u16),
-    /// The same, and asks to be left alone for so many seconds.
-    WantsRest(u16, u64),
-    /// Says nothing.
+pub(crate) enum ProviderMode {
+    Healthy,
+    /// Answers each call with this status code.
+    Fails(u16),
+    /// Answers each call with this status code and a `Retry-After` in seconds.
+    RetryAfter(u16, u64),
+    /// Never answers.
     Hangs,
 }
 
 #[derive(Debug, Default)]
 struct Providers {
     ends: BTreeMap<String, DateTime<Utc>>,
-    moods: BTreeMap<String, Mood>,
+    modes: BTreeMap<String, ProviderMode>,
     polls: Vec<Poll>,
 }
 
-/// A question that a provider was asked.
+/// A status call that a provider received.
 #[derive(Clone, Debug)]
 pub(crate) struct Poll {
     pub(crate) at: DateTime<Utc>,
@@ -72,11 +72,11 @@ pub(crate) struct World {
     jobs: RefCell<Vec<Job>>,
     invocations: RefCell<usize>,
     lambda: LocalSet,
-    /// What Lambda runs just now: batches of messages, and ticks.
+    /// The batches and ticks in flight.
     batches: RefCell<JoinSet<()>>,
     ticks: RefCell<JoinSet<()>>,
-    /// Told when a batch is over.
-    over: Arc<Notify>,
+    /// Notified when a batch is handled.
+    batch_done: Arc<Notify>,
     time_limit: Duration,
     shards: u32,
 }
@@ -109,7 +109,7 @@ impl World {
             lambda: LocalSet::new(),
             batches: RefCell::default(),
             ticks: RefCell::default(),
-            over: Arc::default(),
+            batch_done: Arc::default(),
             time_limit: TIME_LIMIT,
             shards,
         }
@@ -131,7 +131,7 @@ impl World {
         Self { poller, shards, ..self }
     }
 
-    /// Has a job submitted whose render ends after so many seconds, and does with it what the
+    /// Stores a job whose render ends after `ends_s` seconds and sends its wake-up call, as the
     /// submit function does.
     pub(crate) async fn submit(&self, provider: &str, tracking: Tracking, ends_s: f64) -> JobId {
         self.submit_learnt(provider, tracking, ends_s, None).await
@@ -142,25 +142,25 @@ impl World {
         provider: &str,
         tracking: Tracking,
         ends_s: f64,
-        durations: Option<Durations>,
+        duration_model: Option<LognormalModel>,
     ) -> JobId {
-        let job = self.leave(provider, tracking, ends_s, durations, now()).await;
+        let job = self.insert_job(provider, tracking, ends_s, duration_model, now()).await;
         if tracking == Tracking::PollOnly {
-            let law = self.poller.tracker.law(&job);
-            let due = law.next_after(tracking, Duration::ZERO, job.id.spread());
-            let call = WakeUp::NewJob { shard: job.shard, created_at: job.created_at };
+            let schedule = self.poller.tracker.poll_schedule(&job);
+            let due = schedule.next_after(tracking, Duration::ZERO, job.id.spread());
+            let call = WakeUp::NewJob { shard: job.request.shard, created_at: job.created_at };
             self.aws.wakes().send(&call, due).await.unwrap();
         }
         job.id
     }
 
-    /// A job as its submit function leaves it that dies before it wakes anybody.
-    pub(crate) async fn leave(
+    /// Stores a job as a submit function does that crashes before it sends the wake-up call.
+    pub(crate) async fn insert_job(
         &self,
         provider: &str,
         tracking: Tracking,
         ends_s: f64,
-        durations: Option<Durations>,
+        duration_model: Option<LognormalModel>,
         created_at: DateTime<Utc>,
     ) -> Job {
         let number = u8::try_from(self.jobs.borrow().len() % 251).unwrap();
@@ -172,11 +172,13 @@ impl World {
             .id(id)
             .provider(provider)
             .tracking(tracking)
-            .durations(durations)
+            .duration_model(duration_model)
             .created_at(created_at)
             .build();
         let accepted = Report::Accepted(RenderJobId::parse(&render).unwrap());
-        let Step::Changed(job) = job.apply(&accepted, 0, created_at) else { panic!("no news") };
+        let Transition::Changed(job) = job.apply(&accepted, 0, created_at) else {
+            panic!("no news")
+        };
         let ends_at = created_at + Duration::from_secs_f64(ends_s);
         self.providers.lock().unwrap().ends.insert(render, ends_at);
         self.aws.store().insert_job(&job).await.unwrap();
@@ -184,12 +186,12 @@ impl World {
         *job
     }
 
-    pub(crate) fn mood(&self, provider: &str, mood: Mood) {
-        self.providers.lock().unwrap().moods.insert(format!("{provider}.test"), mood);
+    pub(crate) fn set_mode(&self, provider: &str, mode: ProviderMode) {
+        self.providers.lock().unwrap().modes.insert(format!("{provider}.test"), mode);
     }
 
-    /// Lets everything run for so long, as Lambda does. What is under way then goes on when it
-    /// runs again.
+    /// Runs the schedule and the queue for so long. What is in flight at the end is paused until
+    /// the next run.
     pub(crate) async fn run(&self, seconds: f64) {
         let live = async {
             tokio::join!(self.schedule(), self.event_source());
@@ -198,14 +200,13 @@ impl World {
         let _ = self.lambda.run_until(live).await;
     }
 
-    /// The same, without the schedule.
+    /// Runs the queue alone, without the schedule.
     pub(crate) async fn run_unticked(&self, seconds: f64) {
         let live = timeout(Duration::from_secs_f64(seconds), self.event_source());
         let _ = self.lambda.run_until(live).await;
     }
 
-    /// Kills whatever is under way, where it stands. What was taken from the queue comes back
-    /// after its visibility timeout.
+    /// Aborts all invocations in flight. Their messages come back after the visibility timeout.
     pub(crate) async fn crash(&self) {
         let (mut batches, mut ticks) = (self.batches.take(), self.ticks.take());
         let end = async { tokio::join!(batches.shutdown(), ticks.shutdown()) };
@@ -232,8 +233,8 @@ impl World {
         loop {
             let has_room = {
                 let mut batches = self.batches.borrow_mut();
-                while let Some(over) = batches.try_join_next() {
-                    over.unwrap();
+                while let Some(result) = batches.try_join_next() {
+                    result.unwrap();
                 }
                 batches.len() < BATCHES_AT_ONCE
             };
@@ -243,19 +244,19 @@ impl World {
                 continue;
             }
             tokio::select! {
-                () = self.over.notified() => {}
+                () = self.batch_done.notified() => {}
                 () = queue.ready(), if has_room => {
-                    // What SQS and Lambda take until a message arrives.
+                    // SQS and Lambda take this long until a message arrives.
                     sleep(Duration::from_millis(50)).await;
                 }
             }
         }
     }
 
-    /// Handles a batch, and deletes what is handled.
+    /// Handles a batch and deletes the messages that succeed.
     pub(crate) fn invocation(&self, event: SqsEvent) -> impl Future<Output = ()> + use<> {
         let (aws, poller) = (self.aws.clone(), Arc::clone(&self.poller));
-        let (over, until) = (Arc::clone(&self.over), now() + self.time_limit);
+        let (batch_done, until) = (Arc::clone(&self.batch_done), now() + self.time_limit);
         async move {
             let ids: Vec<String> =
                 event.records.iter().filter_map(|record| record.message_id.clone()).collect();
@@ -267,11 +268,11 @@ impl World {
                     aws.wake_queue().delete(&id);
                 }
             }
-            over.notify_one();
+            batch_done.notify_one();
         }
     }
 
-    /// The next batch of messages, as soon as there is one. What is under way goes on.
+    /// Waits for the next batch of messages, while invocations in flight run on.
     pub(crate) async fn next_batch(&self) -> SqsEvent {
         let queue = self.aws.wake_queue();
         let next = async {
@@ -285,17 +286,17 @@ impl World {
         self.lambda.run_until(next).await
     }
 
-    /// How often Lambda began a batch so far.
+    /// How many batches Lambda has begun.
     pub(crate) fn invocations(&self) -> usize {
         *self.invocations.borrow()
     }
 
-    /// All questions so far, oldest first.
+    /// All polls so far, oldest first.
     pub(crate) fn polls(&self) -> Vec<Poll> {
         self.providers.lock().unwrap().polls.clone()
     }
 
-    /// The ages, in seconds, at which a job was asked about.
+    /// The ages, in seconds, at which a job was polled.
     pub(crate) fn polled_at(&self, id: &JobId) -> Vec<f64> {
         let created_at = self.created_at(id);
         let uuid = id.as_uuid();
@@ -308,23 +309,24 @@ impl World {
         self.poller.tracker.store.job(id).await.unwrap().unwrap()
     }
 
-    /// How old the job was when it left the active ones; none while it is there.
+    /// The job's age, in seconds, when it settled; none while it is active.
     pub(crate) async fn settled_at(&self, id: &JobId) -> Option<f64> {
         let settled = self.job(id).await.settled_at?;
         Some((settled - self.created_at(id)).as_seconds_f64())
     }
 
-    /// The ages at which the law has it asked about, up to `until`.
+    /// The ages up to `until_s` at which the schedule has the job polled.
     pub(crate) fn due(&self, id: &JobId, until_s: f64) -> Vec<f64> {
         let jobs = self.jobs.borrow();
         let job = jobs.iter().find(|job| job.id == *id).unwrap();
-        let law = self.poller.tracker.law(job);
-        let next = |age: &Duration| Some(law.next_after(job.tracking, *age, id.spread()));
+        let schedule = self.poller.tracker.poll_schedule(job);
+        let next =
+            |age: &Duration| Some(schedule.next_after(job.request.tracking, *age, id.spread()));
         let ages = std::iter::successors(next(&Duration::ZERO), next);
         ages.map(|age| age.as_secs_f64()).take_while(|age| *age <= until_s).collect()
     }
 
-    /// How often the lease of a shard was written.
+    /// How many times the lease of a shard was written.
     pub(crate) async fn epoch(&self, shard: u32) -> u64 {
         let lease = self.poller.tracker.store.lease(shard).await.unwrap();
         lease.map_or(0, |lease| lease.epoch)
@@ -351,32 +353,32 @@ fn answering(host: String, providers: Arc<Mutex<Providers>>) -> Host {
         async move {
             let path = request.uri().path().to_owned();
             let render = path.rsplit('/').next().unwrap_or_default().to_owned();
-            let mood = {
+            let mode = {
                 let mut providers = providers.lock().unwrap();
                 let poll = Poll { at: now(), host: host.clone(), render: render.clone() };
                 providers.polls.push(poll);
-                providers.moods.get(&host).cloned().unwrap_or(Mood::Well)
+                providers.modes.get(&host).cloned().unwrap_or(ProviderMode::Healthy)
             };
             sleep(LATENCY).await;
             let ends_at = providers.lock().unwrap().ends.get(&render).copied();
-            let (status, retry_after) = match mood {
-                Mood::Well => (200, None),
-                Mood::Refuses(status) => (status, None),
-                Mood::WantsRest(status, seconds) => (status, Some(seconds)),
-                Mood::Hangs => std::future::pending().await,
+            let (status, retry_after) = match mode {
+                ProviderMode::Healthy => (200, None),
+                ProviderMode::Fails(status) => (status, None),
+                ProviderMode::RetryAfter(status, seconds) => (status, Some(seconds)),
+                ProviderMode::Hangs => std::future::pending().await,
             };
             let is_done = ends_at.is_some_and(|ends_at| ends_at <= now());
             let mut response = Response::builder().status(status);
             if let Some(seconds) = retry_after {
                 response = response.header("retry-after", seconds);
             }
-            response.body(Bytes::from(said(&host, &render, is_done).to_string())).unwrap()
+            response.body(Bytes::from(status_body(&host, &render, is_done).to_string())).unwrap()
         }
         .boxed()
     })
 }
 
-fn said(host: &str, render: &str, is_done: bool) -> Value {
+fn status_body(host: &str, render: &str, is_done: bool) -> Value {
     let url = format!("https://cdn.example/{render}.mp4");
     match (host, is_done) {
         ("zvid.test", true) => json!({"id": render, "state": "completed", "result": {"url": url}}),
@@ -386,8 +388,8 @@ fn said(host: &str, render: &str, is_done: bool) -> Value {
     }
 }
 
-/// How much later than the law each poll came, in seconds; fails when one is missing, or one
-/// is too many.
+/// How many seconds after its due time each poll came. It panics when a poll is missing or one
+/// too many.
 pub(crate) fn lateness(polled: &[f64], due: &[f64]) -> Vec<f64> {
     assert_eq!(polled.len(), due.len(), "polled {polled:.2?}, due {due:.2?}");
     let late: Vec<f64> = polled.iter().zip(due).map(|(polled, due)| polled - due).collect();

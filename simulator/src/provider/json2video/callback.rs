@@ -1,5 +1,4 @@
-//! The one callback of JSON2Video, in the three shapes it has been documented
-//! with, as JSON or as a form.
+//! The callback of JSON2Video in its three documented shapes, as JSON or as a form.
 
 use serde_json::{Value, json};
 use url::form_urlencoded::Serializer;
@@ -11,9 +10,9 @@ use super::{
 };
 use crate::scenario::{CallbackContentType, CallbackShape};
 
-/// The callback that tells that `render` is `status`.
-pub(super) fn told(render: &Render, status: &str) -> Callback {
-    let failure = (status == Json2Video.word(Phase::Failed))
+/// The callback about a status of `render`.
+pub(super) fn build(render: &Render, status: &str) -> Callback {
+    let failure = (status == Json2Video.status_name(Phase::Failed))
         .then(|| render.scenario.fail_with.as_deref().unwrap_or("Render failed"));
     let body = match render.scenario.callback_shape {
         CallbackShape::Nested => nested(render, status, failure),
@@ -100,23 +99,23 @@ fn append(form: &mut Serializer<'_, String>, name: &str, value: &Value) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::fixtures::{first_trip, render};
+    use super::super::super::fixtures::{first_context, render};
     use super::*;
 
     const BODY: &str = r#"{"id":"my-movie","client-data":{"order_id":"ord 42","tags":[1]}}"#;
 
-    fn callback(knobs: &Value) -> String {
-        let render = render(&Json2Video, BODY, &knobs.to_string());
-        let callback = Json2Video.callback(&render, &first_trip());
+    fn callback(options: &Value) -> String {
+        let render = render(&Json2Video, BODY, &options.to_string());
+        let callback = Json2Video.callback(&render, &first_context());
         assert_eq!(callback.headers, []);
         format!("{} {}", callback.content_type, callback.body)
     }
 
     #[test]
-    fn every_shape() {
+    fn success_has_three_shapes() {
         let shapes = ["nested", "flatStrings", "flat"];
-        let told = shapes.map(|shape| callback(&json!({"callbackShape": shape})));
-        insta::assert_snapshot!(told.join("\n"), @r#"
+        let callbacks = shapes.map(|shape| callback(&json!({"callbackShape": shape})));
+        insta::assert_snapshot!(callbacks.join("\n"), @r#"
         application/json {"movie":{"client-data":{"order_id":"ord 42","tags":[1]},"duration":10.5,"project":"11111111-1111-4111-9111-111111111111","size":4567890,"status":"done","thumbnail":"https://assets.json2video.com/clients/simulated/renders/11111111-1111-4111-9111-111111111111.jpg","url":"https://assets.json2video.com/clients/simulated/renders/11111111-1111-4111-9111-111111111111.mp4"},"success":true}
         application/json {"client-data":{"order_id":"ord 42","tags":[1]},"duration":"10.5","height":"1080","id":"my-movie","project":"11111111-1111-4111-9111-111111111111","size":"4567890","url":"https://assets.json2video.com/clients/simulated/renders/11111111-1111-4111-9111-111111111111.mp4","width":"1920"}
         application/json {"client-data":{"order_id":"ord 42","tags":[1]},"duration":10.5,"project":"11111111-1111-4111-9111-111111111111","size":4567890,"status":"done","url":"https://assets.json2video.com/clients/simulated/renders/11111111-1111-4111-9111-111111111111.mp4"}
@@ -124,11 +123,11 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_of_a_failure() {
+    fn failure_has_three_shapes() {
         let shapes = ["nested", "flatStrings", "flat"];
-        let told =
+        let callbacks =
             shapes.map(|shape| callback(&json!({"callbackShape": shape, "failWith": "no codec"})));
-        insta::assert_snapshot!(told.join("\n"), @r#"
+        insta::assert_snapshot!(callbacks.join("\n"), @r#"
         application/json {"movie":{"client-data":{"order_id":"ord 42","tags":[1]},"message":"no codec","project":"11111111-1111-4111-9111-111111111111","status":"error"},"success":true}
         application/json {"client-data":{"order_id":"ord 42","tags":[1]},"id":"my-movie","message":"no codec","project":"11111111-1111-4111-9111-111111111111","status":"error"}
         application/json {"client-data":{"order_id":"ord 42","tags":[1]},"message":"no codec","project":"11111111-1111-4111-9111-111111111111","status":"error"}
@@ -136,11 +135,11 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_as_a_form() {
+    fn forms_have_three_shapes() {
         let shapes = ["nested", "flatStrings", "flat"];
-        let told = shapes
+        let callbacks = shapes
             .map(|shape| callback(&json!({"callbackShape": shape, "callbackContentType": "form"})));
-        insta::assert_snapshot!(told.join("\n"), @r"
+        insta::assert_snapshot!(callbacks.join("\n"), @r"
         application/x-www-form-urlencoded movie%5Bclient-data%5D%5Border_id%5D=ord+42&movie%5Bclient-data%5D%5Btags%5D%5B0%5D=1&movie%5Bduration%5D=10.5&movie%5Bproject%5D=11111111-1111-4111-9111-111111111111&movie%5Bsize%5D=4567890&movie%5Bstatus%5D=done&movie%5Bthumbnail%5D=https%3A%2F%2Fassets.json2video.com%2Fclients%2Fsimulated%2Frenders%2F11111111-1111-4111-9111-111111111111.jpg&movie%5Burl%5D=https%3A%2F%2Fassets.json2video.com%2Fclients%2Fsimulated%2Frenders%2F11111111-1111-4111-9111-111111111111.mp4&success=true
         application/x-www-form-urlencoded client-data%5Border_id%5D=ord+42&client-data%5Btags%5D%5B0%5D=1&duration=10.5&height=1080&id=my-movie&project=11111111-1111-4111-9111-111111111111&size=4567890&url=https%3A%2F%2Fassets.json2video.com%2Fclients%2Fsimulated%2Frenders%2F11111111-1111-4111-9111-111111111111.mp4&width=1920
         application/x-www-form-urlencoded client-data%5Border_id%5D=ord+42&client-data%5Btags%5D%5B0%5D=1&duration=10.5&project=11111111-1111-4111-9111-111111111111&size=4567890&status=done&url=https%3A%2F%2Fassets.json2video.com%2Fclients%2Fsimulated%2Frenders%2F11111111-1111-4111-9111-111111111111.mp4
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_status() {
+    fn status_can_be_overridden() {
         insta::assert_snapshot!(
             callback(&json!({"callback": {"statusOverride": "running"}})), @r#"application/json {"client-data":{"order_id":"ord 42","tags":[1]},"duration":"10.5","height":"1080","id":"my-movie","project":"11111111-1111-4111-9111-111111111111","size":"4567890","status":"running","url":"https://assets.json2video.com/clients/simulated/renders/11111111-1111-4111-9111-111111111111.mp4","width":"1920"}"#);
     }

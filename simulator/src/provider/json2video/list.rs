@@ -1,4 +1,4 @@
-//! `GET /movies` without a project: the movies of a time, page by page.
+//! `GET /movies` without a project: the movies of a period, in pages.
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use http::StatusCode;
@@ -22,13 +22,13 @@ pub(super) fn answer(
     let Some((from, to)) = asked_time(call, now) else {
         return failure(StatusCode::BAD_REQUEST, "Invalid date range");
     };
-    let mut meant = renders.to_vec();
-    meant.retain(|render| (from..=to).contains(&render.submitted_at));
+    let mut matching = renders.to_vec();
+    matching.retain(|render| (from..=to).contains(&render.submitted_at));
     let cursor = call.parameter("next_token");
-    let Some(page) = Page::of(&meant, cursor.as_deref(), limit) else {
+    let Some(page) = Page::of(&matching, cursor.as_deref(), limit) else {
         return failure(StatusCode::BAD_REQUEST, "Invalid next_token");
     };
-    // With their JSON, always: `format=simple` is for single movies.
+    // Lists always include the submitted JSON: `format=simple` is for single movies.
     let movies: Vec<Value> =
         page.renders.iter().map(|render| json2video.movie_and_json(render, now)).collect();
     let body = json!({
@@ -46,8 +46,8 @@ pub(super) fn answer(
     Answer::new(StatusCode::OK, body)
 }
 
-/// By default from the first of the month to the end of the day; `None` when it
-/// is wrong or too long.
+/// The period of a query. By default it is from the first of the month to the end of the day;
+/// `None` when it is wrong or too long.
 fn asked_time(call: &ApiCall<'_>, now: DateTime<Utc>) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
     let today = now.date_naive();
     let asked = |name, other_name| call.parameter(name).or_else(|| call.parameter(other_name));
@@ -62,7 +62,7 @@ fn asked_time(call: &ApiCall<'_>, now: DateTime<Utc>) -> Option<(DateTime<Utc>, 
     (from <= to && to - from <= TimeDelta::days(MAX_DAYS)).then_some((from, to))
 }
 
-/// An ISO 8601 time, or a date of which `moment` is meant.
+/// An ISO 8601 time, or a date, which stands for `moment` of that day.
 fn parse(text: &str, moment: impl Fn(NaiveDate) -> DateTime<Utc>) -> Option<DateTime<Utc>> {
     let time = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
     time.ok().or_else(|| text.parse().ok().map(moment))
@@ -81,9 +81,9 @@ fn end_of(day: NaiveDate) -> DateTime<Utc> {
 mod tests {
     use http::Method;
 
-    use super::super::super::fixtures::{noon_and, render, said};
+    use super::super::super::fixtures::{render, said, time_at_ms};
     use super::*;
-    use crate::render::RenderId;
+    use crate::render_id::RenderId;
 
     fn list(query: &str) -> String {
         let day = 24 * 3_600 * 1_000;
@@ -92,13 +92,13 @@ mod tests {
             .enumerate()
             .map(|(index, ms)| Render {
                 id: RenderId::asked_for(&format!("movie{index}")),
-                submitted_at: noon_and(ms),
+                submitted_at: time_at_ms(ms),
                 ..render(&Json2Video, r#"{"client-data":{"order_id":7}}"#, "{}")
             })
             .collect();
         let renders: Vec<&Render> = renders.iter().collect();
         let call = ApiCall { method: &Method::GET, path: "/movies", query };
-        let answer = answer(&Json2Video, &renders, &call, noon_and(0));
+        let answer = answer(&Json2Video, &renders, &call, time_at_ms(0));
         match answer.body["movies"].as_array() {
             None => said(&answer),
             Some(movies) => {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn times_pages_and_refusals() {
+    fn queries_are_paged_or_refused() {
         let queries = [
             "",
             "limit=1",
@@ -145,10 +145,10 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_answer() {
+    fn answer_is_complete() {
         let body = r#"{"client-data":{"order_id":7},"scenes":[]}"#;
         let render = render(&Json2Video, body, "{}");
         let call = ApiCall { method: &Method::GET, path: "/movies", query: "format=simple" };
-        insta::assert_snapshot!(said(&answer(&Json2Video, &[&render], &call, noon_and(0))), @r#"200 {"count":1,"from":"2026-05-01T00:00:00.000Z","has_next":false,"has_prev":false,"limit":100,"movies":[{"client-data":{"order_id":7},"created_at":"2026-05-24T06:00:00.000Z","json":{"client-data":{"order_id":7},"scenes":[]},"message":"","project":"11111111-1111-4111-9111-111111111111","status":"pending","success":true}],"next_token":null,"remaining_quota":{"time":1807},"success":true,"to":"2026-05-24T23:59:59.999Z"}"#);
+        insta::assert_snapshot!(said(&answer(&Json2Video, &[&render], &call, time_at_ms(0))), @r#"200 {"count":1,"from":"2026-05-01T00:00:00.000Z","has_next":false,"has_prev":false,"limit":100,"movies":[{"client-data":{"order_id":7},"created_at":"2026-05-24T06:00:00.000Z","json":{"client-data":{"order_id":7},"scenes":[]},"message":"","project":"11111111-1111-4111-9111-111111111111","status":"pending","success":true}],"next_token":null,"remaining_quota":{"time":1807},"success":true,"to":"2026-05-24T23:59:59.999Z"}"#);
     }
 }

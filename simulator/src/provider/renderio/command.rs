@@ -1,22 +1,22 @@
-//! What RenderIO says of a command: when asked, in its list, and in the callback
-//! about its end.
+//! The views of a RenderIO command: in status answers, in lists and in callbacks.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::super::wire::merged;
-use crate::render::{Phase, Render, RenderId};
+use crate::render::{Phase, Render};
+use crate::render_id::RenderId;
 
-/// The command as it is `now`, said to be `status`.
+/// The command as it is `now`, with this status.
 pub(super) fn view(render: &Render, status: &str, now: DateTime<Utc>) -> Value {
     let too_early = render.scenario.stored_after_polls;
     let is_stored = too_early == 0 || render.polls > too_early;
     described(render, status, now, is_stored)
 }
 
-/// The command as its callback tells of it: how often anybody asked is nothing to it.
-pub(super) fn told(render: &Render, status: &str) -> Value {
+/// The command in a callback, which does not depend on the count of polls.
+pub(super) fn callback_view(render: &Render, status: &str) -> Value {
     let is_stored = render.scenario.stored_after_polls == 0;
     described(render, status, render.finished_at(), is_stored)
 }
@@ -46,7 +46,7 @@ fn described(render: &Render, status: &str, now: DateTime<Utc>, is_stored: bool)
     merged([always, metadata.unwrap_or_default()])
 }
 
-/// By alias. The knob `resultUrl` is the URL of each.
+/// The output files by alias. The option `resultUrl` is the URL of each.
 fn output_files(render: &Render, submitted: &Value, now: DateTime<Utc>, is_stored: bool) -> Value {
     let status = match render.phase(now) {
         Phase::Failed => "FAILED",
@@ -73,7 +73,7 @@ fn output_files(render: &Render, submitted: &Value, now: DateTime<Utc>, is_store
     Value::Object(files.collect::<Map<_, _>>())
 }
 
-/// The same whenever it is asked for.
+/// The id of a file, which is stable.
 fn file_id(render: &Render, alias: &str) -> RenderId {
     let digest = Sha256::digest(format!("{}/{alias}", render.id));
     RenderId::uuid(std::array::from_fn(|index| digest.get(index).copied().unwrap_or_default()))

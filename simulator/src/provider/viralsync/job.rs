@@ -1,4 +1,4 @@
-//! What ViralSync says of a job: when asked, on the way, and at its end.
+//! The views of a ViralSync job: in status answers, progress callbacks and final callbacks.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use super::{CANCELLED, ViralSync};
 use crate::render::{Phase, Render};
 use crate::scenario::Percent;
 
-/// Of every job here.
+/// The type of every job here.
 pub(super) const TYPE: &str = "render";
 
 /// The answer to a status call, and a row of the list.
@@ -36,12 +36,12 @@ pub(super) fn view(render: &Render, now: DateTime<Utc>) -> Value {
     })
 }
 
-/// The callback that tells how far `render` was `at` that time.
+/// The callback about the progress of `render` at a time.
 pub(super) fn progress(render: &Render, at: DateTime<Utc>) -> Value {
     let phase = render.phase(at);
     json!({
         "jobId": render.id,
-        "status": ViralSync.word(phase),
+        "status": ViralSync.status_name(phase),
         "phase": phase_word(phase),
         "progress": progress_of(phase),
         "children": children(render, phase),
@@ -50,7 +50,7 @@ pub(super) fn progress(render: &Render, at: DateTime<Utc>) -> Value {
     })
 }
 
-/// The callback that tells how `render` ended.
+/// The callback about the end of `render`.
 pub(super) fn end(render: &Render) -> Value {
     let status = reported_status(&ViralSync, render);
     let phase = render.phase(render.finished_at());
@@ -61,9 +61,9 @@ pub(super) fn end(render: &Render) -> Value {
         "outputUrl": null,
         "timestamp": iso(render.finished_at()),
     });
-    let more = if status == ViralSync.word(Phase::Completed) {
+    let more = if status == ViralSync.status_name(Phase::Completed) {
         json!({"outputUrl": result_url(render), "mediaData": media_data()})
-    } else if status == ViralSync.word(Phase::Failed) {
+    } else if status == ViralSync.status_name(Phase::Failed) {
         let text = render.scenario.fail_with.as_deref();
         json!({"error": text.unwrap_or("RENDER_FAILED: the render failed")})
     } else {
@@ -72,7 +72,7 @@ pub(super) fn end(render: &Render) -> Value {
     merged([always, more])
 }
 
-/// Whether the job waits for its scenes, which has a status of its own.
+/// Whether the job waits for its scenes, which is a status of its own.
 pub(super) fn is_waiting(percent: Percent) -> bool {
     working_word(percent) == "waiting"
 }
@@ -95,7 +95,7 @@ fn working_word(percent: Percent) -> &'static str {
     }
 }
 
-/// From 0 to 1. A failure stays where it happened, short of the end.
+/// From 0 to 1. A failed render keeps the progress of its failure.
 fn progress_of(phase: Phase) -> f64 {
     match phase {
         Phase::Queued => 0.0,
@@ -105,7 +105,7 @@ fn progress_of(phase: Phase) -> f64 {
     }
 }
 
-/// One child job for every scene, rendered one after the other.
+/// One child job for each scene. They are rendered one after another.
 fn children(render: &Render, phase: Phase) -> Value {
     let submitted = render.submitted();
     let scenes = submitted.pointer("/movie/scenes").and_then(Value::as_array);

@@ -1,11 +1,11 @@
-//! What a submit to ViralSync must be.
+//! The rules of a submit to ViralSync.
 
 use serde_json::Value;
 
 use super::Submission;
 
 /// # Errors
-/// With the first thing that is wrong.
+/// The first reason to refuse the submit.
 pub(super) fn read(body: &Value) -> Result<Submission, &'static str> {
     if let Some(complaint) = complaint(body) {
         return Err(complaint);
@@ -14,7 +14,7 @@ pub(super) fn read(body: &Value) -> Result<Submission, &'static str> {
     Ok(Submission { id: None, callback_urls: url.into_iter().collect() })
 }
 
-/// What is wrong with a submit.
+/// The first reason to refuse a submit, if there is one.
 fn complaint(body: &Value) -> Option<&'static str> {
     if body.get("kind").is_none_or(|kind| kind != "movie") {
         return Some("kind must be \"movie\"");
@@ -45,11 +45,11 @@ fn complaint(body: &Value) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::fixtures::verdicts;
+    use super::super::super::fixtures::submit_results;
     use super::super::ViralSync;
 
     #[test]
-    fn what_a_submit_must_be() {
+    fn wrong_submits_are_refused() {
         let bodies = [
             r#"{"kind":"movie","projectId":"p","movie":{"scenes":[{},{},{}]}}"#,
             r#"{"kind":"movie","projectId":"p","callbackUrl":"http://h/x","movie":{"scenes":[{}]},"renderOptions":{"qualityPreset":"turbo","requestedConcurrency":32}}"#,
@@ -61,7 +61,7 @@ mod tests {
             r#"{"kind":"movie","projectId":"p","movie":{"scenes":[{}]},"renderOptions":{"requestedConcurrency":33}}"#,
             r#"[]"#,
         ];
-        insta::assert_snapshot!(verdicts(&ViralSync, &bodies), @r#"
+        insta::assert_snapshot!(submit_results(&ViralSync, &bodies), @r#"
         {"kind":"movie","projectId":"p","movie":{"scenes":[{},{},{}]}} -> []
         {"kind":"movie","projectId":"p","callbackUrl":"http://h/x","movie":{"scenes":[{}]},"renderOptions":{"qualityPreset":"turbo","requestedConcurrency":32}} -> ["http://h/x"]
         {"projectId":"p","movie":{"scenes":[{}]}} -> 400 {"code":"INVALID_REQUEST","error":"kind must be \"movie\""}

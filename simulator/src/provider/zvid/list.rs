@@ -1,5 +1,4 @@
-//! `GET /api/jobs`: the jobs, page by page. Its rows have other names than the
-//! answer to a status call.
+//! `GET /api/jobs`: the jobs in pages. The rows use other names than status answers.
 
 use chrono::{DateTime, Utc};
 use http::StatusCode;
@@ -9,7 +8,7 @@ use super::{
     Answer, ApiCall, Phase, Provider, Render, Zvid, invalid, iso, result_url, thumbnail_url,
 };
 
-/// Of every job here.
+/// The type of every job here.
 const TYPE: &str = "video";
 
 pub(super) fn answer(
@@ -24,13 +23,13 @@ pub(super) fn answer(
     let Some(page) = call.number("page", 1, 1..=1_000_000) else {
         return invalid(&[("page", "\"page\" must be a positive number".to_owned())]);
     };
-    let mut meant = renders.to_vec();
+    let mut matching = renders.to_vec();
     if call.parameter("type").is_some_and(|kind| kind != TYPE) {
-        meant.clear();
+        matching.clear();
     }
-    let pages = meant.len().div_ceil(limit);
-    let total = meant.len();
-    let rows = meant.into_iter().skip((page - 1) * limit).take(limit);
+    let pages = matching.len().div_ceil(limit);
+    let total = matching.len();
+    let rows = matching.into_iter().skip((page - 1) * limit).take(limit);
     let body = json!({
         "jobs": rows.map(|render| row(zvid, render, now)).collect::<Vec<Value>>(),
         "pagination": {
@@ -50,7 +49,7 @@ fn row(zvid: &Zvid, render: &Render, now: DateTime<Utc>) -> Value {
     let has_ended = is_done || phase == Phase::Failed;
     json!({
         "id": render.id,
-        "status": zvid.word(phase),
+        "status": zvid.status_name(phase),
         "type": TYPE,
         "name": render.submitted().pointer("/payload/name"),
         "outputUrl": is_done.then(|| result_url(render)),
@@ -66,7 +65,7 @@ fn row(zvid: &Zvid, render: &Render, now: DateTime<Utc>) -> Value {
 mod tests {
     use http::Method;
 
-    use super::super::super::fixtures::{noon_and, render, said};
+    use super::super::super::fixtures::{render, said, time_at_ms};
     use super::*;
 
     fn call(query: &str) -> ApiCall<'_> {
@@ -74,12 +73,12 @@ mod tests {
     }
 
     #[test]
-    fn rows() {
+    fn rows_show_renders() {
         let body = r#"{"payload":{"name":"Example"}}"#;
         let done = render(&Zvid, body, "{}");
         let failed = render(&Zvid, "{}", r#"{"failWith":"no codec"}"#);
         let said =
-            [0, 3_000].map(|ms| said(&answer(&Zvid, &[&done, &failed], &call(""), noon_and(ms))));
+            [0, 3_000].map(|ms| said(&answer(&Zvid, &[&done, &failed], &call(""), time_at_ms(ms))));
         insta::assert_snapshot!(said.join("\n"), @r#"
         200 {"jobs":[{"completedAt":null,"createdAt":"2026-05-24T06:00:00.000Z","creditsConsumed":0,"errorMessage":null,"id":"11111111-1111-4111-9111-111111111111","name":"Example","outputUrl":null,"status":"queued","thumbnailUrl":null,"type":"video"},{"completedAt":null,"createdAt":"2026-05-24T06:00:00.000Z","creditsConsumed":0,"errorMessage":null,"id":"11111111-1111-4111-9111-111111111111","name":null,"outputUrl":null,"status":"queued","thumbnailUrl":null,"type":"video"}],"pagination":{"hasNext":false,"limit":10,"page":1,"total":2,"totalPages":1}}
         200 {"jobs":[{"completedAt":"2026-05-24T06:00:03.000Z","createdAt":"2026-05-24T06:00:00.000Z","creditsConsumed":15,"errorMessage":null,"id":"11111111-1111-4111-9111-111111111111","name":"Example","outputUrl":"https://cdn.zvid.io/11111111-1111-4111-9111-111111111111.mp4","status":"completed","thumbnailUrl":"https://cdn.zvid.io/11111111-1111-4111-9111-111111111111.jpg","type":"video"},{"completedAt":"2026-05-24T06:00:03.000Z","createdAt":"2026-05-24T06:00:00.000Z","creditsConsumed":0,"errorMessage":"no codec","id":"11111111-1111-4111-9111-111111111111","name":null,"outputUrl":null,"status":"failed","thumbnailUrl":null,"type":"video"}],"pagination":{"hasNext":false,"limit":10,"page":1,"total":2,"totalPages":1}}
@@ -87,11 +86,11 @@ mod tests {
     }
 
     #[test]
-    fn pages() {
+    fn pages_follow_cursor() {
         let renders: Vec<Render> = (0..3).map(|_| render(&Zvid, "{}", "{}")).collect();
         let renders: Vec<&Render> = renders.iter().collect();
         let list = |query: &str| {
-            let answer = answer(&Zvid, &renders, &call(query), noon_and(0));
+            let answer = answer(&Zvid, &renders, &call(query), time_at_ms(0));
             match answer.body["jobs"].as_array() {
                 None => format!("{query} -> {}", said(&answer)),
                 Some(jobs) => format!("{query} -> {} {}", jobs.len(), answer.body["pagination"]),

@@ -1,12 +1,11 @@
-//! What a submit to Zvid must be.
+//! The rules of a submit to Zvid.
 
 use serde_json::{Map, Value};
 
 use super::{Complaint, Submission};
-use crate::render::RenderId;
+use crate::render_id::RenderId;
 
-/// Fields of a submit. Others are refused: the documentation says so, and an
-/// adapter that sends private fields should hear of it here first.
+/// The allowed fields of a submit. The documentation says that others are refused.
 const SUBMIT_FIELDS: [&str; 7] =
     ["payload", "template", "variables", "overrides", "webhookUrl", "jobId", "clientKey"];
 
@@ -65,8 +64,8 @@ fn text<'a>(
     value.as_str()
 }
 
-/// Zvid itself takes only public addresses and ports 80 and 443; nobody who
-/// runs a simulator has those.
+/// Zvid itself accepts only public addresses and ports 80 and 443, which a simulator's client does
+/// not have.
 fn is_web_url(url: &str) -> bool {
     let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     url.chars().count() <= MAX_WEBHOOK_URL_CHARS
@@ -84,7 +83,7 @@ mod tests {
     use super::super::{Provider, Zvid};
 
     #[test]
-    fn what_a_submit_must_be() {
+    fn wrong_submits_are_refused() {
         let template = "tpl_0123456789abcdefghij";
         let verdict = |body: &str| match Zvid.read_submit(&serde_json::from_str(body).unwrap()) {
             Ok(submission) => format!("{body} -> {submission:?}"),

@@ -1,0 +1,208 @@
+use chrono::TimeDelta;
+use serde_json::json;
+
+use super::*;
+use crate::fixtures::{noon, render_id};
+use crate::id::ProviderName;
+use crate::provider::catalogue::{Adjustments, Catalogue};
+use crate::provider::spec::SubmitSafety;
+
+fn spec(name: &str) -> ProviderSpec {
+    let name = ProviderName::parse(name).unwrap();
+    Catalogue::load(&Adjustments::default()).unwrap().get(&name).unwrap().spec.clone()
+}
+
+fn submit(provider: &str, status: u16, body: &Value) -> SubmitAnswer {
+    let body = body.to_string();
+    spec(provider).read_submit(&Answer { status, retry_after: None, body: body.as_bytes() })
+}
+
+fn status(provider: &str, id: &str, status: u16, body: &Value) -> StatusAnswer {
+    let body = body.to_string();
+    let answer = Answer { status, retry_after: None, body: body.as_bytes() };
+    spec(provider).read_status(&render_id(id), &answer, noon())
+}
+
+fn observed(provider: &str, id: &str, body: &Value) -> Observation {
+    match status(provider, id, 200, body) {
+        StatusAnswer::Observed(observation) => observation,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn submit_acceptance_is_read() {
+    let zvid = json!({"jobId": "550e8400-e29b-41d4-a716-446655440000", "status": "queued"});
+    assert_eq!(submit("zvid", 202, &zvid), {
+        SubmitAnswer::Accepted(render_id("550e8400-e29b-41d4-a716-446655440000"))
+    });
+    let shotstack = json!({"success": true, "response": {"id": "2abd5c11"}});
+    assert_eq!(submit("shotstack", 201, &shotstack), SubmitAnswer::Accepted(render_id("2abd5c11")));
+}
+
+#[test]
+fn submit_in_doubt_is_unclear() {
+    for (code, body) in [
+        (202, json!({})),
+        (202, json!({"jobId": ".."})),
+        (202, json!("not an object")),
+        (500, json!({"error": "oops"})),
+        (502, Value::Null),
+        (504, Value::Null),
+        (408, Value::Null),
+        (101, Value::Null),
+    ] {
+        assert_eq!(submit("zvid", code, &body), SubmitAnswer::Unclear, "{code} {body}");
+    }
+}
+
+#[test]
+fn submit_rejection_has_message_and_code() {
+    let invalid = json!({"error": "Validation failed", "message": "Please check your input",
+        "details": [{"field": "visuals[0].src", "message": "\"src\" is required"}]});
+    for (provider, code, body, expected, message) in [
+        ("zvid", 400, &invalid, FailureCode::ProviderRejected, "\"src\" is required"),
+        ("zvid", 401, &json!({"error": "no key"}), FailureCode::ProviderAuth, "no key"),
+        ("zvid", 402, &Value::Null, FailureCode::ProviderQuota, "HTTP status 402"),
+        ("zvid", 429, &Value::Null, FailureCode::ProviderBusy, "HTTP status 429"),
+        (
+            "shotstack",
+            400,
+            &json!({"success": false, "message": "Bad Request", "response": {"error": "no clips"}}),
+            FailureCode::ProviderRejected,
+            "no clips",
+        ),
+        (
+            "shotstack",
+            400,
+            &json!({"success": false, "message": "Bad Request", "response": "no timeline"}),
+            FailureCode::ProviderRejected,
+            "no timeline",
+        ),
+        (
+            "shotstack",
+            403,
+            &json!({"message": "Forbidden"}),
+            FailureCode::ProviderAuth,
+            "Forbidden",
+        ),
+        ("shotstack", 302, &Value::Null, FailureCode::ProviderRejected, "HTTP status 302"),
+    ] {
+        match submit(provider, code, body) {
+            SubmitAnswer::Rejected(rejection) => {
+                assert_eq!(rejection.failure, Failure::new(expected, message), "{code} {body}");
+            }
+            other => panic!("{provider} {code}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn status_words_are_understood() {
+    for (provider, words, meaning) in [
+        ("zvid", ["queued", "waiting", "delayed", "PRIORITIZED"], "Queued"),
+        ("zvid", ["active", "waiting-children", "a-new-word", "done"], "Processing"),
+        ("shotstack", ["queued", "Queued", "QUEUED", "queued"], "Queued"),
+        ("shotstack", ["fetching", "preprocessing", "rendering", "saving"], "Processing"),
+        ("shotstack", ["timeout", "error", "completed", "?"], "Processing"),
+    ] {
+        for word in words {
+            let body = json!({"id": "r", "state": word, "response": {"id": "r", "status": word}});
+            let status = format!("{:?}", observed(provider, "r", &body).status);
+            assert_eq!(status, meaning, "{provider} {word}");
+        }
+    }
+}
+
+#[test]
+fn status_result_may_be_text_or_object() {
+    let expected = RenderResult { url: Some("https://cdn/x.mp4".into()), expires_at: None };
+    for result in [json!("https://cdn/x.mp4"), json!({"url": "https://cdn/x.mp4"})] {
+        let body = json!({"id": "r", "state": "completed", "result": result});
+        let observation = observed("zvid", "r", &body);
+        assert_eq!(observation.status, RenderStatus::Completed(expected.clone()));
+        assert_eq!(observation.provider_status, "completed");
+    }
+}
+
+#[test]
+fn status_result_without_url_completes() {
+    for result in [format!("https://{}", "x".repeat(9000)), "data:video/mp4;base64,AA".into()] {
+        let body = json!({"id": "r", "state": "completed", "result": result});
+        let expected = RenderResult { url: None, expires_at: None };
+        assert_eq!(observed("zvid", "r", &body).status, RenderStatus::Completed(expected));
+    }
+}
+
+#[test]
+fn status_result_url_alone_never_completes() {
+    let body = json!({"response": {"id": "r", "status": "rendering", "url": "https://s3/x.mp4"}});
+    assert_eq!(observed("shotstack", "r", &body).status, RenderStatus::Processing);
+}
+
+#[test]
+fn status_result_of_shotstack_expires() {
+    let body = json!({"response": {"id": "r", "status": "done", "url": "https://s3/x.mp4"}});
+    let RenderStatus::Completed(result) = observed("shotstack", "r", &body).status else {
+        panic!("not completed")
+    };
+    assert_eq!(result.expires_at, Some(noon() + TimeDelta::days(1)));
+}
+
+#[test]
+fn status_progress_is_number_or_object() {
+    let body = |progress| json!({"id": "r", "state": "active", "progress": progress});
+    let progress = |value| observed("zvid", "r", &body(value)).progress;
+    assert_eq!(progress(json!({"phase": "rendering", "percentage": 65})), Some(0.65));
+    assert_eq!(progress(json!(40)), Some(0.4));
+    assert_eq!(progress(json!(-1)), None);
+    assert_eq!(progress(json!("half")), None);
+    assert_eq!(progress(json!(1e300)), Some(1.0));
+}
+
+#[test]
+fn status_failure_has_a_reason() {
+    let body = json!({"id": "r", "state": "failed", "failedReason": "no such font"});
+    let expected = Failure::new(FailureCode::RenderFailed, "no such font");
+    assert_eq!(observed("zvid", "r", &body).status, RenderStatus::Failed(expected));
+    let silent = json!({"response": {"id": "r", "status": "failed", "error": ""}});
+    let expected = Failure::new(FailureCode::RenderFailed, "the provider gave no reason");
+    assert_eq!(observed("shotstack", "r", &silent).status, RenderStatus::Failed(expected));
+}
+
+#[test]
+fn status_error_never_fails_the_render() {
+    let unknown = json!({"success": false, "message": "Bad Request"});
+    assert_eq!(status("shotstack", "r", 400, &unknown), StatusAnswer::NotFound);
+    assert_eq!(status("zvid", "r", 404, &Value::Null), StatusAnswer::NotFound);
+    for (code, class) in [
+        (401, ErrorClass::Auth),
+        (429, ErrorClass::Rate),
+        (500, ErrorClass::Transient),
+        (503, ErrorClass::Transient),
+    ] {
+        let expected = StatusAnswer::Unavailable { class, retry_after: None };
+        assert_eq!(status("zvid", "r", code, &Value::Null), expected);
+    }
+    let no_status = StatusAnswer::Unavailable { class: ErrorClass::Transient, retry_after: None };
+    assert_eq!(status("zvid", "r", 200, &json!({"id": "r"})), no_status);
+    assert_eq!(status("zvid", "r", 200, &json!([1, 2])), no_status);
+    let somebody_else = json!({"id": "other", "state": "completed", "result": "https://x"});
+    assert_eq!(status("zvid", "r", 200, &somebody_else), no_status);
+}
+
+#[test]
+fn list_next_page_follows_the_rows() {
+    let spec = spec("renderio");
+    let SubmitSafety::List(list) = &spec.submit_safety else { panic!("no list") };
+    let read = |body: &Value| {
+        let body = body.to_string();
+        let answer = Answer { status: 200, retry_after: None, body: body.as_bytes() };
+        spec.read_list(list, &JobId::from_bytes([7; 16]), 100, &answer)
+    };
+    let row = json!({"command_id": "c-1", "metadata": {}});
+    let page = json!({"commands": [row, row], "data": [row], "total": 102, "next": null});
+    assert_eq!(read(&page), ListAnswer::Next(ListPage::Offset(102)));
+    assert_eq!(read(&json!([row])), ListAnswer::Next(ListPage::Offset(101)));
+    assert_eq!(read(&json!({"commands": [], "total": 102})), ListAnswer::Absent);
+}

@@ -1,0 +1,121 @@
+use super::*;
+
+#[test]
+fn spec_shipped_is_valid() {
+    let catalogue = Catalogue::load(&Adjustments::default()).unwrap();
+    let names: Vec<_> = catalogue.names().map(ProviderName::as_str).collect();
+    assert!(names.contains(&"zvid") && names.contains(&"shotstack"), "{names:?}");
+}
+
+#[test]
+fn catalogue_takes_environments_and_base_urls() {
+    let one = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+    let shotstack = ProviderName::parse("shotstack").unwrap();
+
+    let environments = one("shotstack", "stage");
+    let stage = Catalogue::load(&Adjustments { environments, ..Adjustments::default() }).unwrap();
+    let url = stage.get(&shotstack).unwrap().base_url.as_str();
+    assert_eq!(url, "https://api.shotstack.io/edit/stage");
+
+    let wrong = Adjustments { environments: one("shotstack", "moon"), ..Default::default() };
+    let error = Catalogue::load(&wrong).unwrap_err().to_string();
+    assert_eq!(error, "shotstack has no environment `moon`");
+
+    let base_urls = BTreeMap::from([("nobody".to_owned(), Url::parse("http://x").unwrap())]);
+    let error = Catalogue::load(&Adjustments { base_urls, ..Default::default() }).unwrap_err();
+    assert_eq!(error.to_string(), "there is no provider `nobody`");
+}
+
+fn own(name: &str, json: &str) -> OwnSpec {
+    OwnSpec { file: format!("/specs/{name}"), name: name.to_owned(), json: json.to_owned() }
+}
+
+fn shipped(name: &str) -> String {
+    let file = format!("{name}.json");
+    SHIPPED.iter().find(|(other, _)| *other == file).unwrap().1.to_owned()
+}
+
+fn adjusted(environments: &[(&str, &str)]) -> Adjustments {
+    let pairs = environments.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+    Adjustments { environments: pairs.collect(), ..Adjustments::default() }
+}
+
+#[test]
+fn catalogue_own_spec_replaces_shipped_one() {
+    let acme = shipped("zvid")
+        .replace("\"zvid\"", "\"acme\"")
+        .replace("\"default\":", "\"stage\": \"https://stage.acme.example\", \"default\":");
+    let zvid = shipped("zvid").replace("https://api.zvid.io", "https://eu.api.zvid.io");
+    let (catalogue, left_out) = Catalogue::load_with(
+        &adjusted(&[("acme", "stage")]),
+        &[own("acme", &acme), own("zvid", &zvid)],
+    )
+    .unwrap();
+    assert!(left_out.is_empty(), "{left_out:?}");
+    let url = |name: &str| {
+        let name = ProviderName::parse(name).unwrap();
+        catalogue.get(&name).unwrap().base_url.to_string()
+    };
+    assert_eq!(url("acme"), "https://stage.acme.example/");
+    assert_eq!(url("zvid"), "https://eu.api.zvid.io/");
+    assert_eq!(catalogue.names().count(), SHIPPED.len() + 1);
+}
+
+#[test]
+fn catalogue_leaves_out_wrong_spec() {
+    let other_name = shipped("shotstack");
+    let wrong = [
+        own("broken", "{"),
+        own("shotstack", &other_name.replace("https://", "http://")),
+        own("acme", &other_name),
+        own("zvid", &shipped("zvid")),
+    ];
+    // An adjustment that fits nothing else is no reason to stop either.
+    let adjustments = adjusted(&[("acme", "stage"), ("zvid", "moon")]);
+    let (catalogue, left_out) = Catalogue::load_with(&adjustments, &wrong).unwrap();
+    let reasons: Vec<_> = left_out.iter().map(|left_out| left_out.reason.to_string()).collect();
+    assert_eq!(
+        reasons,
+        [
+            "/specs/broken: EOF while parsing an object at line 1 column 1",
+            "/specs/shotstack: baseUrls.default is not https",
+            "/specs/acme: the spec calls itself `shotstack`",
+            "/specs/zvid: zvid has no environment `moon`",
+        ]
+    );
+    let shotstack = ProviderName::parse("shotstack").unwrap();
+    let kept = catalogue.get(&shotstack).unwrap();
+    assert_eq!(kept.base_url.scheme(), "https", "the shipped one stays");
+    assert!(Catalogue::load_with(&adjusted(&[("nobody", "x")]), &wrong).is_err());
+}
+
+#[test]
+fn spec_that_cannot_be_sent_is_refused() {
+    for (right, wrong, expected) in [
+        ("x-api-key", "x api key", "x: headers: `x api key` is not the name of a header"),
+        ("{apiKey}", "{apiKey}\\n", "x: headers.x-api-key has a character that no header has"),
+        (
+            "/api/jobs/{id}",
+            "api/jobs/{id}",
+            "x: the path `api/jobs/{id}` must begin with `/` and have neither `?` nor `#`",
+        ),
+        (
+            "/api/render/api-key",
+            "/api/render?key=1",
+            "x: the path `/api/render?key=1` must begin with `/` and have neither `?` nor `#`",
+        ),
+        (
+            "\"x-api-key\"",
+            "\"X-Api-Key\": \"{apiKey}\", \"x-api-key\"",
+            "x: headers has `X-Api-Key` twice",
+        ),
+        (
+            "\"x-api-key\"",
+            "\"host\": \"x\", \"x-api-key\"",
+            "x: headers: `host` is not a provider's to choose",
+        ),
+    ] {
+        let error = ProviderSpec::parse("x", &shipped("zvid").replace(right, wrong));
+        assert_eq!(error.unwrap_err().to_string(), expected);
+    }
+}

@@ -1,0 +1,10 @@
+//! The bodies that clients send to the API, checked member by member.
+
+mod error;
+mod job;
+pub(crate) mod members;
+mod receiver;
+
+pub use error::RequestError;
+pub use job::{JobRequest, MAX_BODY_BYTES};
+pub use receiver::{ReceiverSettings, SettingsError};

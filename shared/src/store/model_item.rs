@@ -1,0 +1,88 @@
+//! The statistics of how long a provider's renders take.
+
+use domain::id::ProviderName;
+use domain::polling::Statistics;
+use serde::{Deserialize, Serialize};
+
+use super::{Committed, Item, Store, StoreError, committed, corrupt};
+
+const SK: &str = "law";
+
+/// The statistics of a provider's renders as they are stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StoredModel {
+    /// The observed durations.
+    pub statistics: Statistics,
+    /// Counts writes, from 1.
+    pub version: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LawItem {
+    pk: String,
+    sk: String,
+    v: u64,
+    #[serde(flatten)]
+    seen: Statistics,
+}
+
+impl Store {
+    /// The statistics of a provider's renders.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn stored_model(
+        &self,
+        provider: &ProviderName,
+    ) -> Result<Option<StoredModel>, StoreError> {
+        let pk = pk(provider);
+        let item = self.get(&pk, SK, "read how long renders take").await?;
+        item.map(decode).transpose()
+    }
+
+    /// Stores the statistics of a provider's renders over their previous version.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub async fn put_stored_model(
+        &self,
+        provider: &ProviderName,
+        learnt: &StoredModel,
+    ) -> Result<Committed<StoredModel>, StoreError> {
+        let item = encode(provider, learnt)?;
+        let put = self.put_version(item, learnt.version, "store how long renders take").await?;
+        committed(put, decode)
+    }
+}
+
+fn pk(provider: &ProviderName) -> String {
+    format!("law#{provider}")
+}
+
+fn encode(provider: &ProviderName, learnt: &StoredModel) -> Result<Item, StoreError> {
+    let item =
+        LawItem { pk: pk(provider), sk: SK.into(), v: learnt.version, seen: learnt.statistics };
+    serde_dynamo::to_item(item).map_err(|error| corrupt("law", error))
+}
+
+fn decode(item: Item) -> Result<StoredModel, StoreError> {
+    let item: LawItem = serde_dynamo::from_item(item).map_err(|error| corrupt("law", error))?;
+    Ok(StoredModel { statistics: item.seen, version: item.v })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn statistics_round_trip() {
+        let statistics = Statistics::single(Duration::from_millis(7_321))
+            .merge(Statistics::single(Duration::from_millis(60_001)));
+        let learnt = StoredModel { statistics, version: 3 };
+        let item = encode(&ProviderName::parse("zvid").unwrap(), &learnt).unwrap();
+        assert_eq!(decode(item).unwrap(), learnt);
+        assert!(decode(Item::new()).is_err());
+    }
+}

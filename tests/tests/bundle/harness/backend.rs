@@ -1,0 +1,270 @@
+//! The customer's backend: it orders renders, and repeats a request until it is answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_in_memory::clock;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use domain::id::{IdempotencyKey, JobId};
+use http::header::{AUTHORIZATION, RETRY_AFTER};
+use http::{Method, Request};
+use serde_json::{Value, json};
+use tests::Provider;
+
+use crate::checks::invariant::Invariant;
+use crate::harness::bundle::{API_KEY, Bundle};
+use crate::harness::functions::PUBLIC_URL;
+use crate::harness::gateway::GatewayResponse;
+use crate::harness::receivers;
+
+/// The most tries of a request: they last longer than any outage.
+const MAX_TRIES: usize = 300;
+
+/// The events that an order subscribes to when it names none.
+const TERMINAL_EVENTS: [&str; 3] =
+    ["video.render.completed", "video.render.failed", "video.render.cancelled"];
+
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    /// A text that no other order contains. It is the source record's id, the receiver's name and
+    /// part of the payload.
+    pub(crate) tag: String,
+    pub(crate) provider: Provider,
+    pub(crate) body: Value,
+    /// None when every try is a new request.
+    pub(crate) key: Option<String>,
+    /// The answer that the provider is configured to give.
+    pub(crate) expected: ExpectedAnswer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExpectedAnswer {
+    /// The order is accepted, or its answer is lost.
+    Accepted,
+    /// The order is refused with this code.
+    Refused(&'static str),
+}
+
+impl Order {
+    /// An order whose tag is its idempotency key and names its receiver.
+    pub(crate) fn new(provider: Provider, tag: &str) -> Self {
+        let body = json!({
+            "provider": provider.name(),
+            "payload": provider.payload(tag),
+            "sourceRecordId": tag,
+            "metadata": {"shop": "berlin"},
+            "callbackUrl": receivers::url(tag),
+        });
+        let (tag, key) = (tag.to_owned(), Some(tag.to_owned()));
+        Self { tag, provider, body, key, expected: ExpectedAnswer::Accepted }
+    }
+
+    /// The same order, refused by its provider with this code.
+    pub(crate) fn refused(mut self, code: &'static str) -> Self {
+        self.expected = ExpectedAnswer::Refused(code);
+        self
+    }
+
+    /// The same order with a member added or replaced.
+    pub(crate) fn with(mut self, member: &str, value: Value) -> Self {
+        self.body[member] = value;
+        self
+    }
+
+    /// The same order without a member.
+    pub(crate) fn without(mut self, member: &str) -> Self {
+        self.body.as_object_mut().unwrap().remove(member);
+        self
+    }
+
+    /// Whether the order subscribes to an event.
+    pub(crate) fn subscribes_to(&self, event: &str) -> bool {
+        match self.body.get("events").and_then(Value::as_array) {
+            Some(named) => named.iter().any(|name| name == event),
+            None => TERMINAL_EVENTS.contains(&event),
+        }
+    }
+
+    /// The URL of the order's own receiver.
+    pub(crate) fn receiver(&self) -> Option<&str> {
+        self.body.get("callbackUrl").and_then(Value::as_str)
+    }
+
+    /// The job of the order's idempotency key.
+    pub(crate) fn job(&self) -> Option<JobId> {
+        let key = IdempotencyKey::parse(self.key.as_ref()?).unwrap();
+        Some(JobId::from_key(&key))
+    }
+}
+
+/// An order and its answer.
+#[derive(Clone, Debug)]
+pub(crate) struct PlacedOrder {
+    pub(crate) order: Order,
+    pub(crate) job: Result<JobId, Refusal>,
+}
+
+/// A final answer other than 202.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    /// The problem's code; empty when it has none.
+    pub(crate) code: String,
+    /// The failed job that the refusal reports.
+    pub(crate) job: Option<JobId>,
+}
+
+/// The final answer of a repeated call.
+#[derive(Clone, Debug)]
+pub(crate) struct AnsweredCall {
+    pub(crate) since: DateTime<Utc>,
+    pub(crate) status: u16,
+    /// The problem's code; empty when it is none.
+    pub(crate) code: String,
+    pub(crate) body: Value,
+}
+
+impl Refusal {
+    fn of(seen: &GatewayResponse) -> Self {
+        let text = |at: &str| seen.body.pointer(at).and_then(Value::as_str);
+        Self {
+            status: seen.status,
+            code: text("/code").unwrap_or_default().to_owned(),
+            job: text("/job/jobId").map(|id| JobId::parse(id).expect("a refusal names its job")),
+        }
+    }
+}
+
+impl PlacedOrder {
+    /// The order's job, if it is known.
+    pub(crate) fn job(&self) -> Option<JobId> {
+        match &self.job {
+            Ok(job) => Some(job.clone()),
+            Err(refusal) => refusal.job.clone().or_else(|| self.order.job()),
+        }
+    }
+}
+
+impl Bundle {
+    /// Places an order, and repeats the request until it is accepted or refused.
+    pub(crate) async fn place(self: &Arc<Self>, order: &Order) -> Option<JobId> {
+        self.ensure_render_options(order.provider, &order.tag).await;
+        let mut last = None;
+        for _ in 0..MAX_TRIES {
+            let key = order.key.as_deref();
+            let seen = self.call_api(Method::POST, "/v1/jobs", key, &order.body).await;
+            last = Some(Refusal::of(&seen));
+            if seen.status == 202 {
+                let id = seen.body.get("jobId").and_then(Value::as_str).unwrap_or_default();
+                let id = JobId::parse(id).expect("202 names the job");
+                if self.aws.table().item(&format!("job#{id}"), "job").is_none() {
+                    self.checker.violated(
+                        Invariant::StoredBeforeSaid,
+                        format!("202 before job {id} is stored"),
+                    );
+                }
+                self.placed
+                    .lock()
+                    .unwrap()
+                    .push(PlacedOrder { order: order.clone(), job: Ok(id.clone()) });
+                return Some(id);
+            }
+            // A refusal by the provider is final: the job exists, and has failed.
+            if seen.status < 500 || seen.body.get("job").is_some() {
+                break;
+            }
+            tokio::time::sleep(self.wait(&seen)).await;
+        }
+        let refusal = last.expect("it was tried");
+        self.placed.lock().unwrap().push(PlacedOrder { order: order.clone(), job: Err(refusal) });
+        None
+    }
+
+    /// Repeats a call until the API answers with something other than that it is unavailable. The
+    /// status must be one of `expected`. None when that never happens.
+    pub(crate) async fn call_until_answered(
+        self: &Arc<Self>,
+        method: Method,
+        path: &str,
+        body: &Value,
+        expected: &[u16],
+    ) -> Option<AnsweredCall> {
+        for _ in 0..MAX_TRIES {
+            let since = clock::true_now();
+            let seen = self.call_api(method.clone(), path, None, body).await;
+            let code = seen.body.get("code").and_then(Value::as_str).unwrap_or_default();
+            if seen.status < 500 && code != "change_in_progress" {
+                let (status, code) = (seen.status, code.to_owned());
+                if !expected.contains(&status) {
+                    let body = &seen.body;
+                    self.checker.violation(format!(
+                        "contract: {method} {path} is answered {status}: {body}"
+                    ));
+                }
+                return Some(AnsweredCall { since, status, code, body: seen.body });
+            }
+            tokio::time::sleep(self.wait(&seen)).await;
+        }
+        self.checker
+            .violated(Invariant::EveryJobSettles, format!("{method} {path} is never answered"));
+        None
+    }
+
+    /// Calls the API once, or twice at the same time when the settings duplicate everything.
+    pub(crate) async fn call_api(
+        self: &Arc<Self>,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        body: &Value,
+    ) -> GatewayResponse {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{PUBLIC_URL}{path}"))
+            .header(AUTHORIZATION, format!("Bearer {API_KEY}"));
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let request = request.body(Bytes::from(body.to_string())).unwrap();
+        let seen = match self.duplicates_everything() {
+            true => {
+                let (first, second) = tokio::join!(self.call(request.clone()), self.call(request));
+                self.keep_new_secret(&first);
+                self.keep_new_secret(&second);
+                // A refusal by the provider is final, whichever copy reports it.
+                let is_refused = first.body.get("job").is_some();
+                if is_refused || first.status < 300 && second.body.get("job").is_none() {
+                    first
+                } else {
+                    second
+                }
+            }
+            false => self.call(request).await,
+        };
+        self.keep_new_secret(&seen);
+        seen
+    }
+
+    /// Makes a secret that the API shows known to the receivers and to the checks.
+    fn keep_new_secret(&self, seen: &GatewayResponse) {
+        if let Some(secret) = seen.body.get("secret").and_then(Value::as_str) {
+            self.receivers.add_secret(secret);
+            self.checker.keep_secret(secret);
+        }
+    }
+
+    /// The wait that the API asks for. An answer that says it is unavailable must have
+    /// `Retry-After`.
+    fn wait(&self, seen: &GatewayResponse) -> Duration {
+        let named = seen.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let seconds = named.and_then(|text| text.parse().ok());
+        if seconds.is_none() && seen.body.get("code").is_some() {
+            self.checker.violation(format!(
+                "contract: a {} without Retry-After: {}",
+                seen.status, seen.body
+            ));
+        }
+        Duration::from_secs(seconds.unwrap_or(5))
+    }
+}

@@ -1,0 +1,195 @@
+//! The five functions as they are deployed: their handlers, set up as their `config.rs` does, with
+//! AWS in memory and a network in memory.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use aws_in_memory::{InMemoryAws, clock};
+use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use chrono::{DateTime, Utc};
+use domain::address::TargetPolicy;
+use domain::provider::Catalogue;
+use domain::provider::catalogue::Adjustments;
+use domain::retry::DeliverySchedule;
+use serde_json::json;
+use shared::egress::{Dial, Limits, Receivers};
+use shared::endpoint_cache::EndpointCache;
+use tests::Provider;
+
+/// Every provider that the simulator has.
+pub(crate) const PROVIDERS: [Provider; 5] = [
+    Provider::Zvid,
+    Provider::Shotstack,
+    Provider::Json2Video,
+    Provider::ViralSync,
+    Provider::RenderIo,
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Function {
+    Submit,
+    Poller,
+    Webhook,
+    Deliver,
+    Jobs,
+}
+
+impl Function {
+    /// The timeout in the template.
+    pub(crate) fn time_limit(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Submit | Self::Webhook | Self::Jobs => 29,
+            Self::Poller => 900,
+            Self::Deliver => 30,
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Http(Box<ApiGatewayV2httpRequest>),
+    Messages(SqsEvent),
+    /// A call of the schedule for a shard.
+    Tick(u32),
+}
+
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Http(Box<ApiGatewayV2httpResponse>),
+    /// The ids of the messages that failed.
+    Messages(Vec<String>),
+    Nothing,
+}
+
+/// The parameters of the stack.
+#[derive(Clone, Debug)]
+pub(crate) struct Parameters {
+    pub(crate) shards: u32,
+    pub(crate) schedule: DeliverySchedule,
+    /// The shipped providers, at the simulator's hosts.
+    pub(crate) catalogue: Catalogue,
+}
+
+/// The shipped providers, at the simulator's hosts. They are read once, because every start of a
+/// function needs them.
+pub(crate) fn catalogue() -> Catalogue {
+    static SHIPPED: OnceLock<Catalogue> = OnceLock::new();
+    let shipped = SHIPPED.get_or_init(|| {
+        let hosts = PROVIDERS.map(Provider::name);
+        let base_urls = hosts
+            .map(|name| (name.to_owned(), format!("http://{name}.test/{name}").parse().unwrap()));
+        let adjustments = Adjustments { base_urls: base_urls.into(), ..Adjustments::default() };
+        Catalogue::load(&adjustments).unwrap()
+    });
+    shipped.clone()
+}
+
+/// A started function. It handles one event after another.
+pub(crate) enum Instance {
+    Submit(submit::Submitter),
+    Poller(poller::Poller),
+    Webhook(webhook::Callbacks),
+    Deliver(deliver::Deliverer),
+    Jobs(jobs::Jobs),
+}
+
+/// The base URL of the API.
+pub(crate) const PUBLIC_URL: &str = "http://relay.test";
+
+impl Instance {
+    pub(crate) async fn start(
+        function: Function,
+        aws: &InMemoryAws,
+        network: Arc<dyn Dial>,
+        parameters: &Parameters,
+    ) -> Result<Self, String> {
+        let policy = TargetPolicy::local_use();
+        let secrets = Arc::new(aws.secrets());
+        if function == Function::Deliver {
+            return Ok(Self::Deliver(deliver::Deliverer {
+                endpoints: EndpointCache::new(aws.store()),
+                store: aws.store(),
+                secrets: aws.secrets(),
+                bus: aws.bus(),
+                queue: aws.deliveries(),
+                receivers: Receivers::through(network, policy.clone(), Limits::default())
+                    .map_err(|error| error.to_string())?,
+                policy,
+                schedule: parameters.schedule.clone(),
+                entropy: aws.entropy(),
+            }));
+        }
+        // All other functions read the owner's specs at their start.
+        aws.user_specs().await.map_err(|error| error.to_string())?;
+        let catalogue = parameters.catalogue.clone();
+        let tracker = aws.tracker_on(network, catalogue).map_err(|error| error.to_string())?;
+        Ok(match function {
+            Function::Submit => Self::Submit(submit::Submitter {
+                tracker,
+                secrets,
+                wakes: aws.wakes(),
+                public_url: PUBLIC_URL.to_owned(),
+                shards: parameters.shards,
+                policy,
+                entropy: aws.entropy(),
+            }),
+            Function::Poller => {
+                Self::Poller(poller::Poller::new(tracker, aws.wakes(), parameters.shards))
+            }
+            Function::Webhook => Self::Webhook(webhook::Callbacks { tracker, secrets }),
+            Function::Jobs | Function::Deliver => {
+                let (shards, entropy) = (parameters.shards, aws.entropy());
+                Self::Jobs(jobs::Jobs { tracker, secrets, policy, shards, entropy })
+            }
+        })
+    }
+
+    pub(crate) async fn handle(&self, event: Event) -> Result<Answer, String> {
+        let http = |answer: Result<ApiGatewayV2httpResponse, lambda_runtime::Error>| {
+            answer.map(|answer| Answer::Http(Box::new(answer))).map_err(|error| error.to_string())
+        };
+        match (self, event) {
+            (Self::Submit(it), Event::Http(event)) => {
+                http(submit::handle(it, *event, clock::now).await)
+            }
+            (Self::Webhook(it), Event::Http(event)) => {
+                http(webhook::handle(it, *event, clock::now).await)
+            }
+            (Self::Jobs(it), Event::Http(event)) => {
+                http(jobs::handle(it, *event, clock::now).await)
+            }
+            (Self::Deliver(it), Event::Messages(event)) => {
+                let answer = deliver::handle(it, event, clock::now).await;
+                answer
+                    .map(|answer| Answer::Messages(back(answer)))
+                    .map_err(|error| error.to_string())
+            }
+            (Self::Poller(it), Event::Messages(event)) => {
+                let call =
+                    serde_json::from_value(json!(event)).map_err(|error| error.to_string())?;
+                let answer = poller::handle(it, call, poller_until(), clock::now)
+                    .await
+                    .map_err(|error| error.to_string())?;
+                let answer = serde_json::from_value(answer).map_err(|error| error.to_string())?;
+                Ok(Answer::Messages(back(answer)))
+            }
+            (Self::Poller(it), Event::Tick(shard)) => {
+                let call = serde_json::from_value(json!({"shard": shard}));
+                let call = call.map_err(|error| error.to_string())?;
+                let answer = poller::handle(it, call, poller_until(), clock::now).await;
+                answer.map(|_| Answer::Nothing).map_err(|error| error.to_string())
+            }
+            (_, event) => panic!("no function of the template is called with {event:?}"),
+        }
+    }
+}
+
+/// The deadline of a poller's invocation that begins now, by the process's own clock.
+fn poller_until() -> DateTime<Utc> {
+    clock::now() + Function::Poller.time_limit()
+}
+
+fn back(response: SqsBatchResponse) -> Vec<String> {
+    response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
+}

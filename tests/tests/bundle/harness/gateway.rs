@@ -1,0 +1,123 @@
+//! API Gateway. A function that dies is a 500 to the caller, and one that takes too long a 503.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
+use aws_lambda_events::encodings::Body;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use serde_json::Value;
+
+use crate::harness::bundle::Bundle;
+use crate::harness::functions::{Answer, Event, Function};
+use crate::harness::invocation::InvocationEnd;
+
+/// The time after which API Gateway gives up on a function.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The answer that a caller sees.
+#[derive(Clone, Debug)]
+pub(crate) struct GatewayResponse {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl GatewayResponse {
+    fn of_gateway(status: u16) -> Self {
+        Self { status, headers: HeaderMap::new(), body: Value::Null }
+    }
+}
+
+/// The routes of the template: method, path and function.
+pub(crate) fn routes() -> &'static [(String, String, Function)] {
+    static ROUTES: OnceLock<Vec<(String, String, Function)>> = OnceLock::new();
+    ROUTES.get_or_init(|| {
+        let mut lines = include_str!("../../../../template.yaml").lines().map(str::trim);
+        let mut routes = Vec::new();
+        while let Some(line) = lines.next() {
+            let Some((method, path)) =
+                line.strip_prefix("RouteKey: ").and_then(|key| key.split_once(' '))
+            else {
+                continue;
+            };
+            let target = lines.next().unwrap_or_default();
+            let function = match target.strip_prefix("Target: !Sub integrations/${") {
+                Some("SubmitIntegration}") => Function::Submit,
+                Some("WebhookIntegration}") => Function::Webhook,
+                Some("JobsIntegration}") => Function::Jobs,
+                _ => panic!("{line}: {target}"),
+            };
+            routes.push((method.to_owned(), path.to_owned(), function));
+        }
+        routes
+    })
+}
+
+/// The route of a request, with its path parameters.
+fn route(method: &Method, path: &str) -> Option<(String, Function, HashMap<String, String>)> {
+    routes().iter().find_map(|(wanted, pattern, function)| {
+        let parts: Vec<&str> = path.split('/').collect();
+        let names: Vec<&str> = pattern.split('/').collect();
+        if method.as_str() != *wanted || parts.len() != names.len() {
+            return None;
+        }
+        let mut named = HashMap::new();
+        for (part, name) in parts.into_iter().zip(names) {
+            match name.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+                Some(name) => drop(named.insert(name.to_owned(), part.to_owned())),
+                None if part == name => {}
+                None => return None,
+            }
+        }
+        Some((format!("{wanted} {pattern}"), *function, named))
+    })
+}
+
+impl Bundle {
+    /// Sends a request to the API.
+    pub(crate) async fn call(self: &Arc<Self>, request: Request<Bytes>) -> GatewayResponse {
+        let Some((key, function, named)) = route(request.method(), request.uri().path()) else {
+            return GatewayResponse::of_gateway(404);
+        };
+        let mut event = ApiGatewayV2httpRequest::default();
+        event.route_key = Some(key);
+        event.headers = request.headers().clone();
+        event.path_parameters = named;
+        let query =
+            url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
+        event.query_string_parameters =
+            query.into_owned().collect::<HashMap<String, String>>().into();
+        event.body = Some(String::from_utf8_lossy(request.body()).into_owned());
+        let event = Event::Http(Box::new(event));
+        // The function continues when the gateway has given up.
+        match tokio::time::timeout(TIMEOUT, self.invoke(function, event)).await {
+            Ok(Ok(InvocationEnd::Answered(Answer::Http(answer)))) => {
+                let body = match answer.body {
+                    Some(Body::Text(text)) => text,
+                    Some(_) | None => String::new(),
+                };
+                self.checker.find_secrets(&body, "an answer");
+                GatewayResponse {
+                    status: u16::try_from(answer.status_code).unwrap_or(0),
+                    headers: answer.headers,
+                    body: serde_json::from_str(&body).unwrap_or_default(),
+                }
+            }
+            Ok(Ok(_) | Err(_)) => GatewayResponse::of_gateway(500),
+            Err(_) => GatewayResponse::of_gateway(503),
+        }
+    }
+
+    /// Sends a provider's callback, and returns the status that the provider sees.
+    pub(crate) async fn called_back(self: &Arc<Self>, request: Request<Bytes>) -> u16 {
+        let (path, body) = (request.uri().path().to_owned(), request.body().clone());
+        let seen = self.call(request).await;
+        if (200..300).contains(&seen.status) {
+            self.check_accepted_callback(&path, &body);
+        }
+        seen.status
+    }
+}

@@ -1,0 +1,151 @@
+//! No key, token, secret, payload or callback URL is logged, whatever the level is: the five
+//! functions run at `TRACE`, with failures and without, and the log is searched.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use domain::credential::CallbackSecret;
+use domain::id::ProviderName;
+use http::header::AUTHORIZATION;
+use http::{Method, Request};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use shared::telemetry;
+use tests::Provider;
+use tracing::Level;
+
+use crate::harness::backend::Order;
+use crate::harness::bundle::{API_KEY, Bundle, PROVIDER_SECRET, Settings};
+use crate::harness::functions::{PROVIDERS, PUBLIC_URL};
+use crate::harness::provider_hosts;
+use crate::harness::receivers::{self, DEFAULT, ReceiverBehavior};
+
+/// Part of every payload, source record id, receiver's path and video's URL here.
+const TAG: &str = "not-for-the-log";
+
+/// The values of the headers that the default receiver's owner asks for.
+const HEADER_VALUES: [&str; 2] = ["Bearer pass-of-the-gateway", "side-door-of-the-shop"];
+
+/// A key and a token of a stranger.
+const WRONG_KEY: &str = "rr_a-key-of-a-stranger";
+const WRONG_TOKEN: &str = "a-token-of-a-stranger";
+
+/// Makes the bundle handle everything that must not be logged.
+async fn run_everything(bundle: &Arc<Bundle>) {
+    let [gateway, shop] = HEADER_VALUES;
+    let config = json!({
+        "url": receivers::url(DEFAULT),
+        "headers": {"Authorization": gateway, "X-Shop": shop},
+    });
+    bundle.call_until_answered(Method::PUT, "/v1/webhook-config", &config, &[200]).await;
+    bundle.call_until_answered(Method::POST, "/v1/webhook-config/test", &Value::Null, &[202]).await;
+    let tag = |name: &str| format!("{TAG}-{name}");
+
+    // A signed callback, an attempt that fails first, and the default receiver.
+    bundle.receivers.set_behaviors(&tag("signed"), [ReceiverBehavior::status(500)]);
+    bundle.place(&Order::new(Provider::ViralSync, &tag("signed"))).await;
+    let by_default = Order::new(Provider::ViralSync, &tag("default")).without("callbackUrl");
+    bundle.place(&by_default).await;
+    bundle.rotate().await;
+    bundle.receivers.set_behaviors(&tag("gone"), [ReceiverBehavior::status(410)]);
+    bundle.place(&Order::new(Provider::ViralSync, &tag("gone"))).await;
+
+    // Polls, and a callback that is a hint while the provider's API fails.
+    bundle.place(&Order::new(Provider::Zvid, &tag("polled"))).await;
+    let options = json!({
+        "durationMs": 25_000,
+        "submitAnswer": "never",
+        "callbackRetryMs": 8000,
+        "statusCode": 503,
+        "statusCodeTimes": 2,
+    });
+    bundle.set_render_options(Provider::Shotstack, &tag("unclear"), &options).await;
+    bundle.place(&Order::new(Provider::Shotstack, &tag("unclear"))).await;
+    let options =
+        json!({"durationMs": 25_000, "submitAnswer": "never", "callback": {"skip": true}});
+    bundle.set_render_options(Provider::Json2Video, &tag("listed"), &options).await;
+    bundle.place(&Order::new(Provider::Json2Video, &tag("listed"))).await;
+
+    // Refused by the provider, and called off.
+    bundle.set_render_options(Provider::Zvid, &tag("refused"), &json!({"submitStatus": 422})).await;
+    let refused = Order::new(Provider::Zvid, &tag("refused")).refused("provider_rejected");
+    bundle.place(&refused).await;
+    let options = json!({"durationMs": 90_000});
+    bundle.set_render_options(Provider::ViralSync, &tag("cancelled"), &options).await;
+    let job = bundle.place(&Order::new(Provider::ViralSync, &tag("cancelled"))).await;
+    if let Some(job) = job {
+        bundle.cancel(&job).await;
+        // Strangers: with a wrong key, a wrong token, and no signature.
+        let list = format!("/v1/jobs?sourceRecordId={TAG}");
+        let key = format!("Bearer {WRONG_KEY}");
+        let request = Request::get(format!("{PUBLIC_URL}{list}")).header(AUTHORIZATION, key);
+        bundle.call(request.body(Bytes::new()).unwrap()).await;
+        for path in [format!("viralsync/{job}/{WRONG_TOKEN}"), "renderio".to_owned()] {
+            let request = Request::post(format!("{PUBLIC_URL}/v1/webhooks/{path}"));
+            let body = json!({"status": "done", "url": TAG}).to_string();
+            bundle.call(request.body(Bytes::from(body)).unwrap()).await;
+        }
+    }
+    bundle.until("all of that is over", Bundle::is_quiet).await;
+}
+
+/// All that must not be in the log.
+fn hidden(bundle: &Bundle) -> Vec<String> {
+    let stored = |name: &str| bundle.aws.parameter(name).unwrap();
+    let mut hidden: Vec<String> = [API_KEY, PROVIDER_SECRET, TAG, WRONG_KEY, WRONG_TOKEN]
+        .into_iter()
+        .chain(HEADER_VALUES)
+        // The paths of receivers, and of the callback URLs that providers are given.
+        .chain(["/hooks/", "/v1/webhooks/"])
+        .map(str::to_owned)
+        .collect();
+    hidden.push(hex::encode(Sha256::digest(API_KEY)));
+    hidden.extend(PROVIDERS.map(provider_hosts::key_of));
+    let secrets = stored("webhook-secrets");
+    let secrets: Vec<String> = secrets
+        .split(',')
+        .map(|stored| stored.split(';').next().unwrap().trim_start_matches("whsec_").to_owned())
+        .collect();
+    assert!(secrets.len() >= 2, "there was a rotation");
+    hidden.extend(secrets);
+    let secret = stored("callback-secret");
+    let callback_secret = CallbackSecret::parse(&secret).unwrap();
+    for placed in bundle.placed.lock().unwrap().iter() {
+        if let Some(job) = placed.job() {
+            let provider = ProviderName::parse(placed.order.provider.name()).unwrap();
+            hidden.push(callback_secret.token(&provider, &job));
+        }
+    }
+    hidden.push(secret);
+    hidden
+}
+
+#[test]
+fn trace_log_holds_no_secret() {
+    let mut all = String::new();
+    for (has_random_faults, seed) in [(false, 1), (true, 1), (true, 2)] {
+        let settings = Settings { seed, has_random_faults, ..Settings::default() };
+        let bundle = Bundle::run(settings, async |bundle| {
+            let log = telemetry::subscriber(Level::TRACE, bundle.checker.log());
+            let _logging = tracing::subscriber::set_default(log);
+            run_everything(bundle).await;
+        });
+        let log = bundle.checker.log().text();
+        for secret in hidden(&bundle) {
+            let line = log.lines().find(|line| line.contains(&secret));
+            assert_eq!(line, None, "`{secret}` is in the log");
+        }
+        all.push_str(&log);
+    }
+    // All of it was done, and logged; and there were failures of our own.
+    for message in [
+        "job changed",
+        "delivery attempt recorded",
+        "webhook secret rotated",
+        "callback token refused",
+        "callback not confirmed by the provider yet; answered 503",
+        "\"level\":\"ERROR\"",
+    ] {
+        assert!(all.contains(message), "{message}");
+    }
+}
