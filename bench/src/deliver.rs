@@ -20,6 +20,7 @@ mod wire;
 
 use anyhow::Result;
 use clap::Args;
+use measurements::{DeliveryCase, DeliveryCost};
 
 use crate::child::RoleProcess;
 use crate::receiver::{HELD_REQUESTS, Listening};
@@ -69,6 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "handler/s",
     ]);
     let mut results = Vec::new();
+    let mut cases = Vec::new();
     let mut sender = sender::start("cpu", &listening, &rounds)?;
     for case in Case::ALL {
         let measured: Vec<Measured> = sender.receive()?;
@@ -79,6 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             cpu(way).zip(cpu(Way::Floor)).map(|(one, floor)| one / floor).collect()
         };
         let core = ratio(Way::Core);
+        let [core_ratio, handler_ratio] = [Way::Core, Way::Handler].map(|way| median(ratio(way)));
         table.row([
             case.to_string(),
             format!("{:.1}", median(cpu(Way::Wire))),
@@ -86,18 +89,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             format!("{:.1}", median(cpu(Way::Core))),
             format!("{:.1}", median(cpu(Way::Handler))),
             format!("{:.1}", median(of(Way::Handler).map(Measured::aws_us))),
-            format!("{:.2}", median(core.clone())),
+            format!("{core_ratio:.2}"),
             format!("{:.2}", quantile(core.clone(), 0.0)),
-            format!("{:.2}", quantile(core.clone(), 1.0)),
-            format!("{:.2}", median(ratio(Way::Handler))),
+            format!("{:.2}", quantile(core, 1.0)),
+            format!("{handler_ratio:.2}"),
             rate(Way::Floor),
             rate(Way::Core),
             rate(Way::Handler),
         ]);
-        results.push((format!("core's CPU by the floor's, {case}"), median(core)));
+        results.push((format!("core's CPU by the floor's, {case}"), core_ratio));
+        cases.push(DeliveryCase { case: case.to_string(), core_ratio, handler_ratio });
     }
     drop(sender);
     println!("{table}");
+    measurements::save(DeliveryCost { cases })?;
 
     println!("Peak memory of a process with {HELD_REQUESTS} deliveries in flight, 20 KiB each");
     let mut table = Table::new(["way", "before MB", "peak MB"]);

@@ -18,6 +18,7 @@ mod shard;
 
 use anyhow::Result;
 use clap::Args;
+use measurements::PollCost;
 use serde::de::DeserializeOwned;
 
 use crate::child::RoleProcess;
@@ -51,16 +52,17 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let mut aims = Aims::default();
     law::compare(options.draws, &mut aims);
     println!();
-    one_poll(options.rounds, &mut aims)?;
+    let poll_ratio = one_poll(options.rounds, &mut aims)?;
     println!();
-    shard::busy(options.seconds, &mut aims).await?;
+    let busy_shard = shard::busy(options.seconds, &mut aims).await?;
     println!();
-    shard::large(options.jobs, &mut aims).await?;
+    let large_shard = shard::large(options.jobs, &mut aims).await?;
+    measurements::save(PollCost { poll_ratio, busy_shard, large_shard })?;
     aims.conclude()
 }
 
-/// Measures the processor time of one poll, compared with the bare client's.
-fn one_poll(rounds: usize, aims: &mut Aims) -> Result<()> {
+/// Measures the processor time of one poll, and returns its ratio to the bare client's.
+fn one_poll(rounds: usize, aims: &mut Aims) -> Result<f64> {
     let fleet = Fleet::now(1_000, ToldBy::Polls, 125, 165);
     let provider = provider::start(fleet.jobs, 0)?;
     let arguments = ["cpu".to_owned(), "--rounds".to_owned(), rounds.to_string()];
@@ -84,8 +86,9 @@ fn one_poll(rounds: usize, aims: &mut Aims) -> Result<()> {
         format!("{:.2}", quantile(ratios.clone(), 1.0)),
     ]);
     println!("{table}");
-    aims.at_most("core's CPU by the floor's, per poll", median(ratios), MAX_CPU);
-    Ok(())
+    let ratio = median(ratios);
+    aims.at_most("core's CPU by the floor's, per poll", ratio, MAX_CPU);
+    Ok(ratio)
 }
 
 /// A server process and its address.

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use measurements::{Billed, JobCost};
 use serde_json::Value;
 
 use crate::list_prices::{
@@ -45,8 +46,20 @@ impl Usage {
         usage
     }
 
-    fn invocations(&self) -> usize {
-        self.api_requests + self.messages
+    /// The same quantities with their prices.
+    #[must_use]
+    pub fn cost(&self) -> JobCost {
+        let billed = |count: f64, price: f64| Billed { count, price };
+        JobCost {
+            prices_of: AS_OF.to_owned(),
+            write_units: billed(self.write_units, WRITE_UNIT),
+            read_units: billed(self.read_units, READ_UNIT),
+            api_requests: billed(self.api_requests as f64, API_REQUEST),
+            events: billed(self.events as f64, EVENT),
+            // A message is sent, received and deleted.
+            queue_requests: billed(3.0 * self.messages as f64, QUEUE_REQUEST),
+            invocations: billed((self.api_requests + self.messages) as f64, INVOCATION),
+        }
     }
 }
 
@@ -57,22 +70,22 @@ fn entries_of(request: &LedgerEntry) -> usize {
 
 impl Display for Usage {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let cost = self.cost();
         let rows = [
-            ("DynamoDB write unit", self.write_units, WRITE_UNIT),
-            ("DynamoDB read unit", self.read_units, READ_UNIT),
-            ("HTTP API request", self.api_requests as f64, API_REQUEST),
-            ("EventBridge event", self.events as f64, EVENT),
-            // A message is sent, received and deleted.
-            ("SQS request", 3.0 * self.messages as f64, QUEUE_REQUEST),
-            ("Lambda request", self.invocations() as f64, INVOCATION),
+            ("DynamoDB write unit", cost.write_units),
+            ("DynamoDB read unit", cost.read_units),
+            ("HTTP API request", cost.api_requests),
+            ("EventBridge event", cost.events),
+            ("SQS request", cost.queue_requests),
+            ("Lambda request", cost.invocations),
         ];
         writeln!(out, "{:<20} {:>6} {:>9} {:>14}", "", "a job", "$/million", "$/million jobs")?;
-        for (what, count, price) in rows {
+        for (what, Billed { count, price }) in rows {
             writeln!(out, "{what:<20} {count:>6.1} {price:>9.3} {:>14.3}", count * price)?;
         }
-        let total: f64 = rows.iter().map(|(_, count, price)| count * price).sum();
+        let total: f64 = rows.iter().map(|(_, it)| it.count * it.price).sum();
         writeln!(out, "{:<37} {total:>14.3}", "total, without Lambda's time")?;
-        writeln!(out, "(list prices of us-east-1, {AS_OF}; no logs, no traffic)")
+        writeln!(out, "(list prices of us-east-1, {}; no logs, no traffic)", cost.prices_of)
     }
 }
 

@@ -1,11 +1,13 @@
 //! Builds: the functions and the simulator to run, and the functions to deploy.
 
 use std::collections::BTreeMap;
+use std::env::consts::ARCH;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use measurements::{FunctionSize, PackageSizes};
 use serde::Deserialize;
 use zip::write::{SimpleFileOptions, ZipWriter};
 
@@ -17,8 +19,6 @@ pub(crate) const FUNCTIONS: [&str; 5] = ["submit", "poller", "webhook", "deliver
 
 /// The largest zip in bytes. A larger one would slow cold starts down.
 const MAX_ZIP: u64 = 3_500_000;
-
-const MEGABYTE: f64 = 1_000_000.0;
 
 /// Binaries by the name of their package.
 pub(crate) type Binaries = BTreeMap<String, PathBuf>;
@@ -125,21 +125,21 @@ pub(crate) fn package(workspace: &Workspace, interrupt: &Interrupt) -> Result<()
     let folder = workspace.path("target/package");
     fs::create_dir_all(&folder)?;
     println!("{:<10} {:>10} {:>10}", "function", "binary MB", "zip MB");
+    let mut functions = Vec::new();
     let mut too_large = Vec::new();
     for (function, binary) in &binaries {
         let archive = folder.join(format!("{function}.zip"));
         zip(File::open(binary)?, File::create(&archive)?)
             .with_context(|| format!("cannot write {}", archive.display()))?;
-        let zipped = fs::metadata(&archive)?.len();
-        println!(
-            "{function:<10} {:>10.2} {:>10.2}",
-            megabytes(fs::metadata(binary)?.len()),
-            megabytes(zipped)
-        );
-        if zipped > MAX_ZIP {
+        let (binary_bytes, zip_bytes) =
+            (fs::metadata(binary)?.len(), fs::metadata(&archive)?.len());
+        println!("{function:<10} {:>10.2} {:>10.2}", megabytes(binary_bytes), megabytes(zip_bytes));
+        if zip_bytes > MAX_ZIP {
             too_large.push(function.as_str());
         }
+        functions.push(FunctionSize { function: function.clone(), binary_bytes, zip_bytes });
     }
+    measurements::save(PackageSizes { architecture: ARCH.to_owned(), functions })?;
     println!("in {}", folder.display());
     if too_large.is_empty() {
         return Ok(());
@@ -159,8 +159,8 @@ fn zip(mut binary: impl io::Read, archive: impl io::Write + io::Seek) -> Result<
 }
 
 #[allow(clippy::cast_precision_loss, reason = "shown with two digits")]
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / MEGABYTE
+pub(crate) fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1_000_000.0
 }
 
 #[cfg(test)]

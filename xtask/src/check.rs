@@ -33,8 +33,15 @@ const CONFORMANCE: &str = "conformance";
 const IMPURE: [&str; 5] = ["aws-", "hyper", "reqwest", "tokio", "ureq"];
 
 /// Packages that are there for tests and measurements; no function is linked with one.
-const FOR_TESTS: [&str; 6] =
-    ["aws-in-memory", "bench", "dynamodb-in-memory", "proptest", "simulator", "tests"];
+const FOR_TESTS: [&str; 7] = [
+    "aws-in-memory",
+    "bench",
+    "dynamodb-in-memory",
+    "measurements",
+    "proptest",
+    "simulator",
+    "tests",
+];
 
 /// Features of dependencies that are there for tests: a package and its feature.
 const TEST_FEATURES: [(&str, &str); 1] = [("tokio", "test-util")];

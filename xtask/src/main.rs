@@ -9,6 +9,7 @@ mod artefacts;
 mod bench;
 mod check;
 mod demo;
+mod figures;
 mod fuzz;
 mod http;
 mod load;
@@ -55,6 +56,8 @@ enum Command {
     Fuzz(fuzz::Fuzz),
     /// Measure speed, memory and isolation of what is deployed.
     Bench(bench::Bench),
+    /// Rewrite the figures in README from what was measured last.
+    Figures(figures::Figures),
 }
 
 fn main() -> ExitCode {
@@ -81,5 +84,6 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Package => artefacts::package(&workspace, &interrupt),
         Command::Fuzz(fuzz) => fuzz::run(fuzz, &workspace, &interrupt),
         Command::Bench(bench) => bench::run(bench, &workspace, &interrupt),
+        Command::Figures(figures) => figures::run(figures, &workspace),
     }
 }

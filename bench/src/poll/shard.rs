@@ -1,6 +1,7 @@
 //! A busy shard, and a shard with many jobs.
 
 use anyhow::Result;
+use measurements::{BusyShard, LargeShard};
 
 use super::asker::{self, Span};
 use super::cloud;
@@ -36,7 +37,7 @@ const MAX_READ_UNITS: f64 = 0.55;
 const SMALLEST: f64 = 128.0;
 
 /// Measures a busy shard's poller, compared with a bare client at its rate.
-pub(super) async fn busy(seconds: u64, aims: &mut Aims) -> Result<()> {
+pub(super) async fn busy(seconds: u64, aims: &mut Aims) -> Result<BusyShard> {
     let fleet = Fleet::now(BUSY_JOBS, ToldBy::Polls, YOUNGEST_S, OLDEST_S);
     let provider = provider::start(fleet.jobs, PROVIDER_MS)?;
     let cloud = cloud::start(&fleet, AWS_MS)?;
@@ -84,11 +85,15 @@ pub(super) async fn busy(seconds: u64, aims: &mut Aims) -> Result<()> {
     );
     aims.at_most("part of a core", shard.load(), 1.0);
     aims.at_most("peak memory in MB of a busy shard's poller", megabytes(shard.peak), MAX_MEMORY);
-    Ok(())
+    Ok(BusyShard {
+        polls_per_second: shard.per_second(),
+        ratio: shard.cpu_us() / bare.cpu_us(),
+        peak_bytes: shard.peak,
+    })
 }
 
 /// Measures the time from the wake-up call to the first poll of a large shard.
-pub(super) async fn large(jobs: u32, aims: &mut Aims) -> Result<()> {
+pub(super) async fn large(jobs: u32, aims: &mut Aims) -> Result<LargeShard> {
     // Some of these jobs are due for a safety poll at any time.
     let fleet = Fleet::now(jobs, ToldBy::Callbacks, 600, 900);
     let provider = provider::start(0, PROVIDER_MS)?;
@@ -100,6 +105,7 @@ pub(super) async fn large(jobs: u32, aims: &mut Aims) -> Result<()> {
         asker::start(&provider.listening, &fleet, &arguments, &environment)?.receive()?;
     let consumed = cloud.listening.consumed().await?;
 
+    let read_units_per_job = consumed.read_units / f64::from(jobs);
     println!(
         "A shard of {jobs} jobs, from its wake-up call to the first poll; AWS takes {AWS_MS} ms"
     );
@@ -109,12 +115,12 @@ pub(super) async fn large(jobs: u32, aims: &mut Aims) -> Result<()> {
         format!("{:.1}", start.cost.wall.as_secs_f64()),
         format!("{:.1}", start.cost.cpu.as_secs_f64()),
         format!("{:.0}", consumed.read_units),
-        format!("{:.2}", consumed.read_units / f64::from(jobs)),
+        format!("{read_units_per_job:.2}"),
         format!("{:.1}", megabytes(start.peak)),
     ]);
     println!("{table}");
     println!("AWS: {consumed}");
-    aims.at_most("read units per job", consumed.read_units / f64::from(jobs), MAX_READ_UNITS);
+    aims.at_most("read units per job", read_units_per_job, MAX_READ_UNITS);
     aims.at_most("peak memory in MB of a large shard's poller", megabytes(start.peak), SMALLEST);
-    Ok(())
+    Ok(LargeShard { jobs, read_units_per_job, peak_bytes: start.peak })
 }
