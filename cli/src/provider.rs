@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use chrono::{DateTime, Utc};
 use domain::polling::Tracking;
 use domain::provider::ProviderSpec;
-use domain::provider::conversation::{Conversation, Reply};
+use domain::provider::conversation::{Conversation, ReplayedExchange};
 use domain::provider::spec::webhook::Unsigned;
 use domain::provider::spec::{CancelMethod, SubmitSafety};
 use serde_json::Value;
@@ -202,7 +202,7 @@ impl Checked {
 }
 
 /// The parts that were understood, the verdict first.
-fn understood(reply: &Reply) -> String {
+fn understood(reply: &ReplayedExchange) -> String {
     let there = reply.understood.iter().filter(|(_, value)| !value.is_null());
     let (verdict, rest): (Vec<_>, Vec<_>) =
         there.partition(|(name, _)| ["is", "kind"].contains(&name.as_str()));

@@ -39,7 +39,7 @@ pub enum RedeliverError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
     /// What the event is about.
-    pub subject: Subject,
+    pub subject: DeliverySubject,
     /// The event's id, which is also the `webhook-id` header.
     pub event_id: EventId,
     /// The URL of the receiver, as text: the address policy checks it before each attempt.
@@ -68,7 +68,7 @@ pub struct Delivery {
 
 /// What the event of a delivery is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
+pub enum DeliverySubject {
     /// A change of a job.
     Render {
         /// The job.
@@ -80,7 +80,7 @@ pub enum Subject {
     Test,
 }
 
-impl Subject {
+impl DeliverySubject {
     /// The wire name of the event.
     #[must_use]
     pub fn event_name(&self) -> &'static str {
@@ -101,7 +101,7 @@ impl Subject {
 }
 
 /// The form for logs.
-impl fmt::Display for Subject {
+impl fmt::Display for DeliverySubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Render { job_id, .. } => write!(f, "job {job_id}"),
@@ -248,7 +248,7 @@ impl Delivery {
         url: &str,
         now: DateTime<Utc>,
     ) -> Result<Self, serde_json::Error> {
-        let subject = Subject::Render { job_id: job.id.clone(), event: event.event };
+        let subject = DeliverySubject::Render { job_id: job.id.clone(), event: event.event };
         Ok(Self::fresh(subject, &event.event_id, event.to_body()?, url, job.request.shard, now))
     }
 
@@ -262,12 +262,13 @@ impl Delivery {
         now: DateTime<Utc>,
     ) -> Result<Self, serde_json::Error> {
         // A test has no job. Shard 0 always exists.
-        let test = Self::fresh(Subject::Test, &event.event_id, event.to_body()?, url, 0, now);
+        let test =
+            Self::fresh(DeliverySubject::Test, &event.event_id, event.to_body()?, url, 0, now);
         Ok(Self { manual: true, ..test })
     }
 
     fn fresh(
-        subject: Subject,
+        subject: DeliverySubject,
         event_id: &EventId,
         body: String,
         url: &str,

@@ -35,14 +35,14 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 
-use carrier::Carried;
+use carrier::CarriedSignatures;
 use content::Parts;
 use scheme::Proof;
 use secrets::Encoding;
 
 pub use incoming::Incoming;
 pub use scheme::{SchemeError, SchemeSpec, SignatureScheme};
-pub use secrets::{Secrets, SecretsError};
+pub use secrets::{SecretsError, VerifierSecrets};
 
 /// The placeholder that some senders send instead of a signature when they have no secret.
 pub const NO_SECRET_PROVIDED: &str = "NO_SECRET_PROVIDED";
@@ -109,7 +109,7 @@ impl SignatureScheme {
     pub fn verify(
         &self,
         incoming: &Incoming<'_>,
-        secrets: &Secrets,
+        secrets: &VerifierSecrets,
         now: DateTime<Utc>,
     ) -> Verification {
         self.check(incoming, secrets, now).unwrap_or_else(Verification::from)
@@ -118,7 +118,7 @@ impl SignatureScheme {
     fn check(
         &self,
         incoming: &Incoming<'_>,
-        secrets: &Secrets,
+        secrets: &VerifierSecrets,
         now: DateTime<Utc>,
     ) -> Result<Verification, Refusal> {
         let carried = self.carrier.read(incoming)?;
@@ -162,7 +162,7 @@ impl SignatureScheme {
 }
 
 /// The entries that can be decoded; there must be one.
-fn decoded(carried: &Carried<'_>, encoding: Encoding) -> Result<Vec<Vec<u8>>, Refusal> {
+fn decoded(carried: &CarriedSignatures<'_>, encoding: Encoding) -> Result<Vec<Vec<u8>>, Refusal> {
     let decoded: Vec<Vec<u8>> =
         carried.entries.iter().filter_map(|entry| encoding.decode(entry)).collect();
     if decoded.is_empty() { Err(Refusal::MALFORMED) } else { Ok(decoded) }

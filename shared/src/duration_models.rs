@@ -28,11 +28,11 @@ const MAX_CONFLICT_RETRIES: usize = 4;
 #[derive(Clone, Debug)]
 pub struct DurationModels {
     store: Store,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ModelCache>>,
 }
 
 #[derive(Debug)]
-struct State {
+struct ModelCache {
     /// Observed and not written yet.
     seen: BTreeMap<ProviderName, Statistics>,
     written_at: Instant,
@@ -43,8 +43,11 @@ impl DurationModels {
     /// DurationModels kept in `store`.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        let state =
-            State { seen: BTreeMap::new(), written_at: Instant::now(), known: BTreeMap::new() };
+        let state = ModelCache {
+            seen: BTreeMap::new(),
+            written_at: Instant::now(),
+            known: BTreeMap::new(),
+        };
         Self { store, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -119,7 +122,7 @@ impl DurationModels {
         Ok(())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ModelCache> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

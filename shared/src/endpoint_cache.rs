@@ -37,11 +37,11 @@ const MAX_CACHED: usize = 1_000;
 /// The endpoints' state, as one process sees it.
 pub struct EndpointCache {
     store: Store,
-    entries: Mutex<HashMap<EndpointId, Arc<Entry>>>,
+    entries: Mutex<HashMap<EndpointId, Arc<CacheEntry>>>,
 }
 
 /// Locked from the read of an endpoint to the write of its change.
-type Entry = tokio::sync::Mutex<Option<CachedEndpoint>>;
+type CacheEntry = tokio::sync::Mutex<Option<CachedEndpoint>>;
 
 struct CachedEndpoint {
     endpoint: Endpoint,
@@ -208,7 +208,7 @@ impl EndpointCache {
         Ok(endpoint)
     }
 
-    fn entry(&self, url: &str) -> Arc<Entry> {
+    fn entry(&self, url: &str) -> Arc<CacheEntry> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= MAX_CACHED {
             // Those that are in use now stay.

@@ -54,7 +54,7 @@ pub use endpoints::Consistency;
 pub use model_item::StoredModel;
 pub use page::Page;
 pub use payload::{MAX_STORED_PAYLOAD, PayloadTooLarge, StoredPayload};
-pub use undelivered::{Order, Span};
+pub use undelivered::{ListOrder, TimeSpan};
 
 type Item = HashMap<String, AttributeValue>;
 

@@ -27,7 +27,7 @@ use tracing::info;
 
 use crate::bus::{Bus, BusError};
 use crate::duration_models::DurationModels;
-use crate::providers::{Providers, Search};
+use crate::providers::{Providers, RenderSearch};
 use crate::queue::{DeliveryQueue, QueueError, Ticket};
 use crate::secrets::SecretError;
 use crate::store::{Committed, Inserted, Store, StoreError, Wait};
@@ -184,9 +184,9 @@ impl Tracker {
             // Other providers have a better source for the id than an unauthenticated body.
             (None, Some(hint)) if only_called_back(provider) => Some(hint.clone()),
             (None, _) => match self.find_render_id(provider, job, now).await? {
-                Search::Found(id) => Some(id),
-                Search::Absent => None,
-                Search::Unavailable { class, retry_after } => {
+                RenderSearch::Found(id) => Some(id),
+                RenderSearch::Absent => None,
+                RenderSearch::Unavailable { class, retry_after } => {
                     return Ok(Some(StatusAnswer::Unavailable { class, retry_after }));
                 }
             },
@@ -203,16 +203,15 @@ impl Tracker {
         provider: &Provider,
         job: &Job,
         now: DateTime<Utc>,
-    ) -> Result<Search, TrackError> {
+    ) -> Result<RenderSearch, TrackError> {
         match &provider.spec.submit_safety {
-            SubmitSafety::ClientId {} => {
-                Ok(RenderJobId::parse(&job.id.as_uuid()).map_or(Search::Absent, Search::Found))
-            }
+            SubmitSafety::ClientId {} => Ok(RenderJobId::parse(&job.id.as_uuid())
+                .map_or(RenderSearch::Absent, RenderSearch::Found)),
             // A submit that is in flight returns the id itself.
             SubmitSafety::List(list) if job.state != State::Submitting => {
                 Ok(self.providers.find(provider, list, job, now).await?)
             }
-            SubmitSafety::List(_) | SubmitSafety::Callback {} => Ok(Search::Absent),
+            SubmitSafety::List(_) | SubmitSafety::Callback {} => Ok(RenderSearch::Absent),
         }
     }
 

@@ -494,21 +494,21 @@ fn limits_change_resets_their_state() {
 
 /// A step of the property test.
 #[derive(Clone, Debug)]
-enum Move {
+enum EndpointMove {
     Arrive { manual: bool, slow_lane: bool },
     Answer { which: usize, status: u16, retry_after: Option<u16> },
     Wait { seconds: u32 },
 }
 
-fn moves() -> impl Strategy<Value = Vec<Move>> {
+fn moves() -> impl Strategy<Value = Vec<EndpointMove>> {
     let status = prop::sample::select(vec![200, 204, 304, 400, 410, 429, 500, 502, 503]);
     let one = prop_oneof![
         4 => (prop::bool::weighted(0.1), any::<bool>())
-            .prop_map(|(manual, slow_lane)| Move::Arrive { manual, slow_lane }),
+            .prop_map(|(manual, slow_lane)| EndpointMove::Arrive { manual, slow_lane }),
         4 => (0usize..8, status, prop::option::weighted(0.2, any::<u16>()))
-            .prop_map(|(which, status, retry_after)| Move::Answer { which, status, retry_after }),
-        1 => (0u32..3).prop_map(|seconds| Move::Wait { seconds }),
-        2 => (0u32..20_000).prop_map(|seconds| Move::Wait { seconds }),
+            .prop_map(|(which, status, retry_after)| EndpointMove::Answer { which, status, retry_after }),
+        1 => (0u32..3).prop_map(|seconds| EndpointMove::Wait { seconds }),
+        2 => (0u32..20_000).prop_map(|seconds| EndpointMove::Wait { seconds }),
     ];
     prop::collection::vec(one, 1..80)
 }
@@ -533,8 +533,8 @@ proptest! {
         for one in moves {
             let (before, was_closed) = (endpoint.version, endpoint.breaker == Breaker::Closed);
             match one {
-                Move::Wait { seconds } => now += TimeDelta::seconds(seconds.into()),
-                Move::Arrive { manual, slow_lane } => {
+                EndpointMove::Wait { seconds } => now += TimeDelta::seconds(seconds.into()),
+                EndpointMove::Arrive { manual, slow_lane } => {
                     token += 1;
                     let lane = if slow_lane { Lane::Slow } else { Lane::Quick };
                     let request = AttemptRequest { manual, has_slot: false, lane, token, jitter_sample };
@@ -567,7 +567,7 @@ proptest! {
                         }
                     }
                 }
-                Move::Answer { which, status, retry_after } => {
+                EndpointMove::Answer { which, status, retry_after } => {
                     if under_way.is_empty() {
                         continue;
                     }

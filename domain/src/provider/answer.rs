@@ -16,7 +16,7 @@ use crate::retry::later;
 
 /// An answer of a provider.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer<'a> {
+pub struct ProviderAnswer<'a> {
     /// The HTTP status.
     pub status: u16,
     /// The wait that `Retry-After` asks for.
@@ -105,7 +105,7 @@ pub enum CancelAnswer {
 impl ProviderSpec {
     /// Reads the answer to a submit.
     #[must_use]
-    pub fn read_submit(&self, answer: &Answer<'_>) -> SubmitAnswer {
+    pub fn read_submit(&self, answer: &ProviderAnswer<'_>) -> SubmitAnswer {
         let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
         if self.submit.accepted.contains(&answer.status) {
             // Accepted without an id that can be read. A second submit would render twice.
@@ -141,7 +141,7 @@ impl ProviderSpec {
     pub fn read_status(
         &self,
         asked: &RenderJobId,
-        answer: &Answer<'_>,
+        answer: &ProviderAnswer<'_>,
         now: DateTime<Utc>,
     ) -> StatusAnswer {
         let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
@@ -172,7 +172,7 @@ impl ProviderSpec {
         list: &ListSpec,
         job: &JobId,
         seen: usize,
-        answer: &Answer<'_>,
+        answer: &ProviderAnswer<'_>,
     ) -> ListAnswer {
         let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
         if !(200..=299).contains(&answer.status) {
@@ -206,7 +206,7 @@ impl ProviderSpec {
 
     /// Reads the answer to a cancel call.
     #[must_use]
-    pub fn read_cancel(&self, cancel: &CancelSpec, answer: &Answer<'_>) -> CancelAnswer {
+    pub fn read_cancel(&self, cancel: &CancelSpec, answer: &ProviderAnswer<'_>) -> CancelAnswer {
         if cancel.accepted.contains(&answer.status) {
             return CancelAnswer::Accepted;
         }

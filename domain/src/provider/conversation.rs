@@ -15,7 +15,7 @@
 //! ```
 //!
 //! A body that is a text means exactly these bytes, as signatures and forms need; any other value
-//! means its JSON. `expect` names members of [`Reply::understood`]; the others may have any value.
+//! means its JSON. `expect` names members of [`ReplayedExchange::understood`]; the others may have any value.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, CancelAnswer, ListAnswer, StatusAnswer, SubmitAnswer};
+use super::answer::{CancelAnswer, ListAnswer, ProviderAnswer, StatusAnswer, SubmitAnswer};
 use super::request::ListPage;
 use super::spec::webhook::WebhookKind;
 use super::spec::{ErrorClass, ProviderSpec, SubmitSafety};
@@ -32,7 +32,7 @@ use crate::id::{JobId, RenderJobId};
 use crate::job::{Observation, RenderStatus};
 use crate::retry::retry_after;
 use crate::time;
-use crate::verifier::{Incoming, Secrets, SecretsError, Verification};
+use crate::verifier::{Incoming, SecretsError, Verification, VerifierSecrets};
 
 /// The recorded exchanges with one provider, in order.
 #[derive(Clone, Debug, Deserialize)]
@@ -56,21 +56,21 @@ pub struct Conversation {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Exchange {
     /// The answer to a submit.
-    Submit(Said),
+    Submit(RecordedMessage),
     /// The answer to a status call for the render of the submit before it.
-    Status(Said),
+    Status(RecordedMessage),
     /// The answer to a request for a page of the list.
-    List(Said),
+    List(RecordedMessage),
     /// The answer to a cancel call.
-    Cancel(Said),
+    Cancel(RecordedMessage),
     /// A callback.
-    Callback(Said),
+    Callback(RecordedMessage),
 }
 
 /// The message of an exchange, and the expected result.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Said {
+pub struct RecordedMessage {
     /// The HTTP status; a callback has none.
     #[serde(default)]
     pub status: Option<u16>,
@@ -87,7 +87,7 @@ pub struct Said {
 
 /// The result of one exchange.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reply {
+pub struct ReplayedExchange {
     /// The kind of request, such as `submit`.
     pub about: &'static str,
     /// The values that the interpreter read, by name; `null` for a missing one.
@@ -146,7 +146,7 @@ pub enum ConversationError {
 /// The context of the replay.
 struct Scene<'a> {
     spec: &'a ProviderSpec,
-    secrets: Option<Secrets>,
+    secrets: Option<VerifierSecrets>,
     job: JobId,
     render: Option<RenderJobId>,
     now: DateTime<Utc>,
@@ -170,7 +170,7 @@ impl Conversation {
         &self,
         spec: &ProviderSpec,
         now: DateTime<Utc>,
-    ) -> Result<Vec<Reply>, ConversationError> {
+    ) -> Result<Vec<ReplayedExchange>, ConversationError> {
         let signature = spec.webhook.as_ref().and_then(|webhook| webhook.signature.as_ref());
         let secrets = match (&self.webhook_secrets, signature) {
             (Some(_), None) => return Err(ConversationError::NothingSigned),
@@ -187,12 +187,16 @@ impl Conversation {
         };
         let mut scene = Scene { spec, secrets, job, render, now: self.now.unwrap_or(now) };
         let numbered = self.exchanges.iter().zip(1..);
-        numbered.map(|(exchange, number)| scene.hear(exchange, number)).collect()
+        numbered.map(|(exchange, number)| scene.replay_exchange(exchange, number)).collect()
     }
 }
 
 impl Scene<'_> {
-    fn hear(&mut self, exchange: &Exchange, number: usize) -> Result<Reply, ConversationError> {
+    fn replay_exchange(
+        &mut self,
+        exchange: &Exchange,
+        number: usize,
+    ) -> Result<ReplayedExchange, ConversationError> {
         let (about, said) = match exchange {
             Exchange::Submit(said) => ("submit", said),
             Exchange::Status(said) => ("status", said),
@@ -205,12 +209,12 @@ impl Scene<'_> {
             Value::Null => Vec::new(),
             json => json.to_string().into_bytes(),
         };
-        let answer = || -> Result<Answer<'_>, ConversationError> {
+        let answer = || -> Result<ProviderAnswer<'_>, ConversationError> {
             let status = said.status.ok_or(ConversationError::Status(number))?;
             let mut headers = said.headers.iter();
             let wait = headers.find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
             let retry_after = wait.and_then(|(_, text)| retry_after(text, self.now));
-            Ok(Answer { status, retry_after, body: &body })
+            Ok(ProviderAnswer { status, retry_after, body: &body })
         };
         let lacks = |lacks| ConversationError::Lacks { number, lacks };
         let understood = match exchange {
@@ -249,10 +253,14 @@ impl Scene<'_> {
             }
         };
         let understood = members(understood);
-        Ok(Reply { about, mismatches: mismatches(&said.expect, &understood), understood })
+        Ok(ReplayedExchange {
+            about,
+            mismatches: mismatches(&said.expect, &understood),
+            understood,
+        })
     }
 
-    fn called(&self, said: &Said, body: &[u8]) -> Value {
+    fn called(&self, said: &RecordedMessage, body: &[u8]) -> Value {
         let webhook = self.spec.webhook.as_ref();
         let headers: Vec<(&str, &[u8])> =
             said.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();

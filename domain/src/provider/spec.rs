@@ -54,7 +54,7 @@ pub struct ProviderSpec {
     #[serde(default)]
     pub errors: Vec<ErrorRule>,
     /// Rate limit, time-outs and deadline.
-    pub limits: Limits,
+    pub limits: ProviderLimits,
 }
 
 /// The submit of a render.
@@ -226,7 +226,7 @@ pub struct Reading {
     pub words: Words,
     /// The places of the progress.
     #[serde(default)]
-    pub progress: Vec<Progress>,
+    pub progress: Vec<ProgressSource>,
     /// The pointers to the URL of the video, which is read only with the status "completed".
     pub result: Vec<Pointer>,
     /// The template that makes a URL of the value, such as `https://cdn.example/{result}.mp4`; none
@@ -274,7 +274,7 @@ pub struct Words {
 /// The place of the progress, and the factor that makes it `0.0..=1.0`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Progress {
+pub struct ProgressSource {
     /// The pointers to the number.
     pub pointer: Pointer,
     /// The factor: 0.01 for percentages.
@@ -336,7 +336,7 @@ pub enum ErrorClass {
 /// the poll times of a job would not advance.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Limits {
+pub struct ProviderLimits {
     /// The shortest time between two status calls for one render.
     pub poll_floor_ms: NonZeroU32,
     /// The age at which the first safety poll of a job with a callback is due.

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use domain::job::{Job, RenderStatus, Report, State, Transition};
-use domain::provider::answer::Answer;
+use domain::provider::answer::ProviderAnswer;
 use domain::provider::{StatusAnswer, SubmitAnswer};
 use serde_json::Value;
 
-use crate::facts::Exchange;
+use crate::facts::AnswerFact;
 use crate::matrix::Matrix;
 use crate::said;
 use crate::subject::{Subject, noon};
@@ -85,7 +85,7 @@ fn spellings(word: &str) -> BTreeSet<String> {
 
 fn meaning_of(subject: &Subject, word: &str) -> String {
     let body = filled(&subject.facts.word_body, word).to_string();
-    let answer = Answer { status: 200, retry_after: None, body: body.as_bytes() };
+    let answer = ProviderAnswer { status: 200, retry_after: None, body: body.as_bytes() };
     match subject.provider.spec.read_status(&subject.render(), &answer, noon()) {
         StatusAnswer::Observed(observation) if observation.provider_status == word => {
             said::word(&observation.status).to_owned()
@@ -114,7 +114,7 @@ pub(crate) fn trouble(subject: &Subject, matrix: &mut Matrix) {
     statuses(subject, matrix, &subject.facts.trouble);
 }
 
-fn statuses(subject: &Subject, matrix: &mut Matrix, exchanges: &[Exchange]) {
+fn statuses(subject: &Subject, matrix: &mut Matrix, exchanges: &[AnswerFact]) {
     for exchange in exchanges {
         let found = read(subject, exchange);
         let body = exchange.bytes();
@@ -144,7 +144,7 @@ pub(crate) fn expiries(subject: &Subject, matrix: &mut Matrix) {
     }
 }
 
-fn read(subject: &Subject, exchange: &Exchange) -> StatusAnswer {
+fn read(subject: &Subject, exchange: &AnswerFact) -> StatusAnswer {
     let body = exchange.bytes();
     subject.provider.spec.read_status(&subject.render(), &answer(exchange, &body), noon())
 }
@@ -159,7 +159,7 @@ pub(crate) fn cancellations(subject: &Subject, matrix: &mut Matrix) {
     }
 }
 
-fn answer<'a>(exchange: &Exchange, body: &'a [u8]) -> Answer<'a> {
+fn answer<'a>(exchange: &AnswerFact, body: &'a [u8]) -> ProviderAnswer<'a> {
     let retry_after = exchange.retry_after.map(Duration::from_secs);
-    Answer { status: exchange.http, retry_after, body }
+    ProviderAnswer { status: exchange.http, retry_after, body }
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::job::{Report, Transition};
 use domain::provider::StatusAnswer;
-use domain::provider::answer::Answer;
+use domain::provider::answer::ProviderAnswer;
 use domain::provider::spec::webhook::{WebhookKind, WebhookSpec};
 use serde_json::Value;
 
@@ -161,7 +161,7 @@ fn report(
     now: DateTime<Utc>,
 ) -> Result<Option<Report>, &'static str> {
     let spec = &subject.provider.spec;
-    let answer = |status, body| Answer { status, retry_after: None, body };
+    let answer = |status, body| ProviderAnswer { status, retry_after: None, body };
     match saying {
         "lost" => return Ok(Some(Report::SubmitUnclear)),
         "deadline" => return Ok(Some(Report::DeadlinePassed)),

@@ -4,10 +4,10 @@
 use chrono::{DateTime, Utc};
 use domain::id::{JobId, RenderJobId};
 use domain::job::{Observation, RenderStatus};
-use domain::provider::answer::Answer;
+use domain::provider::answer::ProviderAnswer;
 use domain::provider::catalogue::{Adjustments, Catalogue, Provider};
 use domain::provider::pointer::Pointer;
-use domain::provider::request::{ListPage, Submission};
+use domain::provider::request::{ListPage, SubmitParts};
 use domain::provider::spec::SubmitSafety;
 use domain::provider::spec::webhook::WebhookKind;
 use domain::provider::{
@@ -167,13 +167,13 @@ fn answers() {
             1..4 => 200 + u16::try_from(random.below(3)).unwrap(),
             _ => *random.of(&STATUSES),
         };
-        let answer = Answer { status, retry_after: None, body: &body };
+        let answer = ProviderAnswer { status, retry_after: None, body: &body };
         check_answers(&soil.provider.spec, &answer, noon())
     });
 }
 
 /// Whether a render was accepted or its state told.
-fn check_answers(spec: &ProviderSpec, answer: &Answer<'_>, now: DateTime<Utc>) -> bool {
+fn check_answers(spec: &ProviderSpec, answer: &ProviderAnswer<'_>, now: DateTime<Utc>) -> bool {
     let status = answer.status;
     let mut told = false;
     match spec.read_submit(answer) {
@@ -232,7 +232,7 @@ fn specs() {
         let body = random.of(&soils).body(random);
         let status = *random.of(&STATUSES);
         // What a spec of our own must do, a stranger's spec must do too.
-        check_answers(&spec, &Answer { status, retry_after: None, body: &body }, noon());
+        check_answers(&spec, &ProviderAnswer { status, retry_after: None, body: &body }, noon());
         let _ = spec.read_callback(&body, noon());
         requests_stay_below(&spec);
         true
@@ -255,7 +255,7 @@ fn requests_stay_below(spec: &ProviderSpec) {
     let id = RenderJobId::parse("../x?y#z@evil.example").unwrap_or_else(|_| asked());
     stays(&provider.status_request(&id, "k"));
     let payload = Map::new();
-    let submission = Submission {
+    let submission = SubmitParts {
         payload: &payload,
         job_id: &job(),
         callback_url: Some("https://relay.example/cb"),

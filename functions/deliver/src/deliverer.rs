@@ -12,7 +12,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::address::{ReceiverUrl, TargetPolicy};
 use domain::attempt::{Attempt, AttemptError, AttemptOutcome};
-use domain::delivery::{Consequence, Delivery, DeliveryState, Subject, TicketDecision};
+use domain::delivery::{Consequence, Delivery, DeliveryState, DeliverySubject, TicketDecision};
 use domain::endpoint::{
     AttemptRequest, AttemptSignal, Endpoint, HoldReason, Instruction, Lane, Permit, ResponseHints,
     SLOW,
@@ -130,7 +130,7 @@ impl Deliverer {
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), DeliverError> {
         // The secrets are read before the endpoint is changed: without them no attempt is made.
-        if delivery.subject == Subject::Test {
+        if delivery.subject == DeliverySubject::Test {
             // A test must use the secrets and headers that were changed a moment ago.
             self.secrets.forget(&SecretName::WebhookSecrets);
             self.secrets.forget(&SecretName::WebhookHeaders);

@@ -57,7 +57,7 @@ pub struct Poller {
 /// The two kinds of invocations.
 #[derive(Deserialize)]
 #[serde(untagged)]
-pub enum Call {
+pub enum PollerInput {
     /// A batch from the `wake` queue.
     WakeUps(SqsEvent),
     /// The schedule's tick.
@@ -127,12 +127,12 @@ impl Poller {
 /// When a tick fails, or a message of the batch has no id.
 pub async fn handle(
     poller: &Poller,
-    call: Call,
+    call: PollerInput,
     until: DateTime<Utc>,
     now: fn() -> DateTime<Utc>,
 ) -> Result<Value, Error> {
     let answer = match call {
-        Call::WakeUps(batch) => {
+        PollerInput::WakeUps(batch) => {
             let handled = handle_wake_ups(poller, &batch, until, now).await;
             let answer = batch::answer(&batch, |message| {
                 let shard = parse(message).map(|call| call.shard());
@@ -142,7 +142,7 @@ pub async fn handle(
             });
             serde_json::to_value(answer.await?)?
         }
-        Call::Tick(Tick { shard }) => {
+        PollerInput::Tick(Tick { shard }) => {
             poller.tick(shard, now).await?;
             Value::Null
         }

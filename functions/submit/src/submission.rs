@@ -16,7 +16,7 @@ use domain::id::{IdempotencyKey, JobId};
 use domain::job::{Job, Report, State, StoredRequest};
 use domain::polling::Tracking;
 use domain::provider::catalogue::Provider;
-use domain::provider::request::Submission;
+use domain::provider::request::SubmitParts;
 use domain::provider::{HttpRequest, Rejection, SubmitAnswer};
 use domain::request::{JobRequest, MAX_BODY_BYTES};
 use shared::api::{self, Problem};
@@ -127,7 +127,7 @@ impl Submitter {
             .await
             .map_err(|it| Problem::no_key(&it))?;
         let request = provider
-            .submit_request(&Submission {
+            .submit_request(&SubmitParts {
                 payload: &wanted.payload,
                 job_id: &job_id,
                 callback_url: callback_url.as_deref(),

@@ -94,7 +94,7 @@ impl CallbackError {
 
 /// Whether a callback's body is authentic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
+enum CallbackProof {
     /// The provider signed it.
     Signed,
     /// Its author is unknown.
@@ -132,7 +132,7 @@ impl Callbacks {
         let provider = provider.ok_or_else(|| missing_spec(&name))?;
         let proof = match &provider.spec.webhook {
             Some(webhook) => self.verify_signature(provider, webhook, request, body, now()).await?,
-            None => Proof::Unsigned,
+            None => CallbackProof::Unsigned,
         };
         let callback = read(provider, body, now())?;
         if callback.kind == WebhookKind::Ignore {
@@ -166,7 +166,7 @@ impl Callbacks {
         let webhook = provider.spec.webhook.as_ref().filter(|webhook| webhook.account.is_some());
         let webhook = webhook.ok_or_else(|| Problem::not_found("provider"))?;
         let proof = self.verify_signature(provider, webhook, request, body, now()).await?;
-        if proof == Proof::Unsigned {
+        if proof == CallbackProof::Unsigned {
             return Err(wrong_signature().into());
         }
         let callback = read(provider, body, now())?;
@@ -190,18 +190,18 @@ impl Callbacks {
         request: &ApiGatewayV2httpRequest,
         body: &[u8],
         now: DateTime<Utc>,
-    ) -> Result<Proof, CallbackError> {
-        let Some(scheme) = &webhook.signature else { return Ok(Proof::Unsigned) };
+    ) -> Result<CallbackProof, CallbackError> {
+        let Some(scheme) = &webhook.signature else { return Ok(CallbackProof::Unsigned) };
         let name = SecretName::ProviderWebhookSecrets(provider.spec.name.clone());
         let secrets = self.secrets.find(&name, |text| scheme.parse_secrets(text)).await?;
         // Without a stored secret no signature can be verified. The URL's token was checked.
-        let Some(secrets) = secrets else { return Ok(Proof::Unsigned) };
+        let Some(secrets) = secrets else { return Ok(CallbackProof::Unsigned) };
         let headers: Vec<(&str, &[u8])> =
             request.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         match scheme.verify(&Incoming { headers: &headers, body }, &secrets, now) {
-            Verification::Verified { .. } => Ok(Proof::Signed),
+            Verification::Verified { .. } => Ok(CallbackProof::Signed),
             Verification::Missing => match webhook.unsigned {
-                Unsigned::Hint => Ok(Proof::Unsigned),
+                Unsigned::Hint => Ok(CallbackProof::Unsigned),
                 Unsigned::Refuse => {
                     warn!(provider.name = %provider.spec.name, "unsigned callback refused");
                     Err(wrong_signature().into())
@@ -245,7 +245,7 @@ impl Callbacks {
         &self,
         job: Job,
         callback: Callback,
-        proof: Proof,
+        proof: CallbackProof,
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         // Copies of a callback arrive together. The call that stored the end publishes its event,
@@ -254,7 +254,7 @@ impl Callbacks {
         if job.is_final() {
             return Ok(acknowledge("known"));
         }
-        if let (Proof::Signed, Some(claim)) = (proof, &callback.claim) {
+        if let (CallbackProof::Signed, Some(claim)) = (proof, &callback.claim) {
             // A callback about an end whose status is not one: the provider is asked.
             let is_incomplete =
                 matches!(claim.status, RenderStatus::Queued | RenderStatus::Processing);

@@ -32,7 +32,7 @@ impl StillClock {
     }
 }
 
-/// The name on the [`Certificate`].
+/// The name on the [`TestCertificate`].
 pub(super) const NAME: &str = "receiver.example";
 
 /// What a server does with a request.
@@ -81,7 +81,7 @@ impl TestServer {
         Self::start(replies, None).await
     }
 
-    pub(super) async fn tls(replies: Vec<Reply>, certificate: &Certificate) -> Self {
+    pub(super) async fn tls(replies: Vec<Reply>, certificate: &TestCertificate) -> Self {
         Self::start(replies, Some(certificate.acceptor.clone())).await
     }
 
@@ -261,13 +261,13 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Optio
 }
 
 /// A certificate for [`NAME`] that no public authority signed.
-pub(super) struct Certificate {
+pub(super) struct TestCertificate {
     acceptor: TlsAcceptor,
     /// Trusts it, and nothing else.
     pub(super) client: rustls::ClientConfig,
 }
 
-impl Certificate {
+impl TestCertificate {
     pub(super) fn new() -> Self {
         let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());

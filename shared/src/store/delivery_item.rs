@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::TimeDelta;
 use domain::attempt::{Attempt, AttemptError, AttemptOutcome};
-use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp, Subject};
+use domain::delivery::{Delivery, DeliveryState, DeliverySubject, GiveUpReason, GivenUp};
 use domain::endpoint::HoldReason;
 use domain::event::{EventName, TestEvent};
 use domain::id::{EventId, JobId};
@@ -170,8 +170,8 @@ pub(super) fn decode(item: Item) -> Result<Delivery, StoreError> {
         (StateItem::Exhausted, _) => DeliveryState::Exhausted(given_up()?),
     };
     let subject = match (job_id, EventName::parse(&item.event)) {
-        (Some(job_id), Some(event)) => Subject::Render { job_id, event },
-        (None, None) if item.event == TestEvent::NAME => Subject::Test,
+        (Some(job_id), Some(event)) => DeliverySubject::Render { job_id, event },
+        (None, None) if item.event == TestEvent::NAME => DeliverySubject::Test,
         (Some(_) | None, _) => {
             return Err(corrupt("delivery", format!("`{}` is no event of it", item.event)));
         }
@@ -252,7 +252,10 @@ mod tests {
             [DeliveryState::GivenUp(given_up), DeliveryState::Exhausted(given_up)]
         });
         let states: Vec<_> = pending.chain([DeliveryState::Delivered]).chain(ends).collect();
-        let subjects = [Subject::Render { job_id, event: EventName::Completed }, Subject::Test];
+        let subjects = [
+            DeliverySubject::Render { job_id, event: EventName::Completed },
+            DeliverySubject::Test,
+        ];
         for (state, subject) in
             states.iter().flat_map(|state| subjects.each_ref().map(|it| (*state, it)))
         {

@@ -12,7 +12,10 @@ fn spec(name: &str) -> ProviderSpec {
     Catalogue::load(&Adjustments::default()).unwrap().get(&name).unwrap().spec.clone()
 }
 
-fn replayed(provider: &str, conversation: &Value) -> Result<Vec<Reply>, ConversationError> {
+fn replayed(
+    provider: &str,
+    conversation: &Value,
+) -> Result<Vec<ReplayedExchange>, ConversationError> {
     Conversation::parse("c.json", &conversation.to_string())?.replay(&spec(provider), noon())
 }
 

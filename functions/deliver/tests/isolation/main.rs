@@ -21,7 +21,7 @@ use domain::delivery::Delivery;
 use domain::id::{EventId, JobId};
 use domain::retry::DeliverySchedule;
 use domain::signature::{SignatureType, WebhookSecret};
-use shared::egress::{Limits, Receivers};
+use shared::egress::{EgressLimits, Receivers};
 use shared::endpoint_cache::EndpointCache;
 use shared::queue::Ticket;
 use shared::store::Wait;
@@ -51,7 +51,8 @@ async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
     let street = Arc::new(Street::new(sickness));
     let policy = TargetPolicy::local_use();
     let receivers =
-        Receivers::through(Arc::clone(&street) as _, policy.clone(), Limits::default()).unwrap();
+        Receivers::through(Arc::clone(&street) as _, policy.clone(), EgressLimits::default())
+            .unwrap();
     let deliverer = || Deliverer {
         endpoints: EndpointCache::new(aws.store()),
         store: aws.store(),
