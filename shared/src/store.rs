@@ -7,9 +7,9 @@
 //! | delivery | `job#<id>` / `delivery#<eventId>` | whole, by one conditional put per change |
 //! | delivery of a test | `test` / `delivery#<eventId>` | the same |
 //! | webhook configuration | `config` / `webhook` | by its owner |
-//! | the lock on it | `config` / `hold` | before and after each change |
+//! | the lock on it | `config` / `lock` | before and after each change |
 //! | endpoint | `endpoint#<hash of its URL>` / `endpoint` | whole, while its state is not the default |
-//! | how long renders take | `law#<provider>` / `law` | at most once a minute and process |
+//! | how long renders take | `durations#<provider>` / `durations` | at most once a minute and process |
 //! | lease of a shard | `lease#<shard>` / `lease` | when taken over, and once a minute while awake |
 //! | number of shards | `shards` / `shards` | when there are more than ever |
 //!

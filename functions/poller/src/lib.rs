@@ -49,7 +49,7 @@ pub struct Poller {
     /// How many shards the active jobs are spread over.
     pub shards: u32,
     /// The highest number of shards there ever was, once it is read.
-    most_shards: OnceCell<u32>,
+    max_shards: OnceCell<u32>,
     /// The last minute in which a tick found no active job, by shard.
     quiet: Mutex<BTreeMap<u32, i64>>,
 }
@@ -79,7 +79,7 @@ impl Poller {
             tracker,
             wakes,
             shards: shards.max(1),
-            most_shards: OnceCell::new(),
+            max_shards: OnceCell::new(),
             quiet: Mutex::default(),
         }
     }

@@ -26,7 +26,7 @@ struct DeliveryItem {
     event: String,
     url: String,
     body: String,
-    shard_home: u32,
+    shard_no: u32,
     created_at: i64,
     state: StateItem,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,7 +70,7 @@ struct AttemptItem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    words: String,
+    excerpt: String,
 }
 
 pub(super) fn pk(job: Option<&JobId>) -> String {
@@ -128,7 +128,7 @@ pub(super) fn encode(delivery: &Delivery, retention: TimeDelta) -> Result<Item, 
         event: delivery.subject.event_name().to_owned(),
         url: delivery.url.clone(),
         body: delivery.body.clone(),
-        shard_home: delivery.shard,
+        shard_no: delivery.shard,
         created_at: time::millis(delivery.created_at),
         state,
         next_at: next_at.map(time::millis),
@@ -181,7 +181,7 @@ pub(super) fn decode(item: Item) -> Result<Delivery, StoreError> {
         event_id: event(&item.sk)?,
         url: item.url,
         body: item.body,
-        shard: item.shard_home,
+        shard: item.shard_no,
         created_at: instant(item.created_at)?,
         state,
         attempts: item.attempts.into_iter().map(attempt).collect::<Result<_, _>>()?,
@@ -208,7 +208,7 @@ fn attempt_item(attempt: &Attempt) -> AttemptItem {
         ms: attempt.duration_ms,
         status,
         error,
-        words: attempt.excerpt.clone(),
+        excerpt: attempt.excerpt.clone(),
     }
 }
 
@@ -224,7 +224,7 @@ fn attempt(item: AttemptItem) -> Result<Attempt, StoreError> {
             return Err(corrupt("delivery", "an attempt needs either a status or an error"));
         }
     };
-    Ok(Attempt { at: instant(item.at)?, duration_ms: item.ms, outcome, excerpt: item.words })
+    Ok(Attempt { at: instant(item.at)?, duration_ms: item.ms, outcome, excerpt: item.excerpt })
 }
 
 #[cfg(test)]
