@@ -257,7 +257,7 @@ mod tests {
         insta::assert_snapshot!(replay.text, @r#"
           1  submit    rejected, class invalid, code provider_rejected, message "src" is required
           2  submit    accepted, renderJobId 5b6a0e2c-9d4f-8a13-b7c2-5e6f70819234
-          3  status    notTold, class rate, retryAfterSeconds 12
+          3  status    unavailable, class rate, retryAfterSeconds 12
           4  status    observed, progress 0.4, providerStatus active, state processing
           5  callback  kind ended, jobId job_5b6a0e2c9d4f8a13b7c25e6f70819234, providerStatus completed, renderJobId 5b6a0e2c-9d4f-8a13-b7c2-5e6f70819234, resultUrl https://cdn.zvid.io/videos/summer.mp4, signature verified, state completed
           6  status    observed, providerStatus completed, resultUrl https://cdn.zvid.io/videos/summer.mp4, state completed

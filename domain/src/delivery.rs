@@ -176,7 +176,7 @@ impl GiveUpReason {
 }
 
 impl DeliveryState {
-    /// The wire name, which is the same before and after the end was announced.
+    /// The wire name, which is the same before and after the end was published.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -322,9 +322,9 @@ impl Delivery {
         Self { leased_until: Some(now + ATTEMPT_LEASE), version, ..self }
     }
 
-    /// Adds an attempt and decides what follows. `said` has the hints in the receiver's answer,
-    /// `endpoint` is the state of its endpoint after the attempt, and `jitter_sample` is a random number
-    /// in `0.0..1.0` for the jitter.
+    /// Adds an attempt and decides what follows. `hints` are those in the receiver's answer,
+    /// `endpoint` is the state of its endpoint after the attempt, and `jitter_sample` is a
+    /// random number in `0.0..1.0`.
     #[must_use]
     pub fn record(
         self,

@@ -239,8 +239,8 @@ impl Endpoint {
         (slow_until != self.slow_until).then(|| Self { slow_until, ..self.next_version(now) })
     }
 
-    /// The endpoint after the event about `announcement` was published; none when that was known already, or the
-    /// endpoint is no longer disabled.
+    /// The endpoint after the event about `announcement` was published; none when that was known
+    /// already, or the endpoint is no longer disabled.
     #[must_use]
     pub fn announced(&self, announcement: Disabled, now: DateTime<Utc>) -> Option<Self> {
         let same = |disabled: &Disabled| disabled.at == announcement.at && !disabled.announced;

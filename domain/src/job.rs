@@ -1,9 +1,9 @@
 //! A render job, and the only ways in which it may change.
 //!
 //! Providers repeat webhooks, reorder them, and disagree with their own status endpoint; polls
-//! and webhooks race. So [`Job::apply`] returns [`Transition::Unchanged`] for a report without news,
-//! never lets an ended job become live again, and puts the outbox entry ([`OutboxEntry`]) of a change
-//! into the same value as the change, so that both are stored in one write.
+//! and webhooks race. So [`Job::apply`] returns [`Transition::Unchanged`] for a report without
+//! news, never lets an ended job become live again, and puts the outbox entry ([`OutboxEntry`])
+//! of a change into the same value as the change, so that both are stored in one write.
 //!
 //! The transition table is [`next`]. It is total: it spells out every state and every report, so
 //! a new one does not compile until each of its pairs is decided.
@@ -431,7 +431,7 @@ impl Job {
         }
     }
 
-    /// Applies a report. `checks` is the number of polls so far, as known to the source of the
+    /// Applies a report. `polls` is the number of polls so far, as known to the source of the
     /// report; the job keeps the larger count.
     #[must_use]
     pub fn apply(&self, report: &Report, polls: u32, now: DateTime<Utc>) -> Transition {
@@ -470,7 +470,7 @@ impl Job {
         })
     }
 
-    /// The job after the entries `told` of its outbox were published.
+    /// The job after the entries `published` of its outbox were published.
     #[must_use]
     pub fn mark_published(&self, published: &[OutboxEntry]) -> Self {
         let mut job = self.clone();

@@ -93,8 +93,8 @@ const MAX_JITTER: Duration = Duration::from_secs(15 * 60);
 /// without end.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// The wait with jitter: up to a tenth of it is added, at most 15 minutes. `jitter_sample` is a random
-/// number in `0.0..1.0`.
+/// The wait with jitter: up to a tenth of it is added, at most 15 minutes. `jitter_sample` is a
+/// random number in `0.0..1.0`.
 #[must_use]
 pub fn with_jitter(wait: Duration, jitter_sample: f64) -> Duration {
     let extra = wait.mul_f64(0.1 * jitter_sample.clamp(0.0, 1.0));

@@ -17,8 +17,8 @@
 //! have no row, and neither have those whose format is undocumented; decision 12 names them.
 //! Their callbacks are hints, as all callbacks without a valid signature are.
 //!
-//! These rules hold for every row: malformed input is [`Verification::Invalid`], never an error; the
-//! bytes of a header are what is signed, so numbers have one spelling; a header that occurs
+//! These rules hold for every row: malformed input is [`Verification::Invalid`], never an error;
+//! the bytes of a header are what is signed, so numbers have one spelling; a header that occurs
 //! twice is refused; the placeholder that some senders put where a signature should be is
 //! refused; every entry is tried with every secret, in constant time; age is judged only
 //! once the signature holds, so [`Reason::TooOld`] speaks of an authentic request.

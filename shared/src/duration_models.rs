@@ -40,7 +40,7 @@ struct ModelCache {
 }
 
 impl DurationModels {
-    /// DurationModels kept in `store`.
+    /// The models in `store`.
     #[must_use]
     pub fn new(store: Store) -> Self {
         let state = ModelCache {
@@ -67,7 +67,7 @@ impl DurationModels {
             return duration_model;
         }
         let duration_model = match self.store.stored_model(provider).await {
-            Ok(learnt) => learnt.and_then(|learnt| learnt.statistics.model()),
+            Ok(stored) => stored.and_then(|stored| stored.statistics.model()),
             Err(cause) => {
                 warn!(
                     provider.name = %provider,
@@ -109,11 +109,11 @@ impl DurationModels {
     async fn add(&self, provider: &ProviderName, seen: Statistics) -> Result<(), StoreError> {
         let mut before = self.store.stored_model(provider).await?;
         for _ in 0..MAX_CONFLICT_RETRIES {
-            let learnt = StoredModel {
+            let merged = StoredModel {
                 statistics: before.map_or(seen, |before| before.statistics.merge(seen)),
                 version: before.map_or(1, |before| before.version.saturating_add(1)),
             };
-            match self.store.put_stored_model(provider, &learnt).await? {
+            match self.store.put_stored_model(provider, &merged).await? {
                 Committed::Stored => return Ok(()),
                 Committed::Conflict(now) => before = now,
             }

@@ -213,7 +213,7 @@ impl Receivers {
                 }
                 Err(error) => {
                     let class = classify(&error);
-                    let kept = Carried::by(&error).is_some_and(|carried| carried.an_answer());
+                    let kept = Carried::by(&error).is_some_and(|carried| carried.has_answered());
                     // Not the whole URL: its path may hold a secret.
                     debug!(
                         endpoint.host = uri.host(),

@@ -64,7 +64,7 @@ pub enum ApplyOutcome {
     Gone,
 }
 
-/// The source of a report, which tells how exactly the time of the change is known.
+/// The source of a report, which says how exactly the time of the change is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportSource {
     /// A callback of the provider: the change happened just now.
@@ -99,7 +99,7 @@ pub enum TrackError {
 }
 
 impl Tracker {
-    /// Applies a report and stores the changed job. `checks` is the number of polls so far.
+    /// Applies a report and stores the changed job. `polls` is the number of polls so far.
     ///
     /// # Errors
     /// When DynamoDB does not confirm the write; the change may be stored all the same.
@@ -145,12 +145,12 @@ impl Tracker {
         mut job: Job,
         now: DateTime<Utc>,
     ) -> Result<Job, TrackError> {
-        let told = job.outbox.clone();
-        for entry in &told {
+        let published = job.outbox.clone();
+        for entry in &published {
             self.publish_entry(&job, entry, now).await?;
         }
         for _ in 0..MAX_CONFLICT_RETRIES {
-            let after = job.mark_published(&told);
+            let after = job.mark_published(&published);
             let after = self.settled(&after, now).unwrap_or(after);
             if after == job {
                 return Ok(job);

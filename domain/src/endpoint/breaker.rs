@@ -48,8 +48,8 @@ pub enum Breaker {
 }
 
 impl Breaker {
-    /// Until when an attempt is held, with jitter by `jitter_sample`; none when it may be made, as the
-    /// probe if the breaker is not closed.
+    /// Until when an attempt is held, with jitter by `jitter_sample`; none when it may be made,
+    /// as the probe if the breaker is not closed.
     pub(super) fn held_until(
         self,
         jitter_sample: f64,

@@ -41,6 +41,7 @@ impl Failing {
         Self { windows: self.windows.saturating_add(1), window_at: now, ..self }
     }
 
+    /// The state after the circuit breaker counted the failure.
     pub(super) fn counted(self) -> Self {
         Self { failures: self.failures.saturating_add(1), ..self }
     }

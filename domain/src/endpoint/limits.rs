@@ -37,7 +37,7 @@ impl EndpointLimits {
     /// The largest rate limit: each attempt is a write to one item.
     pub const MAX_PER_SECOND: u16 = 100;
 
-    /// EndpointLimits of these numbers.
+    /// The limits with these numbers; none means no limit.
     ///
     /// # Errors
     /// When a number is zero or too large.

@@ -142,7 +142,7 @@ fn endpoint_answer_table() {
 fn endpoint_healthy_needs_no_write() {
     let (permit, claimed) = let_through(&endpoint(), &request(7), noon());
     assert_eq!(claimed, endpoint(), "nothing is claimed");
-    assert_eq!(endpoint().record(&permit, &signal(200), noon()), None, "nothing is learnt");
+    assert_eq!(endpoint().record(&permit, &signal(200), noon()), None, "nothing changes");
     assert!(endpoint().is_blank());
     assert_eq!(endpoint().host, "shop.example", "and no path, which may be a secret");
 }
@@ -181,9 +181,9 @@ fn story(answers: &[(i64, u16)]) -> (Endpoint, usize) {
     let mut writes = 0;
     let after = answers.iter().fold(endpoint(), |it, (after, status)| {
         let at = noon() + TimeDelta::milliseconds(*after);
-        let learnt = it.record(&permit, &signal(*status), at);
-        writes += usize::from(learnt.is_some());
-        learnt.unwrap_or(it)
+        let changed = it.record(&permit, &signal(*status), at);
+        writes += usize::from(changed.is_some());
+        changed.unwrap_or(it)
     });
     (after, writes)
 }

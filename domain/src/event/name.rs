@@ -105,10 +105,11 @@ mod tests {
 
     #[test]
     fn event_set_default_is_terminal() {
-        let wanted = EventSet::terminal();
-        let told: Vec<_> = EventName::ALL.into_iter().filter(|e| wanted.contains(*e)).collect();
-        assert_eq!(told, [EventName::Completed, EventName::Failed, EventName::Cancelled]);
-        assert_eq!(EventSet::from_bits(wanted.to_bits()), wanted);
+        let subscribed = EventSet::terminal();
+        let contained: Vec<_> =
+            EventName::ALL.into_iter().filter(|e| subscribed.contains(*e)).collect();
+        assert_eq!(contained, [EventName::Completed, EventName::Failed, EventName::Cancelled]);
+        assert_eq!(EventSet::from_bits(subscribed.to_bits()), subscribed);
         assert_eq!(EventSet::from_bits(0xff), EventName::ALL.into_iter().collect());
     }
 }

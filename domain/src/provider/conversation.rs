@@ -15,7 +15,8 @@
 //! ```
 //!
 //! A body that is a text means exactly these bytes, as signatures and forms need; any other value
-//! means its JSON. `expect` names members of [`ReplayedExchange::understood`]; the others may have any value.
+//! means its JSON. `expect` names members of [`ReplayedExchange::understood`]; the others may have
+//! any value.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -197,21 +198,21 @@ impl Scene<'_> {
         exchange: &Exchange,
         number: usize,
     ) -> Result<ReplayedExchange, ConversationError> {
-        let (about, said) = match exchange {
-            Exchange::Submit(said) => ("submit", said),
-            Exchange::Status(said) => ("status", said),
-            Exchange::List(said) => ("list", said),
-            Exchange::Cancel(said) => ("cancel", said),
-            Exchange::Callback(said) => ("callback", said),
+        let (about, message) = match exchange {
+            Exchange::Submit(message) => ("submit", message),
+            Exchange::Status(message) => ("status", message),
+            Exchange::List(message) => ("list", message),
+            Exchange::Cancel(message) => ("cancel", message),
+            Exchange::Callback(message) => ("callback", message),
         };
-        let body = match &said.body {
+        let body = match &message.body {
             Value::String(text) => text.clone().into_bytes(),
             Value::Null => Vec::new(),
             json => json.to_string().into_bytes(),
         };
         let answer = || -> Result<ProviderAnswer<'_>, ConversationError> {
-            let status = said.status.ok_or(ConversationError::Status(number))?;
-            let mut headers = said.headers.iter();
+            let status = message.status.ok_or(ConversationError::Status(number))?;
+            let mut headers = message.headers.iter();
             let wait = headers.find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
             let retry_after = wait.and_then(|(_, text)| retry_after(text, self.now));
             Ok(ProviderAnswer { status, retry_after, body: &body })
@@ -228,7 +229,7 @@ impl Scene<'_> {
             }
             Exchange::Status(_) => {
                 let render = self.render.as_ref().ok_or(ConversationError::NoRender(number))?;
-                told(&self.spec.read_status(render, &answer()?, self.now))
+                status_read(&self.spec.read_status(render, &answer()?, self.now))
             }
             Exchange::List(_) => match &self.spec.submit_safety {
                 SubmitSafety::List(list) => {
@@ -242,28 +243,28 @@ impl Scene<'_> {
                 let cancel = self.spec.cancel.as_ref().ok_or_else(|| lacks("cancel"))?;
                 cancelled(&self.spec.read_cancel(cancel, &answer()?))
             }
-            Exchange::Callback(_) if said.status.is_some() => {
+            Exchange::Callback(_) if message.status.is_some() => {
                 return Err(ConversationError::Status(number));
             }
             Exchange::Callback(_) => {
                 if self.spec.webhook.is_none() {
                     return Err(lacks("webhook"));
                 }
-                self.called(said, &body)
+                self.called(message, &body)
             }
         };
         let understood = members(understood);
         Ok(ReplayedExchange {
             about,
-            mismatches: mismatches(&said.expect, &understood),
+            mismatches: mismatches(&message.expect, &understood),
             understood,
         })
     }
 
-    fn called(&self, said: &RecordedMessage, body: &[u8]) -> Value {
+    fn called(&self, message: &RecordedMessage, body: &[u8]) -> Value {
         let webhook = self.spec.webhook.as_ref();
         let headers: Vec<(&str, &[u8])> =
-            said.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+            message.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         let incoming = Incoming { headers: &headers, body };
         let signature: String = match (webhook.and_then(|w| w.signature.as_ref()), &self.secrets) {
             (None, _) => "none: the spec has no signature".into(),
@@ -347,16 +348,16 @@ fn submitted(answer: &SubmitAnswer) -> Value {
     })
 }
 
-fn told(answer: &StatusAnswer) -> Value {
+fn status_read(answer: &StatusAnswer) -> Value {
     let (is, observation, trouble) = match answer {
         StatusAnswer::Observed(observation) => ("observed", Some(observation), None),
         StatusAnswer::NotFound => ("notFound", None, None),
         StatusAnswer::Unavailable { class, retry_after } => {
-            ("notTold", None, Some((*class, *retry_after)))
+            ("unavailable", None, Some((*class, *retry_after)))
         }
     };
     let mut understood = json!({ "is": is });
-    add(&mut understood, not_told(trouble));
+    add(&mut understood, unavailable(trouble));
     add(&mut understood, observed(observation));
     understood
 }
@@ -367,7 +368,7 @@ fn listed(answer: &ListAnswer) -> Value {
         ListAnswer::Next(page) => ("next", None, Some(page), None),
         ListAnswer::Absent => ("absent", None, None, None),
         ListAnswer::Unavailable { class, retry_after } => {
-            ("notTold", None, None, Some((*class, *retry_after)))
+            ("unavailable", None, None, Some((*class, *retry_after)))
         }
     };
     let next = next.map(|page| match page {
@@ -376,7 +377,7 @@ fn listed(answer: &ListAnswer) -> Value {
         ListPage::Offset(rows) => json!(rows),
     });
     let mut understood = json!({ "is": is, "renderJobId": id, "next": next });
-    add(&mut understood, not_told(trouble));
+    add(&mut understood, unavailable(trouble));
     understood
 }
 
@@ -385,15 +386,15 @@ fn cancelled(answer: &CancelAnswer) -> Value {
         CancelAnswer::Accepted => ("accepted", None, None),
         CancelAnswer::Refused { message } => ("refused", Some(message), None),
         CancelAnswer::Unavailable { class, retry_after } => {
-            ("notTold", None, Some((*class, *retry_after)))
+            ("unavailable", None, Some((*class, *retry_after)))
         }
     };
     let mut understood = json!({ "is": is, "message": message });
-    add(&mut understood, not_told(trouble));
+    add(&mut understood, unavailable(trouble));
     understood
 }
 
-fn not_told(trouble: Option<(ErrorClass, Option<Duration>)>) -> Value {
+fn unavailable(trouble: Option<(ErrorClass, Option<Duration>)>) -> Value {
     json!({
         "class": trouble.map(|(it, _)| class(it)),
         "retryAfterSeconds": trouble.and_then(|(_, wait)| wait).map(|wait| wait.as_secs()),

@@ -24,7 +24,7 @@ pub struct ProviderSpec {
     /// The path of the JSON schema, for editors only.
     #[serde(rename = "$schema", default)]
     pub schema: Option<String>,
-    /// The name callers use; the same as the file's.
+    /// The name that callers use; the same as the file's.
     pub name: ProviderName,
     /// The name for people.
     pub title: String,
@@ -134,7 +134,7 @@ pub enum SubmitSafety {
     // The braces make serde refuse unknown members; it overlooks them in unit variants.
     /// We choose the render's id (`{jobUuid}`), so a status call shows whether it exists.
     ClientId {},
-    /// A list of renders shows the mark that we put into the submit.
+    /// A list of renders shows our id of the job, which we put into the submit.
     List(ListSpec),
     /// Only the callback of the job can show that the render exists.
     Callback {},

@@ -33,8 +33,8 @@ pub enum Carrier {
         /// The keys whose values are signatures; each may occur several times.
         keys: Vec<String>,
     },
-    /// A header with a list separated by spaces: `webhook-signature: v1,aa v1,bb v1a,cc`. Entries of
-    /// other versions are skipped.
+    /// A header with a list separated by spaces: `webhook-signature: v1,aa v1,bb v1a,cc`. Entries
+    /// of other versions are skipped.
     List {
         /// The name of the header or field.
         header: HeaderName,

@@ -1,7 +1,7 @@
 //! The shape of `tests/data/<name>.json`: what is known of one provider's API.
 //!
 //! In all texts `{jobId}`, `{jobUuid}` and `{callbackUrl}` stand for those of the job that
-//! the facts are about. What is to come out of a fact is a line of text; see [`crate::said`].
+//! the facts are about. What is to come out of a fact is a line of text; see [`crate::meaning`].
 
 use std::collections::BTreeMap;
 
@@ -176,7 +176,7 @@ pub(crate) struct Vector {
     pub(crate) at: i64,
 }
 
-/// Something that is said of a render.
+/// A message about a render.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) enum Saying {
@@ -190,7 +190,7 @@ pub(crate) enum Saying {
     Callback(Value),
 }
 
-/// What is said of one render, in order, and what its job then is.
+/// The messages about one render, in order, and the state of its job after each.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Story {
@@ -198,7 +198,7 @@ pub(crate) struct Story {
     /// `saying: state` for news, `saying: state again` for what changes nothing.
     pub(crate) steps: Vec<String>,
     /// The states whose events are published.
-    pub(crate) told: Vec<String>,
+    pub(crate) published: Vec<String>,
 }
 
 /// A search for a job whose submit was not answered.

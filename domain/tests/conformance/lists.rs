@@ -7,8 +7,8 @@ use domain::provider::{ListAnswer, ProviderSpec};
 
 use crate::facts::SearchFact;
 use crate::matrix::Matrix;
+use crate::meaning;
 use crate::requests::KEY;
-use crate::said;
 use crate::subject::{Subject, job_id, noon};
 
 pub(crate) fn search(subject: &Subject, matrix: &mut Matrix) {
@@ -41,7 +41,7 @@ fn found(subject: &Subject, list: &ListSpec, search: &SearchFact) -> String {
         }
         answer = Some(read);
     }
-    answer.map(|answer| said::list(&answer)).unwrap_or_default()
+    answer.map(|answer| meaning::list(&answer)).unwrap_or_default()
 }
 
 fn list(spec: &ProviderSpec) -> Option<&ListSpec> {

@@ -172,13 +172,13 @@ fn answers() {
     });
 }
 
-/// Whether a render was accepted or its state told.
+/// Whether a render was accepted or its state was read.
 fn check_answers(spec: &ProviderSpec, answer: &ProviderAnswer<'_>, now: DateTime<Utc>) -> bool {
     let status = answer.status;
-    let mut told = false;
+    let mut understood = false;
     match spec.read_submit(answer) {
         SubmitAnswer::Accepted(id) => {
-            told = true;
+            understood = true;
             check_id(&id);
             assert!(spec.submit.accepted.contains(&status), "{status} was accepted");
         }
@@ -193,7 +193,7 @@ fn check_answers(spec: &ProviderSpec, answer: &ProviderAnswer<'_>, now: DateTime
         assert!((200..=299).contains(&status), "{status} {observation:?}");
         assert_eq!(observation.render_job_id, Some(asked()));
         check(&observation);
-        told = true;
+        understood = true;
     }
     if let SubmitSafety::List(list) = &spec.submit_safety {
         match spec.read_list(list, &job(), 3, answer) {
@@ -211,7 +211,7 @@ fn check_answers(spec: &ProviderSpec, answer: &ProviderAnswer<'_>, now: DateTime
         let accepted = spec.read_cancel(cancel, answer) == CancelAnswer::Accepted;
         assert_eq!(accepted, cancel.accepted.contains(&status));
     }
-    told
+    understood
 }
 
 #[test]

@@ -187,8 +187,8 @@ impl Deliverer {
         // The endpoint is stored first: a pause that it asked for applies to all its deliveries,
         // and a crash before the delivery is stored only repeats the attempt.
         let signal = AttemptSignal::of(outcome, hints, took);
-        let learnt = self.endpoints.record(&delivery.url, &permit, &signal, now()).await;
-        let endpoint = learnt.unwrap_or_else(|cause| {
+        let recorded = self.endpoints.record(&delivery.url, &permit, &signal, now()).await;
+        let endpoint = recorded.unwrap_or_else(|cause| {
             // The attempt was made, and it matters more that the delivery is stored.
             warn!(
                 event.id = delivery.event_id.as_str(),
@@ -280,11 +280,11 @@ impl Deliverer {
         if let Ok(posted) = timeout(SLOW, &mut post).await {
             return posted;
         }
-        let notice = self
+        let mark_slow = self
             .endpoints
             .update(&delivery.url, Consistency::Eventual, now(), |it| it.notice_slow(now()));
-        let (posted, noticed) = tokio::join!(post, notice);
-        if let Err(cause) = noticed {
+        let (posted, marked) = tokio::join!(post, mark_slow);
+        if let Err(cause) = marked {
             warn!(
                 event.id = delivery.event_id.as_str(),
                 endpoint.id = %EndpointId::of(&delivery.url),

@@ -90,29 +90,29 @@ impl Jobs {
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let body = api::body(request, MAX_BODY_BYTES)?;
-        let wanted: RecoveryRequest = serde_json::from_slice(&body).map_err(|error| {
+        let recovery: RecoveryRequest = serde_json::from_slice(&body).map_err(|error| {
             let detail =
                 format!("The body must be {{\"since\": \"2026-05-24T12:00:00Z\"}}: {error}.");
             Problem::new(400, "malformed_json", "Malformed JSON", detail)
         })?;
-        let span = span(Some(&wanted.since), wanted.until.as_deref(), now())?;
-        let limit = wanted.limit.unwrap_or(MAX_RECOVERED);
+        let span = span(Some(&recovery.since), recovery.until.as_deref(), now())?;
+        let limit = recovery.limit.unwrap_or(MAX_RECOVERED);
         if !(1..=MAX_RECOVERED).contains(&limit) {
             return Err(invalid_parameter("limit", "must be a number from 1 to 100"));
         }
-        let only = wanted.endpoint_id.as_deref().map(EndpointId::parse).transpose();
+        let only = recovery.endpoint_id.as_deref().map(EndpointId::parse).transpose();
         let only = only.map_err(|error| invalid_parameter("endpointId", &error.to_string()))?;
 
-        let cursor = wanted.cursor.as_deref();
+        let cursor = recovery.cursor.as_deref();
         let store = &self.tracker.store;
         let page =
             store.undelivered(self.shards, span, ListOrder::OldestFirst, cursor, limit).await;
         let page = page.map_err(|cause| page_problem(&cause))?;
-        let mut wanted = page.items;
-        wanted.retain(|delivery| {
+        let mut selected = page.items;
+        selected.retain(|delivery| {
             only.as_ref().is_none_or(|only| *only == EndpointId::of(&delivery.url))
         });
-        let mut recovered = stream::iter(wanted)
+        let mut recovered = stream::iter(selected)
             .map(|delivery| self.restart_one(delivery, now()))
             .buffer_unordered(MAX_CONCURRENT);
         let (mut queued, mut disabled) = (0, 0);
@@ -148,7 +148,8 @@ impl Jobs {
         delivery: &Delivery,
         now: DateTime<Utc>,
     ) -> Result<Committed<Delivery>, Problem> {
-        // The delivery enters the `due` index first: if its ticket is lost, the poller sends another.
+        // The delivery enters the `due` index first: if its ticket is lost, the poller sends
+        // another.
         let place = Wait::InIndex { until: now };
         let committed = self.tracker.store.commit_delivery(delivery, place).await?;
         if let Committed::Stored = committed {

@@ -3,7 +3,7 @@
 //!
 //! A body with a valid signature is believed. Any other callback proves only that its sender
 //! knows the URL, so it is a hint: the provider is asked with our own key, and its response
-//! decides. A URL or key is never acknowledge from a body. After a failure the response is not 2xx,
+//! decides. A URL or key is never taken from a body. After a failure the response is not 2xx,
 //! so that the provider calls again; if it does not, the poller polls.
 
 use std::error::Error;

@@ -134,8 +134,8 @@ impl TestServer {
     }
 }
 
-/// An address that nobody listens on, for as long as the socket lives: its port is taken.
-pub(super) fn nobody() -> (TcpSocket, SocketAddr) {
+/// An address without a listener, for as long as the socket lives: its port is taken.
+pub(super) fn unused_address() -> (TcpSocket, SocketAddr) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let address = socket.local_addr().unwrap();
@@ -180,11 +180,11 @@ pub(super) async fn mute() -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
 }
 
 /// A server that answers a TLS 1.1 hello (RFC 4346 §7.4.1.3) to whatever it is offered, and
-/// tells what is said to that.
+/// sends what it receives after that.
 pub(super) async fn old_tls() -> (SocketAddr, mpsc::UnboundedReceiver<Vec<u8>>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (sender, said) = mpsc::unbounded_channel();
+    let (sender, received) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut head = [0; 5];
@@ -204,7 +204,7 @@ pub(super) async fn old_tls() -> (SocketAddr, mpsc::UnboundedReceiver<Vec<u8>>) 
             let _ = sender.send(answer);
         }
     });
-    (address, said)
+    (address, received)
 }
 
 async fn serve(

@@ -11,7 +11,7 @@ use tokio::time::advance;
 
 use super::test_server::{
     Answers, NAME, Reply, ScriptedResolver, StillClock, TestCertificate, TestServer, mute, no_tls,
-    nobody, old_tls, settle,
+    old_tls, settle, unused_address,
 };
 use super::*;
 
@@ -240,7 +240,7 @@ async fn hundred_headers_are_accepted() {
 #[tokio::test(start_paused = true)]
 async fn connection_failures_are_classified() {
     let _still = StillClock::hold();
-    let (_port, unused) = nobody();
+    let (_port, unused) = unused_address();
     let refused = post_to(&local_receivers(), &format!("http://{unused}/")).await;
     assert_eq!(refused.outcome, failed(AttemptError::Connect));
 
@@ -353,7 +353,7 @@ async fn rebinding_name_is_not_followed() {
         ScriptedResolver::new([Answers::of(&["127.0.0.1"]), Answers::of(&["127.0.0.2"])]);
     let closing = Reply::Last(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nok".to_vec());
     let guarded = Guarded::new(resolver, vec![closing]).await;
-    // Whoever asks once to check and once more to connect arrives here.
+    // A client that resolves once to check and once more to connect arrives here.
     let trap = Trap::at(&format!("127.0.0.2:{}", guarded.server.address.port()));
 
     assert_eq!(answer(guarded.post().await).excerpt, "ok");
@@ -385,11 +385,11 @@ async fn resolver_times_out_after_5_seconds() {
 #[tokio::test(start_paused = true)]
 async fn old_tls_is_refused() {
     let _still = StillClock::hold();
-    let (address, mut said) = old_tls().await;
+    let (address, mut received) = old_tls().await;
     let outcome = post_to(&local_receivers(), &format!("https://{address}/")).await.outcome;
     assert_eq!(outcome, failed(AttemptError::Tls));
     // A fatal alert (2): protocol_version (70), RFC 8446 §6.
-    assert_eq!(said.recv().await.unwrap(), [0x15, 3, 3, 0, 2, 2, 70]);
+    assert_eq!(received.recv().await.unwrap(), [0x15, 3, 3, 0, 2, 2, 70]);
 }
 
 /// Again in a process whose environment names a proxy for everything.
@@ -406,12 +406,12 @@ fn environment_proxies_are_ignored() {
     }
     let output =
         tests.arg("--exact").env_remove("NO_PROXY").env_remove("no_proxy").output().unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && told.contains("2 passed"), "{told}");
+    let output_text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && output_text.contains("2 passed"), "{output_text}");
     assert!(trap.is_untouched());
 }
 
-/// An address where nobody should arrive.
+/// An address that no connection should reach.
 struct Trap(TcpListener);
 
 impl Trap {

@@ -113,8 +113,8 @@ impl Store {
         })
     }
 
-    /// Takes the lock on the webhook configuration, unless it is held. [`Store::unlock_webhook_config`]
-    /// releases it; the lock of a crashed holder expires.
+    /// Takes the lock on the webhook configuration, unless it is held.
+    /// [`Store::unlock_webhook_config`] releases it; the lock of a crashed holder expires.
     ///
     /// # Errors
     /// When DynamoDB does not confirm it; the lock may be taken all the same.

@@ -277,7 +277,7 @@ mod tests {
             let item = encode(&delivery, TimeDelta::days(90)).unwrap();
             let over = matches!(state, DeliveryState::Delivered | DeliveryState::Exhausted(_));
             assert_eq!(item.contains_key("expires_at"), over, "{state:?}");
-            // A test that did not arrive has said what it had to say.
+            // A test that was given up is not sent again, so it is not in the index.
             let undelivered = state.name() == "exhausted" && subject.job_id().is_some();
             assert_eq!(item.contains_key("undelivered"), undelivered, "{state:?}");
             assert_eq!(decode(item).unwrap(), delivery);

@@ -31,10 +31,10 @@ impl Store {
         let mut items = Vec::new();
         // 100 is the most that BatchGetItem takes.
         for keys in keys.chunks(100) {
-            let wanted = KeysAndAttributes::builder().set_keys(Some(keys.to_vec()));
-            let wanted = wanted.consistent_read(consistency == Consistency::Strong).build();
-            let wanted = wanted.map_err(|error| unavailable(doing, error))?;
-            let mut request = HashMap::from([(self.table.clone(), wanted)]);
+            let batch = KeysAndAttributes::builder().set_keys(Some(keys.to_vec()));
+            let batch = batch.consistent_read(consistency == Consistency::Strong).build();
+            let batch = batch.map_err(|error| unavailable(doing, error))?;
+            let mut request = HashMap::from([(self.table.clone(), batch)]);
             while !request.is_empty() {
                 let output = self
                     .client

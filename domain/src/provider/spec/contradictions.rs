@@ -232,7 +232,7 @@ fn value_says(value: &Value, placeholders: &[&str]) -> bool {
 impl WebhookSpec {
     fn contradiction(&self) -> Option<String> {
         if self.per_job.is_none() && self.account.is_none() {
-            return Some("webhook has neither perJob nor account: nobody would call".into());
+            return Some("webhook has neither perJob nor account: no callback would come".into());
         }
         if self.account.is_some() && self.signature.is_none() {
             return Some("webhook.account needs a signature: its URL is no secret".into());

@@ -71,6 +71,6 @@ async fn gone_receiver_is_published_despite_slow_table() {
 
     handle(&deliverer, batch, clock::now).await.unwrap();
 
-    let said: Vec<String> = aws.events().into_iter().map(|event| event.detail_type).collect();
-    assert!(said.contains(&EndpointDisabled::NAME.to_owned()), "{said:?}");
+    let published: Vec<String> = aws.events().into_iter().map(|event| event.detail_type).collect();
+    assert!(published.contains(&EndpointDisabled::NAME.to_owned()), "{published:?}");
 }

@@ -38,12 +38,12 @@ const EVERY: Duration = Duration::from_millis(50);
 /// For so long.
 const FOR: Duration = Duration::from_secs(20);
 /// As many invocations at once as a new account may have. With more of them, one receiver
-/// takes longer to be in everybody's way.
+/// takes longer to delay all others.
 const PLACES: usize = 10;
 /// How much later the healthy may hear: times the 99th percentile without a sick one.
 const MOST: f64 = 1.5;
 
-/// Delivers to everybody for a while; answers how long each delivery to a healthy receiver
+/// Delivers to all receivers for a while; answers how long each delivery to a healthy receiver
 /// took, from when it was queued to when it was answered, shortest first.
 async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
     let secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
@@ -84,7 +84,7 @@ async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
         queue.send(&Ticket::next(&delivery), Duration::ZERO).await.unwrap();
         queued.insert(delivery.event_id.as_str().to_owned(), at);
     }
-    // Until nobody can be waiting any more for what was begun.
+    // Until no attempt that was begun can still be in flight.
     sleep_until(began + FOR + Duration::from_secs(60)).await;
     let answered = street.answered();
     let healthy = queued.iter().filter(|(id, _)| sickness.is_none() || !is_for_the_sick(id));

@@ -27,7 +27,7 @@ async fn polls_are_punctual_and_unique() {
     let (start, before) = (now(), world.invocations());
     world.run(200.0).await;
 
-    assert!(world.invocations() - before <= 1, "somebody stays awake");
+    assert!(world.invocations() - before <= 1, "the holder stays awake");
     for id in &ids {
         let created_at = world.job(id).await.created_at;
         let since = (start - created_at).as_seconds_f64();
@@ -119,7 +119,7 @@ async fn crashed_awake_poller_is_replaced() {
     world.crash().await;
     let polls = world.polls().len();
     world.run(215.0).await;
-    assert!(world.polls().len() > polls, "somebody else goes on");
+    assert!(world.polls().len() > polls, "another poller goes on");
     world.run(400.0).await;
     for id in &ids {
         assert!(world.settled_at(id).await.is_some());

@@ -143,7 +143,7 @@ async fn long_read_keeps_the_lease() {
     world.run_unticked(13.5).await;
     assert!(world.polls().is_empty(), "it is not read yet");
     let lease = world.poller.tracker.store.lease(0).await.unwrap().unwrap();
-    assert!(lease.is_awake(now()), "and the lease says that somebody is at it");
+    assert!(lease.is_awake(now()), "and the lease says that its holder is awake");
 }
 
 #[tokio::test(start_paused = true)]

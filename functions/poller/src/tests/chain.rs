@@ -103,7 +103,7 @@ async fn tick_restarts_a_lost_chain() {
     let polls = world.polled_at(&id).len();
 
     world.run(TERM.as_secs_f64() + 65.0).await;
-    assert!(world.polled_at(&id).len() > polls, "nobody has missed it");
+    assert!(world.polled_at(&id).len() > polls, "no poll is missed");
     world.run(300.0).await;
     let found = world.settled_at(&id).await.expect("found");
     assert!(found < 430.0, "{found}");

@@ -60,8 +60,9 @@ async fn callback_job_costs_no_early_write() {
 async fn safety_poll_finds_lost_callback() {
     let world = PollerWorld::new();
     let duration_model = LognormalModel::lognormal(20.0_f64.ln(), 0.5);
-    let known =
-        world.submit_learnt("shotstack", Tracking::WebhookFirst, 15.0, Some(duration_model)).await;
+    let known = world
+        .submit_with_model("shotstack", Tracking::WebhookFirst, 15.0, Some(duration_model))
+        .await;
     let unknown = world.submit("shotstack", Tracking::WebhookFirst, 15.0).await;
     world.run(300.0).await;
     let [known, unknown] =

@@ -134,10 +134,10 @@ impl PollerWorld {
     /// Stores a job whose render ends after `ends_s` seconds and sends its wake-up call, as the
     /// submit function does.
     pub(crate) async fn submit(&self, provider: &str, tracking: Tracking, ends_s: f64) -> JobId {
-        self.submit_learnt(provider, tracking, ends_s, None).await
+        self.submit_with_model(provider, tracking, ends_s, None).await
     }
 
-    pub(crate) async fn submit_learnt(
+    pub(crate) async fn submit_with_model(
         &self,
         provider: &str,
         tracking: Tracking,
