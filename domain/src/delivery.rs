@@ -2,7 +2,9 @@
 //!
 //! A delivery is driven by tickets (one queue message each): ticket `n` stands for attempt `n`.
 //! The queue delivers at least once, so a ticket may arrive twice, late or out of order. Then
-//! its attempt was made already, and it makes no other; see [`Delivery::decide_ticket`].
+//! its attempt was made already, and it makes no other (dedup); see [`Delivery::decide_ticket`].
+//! A ticket that is lost to the dead-letter queue leaves the delivery overdue; see
+//! [`Delivery::redeliver`].
 
 use std::fmt;
 

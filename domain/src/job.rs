@@ -8,7 +8,13 @@
 //! The transition table is [`next`]. It is total: it spells out every state and every report, so
 //! a new one does not compile until each of its pairs is decided.
 //!
-//! This module has no clock: callers pass `now`, and a store checks `version`.
+//! To add a state, add it to [`State`] and [`State::ALL`]; the compiler then names every place
+//! that must decide about it, here and in the other crates. Its name also goes into `JobState` of
+//! `docs/openapi.yaml`, and into `docs/events.schema.json` if entering it is an event; contract
+//! tests compare them.
+//!
+//! This module has no clock: callers pass `now`. A store checks `version` (optimistic
+//! concurrency): after a conflict the report is applied again to the job that is stored.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};

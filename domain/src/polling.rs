@@ -10,7 +10,8 @@
 //!
 //! Without finished renders the schedule is the closed form for a broad prior (a lognormal with
 //! median 30 s and sigma 1.2): polls at 2, 4 and 7.5 s, then at intervals of
-//! `max(6 s, 1.9 × ∛age)`.
+//! `max(6 s, 1.9 × ∛age)`, which is a backoff. Jitter keeps jobs that were submitted together
+//! from being polled together.
 
 mod lognormal;
 mod statistics;

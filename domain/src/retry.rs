@@ -1,4 +1,7 @@
 //! When to post again: the backoff schedule of attempts, its jitter, and `Retry-After`.
+//!
+//! Other waits are decided elsewhere: those of a failing receiver in `endpoint/breaker.rs`, the
+//! poll intervals in `polling.rs`, and the pauses of a provider in `polling/throttle.rs`.
 
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};

@@ -1,8 +1,13 @@
 //! Verification of the signature of an incoming webhook, by a table of schemes.
 //!
 //! A [`SignatureScheme`] is data: the place of the signature, its content and its largest age. No
-//! sender's name occurs in this code: a new sender is one more row. A new kind of carrier, content
-//! or method is a new variant in its module below, in `providers/schema.json`, and in a row.
+//! sender's name occurs in this code.
+//!
+//! To add a sender, write its row: `webhook.signature` in its provider spec, and the same row in
+//! `verifier/schemes.json`, which the tests check against every way to forge it. To add a kind of
+//! authentication that no row can express, add a variant in its module below (a proof in
+//! [`method`], a place in [`carrier`], a piece in [`content`]), the same words in
+//! `providers/schema.json`, and a row that uses it.
 //!
 //! - [`scheme`]: a row, and the checks for contradictions in it.
 //! - [`incoming`]: the request, as bytes.

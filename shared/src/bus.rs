@@ -1,4 +1,5 @@
-//! The event bus that downstream applications subscribe to.
+//! The event bus that downstream applications subscribe to. It has every event at least once, and
+//! subscribers deduplicate by the event's id.
 
 use std::error::Error;
 

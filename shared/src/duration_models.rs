@@ -18,7 +18,7 @@ use tracing::warn;
 use crate::store::{Committed, Store, StoreError, StoredModel};
 use crate::telemetry::chain;
 
-/// How long a read is cached, and the shortest time between two writes.
+/// The TTL of a cached read, and the shortest time between two writes.
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// How often a write is repeated after a conflict.

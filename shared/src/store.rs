@@ -14,8 +14,9 @@
 //! | number of shards | `shards` / `shards` | when there are more than ever |
 //!
 //! A change and what follows from it (a job's outbox, a delivery's next attempt) are one
-//! item and so one write. Every write is conditional on the version that was read, so of two
-//! concurrent writers one gets a conflict, and the response holds what the other one wrote.
+//! item and so one write. Every write is conditional on the version that was read (optimistic
+//! concurrency), so of two concurrent writers one gets a conflict, and the response holds what
+//! the other one wrote.
 //!
 //! The indexes project keys only, and only keys that never change while an item is in the
 //! index: an item pays for an index when it enters and when it leaves.

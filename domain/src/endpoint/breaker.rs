@@ -1,5 +1,5 @@
 //! The circuit breaker of an endpoint. After failures in a row it opens: attempts are held, and
-//! one probe at a time is made, at intervals that double.
+//! one probe at a time is made (half-open), at intervals that double (exponential backoff).
 
 use chrono::{DateTime, TimeDelta, Utc};
 

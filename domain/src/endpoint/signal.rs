@@ -1,4 +1,9 @@
 //! The signal that an attempt's outcome gives about its endpoint.
+//!
+//! This is where a receiver's HTTP 429 is handled: it counts as a failure, and throttles the
+//! endpoint until its `Retry-After`, or for a minute. A provider's 429 is handled in
+//! [`crate::polling`] (`ProviderThrottle`). The 429 that callers of our API get is API Gateway's:
+//! `ThrottlingRateLimit` in `template.yaml`.
 
 use std::time::Duration;
 

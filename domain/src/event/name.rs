@@ -1,4 +1,9 @@
 //! The names of a render's events, and sets of them.
+//!
+//! To add an event, add it to [`EventName`], with its wire name and its bit, and to
+//! [`EventName::ALL`]; say in [`State::event`](crate::job::State::event) which state it is about;
+//! and add the name to `docs/openapi.yaml` and `docs/events.schema.json`: contract tests compare
+//! them. A bit is stored, so it is never used for another event.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,9 @@
 //! Spec and job in, HTTP request out.
+//!
+//! A provider's API key goes into a header of its spec, as `{apiKey}` or `{apiKeyBase64}`. To add
+//! a way to authenticate that these do not express, add a placeholder to `Provider::headers`, to
+//! the ones that `spec/contradictions.rs` knows, and to the text of `headers` in
+//! `providers/schema.json`.
 
 use std::fmt;
 

@@ -1,5 +1,10 @@
 //! The vocabulary of a provider spec. Unknown words are refused when a spec is loaded, so a
 //! typo cannot change what a provider is asked.
+//!
+//! To add a word, add its field or variant here, its problems to `contradictions`, its meaning
+//! to the module that runs it ([`request`](super::request), [`answer`](super::answer) or
+//! [`inbound`](super::inbound)), and the word to `providers/schema.json`: a contract test
+//! compares the two.
 
 mod contradictions;
 pub mod webhook;

@@ -1,7 +1,9 @@
 //! `jobs`: reading and cancelling jobs, reading and restarting deliveries, and the webhook
 //! configuration.
 //!
-//! This file routes requests.
+//! This file routes requests. To add a route, add its line to `Jobs::answer` and a method in the
+//! module of its subject, an `AWS::ApiGatewayV2::Route` to `template.yaml`, and its operation to
+//! `docs/openapi.yaml`: a contract test compares the last two.
 
 mod cancellation;
 pub mod config;

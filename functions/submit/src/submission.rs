@@ -3,6 +3,9 @@
 //! The order matters: a request is refused before anything is stored; the job is stored before
 //! the provider is asked; and the provider is asked once, by the request whose job was new. If
 //! anything is lost after that, the poller finds the job in the `active` index.
+//!
+//! A job's id follows from the idempotency key, so a repeated request finds the job of the first
+//! one; a fingerprint of the body shows whether it is a repeat.
 
 use std::sync::Arc;
 use std::time::Duration;
