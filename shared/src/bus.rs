@@ -17,10 +17,7 @@ pub enum BusError {
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
     /// EventBridge answered and did not accept the entry.
     #[error("the bus refused an event: {code}")]
-    Refused {
-        /// EventBridge's error code.
-        code: String,
-    },
+    Refused { code: String },
 }
 
 /// The stack's event bus.

@@ -87,7 +87,6 @@ pub struct Receivers {
 /// A POST request. Its `Debug` form shows neither headers nor body.
 #[derive(Clone)]
 pub struct Outgoing<'a> {
-    /// The receiver.
     pub url: &'a ReceiverUrl,
     /// Headers beside `user-agent`, `host` and `content-length`.
     pub headers: Vec<(HeaderName, HeaderValue)>,

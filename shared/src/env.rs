@@ -16,12 +16,7 @@ pub enum EnvError {
     Missing(&'static str),
     /// The variable's value cannot be parsed.
     #[error("the environment variable {name} is wrong: {problem}")]
-    Wrong {
-        /// The variable.
-        name: &'static str,
-        /// What is wrong with it.
-        problem: String,
-    },
+    Wrong { name: &'static str, problem: String },
 }
 
 /// A variable that must be set.

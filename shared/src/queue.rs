@@ -33,7 +33,6 @@ pub struct Ticket {
     pub event_id: EventId,
     /// The number of attempts before this one.
     pub attempt: usize,
-    /// The lane of the attempt.
     #[serde(default)]
     pub lane: Lane,
 }
@@ -44,7 +43,6 @@ pub struct Ticket {
 pub enum WakeUp {
     /// The shard has a new job without callbacks.
     NewJob {
-        /// The shard.
         shard: u32,
         /// When the job was created, in Unix milliseconds.
         #[serde(with = "chrono::serde::ts_milliseconds")]
@@ -52,7 +50,6 @@ pub enum WakeUp {
     },
     /// Continues where the lease's holder stopped.
     Continuation {
-        /// The shard.
         shard: u32,
         /// The epoch of the lease.
         epoch: u64,

@@ -84,7 +84,6 @@ pub enum StoreError {
     Corrupt {
         /// What the item should be.
         kind: &'static str,
-        /// What is wrong with the item.
         problem: String,
     },
 }

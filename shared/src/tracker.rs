@@ -41,15 +41,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Changes jobs and publishes their events.
 #[derive(Clone)]
 pub struct Tracker {
-    /// The table.
     pub store: Store,
-    /// The providers.
     pub providers: Providers,
-    /// The event bus.
     pub bus: Bus,
     /// Where tickets for deliveries go.
     pub deliveries: DeliveryQueue,
-    /// How long renders take.
     pub duration_models: DurationModels,
 }
 
@@ -78,22 +74,16 @@ pub enum ReportSource {
 /// Why a job could not be changed or its events not be published. The call may be repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum TrackError {
-    /// The table.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The bus.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// The queue.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// Our own secrets.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// An event cannot be written as JSON.
     #[error("an event could not be written as JSON")]
     Event(#[from] serde_json::Error),
-    /// There were too many conflicts.
     #[error("the job changes faster than it can be written")]
     TooManyConflicts,
 }

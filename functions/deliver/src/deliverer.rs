@@ -41,17 +41,13 @@ const CONTENTION_SPREAD: Duration = Duration::from_secs(3);
 
 /// The use case and what it needs.
 pub struct Deliverer {
-    /// The table.
     pub store: Store,
     /// The endpoints' state.
     pub endpoints: EndpointCache,
-    /// The stack's secrets.
     pub secrets: Secrets,
-    /// The event bus.
     pub bus: Bus,
     /// The queue of the next tickets.
     pub queue: DeliveryQueue,
-    /// The HTTP client for receivers.
     pub receivers: Receivers,
     /// Which receivers may be posted to.
     pub policy: TargetPolicy,

@@ -30,7 +30,6 @@ use shared::tracker::Tracker;
 pub struct Jobs {
     /// Reads and changes jobs and deliveries.
     pub tracker: Tracker,
-    /// The stack's secrets.
     pub secrets: Arc<Secrets>,
     /// Which receivers may be configured.
     pub policy: TargetPolicy,
@@ -43,7 +42,7 @@ pub struct Jobs {
 /// Answers a request; `now` is the clock.
 ///
 /// # Errors
-/// None: a failure is a problem document.
+/// Never: a failure becomes a problem document.
 pub async fn handle(
     jobs: &Jobs,
     request: ApiGatewayV2httpRequest,

@@ -37,7 +37,6 @@ use tracing::warn;
 pub struct Submitter {
     /// Reads and changes jobs.
     pub tracker: Tracker,
-    /// The stack's secrets.
     pub secrets: Arc<Secrets>,
     /// Where the first wake-up call of a poll-only job goes.
     pub wakes: WakeQueue,

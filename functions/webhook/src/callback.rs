@@ -33,7 +33,6 @@ const MAX_CALLBACK_BYTES: usize = 256 * 1024;
 pub struct Callbacks {
     /// Reads and changes jobs.
     pub tracker: Tracker,
-    /// The stack's secrets.
     pub secrets: Arc<Secrets>,
 }
 

@@ -50,7 +50,6 @@ pub struct ProviderHttp {
 pub struct ProviderResponse {
     /// 200 to 999; redirects are not followed.
     pub status: StatusCode,
-    /// The response's headers.
     pub headers: HeaderMap,
     /// The whole body. One longer than 2 MiB is [`Trouble::TooLarge`].
     pub body: Bytes,

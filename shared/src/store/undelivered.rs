@@ -19,18 +19,14 @@ const UNDELIVERED: &str = "undelivered";
 /// When deliveries were created, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeSpan {
-    /// The earliest time.
     pub since: DateTime<Utc>,
-    /// The latest time.
     pub until: DateTime<Utc>,
 }
 
 /// The order of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListOrder {
-    /// The oldest first.
     OldestFirst,
-    /// The newest first.
     NewestFirst,
 }
 
