@@ -4,7 +4,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::attempt::Attempt;
-use domain::delivery::{Delivery, DeliveryState, Subject};
+use domain::delivery::{Delivery, DeliveryState, DeliverySubject};
 use domain::event::{EventName, EventSet, TestEvent};
 use domain::id::{EventId, JobId, PayloadVersion, ProviderName, SourceRecordId};
 use domain::job::{Job, StoredRequest};
@@ -242,7 +242,7 @@ impl DeliveryBuilder {
         let fresh = Delivery::of_test(&test, &self.url, self.created_at).expect("JSON");
         Delivery {
             event_id: self.event_id.unwrap_or_else(|| EventId::of(&self.job_id, event.as_str())),
-            subject: Subject::Render { job_id: self.job_id, event },
+            subject: DeliverySubject::Render { job_id: self.job_id, event },
             body: self.body.unwrap_or_else(|| fresh.body.clone()),
             attempts: self.attempts,
             state: self.state.unwrap_or(fresh.state),

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use chrono::{DateTime, Utc};
 use domain::polling::Tracking;
 use domain::provider::ProviderSpec;
-use domain::provider::conversation::{Conversation, Reply};
+use domain::provider::conversation::{Conversation, ReplayedExchange};
 use domain::provider::spec::webhook::Unsigned;
 use domain::provider::spec::{CancelMethod, SubmitSafety};
 use serde_json::Value;
@@ -202,7 +202,7 @@ impl Checked {
 }
 
 /// The parts that were understood, the verdict first.
-fn understood(reply: &Reply) -> String {
+fn understood(reply: &ReplayedExchange) -> String {
     let there = reply.understood.iter().filter(|(_, value)| !value.is_null());
     let (verdict, rest): (Vec<_>, Vec<_>) =
         there.partition(|(name, _)| ["is", "kind"].contains(&name.as_str()));
@@ -257,7 +257,7 @@ mod tests {
         insta::assert_snapshot!(replay.text, @r#"
           1  submit    rejected, class invalid, code provider_rejected, message "src" is required
           2  submit    accepted, renderJobId 5b6a0e2c-9d4f-8a13-b7c2-5e6f70819234
-          3  status    notTold, class rate, retryAfterSeconds 12
+          3  status    unavailable, class rate, retryAfterSeconds 12
           4  status    observed, progress 0.4, providerStatus active, state processing
           5  callback  kind ended, jobId job_5b6a0e2c9d4f8a13b7c25e6f70819234, providerStatus completed, renderJobId 5b6a0e2c-9d4f-8a13-b7c2-5e6f70819234, resultUrl https://cdn.zvid.io/videos/summer.mp4, signature verified, state completed
           6  status    observed, providerStatus completed, resultUrl https://cdn.zvid.io/videos/summer.mp4, state completed

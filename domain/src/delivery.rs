@@ -2,7 +2,9 @@
 //!
 //! A delivery is driven by tickets (one queue message each): ticket `n` stands for attempt `n`.
 //! The queue delivers at least once, so a ticket may arrive twice, late or out of order. Then
-//! its attempt was made already, and it makes no other; see [`Delivery::decide_ticket`].
+//! its attempt was made already, and it makes no other (dedup); see [`Delivery::decide_ticket`].
+//! A ticket that is lost to the dead-letter queue leaves the delivery overdue; see
+//! [`Delivery::redeliver`].
 
 use std::fmt;
 
@@ -39,7 +41,7 @@ pub enum RedeliverError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
     /// What the event is about.
-    pub subject: Subject,
+    pub subject: DeliverySubject,
     /// The event's id, which is also the `webhook-id` header.
     pub event_id: EventId,
     /// The URL of the receiver, as text: the address policy checks it before each attempt.
@@ -68,7 +70,7 @@ pub struct Delivery {
 
 /// What the event of a delivery is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
+pub enum DeliverySubject {
     /// A change of a job.
     Render {
         /// The job.
@@ -80,7 +82,7 @@ pub enum Subject {
     Test,
 }
 
-impl Subject {
+impl DeliverySubject {
     /// The wire name of the event.
     #[must_use]
     pub fn event_name(&self) -> &'static str {
@@ -101,7 +103,7 @@ impl Subject {
 }
 
 /// The form for logs.
-impl fmt::Display for Subject {
+impl fmt::Display for DeliverySubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Render { job_id, .. } => write!(f, "job {job_id}"),
@@ -176,7 +178,7 @@ impl GiveUpReason {
 }
 
 impl DeliveryState {
-    /// The wire name, which is the same before and after the end was announced.
+    /// The wire name, which is the same before and after the end was published.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -248,7 +250,7 @@ impl Delivery {
         url: &str,
         now: DateTime<Utc>,
     ) -> Result<Self, serde_json::Error> {
-        let subject = Subject::Render { job_id: job.id.clone(), event: event.event };
+        let subject = DeliverySubject::Render { job_id: job.id.clone(), event: event.event };
         Ok(Self::fresh(subject, &event.event_id, event.to_body()?, url, job.request.shard, now))
     }
 
@@ -262,12 +264,13 @@ impl Delivery {
         now: DateTime<Utc>,
     ) -> Result<Self, serde_json::Error> {
         // A test has no job. Shard 0 always exists.
-        let test = Self::fresh(Subject::Test, &event.event_id, event.to_body()?, url, 0, now);
+        let test =
+            Self::fresh(DeliverySubject::Test, &event.event_id, event.to_body()?, url, 0, now);
         Ok(Self { manual: true, ..test })
     }
 
     fn fresh(
-        subject: Subject,
+        subject: DeliverySubject,
         event_id: &EventId,
         body: String,
         url: &str,
@@ -321,9 +324,9 @@ impl Delivery {
         Self { leased_until: Some(now + ATTEMPT_LEASE), version, ..self }
     }
 
-    /// Adds an attempt and decides what follows. `said` has the hints in the receiver's answer,
-    /// `endpoint` is the state of its endpoint after the attempt, and `jitter_sample` is a random number
-    /// in `0.0..1.0` for the jitter.
+    /// Adds an attempt and decides what follows. `hints` are those in the receiver's answer,
+    /// `endpoint` is the state of its endpoint after the attempt, and `jitter_sample` is a
+    /// random number in `0.0..1.0`.
     #[must_use]
     pub fn record(
         self,

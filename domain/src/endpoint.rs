@@ -27,7 +27,7 @@ mod signal;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 
-use self::signal::Effect;
+use self::signal::SignalEffect;
 use crate::attempt::ATTEMPT_LEASE;
 use crate::id::EndpointId;
 use crate::retry::{later, with_jitter};
@@ -209,7 +209,7 @@ impl Endpoint {
             after.in_flight.retain(|place| place.token != token);
         }
         match signal.effect {
-            Effect::Alive => {
+            SignalEffect::Alive => {
                 // An attempt that is not manual began before the endpoint was disabled.
                 if self.disabled.is_none() || permit.manual {
                     after.disabled = None;
@@ -217,8 +217,8 @@ impl Endpoint {
                     after.breaker = Breaker::Closed;
                 }
             }
-            Effect::Failed => after.record_failure(permit, now),
-            Effect::Disable(reason) => after.disable(reason, now),
+            SignalEffect::Failed => after.record_failure(permit, now),
+            SignalEffect::Disable(reason) => after.disable(reason, now),
         }
         // A success does not end a throttle that another answer has just asked for.
         if let Some(wait) = signal.throttle {
@@ -239,8 +239,8 @@ impl Endpoint {
         (slow_until != self.slow_until).then(|| Self { slow_until, ..self.next_version(now) })
     }
 
-    /// The endpoint after the event about `announcement` was published; none when that was known already, or the
-    /// endpoint is no longer disabled.
+    /// The endpoint after the event about `announcement` was published; none when that was known
+    /// already, or the endpoint is no longer disabled.
     #[must_use]
     pub fn announced(&self, announcement: Disabled, now: DateTime<Utc>) -> Option<Self> {
         let same = |disabled: &Disabled| disabled.at == announcement.at && !disabled.announced;

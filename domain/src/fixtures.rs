@@ -54,8 +54,8 @@ pub(crate) fn completed_job() -> Job {
     changed(new_job().apply(&observed(done()), 1, noon()))
 }
 
-pub(crate) fn changed(step: Transition) -> Job {
-    match step {
+pub(crate) fn changed(transition: Transition) -> Job {
+    match transition {
         Transition::Changed(job) => *job,
         Transition::Unchanged => panic!("nothing changed"),
     }

@@ -75,8 +75,8 @@ fn field(part: &[u8]) -> Option<Option<Field>> {
         return None;
     };
     let parameters = parameters(disposition)?;
-    let only = |wanted: &str| {
-        let mut values = parameters.iter().filter(|(name, _)| name == wanted.as_bytes());
+    let only = |searched: &str| {
+        let mut values = parameters.iter().filter(|(name, _)| name == searched.as_bytes());
         (values.next().map(|(_, value)| value), values.next().is_some())
     };
     if only("filename").0.is_some() || only("filename*").0.is_some() {

@@ -1,4 +1,7 @@
 //! Ids and names. Each type has one checking constructor, so every value is valid.
+//!
+//! Ids that follow from others make repeats harmless: one idempotency key always names one job,
+//! and one event always has one id, by which receivers and subscribers deduplicate.
 
 use std::fmt;
 

@@ -1,23 +1,33 @@
 //! A render job, and the only ways in which it may change.
 //!
 //! Providers repeat webhooks, reorder them, and disagree with their own status endpoint; polls
-//! and webhooks race. So [`Job::apply`] returns [`Transition::Unchanged`] for a report without news,
-//! never lets an ended job become live again, and puts the outbox entry ([`OutboxEntry`]) of a change
-//! into the same value as the change, so that both are stored in one write.
+//! and webhooks race. So [`Job::apply`] returns [`Transition::Unchanged`] for a report without
+//! news, never lets an ended job become live again, and puts the outbox entry ([`OutboxEntry`])
+//! of a change into the same value as the change, so that both are stored in one write.
 //!
-//! The transition table is [`next`]. It is total: it spells out every state and every report, so
-//! a new one does not compile until each of its pairs is decided.
+//! The transition table is [`next`], in `job/transition.rs`. It is total: it spells out every
+//! state and every report, so a new one does not compile until each of its pairs is decided.
 //!
-//! This module has no clock: callers pass `now`, and a store checks `version`.
+//! To add a state, add it to [`State`] and [`State::ALL`]; the compiler then names every place
+//! that must decide about it, here and in the other crates. Its name also goes into `JobState` of
+//! `docs/openapi.yaml`, and into `docs/events.schema.json` if entering it is an event; contract
+//! tests compare them.
+//!
+//! This module has no clock: callers pass `now`. A store checks `version` (optimistic
+//! concurrency): after a conflict the report is applied again to the job that is stored.
+
+mod transition;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::event::{EventName, EventSet};
-use crate::failure::{Failure, FailureCode};
+use crate::failure::Failure;
 use crate::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
 use crate::polling::{LognormalModel, Tracking};
+
+pub use transition::{Move, ReportKind, is_final, next};
 
 /// The state of a job. The wire names are the variants in snake case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -34,7 +44,8 @@ pub enum State {
     /// The render is done. The state is final.
     Completed,
     /// The render failed. The state is final, unless the failure is
-    /// [`FailureCode::SubmitUnknown`]: then a late completion still counts.
+    /// [`SubmitUnknown`](crate::failure::FailureCode::SubmitUnknown): then a late completion
+    /// still counts.
     Failed,
     /// The render was cancelled. The state is final.
     Cancelled,
@@ -254,160 +265,6 @@ pub enum Transition {
     Changed(Box<Job>),
 }
 
-/// The entry of the transition table for one state and one report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Move {
-    /// The state stays; the report is a repeat or late.
-    Stay,
-    /// The job enters this state.
-    To(State),
-}
-
-/// The kind of a [`Report`], which is all that the transition table depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReportKind {
-    /// [`Report::Accepted`]
-    Accepted,
-    /// [`Report::Rejected`]
-    Rejected,
-    /// [`Report::SubmitUnclear`]
-    SubmitUnclear,
-    /// [`RenderStatus::Queued`]
-    Queued,
-    /// [`RenderStatus::Processing`]
-    Processing,
-    /// [`RenderStatus::Completed`]
-    Completed,
-    /// [`RenderStatus::Failed`]
-    Failed,
-    /// [`RenderStatus::Cancelled`]
-    Cancelled,
-    /// [`RenderStatus::TimedOut`]
-    TimedOut,
-    /// [`Report::DeadlinePassed`]
-    DeadlinePassed,
-}
-
-impl ReportKind {
-    /// All kinds, in the order of the table's columns.
-    pub const ALL: [Self; 10] = [
-        Self::Accepted,
-        Self::Rejected,
-        Self::SubmitUnclear,
-        Self::Queued,
-        Self::Processing,
-        Self::Completed,
-        Self::Failed,
-        Self::Cancelled,
-        Self::TimedOut,
-        Self::DeadlinePassed,
-    ];
-}
-
-/// The whole transition table.
-#[must_use]
-pub fn next(state: State, report: ReportKind) -> Move {
-    use Move::{Stay, To};
-    use ReportKind as R;
-    use State as S;
-    match (state, report) {
-        (S::Submitting | S::SubmitUnknown, R::Accepted | R::Queued) => To(S::Queued),
-        (S::Submitting, R::SubmitUnclear) => To(S::SubmitUnknown),
-        // A rejection that arrives after the submit timed out still resolves the doubt.
-        (S::Submitting | S::SubmitUnknown, R::Rejected) => To(S::Failed),
-        // Whether a render exists stays unknown: the job fails with `submit_unknown`.
-        (S::Submitting | S::SubmitUnknown, R::DeadlinePassed) => To(S::Failed),
-        (S::SubmitUnknown, R::SubmitUnclear) => Stay,
-
-        // A callback has proved acceptance, so a late answer to our submit adds nothing.
-        (S::Queued | S::Processing, R::Accepted | R::Rejected | R::SubmitUnclear) => Stay,
-        (S::Queued | S::Processing, R::DeadlinePassed) => To(S::TimedOut),
-        (S::Queued | S::Processing, R::Queued) => Stay,
-        (S::Processing, R::Processing) => Stay,
-        (S::Submitting | S::SubmitUnknown | S::Queued, R::Processing) => To(S::Processing),
-
-        // A webhook can arrive before the acceptance is stored, so any live state can end.
-        (S::Submitting | S::SubmitUnknown | S::Queued | S::Processing, R::Completed) => {
-            To(S::Completed)
-        }
-        (S::Submitting | S::SubmitUnknown | S::Queued | S::Processing, R::Failed) => To(S::Failed),
-        (S::Submitting | S::SubmitUnknown | S::Queued | S::Processing, R::Cancelled) => {
-            To(S::Cancelled)
-        }
-        (S::Submitting | S::SubmitUnknown | S::Queued | S::Processing, R::TimedOut) => {
-            To(S::TimedOut)
-        }
-
-        // Our time-out cancels nothing at the provider, so the render may still be completed.
-        (S::TimedOut, R::Completed) => To(S::Completed),
-        (
-            S::TimedOut,
-            R::Accepted
-            | R::Rejected
-            | R::SubmitUnclear
-            | R::Queued
-            | R::Processing
-            | R::Failed
-            | R::Cancelled
-            | R::TimedOut
-            | R::DeadlinePassed,
-        ) => Stay,
-
-        // These states are final; late reports change nothing.
-        (
-            S::Completed | S::Failed | S::Cancelled,
-            R::Accepted
-            | R::Rejected
-            | R::SubmitUnclear
-            | R::Queued
-            | R::Processing
-            | R::Completed
-            | R::Failed
-            | R::Cancelled
-            | R::TimedOut
-            | R::DeadlinePassed,
-        ) => Stay,
-    }
-}
-
-/// Whether no report can change the state of a job that entered `state` for this reason.
-#[must_use]
-pub fn is_final(state: State, failure: Option<&Failure>) -> bool {
-    next(effective_state(state, failure), ReportKind::Completed) == Move::Stay
-}
-
-/// The row of the table for a job in `state`. A job whose submit was never confirmed has failed
-/// for its customer, and is treated as timed out: the provider may have rendered it, and its
-/// callback is the only proof.
-fn effective_state(state: State, failure: Option<&Failure>) -> State {
-    let unconfirmed = |failure: &Failure| failure.code == FailureCode::SubmitUnknown;
-    match state {
-        State::Failed if failure.is_some_and(unconfirmed) => State::TimedOut,
-        state => state,
-    }
-}
-
-impl Report {
-    /// The column of the transition table.
-    #[must_use]
-    pub fn kind(&self) -> ReportKind {
-        match self {
-            Self::Accepted(_) => ReportKind::Accepted,
-            Self::Rejected(_) => ReportKind::Rejected,
-            Self::SubmitUnclear => ReportKind::SubmitUnclear,
-            Self::DeadlinePassed => ReportKind::DeadlinePassed,
-            Self::Observed(observation) => match observation.status {
-                RenderStatus::Queued => ReportKind::Queued,
-                RenderStatus::Processing => ReportKind::Processing,
-                RenderStatus::Completed(_) => ReportKind::Completed,
-                RenderStatus::Failed(_) => ReportKind::Failed,
-                RenderStatus::Cancelled => ReportKind::Cancelled,
-                RenderStatus::TimedOut => ReportKind::TimedOut,
-            },
-        }
-    }
-}
-
 impl Job {
     /// A job before its provider was asked.
     #[must_use]
@@ -431,7 +288,7 @@ impl Job {
         }
     }
 
-    /// Applies a report. `checks` is the number of polls so far, as known to the source of the
+    /// Applies a report. `polls` is the number of polls so far, as known to the source of the
     /// report; the job keeps the larger count.
     #[must_use]
     pub fn apply(&self, report: &Report, polls: u32, now: DateTime<Utc>) -> Transition {
@@ -470,7 +327,7 @@ impl Job {
         })
     }
 
-    /// The job after the entries `told` of its outbox were published.
+    /// The job after the entries `published` of its outbox were published.
     #[must_use]
     pub fn mark_published(&self, published: &[OutboxEntry]) -> Self {
         let mut job = self.clone();
@@ -507,7 +364,7 @@ impl Job {
     }
 
     fn effective_state(&self) -> State {
-        effective_state(self.state, self.failure.as_ref())
+        transition::effective_state(self.state, self.failure.as_ref())
     }
 
     /// When the job last entered an end state; none while it is live.

@@ -10,7 +10,8 @@
 //!
 //! Without finished renders the schedule is the closed form for a broad prior (a lognormal with
 //! median 30 s and sigma 1.2): polls at 2, 4 and 7.5 s, then at intervals of
-//! `max(6 s, 1.9 × ∛age)`.
+//! `max(6 s, 1.9 × ∛age)`, which is a backoff. Jitter keeps jobs that were submitted together
+//! from being polled together.
 
 mod lognormal;
 mod statistics;
@@ -39,8 +40,8 @@ pub enum Tracking {
 pub struct PollSchedule {
     /// The shortest interval between two polls.
     pub floor: Duration,
-    /// The age at which the first safety poll of a webhook-first job is due, when `durations`
-    /// is none.
+    /// The age at which the first safety poll of a webhook-first job is due, when there is
+    /// no model.
     pub safety: Duration,
     /// The age at which polling stops.
     pub deadline: Duration,
@@ -116,7 +117,7 @@ impl PollSchedule {
 
     /// The polls per second that a job of this age is due, before any slowdown.
     #[must_use]
-    pub fn wanted_rate(&self, tracking: Tracking, age: Duration) -> f64 {
+    pub fn poll_rate(&self, tracking: Tracking, age: Duration) -> f64 {
         let unslowed = Self { slowdown: Slowdown::NONE, ..*self };
         let age = age.as_secs_f64();
         match tracking {
@@ -149,7 +150,7 @@ impl PollSchedule {
         let interval = match tracking {
             Tracking::PollOnly => match (self.duration_model, FIRST_INTERVALS_S.get(count)) {
                 (Some(duration_model), _) => {
-                    return learnt_interval_s(
+                    return model_interval_s(
                         duration_model,
                         age,
                         slow,
@@ -177,9 +178,9 @@ impl PollSchedule {
     fn first_safety_s(&self) -> f64 {
         match self.duration_model {
             Some(duration_model) => {
-                let learnt = duration_model.percentile_95().as_secs_f64();
+                let usual_end = duration_model.percentile_95().as_secs_f64();
                 let min = MIN_FIRST_SAFETY_S.min(self.safety.as_secs_f64());
-                learnt.max(min).min(self.deadline.as_secs_f64())
+                usual_end.max(min).min(self.deadline.as_secs_f64())
             }
             None => self.safety.as_secs_f64(),
         }
@@ -188,7 +189,7 @@ impl PollSchedule {
 
 /// The interval after a poll at `age` in which the integral of the poll density reaches one; at
 /// least `floor`, and at most the guard and `longest`.
-fn learnt_interval_s(
+fn model_interval_s(
     duration_model: LognormalModel,
     age: f64,
     slow: f64,
@@ -218,10 +219,10 @@ impl Slowdown {
     /// No slowdown: the factor 1.
     pub const NONE: Self = Self(0);
 
-    /// The smallest slowdown under which `wanted` polls per second become at most `budget`.
+    /// The smallest slowdown under which `demand` polls per second become at most `budget`.
     #[must_use]
-    pub fn to_fit(wanted: f64, budget: f64) -> Self {
-        let steps = (2.0 * (wanted / budget).log2()).ceil();
+    pub fn to_fit(demand: f64, budget: f64) -> Self {
+        let steps = (2.0 * (demand / budget).log2()).ceil();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
         let steps = if steps.is_nan() { 0 } else { steps.clamp(0.0, 60.0) as u8 };
         Self(steps)

@@ -22,5 +22,5 @@ pub mod spec;
 pub use answer::{CancelAnswer, ListAnswer, Rejection, StatusAnswer, SubmitAnswer};
 pub use catalogue::Catalogue;
 pub use inbound::Callback;
-pub use request::{HttpRequest, Method};
+pub use request::{HttpMethod, HttpRequest};
 pub use spec::{ErrorClass, ProviderSpec, SpecError};

@@ -1,4 +1,7 @@
 //! When to post again: the backoff schedule of attempts, its jitter, and `Retry-After`.
+//!
+//! Other waits are decided elsewhere: those of a failing receiver in `endpoint/breaker.rs`, the
+//! poll intervals in `polling.rs`, and the pauses of a provider in `polling/throttle.rs`.
 
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
@@ -93,8 +96,8 @@ const MAX_JITTER: Duration = Duration::from_secs(15 * 60);
 /// without end.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// The wait with jitter: up to a tenth of it is added, at most 15 minutes. `jitter_sample` is a random
-/// number in `0.0..1.0`.
+/// The wait with jitter: up to a tenth of it is added, at most 15 minutes. `jitter_sample` is a
+/// random number in `0.0..1.0`.
 #[must_use]
 pub fn with_jitter(wait: Duration, jitter_sample: f64) -> Duration {
     let extra = wait.mul_f64(0.1 * jitter_sample.clamp(0.0, 1.0));

@@ -10,5 +10,5 @@ mod secret;
 mod secrets;
 
 pub use rotation::{GracePeriod, GracePeriodError, Rotation};
-pub use secret::{KeyPair, SecretError, SharedSecret, SignatureType, WebhookSecret};
+pub use secret::{KeyPair, SharedSecret, SignatureType, SigningSecretError, WebhookSecret};
 pub use secrets::{MAX_SECRETS, SigningSecrets, StoredSecret, StoredSecretsError, TooManySecrets};

@@ -1,8 +1,13 @@
 //! Verification of the signature of an incoming webhook, by a table of schemes.
 //!
 //! A [`SignatureScheme`] is data: the place of the signature, its content and its largest age. No
-//! sender's name occurs in this code: a new sender is one more row. A new kind of carrier, content
-//! or method is a new variant in its module below, in `providers/schema.json`, and in a row.
+//! sender's name occurs in this code.
+//!
+//! To add a sender, write its row: `webhook.signature` in its provider spec, and the same row in
+//! `verifier/schemes.json`, which the tests check against every way to forge it. To add a kind of
+//! authentication that no row can express, add a variant in its module below (a proof in
+//! [`method`], a place in [`carrier`], a piece in [`content`]), the same words in
+//! `providers/schema.json`, and a row that uses it.
 //!
 //! - [`scheme`]: a row, and the checks for contradictions in it.
 //! - [`incoming`]: the request, as bytes.
@@ -17,8 +22,8 @@
 //! have no row, and neither have those whose format is undocumented; decision 12 names them.
 //! Their callbacks are hints, as all callbacks without a valid signature are.
 //!
-//! These rules hold for every row: malformed input is [`Verification::Invalid`], never an error; the
-//! bytes of a header are what is signed, so numbers have one spelling; a header that occurs
+//! These rules hold for every row: malformed input is [`Verification::Invalid`], never an error;
+//! the bytes of a header are what is signed, so numbers have one spelling; a header that occurs
 //! twice is refused; the placeholder that some senders put where a signature should be is
 //! refused; every entry is tried with every secret, in constant time; age is judged only
 //! once the signature holds, so [`Reason::TooOld`] speaks of an authentic request.
@@ -35,14 +40,14 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 
-use carrier::Carried;
+use carrier::CarriedSignatures;
 use content::Parts;
 use scheme::Proof;
 use secrets::Encoding;
 
 pub use incoming::Incoming;
 pub use scheme::{SchemeError, SchemeSpec, SignatureScheme};
-pub use secrets::{Secrets, SecretsError};
+pub use secrets::{SecretsError, VerifierSecrets};
 
 /// The placeholder that some senders send instead of a signature when they have no secret.
 pub const NO_SECRET_PROVIDED: &str = "NO_SECRET_PROVIDED";
@@ -109,7 +114,7 @@ impl SignatureScheme {
     pub fn verify(
         &self,
         incoming: &Incoming<'_>,
-        secrets: &Secrets,
+        secrets: &VerifierSecrets,
         now: DateTime<Utc>,
     ) -> Verification {
         self.check(incoming, secrets, now).unwrap_or_else(Verification::from)
@@ -118,7 +123,7 @@ impl SignatureScheme {
     fn check(
         &self,
         incoming: &Incoming<'_>,
-        secrets: &Secrets,
+        secrets: &VerifierSecrets,
         now: DateTime<Utc>,
     ) -> Result<Verification, Refusal> {
         let carried = self.carrier.read(incoming)?;
@@ -162,7 +167,7 @@ impl SignatureScheme {
 }
 
 /// The entries that can be decoded; there must be one.
-fn decoded(carried: &Carried<'_>, encoding: Encoding) -> Result<Vec<Vec<u8>>, Refusal> {
+fn decoded(carried: &CarriedSignatures<'_>, encoding: Encoding) -> Result<Vec<Vec<u8>>, Refusal> {
     let decoded: Vec<Vec<u8>> =
         carried.entries.iter().filter_map(|entry| encoding.decode(entry)).collect();
     if decoded.is_empty() { Err(Refusal::MALFORMED) } else { Ok(decoded) }

@@ -1,5 +1,7 @@
 //! Batches of queue messages, answered message by message: the failure of one neither delays
-//! nor repeats the others. Relies on `ReportBatchItemFailures` in the template.
+//! nor repeats the others. Relies on `ReportBatchItemFailures` in the template. SQS delivers at
+//! least once. A message that keeps failing goes to the dead-letter queue of its queue; from that
+//! of the deliveries it comes back once an hour (`DeadLetterRedrive` in the template).
 
 use std::future::Future;
 

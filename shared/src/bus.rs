@@ -1,4 +1,5 @@
-//! The event bus that downstream applications subscribe to.
+//! The event bus that downstream applications subscribe to. It has every event at least once, and
+//! subscribers deduplicate by the event's id.
 
 use std::error::Error;
 
@@ -16,10 +17,7 @@ pub enum BusError {
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
     /// EventBridge answered and did not accept the entry.
     #[error("the bus refused an event: {code}")]
-    Refused {
-        /// EventBridge's error code.
-        code: String,
-    },
+    Refused { code: String },
 }
 
 /// The stack's event bus.

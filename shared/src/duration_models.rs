@@ -18,7 +18,7 @@ use tracing::warn;
 use crate::store::{Committed, Store, StoreError, StoredModel};
 use crate::telemetry::chain;
 
-/// How long a read is cached, and the shortest time between two writes.
+/// The TTL of a cached read, and the shortest time between two writes.
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// How often a write is repeated after a conflict.
@@ -28,11 +28,11 @@ const MAX_CONFLICT_RETRIES: usize = 4;
 #[derive(Clone, Debug)]
 pub struct DurationModels {
     store: Store,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ModelCache>>,
 }
 
 #[derive(Debug)]
-struct State {
+struct ModelCache {
     /// Observed and not written yet.
     seen: BTreeMap<ProviderName, Statistics>,
     written_at: Instant,
@@ -40,11 +40,14 @@ struct State {
 }
 
 impl DurationModels {
-    /// DurationModels kept in `store`.
+    /// The models in `store`.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        let state =
-            State { seen: BTreeMap::new(), written_at: Instant::now(), known: BTreeMap::new() };
+        let state = ModelCache {
+            seen: BTreeMap::new(),
+            written_at: Instant::now(),
+            known: BTreeMap::new(),
+        };
         Self { store, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -64,7 +67,7 @@ impl DurationModels {
             return duration_model;
         }
         let duration_model = match self.store.stored_model(provider).await {
-            Ok(learnt) => learnt.and_then(|learnt| learnt.statistics.model()),
+            Ok(stored) => stored.and_then(|stored| stored.statistics.model()),
             Err(cause) => {
                 warn!(
                     provider.name = %provider,
@@ -106,11 +109,11 @@ impl DurationModels {
     async fn add(&self, provider: &ProviderName, seen: Statistics) -> Result<(), StoreError> {
         let mut before = self.store.stored_model(provider).await?;
         for _ in 0..MAX_CONFLICT_RETRIES {
-            let learnt = StoredModel {
+            let merged = StoredModel {
                 statistics: before.map_or(seen, |before| before.statistics.merge(seen)),
                 version: before.map_or(1, |before| before.version.saturating_add(1)),
             };
-            match self.store.put_stored_model(provider, &learnt).await? {
+            match self.store.put_stored_model(provider, &merged).await? {
                 Committed::Stored => return Ok(()),
                 Committed::Conflict(now) => before = now,
             }
@@ -119,7 +122,7 @@ impl DurationModels {
         Ok(())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ModelCache> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -43,9 +43,9 @@ pub use client::{TlsSetupError, web_tls};
 pub use dial::{Dial, Dialling, Stream};
 pub use guard::{Resolve, SystemResolver};
 
-/// The limits of an attempt. Deployed stacks use [`Limits::default`].
+/// The limits of an attempt. Deployed stacks use [`EgressLimits::default`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct EgressLimits {
     /// The whole attempt: resolving, connecting, sending, reading.
     pub attempt: Duration,
     /// Resolving the name.
@@ -60,7 +60,7 @@ pub struct Limits {
     pub excerpt: usize,
 }
 
-impl Default for Limits {
+impl Default for EgressLimits {
     fn default() -> Self {
         Self {
             attempt: Duration::from_secs(15),
@@ -81,13 +81,12 @@ impl Default for Limits {
 pub struct Receivers {
     client: Client<HttpsConnector<GuardedConnector>, Full<Bytes>>,
     policy: Arc<TargetPolicy>,
-    limits: Limits,
+    limits: EgressLimits,
 }
 
 /// A POST request. Its `Debug` form shows neither headers nor body.
 #[derive(Clone)]
 pub struct Outgoing<'a> {
-    /// The receiver.
     pub url: &'a ReceiverUrl,
     /// Headers beside `user-agent`, `host` and `content-length`.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -108,7 +107,7 @@ pub struct Answered {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PostOutcome {
     /// The receiver answered, with any status.
-    Answer(Answer),
+    Answer(ReceiverAnswer),
     /// The receiver did not answer.
     Failure(AttemptError),
 }
@@ -116,14 +115,14 @@ pub enum PostOutcome {
 /// A receiver's response. Its status decides: a body that breaks off or never ends only shortens
 /// the excerpt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct ReceiverAnswer {
     /// 200 to 999; redirects are not followed.
     pub status: StatusCode,
     /// The `retry-after` header as sent: seconds or a date.
     pub retry_after: Option<String>,
     /// The `webhook-delivery` header as sent.
     pub webhook_delivery: Option<String>,
-    /// The start of the body as text, at most [`Limits::excerpt`] bytes.
+    /// The start of the body as text, at most [`EgressLimits::excerpt`] bytes.
     pub excerpt: String,
 }
 
@@ -139,7 +138,7 @@ impl Receivers {
     /// A client that trusts the web's certificate authorities and uses the system's resolver.
     pub fn new(policy: TargetPolicy) -> Result<Self, TlsSetupError> {
         let resolver = Arc::new(SystemResolver);
-        Ok(Self::with_parts(resolver, web_tls()?, policy, Limits::default()))
+        Ok(Self::with_parts(resolver, web_tls()?, policy, EgressLimits::default()))
     }
 
     /// A client with this resolver, TLS configuration, policy and limits.
@@ -147,7 +146,7 @@ impl Receivers {
         resolver: Arc<dyn Resolve>,
         tls: rustls::ClientConfig,
         policy: TargetPolicy,
-        limits: Limits,
+        limits: EgressLimits,
     ) -> Self {
         let policy = Arc::new(policy);
         let tcp = GuardedConnector::new(resolver, Arc::clone(&policy), &limits);
@@ -158,7 +157,7 @@ impl Receivers {
     pub fn through(
         network: Arc<dyn Dial>,
         policy: TargetPolicy,
-        limits: Limits,
+        limits: EgressLimits,
     ) -> Result<Self, TlsSetupError> {
         let policy = Arc::new(policy);
         let connector = GuardedConnector::through(network, Arc::clone(&policy));
@@ -169,7 +168,7 @@ impl Receivers {
         connector: GuardedConnector,
         tls: rustls::ClientConfig,
         policy: Arc<TargetPolicy>,
-        limits: Limits,
+        limits: EgressLimits,
     ) -> Self {
         let client = client::builder(limits.idle).build(HttpsConnector::from((connector, tls)));
         Self { client, policy, limits }
@@ -213,7 +212,7 @@ impl Receivers {
                 }
                 Err(error) => {
                     let class = classify(&error);
-                    let kept = Carried::by(&error).is_some_and(|carried| carried.an_answer());
+                    let kept = Carried::by(&error).is_some_and(|carried| carried.has_answered());
                     // Not the whole URL: its path may hold a secret.
                     debug!(
                         endpoint.host = uri.host(),
@@ -231,7 +230,7 @@ impl Receivers {
     }
 
     /// Reads the response's body within the limits, and keeps its start.
-    async fn read(&self, response: Response<Incoming>, deadline: Instant) -> Answer {
+    async fn read(&self, response: Response<Incoming>, deadline: Instant) -> ReceiverAnswer {
         let (head, mut body) = response.into_parts();
         // Three bytes more, so that a character at the limit is complete.
         let most = self.limits.excerpt + 3;
@@ -247,7 +246,7 @@ impl Receivers {
         };
         // At the timeout, the part that was read is used.
         let _ = timeout_at(deadline, reading).await;
-        Answer {
+        ReceiverAnswer {
             status: head.status,
             retry_after: hint(&head.headers, &RETRY_AFTER),
             webhook_delivery: hint(&head.headers, &WEBHOOK_DELIVERY),

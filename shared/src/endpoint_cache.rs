@@ -1,9 +1,10 @@
 //! The state of endpoints, shared by all deliverers.
 //!
-//! An endpoint with trouble is an item in the table. A process caches what it read for a
-//! second: one that posts a hundred times a second to one receiver must not read its item a
-//! hundred times. A change is a conditional write. After a conflict it is decided again from
-//! the state that the other process wrote, up to a limit.
+//! An endpoint with trouble is an item in the table. A process caches what it read for a TTL of
+//! one second, also that there is no item (negative caching): one that posts a hundred times a
+//! second to one receiver must not read its item a hundred times. A change is a conditional
+//! write. After a conflict it is decided again from the state that the other process wrote, up
+//! to a limit.
 //!
 //! This is not a cache library such as `moka`: an entry's lock is held from the read to the
 //! write, so that concurrent attempts of one process do not conflict with each other; the
@@ -37,11 +38,11 @@ const MAX_CACHED: usize = 1_000;
 /// The endpoints' state, as one process sees it.
 pub struct EndpointCache {
     store: Store,
-    entries: Mutex<HashMap<EndpointId, Arc<Entry>>>,
+    entries: Mutex<HashMap<EndpointId, Arc<CacheEntry>>>,
 }
 
 /// Locked from the read of an endpoint to the write of its change.
-type Entry = tokio::sync::Mutex<Option<CachedEndpoint>>;
+type CacheEntry = tokio::sync::Mutex<Option<CachedEndpoint>>;
 
 struct CachedEndpoint {
     endpoint: Endpoint,
@@ -208,7 +209,7 @@ impl EndpointCache {
         Ok(endpoint)
     }
 
-    fn entry(&self, url: &str) -> Arc<Entry> {
+    fn entry(&self, url: &str) -> Arc<CacheEntry> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= MAX_CACHED {
             // Those that are in use now stay.

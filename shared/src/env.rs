@@ -1,5 +1,9 @@
 //! Settings from the environment. They are read once, before the first event. An error names
 //! the variable, so that it can be found in the template.
+//!
+//! To add a setting, read it with a function of this module: in [`setup`](crate::setup) if
+//! several functions need it, otherwise in the function's `config.rs`. Set it in `template.yaml`
+//! for each function that reads it, from a parameter if the operator is to choose it.
 
 use std::env;
 use std::fmt::Display;
@@ -12,12 +16,7 @@ pub enum EnvError {
     Missing(&'static str),
     /// The variable's value cannot be parsed.
     #[error("the environment variable {name} is wrong: {problem}")]
-    Wrong {
-        /// The variable.
-        name: &'static str,
-        /// What is wrong with it.
-        problem: String,
-    },
+    Wrong { name: &'static str, problem: String },
 }
 
 /// A variable that must be set.

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::id::{ProviderName, RenderJobId};
 use domain::job::Job;
-use domain::provider::answer::Answer;
+use domain::provider::answer::ProviderAnswer;
 use domain::provider::catalogue::{Adjustments, CatalogueError, OwnSpec, Provider};
 use domain::provider::request::ListPage;
 use domain::provider::spec::{CancelSpec, ListSpec};
 use domain::provider::{
-    CancelAnswer, Catalogue, ErrorClass, HttpRequest, ListAnswer, Method, StatusAnswer,
+    CancelAnswer, Catalogue, ErrorClass, HttpMethod, HttpRequest, ListAnswer, StatusAnswer,
     SubmitAnswer,
 };
 use domain::retry::retry_after;
@@ -65,7 +65,7 @@ pub enum Submitted {
 
 /// The outcome of looking for a render in its provider's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Search {
+pub enum RenderSearch {
     /// The provider's id of the render.
     Found(RenderJobId),
     /// The render is not on the pages that were read.
@@ -209,7 +209,7 @@ impl Providers {
         list: &ListSpec,
         job: &Job,
         now: DateTime<Utc>,
-    ) -> Result<Search, SecretError> {
+    ) -> Result<RenderSearch, SecretError> {
         let key = self.key(&provider.spec.name).await?;
         let timeout = Duration::from_millis(provider.spec.limits.status_timeout_ms.get().into());
         let mut page = ListPage::First;
@@ -225,7 +225,7 @@ impl Providers {
                         "provider list request failed"
                     );
                     let class = ErrorClass::Transient;
-                    return Ok(Search::Unavailable { class, retry_after: None });
+                    return Ok(RenderSearch::Unavailable { class, retry_after: None });
                 }
             };
             let seen = match page {
@@ -233,9 +233,9 @@ impl Providers {
                 ListPage::First | ListPage::Token(_) => 0,
             };
             match provider.spec.read_list(list, &job.id, seen, &answer(&response, now)) {
-                ListAnswer::Found(id) => return Ok(Search::Found(id)),
+                ListAnswer::Found(id) => return Ok(RenderSearch::Found(id)),
                 ListAnswer::Next(next) => page = next,
-                ListAnswer::Absent => return Ok(Search::Absent),
+                ListAnswer::Absent => return Ok(RenderSearch::Absent),
                 ListAnswer::Unavailable { class, retry_after } => {
                     warn!(
                         provider.name = %provider.spec.name,
@@ -243,11 +243,11 @@ impl Providers {
                         error.class = ?class,
                         "provider returned no render list"
                     );
-                    return Ok(Search::Unavailable { class, retry_after });
+                    return Ok(RenderSearch::Unavailable { class, retry_after });
                 }
             }
         }
-        Ok(Search::Absent)
+        Ok(RenderSearch::Absent)
     }
 
     /// Asks the provider to cancel a render.
@@ -284,9 +284,9 @@ impl Providers {
         timeout: Duration,
     ) -> Result<ProviderResponse, ProviderHttpError> {
         let method = match request.method {
-            Method::Get => http::Method::GET,
-            Method::Post => http::Method::POST,
-            Method::Delete => http::Method::DELETE,
+            HttpMethod::Get => http::Method::GET,
+            HttpMethod::Post => http::Method::POST,
+            HttpMethod::Delete => http::Method::DELETE,
         };
         let headers = request.headers.iter().map(|(name, value)| {
             let name = HeaderName::try_from(name.as_str());
@@ -305,9 +305,9 @@ impl Providers {
     }
 }
 
-fn answer(response: &ProviderResponse, now: DateTime<Utc>) -> Answer<'_> {
+fn answer(response: &ProviderResponse, now: DateTime<Utc>) -> ProviderAnswer<'_> {
     let wait = response.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    Answer {
+    ProviderAnswer {
         status: response.status.as_u16(),
         retry_after: wait.and_then(|text| retry_after(text, now)),
         body: &response.body,

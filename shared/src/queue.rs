@@ -33,7 +33,6 @@ pub struct Ticket {
     pub event_id: EventId,
     /// The number of attempts before this one.
     pub attempt: usize,
-    /// The lane of the attempt.
     #[serde(default)]
     pub lane: Lane,
 }
@@ -44,7 +43,6 @@ pub struct Ticket {
 pub enum WakeUp {
     /// The shard has a new job without callbacks.
     NewJob {
-        /// The shard.
         shard: u32,
         /// When the job was created, in Unix milliseconds.
         #[serde(with = "chrono::serde::ts_milliseconds")]
@@ -52,7 +50,6 @@ pub enum WakeUp {
     },
     /// Continues where the lease's holder stopped.
     Continuation {
-        /// The shard.
         shard: u32,
         /// The epoch of the lease.
         epoch: u64,
@@ -77,16 +74,16 @@ impl WakeUp {
 /// The delivery queue, with one lane or two.
 #[derive(Clone, Debug)]
 pub struct DeliveryQueue {
-    quick: Queue,
-    slow: Option<Queue>,
+    quick: SqsQueue,
+    slow: Option<SqsQueue>,
 }
 
 /// The queue of the poller's wake-up calls.
 #[derive(Clone, Debug)]
-pub struct WakeQueue(Queue);
+pub struct WakeQueue(SqsQueue);
 
 #[derive(Clone, Debug)]
-struct Queue {
+struct SqsQueue {
     client: Client,
     url: String,
     name: &'static str,
@@ -115,13 +112,13 @@ impl DeliveryQueue {
     /// The queue at `url`, for callers that do not choose a lane.
     #[must_use]
     pub fn new(client: Client, url: String) -> Self {
-        Self { quick: Queue { client, url, name: "delivery" }, slow: None }
+        Self { quick: SqsQueue { client, url, name: "delivery" }, slow: None }
     }
 
     /// The same, with the queue of the slow lane at `url`.
     #[must_use]
     pub fn with_slow_lane(self, url: String) -> Self {
-        let slow = Queue { client: self.quick.client.clone(), url, name: "slow delivery" };
+        let slow = SqsQueue { client: self.quick.client.clone(), url, name: "slow delivery" };
         Self { slow: Some(slow), ..self }
     }
 
@@ -143,7 +140,7 @@ impl WakeQueue {
     /// The queue at `url`.
     #[must_use]
     pub fn new(client: Client, url: String) -> Self {
-        Self(Queue { client, url, name: "wake" })
+        Self(SqsQueue { client, url, name: "wake" })
     }
 
     /// Sends a wake-up call, to arrive up to a second before `delay` is over (at most
@@ -156,7 +153,7 @@ impl WakeQueue {
     }
 }
 
-impl Queue {
+impl SqsQueue {
     async fn send(&self, message: &impl Serialize, seconds: i32) -> Result<(), QueueError> {
         let failed = |source| QueueError { queue: self.name, source };
         let body = serde_json::to_string(message).map_err(|error| failed(error.into()))?;

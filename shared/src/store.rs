@@ -7,15 +7,16 @@
 //! | delivery | `job#<id>` / `delivery#<eventId>` | whole, by one conditional put per change |
 //! | delivery of a test | `test` / `delivery#<eventId>` | the same |
 //! | webhook configuration | `config` / `webhook` | by its owner |
-//! | the lock on it | `config` / `hold` | before and after each change |
+//! | the lock on it | `config` / `lock` | before and after each change |
 //! | endpoint | `endpoint#<hash of its URL>` / `endpoint` | whole, while its state is not the default |
-//! | how long renders take | `law#<provider>` / `law` | at most once a minute and process |
+//! | how long renders take | `durations#<provider>` / `durations` | at most once a minute and process |
 //! | lease of a shard | `lease#<shard>` / `lease` | when taken over, and once a minute while awake |
 //! | number of shards | `shards` / `shards` | when there are more than ever |
 //!
 //! A change and what follows from it (a job's outbox, a delivery's next attempt) are one
-//! item and so one write. Every write is conditional on the version that was read, so of two
-//! concurrent writers one gets a conflict, and the response holds what the other one wrote.
+//! item and so one write. Every write is conditional on the version that was read (optimistic
+//! concurrency), so of two concurrent writers one gets a conflict, and the response holds what
+//! the other one wrote.
 //!
 //! The indexes project keys only, and only keys that never change while an item is in the
 //! index: an item pays for an index when it enters and when it leaves.
@@ -54,7 +55,7 @@ pub use endpoints::Consistency;
 pub use model_item::StoredModel;
 pub use page::Page;
 pub use payload::{MAX_STORED_PAYLOAD, PayloadTooLarge, StoredPayload};
-pub use undelivered::{Order, Span};
+pub use undelivered::{ListOrder, TimeSpan};
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -83,7 +84,6 @@ pub enum StoreError {
     Corrupt {
         /// What the item should be.
         kind: &'static str,
-        /// What is wrong with the item.
         problem: String,
     },
 }

@@ -1,7 +1,7 @@
 //! Logs: one JSON object per line on stdout, which Lambda sends to CloudWatch.
 //!
 //! docs/logging.md has the rules and the list of messages. No secret, payload or callback
-//! URL is logged at any level. Our own lines hold to that by themselves. Other crates do not:
+//! URL is logged at any level. Our own lines follow that rule. Other crates do not:
 //! at `DEBUG` and `TRACE` the AWS SDK, hyper and the Lambda runtime print requests and
 //! responses with their bodies. So the chosen level is for our crates, and the level of all
 //! others is capped.

@@ -27,7 +27,7 @@ use tracing::info;
 
 use crate::bus::{Bus, BusError};
 use crate::duration_models::DurationModels;
-use crate::providers::{Providers, Search};
+use crate::providers::{Providers, RenderSearch};
 use crate::queue::{DeliveryQueue, QueueError, Ticket};
 use crate::secrets::SecretError;
 use crate::store::{Committed, Inserted, Store, StoreError, Wait};
@@ -41,15 +41,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Changes jobs and publishes their events.
 #[derive(Clone)]
 pub struct Tracker {
-    /// The table.
     pub store: Store,
-    /// The providers.
     pub providers: Providers,
-    /// The event bus.
     pub bus: Bus,
     /// Where tickets for deliveries go.
     pub deliveries: DeliveryQueue,
-    /// How long renders take.
     pub duration_models: DurationModels,
 }
 
@@ -64,7 +60,7 @@ pub enum ApplyOutcome {
     Gone,
 }
 
-/// The source of a report, which tells how exactly the time of the change is known.
+/// The source of a report, which says how exactly the time of the change is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportSource {
     /// A callback of the provider: the change happened just now.
@@ -78,28 +74,22 @@ pub enum ReportSource {
 /// Why a job could not be changed or its events not be published. The call may be repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum TrackError {
-    /// The table.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The bus.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// The queue.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// Our own secrets.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// An event cannot be written as JSON.
     #[error("an event could not be written as JSON")]
     Event(#[from] serde_json::Error),
-    /// There were too many conflicts.
     #[error("the job changes faster than it can be written")]
     TooManyConflicts,
 }
 
 impl Tracker {
-    /// Applies a report and stores the changed job. `checks` is the number of polls so far.
+    /// Applies a report and stores the changed job. `polls` is the number of polls so far.
     ///
     /// # Errors
     /// When DynamoDB does not confirm the write; the change may be stored all the same.
@@ -145,12 +135,12 @@ impl Tracker {
         mut job: Job,
         now: DateTime<Utc>,
     ) -> Result<Job, TrackError> {
-        let told = job.outbox.clone();
-        for entry in &told {
+        let published = job.outbox.clone();
+        for entry in &published {
             self.publish_entry(&job, entry, now).await?;
         }
         for _ in 0..MAX_CONFLICT_RETRIES {
-            let after = job.mark_published(&told);
+            let after = job.mark_published(&published);
             let after = self.settled(&after, now).unwrap_or(after);
             if after == job {
                 return Ok(job);
@@ -184,9 +174,9 @@ impl Tracker {
             // Other providers have a better source for the id than an unauthenticated body.
             (None, Some(hint)) if only_called_back(provider) => Some(hint.clone()),
             (None, _) => match self.find_render_id(provider, job, now).await? {
-                Search::Found(id) => Some(id),
-                Search::Absent => None,
-                Search::Unavailable { class, retry_after } => {
+                RenderSearch::Found(id) => Some(id),
+                RenderSearch::Absent => None,
+                RenderSearch::Unavailable { class, retry_after } => {
                     return Ok(Some(StatusAnswer::Unavailable { class, retry_after }));
                 }
             },
@@ -203,16 +193,15 @@ impl Tracker {
         provider: &Provider,
         job: &Job,
         now: DateTime<Utc>,
-    ) -> Result<Search, TrackError> {
+    ) -> Result<RenderSearch, TrackError> {
         match &provider.spec.submit_safety {
-            SubmitSafety::ClientId {} => {
-                Ok(RenderJobId::parse(&job.id.as_uuid()).map_or(Search::Absent, Search::Found))
-            }
+            SubmitSafety::ClientId {} => Ok(RenderJobId::parse(&job.id.as_uuid())
+                .map_or(RenderSearch::Absent, RenderSearch::Found)),
             // A submit that is in flight returns the id itself.
             SubmitSafety::List(list) if job.state != State::Submitting => {
                 Ok(self.providers.find(provider, list, job, now).await?)
             }
-            SubmitSafety::List(_) | SubmitSafety::Callback {} => Ok(Search::Absent),
+            SubmitSafety::List(_) | SubmitSafety::Callback {} => Ok(RenderSearch::Absent),
         }
     }
 

@@ -18,7 +18,7 @@ use futures_util::future::{BoxFuture, try_join_all};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use rustls::ClientConfig;
-use shared::egress::{Limits, Outgoing, PostOutcome, Receivers, Resolve};
+use shared::egress::{EgressLimits, Outgoing, PostOutcome, Receivers, Resolve};
 use shared::entropy::Entropy;
 
 use crate::tls::DOMAIN;
@@ -42,7 +42,7 @@ pub(super) fn policy(port: u16) -> Result<TargetPolicy> {
 
 /// The product's client for receivers, with every name on loopback.
 pub(super) fn receivers(tls: ClientConfig, policy: TargetPolicy) -> Receivers {
-    Receivers::with_parts(Arc::new(LoopbackAddresses), tls, policy, Limits::default())
+    Receivers::with_parts(Arc::new(LoopbackAddresses), tls, policy, EgressLimits::default())
 }
 
 struct LoopbackAddresses;

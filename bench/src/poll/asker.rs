@@ -20,7 +20,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use poller::{Call, Poller};
+use poller::{Poller, PollerInput};
 use serde::{Deserialize, Serialize};
 use shared::duration_models::DurationModels;
 use shared::egress::provider::ProviderHttp;
@@ -409,6 +409,7 @@ async fn invoke(poller: &Poller, owed: Owed, length: TimeDelta) -> Result<()> {
     message.body = Some(serde_json::to_string(&call)?);
     let mut event = SqsEvent::default();
     event.records.push(message);
-    let answer = poller::handle(poller, Call::WakeUps(event), Utc::now() + length, Utc::now).await;
+    let answer =
+        poller::handle(poller, PollerInput::WakeUps(event), Utc::now() + length, Utc::now).await;
     answer.map(drop).map_err(anyhow::Error::from_boxed)
 }

@@ -40,7 +40,7 @@ pub(super) fn cases() -> Cases {
     serde_json::from_str(include_str!("../../tests/addresses.json")).unwrap()
 }
 
-fn told(ip: IpAddr) -> String {
+fn range_of(ip: IpAddr) -> String {
     match judge(ip) {
         AddressVerdict::Public => "public".to_owned(),
         AddressVerdict::Forbidden(range) => range.to_string(),
@@ -54,21 +54,21 @@ fn is_public(ip: impl Into<IpAddr>) -> bool {
 #[test]
 fn address_special_ranges_are_refused() {
     for (ip, range) in cases().refused {
-        assert_eq!(told(ip), range, "{ip}");
+        assert_eq!(range_of(ip), range, "{ip}");
     }
 }
 
 #[test]
 fn address_spelling_does_not_matter() {
     for (text, range) in cases().disguised {
-        assert_eq!(told(text.parse().unwrap()), range, "{text}");
+        assert_eq!(range_of(text.parse().unwrap()), range, "{text}");
     }
 }
 
 #[test]
 fn address_neighbours_of_ranges_are_public() {
     for ip in cases().public {
-        assert_eq!(told(ip), "public", "{ip}");
+        assert_eq!(range_of(ip), "public", "{ip}");
     }
 }
 

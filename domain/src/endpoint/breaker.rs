@@ -1,5 +1,5 @@
 //! The circuit breaker of an endpoint. After failures in a row it opens: attempts are held, and
-//! one probe at a time is made, at intervals that double.
+//! one probe at a time is made (half-open), at intervals that double (exponential backoff).
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -48,8 +48,8 @@ pub enum Breaker {
 }
 
 impl Breaker {
-    /// Until when an attempt is held, with jitter by `jitter_sample`; none when it may be made, as the
-    /// probe if the breaker is not closed.
+    /// Until when an attempt is held, with jitter by `jitter_sample`; none when it may be made,
+    /// as the probe if the breaker is not closed.
     pub(super) fn held_until(
         self,
         jitter_sample: f64,

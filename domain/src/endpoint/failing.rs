@@ -22,31 +22,32 @@ pub struct Failing {
     /// The failures in a row that the circuit breaker counted.
     pub failures: u32,
     /// The number of failure windows, which begin 12 hours or more apart.
-    pub occasions: u8,
+    pub windows: u8,
     /// When the newest failure window began.
-    pub occasion_at: DateTime<Utc>,
+    pub window_at: DateTime<Utc>,
 }
 
 impl Failing {
     /// The state after the first failure, which is not counted yet.
     pub(super) fn first(now: DateTime<Utc>) -> Self {
-        Self { since: now, failures: 0, occasions: 1, occasion_at: now }
+        Self { since: now, failures: 0, windows: 1, window_at: now }
     }
 
     /// The state after one more failure, which is not counted yet.
     pub(super) fn at(self, now: DateTime<Utc>) -> Self {
-        if now - self.occasion_at < FAILURE_WINDOW {
+        if now - self.window_at < FAILURE_WINDOW {
             return self;
         }
-        Self { occasions: self.occasions.saturating_add(1), occasion_at: now, ..self }
+        Self { windows: self.windows.saturating_add(1), window_at: now, ..self }
     }
 
+    /// The state after the circuit breaker counted the failure.
     pub(super) fn counted(self) -> Self {
         Self { failures: self.failures.saturating_add(1), ..self }
     }
 
     /// Whether the endpoint is to be disabled.
     pub(super) fn is_over_limit(self, now: DateTime<Utc>) -> bool {
-        now - self.since >= DISABLE_AFTER && self.occasions >= MIN_FAILURE_WINDOWS
+        now - self.since >= DISABLE_AFTER && self.windows >= MIN_FAILURE_WINDOWS
     }
 }

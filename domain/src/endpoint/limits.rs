@@ -1,4 +1,5 @@
-//! The limits that an endpoint's owner sets: attempts per second, and attempts in flight.
+//! The limits that an endpoint's owner sets: attempts per second, by the generic cell rate
+//! algorithm (GCRA, a leaky bucket), and attempts in flight, by counting them.
 
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -37,7 +38,7 @@ impl EndpointLimits {
     /// The largest rate limit: each attempt is a write to one item.
     pub const MAX_PER_SECOND: u16 = 100;
 
-    /// EndpointLimits of these numbers.
+    /// The limits with these numbers; none means no limit.
     ///
     /// # Errors
     /// When a number is zero or too large.
@@ -97,8 +98,8 @@ impl EndpointLimits {
     }
 }
 
-/// Reserves the next slot of the rate and returns its time, or none when that is now. The
-/// generic cell rate algorithm in its virtual scheduling form (ITU-T I.371), with a burst of
+/// Reserves the next slot of the rate and returns its time, or none when that is now. This is
+/// the generic cell rate algorithm in its virtual scheduling form (ITU-T I.371), with a burst of
 /// one second.
 fn reserve_slot(
     rate: NonZeroU16,

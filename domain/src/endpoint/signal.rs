@@ -1,4 +1,9 @@
 //! The signal that an attempt's outcome gives about its endpoint.
+//!
+//! This is where a receiver's HTTP 429 is handled: it counts as a failure, and throttles the
+//! endpoint until its `Retry-After`, or for a minute. A provider's 429 is handled in
+//! [`crate::polling`] (`ProviderThrottle`). The 429 that callers of our API get is API Gateway's:
+//! `ThrottlingRateLimit` in `template.yaml`.
 
 use std::time::Duration;
 
@@ -50,13 +55,13 @@ impl Instruction {
 /// The effect of one attempt on its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptSignal {
-    pub(super) effect: Effect,
+    pub(super) effect: SignalEffect,
     pub(super) throttle: Option<Duration>,
     pub(super) slow: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
+pub(super) enum SignalEffect {
     /// The receiver works: it took the event, or refused it with an instruction.
     Alive,
     Failed,
@@ -69,12 +74,14 @@ impl AttemptSignal {
     pub fn of(outcome: AttemptOutcome, hints: ResponseHints, took: Duration) -> Self {
         let effect = match (outcome, hints.instruction) {
             (AttemptOutcome::Answered(_), Some(Instruction::Disable)) => {
-                Effect::Disable(DisabledReason::Asked)
+                SignalEffect::Disable(DisabledReason::Asked)
             }
-            (AttemptOutcome::Answered(410), _) => Effect::Disable(DisabledReason::Gone),
-            (AttemptOutcome::Answered(200..=299), _) => Effect::Alive,
-            (AttemptOutcome::Answered(_), Some(Instruction::AbortMessage)) => Effect::Alive,
-            (AttemptOutcome::Answered(_), None) | (AttemptOutcome::Failed(_), _) => Effect::Failed,
+            (AttemptOutcome::Answered(410), _) => SignalEffect::Disable(DisabledReason::Gone),
+            (AttemptOutcome::Answered(200..=299), _) => SignalEffect::Alive,
+            (AttemptOutcome::Answered(_), Some(Instruction::AbortMessage)) => SignalEffect::Alive,
+            (AttemptOutcome::Answered(_), None) | (AttemptOutcome::Failed(_), _) => {
+                SignalEffect::Failed
+            }
         };
         let throttle = match outcome {
             AttemptOutcome::Answered(200..=299) => None,

@@ -142,7 +142,7 @@ fn endpoint_answer_table() {
 fn endpoint_healthy_needs_no_write() {
     let (permit, claimed) = let_through(&endpoint(), &request(7), noon());
     assert_eq!(claimed, endpoint(), "nothing is claimed");
-    assert_eq!(endpoint().record(&permit, &signal(200), noon()), None, "nothing is learnt");
+    assert_eq!(endpoint().record(&permit, &signal(200), noon()), None, "nothing changes");
     assert!(endpoint().is_blank());
     assert_eq!(endpoint().host, "shop.example", "and no path, which may be a secret");
 }
@@ -181,9 +181,9 @@ fn story(answers: &[(i64, u16)]) -> (Endpoint, usize) {
     let mut writes = 0;
     let after = answers.iter().fold(endpoint(), |it, (after, status)| {
         let at = noon() + TimeDelta::milliseconds(*after);
-        let learnt = it.record(&permit, &signal(*status), at);
-        writes += usize::from(learnt.is_some());
-        learnt.unwrap_or(it)
+        let changed = it.record(&permit, &signal(*status), at);
+        writes += usize::from(changed.is_some());
+        changed.unwrap_or(it)
     });
     (after, writes)
 }
@@ -494,21 +494,21 @@ fn limits_change_resets_their_state() {
 
 /// A step of the property test.
 #[derive(Clone, Debug)]
-enum Move {
+enum EndpointMove {
     Arrive { manual: bool, slow_lane: bool },
     Answer { which: usize, status: u16, retry_after: Option<u16> },
     Wait { seconds: u32 },
 }
 
-fn moves() -> impl Strategy<Value = Vec<Move>> {
+fn moves() -> impl Strategy<Value = Vec<EndpointMove>> {
     let status = prop::sample::select(vec![200, 204, 304, 400, 410, 429, 500, 502, 503]);
     let one = prop_oneof![
         4 => (prop::bool::weighted(0.1), any::<bool>())
-            .prop_map(|(manual, slow_lane)| Move::Arrive { manual, slow_lane }),
+            .prop_map(|(manual, slow_lane)| EndpointMove::Arrive { manual, slow_lane }),
         4 => (0usize..8, status, prop::option::weighted(0.2, any::<u16>()))
-            .prop_map(|(which, status, retry_after)| Move::Answer { which, status, retry_after }),
-        1 => (0u32..3).prop_map(|seconds| Move::Wait { seconds }),
-        2 => (0u32..20_000).prop_map(|seconds| Move::Wait { seconds }),
+            .prop_map(|(which, status, retry_after)| EndpointMove::Answer { which, status, retry_after }),
+        1 => (0u32..3).prop_map(|seconds| EndpointMove::Wait { seconds }),
+        2 => (0u32..20_000).prop_map(|seconds| EndpointMove::Wait { seconds }),
     ];
     prop::collection::vec(one, 1..80)
 }
@@ -533,8 +533,8 @@ proptest! {
         for one in moves {
             let (before, was_closed) = (endpoint.version, endpoint.breaker == Breaker::Closed);
             match one {
-                Move::Wait { seconds } => now += TimeDelta::seconds(seconds.into()),
-                Move::Arrive { manual, slow_lane } => {
+                EndpointMove::Wait { seconds } => now += TimeDelta::seconds(seconds.into()),
+                EndpointMove::Arrive { manual, slow_lane } => {
                     token += 1;
                     let lane = if slow_lane { Lane::Slow } else { Lane::Quick };
                     let request = AttemptRequest { manual, has_slot: false, lane, token, jitter_sample };
@@ -567,7 +567,7 @@ proptest! {
                         }
                     }
                 }
-                Move::Answer { which, status, retry_after } => {
+                EndpointMove::Answer { which, status, retry_after } => {
                     if under_way.is_empty() {
                         continue;
                     }

@@ -1,4 +1,9 @@
 //! The names of a render's events, and sets of them.
+//!
+//! To add an event, add it to [`EventName`], with its wire name and its bit, and to
+//! [`EventName::ALL`]; say in [`State::event`](crate::job::State::event) which state it is about;
+//! and add the name to `docs/openapi.yaml` and `docs/events.schema.json`: contract tests compare
+//! them. A bit is stored, so it is never used for another event.
 
 use serde::{Deserialize, Serialize};
 
@@ -105,10 +110,11 @@ mod tests {
 
     #[test]
     fn event_set_default_is_terminal() {
-        let wanted = EventSet::terminal();
-        let told: Vec<_> = EventName::ALL.into_iter().filter(|e| wanted.contains(*e)).collect();
-        assert_eq!(told, [EventName::Completed, EventName::Failed, EventName::Cancelled]);
-        assert_eq!(EventSet::from_bits(wanted.to_bits()), wanted);
+        let subscribed = EventSet::terminal();
+        let contained: Vec<_> =
+            EventName::ALL.into_iter().filter(|e| subscribed.contains(*e)).collect();
+        assert_eq!(contained, [EventName::Completed, EventName::Failed, EventName::Cancelled]);
+        assert_eq!(EventSet::from_bits(subscribed.to_bits()), subscribed);
         assert_eq!(EventSet::from_bits(0xff), EventName::ALL.into_iter().collect());
     }
 }

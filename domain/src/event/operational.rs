@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::EventName;
-use crate::delivery::{Delivery, GivenUp, Subject};
+use crate::delivery::{Delivery, DeliverySubject, GivenUp};
 use crate::endpoint::{Disabled, Endpoint};
 use crate::id::{EndpointId, EventId};
 use crate::time;
@@ -33,8 +33,8 @@ impl DeliveryExhausted {
     #[must_use]
     pub fn of(delivery: &Delivery, given_up: GivenUp) -> Option<Self> {
         let (job_id, event) = match &delivery.subject {
-            Subject::Render { job_id, event } => (job_id, *event),
-            Subject::Test => return None,
+            DeliverySubject::Render { job_id, event } => (job_id, *event),
+            DeliverySubject::Test => return None,
         };
         let at = time::millis(given_up.at);
         let end = format!("{}/{}/{at}", Self::NAME, delivery.event_id.as_str());

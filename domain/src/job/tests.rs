@@ -62,7 +62,7 @@ fn job_runs_from_submit_to_completion() {
 #[test]
 fn job_ignores_repeated_reports() {
     let broken = RenderStatus::Failed(Failure::new(FailureCode::RenderFailed, "no"));
-    let said = [
+    let reports = [
         Report::Accepted(render_id("r-1")),
         observed(RenderStatus::Queued),
         observed(RenderStatus::Processing),
@@ -73,7 +73,7 @@ fn job_ignores_repeated_reports() {
         Report::SubmitUnclear,
         Report::DeadlinePassed,
     ];
-    for report in said {
+    for report in reports {
         let once = changed(new_job().apply(&report, 1, noon()));
         assert_eq!(once.apply(&report, 2, noon()), Transition::Unchanged, "{report:?}");
     }
@@ -97,9 +97,9 @@ fn job_timed_out_takes_late_completion() {
 
     let job = changed(job.apply(&observed(done()), 10, noon()));
     assert_eq!((job.state, &job.failure), (State::Completed, &None));
-    let told: Vec<_> = job.outbox.iter().map(|n| (n.event, n.status)).collect();
+    let outbox: Vec<_> = job.outbox.iter().map(|n| (n.event, n.status)).collect();
     assert_eq!(
-        told,
+        outbox,
         [(EventName::Failed, State::TimedOut), (EventName::Completed, State::Completed)]
     );
 }
@@ -117,8 +117,8 @@ fn job_unconfirmed_fails_with_submit_unknown() {
     let body = |job: &Job| crate::event::Event::of(job, &failed).to_body().unwrap();
     let completed = changed(job.apply(&observed(done()), 1, noon()));
     assert_eq!(completed.state, State::Completed);
-    let said = |job: &Job| body(job).contains("submit_unknown");
-    assert!(said(&job) && said(&completed), "what was said stays said");
+    let says_unknown = |job: &Job| body(job).contains("submit_unknown");
+    assert!(says_unknown(&job) && says_unknown(&completed), "a published event does not change");
 }
 
 #[test]

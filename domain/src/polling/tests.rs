@@ -74,7 +74,7 @@ fn schedule_spreads_jobs_of_one_moment() {
 }
 
 #[test]
-fn schedule_learnt_polls_where_end_is_likely() {
+fn schedule_polls_where_end_is_likely() {
     // Nearly all of these end between 65 and 92 s.
     let ages = ages(stored_model(77.0, 0.1), Tracking::PollOnly, MIDDLE, 12);
     assert!(ages[0] > 55.0, "{ages:?}");
@@ -82,7 +82,7 @@ fn schedule_learnt_polls_where_end_is_likely() {
 }
 
 #[test]
-fn schedule_learnt_bounds_cost_of_error() {
+fn wrong_model_has_bounded_cost() {
     // The model expects minutes; the guard polls earlier all the same.
     let ages = ages(stored_model(600.0, 0.8), Tracking::PollOnly, MIDDLE, 4);
     assert!(ages[0] <= 600.0 * 0.16, "{ages:?}");
@@ -156,7 +156,7 @@ fn slowdown_stretches_every_interval() {
 #[test]
 fn schedule_rate_follows_intervals() {
     let rate = |schedule: PollSchedule, tracking, seconds| {
-        schedule.wanted_rate(tracking, Duration::from_secs(seconds))
+        schedule.poll_rate(tracking, Duration::from_secs(seconds))
     };
     assert!((rate(LAW, Tracking::PollOnly, 20) - 1.0 / 6.0).abs() < 1e-9);
     assert_eq!(rate(LAW, Tracking::WebhookFirst, 119), 0.0);

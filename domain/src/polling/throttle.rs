@@ -1,5 +1,11 @@
 //! The throttle of one provider in one shard: a token bucket for its rate limit, its
-//! `Retry-After`, and a circuit breaker for when it is down.
+//! `Retry-After`, and a circuit breaker with exponential backoff for when it is down.
+//!
+//! This is where a provider's HTTP 429 ends: `provider::answer` reads it as `ErrorClass::Rate`,
+//! the poller's `poll_job` makes it [`PollResult::RateLimited`], and the provider is paused. A 429
+//! to a submit fails the job, because nothing repeats a submit. A receiver's 429 is handled in
+//! `endpoint/signal.rs`. The 429 that callers of our API get is API Gateway's:
+//! `ThrottlingRateLimit` in `template.yaml`.
 //!
 //! The holder of a shard's lease keeps it in memory. While the holder is idle, the lease keeps
 //! the pauses, and the wake-up call keeps the failures of providers that are not paused yet.

@@ -16,7 +16,7 @@ use crate::retry::later;
 
 /// An answer of a provider.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer<'a> {
+pub struct ProviderAnswer<'a> {
     /// The HTTP status.
     pub status: u16,
     /// The wait that `Retry-After` asks for.
@@ -105,7 +105,7 @@ pub enum CancelAnswer {
 impl ProviderSpec {
     /// Reads the answer to a submit.
     #[must_use]
-    pub fn read_submit(&self, answer: &Answer<'_>) -> SubmitAnswer {
+    pub fn read_submit(&self, answer: &ProviderAnswer<'_>) -> SubmitAnswer {
         let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
         if self.submit.accepted.contains(&answer.status) {
             // Accepted without an id that can be read. A second submit would render twice.
@@ -136,32 +136,33 @@ impl ProviderSpec {
         })
     }
 
-    /// Reads the answer to a status call about `asked`.
+    /// Reads the answer to a status call about `render`.
     #[must_use]
     pub fn read_status(
         &self,
-        asked: &RenderJobId,
-        answer: &Answer<'_>,
+        render: &RenderJobId,
+        answer: &ProviderAnswer<'_>,
         now: DateTime<Utc>,
     ) -> StatusAnswer {
         let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
-        let not_told = |class| StatusAnswer::Unavailable { class, retry_after: answer.retry_after };
+        let unavailable =
+            |class| StatusAnswer::Unavailable { class, retry_after: answer.retry_after };
         if !(200..=299).contains(&answer.status) {
             return match self.class(Operation::Status, answer.status, &body) {
                 ErrorClass::NotFound => StatusAnswer::NotFound,
-                class => not_told(class),
+                class => unavailable(class),
             };
         }
         let id = first_text(&self.status.id, &body);
-        if id.is_some_and(|id| id != asked.as_str()) {
-            return not_told(ErrorClass::Transient);
+        if id.is_some_and(|id| id != render.as_str()) {
+            return unavailable(ErrorClass::Transient);
         }
         match observe(&self.status.answer, &body, now) {
             Some(mut observation) => {
-                observation.render_job_id = Some(asked.clone());
+                observation.render_job_id = Some(render.clone());
                 StatusAnswer::Observed(observation)
             }
-            None => not_told(ErrorClass::Transient),
+            None => unavailable(ErrorClass::Transient),
         }
     }
 
@@ -172,7 +173,7 @@ impl ProviderSpec {
         list: &ListSpec,
         job: &JobId,
         seen: usize,
-        answer: &Answer<'_>,
+        answer: &ProviderAnswer<'_>,
     ) -> ListAnswer {
         let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
         if !(200..=299).contains(&answer.status) {
@@ -185,7 +186,7 @@ impl ProviderSpec {
         });
         let rows = rows.find(|rows| !rows.is_empty()).unwrap_or_default();
         let ours = rows.iter().find(|row| {
-            first_text(&list.correlation, row).is_some_and(|mark| is_mark_of(&mark, job))
+            first_text(&list.correlation, row).is_some_and(|ours| is_id_of(&ours, job))
         });
         if let Some(id) =
             ours.and_then(|row| first_text(&list.id, row)).and_then(|id| render_id(&id))
@@ -206,7 +207,7 @@ impl ProviderSpec {
 
     /// Reads the answer to a cancel call.
     #[must_use]
-    pub fn read_cancel(&self, cancel: &CancelSpec, answer: &Answer<'_>) -> CancelAnswer {
+    pub fn read_cancel(&self, cancel: &CancelSpec, answer: &ProviderAnswer<'_>) -> CancelAnswer {
         if cancel.accepted.contains(&answer.status) {
             return CancelAnswer::Accepted;
         }
@@ -225,9 +226,9 @@ impl ProviderSpec {
         let fits = self.errors.iter().find(|rule| {
             rule.on.is_none_or(|on| on == operation)
                 && rule.http.contains(&status)
-                && rule.contains.as_ref().is_none_or(|wanted| {
+                && rule.contains.as_ref().is_none_or(|searched| {
                     let text = first_text(rule.pointer.as_slice(), body).unwrap_or_default();
-                    text.to_lowercase().contains(&wanted.to_lowercase())
+                    text.to_lowercase().contains(&searched.to_lowercase())
                 })
         });
         match fits {
@@ -237,7 +238,8 @@ impl ProviderSpec {
     }
 }
 
-/// The default class of an HTTP status, when no rule of the spec applies.
+/// The default class of an HTTP status, when no rule of the spec applies. What follows a 429 is
+/// decided in `polling/throttle.rs`.
 fn usual_class(status: u16) -> ErrorClass {
     match status {
         401 | 403 => ErrorClass::Auth,
@@ -314,9 +316,9 @@ fn failure(reading: &Reading, body: &Value) -> Failure {
     }
 }
 
-/// Whether `mark`, which we put into a submit, belongs to this job.
-fn is_mark_of(mark: &str, job: &JobId) -> bool {
-    mark == job.as_str() || JobId::from_uuid(mark).as_ref() == Some(job)
+/// Whether `ours`, which we put into a submit, is the id of this job or its UUID.
+fn is_id_of(ours: &str, job: &JobId) -> bool {
+    ours == job.as_str() || JobId::from_uuid(ours).as_ref() == Some(job)
 }
 
 /// The provider's id of a render, if `text` can be one. A dot segment cannot, because it would

@@ -15,7 +15,8 @@
 //! ```
 //!
 //! A body that is a text means exactly these bytes, as signatures and forms need; any other value
-//! means its JSON. `expect` names members of [`Reply::understood`]; the others may have any value.
+//! means its JSON. `expect` names members of [`ReplayedExchange::understood`]; the others may have
+//! any value.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, CancelAnswer, ListAnswer, StatusAnswer, SubmitAnswer};
+use super::answer::{CancelAnswer, ListAnswer, ProviderAnswer, StatusAnswer, SubmitAnswer};
 use super::request::ListPage;
 use super::spec::webhook::WebhookKind;
 use super::spec::{ErrorClass, ProviderSpec, SubmitSafety};
@@ -32,7 +33,7 @@ use crate::id::{JobId, RenderJobId};
 use crate::job::{Observation, RenderStatus};
 use crate::retry::retry_after;
 use crate::time;
-use crate::verifier::{Incoming, Secrets, SecretsError, Verification};
+use crate::verifier::{Incoming, SecretsError, Verification, VerifierSecrets};
 
 /// The recorded exchanges with one provider, in order.
 #[derive(Clone, Debug, Deserialize)]
@@ -56,21 +57,21 @@ pub struct Conversation {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Exchange {
     /// The answer to a submit.
-    Submit(Said),
+    Submit(RecordedMessage),
     /// The answer to a status call for the render of the submit before it.
-    Status(Said),
+    Status(RecordedMessage),
     /// The answer to a request for a page of the list.
-    List(Said),
+    List(RecordedMessage),
     /// The answer to a cancel call.
-    Cancel(Said),
+    Cancel(RecordedMessage),
     /// A callback.
-    Callback(Said),
+    Callback(RecordedMessage),
 }
 
 /// The message of an exchange, and the expected result.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Said {
+pub struct RecordedMessage {
     /// The HTTP status; a callback has none.
     #[serde(default)]
     pub status: Option<u16>,
@@ -87,7 +88,7 @@ pub struct Said {
 
 /// The result of one exchange.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reply {
+pub struct ReplayedExchange {
     /// The kind of request, such as `submit`.
     pub about: &'static str,
     /// The values that the interpreter read, by name; `null` for a missing one.
@@ -146,7 +147,7 @@ pub enum ConversationError {
 /// The context of the replay.
 struct Scene<'a> {
     spec: &'a ProviderSpec,
-    secrets: Option<Secrets>,
+    secrets: Option<VerifierSecrets>,
     job: JobId,
     render: Option<RenderJobId>,
     now: DateTime<Utc>,
@@ -170,7 +171,7 @@ impl Conversation {
         &self,
         spec: &ProviderSpec,
         now: DateTime<Utc>,
-    ) -> Result<Vec<Reply>, ConversationError> {
+    ) -> Result<Vec<ReplayedExchange>, ConversationError> {
         let signature = spec.webhook.as_ref().and_then(|webhook| webhook.signature.as_ref());
         let secrets = match (&self.webhook_secrets, signature) {
             (Some(_), None) => return Err(ConversationError::NothingSigned),
@@ -187,30 +188,34 @@ impl Conversation {
         };
         let mut scene = Scene { spec, secrets, job, render, now: self.now.unwrap_or(now) };
         let numbered = self.exchanges.iter().zip(1..);
-        numbered.map(|(exchange, number)| scene.hear(exchange, number)).collect()
+        numbered.map(|(exchange, number)| scene.replay_exchange(exchange, number)).collect()
     }
 }
 
 impl Scene<'_> {
-    fn hear(&mut self, exchange: &Exchange, number: usize) -> Result<Reply, ConversationError> {
-        let (about, said) = match exchange {
-            Exchange::Submit(said) => ("submit", said),
-            Exchange::Status(said) => ("status", said),
-            Exchange::List(said) => ("list", said),
-            Exchange::Cancel(said) => ("cancel", said),
-            Exchange::Callback(said) => ("callback", said),
+    fn replay_exchange(
+        &mut self,
+        exchange: &Exchange,
+        number: usize,
+    ) -> Result<ReplayedExchange, ConversationError> {
+        let (about, message) = match exchange {
+            Exchange::Submit(message) => ("submit", message),
+            Exchange::Status(message) => ("status", message),
+            Exchange::List(message) => ("list", message),
+            Exchange::Cancel(message) => ("cancel", message),
+            Exchange::Callback(message) => ("callback", message),
         };
-        let body = match &said.body {
+        let body = match &message.body {
             Value::String(text) => text.clone().into_bytes(),
             Value::Null => Vec::new(),
             json => json.to_string().into_bytes(),
         };
-        let answer = || -> Result<Answer<'_>, ConversationError> {
-            let status = said.status.ok_or(ConversationError::Status(number))?;
-            let mut headers = said.headers.iter();
+        let answer = || -> Result<ProviderAnswer<'_>, ConversationError> {
+            let status = message.status.ok_or(ConversationError::Status(number))?;
+            let mut headers = message.headers.iter();
             let wait = headers.find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
             let retry_after = wait.and_then(|(_, text)| retry_after(text, self.now));
-            Ok(Answer { status, retry_after, body: &body })
+            Ok(ProviderAnswer { status, retry_after, body: &body })
         };
         let lacks = |lacks| ConversationError::Lacks { number, lacks };
         let understood = match exchange {
@@ -224,7 +229,7 @@ impl Scene<'_> {
             }
             Exchange::Status(_) => {
                 let render = self.render.as_ref().ok_or(ConversationError::NoRender(number))?;
-                told(&self.spec.read_status(render, &answer()?, self.now))
+                status_read(&self.spec.read_status(render, &answer()?, self.now))
             }
             Exchange::List(_) => match &self.spec.submit_safety {
                 SubmitSafety::List(list) => {
@@ -238,24 +243,28 @@ impl Scene<'_> {
                 let cancel = self.spec.cancel.as_ref().ok_or_else(|| lacks("cancel"))?;
                 cancelled(&self.spec.read_cancel(cancel, &answer()?))
             }
-            Exchange::Callback(_) if said.status.is_some() => {
+            Exchange::Callback(_) if message.status.is_some() => {
                 return Err(ConversationError::Status(number));
             }
             Exchange::Callback(_) => {
                 if self.spec.webhook.is_none() {
                     return Err(lacks("webhook"));
                 }
-                self.called(said, &body)
+                self.called(message, &body)
             }
         };
         let understood = members(understood);
-        Ok(Reply { about, mismatches: mismatches(&said.expect, &understood), understood })
+        Ok(ReplayedExchange {
+            about,
+            mismatches: mismatches(&message.expect, &understood),
+            understood,
+        })
     }
 
-    fn called(&self, said: &Said, body: &[u8]) -> Value {
+    fn called(&self, message: &RecordedMessage, body: &[u8]) -> Value {
         let webhook = self.spec.webhook.as_ref();
         let headers: Vec<(&str, &[u8])> =
-            said.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+            message.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         let incoming = Incoming { headers: &headers, body };
         let signature: String = match (webhook.and_then(|w| w.signature.as_ref()), &self.secrets) {
             (None, _) => "none: the spec has no signature".into(),
@@ -339,16 +348,16 @@ fn submitted(answer: &SubmitAnswer) -> Value {
     })
 }
 
-fn told(answer: &StatusAnswer) -> Value {
+fn status_read(answer: &StatusAnswer) -> Value {
     let (is, observation, trouble) = match answer {
         StatusAnswer::Observed(observation) => ("observed", Some(observation), None),
         StatusAnswer::NotFound => ("notFound", None, None),
         StatusAnswer::Unavailable { class, retry_after } => {
-            ("notTold", None, Some((*class, *retry_after)))
+            ("unavailable", None, Some((*class, *retry_after)))
         }
     };
     let mut understood = json!({ "is": is });
-    add(&mut understood, not_told(trouble));
+    add(&mut understood, unavailable(trouble));
     add(&mut understood, observed(observation));
     understood
 }
@@ -359,7 +368,7 @@ fn listed(answer: &ListAnswer) -> Value {
         ListAnswer::Next(page) => ("next", None, Some(page), None),
         ListAnswer::Absent => ("absent", None, None, None),
         ListAnswer::Unavailable { class, retry_after } => {
-            ("notTold", None, None, Some((*class, *retry_after)))
+            ("unavailable", None, None, Some((*class, *retry_after)))
         }
     };
     let next = next.map(|page| match page {
@@ -368,7 +377,7 @@ fn listed(answer: &ListAnswer) -> Value {
         ListPage::Offset(rows) => json!(rows),
     });
     let mut understood = json!({ "is": is, "renderJobId": id, "next": next });
-    add(&mut understood, not_told(trouble));
+    add(&mut understood, unavailable(trouble));
     understood
 }
 
@@ -377,15 +386,15 @@ fn cancelled(answer: &CancelAnswer) -> Value {
         CancelAnswer::Accepted => ("accepted", None, None),
         CancelAnswer::Refused { message } => ("refused", Some(message), None),
         CancelAnswer::Unavailable { class, retry_after } => {
-            ("notTold", None, Some((*class, *retry_after)))
+            ("unavailable", None, Some((*class, *retry_after)))
         }
     };
     let mut understood = json!({ "is": is, "message": message });
-    add(&mut understood, not_told(trouble));
+    add(&mut understood, unavailable(trouble));
     understood
 }
 
-fn not_told(trouble: Option<(ErrorClass, Option<Duration>)>) -> Value {
+fn unavailable(trouble: Option<(ErrorClass, Option<Duration>)>) -> Value {
     json!({
         "class": trouble.map(|(it, _)| class(it)),
         "retryAfterSeconds": trouble.and_then(|(_, wait)| wait).map(|wait| wait.as_secs()),

@@ -1,4 +1,9 @@
 //! Spec and job in, HTTP request out.
+//!
+//! A provider's API key goes into a header of its spec, as `{apiKey}` or `{apiKeyBase64}`. To add
+//! a way to authenticate that these do not express, add a placeholder to `Provider::headers`, to
+//! the ones that `spec/contradictions.rs` knows, and to the text of `headers` in
+//! `providers/schema.json`.
 
 use std::fmt;
 
@@ -16,7 +21,7 @@ use crate::time;
 
 /// The method of a request to a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
+pub enum HttpMethod {
     /// Status calls and lists.
     Get,
     /// Submits, and cancel calls of some providers.
@@ -30,7 +35,7 @@ pub enum Method {
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpRequest {
     /// The method.
-    pub method: Method,
+    pub method: HttpMethod,
     /// The URL, always below the provider's base URL.
     pub url: Url,
     /// Names and values, the API key among them.
@@ -77,7 +82,7 @@ pub enum PayloadError {
 
 /// The parts of a submit.
 #[derive(Clone, Copy)]
-pub struct Submission<'a> {
+pub struct SubmitParts<'a> {
     /// The client's payload, in the provider's own vocabulary.
     pub payload: &'a Map<String, Value>,
     /// Our id of the job.
@@ -93,7 +98,10 @@ impl Provider {
     ///
     /// # Errors
     /// When the payload has no place for the values that we add.
-    pub fn submit_request(&self, submission: &Submission<'_>) -> Result<HttpRequest, PayloadError> {
+    pub fn submit_request(
+        &self,
+        submission: &SubmitParts<'_>,
+    ) -> Result<HttpRequest, PayloadError> {
         let submit = &self.spec.submit;
         let mut body = Value::Object(self.spec.wrapped(submission.payload));
         let mut url = below(&self.base_url, &submit.path);
@@ -112,7 +120,7 @@ impl Provider {
         let mut headers = self.headers(submission.api_key);
         headers.push(("content-type".into(), "application/json".into()));
         let body = Some(body.to_string().into_bytes());
-        Ok(HttpRequest { method: Method::Post, url, headers, body })
+        Ok(HttpRequest { method: HttpMethod::Post, url, headers, body })
     }
 
     /// The status call for a render.
@@ -123,7 +131,7 @@ impl Provider {
         for (name, value) in &status.query {
             url.query_pairs_mut().append_pair(name, &value.replace("{id}", id.as_str()));
         }
-        HttpRequest { method: Method::Get, url, headers: self.headers(api_key), body: None }
+        HttpRequest { method: HttpMethod::Get, url, headers: self.headers(api_key), body: None }
     }
 
     /// The request that cancels a render.
@@ -135,8 +143,8 @@ impl Provider {
         api_key: &str,
     ) -> HttpRequest {
         let method = match cancel.method {
-            CancelMethod::Post => Method::Post,
-            CancelMethod::Delete => Method::Delete,
+            CancelMethod::Post => HttpMethod::Post,
+            CancelMethod::Delete => HttpMethod::Delete,
         };
         let url = below(&self.base_url, &cancel.path.replace("{id}", &escaped(id.as_str())));
         HttpRequest { method, url, headers: self.headers(api_key), body: None }
@@ -168,7 +176,7 @@ impl Provider {
             }
             (Some(_) | None, _) => {}
         }
-        HttpRequest { method: Method::Get, url, headers: self.headers(api_key), body: None }
+        HttpRequest { method: HttpMethod::Get, url, headers: self.headers(api_key), body: None }
     }
 
     fn headers(&self, api_key: &str) -> Vec<(String, String)> {
@@ -300,7 +308,7 @@ mod tests {
     fn submit(name: &str, payload: &Value, callback: Option<&str>) -> Result<Value, PayloadError> {
         let payload = payload.as_object().unwrap().clone();
         let job_id = JobId::from_bytes([7; 16]);
-        let request = provider(name).submit_request(&Submission {
+        let request = provider(name).submit_request(&SubmitParts {
             payload: &payload,
             job_id: &job_id,
             callback_url: callback,

@@ -1,5 +1,10 @@
 //! The vocabulary of a provider spec. Unknown words are refused when a spec is loaded, so a
 //! typo cannot change what a provider is asked.
+//!
+//! To add a word, add its field or variant here, its problems to `contradictions`, its meaning
+//! to the module that runs it ([`request`](super::request), [`answer`](super::answer) or
+//! [`inbound`](super::inbound)), and the word to `providers/schema.json`: a contract test
+//! compares the two.
 
 mod contradictions;
 pub mod webhook;
@@ -24,7 +29,7 @@ pub struct ProviderSpec {
     /// The path of the JSON schema, for editors only.
     #[serde(rename = "$schema", default)]
     pub schema: Option<String>,
-    /// The name callers use; the same as the file's.
+    /// The name that callers use; the same as the file's.
     pub name: ProviderName,
     /// The name for people.
     pub title: String,
@@ -54,7 +59,7 @@ pub struct ProviderSpec {
     #[serde(default)]
     pub errors: Vec<ErrorRule>,
     /// Rate limit, time-outs and deadline.
-    pub limits: Limits,
+    pub limits: ProviderLimits,
 }
 
 /// The submit of a render.
@@ -134,7 +139,7 @@ pub enum SubmitSafety {
     // The braces make serde refuse unknown members; it overlooks them in unit variants.
     /// We choose the render's id (`{jobUuid}`), so a status call shows whether it exists.
     ClientId {},
-    /// A list of renders shows the mark that we put into the submit.
+    /// A list of renders shows our id of the job, which we put into the submit.
     List(ListSpec),
     /// Only the callback of the job can show that the render exists.
     Callback {},
@@ -226,7 +231,7 @@ pub struct Reading {
     pub words: Words,
     /// The places of the progress.
     #[serde(default)]
-    pub progress: Vec<Progress>,
+    pub progress: Vec<ProgressSource>,
     /// The pointers to the URL of the video, which is read only with the status "completed".
     pub result: Vec<Pointer>,
     /// The template that makes a URL of the value, such as `https://cdn.example/{result}.mp4`; none
@@ -274,7 +279,7 @@ pub struct Words {
 /// The place of the progress, and the factor that makes it `0.0..=1.0`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Progress {
+pub struct ProgressSource {
     /// The pointers to the number.
     pub pointer: Pointer,
     /// The factor: 0.01 for percentages.
@@ -336,7 +341,7 @@ pub enum ErrorClass {
 /// the poll times of a job would not advance.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Limits {
+pub struct ProviderLimits {
     /// The shortest time between two status calls for one render.
     pub poll_floor_ms: NonZeroU32,
     /// The age at which the first safety poll of a job with a callback is due.

@@ -49,7 +49,7 @@ pub enum WebhookSecret {
 
 /// Why a text is not a secret. The error never contains the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SecretError {
+pub enum SigningSecretError {
     /// It has neither of the two prefixes.
     #[error("a webhook secret begins with whsec_ or whsk_")]
     Prefix,
@@ -72,14 +72,14 @@ impl WebhookSecret {
     /// # Errors
     /// When prefix, base64 or length do not follow the specification, or the public key does not
     /// belong to the seed.
-    pub fn parse(text: &str) -> Result<Self, SecretError> {
-        let decode = |text| STANDARD.decode(text).map_err(|_| SecretError::Base64);
+    pub fn parse(text: &str) -> Result<Self, SigningSecretError> {
+        let decode = |text| STANDARD.decode(text).map_err(|_| SigningSecretError::Base64);
         if let Some(encoded) = text.strip_prefix(SharedSecret::PREFIX) {
             SharedSecret::from_bytes(decode(encoded)?).map(Self::Shared)
         } else if let Some(encoded) = text.strip_prefix(KeyPair::PREFIX) {
             KeyPair::from_bytes(&decode(encoded)?).map(Self::Pair)
         } else {
-            Err(SecretError::Prefix)
+            Err(SigningSecretError::Prefix)
         }
     }
 
@@ -142,9 +142,9 @@ pub struct SharedSecret(Vec<u8>);
 impl SharedSecret {
     const PREFIX: &str = "whsec_";
 
-    fn from_bytes(bytes: Vec<u8>) -> Result<Self, SecretError> {
+    fn from_bytes(bytes: Vec<u8>) -> Result<Self, SigningSecretError> {
         if !(24..=64).contains(&bytes.len()) {
-            return Err(SecretError::Length);
+            return Err(SigningSecretError::Length);
         }
         Ok(Self(bytes))
     }
@@ -178,11 +178,11 @@ pub struct KeyPair(SigningKey);
 impl KeyPair {
     const PREFIX: &str = "whsk_";
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self, SecretError> {
-        let bytes = bytes.try_into().map_err(|_| SecretError::Pair)?;
+    fn from_bytes(bytes: &[u8]) -> Result<Self, SigningSecretError> {
+        let bytes = bytes.try_into().map_err(|_| SigningSecretError::Pair)?;
         // A public key that does not belong to the seed is refused: two signatures of one seed
         // under two public keys would reveal the seed.
-        SigningKey::from_keypair_bytes(bytes).map(Self).map_err(|_| SecretError::Pair)
+        SigningKey::from_keypair_bytes(bytes).map(Self).map_err(|_| SigningSecretError::Pair)
     }
 
     /// The public key `whpk_…`, with which receivers verify.
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn signature_matches_short_secret_vector() {
         let short = "whsec_plJ3nmyCDGBKInavdOK15jsl";
-        assert_eq!(WebhookSecret::parse(short), Err(SecretError::Length));
+        assert_eq!(WebhookSecret::parse(short), Err(SigningSecretError::Length));
         let bytes = STANDARD.decode(short.trim_start_matches("whsec_")).unwrap();
         let signed = WebhookSecret::Shared(SharedSecret(bytes)).sign(
             "msg_loFOjxBNrRLzqYUf.1731705121.",

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{GracePeriod, SecretError, SignatureType, WebhookSecret};
+use super::{GracePeriod, SignatureType, SigningSecretError, WebhookSecret};
 use crate::time;
 
 /// The most secrets in force at once.
@@ -32,7 +32,7 @@ pub struct StoredSecret {
 pub enum StoredSecretsError {
     /// An entry is not a secret.
     #[error(transparent)]
-    Secret(#[from] SecretError),
+    Secret(#[from] SigningSecretError),
     /// An attribute of an entry is unknown, or not in our form.
     #[error(
         "what follows a webhook secret is `;created=` and `;expires=`, in this order, each with a time such as 2026-05-24T12:00:00.000Z"

@@ -33,8 +33,8 @@ pub enum Carrier {
         /// The keys whose values are signatures; each may occur several times.
         keys: Vec<String>,
     },
-    /// A header with a list separated by spaces: `webhook-signature: v1,aa v1,bb v1a,cc`. Entries of
-    /// other versions are skipped.
+    /// A header with a list separated by spaces: `webhook-signature: v1,aa v1,bb v1a,cc`. Entries
+    /// of other versions are skipped.
     List {
         /// The name of the header or field.
         header: HeaderName,
@@ -63,7 +63,7 @@ pub enum Separator {
 }
 
 /// The values at the place of the signatures.
-pub(super) struct Carried<'a> {
+pub(super) struct CarriedSignatures<'a> {
     /// The signatures, still encoded, without their prefixes. Not empty.
     pub(super) entries: Vec<Cow<'a, [u8]>>,
     /// All pairs; empty unless the carrier is [`Carrier::Pairs`].
@@ -71,18 +71,23 @@ pub(super) struct Carried<'a> {
 }
 
 impl Carrier {
-    pub(super) fn read<'a>(&self, incoming: &Incoming<'a>) -> Result<Carried<'a>, Refusal> {
+    pub(super) fn read<'a>(
+        &self,
+        incoming: &Incoming<'a>,
+    ) -> Result<CarriedSignatures<'a>, Refusal> {
         let carried = match self {
             Self::Header { header, prefix } => {
-                Carried::one(Cow::Borrowed(incoming.header(header)?), prefix)?
+                CarriedSignatures::one(Cow::Borrowed(incoming.header(header)?), prefix)?
             }
             Self::Form { field, prefix } => {
-                Carried::one(Cow::Owned(incoming.form_field(field)?), prefix)?
+                CarriedSignatures::one(Cow::Owned(incoming.form_field(field)?), prefix)?
             }
             Self::Pairs { header, separator, keys } => {
-                Carried::pairs(incoming.header(header)?, *separator, keys)?
+                CarriedSignatures::pairs(incoming.header(header)?, *separator, keys)?
             }
-            Self::List { header, prefix } => Carried::list(incoming.header(header)?, prefix)?,
+            Self::List { header, prefix } => {
+                CarriedSignatures::list(incoming.header(header)?, prefix)?
+            }
         };
         let too_many = carried.entries.len().max(carried.pairs.len()) > MAX_ENTRIES;
         let nothing = carried.entries.iter().all(|entry| entry.is_empty());
@@ -90,7 +95,7 @@ impl Carrier {
     }
 }
 
-impl<'a> Carried<'a> {
+impl<'a> CarriedSignatures<'a> {
     fn one(value: Cow<'a, [u8]>, prefix: &str) -> Result<Self, Refusal> {
         refuse_placeholder(&value)?;
         let entry = match value {

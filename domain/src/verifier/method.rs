@@ -9,12 +9,12 @@ use subtle::{Choice, ConstantTimeEq};
 
 use super::Refusal;
 use super::content::{Content, Parts};
-use super::secrets::{Key, Secrets};
+use super::secrets::{VerifierKey, VerifierSecrets};
 
 /// The method by which a request proves its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
-pub enum Method {
+pub enum ProofMethod {
     /// HMAC with a shared secret.
     Hmac {
         /// The hash function.
@@ -47,7 +47,7 @@ pub enum Hash {
     Sha512,
 }
 
-/// A [`Method`] other than a token.
+/// A [`ProofMethod`] other than a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signing {
     Hmac(Hash),
@@ -67,20 +67,20 @@ impl Signing {
         parts: &Parts<'_>,
         signatures: &[Vec<u8>],
         token: Option<&[u8]>,
-        secrets: &Secrets,
+        secrets: &VerifierSecrets,
     ) -> Result<bool, Refusal> {
         let mut proved = Choice::from(0);
         for secret in secrets.all() {
             let made = match (self, &secret.key) {
-                (Self::Hmac(hash), Key::Shared(secret)) => {
+                (Self::Hmac(hash), VerifierKey::Shared(secret)) => {
                     let message = content.fill(parts, secret)?;
                     any_equal(signatures, &hash.hmac(secret, &message))
                 }
-                (Self::Digest(hash), Key::Shared(secret)) => {
+                (Self::Digest(hash), VerifierKey::Shared(secret)) => {
                     let message = content.fill(parts, secret)?;
                     any_equal(signatures, &hash.digest(&message))
                 }
-                (Self::Ed25519, Key::Public(key)) => {
+                (Self::Ed25519, VerifierKey::Public(key)) => {
                     let message = content.fill(parts, &[])?;
                     let holds = |signature: &Vec<u8>| {
                         Signature::from_slice(signature)
@@ -90,8 +90,8 @@ impl Signing {
                     Choice::from(u8::from(held > 0))
                 }
                 // The secret belongs to another method.
-                (Self::Hmac(_) | Self::Digest(_), Key::Public(_))
-                | (Self::Ed25519, Key::Shared(_)) => Choice::from(0),
+                (Self::Hmac(_) | Self::Digest(_), VerifierKey::Public(_))
+                | (Self::Ed25519, VerifierKey::Shared(_)) => Choice::from(0),
             };
             proved |= made & secret.admits(token);
         }

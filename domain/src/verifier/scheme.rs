@@ -8,9 +8,9 @@ use super::Refusal;
 use super::carrier::Carrier;
 use super::content::{Content, ContentError, Piece};
 use super::incoming::{HeaderName, Incoming};
-use super::method::{Method, Signing};
-use super::secrets::{Encoding, KeyForm, Secrets, SecretsError};
-use super::timestamp::{Place, TimestampSource};
+use super::method::{ProofMethod, Signing};
+use super::secrets::{Encoding, KeyForm, SecretsError, VerifierSecrets};
+use super::timestamp::{TimestampPlace, TimestampSource};
 use crate::provider::pointer::{Pointer, first_text};
 
 /// The vocabulary of a scheme, as written in a spec. Becomes a [`SignatureScheme`] unless it
@@ -19,7 +19,7 @@ use crate::provider::pointer::{Pointer, first_text};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SchemeSpec {
     /// The method of the proof.
-    pub method: Method,
+    pub method: ProofMethod,
     /// The place of the signatures.
     pub carrier: Carrier,
     /// The encoding of a signature. A token without one is compared as text.
@@ -35,7 +35,7 @@ pub struct SchemeSpec {
     pub timestamp: Option<TimestampSource>,
     /// The token beside the signature; none without one.
     #[serde(default)]
-    pub token: Option<Token>,
+    pub token: Option<TokenSource>,
     /// The source of the replay id.
     #[serde(default)]
     pub replay_id: ReplayId,
@@ -45,7 +45,7 @@ pub struct SchemeSpec {
 /// begins with it, and a colon separates it from the key.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Token {
+pub struct TokenSource {
     /// The header of the token.
     pub header: HeaderName,
     /// The prefix of the token, which must be there.
@@ -89,7 +89,7 @@ pub struct SignatureScheme {
     pub(super) carrier: Carrier,
     pub(super) proof: Proof,
     pub(super) timestamp: Option<TimestampSource>,
-    pub(super) token: Option<Token>,
+    pub(super) token: Option<TokenSource>,
     pub(super) replay_id: ReplayId,
     key: KeyForm,
 }
@@ -164,10 +164,10 @@ impl TryFrom<SchemeSpec> for SignatureScheme {
 
     fn try_from(spec: SchemeSpec) -> Result<Self, SchemeError> {
         let signing = match spec.method {
-            Method::Token {} => None,
-            Method::Hmac { hash } => Some(Signing::Hmac(hash)),
-            Method::Digest { hash } => Some(Signing::Digest(hash)),
-            Method::Ed25519 {} => Some(Signing::Ed25519),
+            ProofMethod::Token {} => None,
+            ProofMethod::Hmac { hash } => Some(Signing::Hmac(hash)),
+            ProofMethod::Digest { hash } => Some(Signing::Digest(hash)),
+            ProofMethod::Ed25519 {} => Some(Signing::Ed25519),
         };
         let only = spec.timestamp.is_none() && spec.token.is_none();
         let proof = match (signing, spec.encoding, &spec.content) {
@@ -199,9 +199,9 @@ impl SignatureScheme {
     ///
     /// # Errors
     /// When there is no secret, or one does not have the form of this scheme's keys.
-    pub fn parse_secrets(&self, text: &str) -> Result<Secrets, SecretsError> {
+    pub fn parse_secrets(&self, text: &str) -> Result<VerifierSecrets, SecretsError> {
         let public = matches!(self.proof, Proof::Signed { method: Signing::Ed25519, .. });
-        Secrets::parse(text, &self.key, public, self.token.is_some())
+        VerifierSecrets::parse(text, &self.key, public, self.token.is_some())
     }
 
     /// The signed field of a form; none when the whole body is signed. The other fields of the
@@ -257,7 +257,7 @@ impl SignatureScheme {
 
     fn timestamp_contradiction(&self) -> Option<SchemeError> {
         let place = self.timestamp.as_ref().map(|timestamp| &timestamp.place);
-        if let Some(Place::Key { key }) = place {
+        if let Some(TimestampPlace::Key { key }) = place {
             let Carrier::Pairs { keys, .. } = &self.carrier else {
                 return Some(SchemeError::TimestampKey);
             };
@@ -272,8 +272,8 @@ impl SignatureScheme {
             Carrier::Form { .. } => None,
         };
         let timestamp = match place {
-            Some(Place::Header { header }) => Some(header),
-            Some(Place::Key { .. }) | None => None,
+            Some(TimestampPlace::Header { header }) => Some(header),
+            Some(TimestampPlace::Key { .. }) | None => None,
         };
         let token = self.token.as_ref().map(|token| &token.header);
         let headers = [signature, timestamp, self.replay_id.header(), token];
@@ -350,7 +350,7 @@ impl SignatureScheme {
     }
 }
 
-impl Token {
+impl TokenSource {
     pub(super) fn read(&self, incoming: &Incoming<'_>) -> Result<Vec<u8>, Refusal> {
         let carrier = Carrier::Header { header: self.header.clone(), prefix: self.prefix.clone() };
         let carried = carrier.read(incoming)?;

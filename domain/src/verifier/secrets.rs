@@ -45,19 +45,19 @@ pub enum KeyForm {
 
 /// All secrets in force, or public keys for a scheme with those. Never empty.
 #[derive(Clone)]
-pub struct Secrets(Vec<Secret>);
+pub struct VerifierSecrets(Vec<VerifierSecret>);
 
 /// One secret.
 #[derive(Clone)]
-pub(super) struct Secret {
-    pub(super) key: Key,
+pub(super) struct VerifierSecret {
+    pub(super) key: VerifierKey,
     /// The digest of the token of this secret, if the scheme has tokens.
     token: Option<[u8; 32]>,
 }
 
 /// The key in a secret.
 #[derive(Clone)]
-pub(super) enum Key {
+pub(super) enum VerifierKey {
     /// A shared secret; not empty.
     Shared(Vec<u8>),
     /// A public key that is not of small order: under those, one signature fits many messages.
@@ -130,7 +130,7 @@ impl KeyForm {
     }
 }
 
-impl Secrets {
+impl VerifierSecrets {
     /// Reads secrets separated by commas; blanks around each are not part of it. With
     /// `tokens`, each is a token and a key, separated by the last colon.
     pub(super) fn parse(
@@ -153,13 +153,13 @@ impl Secrets {
                 text => (None, text),
             };
             let bytes = form.decode(key)?;
-            let key = if public { public_key(&bytes)? } else { Key::Shared(bytes) };
-            Ok(Secret { key, token })
+            let key = if public { public_key(&bytes)? } else { VerifierKey::Shared(bytes) };
+            Ok(VerifierSecret { key, token })
         });
         secrets.collect::<Result<Vec<_>, _>>().map(Self)
     }
 
-    pub(super) fn all(&self) -> &[Secret] {
+    pub(super) fn all(&self) -> &[VerifierSecret] {
         &self.0
     }
 
@@ -170,7 +170,7 @@ impl Secrets {
         for token in tokens {
             let presented = Sha256::digest(token);
             for secret in &self.0 {
-                let Key::Shared(secret) = &secret.key else { continue };
+                let VerifierKey::Shared(secret) = &secret.key else { continue };
                 found |= Sha256::digest(secret).ct_eq(&presented);
             }
         }
@@ -178,7 +178,7 @@ impl Secrets {
     }
 }
 
-impl Secret {
+impl VerifierSecret {
     /// Whether the token that a request carries beside its signature is this secret's.
     pub(super) fn admits(&self, token: Option<&[u8]>) -> Choice {
         match (&self.token, token) {
@@ -189,14 +189,14 @@ impl Secret {
     }
 }
 
-fn public_key(bytes: &[u8]) -> Result<Key, SecretsError> {
+fn public_key(bytes: &[u8]) -> Result<VerifierKey, SecretsError> {
     let bytes = bytes.try_into().map_err(|_| SecretsError::PublicKey)?;
     let key = VerifyingKey::from_bytes(bytes).map_err(|_| SecretsError::PublicKey)?;
-    if key.is_weak() { Err(SecretsError::PublicKey) } else { Ok(Key::Public(key)) }
+    if key.is_weak() { Err(SecretsError::PublicKey) } else { Ok(VerifierKey::Public(key)) }
 }
 
-impl fmt::Debug for Secrets {
+impl fmt::Debug for VerifierSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secrets({}, redacted)", self.0.len())
+        write!(f, "VerifierSecrets({}, redacted)", self.0.len())
     }
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
-use super::carrier::Carried;
+use super::carrier::CarriedSignatures;
 use super::incoming::{HeaderName, Incoming};
 use super::{Reason, Refusal};
 
@@ -14,7 +14,7 @@ use super::{Reason, Refusal};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TimestampSource {
     /// The place of the timestamp.
-    pub place: Place,
+    pub place: TimestampPlace,
     /// Its unit; it counts since the Unix epoch.
     pub unit: Unit,
     /// The largest age in seconds; none means any.
@@ -28,7 +28,7 @@ pub struct TimestampSource {
 /// The place of a timestamp.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
-pub enum Place {
+pub enum TimestampPlace {
     /// The value of a header.
     Header {
         /// The name of the header.
@@ -64,11 +64,11 @@ impl TimestampSource {
     pub(super) fn read<'a>(
         &self,
         incoming: &Incoming<'a>,
-        carried: &Carried<'a>,
+        carried: &CarriedSignatures<'a>,
     ) -> Result<Timestamp<'a>, Refusal> {
         let written = match &self.place {
-            Place::Header { header } => incoming.header(header)?,
-            Place::Key { key } => carried.only(key)?,
+            TimestampPlace::Header { header } => incoming.header(header)?,
+            TimestampPlace::Key { key } => carried.only(key)?,
         };
         let number = canonical(written).ok_or(Refusal::MALFORMED)?;
         let at = match self.unit {

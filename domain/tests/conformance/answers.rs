@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use domain::job::{Job, RenderStatus, Report, State, Transition};
-use domain::provider::answer::Answer;
+use domain::provider::answer::ProviderAnswer;
 use domain::provider::{StatusAnswer, SubmitAnswer};
 use serde_json::Value;
 
-use crate::facts::Exchange;
+use crate::facts::AnswerFact;
 use crate::matrix::Matrix;
-use crate::said;
+use crate::meaning;
 use crate::subject::{Subject, noon};
 
 pub(crate) fn acceptances(subject: &Subject, matrix: &mut Matrix) {
@@ -34,7 +34,7 @@ fn submits(subject: &Subject, matrix: &mut Matrix, outcome: &str, state: State) 
         let answer = subject.provider.spec.read_submit(&answer(exchange, &body));
         let job = after_submit(&subject.job(), &answer);
         let case = format!("HTTP {} {}", exchange.http, String::from_utf8_lossy(&body));
-        let found = format!("{}; the job is {}", said::submit(&answer), job.state.name());
+        let found = format!("{}; the job is {}", meaning::submit(&answer), job.state.name());
         matrix.check(&case, &found, &format!("{}; the job is {}", exchange.is, state.name()));
     }
 }
@@ -85,10 +85,10 @@ fn spellings(word: &str) -> BTreeSet<String> {
 
 fn meaning_of(subject: &Subject, word: &str) -> String {
     let body = filled(&subject.facts.word_body, word).to_string();
-    let answer = Answer { status: 200, retry_after: None, body: body.as_bytes() };
+    let answer = ProviderAnswer { status: 200, retry_after: None, body: body.as_bytes() };
     match subject.provider.spec.read_status(&subject.render(), &answer, noon()) {
         StatusAnswer::Observed(observation) if observation.provider_status == word => {
-            said::word(&observation.status).to_owned()
+            meaning::word(&observation.status).to_owned()
         }
         other => format!("{other:?}"),
     }
@@ -114,12 +114,12 @@ pub(crate) fn trouble(subject: &Subject, matrix: &mut Matrix) {
     statuses(subject, matrix, &subject.facts.trouble);
 }
 
-fn statuses(subject: &Subject, matrix: &mut Matrix, exchanges: &[Exchange]) {
+fn statuses(subject: &Subject, matrix: &mut Matrix, exchanges: &[AnswerFact]) {
     for exchange in exchanges {
         let found = read(subject, exchange);
         let body = exchange.bytes();
         let case = format!("HTTP {} {}", exchange.http, String::from_utf8_lossy(&body));
-        matrix.check(&case, &said::status(&found), &exchange.is);
+        matrix.check(&case, &meaning::status(&found), &exchange.is);
     }
 }
 
@@ -127,15 +127,16 @@ fn statuses(subject: &Subject, matrix: &mut Matrix, exchanges: &[Exchange]) {
 pub(crate) fn expiries(subject: &Subject, matrix: &mut Matrix) {
     let Some(kept) = subject.facts.kept_seconds else { return };
     let spec = &subject.provider.spec;
-    let told = subject.facts.results.iter().filter_map(|exchange| match read(subject, exchange) {
-        StatusAnswer::Observed(observation) => Some((&exchange.is, observation)),
-        StatusAnswer::NotFound | StatusAnswer::Unavailable { .. } => None,
-    });
+    let results =
+        subject.facts.results.iter().filter_map(|exchange| match read(subject, exchange) {
+            StatusAnswer::Observed(observation) => Some((&exchange.is, observation)),
+            StatusAnswer::NotFound | StatusAnswer::Unavailable { .. } => None,
+        });
     let claimed = subject.facts.callbacks.iter().filter_map(|post| {
         let callback = spec.read_callback(&post.bytes(), noon()).ok()?;
         Some((&post.is, callback.claim?))
     });
-    for (case, observation) in told.chain(claimed) {
+    for (case, observation) in results.chain(claimed) {
         if let RenderStatus::Completed(result) = observation.status {
             let wanted = Some(noon() + TimeDelta::seconds(kept.into()));
             let (found, wanted) = (format!("{:?}", result.expires_at), format!("{wanted:?}"));
@@ -144,7 +145,7 @@ pub(crate) fn expiries(subject: &Subject, matrix: &mut Matrix) {
     }
 }
 
-fn read(subject: &Subject, exchange: &Exchange) -> StatusAnswer {
+fn read(subject: &Subject, exchange: &AnswerFact) -> StatusAnswer {
     let body = exchange.bytes();
     subject.provider.spec.read_status(&subject.render(), &answer(exchange, &body), noon())
 }
@@ -155,11 +156,11 @@ pub(crate) fn cancellations(subject: &Subject, matrix: &mut Matrix) {
         let body = exchange.bytes();
         let found = subject.provider.spec.read_cancel(cancel, &answer(exchange, &body));
         let case = format!("HTTP {} {}", exchange.http, String::from_utf8_lossy(&body));
-        matrix.check(&case, &said::cancel(&found), &exchange.is);
+        matrix.check(&case, &meaning::cancel(&found), &exchange.is);
     }
 }
 
-fn answer<'a>(exchange: &Exchange, body: &'a [u8]) -> Answer<'a> {
+fn answer<'a>(exchange: &AnswerFact, body: &'a [u8]) -> ProviderAnswer<'a> {
     let retry_after = exchange.retry_after.map(Duration::from_secs);
-    Answer { status: exchange.http, retry_after, body }
+    ProviderAnswer { status: exchange.http, retry_after, body }
 }

@@ -1,14 +1,14 @@
 //! How a render whose submit was not answered is found again.
 
-use domain::provider::answer::Answer;
+use domain::provider::answer::ProviderAnswer;
 use domain::provider::request::ListPage;
 use domain::provider::spec::{ListSpec, SubmitSafety};
 use domain::provider::{ListAnswer, ProviderSpec};
 
-use crate::facts::Search;
+use crate::facts::SearchFact;
 use crate::matrix::Matrix;
+use crate::meaning;
 use crate::requests::KEY;
-use crate::said;
 use crate::subject::{Subject, job_id, noon};
 
 pub(crate) fn search(subject: &Subject, matrix: &mut Matrix) {
@@ -21,7 +21,7 @@ pub(crate) fn search(subject: &Subject, matrix: &mut Matrix) {
 
 /// Reads the pages as long as there is a next one, as the tracker does, and wants each of
 /// them at its own URL.
-fn found(subject: &Subject, list: &ListSpec, search: &Search) -> String {
+fn found(subject: &Subject, list: &ListSpec, search: &SearchFact) -> String {
     let mut page = ListPage::First;
     let mut seen = 0;
     let mut answer = None;
@@ -31,7 +31,7 @@ fn found(subject: &Subject, list: &ListSpec, search: &Search) -> String {
             return format!("a page at {url} instead of {}", fact.url);
         }
         let body = fact.body.to_string();
-        let http = Answer { status: fact.http, retry_after: None, body: body.as_bytes() };
+        let http = ProviderAnswer { status: fact.http, retry_after: None, body: body.as_bytes() };
         let read = subject.provider.spec.read_list(list, &job_id(), seen, &http);
         if let ListAnswer::Next(next) = &read {
             if let ListPage::Offset(rows) = next {
@@ -41,7 +41,7 @@ fn found(subject: &Subject, list: &ListSpec, search: &Search) -> String {
         }
         answer = Some(read);
     }
-    answer.map(|answer| said::list(&answer)).unwrap_or_default()
+    answer.map(|answer| meaning::list(&answer)).unwrap_or_default()
 }
 
 fn list(spec: &ProviderSpec) -> Option<&ListSpec> {

@@ -1,7 +1,7 @@
 //! What a provider is asked.
 
 use domain::id::RenderJobId;
-use domain::provider::request::{HttpRequest, Method, PayloadError, Submission};
+use domain::provider::request::{HttpMethod, HttpRequest, PayloadError, SubmitParts};
 use serde_json::{Map, Value};
 
 use crate::matrix::Matrix;
@@ -81,15 +81,15 @@ fn submitted(
     callback_url: Option<&str>,
 ) -> Result<HttpRequest, PayloadError> {
     let job_id = job_id();
-    let submission = Submission { payload, job_id: &job_id, callback_url, api_key: KEY };
+    let submission = SubmitParts { payload, job_id: &job_id, callback_url, api_key: KEY };
     subject.provider.submit_request(&submission)
 }
 
 fn method(request: &HttpRequest) -> &'static str {
     match request.method {
-        Method::Get => "GET",
-        Method::Post => "POST",
-        Method::Delete => "DELETE",
+        HttpMethod::Get => "GET",
+        HttpMethod::Post => "POST",
+        HttpMethod::Delete => "DELETE",
     }
 }
 

@@ -6,7 +6,7 @@ use domain::verifier::{Reason, SignatureScheme, Verification};
 
 use crate::facts::Signature;
 use crate::matrix::Matrix;
-use crate::signer::{Call, Signed};
+use crate::signer::{SignInput, Signed};
 use crate::subject::{Subject, noon};
 
 const VERIFIED: &str = "verified";
@@ -16,7 +16,7 @@ pub(crate) fn hold(subject: &Subject, matrix: &mut Matrix) {
     let Some(webhook) = &subject.provider.spec.webhook else { return };
     let Some(scheme) = &webhook.signature else { return };
     let bench = Bench { facts, scheme };
-    let call = Call { secret: &facts.secret, id: "msg_1", at: noon() };
+    let call = SignInput { secret: &facts.secret, id: "msg_1", at: noon() };
 
     vectors(&bench, matrix);
     bodies(&bench, call, matrix);
@@ -44,7 +44,7 @@ impl Bench<'_> {
     }
 
     /// Each header is read, whatever its case, and only if it is there once.
-    fn headers_matter(&self, call: Call<'_>, matrix: &mut Matrix) {
+    fn headers_matter(&self, call: SignInput<'_>, matrix: &mut Matrix) {
         let good = self.facts.sign(call);
         for (index, (name, value)) in good.headers.iter().enumerate() {
             let mut shouted = good.clone();
@@ -78,7 +78,7 @@ fn vectors(bench: &Bench<'_>, matrix: &mut Matrix) {
 }
 
 /// Not a bit of body or signature can change.
-fn bodies(bench: &Bench<'_>, call: Call<'_>, matrix: &mut Matrix) {
+fn bodies(bench: &Bench<'_>, call: SignInput<'_>, matrix: &mut Matrix) {
     let good = bench.facts.sign(call);
     matrix.check("as it was signed", &bench.judged(&good), VERIFIED);
 
@@ -96,7 +96,7 @@ fn bodies(bench: &Bench<'_>, call: Call<'_>, matrix: &mut Matrix) {
     matrix.check("an empty signature is refused", &refused.to_string(), "true");
 }
 
-fn ages(bench: &Bench<'_>, call: Call<'_>, matrix: &mut Matrix) {
+fn ages(bench: &Bench<'_>, call: SignInput<'_>, matrix: &mut Matrix) {
     let good = bench.facts.sign(call);
     let judged = |later| text(&bench.verdict(&good, &bench.facts.secret, later));
     let day = 86_400;
@@ -115,14 +115,14 @@ fn ages(bench: &Bench<'_>, call: Call<'_>, matrix: &mut Matrix) {
         None => matrix.check("a day ahead", &judged(-day), VERIFIED),
     }
     if bench.facts.content.contains("{timestamp}") {
-        let later = Call { at: call.at + TimeDelta::seconds(1), ..call };
+        let later = SignInput { at: call.at + TimeDelta::seconds(1), ..call };
         let moved = bench.facts.sealed(later, &bench.facts.signature(call));
         matrix.check("another time than signed", &bench.judged(&moved), "mismatch");
     }
 }
 
 /// While secrets are changed both are in force.
-fn rotation(bench: &Bench<'_>, call: Call<'_>, matrix: &mut Matrix) {
+fn rotation(bench: &Bench<'_>, call: SignInput<'_>, matrix: &mut Matrix) {
     let Signature { secret, older_secret, strange_secret, .. } = bench.facts;
     let both = format!("{secret}, {older_secret}");
     for (case, signer, wanted) in [
@@ -130,15 +130,15 @@ fn rotation(bench: &Bench<'_>, call: Call<'_>, matrix: &mut Matrix) {
         ("the older of two secrets", older_secret, VERIFIED),
         ("a secret that is not ours", strange_secret, "mismatch"),
     ] {
-        let signed = bench.facts.sign(Call { secret: signer, ..call });
+        let signed = bench.facts.sign(SignInput { secret: signer, ..call });
         matrix.check(case, &text(&bench.verdict(&signed, &both, 0)), wanted);
     }
-    let signed = bench.facts.sign(Call { secret: older_secret, ..call });
+    let signed = bench.facts.sign(SignInput { secret: older_secret, ..call });
     matrix.check("a secret no longer in force", &bench.judged(&signed), "mismatch");
 }
 
 /// A copy gets the same verdict and the same id, another callback another id.
-fn replays(bench: &Bench<'_>, call: Call<'_>, matrix: &mut Matrix) {
+fn replays(bench: &Bench<'_>, call: SignInput<'_>, matrix: &mut Matrix) {
     let good = bench.facts.sign(call);
     let first = bench.verdict(&good, &bench.facts.secret, 0);
     let copy = bench.verdict(&good, &bench.facts.secret, 10);
@@ -155,7 +155,7 @@ fn replays(bench: &Bench<'_>, call: Call<'_>, matrix: &mut Matrix) {
     let mut other = bench.facts.body.clone();
     other["id"] = "another".into();
     let other = Signature { body: other, ..bench.facts.clone() };
-    let signed = other.sign(Call { id: "msg_2", ..call });
+    let signed = other.sign(SignInput { id: "msg_2", ..call });
     let second = bench.verdict(&signed, &bench.facts.secret, 0);
     let differs = text(&second) == VERIFIED && id_of(&second) != id_of(&first);
     matrix.check("another callback has another replay id", &differs.to_string(), "true");

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::job::{Report, Transition};
 use domain::provider::StatusAnswer;
-use domain::provider::answer::Answer;
+use domain::provider::answer::ProviderAnswer;
 use domain::provider::spec::webhook::{WebhookKind, WebhookSpec};
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ use crate::subject::{Subject, noon};
 /// step with `~` depends on whether the provider's callbacks prove themselves.
 const COMMON: &[(&str, &[&str], &[&str])] = &[
     (
-        "everything is said twice, and late news changes nothing",
+        "everything is repeated, and late news changes nothing",
         &[
             "accepted: queued",
             "accepted: queued again",
@@ -38,12 +38,12 @@ const COMMON: &[(&str, &[&str], &[&str])] = &[
         &["failed"],
     ),
     (
-        "nobody saw the submit's answer, and a status call finds the render",
+        "the submit's answer is lost, and a status call finds the render",
         &["lost: submit_unknown", "done: completed", "accepted: completed again"],
         &["completed"],
     ),
     (
-        "nobody ever hears of a submit",
+        "a submit is never heard of again",
         &["lost: submit_unknown", "lost: submit_unknown again", "deadline: failed"],
         &["failed"],
     ),
@@ -57,7 +57,7 @@ const COMMON: &[(&str, &[&str], &[&str])] = &[
 /// What every provider that calls back goes through.
 const WITH_CALLBACKS: &[(&str, &[&str], &[&str])] = &[
     (
-        "the callback is lost, and comes when nobody needs it any more",
+        "the callback is late, and comes when it is not needed any more",
         &["accepted: queued", "done: completed", "callback: completed again"],
         &["completed"],
     ),
@@ -81,7 +81,7 @@ const WITH_CALLBACKS: &[(&str, &[&str], &[&str])] = &[
         &["completed"],
     ),
     (
-        "the callback proves a submit that nobody saw answered",
+        "the callback proves a submit whose answer was lost",
         &[
             "lost: submit_unknown",
             "callback: completed ~ submit_unknown again",
@@ -92,24 +92,24 @@ const WITH_CALLBACKS: &[(&str, &[&str], &[&str])] = &[
 ];
 
 pub(crate) fn end_well(subject: &Subject, matrix: &mut Matrix) {
-    for (title, steps, told) in COMMON {
-        play(subject, matrix, title, steps, told);
+    for (title, steps, published) in COMMON {
+        play(subject, matrix, title, steps, published);
     }
     if subject.facts.says.contains_key("callback") {
-        for (title, steps, told) in WITH_CALLBACKS {
-            play(subject, matrix, title, steps, told);
+        for (title, steps, published) in WITH_CALLBACKS {
+            play(subject, matrix, title, steps, published);
         }
     }
-    for Story { title, steps, told } in &subject.facts.stories {
+    for Story { title, steps, published } in &subject.facts.stories {
         let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
-        let told: Vec<&str> = told.iter().map(String::as_str).collect();
-        play(subject, matrix, title, &steps, &told);
+        let published: Vec<&str> = published.iter().map(String::as_str).collect();
+        play(subject, matrix, title, &steps, &published);
     }
 }
 
-fn play(subject: &Subject, matrix: &mut Matrix, title: &str, steps: &[&str], told: &[&str]) {
+fn play(subject: &Subject, matrix: &mut Matrix, title: &str, steps: &[&str], published: &[&str]) {
     let mut job = subject.job();
-    let (mut found, mut wanted) = (Vec::new(), Vec::new());
+    let (mut found, mut expected) = (Vec::new(), Vec::new());
     let mut now = noon();
     for step in steps {
         now += TimeDelta::seconds(10);
@@ -135,14 +135,14 @@ fn play(subject: &Subject, matrix: &mut Matrix, title: &str, steps: &[&str], tol
             Some((state, _)) if proves(subject, saying, proved) => state,
             Some((_, state)) => state,
         };
-        wanted.push(format!("{saying}: {state}"));
+        expected.push(format!("{saying}: {state}"));
     }
-    matrix.check(title, &found.join(", "), &wanted.join(", "));
-    let notices: Vec<&str> = job.outbox.iter().map(|notice| notice.status.name()).collect();
-    matrix.check(&format!("{title}: told of"), &notices.join(", "), &told.join(", "));
+    matrix.check(title, &found.join(", "), &expected.join(", "));
+    let outbox: Vec<&str> = job.outbox.iter().map(|entry| entry.status.name()).collect();
+    matrix.check(&format!("{title}: published"), &outbox.join(", "), &published.join(", "));
 }
 
-/// Whether what is said counts by itself; after a callback, whether that one did.
+/// Whether a message counts by itself; after a callback, whether that one did.
 fn proves(subject: &Subject, saying: &str, proved: bool) -> bool {
     match saying {
         "callback" => proved,
@@ -150,7 +150,7 @@ fn proves(subject: &Subject, saying: &str, proved: bool) -> bool {
     }
 }
 
-/// What the job is told; none when the provider has to be asked first, or the callback is
+/// The report to the job; none when the provider has to be asked first, or the callback is
 /// not worth it.
 ///
 /// # Errors
@@ -161,36 +161,43 @@ fn report(
     now: DateTime<Utc>,
 ) -> Result<Option<Report>, &'static str> {
     let spec = &subject.provider.spec;
-    let answer = |status, body| Answer { status, retry_after: None, body };
+    let answer = |status, body| ProviderAnswer { status, retry_after: None, body };
     match saying {
         "lost" => return Ok(Some(Report::SubmitUnclear)),
         "deadline" => return Ok(Some(Report::DeadlinePassed)),
         _ => {}
     }
     let read = |body: &Value| spec.read_callback(body.to_string().as_bytes(), now).ok();
-    Ok(match subject.facts.says.get(saying).unwrap_or_else(|| panic!("nobody says {saying}")) {
-        Saying::Submit(http, body) => {
-            Some(submit_report(&spec.read_submit(&answer(*http, body.to_string().as_bytes()))))
-        }
-        Saying::Status(http, body) => {
-            let body = body.to_string();
-            match spec.read_status(&subject.render(), &answer(*http, body.as_bytes()), now) {
-                StatusAnswer::Observed(observation) => Some(Report::Observed(observation)),
-                StatusAnswer::NotFound | StatusAnswer::Unavailable { .. } => None,
+    Ok(
+        match subject
+            .facts
+            .says
+            .get(saying)
+            .unwrap_or_else(|| panic!("there is no saying {saying}"))
+        {
+            Saying::Submit(http, body) => {
+                Some(submit_report(&spec.read_submit(&answer(*http, body.to_string().as_bytes()))))
             }
-        }
-        Saying::SignedCallback(body) => {
-            if !spec.webhook.as_ref().is_some_and(WebhookSpec::believes) {
-                return Err("nobody believes it");
+            Saying::Status(http, body) => {
+                let body = body.to_string();
+                match spec.read_status(&subject.render(), &answer(*http, body.as_bytes()), now) {
+                    StatusAnswer::Observed(observation) => Some(Report::Observed(observation)),
+                    StatusAnswer::NotFound | StatusAnswer::Unavailable { .. } => None,
+                }
             }
-            let callback = read(body).filter(|callback| callback.kind != WebhookKind::Ignore);
-            callback.and_then(|callback| callback.claim).map(Report::Observed)
-        }
-        Saying::Callback(body) => match read(body).map(|callback| callback.kind) {
-            Some(WebhookKind::Ended) => None,
-            Some(WebhookKind::Progress | WebhookKind::Ignore) | None => {
-                return Err("it makes nobody ask");
+            Saying::SignedCallback(body) => {
+                if !spec.webhook.as_ref().is_some_and(WebhookSpec::believes) {
+                    return Err("it is not believed");
+                }
+                let callback = read(body).filter(|callback| callback.kind != WebhookKind::Ignore);
+                callback.and_then(|callback| callback.claim).map(Report::Observed)
             }
+            Saying::Callback(body) => match read(body).map(|callback| callback.kind) {
+                Some(WebhookKind::Ended) => None,
+                Some(WebhookKind::Progress | WebhookKind::Ignore) | None => {
+                    return Err("it makes us ask nothing");
+                }
+            },
         },
-    })
+    )
 }

@@ -4,10 +4,10 @@
 use chrono::{DateTime, Utc};
 use domain::id::{JobId, RenderJobId};
 use domain::job::{Observation, RenderStatus};
-use domain::provider::answer::Answer;
+use domain::provider::answer::ProviderAnswer;
 use domain::provider::catalogue::{Adjustments, Catalogue, Provider};
 use domain::provider::pointer::Pointer;
-use domain::provider::request::{ListPage, Submission};
+use domain::provider::request::{ListPage, SubmitParts};
 use domain::provider::spec::SubmitSafety;
 use domain::provider::spec::webhook::WebhookKind;
 use domain::provider::{
@@ -167,18 +167,18 @@ fn answers() {
             1..4 => 200 + u16::try_from(random.below(3)).unwrap(),
             _ => *random.of(&STATUSES),
         };
-        let answer = Answer { status, retry_after: None, body: &body };
+        let answer = ProviderAnswer { status, retry_after: None, body: &body };
         check_answers(&soil.provider.spec, &answer, noon())
     });
 }
 
-/// Whether a render was accepted or its state told.
-fn check_answers(spec: &ProviderSpec, answer: &Answer<'_>, now: DateTime<Utc>) -> bool {
+/// Whether a render was accepted or its state was read.
+fn check_answers(spec: &ProviderSpec, answer: &ProviderAnswer<'_>, now: DateTime<Utc>) -> bool {
     let status = answer.status;
-    let mut told = false;
+    let mut understood = false;
     match spec.read_submit(answer) {
         SubmitAnswer::Accepted(id) => {
-            told = true;
+            understood = true;
             check_id(&id);
             assert!(spec.submit.accepted.contains(&status), "{status} was accepted");
         }
@@ -193,7 +193,7 @@ fn check_answers(spec: &ProviderSpec, answer: &Answer<'_>, now: DateTime<Utc>) -
         assert!((200..=299).contains(&status), "{status} {observation:?}");
         assert_eq!(observation.render_job_id, Some(asked()));
         check(&observation);
-        told = true;
+        understood = true;
     }
     if let SubmitSafety::List(list) = &spec.submit_safety {
         match spec.read_list(list, &job(), 3, answer) {
@@ -211,7 +211,7 @@ fn check_answers(spec: &ProviderSpec, answer: &Answer<'_>, now: DateTime<Utc>) -
         let accepted = spec.read_cancel(cancel, answer) == CancelAnswer::Accepted;
         assert_eq!(accepted, cancel.accepted.contains(&status));
     }
-    told
+    understood
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn specs() {
         let body = random.of(&soils).body(random);
         let status = *random.of(&STATUSES);
         // What a spec of our own must do, a stranger's spec must do too.
-        check_answers(&spec, &Answer { status, retry_after: None, body: &body }, noon());
+        check_answers(&spec, &ProviderAnswer { status, retry_after: None, body: &body }, noon());
         let _ = spec.read_callback(&body, noon());
         requests_stay_below(&spec);
         true
@@ -255,7 +255,7 @@ fn requests_stay_below(spec: &ProviderSpec) {
     let id = RenderJobId::parse("../x?y#z@evil.example").unwrap_or_else(|_| asked());
     stays(&provider.status_request(&id, "k"));
     let payload = Map::new();
-    let submission = Submission {
+    let submission = SubmitParts {
         payload: &payload,
         job_id: &job(),
         callback_url: Some("https://relay.example/cb"),

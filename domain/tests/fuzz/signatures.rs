@@ -3,7 +3,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use domain::verifier::{Secrets, Verification};
+use domain::verifier::{Verification, VerifierSecrets};
 use url::form_urlencoded;
 
 use super::mutation;
@@ -14,7 +14,7 @@ use crate::sender::{ID, NOON, PAYLOAD, Row, Wire, noon, rows};
 /// A scheme, the secrets in force, and requests to begin with.
 struct Sender {
     row: Row,
-    secrets: Secrets,
+    secrets: VerifierSecrets,
     secret_texts: Vec<String>,
     requests: Vec<Request>,
 }

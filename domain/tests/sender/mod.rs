@@ -12,7 +12,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use url::form_urlencoded;
 
-use domain::verifier::{Incoming, Secrets, SignatureScheme, Verification};
+use domain::verifier::{Incoming, SignatureScheme, Verification, VerifierSecrets};
 
 /// Noon of the tests, in seconds.
 pub(crate) const NOON: i64 = 1_700_000_000;
@@ -148,7 +148,7 @@ impl Row {
         }
     }
 
-    pub(crate) fn secrets(&self, numbers: &[u8]) -> Secrets {
+    pub(crate) fn secrets(&self, numbers: &[u8]) -> VerifierSecrets {
         let texts: Vec<String> = numbers.iter().map(|number| self.secret_text(*number)).collect();
         self.scheme.parse_secrets(&texts.join(",")).unwrap()
     }
@@ -303,7 +303,12 @@ impl Form {
 }
 
 impl Wire {
-    pub(crate) fn verify(&self, row: &Row, secrets: &Secrets, now: DateTime<Utc>) -> Verification {
+    pub(crate) fn verify(
+        &self,
+        row: &Row,
+        secrets: &VerifierSecrets,
+        now: DateTime<Utc>,
+    ) -> Verification {
         let headers: Vec<(&str, &[u8])> =
             self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
         row.scheme.verify(&Incoming { headers: &headers, body: &self.body }, secrets, now)

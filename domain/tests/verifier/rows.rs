@@ -560,7 +560,7 @@ fn token_does_not_prove_the_body() {
 fn secrets_are_hidden_in_debug() {
     for row in rows() {
         let text = row.secret_text(1);
-        assert_eq!(format!("{:?}", row.secrets(&[1, 2])), "Secrets(2, redacted)");
+        assert_eq!(format!("{:?}", row.secrets(&[1, 2])), "VerifierSecrets(2, redacted)");
         for wrong in ["", ",", &format!("{text},"), &format!(",{text}")] {
             assert!(row.scheme.parse_secrets(wrong).is_err(), "{} {wrong}", row.sender);
         }

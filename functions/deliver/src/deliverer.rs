@@ -12,7 +12,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::address::{ReceiverUrl, TargetPolicy};
 use domain::attempt::{Attempt, AttemptError, AttemptOutcome};
-use domain::delivery::{Consequence, Delivery, DeliveryState, Subject, TicketDecision};
+use domain::delivery::{Consequence, Delivery, DeliveryState, DeliverySubject, TicketDecision};
 use domain::endpoint::{
     AttemptRequest, AttemptSignal, Endpoint, HoldReason, Instruction, Lane, Permit, ResponseHints,
     SLOW,
@@ -41,17 +41,13 @@ const CONTENTION_SPREAD: Duration = Duration::from_secs(3);
 
 /// The use case and what it needs.
 pub struct Deliverer {
-    /// The table.
     pub store: Store,
     /// The endpoints' state.
     pub endpoints: EndpointCache,
-    /// The stack's secrets.
     pub secrets: Secrets,
-    /// The event bus.
     pub bus: Bus,
     /// The queue of the next tickets.
     pub queue: DeliveryQueue,
-    /// The HTTP client for receivers.
     pub receivers: Receivers,
     /// Which receivers may be posted to.
     pub policy: TargetPolicy,
@@ -130,7 +126,7 @@ impl Deliverer {
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), DeliverError> {
         // The secrets are read before the endpoint is changed: without them no attempt is made.
-        if delivery.subject == Subject::Test {
+        if delivery.subject == DeliverySubject::Test {
             // A test must use the secrets and headers that were changed a moment ago.
             self.secrets.forget(&SecretName::WebhookSecrets);
             self.secrets.forget(&SecretName::WebhookHeaders);
@@ -187,8 +183,8 @@ impl Deliverer {
         // The endpoint is stored first: a pause that it asked for applies to all its deliveries,
         // and a crash before the delivery is stored only repeats the attempt.
         let signal = AttemptSignal::of(outcome, hints, took);
-        let learnt = self.endpoints.record(&delivery.url, &permit, &signal, now()).await;
-        let endpoint = learnt.unwrap_or_else(|cause| {
+        let recorded = self.endpoints.record(&delivery.url, &permit, &signal, now()).await;
+        let endpoint = recorded.unwrap_or_else(|cause| {
             // The attempt was made, and it matters more that the delivery is stored.
             warn!(
                 event.id = delivery.event_id.as_str(),
@@ -280,11 +276,11 @@ impl Deliverer {
         if let Ok(posted) = timeout(SLOW, &mut post).await {
             return posted;
         }
-        let notice = self
+        let mark_slow = self
             .endpoints
             .update(&delivery.url, Consistency::Eventual, now(), |it| it.notice_slow(now()));
-        let (posted, noticed) = tokio::join!(post, notice);
-        if let Err(cause) = noticed {
+        let (posted, marked) = tokio::join!(post, mark_slow);
+        if let Err(cause) = marked {
             warn!(
                 event.id = delivery.event_id.as_str(),
                 endpoint.id = %EndpointId::of(&delivery.url),

@@ -1,4 +1,5 @@
-//! `deliver` as Lambda runs it: settings and clients are built once, then events are handled one by one.
+//! `deliver` as Lambda runs it: settings and clients are built once, then events are handled one
+//! by one.
 
 use aws_lambda_events::sqs::SqsEvent;
 use chrono::Utc;

@@ -47,7 +47,7 @@ impl Jobs {
             CancelAnswer::Accepted => {}
             CancelAnswer::Refused { message } => return Err(refused(&message)),
             CancelAnswer::Unavailable { class, retry_after } => {
-                return Err(not_told(class, retry_after.map(|wait| wait.as_secs())));
+                return Err(unavailable(class, retry_after.map(|wait| wait.as_secs())));
             }
         }
         // Often the provider's status shows it at once; if not, a poll or a callback will.
@@ -109,7 +109,7 @@ fn refused(message: &str) -> Problem {
     Problem::new(409, "cancel_refused", "Cancel refused", detail)
 }
 
-fn not_told(class: ErrorClass, retry_after: Option<u64>) -> Problem {
+fn unavailable(class: ErrorClass, retry_after: Option<u64>) -> Problem {
     let problem = match class {
         ErrorClass::Auth => Problem::new(
             502,

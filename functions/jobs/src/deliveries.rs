@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::api::{self, Problem};
 use shared::queue::Ticket;
-use shared::store::{Committed, Consistency, Order, Span, Wait};
+use shared::store::{Committed, Consistency, ListOrder, TimeSpan, Wait};
 use shared::view;
 
 use crate::Jobs;
@@ -42,7 +42,7 @@ struct RecoveryRequest {
 }
 
 /// The outcome of recovering a delivery.
-enum Recovered {
+enum RecoverOutcome {
     Queued,
     /// Its endpoint is disabled: the delivery would be given up again.
     Disabled,
@@ -65,7 +65,7 @@ impl Jobs {
         let store = &self.tracker.store;
         let page = match parameter("state") {
             Some("exhausted") => {
-                store.undelivered(self.shards, span, Order::NewestFirst, cursor, limit).await
+                store.undelivered(self.shards, span, ListOrder::NewestFirst, cursor, limit).await
             }
             Some(state @ ("pending" | "delivered")) => {
                 store.deliveries_in_state(state, span, cursor, limit).await
@@ -90,36 +90,37 @@ impl Jobs {
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let body = api::body(request, MAX_BODY_BYTES)?;
-        let wanted: RecoveryRequest = serde_json::from_slice(&body).map_err(|error| {
+        let recovery: RecoveryRequest = serde_json::from_slice(&body).map_err(|error| {
             let detail =
                 format!("The body must be {{\"since\": \"2026-05-24T12:00:00Z\"}}: {error}.");
             Problem::new(400, "malformed_json", "Malformed JSON", detail)
         })?;
-        let span = span(Some(&wanted.since), wanted.until.as_deref(), now())?;
-        let limit = wanted.limit.unwrap_or(MAX_RECOVERED);
+        let span = span(Some(&recovery.since), recovery.until.as_deref(), now())?;
+        let limit = recovery.limit.unwrap_or(MAX_RECOVERED);
         if !(1..=MAX_RECOVERED).contains(&limit) {
             return Err(invalid_parameter("limit", "must be a number from 1 to 100"));
         }
-        let only = wanted.endpoint_id.as_deref().map(EndpointId::parse).transpose();
+        let only = recovery.endpoint_id.as_deref().map(EndpointId::parse).transpose();
         let only = only.map_err(|error| invalid_parameter("endpointId", &error.to_string()))?;
 
-        let cursor = wanted.cursor.as_deref();
+        let cursor = recovery.cursor.as_deref();
         let store = &self.tracker.store;
-        let page = store.undelivered(self.shards, span, Order::OldestFirst, cursor, limit).await;
+        let page =
+            store.undelivered(self.shards, span, ListOrder::OldestFirst, cursor, limit).await;
         let page = page.map_err(|cause| page_problem(&cause))?;
-        let mut wanted = page.items;
-        wanted.retain(|delivery| {
+        let mut selected = page.items;
+        selected.retain(|delivery| {
             only.as_ref().is_none_or(|only| *only == EndpointId::of(&delivery.url))
         });
-        let mut recovered = stream::iter(wanted)
+        let mut recovered = stream::iter(selected)
             .map(|delivery| self.restart_one(delivery, now()))
             .buffer_unordered(MAX_CONCURRENT);
         let (mut queued, mut disabled) = (0, 0);
         while let Some(one) = recovered.next().await {
             match one? {
-                Recovered::Queued => queued += 1,
-                Recovered::Disabled => disabled += 1,
-                Recovered::Skipped => {}
+                RecoverOutcome::Queued => queued += 1,
+                RecoverOutcome::Disabled => disabled += 1,
+                RecoverOutcome::Skipped => {}
             }
         }
         Ok(api::json(202, &json!({"queued": queued, "disabled": disabled, "next": page.next})))
@@ -129,15 +130,15 @@ impl Jobs {
         &self,
         delivery: Delivery,
         now: DateTime<Utc>,
-    ) -> Result<Recovered, Problem> {
-        let Some(again) = delivery.recover(now) else { return Ok(Recovered::Skipped) };
+    ) -> Result<RecoverOutcome, Problem> {
+        let Some(again) = delivery.recover(now) else { return Ok(RecoverOutcome::Skipped) };
         let endpoint = self.tracker.store.endpoint(&delivery.url, Consistency::Strong).await?;
         if endpoint.disabled.is_some() {
-            return Ok(Recovered::Disabled);
+            return Ok(RecoverOutcome::Disabled);
         }
         Ok(match self.restart(&again, now).await? {
-            Committed::Stored => Recovered::Queued,
-            Committed::Conflict(_) => Recovered::Skipped,
+            Committed::Stored => RecoverOutcome::Queued,
+            Committed::Conflict(_) => RecoverOutcome::Skipped,
         })
     }
 
@@ -147,7 +148,8 @@ impl Jobs {
         delivery: &Delivery,
         now: DateTime<Utc>,
     ) -> Result<Committed<Delivery>, Problem> {
-        // The delivery enters the `due` index first: if its ticket is lost, the poller sends another.
+        // The delivery enters the `due` index first: if its ticket is lost, the poller sends
+        // another.
         let place = Wait::InIndex { until: now };
         let committed = self.tracker.store.commit_delivery(delivery, place).await?;
         if let Committed::Stored = committed {
@@ -158,7 +160,7 @@ impl Jobs {
 }
 
 /// The span between two times. By default it has no start, and ends now.
-fn span(since: Option<&str>, until: Option<&str>, now: DateTime<Utc>) -> Result<Span, Problem> {
+fn span(since: Option<&str>, until: Option<&str>, now: DateTime<Utc>) -> Result<TimeSpan, Problem> {
     let time = |name, text: Option<&str>, fallback| match text {
         None => Ok(fallback),
         Some(text) => time::parse(text)
@@ -169,5 +171,5 @@ fn span(since: Option<&str>, until: Option<&str>, now: DateTime<Utc>) -> Result<
     if since > until {
         return Err(invalid_parameter("since", "must not be later than `until`"));
     }
-    Ok(Span { since, until })
+    Ok(TimeSpan { since, until })
 }

@@ -1,7 +1,9 @@
 //! `jobs`: reading and cancelling jobs, reading and restarting deliveries, and the webhook
 //! configuration.
 //!
-//! This file routes requests.
+//! This file routes requests. To add a route, add its line to `Jobs::answer` and a method in the
+//! module of its subject, an `AWS::ApiGatewayV2::Route` to `template.yaml`, and its operation to
+//! `docs/openapi.yaml`: a contract test compares the last two.
 
 mod cancellation;
 pub mod config;
@@ -28,7 +30,6 @@ use shared::tracker::Tracker;
 pub struct Jobs {
     /// Reads and changes jobs and deliveries.
     pub tracker: Tracker,
-    /// The stack's secrets.
     pub secrets: Arc<Secrets>,
     /// Which receivers may be configured.
     pub policy: TargetPolicy,
@@ -41,7 +42,7 @@ pub struct Jobs {
 /// Answers a request; `now` is the clock.
 ///
 /// # Errors
-/// None: a failure is a problem document.
+/// Never: a failure becomes a problem document.
 pub async fn handle(
     jobs: &Jobs,
     request: ApiGatewayV2httpRequest,

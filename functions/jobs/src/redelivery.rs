@@ -49,7 +49,7 @@ impl Jobs {
                     409,
                     "delivery_pending",
                     "Delivery pending",
-                    "Somebody else has just sent this delivery again.",
+                    "Another request has just sent this delivery again.",
                 ));
             }
         }

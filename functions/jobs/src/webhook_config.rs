@@ -59,37 +59,39 @@ impl Jobs {
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let body = api::body(request, MAX_BODY_BYTES)?;
-        let wanted = ReceiverSettings::parse(&body, &self.policy).map_err(refused)?;
+        let settings = ReceiverSettings::parse(&body, &self.policy).map_err(refused)?;
         let lock = self.lock_webhook_config(now()).await?;
-        let outcome = self.configure(&wanted, now()).await;
+        let outcome = self.configure(&settings, now()).await;
         self.unlock_webhook_config(&lock).await;
         outcome
     }
 
     async fn configure(
         &self,
-        wanted: &ReceiverSettings,
+        settings: &ReceiverSettings,
         now: DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         // Headers are stored before the receiver that needs them. They are bound to its URL, so
         // after a crash in between they are sent nowhere.
-        if let Some(headers) = &wanted.headers {
+        if let Some(headers) = &settings.headers {
             let text = headers.reveal().map_err(|cause| Problem::unavailable(&cause))?;
             self.secrets.replace(&SecretName::WebhookHeaders, &text).await?;
         }
         let before = self.tracker.store.webhook_config().await?;
-        if let Some(other) = before.and_then(|it| it.url).filter(|it| it != wanted.url.as_str()) {
+        if let Some(other) = before.and_then(|it| it.url).filter(|it| it != settings.url.as_str()) {
             self.lift_limits(&other, now).await?;
         }
-        let limits = wanted.limits;
+        let limits = settings.limits;
         let endpoints = EndpointCache::new(self.tracker.store.clone());
         let endpoint = endpoints
-            .update(wanted.url.as_str(), Consistency::Strong, now, |it| it.configured(limits, now))
+            .update(settings.url.as_str(), Consistency::Strong, now, |it| {
+                it.configured(limits, now)
+            })
             .await?;
-        let url = Some(wanted.url.as_str().to_owned());
-        let config = WebhookConfig { url, events: wanted.events, limits, updated_at: now };
+        let url = Some(settings.url.as_str().to_owned());
+        let config = WebhookConfig { url, events: settings.events, limits, updated_at: now };
         self.tracker.store.put_webhook_config(&config).await?;
-        if wanted.headers.is_none() {
+        if settings.headers.is_none() {
             self.delete_headers().await?;
         }
         // The secret is created last: only this response shows it.
@@ -103,7 +105,7 @@ impl Jobs {
                 SigningSecrets::parse,
             )
             .await?;
-        let headers = wanted.headers.as_ref();
+        let headers = settings.headers.as_ref();
         let mut shown = view::webhook_config(&config, &endpoint, headers, Some(&secrets), now);
         if let (Origin::Created, Some(members)) = (origin, shown.as_object_mut()) {
             members.insert("secret".into(), fresh.reveal().into());
@@ -158,7 +160,7 @@ impl Jobs {
                     409,
                     "change_in_progress",
                     "Another change is under way",
-                    "Somebody else is changing the webhook configuration right now. Nothing was \
+                    "Another request is changing the webhook configuration right now. Nothing was \
                      changed; try again.",
                 )
                 .retry_after(left.max(1)))

@@ -34,8 +34,8 @@ impl Jobs {
         let event = TestEvent::new(random, now);
         let delivery = Delivery::of_test(&event, &url, now);
         let delivery = delivery.map_err(|cause| Problem::unavailable(&cause))?;
-        // The delivery is in the `due` index from the start: if its ticket is lost, the poller sends
-        // another.
+        // The delivery is in the `due` index from the start: if its ticket is lost, the poller
+        // sends another.
         self.tracker.store.insert_delivery(&delivery, Wait::InIndex { until: now }).await?;
         self.tracker.deliveries.send(&Ticket::next(&delivery), Duration::ZERO).await?;
         let path = format!("/v1/webhook-config/test/{}", delivery.event_id);

@@ -49,7 +49,7 @@ pub struct Poller {
     /// How many shards the active jobs are spread over.
     pub shards: u32,
     /// The highest number of shards there ever was, once it is read.
-    most_shards: OnceCell<u32>,
+    max_shards: OnceCell<u32>,
     /// The last minute in which a tick found no active job, by shard.
     quiet: Mutex<BTreeMap<u32, i64>>,
 }
@@ -57,7 +57,7 @@ pub struct Poller {
 /// The two kinds of invocations.
 #[derive(Deserialize)]
 #[serde(untagged)]
-pub enum Call {
+pub enum PollerInput {
     /// A batch from the `wake` queue.
     WakeUps(SqsEvent),
     /// The schedule's tick.
@@ -79,7 +79,7 @@ impl Poller {
             tracker,
             wakes,
             shards: shards.max(1),
-            most_shards: OnceCell::new(),
+            max_shards: OnceCell::new(),
             quiet: Mutex::default(),
         }
     }
@@ -127,12 +127,12 @@ impl Poller {
 /// When a tick fails, or a message of the batch has no id.
 pub async fn handle(
     poller: &Poller,
-    call: Call,
+    call: PollerInput,
     until: DateTime<Utc>,
     now: fn() -> DateTime<Utc>,
 ) -> Result<Value, Error> {
     let answer = match call {
-        Call::WakeUps(batch) => {
+        PollerInput::WakeUps(batch) => {
             let handled = handle_wake_ups(poller, &batch, until, now).await;
             let answer = batch::answer(&batch, |message| {
                 let shard = parse(message).map(|call| call.shard());
@@ -142,7 +142,7 @@ pub async fn handle(
             });
             serde_json::to_value(answer.await?)?
         }
-        Call::Tick(Tick { shard }) => {
+        PollerInput::Tick(Tick { shard }) => {
             poller.tick(shard, now).await?;
             Value::Null
         }

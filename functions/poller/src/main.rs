@@ -2,14 +2,14 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lambda_runtime::{Context, Error, LambdaEvent, run, service_fn};
-use poller::Call;
+use poller::PollerInput;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
     // This runs once per cold start, so a bad setting fails the rollout and not a poll.
     let poller = poller::config::poller().await?;
-    run(service_fn(|event: LambdaEvent<Call>| {
+    run(service_fn(|event: LambdaEvent<PollerInput>| {
         let until = deadline(&event.context);
         poller::handle(&poller, event.payload, until, Utc::now)
     }))

@@ -66,7 +66,7 @@ pub(crate) enum Plan {
 
 impl Plan {
     pub(crate) fn of(job: &Job, schedule: PollSchedule) -> Self {
-        if let Some(oldest) = job.outbox.iter().map(|notice| notice.at).min() {
+        if let Some(oldest) = job.outbox.iter().map(|entry| entry.at).min() {
             return Self::Repair(oldest + PUBLISH_GRACE);
         }
         match job.state {
@@ -117,7 +117,7 @@ impl Plan {
         match self {
             Self::Repair(_) => 0.0,
             Self::Poll(tracking, schedule) => {
-                schedule.wanted_rate(*tracking, (now - created_at).to_std().unwrap_or_default())
+                schedule.poll_rate(*tracking, (now - created_at).to_std().unwrap_or_default())
             }
         }
     }

@@ -67,7 +67,7 @@ impl Poller {
         let Some(job) = job else { return Ok(PollOutcome { job: None, result }) };
         // The function that stored a fresh outbox is publishing it just now. Publishing it here
         // would put the event on the bus twice. The next poll repairs it after a crash.
-        if job.outbox.iter().any(|notice| now() - notice.at < PUBLISH_GRACE) {
+        if job.outbox.iter().any(|entry| now() - entry.at < PUBLISH_GRACE) {
             return Ok(PollOutcome { job: Some(Box::new(job)), result });
         }
         let job = self.tracker.publish_outbox(job, now()).await?;

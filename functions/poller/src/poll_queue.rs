@@ -26,14 +26,14 @@ const INDEX_LAG: TimeDelta = TimeDelta::seconds(15);
 
 #[derive(Debug, Default)]
 pub(crate) struct PollQueue {
-    entries: HashMap<JobId, Entry>,
+    entries: HashMap<JobId, QueuedJob>,
     /// The entries that are not in flight, by when they are due.
     order: BTreeSet<(DateTime<Utc>, JobId)>,
     cached: usize,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct QueuedJob {
     provider: ProviderName,
     plan: Plan,
     next: NextTask,
@@ -70,7 +70,7 @@ impl PollQueue {
         let plan = Plan::of(&job, schedule);
         let id = job.id.clone();
         let cache = job.request.tracking == Tracking::PollOnly && self.cached < MAX_CACHED_JOBS;
-        let entry = Entry {
+        let entry = QueuedJob {
             provider: job.request.provider.clone(),
             plan,
             next: plan.next(job.created_at, id.spread(), last_polled),
@@ -117,7 +117,7 @@ impl PollQueue {
 
     /// Removes the jobs that the whole index, read at `read_at`, no longer lists.
     pub(crate) fn remove_unlisted(&mut self, listed: &HashSet<JobId>, read_at: DateTime<Utc>) {
-        let is_gone = |(id, entry): &(&JobId, &Entry)| {
+        let is_gone = |(id, entry): &(&JobId, &QueuedJob)| {
             !listed.contains(*id) && !entry.in_flight && entry.created_at < read_at - INDEX_LAG
         };
         let gone: Vec<JobId> =
@@ -171,7 +171,7 @@ impl PollQueue {
     /// The jobs to be read again: those that another function may have changed meanwhile, and
     /// those whose submit had no answer yet.
     pub(crate) fn stale(&self, now: DateTime<Utc>) -> Vec<JobId> {
-        let is_stale = |entry: &Entry| {
+        let is_stale = |entry: &QueuedJob| {
             let may_have_changed = entry.job.is_none() && entry.read_at <= now - STALE;
             !entry.in_flight && (entry.is_submitting || may_have_changed)
         };

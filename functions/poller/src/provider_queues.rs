@@ -103,8 +103,8 @@ impl ProviderQueues {
             self.in_flight += 1;
             return Some(Dispatch { id, queue: None, target: PollTarget::NoProvider });
         }
-        for step in 0..self.queues.len() {
-            let at = (self.next_queue + step) % self.queues.len();
+        for offset in 0..self.queues.len() {
+            let at = (self.next_queue + offset) % self.queues.len();
             let Some(queue) = self.queues.get_mut(at) else { continue };
             if let Some((id, target)) = queue.dispatch(now) {
                 self.in_flight += 1;
@@ -128,7 +128,7 @@ impl ProviderQueues {
         }
     }
 
-    /// When the next waiting job may be polled, as far as the throttles have told.
+    /// When the next waiting job may be polled, as far as the throttles know.
     pub(crate) fn next_at(&self) -> Option<DateTime<Utc>> {
         let waiting = self.queues.iter().filter(|queue| !queue.is_empty());
         waiting.filter_map(|queue| queue.not_before).min()

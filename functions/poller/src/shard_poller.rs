@@ -53,7 +53,7 @@ use shared::tracker::TrackError;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use self::exit::{Exit, LoopState, Step, next_step};
+use self::exit::{Exit, LoopState, NextStep, next_step};
 use self::lease_keeper::{LeaseKeeper, LeaseWrite};
 use self::lister::{JobRead, Lister, Listing, Scope};
 use crate::Poller;
@@ -82,12 +82,12 @@ enum Completion {
 }
 
 /// A clock that no adjustment turns back while the loop runs.
-struct Clock {
+struct MonotonicClock {
     start: DateTime<Utc>,
     since: Instant,
 }
 
-impl Clock {
+impl MonotonicClock {
     fn now(&self) -> DateTime<Utc> {
         self.start + TimeDelta::from_std(self.since.elapsed()).unwrap_or(TimeDelta::MAX)
     }
@@ -99,7 +99,7 @@ pub(crate) struct ShardPoller<'a> {
     poller: &'a Poller,
     shard: u32,
     now: fn() -> DateTime<Utc>,
-    clock: Clock,
+    clock: MonotonicClock,
     /// When the invocation ends.
     until: DateTime<Utc>,
     lease: LeaseKeeper,
@@ -127,7 +127,7 @@ impl<'a> ShardPoller<'a> {
             poller,
             shard,
             now,
-            clock: Clock { start, since: Instant::now() },
+            clock: MonotonicClock { start, since: Instant::now() },
             until,
             poll_queue: PollQueue::default(),
             provider_queues: ProviderQueues::new(budgets, &lease.pauses, failures, start),
@@ -184,22 +184,22 @@ impl<'a> ShardPoller<'a> {
             self.read_pending();
             if self.in_flight.is_empty() || at >= self.abort_at() {
                 match next_step(&self.state(may_begin, at), at) {
-                    Step::StayAwake => {}
-                    Step::AnnounceIdle => {
+                    NextStep::StayAwake => {}
+                    NextStep::AnnounceIdle => {
                         let lease = self.lease.asleep(self.provider_queues.pauses(), at);
                         self.go_idle(lease).await?;
                         continue;
                     }
-                    Step::GiveLeaseBack => {
+                    NextStep::GiveLeaseBack => {
                         let lease = self.lease.given_back(self.provider_queues.pauses(), at);
                         self.go_idle(lease).await?;
                         continue;
                     }
-                    Step::ListNew => {
+                    NextStep::ListNew => {
                         self.list(Scope::New);
                         continue;
                     }
-                    Step::Exit(exit) => return Ok(exit),
+                    NextStep::Exit(exit) => return Ok(exit),
                 }
             }
             if may_begin {

@@ -15,7 +15,7 @@ fn poller(aws: &InMemoryAws) -> Poller {
 }
 
 async fn handled(aws: &InMemoryAws, event: &str) -> Result<Value, Error> {
-    let call: Call = serde_json::from_str(event).unwrap();
+    let call: PollerInput = serde_json::from_str(event).unwrap();
     handle(&poller(aws), call, Utc::now() + chrono::TimeDelta::minutes(1), Utc::now).await
 }
 
@@ -55,6 +55,6 @@ fn inherited_shards_leave_the_budget_intact() {
 /// Lambda's Managed Instances run several invocations at once in one process.
 #[test]
 fn handler_future_is_send() {
-    fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Poller, Call) -> F) {}
+    fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Poller, PollerInput) -> F) {}
     is_send(|function, event| handle(function, event, Utc::now(), Utc::now));
 }

@@ -79,16 +79,16 @@ impl Poller {
     /// The shards whose work belongs to this shard's tick: after the number of shards was
     /// lowered, they have no tick of their own.
     async fn inherited(&self, shard: u32) -> Result<impl Iterator<Item = u32>, TrackError> {
-        let most = self.most_shards.get_or_try_init(async || {
+        let max = self.max_shards.get_or_try_init(async || {
             let store = &self.tracker.store;
-            let most = store.most_shards().await?;
-            if most < self.shards {
-                store.put_most_shards(self.shards).await?;
+            let max = store.max_shards().await?;
+            if max < self.shards {
+                store.put_max_shards(self.shards).await?;
             }
-            Ok::<_, TrackError>(most.max(self.shards))
+            Ok::<_, TrackError>(max.max(self.shards))
         });
-        let (most, shards) = (*most.await?, self.shards);
-        Ok((shards..most).filter(move |inherited| inherited % shards == shard))
+        let (max, shards) = (*max.await?, self.shards);
+        Ok((shards..max).filter(move |inherited| inherited % shards == shard))
     }
 
     async fn release_deliveries(&self, shard: u32, now: DateTime<Utc>) -> Result<(), TrackError> {

@@ -16,7 +16,7 @@ pub use crate::submission::Submitter;
 /// Answers a request; `now` is the clock.
 ///
 /// # Errors
-/// None: a failure is a problem document.
+/// Never: a failure becomes a problem document.
 pub async fn handle(
     submitter: &Submitter,
     request: ApiGatewayV2httpRequest,

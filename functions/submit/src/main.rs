@@ -1,4 +1,5 @@
-//! `submit` as Lambda runs it: settings and clients are built once, then events are handled one by one.
+//! `submit` as Lambda runs it: settings and clients are built once, then events are handled one
+//! by one.
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use chrono::Utc;

@@ -3,6 +3,9 @@
 //! The order matters: a request is refused before anything is stored; the job is stored before
 //! the provider is asked; and the provider is asked once, by the request whose job was new. If
 //! anything is lost after that, the poller finds the job in the `active` index.
+//!
+//! A job's id follows from the idempotency key, so a repeated request finds the job of the first
+//! one; a fingerprint of the body shows whether it is a repeat.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +19,7 @@ use domain::id::{IdempotencyKey, JobId};
 use domain::job::{Job, Report, State, StoredRequest};
 use domain::polling::Tracking;
 use domain::provider::catalogue::Provider;
-use domain::provider::request::Submission;
+use domain::provider::request::SubmitParts;
 use domain::provider::{HttpRequest, Rejection, SubmitAnswer};
 use domain::request::{JobRequest, MAX_BODY_BYTES};
 use shared::api::{self, Problem};
@@ -34,7 +37,6 @@ use tracing::warn;
 pub struct Submitter {
     /// Reads and changes jobs.
     pub tracker: Tracker,
-    /// The stack's secrets.
     pub secrets: Arc<Secrets>,
     /// Where the first wake-up call of a poll-only job goes.
     pub wakes: WakeQueue,
@@ -69,8 +71,8 @@ impl Submitter {
         api::authorize(request, &self.secrets).await?;
         let key = idempotency_key(request)?;
         let body = api::body(request, MAX_BODY_BYTES)?;
-        let wanted = JobRequest::parse(&body, &self.policy)?;
-        let prepared = self.prepare(wanted, key.as_ref(), &body, now()).await?;
+        let job_request = JobRequest::parse(&body, &self.policy)?;
+        let prepared = self.prepare(job_request, key.as_ref(), &body, now()).await?;
 
         match self.store(&prepared).await? {
             Stored::New => {}
@@ -84,13 +86,13 @@ impl Submitter {
 
     async fn prepare(
         &self,
-        wanted: JobRequest,
+        job_request: JobRequest,
         key: Option<&IdempotencyKey>,
         body: &[u8],
         now: DateTime<Utc>,
     ) -> Result<Prepared<'_>, Problem> {
         let catalogue = self.tracker.providers.catalogue();
-        let provider = catalogue.get(&wanted.provider).ok_or_else(|| {
+        let provider = catalogue.get(&job_request.provider).ok_or_else(|| {
             let known: Vec<&str> = catalogue.names().map(|name| name.as_str()).collect();
             Problem::new(
                 422,
@@ -102,13 +104,13 @@ impl Submitter {
         })?;
         let wants_callback = provider
             .spec
-            .wants_callback(&wanted.payload, wanted.provider_webhook)
+            .wants_callback(&job_request.payload, job_request.provider_webhook)
             .map_err(|error| invalid("providerWebhook", &error.to_string()))?;
-        let payload = StoredPayload::compress(body, wanted.fingerprint).map_err(|error| {
+        let payload = StoredPayload::compress(body, job_request.fingerprint).map_err(|error| {
             Problem::new(413, "payload_too_large", "Payload too large", format!("{error}."))
                 .about("payload")
         })?;
-        if wanted.callback_url.is_some() {
+        if job_request.callback_url.is_some() {
             self.require_webhook_secret().await?;
         }
 
@@ -123,12 +125,12 @@ impl Submitter {
         let api_key = self
             .tracker
             .providers
-            .key(&wanted.provider)
+            .key(&job_request.provider)
             .await
             .map_err(|it| Problem::no_key(&it))?;
         let request = provider
-            .submit_request(&Submission {
-                payload: &wanted.payload,
+            .submit_request(&SubmitParts {
+                payload: &job_request.payload,
                 job_id: &job_id,
                 callback_url: callback_url.as_deref(),
                 api_key: &api_key,
@@ -138,16 +140,16 @@ impl Submitter {
             true => Tracking::WebhookFirst,
             false => Tracking::PollOnly,
         };
-        let duration_model = self.tracker.duration_models.model(&wanted.provider).await;
+        let duration_model = self.tracker.duration_models.model(&job_request.provider).await;
         let stored = StoredRequest {
             shard: job_id.shard(self.shards),
-            provider: wanted.provider,
-            source_record_id: wanted.source_record_id,
-            payload_version: wanted.payload_version,
-            metadata: wanted.metadata,
-            callback_url: wanted.callback_url.map(|url| url.as_str().to_owned()),
-            subscribed_events: wanted.subscribed_events,
-            fingerprint: wanted.fingerprint,
+            provider: job_request.provider,
+            source_record_id: job_request.source_record_id,
+            payload_version: job_request.payload_version,
+            metadata: job_request.metadata,
+            callback_url: job_request.callback_url.map(|url| url.as_str().to_owned()),
+            subscribed_events: job_request.subscribed_events,
+            fingerprint: job_request.fingerprint,
             tracking,
             duration_model,
         };
@@ -237,7 +239,7 @@ impl Submitter {
                 Report::Rejected(Failure::new(FailureCode::ProviderUnreachable, text))
             }
         };
-        let told = match self
+        let changed = match self
             .tracker
             .apply_report(job.clone(), &report, ReportSource::Other, 0, now())
             .await
@@ -255,15 +257,15 @@ impl Submitter {
                 return (job, wait);
             }
         };
-        let job = match self.tracker.publish_outbox(told.clone(), now()).await {
+        let job = match self.tracker.publish_outbox(changed.clone(), now()).await {
             Ok(job) => job,
             Err(cause) => {
                 warn!(
-                    job.id = %told.id,
+                    job.id = %changed.id,
                     error = chain(&cause),
                     "event publish failed; poller will retry"
                 );
-                told
+                changed
             }
         };
         (job, wait)

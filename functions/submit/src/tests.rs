@@ -46,7 +46,7 @@ async fn malformed_body_is_refused() {
 
 #[tokio::test]
 async fn invalid_submit_stores_nothing() {
-    // The request is good; nobody has stored the provider's key.
+    // The request is good, but the provider's key is not stored.
     let aws = InMemoryAws::new(&[KEYS]);
     let (status, problem) = answered(&aws, serde_json::from_str(OK).unwrap()).await;
     assert_eq!((status, &problem["code"]), (503, &"provider_not_configured".into()));

@@ -3,7 +3,7 @@
 //!
 //! A body with a valid signature is believed. Any other callback proves only that its sender
 //! knows the URL, so it is a hint: the provider is asked with our own key, and its response
-//! decides. A URL or key is never acknowledge from a body. After a failure the response is not 2xx,
+//! decides. A URL or key is never taken from a body. After a failure the response is not 2xx,
 //! so that the provider calls again; if it does not, the poller polls.
 
 use std::error::Error;
@@ -33,7 +33,6 @@ const MAX_CALLBACK_BYTES: usize = 256 * 1024;
 pub struct Callbacks {
     /// Reads and changes jobs.
     pub tracker: Tracker,
-    /// The stack's secrets.
     pub secrets: Arc<Secrets>,
 }
 
@@ -94,7 +93,7 @@ impl CallbackError {
 
 /// Whether a callback's body is authentic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
+enum CallbackProof {
     /// The provider signed it.
     Signed,
     /// Its author is unknown.
@@ -132,7 +131,7 @@ impl Callbacks {
         let provider = provider.ok_or_else(|| missing_spec(&name))?;
         let proof = match &provider.spec.webhook {
             Some(webhook) => self.verify_signature(provider, webhook, request, body, now()).await?,
-            None => Proof::Unsigned,
+            None => CallbackProof::Unsigned,
         };
         let callback = read(provider, body, now())?;
         if callback.kind == WebhookKind::Ignore {
@@ -166,7 +165,7 @@ impl Callbacks {
         let webhook = provider.spec.webhook.as_ref().filter(|webhook| webhook.account.is_some());
         let webhook = webhook.ok_or_else(|| Problem::not_found("provider"))?;
         let proof = self.verify_signature(provider, webhook, request, body, now()).await?;
-        if proof == Proof::Unsigned {
+        if proof == CallbackProof::Unsigned {
             return Err(wrong_signature().into());
         }
         let callback = read(provider, body, now())?;
@@ -190,18 +189,18 @@ impl Callbacks {
         request: &ApiGatewayV2httpRequest,
         body: &[u8],
         now: DateTime<Utc>,
-    ) -> Result<Proof, CallbackError> {
-        let Some(scheme) = &webhook.signature else { return Ok(Proof::Unsigned) };
+    ) -> Result<CallbackProof, CallbackError> {
+        let Some(scheme) = &webhook.signature else { return Ok(CallbackProof::Unsigned) };
         let name = SecretName::ProviderWebhookSecrets(provider.spec.name.clone());
         let secrets = self.secrets.find(&name, |text| scheme.parse_secrets(text)).await?;
         // Without a stored secret no signature can be verified. The URL's token was checked.
-        let Some(secrets) = secrets else { return Ok(Proof::Unsigned) };
+        let Some(secrets) = secrets else { return Ok(CallbackProof::Unsigned) };
         let headers: Vec<(&str, &[u8])> =
             request.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         match scheme.verify(&Incoming { headers: &headers, body }, &secrets, now) {
-            Verification::Verified { .. } => Ok(Proof::Signed),
+            Verification::Verified { .. } => Ok(CallbackProof::Signed),
             Verification::Missing => match webhook.unsigned {
-                Unsigned::Hint => Ok(Proof::Unsigned),
+                Unsigned::Hint => Ok(CallbackProof::Unsigned),
                 Unsigned::Refuse => {
                     warn!(provider.name = %provider.spec.name, "unsigned callback refused");
                     Err(wrong_signature().into())
@@ -245,7 +244,7 @@ impl Callbacks {
         &self,
         job: Job,
         callback: Callback,
-        proof: Proof,
+        proof: CallbackProof,
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         // Copies of a callback arrive together. The call that stored the end publishes its event,
@@ -254,7 +253,7 @@ impl Callbacks {
         if job.is_final() {
             return Ok(acknowledge("known"));
         }
-        if let (Proof::Signed, Some(claim)) = (proof, &callback.claim) {
+        if let (CallbackProof::Signed, Some(claim)) = (proof, &callback.claim) {
             // A callback about an end whose status is not one: the provider is asked.
             let is_incomplete =
                 matches!(claim.status, RenderStatus::Queued | RenderStatus::Processing);

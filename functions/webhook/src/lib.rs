@@ -15,7 +15,7 @@ pub use crate::callback::Callbacks;
 /// Answers a callback; `now` is the clock.
 ///
 /// # Errors
-/// None: a failure is a problem document.
+/// Never: a failure becomes a problem document.
 pub async fn handle(
     callbacks: &Callbacks,
     request: ApiGatewayV2httpRequest,

@@ -1,4 +1,5 @@
-//! `webhook` as Lambda runs it: settings and clients are built once, then events are handled one by one.
+//! `webhook` as Lambda runs it: settings and clients are built once, then events are handled one
+//! by one.
 
 // The compiler computes the size of the nested futures of a request recursively.
 #![recursion_limit = "256"]

@@ -186,7 +186,7 @@ async fn unsigned_callback_is_refused() {
 async fn unsigned_callback_may_be_a_hint() {
     let aws = with_job(&[SECRET, ZVID_SECRET], &zvid_job()).await;
     let (status, problem, asked) = answered_with(&aws, event(ZVID)).await;
-    // Next it would be asked, with an API key that nobody has stored here.
+    // Next it would be asked, with an API key that is not stored here.
     assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
     assert_eq!(asked, ["GetParameter", "GetParameter", "GetItem", "GetParameter"]);
     assert_eq!(stored(&aws).await, zvid_job());
@@ -222,7 +222,7 @@ async fn callback_of_another_render_is_ignored() {
     assert_eq!(stored(&aws).await, other);
 }
 
-/// The signature proves the account; whether it is this job's render, nobody knows yet.
+/// The signature proves the account; whether it is this job's render is not known yet.
 #[tokio::test]
 async fn callback_before_render_id_is_retried() {
     let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &unanswered("viralsync")).await;
@@ -288,7 +288,7 @@ async fn old_account_callback_is_refused() {
 
 #[tokio::test]
 async fn foreign_account_callback_is_ignored() {
-    // Of nobody we know, and of a job that another provider renders.
+    // Of an unknown job, and of a job that another provider renders.
     let elsewhere = job("viralsync", "07070707-0707-8707-8707-070707070707");
     for aws in [InMemoryAws::new(&[ZVID_SECRET]), with_job(&[ZVID_SECRET], &elsewhere).await] {
         let (status, body, asked) = answered_with(&aws, event(ZVID_ACCOUNT)).await;
@@ -299,7 +299,7 @@ async fn foreign_account_callback_is_ignored() {
 
 #[tokio::test]
 async fn account_url_needs_account_callbacks() {
-    for provider in ["shotstack", "viralsync", "nobody", "No Name"] {
+    for provider in ["shotstack", "viralsync", "no-such-provider", "No Name"] {
         let aws = InMemoryAws::new(&[SECRET, VIRALSYNC_SECRET]);
         let mut callback = event(ZVID_ACCOUNT);
         callback.path_parameters.insert("provider".into(), provider.into());
@@ -343,7 +343,7 @@ async fn callback_without_spec_is_retried() {
 
 const GUIDE: &str = include_str!("../../../docs/adding-a-provider.md");
 
-/// Whoever follows the guide stores its document as a parameter, and its secret beside it.
+/// The guide says to store its document as a parameter, and its secret beside it.
 #[tokio::test]
 async fn guide_provider_needs_only_a_parameter() {
     let blocks = GUIDE.split("```json\n").skip(1);

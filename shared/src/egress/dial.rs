@@ -81,7 +81,7 @@ impl Carried {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn an_answer(&self) -> bool {
+    pub(super) fn has_answered(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -22,7 +22,7 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::Limits;
+use super::EgressLimits;
 use super::client::find;
 use super::dial::{Dial, Dialled, Dialler};
 
@@ -58,7 +58,7 @@ impl GuardedConnector {
     pub(super) fn new(
         resolver: Arc<dyn Resolve>,
         policy: Arc<TargetPolicy>,
-        limits: &Limits,
+        limits: &EgressLimits,
     ) -> Self {
         let budget = limits.dns;
         let resolver = VettingResolver { resolver, policy: Arc::clone(&policy), budget };

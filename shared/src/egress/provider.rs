@@ -50,7 +50,6 @@ pub struct ProviderHttp {
 pub struct ProviderResponse {
     /// 200 to 999; redirects are not followed.
     pub status: StatusCode,
-    /// The response's headers.
     pub headers: HeaderMap,
     /// The whole body. One longer than 2 MiB is [`Trouble::TooLarge`].
     pub body: Bytes,
@@ -180,7 +179,7 @@ async fn read(mut body: Incoming) -> Result<Bytes, Trouble> {
 mod tests {
     use tokio::net::TcpListener;
 
-    use super::super::test_server::{Reply, TestServer, no_tls, nobody, settle};
+    use super::super::test_server::{Reply, TestServer, no_tls, settle, unused_address};
     use super::*;
 
     /// More than the busiest machine's loopback takes.
@@ -229,9 +228,9 @@ mod tests {
 
     #[tokio::test]
     async fn unsent_request_is_not_sent() {
-        let (_port, refused) = nobody();
+        let (_port, refused) = unused_address();
         let no_tls = no_tls().await;
-        // Accepted by the kernel, answered by nobody: the TLS handshake never ends.
+        // Accepted by the kernel, and never answered: the TLS handshake never ends.
         let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mute_address = mute.local_addr().unwrap();
         for (url, timeout) in [

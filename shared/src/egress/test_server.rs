@@ -32,7 +32,7 @@ impl StillClock {
     }
 }
 
-/// The name on the [`Certificate`].
+/// The name on the [`TestCertificate`].
 pub(super) const NAME: &str = "receiver.example";
 
 /// What a server does with a request.
@@ -81,7 +81,7 @@ impl TestServer {
         Self::start(replies, None).await
     }
 
-    pub(super) async fn tls(replies: Vec<Reply>, certificate: &Certificate) -> Self {
+    pub(super) async fn tls(replies: Vec<Reply>, certificate: &TestCertificate) -> Self {
         Self::start(replies, Some(certificate.acceptor.clone())).await
     }
 
@@ -134,8 +134,8 @@ impl TestServer {
     }
 }
 
-/// An address that nobody listens on, for as long as the socket lives: its port is taken.
-pub(super) fn nobody() -> (TcpSocket, SocketAddr) {
+/// An address without a listener, for as long as the socket lives: its port is taken.
+pub(super) fn unused_address() -> (TcpSocket, SocketAddr) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let address = socket.local_addr().unwrap();
@@ -180,11 +180,11 @@ pub(super) async fn mute() -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
 }
 
 /// A server that answers a TLS 1.1 hello (RFC 4346 §7.4.1.3) to whatever it is offered, and
-/// tells what is said to that.
+/// sends what it receives after that.
 pub(super) async fn old_tls() -> (SocketAddr, mpsc::UnboundedReceiver<Vec<u8>>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (sender, said) = mpsc::unbounded_channel();
+    let (sender, received) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut head = [0; 5];
@@ -204,7 +204,7 @@ pub(super) async fn old_tls() -> (SocketAddr, mpsc::UnboundedReceiver<Vec<u8>>) 
             let _ = sender.send(answer);
         }
     });
-    (address, said)
+    (address, received)
 }
 
 async fn serve(
@@ -261,13 +261,13 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Optio
 }
 
 /// A certificate for [`NAME`] that no public authority signed.
-pub(super) struct Certificate {
+pub(super) struct TestCertificate {
     acceptor: TlsAcceptor,
     /// Trusts it, and nothing else.
     pub(super) client: rustls::ClientConfig,
 }
 
-impl Certificate {
+impl TestCertificate {
     pub(super) fn new() -> Self {
         let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());

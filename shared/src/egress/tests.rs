@@ -10,15 +10,15 @@ use serde_json::Value;
 use tokio::time::advance;
 
 use super::test_server::{
-    Answers, Certificate, NAME, Reply, ScriptedResolver, StillClock, TestServer, mute, no_tls,
-    nobody, old_tls, settle,
+    Answers, NAME, Reply, ScriptedResolver, StillClock, TestCertificate, TestServer, mute, no_tls,
+    old_tls, settle, unused_address,
 };
 use super::*;
 
 /// Posts anywhere, as on a developer's machine.
 fn local_receivers() -> Receivers {
     let (resolver, tls) = (Arc::new(SystemResolver), web_tls().unwrap());
-    Receivers::with_parts(resolver, tls, TargetPolicy::local_use(), Limits::default())
+    Receivers::with_parts(resolver, tls, TargetPolicy::local_use(), EgressLimits::default())
 }
 
 /// Posts by TLS to public addresses, of which 127.0.0.1 is made one.
@@ -31,7 +31,7 @@ struct Guarded {
 
 impl Guarded {
     async fn new(resolver: ScriptedResolver, replies: Vec<Reply>) -> Self {
-        let certificate = Certificate::new();
+        let certificate = TestCertificate::new();
         let server = TestServer::tls(replies, &certificate).await;
         let port = server.address.port().to_string();
         let policy = TargetPolicy::public()
@@ -41,7 +41,7 @@ impl Guarded {
             Arc::new(resolver.clone()),
             certificate.client.clone(),
             policy.clone(),
-            Limits::default(),
+            EgressLimits::default(),
         );
         Self { receivers, resolver, server, policy }
     }
@@ -73,7 +73,7 @@ async fn post_and_get(replies: Vec<Reply>) -> (PostOutcome, TestServer) {
     (answered.outcome, server)
 }
 
-fn answer(outcome: PostOutcome) -> Answer {
+fn answer(outcome: PostOutcome) -> ReceiverAnswer {
     match outcome {
         PostOutcome::Answer(answer) => answer,
         PostOutcome::Failure(class) => panic!("no answer: {class:?}"),
@@ -91,7 +91,7 @@ async fn post_sends_exact_request() {
     )])
     .await;
 
-    let expected = Answer {
+    let expected = ReceiverAnswer {
         status: StatusCode::SERVICE_UNAVAILABLE,
         retry_after: Some("120".to_owned()),
         webhook_delivery: Some("disable".to_owned()),
@@ -240,7 +240,7 @@ async fn hundred_headers_are_accepted() {
 #[tokio::test(start_paused = true)]
 async fn connection_failures_are_classified() {
     let _still = StillClock::hold();
-    let (_port, unused) = nobody();
+    let (_port, unused) = unused_address();
     let refused = post_to(&local_receivers(), &format!("http://{unused}/")).await;
     assert_eq!(refused.outcome, failed(AttemptError::Connect));
 
@@ -293,7 +293,7 @@ async fn only_known_certificates_are_trusted() {
         Arc::new(guarded.resolver.clone()),
         web_tls().unwrap(),
         guarded.policy.clone(),
-        Limits::default(),
+        EgressLimits::default(),
     );
     let url = ReceiverUrl::parse(&guarded.server.named_url("/"), &guarded.policy).unwrap();
     let untrusted = stranger.post(outgoing(&url)).await.outcome;
@@ -336,7 +336,7 @@ async fn refused_address_is_never_dialled() {
         Arc::new(resolver.clone()),
         web_tls().unwrap(),
         TargetPolicy::public(),
-        Limits::default(),
+        EgressLimits::default(),
     );
     let url = format!("https://{NAME}/");
     for asked in 1..=count {
@@ -353,7 +353,7 @@ async fn rebinding_name_is_not_followed() {
         ScriptedResolver::new([Answers::of(&["127.0.0.1"]), Answers::of(&["127.0.0.2"])]);
     let closing = Reply::Last(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nok".to_vec());
     let guarded = Guarded::new(resolver, vec![closing]).await;
-    // Whoever asks once to check and once more to connect arrives here.
+    // A client that resolves once to check and once more to connect arrives here.
     let trap = Trap::at(&format!("127.0.0.2:{}", guarded.server.address.port()));
 
     assert_eq!(answer(guarded.post().await).excerpt, "ok");
@@ -385,11 +385,11 @@ async fn resolver_times_out_after_5_seconds() {
 #[tokio::test(start_paused = true)]
 async fn old_tls_is_refused() {
     let _still = StillClock::hold();
-    let (address, mut said) = old_tls().await;
+    let (address, mut received) = old_tls().await;
     let outcome = post_to(&local_receivers(), &format!("https://{address}/")).await.outcome;
     assert_eq!(outcome, failed(AttemptError::Tls));
     // A fatal alert (2): protocol_version (70), RFC 8446 §6.
-    assert_eq!(said.recv().await.unwrap(), [0x15, 3, 3, 0, 2, 2, 70]);
+    assert_eq!(received.recv().await.unwrap(), [0x15, 3, 3, 0, 2, 2, 70]);
 }
 
 /// Again in a process whose environment names a proxy for everything.
@@ -406,12 +406,12 @@ fn environment_proxies_are_ignored() {
     }
     let output =
         tests.arg("--exact").env_remove("NO_PROXY").env_remove("no_proxy").output().unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && told.contains("2 passed"), "{told}");
+    let output_text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && output_text.contains("2 passed"), "{output_text}");
     assert!(trap.is_untouched());
 }
 
-/// An address where nobody should arrive.
+/// An address that no connection should reach.
 struct Trap(TcpListener);
 
 impl Trap {
@@ -456,7 +456,7 @@ async fn literal_addresses_are_judged_when_dialled() {
     let mut connector = GuardedConnector::new(
         Arc::new(ScriptedResolver::fixed(&["1.1.1.1"])),
         Arc::new(TargetPolicy::public()),
-        &Limits::default(),
+        &EgressLimits::default(),
     );
     for host in ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]"] {
         let uri = format!("http://{host}:{}/", server.address.port());
@@ -468,7 +468,7 @@ async fn literal_addresses_are_judged_when_dialled() {
 
 #[test]
 fn default_limits_are_as_documented() {
-    let limits = Limits::default();
+    let limits = EgressLimits::default();
     assert_eq!(limits.attempt, Duration::from_secs(15));
     assert_eq!(limits.dns, Duration::from_secs(5));
     assert_eq!((limits.body, limits.excerpt), (64 * 1024, 1024));

@@ -78,7 +78,7 @@ impl ConfigLock {
         }
     }
 
-    fn unlock_webhook_config(&self) -> Self {
+    fn released(&self) -> Self {
         Self { version: self.version.saturating_add(1), until: None, ..self.clone() }
     }
 }
@@ -113,13 +113,13 @@ impl Store {
         })
     }
 
-    /// Takes the lock on the webhook configuration, unless it is held. [`Store::unlock_webhook_config`]
-    /// releases it; the lock of a crashed holder expires.
+    /// Takes the lock on the webhook configuration, unless it is held.
+    /// [`Store::unlock_webhook_config`] releases it; the lock of a crashed holder expires.
     ///
     /// # Errors
     /// When DynamoDB does not confirm it; the lock may be taken all the same.
     pub async fn lock_webhook_config(&self, now: DateTime<Utc>) -> Result<LockOutcome, StoreError> {
-        let doing = "take hold of the webhook configuration";
+        let doing = "lock the webhook configuration";
         let item = self.get(PK, LOCK_SK, doing).await?;
         let before = item.map(decode_lock).transpose()?.unwrap_or(ConfigLock::NEVER);
         if let Some(until) = before.busy_until(now) {
@@ -142,10 +142,7 @@ impl Store {
     /// # Errors
     /// When DynamoDB does not confirm it. Then the lock expires.
     pub async fn unlock_webhook_config(&self, lock: &ConfigLock) -> Result<(), StoreError> {
-        match self
-            .put_lock(&lock.unlock_webhook_config(), "let go of the webhook configuration")
-            .await?
-        {
+        match self.put_lock(&lock.released(), "unlock the webhook configuration").await? {
             // A conflict: the lock had expired, and another change holds it.
             Put::Stored | Put::Refused(_) => Ok(()),
         }
@@ -167,9 +164,9 @@ struct ConfigItem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     events: Option<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    most: Option<NonZeroU16>,
+    max_in_flight: Option<NonZeroU16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    rate: Option<NonZeroU16>,
+    per_second: Option<NonZeroU16>,
     updated_at: i64,
 }
 
@@ -179,8 +176,8 @@ fn encode(config: &WebhookConfig) -> Result<Item, StoreError> {
         sk: SK.into(),
         url: config.url.clone(),
         events: (config.events != all()).then(|| config.events.to_bits()),
-        most: config.limits.max_in_flight,
-        rate: config.limits.per_second,
+        max_in_flight: config.limits.max_in_flight,
+        per_second: config.limits.per_second,
         updated_at: time::millis(config.updated_at),
     };
     serde_dynamo::to_item(item).map_err(|error| corrupt("webhook configuration", error))
@@ -192,7 +189,7 @@ fn decode(item: Item) -> Result<WebhookConfig, StoreError> {
     Ok(WebhookConfig {
         url: item.url,
         events: item.events.map_or_else(all, EventSet::from_bits),
-        limits: EndpointLimits { max_in_flight: item.most, per_second: item.rate },
+        limits: EndpointLimits { max_in_flight: item.max_in_flight, per_second: item.per_second },
         updated_at: instant(item.updated_at)?,
     })
 }
@@ -217,11 +214,12 @@ fn encode_lock(lock: &ConfigLock) -> Result<Item, StoreError> {
     let until = lock.until.map(time::millis);
     let written = lock.written.map(|(version, at)| (version, time::millis(at)));
     let item = LockItem { pk: PK.into(), sk: LOCK_SK.into(), v: lock.version, until, written };
-    serde_dynamo::to_item(item).map_err(|error| corrupt("hold", error))
+    serde_dynamo::to_item(item).map_err(|error| corrupt("configuration lock", error))
 }
 
 fn decode_lock(item: Item) -> Result<ConfigLock, StoreError> {
-    let item: LockItem = serde_dynamo::from_item(item).map_err(|error| corrupt("hold", error))?;
+    let item: LockItem =
+        serde_dynamo::from_item(item).map_err(|error| corrupt("configuration lock", error))?;
     let until = item.until.map(instant).transpose()?;
     let written = item.written.map(|(version, at)| Ok((version, instant(at)?))).transpose()?;
     Ok(ConfigLock { version: item.v, until, written })
@@ -243,7 +241,7 @@ mod tests {
         }
         let mut written = ConfigLock::NEVER.taken(updated_at);
         written.wrote(7, updated_at);
-        for lock in [ConfigLock::NEVER, written.unlock_webhook_config(), written] {
+        for lock in [ConfigLock::NEVER, written.released(), written] {
             assert_eq!(decode_lock(encode_lock(&lock).unwrap()).unwrap(), lock);
         }
     }
@@ -254,7 +252,7 @@ mod tests {
         let lock = ConfigLock::NEVER.taken(now);
         assert_eq!(lock.busy_until(now), Some(now + LOCK_TTL));
         assert_eq!(lock.busy_until(now + LOCK_TTL), None);
-        assert_eq!(lock.unlock_webhook_config().busy_until(now), None);
+        assert_eq!(lock.released().busy_until(now), None);
     }
 
     #[test]
@@ -263,7 +261,7 @@ mod tests {
         let mut lock = ConfigLock::NEVER.taken(now);
         assert_eq!(lock.least_version(now), 0);
         lock.wrote(7, now);
-        let next = lock.unlock_webhook_config().taken(now);
+        let next = lock.released().taken(now);
         assert_eq!(next.least_version(now), 7);
         assert_eq!(next.least_version(now + LOCK_TTL), 0);
     }

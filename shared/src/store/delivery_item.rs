@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::TimeDelta;
 use domain::attempt::{Attempt, AttemptError, AttemptOutcome};
-use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp, Subject};
+use domain::delivery::{Delivery, DeliveryState, DeliverySubject, GiveUpReason, GivenUp};
 use domain::endpoint::HoldReason;
 use domain::event::{EventName, TestEvent};
 use domain::id::{EventId, JobId};
@@ -26,7 +26,7 @@ struct DeliveryItem {
     event: String,
     url: String,
     body: String,
-    shard_home: u32,
+    shard_no: u32,
     created_at: i64,
     state: StateItem,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,7 +70,7 @@ struct AttemptItem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    words: String,
+    excerpt: String,
 }
 
 pub(super) fn pk(job: Option<&JobId>) -> String {
@@ -128,7 +128,7 @@ pub(super) fn encode(delivery: &Delivery, retention: TimeDelta) -> Result<Item, 
         event: delivery.subject.event_name().to_owned(),
         url: delivery.url.clone(),
         body: delivery.body.clone(),
-        shard_home: delivery.shard,
+        shard_no: delivery.shard,
         created_at: time::millis(delivery.created_at),
         state,
         next_at: next_at.map(time::millis),
@@ -170,8 +170,8 @@ pub(super) fn decode(item: Item) -> Result<Delivery, StoreError> {
         (StateItem::Exhausted, _) => DeliveryState::Exhausted(given_up()?),
     };
     let subject = match (job_id, EventName::parse(&item.event)) {
-        (Some(job_id), Some(event)) => Subject::Render { job_id, event },
-        (None, None) if item.event == TestEvent::NAME => Subject::Test,
+        (Some(job_id), Some(event)) => DeliverySubject::Render { job_id, event },
+        (None, None) if item.event == TestEvent::NAME => DeliverySubject::Test,
         (Some(_) | None, _) => {
             return Err(corrupt("delivery", format!("`{}` is no event of it", item.event)));
         }
@@ -181,7 +181,7 @@ pub(super) fn decode(item: Item) -> Result<Delivery, StoreError> {
         event_id: event(&item.sk)?,
         url: item.url,
         body: item.body,
-        shard: item.shard_home,
+        shard: item.shard_no,
         created_at: instant(item.created_at)?,
         state,
         attempts: item.attempts.into_iter().map(attempt).collect::<Result<_, _>>()?,
@@ -208,7 +208,7 @@ fn attempt_item(attempt: &Attempt) -> AttemptItem {
         ms: attempt.duration_ms,
         status,
         error,
-        words: attempt.excerpt.clone(),
+        excerpt: attempt.excerpt.clone(),
     }
 }
 
@@ -224,7 +224,7 @@ fn attempt(item: AttemptItem) -> Result<Attempt, StoreError> {
             return Err(corrupt("delivery", "an attempt needs either a status or an error"));
         }
     };
-    Ok(Attempt { at: instant(item.at)?, duration_ms: item.ms, outcome, excerpt: item.words })
+    Ok(Attempt { at: instant(item.at)?, duration_ms: item.ms, outcome, excerpt: item.excerpt })
 }
 
 #[cfg(test)]
@@ -252,7 +252,10 @@ mod tests {
             [DeliveryState::GivenUp(given_up), DeliveryState::Exhausted(given_up)]
         });
         let states: Vec<_> = pending.chain([DeliveryState::Delivered]).chain(ends).collect();
-        let subjects = [Subject::Render { job_id, event: EventName::Completed }, Subject::Test];
+        let subjects = [
+            DeliverySubject::Render { job_id, event: EventName::Completed },
+            DeliverySubject::Test,
+        ];
         for (state, subject) in
             states.iter().flat_map(|state| subjects.each_ref().map(|it| (*state, it)))
         {
@@ -274,7 +277,7 @@ mod tests {
             let item = encode(&delivery, TimeDelta::days(90)).unwrap();
             let over = matches!(state, DeliveryState::Delivered | DeliveryState::Exhausted(_));
             assert_eq!(item.contains_key("expires_at"), over, "{state:?}");
-            // A test that did not arrive has said what it had to say.
+            // A test that was given up is not sent again, so it is not in the index.
             let undelivered = state.name() == "exhausted" && subject.job_id().is_some();
             assert_eq!(item.contains_key("undelivered"), undelivered, "{state:?}");
             assert_eq!(decode(item).unwrap(), delivery);

@@ -32,19 +32,19 @@ struct EndpointItem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     breaker: Option<BreakerItem>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    quiet: Option<i64>,
+    throttled_until: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    slow: Option<i64>,
+    slow_until: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     disabled: Option<DisabledItem>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    most: Option<NonZeroU16>,
+    max_in_flight: Option<NonZeroU16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    rate: Option<NonZeroU16>,
+    per_second: Option<NonZeroU16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    slot: Option<i64>,
+    next_slot: Option<i64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    under_way: Vec<(u64, i64)>,
+    in_flight: Vec<(u64, i64)>,
     updated_at: i64,
     expires_at: i64,
 }
@@ -53,8 +53,8 @@ struct EndpointItem {
 struct FailingItem {
     since: i64,
     failures: u32,
-    occasions: u8,
-    occasion_at: i64,
+    windows: u8,
+    window_at: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -86,8 +86,8 @@ pub(super) fn encode(endpoint: &Endpoint, retention: TimeDelta) -> Result<Item, 
         failing: endpoint.failing.map(|failing| FailingItem {
             since: time::millis(failing.since),
             failures: failing.failures,
-            occasions: failing.occasions,
-            occasion_at: time::millis(failing.occasion_at),
+            windows: failing.windows,
+            window_at: time::millis(failing.window_at),
         }),
         breaker: match endpoint.breaker {
             Breaker::Closed => None,
@@ -98,17 +98,17 @@ pub(super) fn encode(endpoint: &Endpoint, retention: TimeDelta) -> Result<Item, 
                 Some(BreakerItem { until: time::millis(until), round, probing: true })
             }
         },
-        quiet: endpoint.throttled_until.map(time::millis),
-        slow: endpoint.slow_until.map(time::millis),
+        throttled_until: endpoint.throttled_until.map(time::millis),
+        slow_until: endpoint.slow_until.map(time::millis),
         disabled: endpoint.disabled.map(|disabled| DisabledItem {
             at: time::millis(disabled.at),
             reason: disabled.reason.name().to_owned(),
             announced: disabled.announced,
         }),
-        most: endpoint.limits.max_in_flight,
-        rate: endpoint.limits.per_second,
-        slot: endpoint.next_slot.map(time::millis),
-        under_way: endpoint
+        max_in_flight: endpoint.limits.max_in_flight,
+        per_second: endpoint.limits.per_second,
+        next_slot: endpoint.next_slot.map(time::millis),
+        in_flight: endpoint
             .in_flight
             .iter()
             .map(|place| (place.token, time::millis(place.until)))
@@ -123,18 +123,18 @@ pub(super) fn decode(item: Item) -> Result<Endpoint, StoreError> {
     let item: EndpointItem =
         serde_dynamo::from_item(item).map_err(|error| corrupt("endpoint", error))?;
     let id = item.pk.strip_prefix(PK_PREFIX).unwrap_or_default();
-    let in_flight = item.under_way.into_iter();
+    let in_flight = item.in_flight.into_iter();
     let in_flight = in_flight.map(|(token, until)| Ok(InFlight { token, until: instant(until)? }));
     Ok(Endpoint {
         id: EndpointId::parse(id).map_err(|error| corrupt("endpoint", error))?,
         host: item.host,
         failing: item.failing.as_ref().map(failing).transpose()?,
         breaker: item.breaker.as_ref().map_or(Ok(Breaker::Closed), breaker)?,
-        throttled_until: item.quiet.map(instant).transpose()?,
-        slow_until: item.slow.map(instant).transpose()?,
+        throttled_until: item.throttled_until.map(instant).transpose()?,
+        slow_until: item.slow_until.map(instant).transpose()?,
         disabled: item.disabled.as_ref().map(disabled).transpose()?,
-        limits: EndpointLimits { max_in_flight: item.most, per_second: item.rate },
-        next_slot: item.slot.map(instant).transpose()?,
+        limits: EndpointLimits { max_in_flight: item.max_in_flight, per_second: item.per_second },
+        next_slot: item.next_slot.map(instant).transpose()?,
         in_flight: in_flight.collect::<Result<_, StoreError>>()?,
         updated_at: instant(item.updated_at)?,
         version: item.v,
@@ -145,8 +145,8 @@ fn failing(item: &FailingItem) -> Result<Failing, StoreError> {
     Ok(Failing {
         since: instant(item.since)?,
         failures: item.failures,
-        occasions: item.occasions,
-        occasion_at: instant(item.occasion_at)?,
+        windows: item.windows,
+        window_at: instant(item.window_at)?,
     })
 }
 
@@ -181,7 +181,7 @@ mod tests {
         ];
         for (breaker, reason) in breakers.into_iter().zip(DisabledReason::ALL) {
             let endpoint = Endpoint {
-                failing: Some(Failing { since: now, failures: 7, occasions: 2, occasion_at: now }),
+                failing: Some(Failing { since: now, failures: 7, windows: 2, window_at: now }),
                 breaker,
                 throttled_until: Some(now),
                 slow_until: Some(now),

@@ -28,8 +28,8 @@ struct JobItem {
     since: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shard: Option<u32>,
-    /// The shard again, which outlives the index entry.
-    home: u32,
+    /// The shard again: `shard` is a key of the index, and goes when the job leaves it.
+    shard_no: u32,
     /// Keys of the `by_source` index.
     source: SourceRecordId,
     created_at: i64,
@@ -39,35 +39,35 @@ struct JobItem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     render: Option<RenderJobId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    word: Option<String>,
+    raw_status: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     progress: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    shape: Option<PayloadVersion>,
+    payload_version: Option<PayloadVersion>,
     /// JSON text: DynamoDB's numbers and names are narrower than JSON's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    meta: Option<String>,
+    metadata: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    callback: Option<String>,
-    subscribed_events: u8,
-    print: String,
-    track: Tracking,
+    callback_url: Option<String>,
+    events: u8,
+    fingerprint: String,
+    tracking: Tracking,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    law: Option<LognormalModel>,
+    durations: Option<LognormalModel>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     url: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     url_until: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failure: Option<Failure>,
-    line: Vec<(State, i64)>,
+    timeline: Vec<(State, i64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    checked: Option<i64>,
-    checks: u32,
+    polled_at: Option<i64>,
+    polls: u32,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     outbox: Vec<(EventName, State, i64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    settled: Option<i64>,
+    settled_at: Option<i64>,
     /// When DynamoDB deletes it, in seconds: some time after it was settled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<i64>,
@@ -86,34 +86,34 @@ pub(super) fn encode(job: &Job, retention: TimeDelta) -> Result<Item, StoreError
         sk: SK.into(),
         since: active.then_some(time::millis(job.created_at)),
         shard: active.then_some(job.request.shard),
-        home: job.request.shard,
+        shard_no: job.request.shard,
         source: job.request.source_record_id.clone(),
         created_at: time::millis(job.created_at),
         v: job.version,
         state: job.state,
         provider: job.request.provider.clone(),
         render: job.render_job_id.clone(),
-        word: job.provider_status.clone(),
+        raw_status: job.provider_status.clone(),
         progress: job.progress,
-        shape: job.request.payload_version.clone(),
-        meta: metadata.map_err(|error| corrupt("job", error))?,
-        callback: job.request.callback_url.clone(),
-        subscribed_events: job.request.subscribed_events.to_bits(),
-        print: URL_SAFE_NO_PAD.encode(job.request.fingerprint),
-        track: job.request.tracking,
-        law: job.request.duration_model,
+        payload_version: job.request.payload_version.clone(),
+        metadata: metadata.map_err(|error| corrupt("job", error))?,
+        callback_url: job.request.callback_url.clone(),
+        events: job.request.subscribed_events.to_bits(),
+        fingerprint: URL_SAFE_NO_PAD.encode(job.request.fingerprint),
+        tracking: job.request.tracking,
+        durations: job.request.duration_model,
         url: job.result.url.clone(),
         url_until: job.result.expires_at.map(time::millis),
         failure: job.failure.clone(),
-        line: job.timeline.iter().map(|line| (line.state, time::millis(line.at))).collect(),
-        checked: job.last_checked_at.map(time::millis),
-        checks: job.attempt_count,
+        timeline: job.timeline.iter().map(|line| (line.state, time::millis(line.at))).collect(),
+        polled_at: job.last_checked_at.map(time::millis),
+        polls: job.attempt_count,
         outbox: job
             .outbox
             .iter()
             .map(|entry| (entry.event, entry.status, time::millis(entry.at)))
             .collect(),
-        settled: job.settled_at.map(time::millis),
+        settled_at: job.settled_at.map(time::millis),
         expires_at: job.settled_at.map(|at| (at + retention).timestamp()),
     };
     serde_dynamo::to_item(item).map_err(|error| corrupt("job", error))
@@ -122,7 +122,7 @@ pub(super) fn encode(job: &Job, retention: TimeDelta) -> Result<Item, StoreError
 pub(super) fn decode(item: Item) -> Result<Job, StoreError> {
     let item: JobItem = serde_dynamo::from_item(item).map_err(|error| corrupt("job", error))?;
     let timeline =
-        item.line.into_iter().map(|(state, at)| Ok(Milestone { state, at: instant(at)? }));
+        item.timeline.into_iter().map(|(state, at)| Ok(Milestone { state, at: instant(at)? }));
     let outbox = item
         .outbox
         .into_iter()
@@ -132,28 +132,28 @@ pub(super) fn decode(item: Item) -> Result<Job, StoreError> {
         request: StoredRequest {
             provider: item.provider,
             source_record_id: item.source,
-            payload_version: item.shape,
-            metadata: match item.meta {
+            payload_version: item.payload_version,
+            metadata: match item.metadata {
                 // Not the parser's own words: they may quote what the caller submitted.
                 Some(text) => serde_json::from_str(&text)
                     .map_err(|_| corrupt("job", "its metadata is not a JSON object"))?,
                 None => Map::new(),
             },
-            callback_url: item.callback,
-            subscribed_events: EventSet::from_bits(item.subscribed_events),
+            callback_url: item.callback_url,
+            subscribed_events: EventSet::from_bits(item.events),
             fingerprint: URL_SAFE_NO_PAD
-                .decode(&item.print)
+                .decode(&item.fingerprint)
                 .ok()
-                .and_then(|print| print.try_into().ok())
+                .and_then(|bytes| bytes.try_into().ok())
                 .ok_or_else(|| corrupt("job", "its fingerprint is not 32 bytes"))?,
-            tracking: item.track,
-            duration_model: item.law,
-            shard: item.home,
+            tracking: item.tracking,
+            duration_model: item.durations,
+            shard: item.shard_no,
         },
         created_at: instant(item.created_at)?,
         state: item.state,
         render_job_id: item.render,
-        provider_status: item.word,
+        provider_status: item.raw_status,
         progress: item.progress,
         result: RenderResult {
             url: item.url,
@@ -161,10 +161,10 @@ pub(super) fn decode(item: Item) -> Result<Job, StoreError> {
         },
         failure: item.failure,
         timeline: timeline.collect::<Result<_, StoreError>>()?,
-        last_checked_at: item.checked.map(instant).transpose()?,
-        attempt_count: item.checks,
+        last_checked_at: item.polled_at.map(instant).transpose()?,
+        attempt_count: item.polls,
         outbox: outbox.collect::<Result<_, StoreError>>()?,
-        settled_at: item.settled.map(instant).transpose()?,
+        settled_at: item.settled_at.map(instant).transpose()?,
         version: item.v,
     })
 }
@@ -254,7 +254,7 @@ mod tests {
         job.request.metadata = json!({"": 1e300, "n": null}).as_object().unwrap().clone();
         assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
         let item = encode(&job, RETENTION).unwrap();
-        assert!(matches!(item.get("meta"), Some(AttributeValue::S(_))));
+        assert!(matches!(item.get("metadata"), Some(AttributeValue::S(_))));
     }
 
     #[test]

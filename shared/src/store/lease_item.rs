@@ -22,8 +22,8 @@ struct LeaseItem {
     sk: String,
     /// The epoch: the version of every other item.
     v: u64,
-    /// Which shard. Not `shard`, which is a key of the `active` index.
-    of: u32,
+    /// Not `shard`, which is a key of the `active` index.
+    shard_no: u32,
     until: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     awake_until: Option<i64>,
@@ -36,7 +36,7 @@ struct LeaseItem {
 struct ShardsItem {
     pk: String,
     sk: String,
-    most: u32,
+    max_shards: u32,
 }
 
 impl Store {
@@ -59,11 +59,11 @@ impl Store {
         committed(put, decode)
     }
 
-    /// The highest number that [`Store::put_most_shards`] stored.
+    /// The highest number that [`Store::put_max_shards`] stored.
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub async fn most_shards(&self) -> Result<u32, StoreError> {
+    pub async fn max_shards(&self) -> Result<u32, StoreError> {
         let doing = "read the number of shards";
         let item = self.get(SHARDS_PK, SHARDS_SK, doing).await?;
         item.map_or(Ok(0), decode_shards)
@@ -73,14 +73,14 @@ impl Store {
     ///
     /// # Errors
     /// When the table cannot be written.
-    pub async fn put_most_shards(&self, most: u32) -> Result<(), StoreError> {
+    pub async fn put_max_shards(&self, max_shards: u32) -> Result<(), StoreError> {
         let put = self
             .client
             .put_item()
             .table_name(&self.table)
-            .set_item(Some(encode_shards(most)?))
-            .condition_expression("attribute_not_exists(pk) OR most < :most")
-            .expression_attribute_values(":most", number(most.into()))
+            .set_item(Some(encode_shards(max_shards)?))
+            .condition_expression("attribute_not_exists(pk) OR max_shards < :max_shards")
+            .expression_attribute_values(":max_shards", number(max_shards.into()))
             .send();
         match put.await.map_err(aws_sdk_dynamodb::error::SdkError::into_service_error) {
             Ok(_) | Err(PutItemError::ConditionalCheckFailedException(_)) => Ok(()),
@@ -98,7 +98,7 @@ fn encode(lease: &Lease) -> Result<Item, StoreError> {
         pk: pk(lease.shard),
         sk: SK.into(),
         v: lease.epoch,
-        of: lease.shard,
+        shard_no: lease.shard,
         until: time::millis(lease.until),
         awake_until: lease.awake_until.map(time::millis),
         seen: time::millis(lease.seen),
@@ -111,7 +111,7 @@ fn decode(item: Item) -> Result<Lease, StoreError> {
     let item: LeaseItem = serde_dynamo::from_item(item).map_err(|error| corrupt("lease", error))?;
     let optional = |millis: Option<i64>| millis.map(instant).transpose();
     Ok(Lease {
-        shard: item.of,
+        shard: item.shard_no,
         epoch: item.v,
         until: instant(item.until)?,
         awake_until: optional(item.awake_until)?,
@@ -120,15 +120,15 @@ fn decode(item: Item) -> Result<Lease, StoreError> {
     })
 }
 
-fn encode_shards(most: u32) -> Result<Item, StoreError> {
-    let item = ShardsItem { pk: SHARDS_PK.into(), sk: SHARDS_SK.into(), most };
+fn encode_shards(max_shards: u32) -> Result<Item, StoreError> {
+    let item = ShardsItem { pk: SHARDS_PK.into(), sk: SHARDS_SK.into(), max_shards };
     serde_dynamo::to_item(item).map_err(|error| corrupt("number of shards", error))
 }
 
 fn decode_shards(item: Item) -> Result<u32, StoreError> {
     let item: ShardsItem =
         serde_dynamo::from_item(item).map_err(|error| corrupt("number of shards", error))?;
-    Ok(item.most)
+    Ok(item.max_shards)
 }
 
 #[cfg(test)]

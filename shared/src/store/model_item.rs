@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Committed, Item, Store, StoreError, committed, corrupt};
 
-const SK: &str = "law";
+const SK: &str = "durations";
 
 /// The statistics of a provider's renders as they are stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,7 +18,7 @@ pub struct StoredModel {
 }
 
 #[derive(Serialize, Deserialize)]
-struct LawItem {
+struct ModelItem {
     pk: String,
     sk: String,
     v: u64,
@@ -47,26 +47,27 @@ impl Store {
     pub async fn put_stored_model(
         &self,
         provider: &ProviderName,
-        learnt: &StoredModel,
+        model: &StoredModel,
     ) -> Result<Committed<StoredModel>, StoreError> {
-        let item = encode(provider, learnt)?;
-        let put = self.put_version(item, learnt.version, "store how long renders take").await?;
+        let item = encode(provider, model)?;
+        let put = self.put_version(item, model.version, "store how long renders take").await?;
         committed(put, decode)
     }
 }
 
 fn pk(provider: &ProviderName) -> String {
-    format!("law#{provider}")
+    format!("durations#{provider}")
 }
 
-fn encode(provider: &ProviderName, learnt: &StoredModel) -> Result<Item, StoreError> {
+fn encode(provider: &ProviderName, model: &StoredModel) -> Result<Item, StoreError> {
     let item =
-        LawItem { pk: pk(provider), sk: SK.into(), v: learnt.version, seen: learnt.statistics };
-    serde_dynamo::to_item(item).map_err(|error| corrupt("law", error))
+        ModelItem { pk: pk(provider), sk: SK.into(), v: model.version, seen: model.statistics };
+    serde_dynamo::to_item(item).map_err(|error| corrupt("durations", error))
 }
 
 fn decode(item: Item) -> Result<StoredModel, StoreError> {
-    let item: LawItem = serde_dynamo::from_item(item).map_err(|error| corrupt("law", error))?;
+    let item: ModelItem =
+        serde_dynamo::from_item(item).map_err(|error| corrupt("durations", error))?;
     Ok(StoredModel { statistics: item.seen, version: item.v })
 }
 
@@ -80,9 +81,9 @@ mod tests {
     fn statistics_round_trip() {
         let statistics = Statistics::single(Duration::from_millis(7_321))
             .merge(Statistics::single(Duration::from_millis(60_001)));
-        let learnt = StoredModel { statistics, version: 3 };
-        let item = encode(&ProviderName::parse("zvid").unwrap(), &learnt).unwrap();
-        assert_eq!(decode(item).unwrap(), learnt);
+        let model = StoredModel { statistics, version: 3 };
+        let item = encode(&ProviderName::parse("zvid").unwrap(), &model).unwrap();
+        assert_eq!(decode(item).unwrap(), model);
         assert!(decode(Item::new()).is_err());
     }
 }

@@ -13,7 +13,6 @@ use super::{Item, StoreError, corrupt, unavailable};
 /// A page of a listing.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
-    /// The items of the page.
     pub items: Vec<T>,
     /// An opaque cursor to the next page, if there is one.
     pub next: Option<String>,

@@ -84,7 +84,7 @@ impl Store {
 fn encode(id: &JobId, payload: &StoredPayload, expires_at: i64) -> Result<Item, StoreError> {
     let mut item = key(&pk(id), SK);
     item.insert("deflated".into(), AttributeValue::B(Blob::new(payload.deflated.clone())));
-    item.insert("print".into(), AttributeValue::B(Blob::new(payload.fingerprint)));
+    item.insert("fingerprint".into(), AttributeValue::B(Blob::new(payload.fingerprint)));
     item.insert("expires_at".into(), AttributeValue::N(expires_at.to_string()));
     Ok(item)
 }
@@ -96,7 +96,7 @@ fn decode(item: &Item) -> Result<StoredPayload, StoreError> {
     };
     Ok(StoredPayload {
         deflated: bytes("deflated")?,
-        fingerprint: bytes("print")?
+        fingerprint: bytes("fingerprint")?
             .try_into()
             .map_err(|_| corrupt("payload", "its fingerprint is not 32 bytes"))?,
     })

@@ -1,4 +1,5 @@
-//! The conditional write that all items are stored by.
+//! The conditional put that all items are stored by: optimistic concurrency by a version number,
+//! and a write id that makes a repeat of a put idempotent.
 
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::primitives::Blob;

@@ -14,7 +14,7 @@ const UNPROCESSED_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_SCAN_PAGES: usize = 50;
 
 /// The filter of a scan.
-pub(super) struct Filter<'a> {
+pub(super) struct QueryFilter<'a> {
     pub(super) expression: &'a str,
     pub(super) names: &'a [(&'a str, &'a str)],
     pub(super) values: Vec<(&'a str, AttributeValue)>,
@@ -31,10 +31,10 @@ impl Store {
         let mut items = Vec::new();
         // 100 is the most that BatchGetItem takes.
         for keys in keys.chunks(100) {
-            let wanted = KeysAndAttributes::builder().set_keys(Some(keys.to_vec()));
-            let wanted = wanted.consistent_read(consistency == Consistency::Strong).build();
-            let wanted = wanted.map_err(|error| unavailable(doing, error))?;
-            let mut request = HashMap::from([(self.table.clone(), wanted)]);
+            let batch = KeysAndAttributes::builder().set_keys(Some(keys.to_vec()));
+            let batch = batch.consistent_read(consistency == Consistency::Strong).build();
+            let batch = batch.map_err(|error| unavailable(doing, error))?;
+            let mut request = HashMap::from([(self.table.clone(), batch)]);
             while !request.is_empty() {
                 let output = self
                     .client
@@ -58,7 +58,7 @@ impl Store {
     /// `limit`, or none, and still have a next page.
     pub(super) async fn scan(
         &self,
-        filter: Filter<'_>,
+        filter: QueryFilter<'_>,
         start: Option<&str>,
         limit: u8,
         doing: &'static str,

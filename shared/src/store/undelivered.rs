@@ -7,7 +7,7 @@ use domain::delivery::Delivery;
 use domain::time;
 use tracing::error;
 
-use super::reading::Filter;
+use super::reading::QueryFilter;
 use super::{
     Consistency, Item, Page, Store, StoreError, corrupt, delivery_item, number, page, text,
 };
@@ -18,19 +18,15 @@ const UNDELIVERED: &str = "undelivered";
 
 /// When deliveries were created, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// The earliest time.
+pub struct TimeSpan {
     pub since: DateTime<Utc>,
-    /// The latest time.
     pub until: DateTime<Utc>,
 }
 
 /// The order of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// The oldest first.
+pub enum ListOrder {
     OldestFirst,
-    /// The newest first.
     NewestFirst,
 }
 
@@ -44,8 +40,8 @@ impl Store {
     pub async fn undelivered(
         &self,
         shards: u32,
-        span: Span,
-        order: Order,
+        span: TimeSpan,
+        order: ListOrder,
         start: Option<&str>,
         limit: u8,
     ) -> Result<Page<Delivery>, StoreError> {
@@ -69,7 +65,7 @@ impl Store {
                 .expression_attribute_values(":shard", number(shard.into()))
                 .expression_attribute_values(":a", instant(span.since))
                 .expression_attribute_values(":b", instant(span.until))
-                .scan_index_forward(order == Order::OldestFirst)
+                .scan_index_forward(order == ListOrder::OldestFirst)
                 .limit(i32::try_from(room).unwrap_or(i32::MAX))
                 .set_exclusive_start_key(key.take())
                 .send()
@@ -84,8 +80,8 @@ impl Store {
         let next = next.map(|key| page::encode_cursor(&key)).transpose()?;
         let mut items = readable(self.batch(keys, Consistency::Strong, "read deliveries").await?);
         match order {
-            Order::OldestFirst => items.sort_by_key(|delivery| delivery.created_at),
-            Order::NewestFirst => items.sort_by_key(|it| std::cmp::Reverse(it.created_at)),
+            ListOrder::OldestFirst => items.sort_by_key(|delivery| delivery.created_at),
+            ListOrder::NewestFirst => items.sort_by_key(|it| std::cmp::Reverse(it.created_at)),
         }
         Ok(Page { items, next })
     }
@@ -99,11 +95,11 @@ impl Store {
     pub async fn deliveries_in_state(
         &self,
         state: &str,
-        span: Span,
+        span: TimeSpan,
         start: Option<&str>,
         limit: u8,
     ) -> Result<Page<Delivery>, StoreError> {
-        let filter = Filter {
+        let filter = QueryFilter {
             expression: "begins_with(sk, :kind) AND #state = :state AND created_at BETWEEN :a AND :b",
             names: &[("#state", "state")],
             values: vec![

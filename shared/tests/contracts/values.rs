@@ -89,7 +89,7 @@ pub(crate) fn lives() -> Vec<Vec<Job>> {
 
 /// A series of failures without a success.
 pub(crate) fn failing() -> Failing {
-    Failing { since: noon(), failures: 7, occasions: 2, occasion_at: noon() }
+    Failing { since: noon(), failures: 7, windows: 2, window_at: noon() }
 }
 
 /// An endpoint in every state.

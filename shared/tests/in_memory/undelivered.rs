@@ -6,7 +6,7 @@ use aws_in_memory::clock::now;
 use chrono::TimeDelta;
 use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp};
 use domain::id::JobId;
-use shared::store::{Order, Span, Store, StoreError, Wait};
+use shared::store::{ListOrder, Store, StoreError, TimeSpan, Wait};
 
 const SHARDS: u32 = 3;
 
@@ -22,11 +22,11 @@ fn given_up(minutes: u8) -> Delivery {
         .build()
 }
 
-fn last(minutes: i64) -> Span {
-    Span { since: now() - TimeDelta::minutes(minutes), until: now() }
+fn last(minutes: i64) -> TimeSpan {
+    TimeSpan { since: now() - TimeDelta::minutes(minutes), until: now() }
 }
 
-async fn all(store: &Store, span: Span, order: Order, limit: u8) -> Vec<Delivery> {
+async fn all(store: &Store, span: TimeSpan, order: ListOrder, limit: u8) -> Vec<Delivery> {
     let (mut found, mut cursor) = (Vec::new(), None);
     loop {
         let page = store.undelivered(SHARDS, span, order, cursor.as_deref(), limit).await.unwrap();
@@ -47,14 +47,14 @@ async fn pages_show_each_delivery_once() {
         store.insert_delivery(delivery, Wait::InQueue).await.unwrap();
     }
     for limit in [1, 2, 3, 7, 100] {
-        for order in [Order::OldestFirst, Order::NewestFirst] {
+        for order in [ListOrder::OldestFirst, ListOrder::NewestFirst] {
             let mut found = all(&store, last(60), order, limit).await;
             found.sort_by_key(|delivery| std::cmp::Reverse(delivery.created_at));
             assert_eq!(found, stored, "{limit} a page");
         }
     }
     stored.truncate(6);
-    let mut found = all(&store, last(5), Order::OldestFirst, 2).await;
+    let mut found = all(&store, last(5), ListOrder::OldestFirst, 2).await;
     found.sort_by_key(|delivery| std::cmp::Reverse(delivery.created_at));
     assert_eq!(found, stored, "both ends of a span are in it");
 }
@@ -67,13 +67,13 @@ async fn redelivery_leaves_the_index() {
     store.insert_delivery(&delivery, Wait::InQueue).await.unwrap();
     let announced = delivery.announced();
     store.commit_delivery(&announced, Wait::InQueue).await.unwrap();
-    let found = all(&store, last(9), Order::OldestFirst, 9).await;
+    let found = all(&store, last(9), ListOrder::OldestFirst, 9).await;
     assert_eq!(found, std::slice::from_ref(&announced));
 
     let before = aws.table().consumed().write_units;
     let again = announced.recover(now()).unwrap();
     store.commit_delivery(&again, Wait::InQueue).await.unwrap();
-    assert_eq!(all(&store, last(9), Order::OldestFirst, 9).await, []);
+    assert_eq!(all(&store, last(9), ListOrder::OldestFirst, 9).await, []);
     assert_eq!(aws.table().consumed().write_units - before, 2.0, "the item and its entry");
     let pending = store.deliveries_in_state("pending", last(9), None, 9).await.unwrap();
     assert_eq!((pending.items, pending.next), (vec![again], None));
@@ -88,7 +88,7 @@ async fn foreign_cursor_is_refused() {
     }
     let other = store.deliveries_in_state("delivered", last(9), None, 1).await.unwrap().next;
     for cursor in ["%%", other.unwrap().as_str()] {
-        let page = store.undelivered(1, last(9), Order::OldestFirst, Some(cursor), 9).await;
+        let page = store.undelivered(1, last(9), ListOrder::OldestFirst, Some(cursor), 9).await;
         assert!(matches!(page, Err(StoreError::Corrupt { kind: "page", .. })), "{cursor}");
     }
 }

@@ -57,8 +57,9 @@ impl TestStack {
     pub async fn until_state(&self, test_job: &TestJob, state: &str) -> Result<()> {
         eventually(&format!("job of {} {state}", test_job.tag), async || {
             let item = self.job_item(test_job).await?;
-            let line = item.get("line").and_then(|line| line.as_l().ok());
-            let seen = line.into_iter().flatten().filter_map(|entry| entry.as_l().ok()?.first());
+            let timeline = item.get("timeline").and_then(|it| it.as_l().ok());
+            let seen =
+                timeline.into_iter().flatten().filter_map(|entry| entry.as_l().ok()?.first());
             let seen: Vec<&String> = seen.filter_map(|name| name.as_s().ok()).collect();
             ensure!(seen.iter().any(|seen| *seen == state), "it went through {seen:?}");
             Ok(())

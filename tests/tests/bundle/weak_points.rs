@@ -40,7 +40,9 @@ use http::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use shared::egress::{Answered, Dial, Dialling, Limits, Outgoing, PostOutcome, Receivers, Stream};
+use shared::egress::{
+    Answered, Dial, Dialling, EgressLimits, Outgoing, PostOutcome, Receivers, Stream,
+};
 use tests::Provider;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
@@ -186,7 +188,7 @@ impl Dial for Endless {
 /// The results of posts through a network.
 async fn posted(network: Arc<dyn Dial>, times: usize) -> Vec<Answered> {
     let policy = TargetPolicy::local_use();
-    let receivers = Receivers::through(network, policy.clone(), Limits::default()).unwrap();
+    let receivers = Receivers::through(network, policy.clone(), EgressLimits::default()).unwrap();
     let url = ReceiverUrl::parse("http://shop.test/hooks", &policy).unwrap();
     let mut all = Vec::new();
     for _ in 0..times {
@@ -223,7 +225,7 @@ async fn body_is_read_within_limit() {
     let answered = posted(Arc::new(network), 1).await;
     let PostOutcome::Answer(answer) = &answered[0].outcome else { panic!("{answered:?}") };
     assert_eq!((answer.status.as_u16(), answer.excerpt.len()), (200, 1024));
-    let limits = Limits::default();
+    let limits = EgressLimits::default();
     // The read limit, the client's buffer and the connection's capacity.
     let most = limits.body + 4 * PIPE + 128 * 1024;
     assert!(sent.load(Ordering::SeqCst) <= most, "{sent:?} bytes of it were taken");

@@ -132,7 +132,7 @@ fn policy_malformed_settings_are_refused() {
         let refused = PrivateNetworks::parse(text);
         assert!(matches!(refused, Err(NetworksError::NotPrivate(_))), "{text}: {refused:?}");
     }
-    let told = [
+    let sentences = [
         "*",
         "*.",
         "*.com",
@@ -147,7 +147,7 @@ fn policy_malformed_settings_are_refused() {
         "a.example.com,",
     ]
     .map(|text| PrivateHosts::parse(text).unwrap_err().to_string());
-    insta::assert_snapshot!(told.join("\n"), @"
+    insta::assert_snapshot!(sentences.join("\n"), @"
     `*` is not a host name; one is like hooks.example.com or *.example.com
     `*.` is not a host name; one is like hooks.example.com or *.example.com
     `*.com` is not specific enough; name a host below a domain of your own

@@ -48,7 +48,7 @@ fn receiver_url_refusal_says_why() {
     let long = format!("https://example.com/{}", "x".repeat(2048));
     let grows = format!("https://example.com/{}", "ü".repeat(1000));
     let long_name = format!("https://{}com/", "a.".repeat(130));
-    let told = [
+    let sentences = [
         "http://example.com/",
         "ftp://example.com/",
         "mailto:a@example.com",
@@ -74,7 +74,7 @@ fn receiver_url_refusal_says_why() {
         let error = ReceiverUrl::parse(text, &TargetPolicy::public()).unwrap_err();
         format!("{text:32.32} {error}")
     });
-    insta::assert_snapshot!(told.join("\n"), @r"
+    insta::assert_snapshot!(sentences.join("\n"), @r"
     http://example.com/              the receiver URL must start with https://
     ftp://example.com/               the receiver URL must start with https://
     mailto:a@example.com             the receiver URL must start with https://

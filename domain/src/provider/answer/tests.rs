@@ -14,12 +14,12 @@ fn spec(name: &str) -> ProviderSpec {
 
 fn submit(provider: &str, status: u16, body: &Value) -> SubmitAnswer {
     let body = body.to_string();
-    spec(provider).read_submit(&Answer { status, retry_after: None, body: body.as_bytes() })
+    spec(provider).read_submit(&ProviderAnswer { status, retry_after: None, body: body.as_bytes() })
 }
 
 fn status(provider: &str, id: &str, status: u16, body: &Value) -> StatusAnswer {
     let body = body.to_string();
-    let answer = Answer { status, retry_after: None, body: body.as_bytes() };
+    let answer = ProviderAnswer { status, retry_after: None, body: body.as_bytes() };
     spec(provider).read_status(&render_id(id), &answer, noon())
 }
 
@@ -197,7 +197,7 @@ fn list_next_page_follows_the_rows() {
     let SubmitSafety::List(list) = &spec.submit_safety else { panic!("no list") };
     let read = |body: &Value| {
         let body = body.to_string();
-        let answer = Answer { status: 200, retry_after: None, body: body.as_bytes() };
+        let answer = ProviderAnswer { status: 200, retry_after: None, body: body.as_bytes() };
         spec.read_list(list, &JobId::from_bytes([7; 16]), 100, &answer)
     };
     let row = json!({"command_id": "c-1", "metadata": {}});

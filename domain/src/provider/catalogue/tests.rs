@@ -21,9 +21,10 @@ fn catalogue_takes_environments_and_base_urls() {
     let error = Catalogue::load(&wrong).unwrap_err().to_string();
     assert_eq!(error, "shotstack has no environment `moon`");
 
-    let base_urls = BTreeMap::from([("nobody".to_owned(), Url::parse("http://x").unwrap())]);
+    let base_urls =
+        BTreeMap::from([("no-such-provider".to_owned(), Url::parse("http://x").unwrap())]);
     let error = Catalogue::load(&Adjustments { base_urls, ..Default::default() }).unwrap_err();
-    assert_eq!(error.to_string(), "there is no provider `nobody`");
+    assert_eq!(error.to_string(), "there is no provider `no-such-provider`");
 }
 
 fn own(name: &str, json: &str) -> OwnSpec {
@@ -86,7 +87,7 @@ fn catalogue_leaves_out_wrong_spec() {
     let shotstack = ProviderName::parse("shotstack").unwrap();
     let kept = catalogue.get(&shotstack).unwrap();
     assert_eq!(kept.base_url.scheme(), "https", "the shipped one stays");
-    assert!(Catalogue::load_with(&adjusted(&[("nobody", "x")]), &wrong).is_err());
+    assert!(Catalogue::load_with(&adjusted(&[("no-such-provider", "x")]), &wrong).is_err());
 }
 
 #[test]

@@ -12,7 +12,10 @@ fn spec(name: &str) -> ProviderSpec {
     Catalogue::load(&Adjustments::default()).unwrap().get(&name).unwrap().spec.clone()
 }
 
-fn replayed(provider: &str, conversation: &Value) -> Result<Vec<Reply>, ConversationError> {
+fn replayed(
+    provider: &str,
+    conversation: &Value,
+) -> Result<Vec<ReplayedExchange>, ConversationError> {
     Conversation::parse("c.json", &conversation.to_string())?.replay(&spec(provider), noon())
 }
 
@@ -41,8 +44,8 @@ fn conversation_example_is_understood() {
 fn conversation_expectations_can_fail() {
     let example: Value = serde_json::from_str(EXAMPLE).unwrap();
     for (n, exchange) in example["exchanges"].as_array().unwrap().iter().enumerate() {
-        let (about, said) = exchange.as_object().unwrap().iter().next().unwrap();
-        for member in said["expect"].as_object().unwrap().keys() {
+        let (about, message) = exchange.as_object().unwrap().iter().next().unwrap();
+        for member in message["expect"].as_object().unwrap().keys() {
             let at = format!("/exchanges/{n}/{about}/expect/{member}");
             let sentences = sentences("zvid", &example_with(&at, json!("other")));
             assert_eq!(sentences.len(), 1, "{at}: {sentences:?}");
@@ -68,9 +71,9 @@ fn conversation_unsigned_body_is_not_believed() {
 
 #[test]
 fn conversation_unknown_member_is_a_mismatch() {
-    let said = json!({"status": 202, "body": {"jobId": "r"}, "expect": {"renderId": null}});
+    let message = json!({"status": 202, "body": {"jobId": "r"}, "expect": {"renderId": null}});
     assert_eq!(
-        sentences("zvid", &json!({"exchanges": [{ "submit": said }]})),
+        sentences("zvid", &json!({"exchanges": [{ "submit": message }]})),
         ["renderId: expected null, but there is no such member"]
     );
 }
@@ -86,7 +89,7 @@ fn conversation_has_lists_cancels_and_callbacks() {
             "expect": {"is": "found", "renderJobId": "r-7"}}},
         {"cancel": {"status": 409, "body": {"error": "it is over"},
             "expect": {"is": "refused", "message": "it is over"}}},
-        {"cancel": {"status": 503, "expect": {"is": "notTold", "class": "transient"}}},
+        {"cancel": {"status": 503, "expect": {"is": "unavailable", "class": "transient"}}},
         {"callback": {"body": {"jobId": "r-7", "status": "done"},
             "expect": {"kind": "ended", "renderJobId": "r-7", "state": null}}},
         {"callback": {"body": "no json", "expect": {"error": "the body is not JSON"}}},

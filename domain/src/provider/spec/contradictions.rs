@@ -7,7 +7,8 @@ use url::Url;
 
 use super::webhook::{Unsigned, WebhookSpec};
 use super::{
-    Inject, Injection, Limits, ListSpec, NextPage, ProviderSpec, Reading, SubmitSafety, Words,
+    Inject, Injection, ListSpec, NextPage, ProviderLimits, ProviderSpec, Reading, SubmitSafety,
+    Words,
 };
 use crate::provider::pointer::Pointer;
 use crate::verifier::incoming::HeaderName;
@@ -97,7 +98,7 @@ impl ProviderSpec {
         if self.errors.iter().any(|rule| rule.http.is_empty()) {
             return Some("a rule of errors has no http: it would fit no answer".into());
         }
-        let Limits { submit_timeout_ms, status_timeout_ms, .. } = &self.limits;
+        let ProviderLimits { submit_timeout_ms, status_timeout_ms, .. } = &self.limits;
         if submit_timeout_ms.get().max(status_timeout_ms.get()) > MAX_TIMEOUT_MS {
             return Some(format!("limits has a timeout of more than {MAX_TIMEOUT_MS} ms"));
         }
@@ -231,7 +232,7 @@ fn value_says(value: &Value, placeholders: &[&str]) -> bool {
 impl WebhookSpec {
     fn contradiction(&self) -> Option<String> {
         if self.per_job.is_none() && self.account.is_none() {
-            return Some("webhook has neither perJob nor account: nobody would call".into());
+            return Some("webhook has neither perJob nor account: no callback would come".into());
         }
         if self.account.is_some() && self.signature.is_none() {
             return Some("webhook.account needs a signature: its URL is no secret".into());

@@ -16,10 +16,10 @@ pub struct WebhookSpec {
     /// Whether a job can name a URL, and does so unless the request says otherwise. Absent
     /// when only the account can.
     #[serde(default)]
-    pub per_job: Option<PerJob>,
+    pub per_job: Option<JobCallbackUrl>,
     /// Whether the account can name a URL for all its renders.
     #[serde(default)]
-    pub account: Option<Account>,
+    pub account: Option<AccountCallbackUrl>,
     /// The formats of bodies besides JSON.
     #[serde(default)]
     pub form: bool,
@@ -41,7 +41,7 @@ pub struct WebhookSpec {
 /// A job names the URL of its callback.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PerJob {
+pub struct JobCallbackUrl {
     /// Whether jobs do so unless the request says otherwise.
     pub by_default: bool,
 }
@@ -49,7 +49,7 @@ pub struct PerJob {
 /// The account names one URL for the callbacks of all its renders.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Account {
+pub struct AccountCallbackUrl {
     /// Where a body has our id of the job, or its UUID.
     pub job: Vec<Pointer>,
 }

@@ -65,18 +65,18 @@ fn secret_must_suit_every_library() {
     let mut mixed = STANDARD.decode(&pair[5..]).unwrap();
     mixed[32..].copy_from_slice(&other[32..]);
     for (text, error) in [
-        (String::new(), SecretError::Prefix),
-        ("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into(), SecretError::Prefix),
-        ("whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=".into(), SecretError::Prefix),
-        ("WHSEC_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into(), SecretError::Prefix),
-        ("whsec_".into(), SecretError::Length),
-        ("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGA".into(), SecretError::Base64),
-        ("whsec_!!".into(), SecretError::Base64),
-        (format!("whsec_{}", STANDARD.encode([7; 23])), SecretError::Length),
-        (format!("whsec_{}", STANDARD.encode([7; 65])), SecretError::Length),
-        (format!("whsk_{}", STANDARD.encode([7; 32])), SecretError::Pair),
-        (format!("whsk_{}", STANDARD.encode(mixed)), SecretError::Pair),
-        (format!("{pair}!"), SecretError::Base64),
+        (String::new(), SigningSecretError::Prefix),
+        ("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into(), SigningSecretError::Prefix),
+        ("whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=".into(), SigningSecretError::Prefix),
+        ("WHSEC_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into(), SigningSecretError::Prefix),
+        ("whsec_".into(), SigningSecretError::Length),
+        ("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGA".into(), SigningSecretError::Base64),
+        ("whsec_!!".into(), SigningSecretError::Base64),
+        (format!("whsec_{}", STANDARD.encode([7; 23])), SigningSecretError::Length),
+        (format!("whsec_{}", STANDARD.encode([7; 65])), SigningSecretError::Length),
+        (format!("whsk_{}", STANDARD.encode([7; 32])), SigningSecretError::Pair),
+        (format!("whsk_{}", STANDARD.encode(mixed)), SigningSecretError::Pair),
+        (format!("{pair}!"), SigningSecretError::Base64),
     ] {
         assert_eq!(SigningSecrets::parse(&text), Err(error.into()), "{text}");
     }

@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::Response;
 use serde_json::Value;
-use shared::egress::{Limits, Receivers};
+use shared::egress::{EgressLimits, Receivers};
 use shared::endpoint_cache::EndpointCache;
 use shared::store::Wait;
 use tokio::time::sleep;
@@ -55,7 +55,7 @@ async fn gone_receiver_is_published_despite_slow_table() {
         secrets: seen.secrets(),
         bus: seen.bus(),
         queue: seen.deliveries(),
-        receivers: Receivers::through(network, policy.clone(), Limits::default()).unwrap(),
+        receivers: Receivers::through(network, policy.clone(), EgressLimits::default()).unwrap(),
         policy,
         schedule: DeliverySchedule::default(),
         entropy: aws.entropy(),
@@ -71,6 +71,6 @@ async fn gone_receiver_is_published_despite_slow_table() {
 
     handle(&deliverer, batch, clock::now).await.unwrap();
 
-    let said: Vec<String> = aws.events().into_iter().map(|event| event.detail_type).collect();
-    assert!(said.contains(&EndpointDisabled::NAME.to_owned()), "{said:?}");
+    let published: Vec<String> = aws.events().into_iter().map(|event| event.detail_type).collect();
+    assert!(published.contains(&EndpointDisabled::NAME.to_owned()), "{published:?}");
 }

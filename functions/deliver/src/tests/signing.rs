@@ -10,7 +10,7 @@ use aws_lambda_events::sqs::SqsMessage;
 use bytes::Bytes;
 use chrono::TimeDelta;
 use domain::address::TargetPolicy;
-use domain::delivery::{Delivery, DeliveryState, Subject};
+use domain::delivery::{Delivery, DeliveryState, DeliverySubject};
 use domain::event::{EventName, TestEvent};
 use domain::headers::{CustomHeaders, ReceiverHeaders};
 use domain::id::{EventId, JobId};
@@ -18,7 +18,7 @@ use domain::retry::DeliverySchedule;
 use domain::signature::{GracePeriod, SignatureType, SigningSecrets, WebhookSecret};
 use http::{HeaderMap, Request, Response};
 use serde_json::json;
-use shared::egress::{Limits, Receivers};
+use shared::egress::{EgressLimits, Receivers};
 use shared::endpoint_cache::EndpointCache;
 use shared::store::Wait;
 use tokio::time::advance;
@@ -28,14 +28,14 @@ use super::*;
 const SHOP: &str = "http://shop.test/hooks";
 
 /// A warm function, and a receiver that keeps what it gets.
-struct World {
+struct DeliverWorld {
     aws: InMemoryAws,
     deliverer: Deliverer,
     received: Arc<Mutex<Vec<Request<Bytes>>>>,
     deliveries: u8,
 }
 
-impl World {
+impl DeliverWorld {
     fn new(secrets: &SigningSecrets) -> Self {
         let aws = InMemoryAws::new(&[("webhook-secrets", &secrets.reveal())]);
         let received = Arc::new(Mutex::new(Vec::new()));
@@ -55,7 +55,8 @@ impl World {
             secrets: aws.secrets(),
             bus: aws.bus(),
             queue: aws.deliveries(),
-            receivers: Receivers::through(network, policy.clone(), Limits::default()).unwrap(),
+            receivers: Receivers::through(network, policy.clone(), EgressLimits::default())
+                .unwrap(),
             policy,
             schedule: DeliverySchedule::default(),
             entropy: aws.entropy(),
@@ -64,7 +65,7 @@ impl World {
     }
 
     /// What the receiver gets of a delivery to `url`.
-    async fn delivered(&mut self, url: &str, subject: Subject) -> Request<Bytes> {
+    async fn delivered(&mut self, url: &str, subject: DeliverySubject) -> Request<Bytes> {
         self.deliveries += 1;
         let test = TestEvent::new([self.deliveries; 16], clock::now());
         let fresh = Delivery::of_test(&test, url, clock::now()).unwrap();
@@ -86,7 +87,7 @@ impl World {
 
     async fn render_delivered(&mut self, url: &str) -> Request<Bytes> {
         let job_id = JobId::from_bytes([self.deliveries; 16]);
-        self.delivered(url, Subject::Render { job_id, event: EventName::Completed }).await
+        self.delivered(url, DeliverySubject::Render { job_id, event: EventName::Completed }).await
     }
 
     fn store_secrets(&self, secrets: &SigningSecrets) {
@@ -130,7 +131,7 @@ async fn attempt_is_signed_by_secrets_in_force() {
     let mut secrets = first(1);
     secrets = secrets.rotate(secret(SignatureType::V1a, 2), seconds(30), clock::now()).unwrap();
     secrets = secrets.rotate(secret(SignatureType::V1, 3), seconds(40), clock::now()).unwrap();
-    let mut world = World::new(&secrets);
+    let mut world = DeliverWorld::new(&secrets);
     let start = clock::now();
     for (at, entries) in [(0, 3), (29, 3), (30, 2), (39, 2), (40, 1), (59, 1)] {
         let now = start + TimeDelta::seconds(at);
@@ -145,7 +146,7 @@ async fn attempt_is_signed_by_secrets_in_force() {
 
 #[tokio::test(start_paused = true)]
 async fn rotation_reaches_warm_function_within_a_minute() {
-    let mut world = World::new(&first(1));
+    let mut world = DeliverWorld::new(&first(1));
     let request = world.render_delivered(SHOP).await;
     assert_eq!(signature(&request), expected(&request, &first(1)));
     // Without grace.
@@ -155,13 +156,13 @@ async fn rotation_reaches_warm_function_within_a_minute() {
     assert_eq!(signature(&request), expected(&request, &first(2)));
 
     world.store_secrets(&first(3));
-    let request = world.delivered(SHOP, Subject::Test).await;
+    let request = world.delivered(SHOP, DeliverySubject::Test).await;
     assert_eq!(signature(&request), expected(&request, &first(3)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn custom_headers_reach_only_their_receiver() {
-    let mut world = World::new(&first(1));
+    let mut world = DeliverWorld::new(&first(1));
     world.store_headers(SHOP, json!({"Authorization": "Bearer gateway", "X-Shop": "berlin"}));
     let request = world.render_delivered(SHOP).await;
     assert_eq!(request.headers()["authorization"], "Bearer gateway");
@@ -178,6 +179,6 @@ async fn custom_headers_reach_only_their_receiver() {
 
     // Headers that belong to a receiver of before.
     world.store_headers("http://shop.test/before", json!({"X-Shop": "paris"}));
-    let request = world.delivered(SHOP, Subject::Test).await;
+    let request = world.delivered(SHOP, DeliverySubject::Test).await;
     assert_eq!(theirs(request.headers()), [None, None]);
 }

@@ -21,7 +21,7 @@ use domain::delivery::Delivery;
 use domain::id::{EventId, JobId};
 use domain::retry::DeliverySchedule;
 use domain::signature::{SignatureType, WebhookSecret};
-use shared::egress::{Limits, Receivers};
+use shared::egress::{EgressLimits, Receivers};
 use shared::endpoint_cache::EndpointCache;
 use shared::queue::Ticket;
 use shared::store::Wait;
@@ -38,12 +38,12 @@ const EVERY: Duration = Duration::from_millis(50);
 /// For so long.
 const FOR: Duration = Duration::from_secs(20);
 /// As many invocations at once as a new account may have. With more of them, one receiver
-/// takes longer to be in everybody's way.
+/// takes longer to delay all others.
 const PLACES: usize = 10;
 /// How much later the healthy may hear: times the 99th percentile without a sick one.
 const MOST: f64 = 1.5;
 
-/// Delivers to everybody for a while; answers how long each delivery to a healthy receiver
+/// Delivers to all receivers for a while; answers how long each delivery to a healthy receiver
 /// took, from when it was queued to when it was answered, shortest first.
 async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
     let secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
@@ -51,7 +51,8 @@ async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
     let street = Arc::new(Street::new(sickness));
     let policy = TargetPolicy::local_use();
     let receivers =
-        Receivers::through(Arc::clone(&street) as _, policy.clone(), Limits::default()).unwrap();
+        Receivers::through(Arc::clone(&street) as _, policy.clone(), EgressLimits::default())
+            .unwrap();
     let deliverer = || Deliverer {
         endpoints: EndpointCache::new(aws.store()),
         store: aws.store(),
@@ -83,7 +84,7 @@ async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
         queue.send(&Ticket::next(&delivery), Duration::ZERO).await.unwrap();
         queued.insert(delivery.event_id.as_str().to_owned(), at);
     }
-    // Until nobody can be waiting any more for what was begun.
+    // Until no attempt that was begun can still be in flight.
     sleep_until(began + FOR + Duration::from_secs(60)).await;
     let answered = street.answered();
     let healthy = queued.iter().filter(|(id, _)| sickness.is_none() || !is_for_the_sick(id));

@@ -307,7 +307,7 @@ async fn limits_apply_to_configured_receiver_only() {
     assert_eq!(limits.per_second.map(u16::from), Some(20));
 
     put_config(&aws, json!({"url": OTHER})).await;
-    assert!(endpoint(&aws, URL).await.is_blank(), "it is anybody's again");
+    assert!(endpoint(&aws, URL).await.is_blank(), "it has no limits any more");
     put_config(&aws, json!({"url": OTHER, "maxInFlight": 1})).await;
     asked(&aws, "DELETE /v1/webhook-config", json!({}), None).await;
     assert!(endpoint(&aws, OTHER).await.is_blank());

@@ -191,7 +191,7 @@ async fn private_key_is_not_shown() {
     for shown in [answer, shown(&aws).await] {
         assert!(!shown.to_string().contains("whsk_"), "{shown}");
     }
-    // The next one signs as this one does, unless told otherwise.
+    // The next one signs as this one does, unless the request says otherwise.
     let (_, next) = rotate(&aws, json!({})).await;
     assert_eq!(next["type"], "v1a");
 }
@@ -312,7 +312,7 @@ async fn rotation_survives_crash_at_any_call() {
             crashes += 1;
             // Receivers that know the old secret still verify what is signed now.
             assert!(in_force(&aws).contains(&old), "call {at}, after: {after}");
-            // For less than a minute somebody may seem to be at it.
+            // The lock of the crashed call expires in less than a minute.
             advance(Duration::from_secs(45)).await;
             let (status, answer) = rotate(&aws, json!({})).await;
             assert_eq!(status, 200, "call {at}, after: {after}: {answer}");
@@ -323,7 +323,7 @@ async fn rotation_survives_crash_at_any_call() {
     assert!(crashes >= 10, "{crashes} calls");
 }
 
-/// Holds the first write of the secrets until it is told to go on.
+/// Holds the first write of the secrets until the test lets it go on.
 #[derive(Debug, Default)]
 struct Waits {
     there: Arc<Notify>,
@@ -392,5 +392,5 @@ async fn stale_read_loses_no_secret() {
     assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
     assert_eq!(in_force(&aws), [secret(&first), old]);
     let (status, _) = rotate(&aws, json!({})).await;
-    assert_eq!(status, 200, "nobody has hold any more");
+    assert_eq!(status, 200, "the lock is released");
 }

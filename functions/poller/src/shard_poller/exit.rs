@@ -30,7 +30,7 @@ pub(crate) struct LoopState {
 
 /// What the loop does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum NextStep {
     StayAwake,
     /// Renew the lease as asleep, and decide again.
     AnnounceIdle,
@@ -63,20 +63,20 @@ enum IdleDecision {
     Finish,
 }
 
-pub(crate) fn next_step(state: &LoopState, at: DateTime<Utc>) -> Step {
+pub(crate) fn next_step(state: &LoopState, at: DateTime<Utc>) -> NextStep {
     if state.is_superseded {
-        return Step::Exit(Exit::Superseded);
+        return NextStep::Exit(Exit::Superseded);
     }
     if state.is_draining {
-        return Step::Exit(Exit::OutOfTime);
+        return NextStep::Exit(Exit::OutOfTime);
     }
     match idle_decision(state, at) {
-        IdleDecision::StayAwake => Step::StayAwake,
-        IdleDecision::Sleep(_) if !state.lease_says_asleep => Step::AnnounceIdle,
-        IdleDecision::Sleep(_) if !state.listed_since_lease_write => Step::ListNew,
-        IdleDecision::Sleep(delay) => Step::Exit(Exit::Idle(delay)),
-        IdleDecision::Finish if !state.idle_announced => Step::GiveLeaseBack,
-        IdleDecision::Finish => Step::Exit(Exit::Over),
+        IdleDecision::StayAwake => NextStep::StayAwake,
+        IdleDecision::Sleep(_) if !state.lease_says_asleep => NextStep::AnnounceIdle,
+        IdleDecision::Sleep(_) if !state.listed_since_lease_write => NextStep::ListNew,
+        IdleDecision::Sleep(delay) => NextStep::Exit(Exit::Idle(delay)),
+        IdleDecision::Finish if !state.idle_announced => NextStep::GiveLeaseBack,
+        IdleDecision::Finish => NextStep::Exit(Exit::Over),
     }
 }
 
@@ -115,48 +115,48 @@ mod tests {
         }
     }
 
-    fn step(state: LoopState) -> Step {
+    fn step(state: LoopState) -> NextStep {
         next_step(&state, start())
     }
 
     #[test]
     fn quiet_shard_goes_idle() {
         let wait = Duration::from_secs(30);
-        assert_eq!(step(asleep()), Step::Exit(Exit::Idle(wait)));
+        assert_eq!(step(asleep()), NextStep::Exit(Exit::Idle(wait)));
         let unknown = LoopState { next_at: None, ..asleep() };
-        assert_eq!(step(unknown), Step::Exit(Exit::Idle(MAX_SLEEP)));
+        assert_eq!(step(unknown), NextStep::Exit(Exit::Idle(MAX_SLEEP)));
         let overdue = LoopState { next_at: Some(start() - wait), ..asleep() };
-        assert_eq!(step(overdue), Step::StayAwake);
+        assert_eq!(step(overdue), NextStep::StayAwake);
     }
 
     #[test]
     fn idle_poller_announces_then_lists() {
         let unlisted = LoopState { listed_since_lease_write: false, ..asleep() };
-        assert_eq!(step(unlisted), Step::ListNew);
+        assert_eq!(step(unlisted), NextStep::ListNew);
         let stale = LoopState { lease_says_asleep: false, ..unlisted };
-        assert_eq!(step(stale), Step::AnnounceIdle);
+        assert_eq!(step(stale), NextStep::AnnounceIdle);
     }
 
     #[test]
     fn empty_shard_gives_its_lease_back() {
         let empty = LoopState { jobs: 0, next_at: None, idle_announced: false, ..asleep() };
-        assert_eq!(step(empty), Step::GiveLeaseBack);
+        assert_eq!(step(empty), NextStep::GiveLeaseBack);
         let announced = LoopState { idle_announced: true, ..empty };
-        assert_eq!(step(announced), Step::Exit(Exit::Over));
+        assert_eq!(step(announced), NextStep::Exit(Exit::Over));
     }
 
     #[test]
     fn backlog_keeps_poller_awake() {
-        assert_eq!(step(LoopState { has_backlog: true, ..asleep() }), Step::StayAwake);
+        assert_eq!(step(LoopState { has_backlog: true, ..asleep() }), NextStep::StayAwake);
         let awaiting = LoopState { awaits_new_job: true, jobs: 0, ..asleep() };
-        assert_eq!(step(awaiting), Step::StayAwake);
+        assert_eq!(step(awaiting), NextStep::StayAwake);
     }
 
     #[test]
     fn superseded_poller_leaves_without_continuation() {
         let draining = LoopState { is_draining: true, jobs: 0, ..asleep() };
-        assert_eq!(step(draining), Step::Exit(Exit::OutOfTime));
+        assert_eq!(step(draining), NextStep::Exit(Exit::OutOfTime));
         let superseded = LoopState { is_superseded: true, ..draining };
-        assert_eq!(step(superseded), Step::Exit(Exit::Superseded));
+        assert_eq!(step(superseded), NextStep::Exit(Exit::Superseded));
     }
 }

@@ -1,5 +1,5 @@
-//! Writes of the shard's lease: renewals, the announcement that the poller sleeps, giving it
-//! back, and what conflicts mean.
+//! Writes of the shard's lease: renewals (the heartbeat), the announcement that the poller
+//! sleeps, giving the lease back, and what conflicts mean.
 
 use std::collections::BTreeMap;
 

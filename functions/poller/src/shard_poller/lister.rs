@@ -260,7 +260,7 @@ fn due_scope(
     }
 }
 
-/// When a job of the first list was last polled, as far as the lease and the calls tell.
+/// When a job of the first list was last polled, as far as the lease and the calls say.
 fn last_polled(
     catch_up: &CatchUp,
     pause: Option<&Pause>,

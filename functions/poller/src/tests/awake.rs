@@ -7,9 +7,9 @@ use domain::id::JobId;
 use domain::job::State;
 use domain::polling::Tracking;
 
-use super::world::{World, lateness};
+use super::world::{PollerWorld, lateness};
 
-async fn submit_many(world: &World, count: usize, ends_s: f64) -> Vec<JobId> {
+async fn submit_many(world: &PollerWorld, count: usize, ends_s: f64) -> Vec<JobId> {
     let mut ids = Vec::new();
     for _ in 0..count {
         ids.push(world.submit("zvid", Tracking::PollOnly, ends_s).await);
@@ -21,13 +21,13 @@ async fn submit_many(world: &World, count: usize, ends_s: f64) -> Vec<JobId> {
 
 #[tokio::test(start_paused = true)]
 async fn polls_are_punctual_and_unique() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let ids = submit_many(&world, 60, 10_000.0).await;
     world.run(20.0).await;
     let (start, before) = (now(), world.invocations());
     world.run(200.0).await;
 
-    assert!(world.invocations() - before <= 1, "somebody stays awake");
+    assert!(world.invocations() - before <= 1, "the holder stays awake");
     for id in &ids {
         let created_at = world.job(id).await.created_at;
         let since = (start - created_at).as_seconds_f64();
@@ -43,7 +43,7 @@ async fn polls_are_punctual_and_unique() {
 
 #[tokio::test(start_paused = true)]
 async fn awake_poller_finds_new_job() {
-    let world = World::new();
+    let world = PollerWorld::new();
     submit_many(&world, 60, 10_000.0).await;
     world.run(30.0).await;
     let (epoch, invocations) = (world.epoch(0).await, world.invocations());
@@ -60,7 +60,7 @@ async fn awake_poller_finds_new_job() {
 
 #[tokio::test(start_paused = true)]
 async fn lagging_index_delays_only_briefly() {
-    let world = World::new();
+    let world = PollerWorld::new();
     submit_many(&world, 60, 10_000.0).await;
     world.run(30.0).await;
     world.aws.table().delay_indexes(Duration::from_secs(9));
@@ -72,7 +72,7 @@ async fn lagging_index_delays_only_briefly() {
 
 #[tokio::test(start_paused = true)]
 async fn handover_misses_no_poll() {
-    let world = World::new().with_time_limit(Duration::from_secs(120));
+    let world = PollerWorld::new().with_time_limit(Duration::from_secs(120));
     let ids = submit_many(&world, 60, 10_000.0).await;
     world.run(20.0).await;
     let (start, before) = (now(), world.invocations());
@@ -95,7 +95,7 @@ async fn handover_misses_no_poll() {
 
 #[tokio::test(start_paused = true)]
 async fn quiet_shard_goes_to_sleep() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let ids = submit_many(&world, 60, 100.0).await;
     let last = world.submit("zvid", Tracking::PollOnly, 600.0).await;
     world.run(300.0).await;
@@ -112,14 +112,14 @@ async fn quiet_shard_goes_to_sleep() {
 
 #[tokio::test(start_paused = true)]
 async fn crashed_awake_poller_is_replaced() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let ids = submit_many(&world, 60, 500.0).await;
     world.run(60.0).await;
     // The visibility timeout of its message is a quarter of an hour.
     world.crash().await;
     let polls = world.polls().len();
     world.run(215.0).await;
-    assert!(world.polls().len() > polls, "somebody else goes on");
+    assert!(world.polls().len() > polls, "another poller goes on");
     world.run(400.0).await;
     for id in &ids {
         assert!(world.settled_at(id).await.is_some());
@@ -128,7 +128,7 @@ async fn crashed_awake_poller_is_replaced() {
 
 #[tokio::test(start_paused = true)]
 async fn shard_is_read_once() {
-    let world = World::new();
+    let world = PollerWorld::new();
     submit_many(&world, 100, 10_000.0).await;
     world.run(30.0).await;
     let (before, polls) = (world.aws.table().consumed(), world.polls().len());

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use tokio::time::Instant;
 
-use super::world::World;
+use super::world::PollerWorld;
 use crate::plan::PollTarget;
 
 /// Injects a fault into the first calls of one operation.
@@ -47,7 +47,7 @@ fn denied() -> Injected {
 
 #[tokio::test(start_paused = true)]
 async fn failed_list_is_retried_soon() {
-    let world = World::new().with_faults(Then::new("Query", 1, denied()));
+    let world = PollerWorld::new().with_faults(Then::new("Query", 1, denied()));
     let id = world.submit("zvid", Tracking::PollOnly, 5.0).await;
     world.run_unticked(60.0).await;
     let found = world.settled_at(&id).await.expect("the lease is its holder's still");
@@ -82,7 +82,7 @@ impl CallInterceptor for Unheard {
 #[tokio::test(start_paused = true)]
 async fn unanswered_lease_write_is_continued() {
     let unheard = Unheard::after(Duration::ZERO, Duration::from_secs(20));
-    let world = World::new().with_faults(unheard);
+    let world = PollerWorld::new().with_faults(unheard);
     let id = world.submit("zvid", Tracking::PollOnly, 5.0).await;
     world.run_unticked(100.0).await;
     let found = world.settled_at(&id).await.expect("the lease is its holder's still");
@@ -91,7 +91,7 @@ async fn unanswered_lease_write_is_continued() {
 
 #[tokio::test(start_paused = true)]
 async fn failed_continuation_is_sent_later() {
-    let world = World::new().with_faults(Then::new("SendMessage", 1, denied()));
+    let world = PollerWorld::new().with_faults(Then::new("SendMessage", 1, denied()));
     let id = world.submit("zvid", Tracking::PollOnly, 30.0).await;
     world.run_unticked(60.0).await;
     let found = world.settled_at(&id).await.expect("the chain goes on");
@@ -102,7 +102,7 @@ async fn failed_continuation_is_sent_later() {
 async fn unanswered_renewal_keeps_polling() {
     // The lease is taken after two seconds, and renewed ten seconds later as awake.
     let unheard = Unheard::after(Duration::from_secs(8), Duration::from_secs(20));
-    let world = World::new().with_faults(unheard);
+    let world = PollerWorld::new().with_faults(unheard);
     let mut ids = Vec::new();
     for _ in 0..60 {
         ids.push(world.submit("zvid", Tracking::PollOnly, 10_000.0).await);
@@ -131,7 +131,7 @@ impl CallInterceptor for Slow {
 
 #[tokio::test(start_paused = true)]
 async fn long_read_keeps_the_lease() {
-    let world = World::new().with_faults(Arc::new(Slow {
+    let world = PollerWorld::new().with_faults(Arc::new(Slow {
         operation: "BatchGetItem",
         takes: Duration::from_millis(2_900),
     }));
@@ -143,12 +143,12 @@ async fn long_read_keeps_the_lease() {
     world.run_unticked(13.5).await;
     assert!(world.polls().is_empty(), "it is not read yet");
     let lease = world.poller.tracker.store.lease(0).await.unwrap().unwrap();
-    assert!(lease.is_awake(now()), "and the lease says that somebody is at it");
+    assert!(lease.is_awake(now()), "and the lease says that its holder is awake");
 }
 
 #[tokio::test(start_paused = true)]
 async fn concurrent_end_outlives_a_checkpoint() {
-    let world = World::new();
+    let world = PollerWorld::new();
     // The job is past its deadline, and its age has doubled since its last write, so that a
     // checkpoint is due.
     let made_at = now() - Duration::from_secs(2 * 3_600);

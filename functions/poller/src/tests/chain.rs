@@ -7,11 +7,11 @@ use domain::job::State;
 use domain::lease::TERM;
 use domain::polling::Tracking;
 
-use super::world::{World, lateness};
+use super::world::{PollerWorld, lateness};
 
 #[tokio::test(start_paused = true)]
 async fn lone_render_end_is_found_promptly() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let id = world.submit("zvid", Tracking::PollOnly, 20.0).await;
     world.run(60.0).await;
 
@@ -26,7 +26,7 @@ async fn lone_render_end_is_found_promptly() {
 
 #[tokio::test(start_paused = true)]
 async fn unindexed_job_is_awaited() {
-    let world = World::new();
+    let world = PollerWorld::new();
     world.aws.table().delay_indexes(Duration::from_secs(4));
     let id = world.submit("zvid", Tracking::PollOnly, 1.0).await;
     world.run_unticked(10.0).await;
@@ -37,7 +37,7 @@ async fn unindexed_job_is_awaited() {
 
 #[tokio::test(start_paused = true)]
 async fn unchanged_poll_writes_nothing() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let id = world.submit("zvid", Tracking::PollOnly, 1_000.0).await;
     // The first poll learns that the render has begun.
     world.run_unticked(3.0).await;
@@ -52,7 +52,7 @@ async fn unchanged_poll_writes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn lease_is_renewed_once_a_minute() {
-    let world = World::new();
+    let world = PollerWorld::new();
     world.submit("zvid", Tracking::PollOnly, 10_000.0).await;
     world.run(600.0).await;
     let epoch = world.epoch(0).await;
@@ -61,7 +61,7 @@ async fn lease_is_renewed_once_a_minute() {
 
 #[tokio::test(start_paused = true)]
 async fn new_job_takeover_repeats_few_polls() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let mut ids = Vec::new();
     for _ in 0..4 {
         ids.push(world.submit("zvid", Tracking::PollOnly, 10_000.0).await);
@@ -80,7 +80,7 @@ async fn new_job_takeover_repeats_few_polls() {
 
 #[tokio::test(start_paused = true)]
 async fn last_job_ends_chain_and_lease() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let id = world.submit("zvid", Tracking::PollOnly, 5.0).await;
     world.run(40.0).await;
     assert!(world.settled_at(&id).await.is_some());
@@ -92,7 +92,7 @@ async fn last_job_ends_chain_and_lease() {
 
 #[tokio::test(start_paused = true)]
 async fn tick_restarts_a_lost_chain() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let id = world.submit("zvid", Tracking::PollOnly, 400.0).await;
     world.run(30.0).await;
     let lost = world.next_batch().await;
@@ -103,7 +103,7 @@ async fn tick_restarts_a_lost_chain() {
     let polls = world.polled_at(&id).len();
 
     world.run(TERM.as_secs_f64() + 65.0).await;
-    assert!(world.polled_at(&id).len() > polls, "nobody has missed it");
+    assert!(world.polled_at(&id).len() > polls, "no poll is missed");
     world.run(300.0).await;
     let found = world.settled_at(&id).await.expect("found");
     assert!(found < 430.0, "{found}");
@@ -111,7 +111,7 @@ async fn tick_restarts_a_lost_chain() {
 
 #[tokio::test(start_paused = true)]
 async fn duplicate_message_starts_no_second_chain() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let id = world.submit("zvid", Tracking::PollOnly, 10_000.0).await;
     world.run(30.0).await;
     let event = world.next_batch().await;
@@ -130,7 +130,7 @@ async fn duplicate_message_starts_no_second_chain() {
 
 #[tokio::test(start_paused = true)]
 async fn late_message_is_caught_up() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let id = world.submit("zvid", Tracking::PollOnly, 10_000.0).await;
     world.run_unticked(20.0).await;
     tokio::time::sleep(Duration::from_secs(45)).await;
@@ -141,7 +141,7 @@ async fn late_message_is_caught_up() {
 
 #[tokio::test(start_paused = true)]
 async fn concurrent_holders_publish_end_once() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let id = world.submit("zvid", Tracking::PollOnly, 20.0).await;
     world.run(18.0).await;
     // The continuation call is delivered twice, and both are handled at the same time.
@@ -160,7 +160,7 @@ async fn concurrent_holders_publish_end_once() {
 
 #[tokio::test(start_paused = true)]
 async fn repeated_crashes_only_cost_time() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let id = world.submit("zvid", Tracking::PollOnly, 60.0).await;
     // The poller crashes again and again at arbitrary points.
     for _ in 0..20 {
@@ -175,7 +175,7 @@ async fn repeated_crashes_only_cost_time() {
 
 #[tokio::test(start_paused = true)]
 async fn unreachable_table_ends_no_chain() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let id = world.submit("zvid", Tracking::PollOnly, 100.0).await;
     world.run_unticked(15.0).await;
     world.aws.lose_next_answer();

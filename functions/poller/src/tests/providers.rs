@@ -6,11 +6,11 @@ use aws_in_memory::clock::now;
 use domain::job::State;
 use domain::polling::Tracking;
 
-use super::world::{ProviderMode, World};
+use super::world::{PollerWorld, ProviderMode};
 
 #[tokio::test(start_paused = true)]
 async fn retry_after_outlives_every_sleep() {
-    let world = World::new();
+    let world = PollerWorld::new();
     world.set_mode("zvid", ProviderMode::RetryAfter(429, 40));
     let first = world.submit("zvid", Tracking::PollOnly, 1.0).await;
     let second = world.submit("zvid", Tracking::PollOnly, 1.0).await;
@@ -32,7 +32,7 @@ async fn retry_after_outlives_every_sleep() {
 
 #[tokio::test(start_paused = true)]
 async fn down_provider_is_probed_rarely() {
-    let world = World::new();
+    let world = PollerWorld::new();
     world.set_mode("shotstack", ProviderMode::Fails(503));
     let mut down = Vec::new();
     let mut well = Vec::new();
@@ -59,7 +59,7 @@ async fn down_provider_is_probed_rarely() {
 
 #[tokio::test(start_paused = true)]
 async fn hanging_provider_leaves_room() {
-    let world = World::new();
+    let world = PollerWorld::new();
     world.set_mode("zvid", ProviderMode::Hangs);
     for _ in 0..400 {
         world.submit("zvid", Tracking::PollOnly, 10_000.0).await;
@@ -77,7 +77,7 @@ async fn hanging_provider_leaves_room() {
 
 #[tokio::test(start_paused = true)]
 async fn backlog_survives_a_handover() {
-    let world = World::new().with_time_limit(Duration::from_secs(60));
+    let world = PollerWorld::new().with_time_limit(Duration::from_secs(60));
     let mut ids = Vec::new();
     for _ in 0..400 {
         ids.push(world.submit("shotstack", Tracking::PollOnly, 10_000.0).await);
@@ -91,7 +91,7 @@ async fn backlog_survives_a_handover() {
 
 #[tokio::test(start_paused = true)]
 async fn outage_gives_no_job_up() {
-    let world = World::new();
+    let world = PollerWorld::new();
     // The provider's deadline is half an hour.
     let id = world.submit("zvid", Tracking::PollOnly, 1_000.0).await;
     world.run(20.0).await;
@@ -105,7 +105,7 @@ async fn outage_gives_no_job_up() {
 
 #[tokio::test(start_paused = true)]
 async fn endless_outage_gives_job_up() {
-    let world = World::new();
+    let world = PollerWorld::new();
     world.set_mode("zvid", ProviderMode::Fails(503));
     let id = world.submit("zvid", Tracking::PollOnly, 1_000.0).await;
     world.run(6.4 * 3_600.0).await;
@@ -118,7 +118,7 @@ async fn endless_outage_gives_job_up() {
 
 #[tokio::test(start_paused = true)]
 async fn endless_render_times_out() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let id = world.submit("zvid", Tracking::PollOnly, 1e6).await;
     world.run(2_000.0).await;
     let job = world.job(&id).await;
@@ -129,7 +129,7 @@ async fn endless_render_times_out() {
 
 #[tokio::test(start_paused = true)]
 async fn budget_is_kept_without_starvation() {
-    let world = World::new();
+    let world = PollerWorld::new();
     // The budget is 300 requests a minute, of which polls may make 225: 3.75 a second.
     let mut ids = Vec::new();
     for _ in 0..200 {
@@ -151,7 +151,7 @@ async fn budget_is_kept_without_starvation() {
 
 #[tokio::test(start_paused = true)]
 async fn shards_share_the_budget() {
-    let world = World::with_shards(2);
+    let world = PollerWorld::with_shards(2);
     for _ in 0..200 {
         world.submit("shotstack", Tracking::PollOnly, 10_000.0).await;
     }

@@ -8,12 +8,12 @@ use domain::id::ProviderName;
 use domain::job::{OutboxEntry, State};
 use domain::polling::Tracking;
 
-use super::world::World;
+use super::world::PollerWorld;
 use crate::plan::PollTarget;
 
 #[tokio::test(start_paused = true)]
 async fn stale_outbox_is_published_without_poll() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let id = world.insert_job("zvid", Tracking::PollOnly, 1e9, None, now()).await.id;
     // The function that stored the outbox crashed before it published it.
     let mut job = world.job(&id).await.next_version();
@@ -30,7 +30,7 @@ async fn stale_outbox_is_published_without_poll() {
 
 #[tokio::test(start_paused = true)]
 async fn lost_callbacks_record_no_duration() {
-    let world = World::new();
+    let world = PollerWorld::new();
     for _ in 0..30 {
         // No callback ever comes in this world.
         world.submit("zvid", Tracking::WebhookFirst, 20.0).await;

@@ -7,12 +7,12 @@ use domain::job::{Job, State};
 use domain::polling::{LognormalModel, Tracking};
 use tokio::time::timeout;
 
-use super::world::World;
+use super::world::PollerWorld;
 
 #[tokio::test(start_paused = true)]
 async fn idle_shard_costs_one_read_per_minute() {
     for shards in [1, 4] {
-        let world = World::with_shards(shards);
+        let world = PollerWorld::with_shards(shards);
         // A process reads the highest number of shards with its first list of deliveries.
         world.run(301.0).await;
         let (before, asked) = (world.aws.table().consumed(), world.aws.calls().len());
@@ -31,7 +31,7 @@ async fn idle_shard_costs_one_read_per_minute() {
 /// later.
 #[tokio::test(start_paused = true)]
 async fn job_after_quiet_minute_is_found() {
-    let world = World::new();
+    let world = PollerWorld::new();
     world.run(1_000.0).await;
     for _ in 0..5 {
         let job = world.insert_job("zvid", Tracking::PollOnly, 1.0, None, now()).await;
@@ -43,7 +43,7 @@ async fn job_after_quiet_minute_is_found() {
 
 #[tokio::test(start_paused = true)]
 async fn callback_job_costs_no_early_write() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let id = world.submit("shotstack", Tracking::WebhookFirst, 10_000.0).await;
     let writes = world.aws.table().consumed().writes;
     let due = world.due(&id, 200.0)[0];
@@ -58,10 +58,11 @@ async fn callback_job_costs_no_early_write() {
 
 #[tokio::test(start_paused = true)]
 async fn safety_poll_finds_lost_callback() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let duration_model = LognormalModel::lognormal(20.0_f64.ln(), 0.5);
-    let known =
-        world.submit_learnt("shotstack", Tracking::WebhookFirst, 15.0, Some(duration_model)).await;
+    let known = world
+        .submit_with_model("shotstack", Tracking::WebhookFirst, 15.0, Some(duration_model))
+        .await;
     let unknown = world.submit("shotstack", Tracking::WebhookFirst, 15.0).await;
     world.run(300.0).await;
     let [known, unknown] =
@@ -72,7 +73,7 @@ async fn safety_poll_finds_lost_callback() {
 
 #[tokio::test(start_paused = true)]
 async fn crashed_submit_is_found() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let job = world.insert_job("zvid", Tracking::PollOnly, 30.0, None, now()).await;
     world.run(200.0).await;
     assert_eq!(world.job(&job.id).await.state, State::Completed);
@@ -80,7 +81,7 @@ async fn crashed_submit_is_found() {
 
 #[tokio::test(start_paused = true)]
 async fn unpublished_end_is_published() {
-    let world = World::new();
+    let world = PollerWorld::new();
     let job = world.insert_job("shotstack", Tracking::WebhookFirst, 1.0, None, now()).await;
     let done = ended(&job);
     world.poller.tracker.store.commit_job(&done).await.unwrap();
@@ -109,7 +110,7 @@ fn ended(job: &Job) -> Job {
 
 #[tokio::test(start_paused = true)]
 async fn shards_are_polled_concurrently() {
-    let world = World::with_shards(4);
+    let world = PollerWorld::with_shards(4);
     let mut ids = Vec::new();
     for _ in 0..40 {
         ids.push(world.submit("zvid", Tracking::PollOnly, 50.0).await);
@@ -125,7 +126,7 @@ async fn shards_are_polled_concurrently() {
 
 #[tokio::test(start_paused = true)]
 async fn invocation_polls_one_shard() {
-    let world = World::with_shards(2);
+    let world = PollerWorld::with_shards(2);
     let mut ids = Vec::new();
     for _ in 0..10 {
         ids.push(world.submit("zvid", Tracking::PollOnly, 10_000.0).await);
@@ -145,7 +146,7 @@ async fn invocation_polls_one_shard() {
 
 #[tokio::test(start_paused = true)]
 async fn jobs_of_removed_shards_settle() {
-    let world = World::with_shards(4);
+    let world = PollerWorld::with_shards(4);
     world.run(310.0).await;
     let mut ids = Vec::new();
     for _ in 0..20 {
@@ -161,7 +162,7 @@ async fn jobs_of_removed_shards_settle() {
 
 #[tokio::test(start_paused = true)]
 async fn durations_are_stored_once_a_minute() {
-    let world = World::new();
+    let world = PollerWorld::new();
     for _ in 0..30 {
         world.submit("zvid", Tracking::PollOnly, 20.0).await;
         world.run(4.0).await;

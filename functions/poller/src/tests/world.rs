@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
 
-use crate::{Call, Poller, Tick, handle};
+use crate::{Poller, PollerInput, Tick, handle};
 
 /// The function's timeout in the template.
 const TIME_LIMIT: Duration = Duration::from_secs(900);
@@ -50,7 +50,7 @@ pub(crate) enum ProviderMode {
 }
 
 #[derive(Debug, Default)]
-struct Providers {
+struct FakeProviders {
     ends: BTreeMap<String, DateTime<Utc>>,
     modes: BTreeMap<String, ProviderMode>,
     polls: Vec<Poll>,
@@ -64,11 +64,11 @@ pub(crate) struct Poll {
     pub(crate) render: String,
 }
 
-pub(crate) struct World {
+pub(crate) struct PollerWorld {
     pub(crate) aws: InMemoryAws,
     pub(crate) poller: Arc<Poller>,
     network: Network,
-    providers: Arc<Mutex<Providers>>,
+    providers: Arc<Mutex<FakeProviders>>,
     jobs: RefCell<Vec<Job>>,
     invocations: RefCell<usize>,
     lambda: LocalSet,
@@ -81,7 +81,7 @@ pub(crate) struct World {
     shards: u32,
 }
 
-impl World {
+impl PollerWorld {
     pub(crate) fn new() -> Self {
         Self::with_shards(1)
     }
@@ -93,7 +93,7 @@ impl World {
             ("providers/shotstack/api-key", "shotstack_key"),
         ]);
         let network = Network::default();
-        let providers = Arc::new(Mutex::new(Providers::default()));
+        let providers = Arc::new(Mutex::new(FakeProviders::default()));
         for name in ["zvid", "shotstack"] {
             let host = format!("{name}.test");
             network.add(&host, answering(host.clone(), Arc::clone(&providers)));
@@ -134,10 +134,10 @@ impl World {
     /// Stores a job whose render ends after `ends_s` seconds and sends its wake-up call, as the
     /// submit function does.
     pub(crate) async fn submit(&self, provider: &str, tracking: Tracking, ends_s: f64) -> JobId {
-        self.submit_learnt(provider, tracking, ends_s, None).await
+        self.submit_with_model(provider, tracking, ends_s, None).await
     }
 
-    pub(crate) async fn submit_learnt(
+    pub(crate) async fn submit_with_model(
         &self,
         provider: &str,
         tracking: Tracking,
@@ -221,7 +221,7 @@ impl World {
             for shard in 0..self.shards {
                 let (poller, until) = (Arc::clone(&self.poller), now() + self.time_limit);
                 let tick = async move {
-                    handle(&poller, Call::Tick(Tick { shard }), until, now).await.unwrap();
+                    handle(&poller, PollerInput::Tick(Tick { shard }), until, now).await.unwrap();
                 };
                 self.ticks.borrow_mut().spawn_local_on(tick, &self.lambda);
             }
@@ -260,7 +260,7 @@ impl World {
         async move {
             let ids: Vec<String> =
                 event.records.iter().filter_map(|record| record.message_id.clone()).collect();
-            let answer = handle(&poller, Call::WakeUps(event), until, now).await.unwrap();
+            let answer = handle(&poller, PollerInput::WakeUps(event), until, now).await.unwrap();
             let back: Vec<Value> =
                 answer["batchItemFailures"].as_array().cloned().unwrap_or_default();
             for id in ids {
@@ -347,7 +347,7 @@ fn poller(aws: &InMemoryAws, network: &Network, shards: u32) -> Poller {
     Poller::new(tracker, aws.wakes(), shards)
 }
 
-fn answering(host: String, providers: Arc<Mutex<Providers>>) -> Host {
+fn answering(host: String, providers: Arc<Mutex<FakeProviders>>) -> Host {
     Arc::new(move |request: Request<Bytes>| {
         let (host, providers) = (host.clone(), Arc::clone(&providers));
         async move {

@@ -124,7 +124,7 @@ impl InvariantChecker {
         if was == "completed" && text(before, "url") != text(after, "url") {
             self.violated(Invariant::OneTerminalTruth, "the result of a completed job changed");
         }
-        let settled = after.get("settled").is_some();
+        let settled = after.get("settled_at").is_some();
         if settled && (after.get("shard").is_some() || after.get("outbox").is_some()) {
             self.violated(Invariant::EveryJobSettles, "a settled job is active or has an outbox");
         }

@@ -13,7 +13,7 @@ use domain::provider::Catalogue;
 use domain::provider::catalogue::Adjustments;
 use domain::retry::DeliverySchedule;
 use serde_json::json;
-use shared::egress::{Dial, Limits, Receivers};
+use shared::egress::{Dial, EgressLimits, Receivers};
 use shared::endpoint_cache::EndpointCache;
 use tests::Provider;
 
@@ -113,7 +113,7 @@ impl Instance {
                 secrets: aws.secrets(),
                 bus: aws.bus(),
                 queue: aws.deliveries(),
-                receivers: Receivers::through(network, policy.clone(), Limits::default())
+                receivers: Receivers::through(network, policy.clone(), EgressLimits::default())
                     .map_err(|error| error.to_string())?,
                 policy,
                 schedule: parameters.schedule.clone(),
