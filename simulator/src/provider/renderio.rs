@@ -15,17 +15,17 @@ use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{
-    AccountWebhooks, Answer, ApiCall, Callback, CallbackContext, CallbackPolicy, Destination,
-    Provider, Refusal, Route, Submission, reported_status,
+    AcceptedSubmit, AccountWebhooks, ApiAnswer, ApiCall, ApiRefusal, CallbackContent,
+    CallbackContext, CallbackPolicy, Destination, ProviderApi, Route, reported_status,
 };
-use crate::account::Account;
+use crate::account::ProviderAccount;
 use crate::render::{Phase, Render};
 
 pub(crate) struct RenderIo;
 
 const MAX_METADATA_KEYS: usize = 10;
 
-impl Provider for RenderIo {
+impl ProviderApi for RenderIo {
     fn name(&self) -> &'static str {
         "renderio"
     }
@@ -53,7 +53,7 @@ impl Provider for RenderIo {
         }
     }
 
-    fn read_submit(&self, body: &Value) -> Result<Submission, Answer> {
+    fn read_submit(&self, body: &Value) -> Result<AcceptedSubmit, ApiAnswer> {
         let complaints = complaints(body);
         if !complaints.is_empty() {
             let detail: Vec<Value> = complaints
@@ -61,17 +61,17 @@ impl Provider for RenderIo {
                 .map(|(field, text)| json!({"loc": [field], "msg": text, "type": "value_error"}))
                 .collect();
             let body = json!({"detail": detail});
-            return Err(Answer::new(StatusCode::UNPROCESSABLE_ENTITY, body));
+            return Err(ApiAnswer::new(StatusCode::UNPROCESSABLE_ENTITY, body));
         }
         let url = body.get("webhook_url").and_then(Value::as_str).map(str::to_owned);
-        Ok(Submission { id: None, callback_urls: url.into_iter().collect() })
+        Ok(AcceptedSubmit { id: None, callback_urls: url.into_iter().collect() })
     }
 
     /// The URL of a command overrides the account's.
     fn destinations(
         &self,
         callback_urls: Vec<String>,
-        account: &Account,
+        account: &ProviderAccount,
         body: &str,
     ) -> Vec<Destination> {
         let own = callback_urls.into_iter().next();
@@ -79,15 +79,15 @@ impl Provider for RenderIo {
         own.or_else(|| account.destinations(body).pop()).into_iter().collect()
     }
 
-    fn accepted(&self, render: &Render, _now: DateTime<Utc>) -> Answer {
-        Answer::new(render.scenario.accepted_status.get(), json!({"command_id": render.id}))
+    fn accepted(&self, render: &Render, _now: DateTime<Utc>) -> ApiAnswer {
+        ApiAnswer::new(render.scenario.accepted_status.get(), json!({"command_id": render.id}))
     }
 
-    fn status(&self, render: &Render, _call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer {
-        Answer::new(StatusCode::OK, command::view(render, self.state(render, now), now))
+    fn status(&self, render: &Render, _call: &ApiCall<'_>, now: DateTime<Utc>) -> ApiAnswer {
+        ApiAnswer::new(StatusCode::OK, command::view(render, self.state(render, now), now))
     }
 
-    fn list(&self, renders: &[&Render], call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer {
+    fn list(&self, renders: &[&Render], call: &ApiCall<'_>, now: DateTime<Utc>) -> ApiAnswer {
         let limit = call.number("limit", 50, 1..=100);
         let (Some(limit), Some(offset)) = (limit, call.number("offset", 0, 0..=usize::MAX)) else {
             return error(StatusCode::BAD_REQUEST, "INVALID_REQUEST");
@@ -103,7 +103,7 @@ impl Provider for RenderIo {
         let commands: Vec<Value> =
             page.map(|render| command::view(render, self.state(render, now), now)).collect();
         let body = json!({"commands": commands, "limit": limit, "offset": offset});
-        Answer::new(StatusCode::OK, body)
+        ApiAnswer::new(StatusCode::OK, body)
     }
 
     fn status_name(&self, phase: Phase) -> &'static str {
@@ -115,14 +115,16 @@ impl Provider for RenderIo {
         }
     }
 
-    fn refuse(&self, refusal: Refusal) -> Answer {
+    fn refuse(&self, refusal: ApiRefusal) -> ApiAnswer {
         match refusal {
-            Refusal::NoKey | Refusal::WrongKey => error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
-            Refusal::NoSuchPath | Refusal::UnknownRender => {
+            ApiRefusal::NoKey | ApiRefusal::WrongKey => {
+                error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED")
+            }
+            ApiRefusal::NoSuchPath | ApiRefusal::UnknownRender => {
                 error(StatusCode::NOT_FOUND, "Not found")
             }
-            Refusal::NotJson => error(StatusCode::BAD_REQUEST, "INVALID_REQUEST"),
-            Refusal::Forced(status) => match status {
+            ApiRefusal::NotJson => error(StatusCode::BAD_REQUEST, "INVALID_REQUEST"),
+            ApiRefusal::Forced(status) => match status {
                 StatusCode::BAD_REQUEST => error(status, "INVALID_REQUEST"),
                 StatusCode::UNAUTHORIZED => error(status, "UNAUTHORIZED"),
                 StatusCode::NOT_FOUND => error(status, "Not found"),
@@ -131,14 +133,14 @@ impl Provider for RenderIo {
                 StatusCode::UNPROCESSABLE_ENTITY => {
                     let complaint =
                         json!({"loc": ["ffmpeg_command"], "msg": "invalid", "type": "value_error"});
-                    Answer::new(status, json!({"detail": [complaint]}))
+                    ApiAnswer::new(status, json!({"detail": [complaint]}))
                 }
                 _ => error(status, "INTERNAL_ERROR"),
             },
         }
     }
 
-    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> Callback {
+    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> CallbackContent {
         let ended_at = render.finished_at();
         let body = json!({
             "data": command::callback_view(render, reported_status(self, render)),
@@ -149,7 +151,7 @@ impl Provider for RenderIo {
         if let Some(secret) = context.secret.filter(|_| render.scenario.callback_signed) {
             headers.push(("x-webhook-signature", secret.sign(&[body.as_bytes()])));
         }
-        Callback { headers, content_type: "application/json", body }
+        CallbackContent { headers, content_type: "application/json", body }
     }
 
     fn callback_policy(&self) -> CallbackPolicy {
@@ -201,8 +203,8 @@ fn are_files(files: &Value, prefix: &str) -> bool {
     })
 }
 
-fn error(status: StatusCode, text: &str) -> Answer {
-    Answer::new(status, json!({"error": text}))
+fn error(status: StatusCode, text: &str) -> ApiAnswer {
+    ApiAnswer::new(status, json!({"error": text}))
 }
 
 #[cfg(test)]
@@ -285,9 +287,9 @@ mod tests {
 
     #[test]
     fn own_url_overrides_account_webhook() {
-        let mut account = Account::default();
+        let mut account = ProviderAccount::default();
         account.secret = Some(secret("s"));
-        let destinations = |account: &Account, own: &[&str]| -> Vec<Destination> {
+        let destinations = |account: &ProviderAccount, own: &[&str]| -> Vec<Destination> {
             RenderIo.destinations(own.iter().map(|url| (*url).to_owned()).collect(), account, "b")
         };
         let to = |url: &str| Destination { url: url.to_owned(), secret: Some(secret("s")) };

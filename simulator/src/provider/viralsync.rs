@@ -14,12 +14,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::wire::Page;
+use super::wire::RenderPage;
 use super::{
-    Answer, ApiCall, Callback, CallbackContext, CallbackEvent, CallbackPolicy, Destination,
-    Provider, Refusal, Route, ScheduledCallback, Submission,
+    AcceptedSubmit, ApiAnswer, ApiCall, ApiRefusal, CallbackContent, CallbackContext,
+    CallbackEvent, CallbackPolicy, Destination, ProviderApi, Route, ScheduledCallback,
 };
-use crate::account::Account;
+use crate::account::ProviderAccount;
 use crate::render::{Phase, Render};
 use crate::render_id::RenderId;
 
@@ -27,7 +27,7 @@ pub(crate) struct ViralSync;
 
 const CANCELLED: &str = "cancelled";
 
-impl Provider for ViralSync {
+impl ProviderApi for ViralSync {
     fn name(&self) -> &'static str {
         "viralsync"
     }
@@ -54,7 +54,7 @@ impl Provider for ViralSync {
         }
     }
 
-    fn read_submit(&self, body: &Value) -> Result<Submission, Answer> {
+    fn read_submit(&self, body: &Value) -> Result<AcceptedSubmit, ApiAnswer> {
         submit::read(body).map_err(invalid)
     }
 
@@ -65,23 +65,23 @@ impl Provider for ViralSync {
     fn destinations(
         &self,
         callback_urls: Vec<String>,
-        account: &Account,
+        account: &ProviderAccount,
         _body: &str,
     ) -> Vec<Destination> {
         let destination = |url| Destination { url, secret: account.secret.clone() };
         callback_urls.into_iter().map(destination).collect()
     }
 
-    fn accepted(&self, render: &Render, _now: DateTime<Utc>) -> Answer {
+    fn accepted(&self, render: &Render, _now: DateTime<Utc>) -> ApiAnswer {
         let body = json!({"jobId": render.id, "status": self.status_name(Phase::Queued)});
-        Answer::new(StatusCode::ACCEPTED, body)
+        ApiAnswer::new(StatusCode::ACCEPTED, body)
     }
 
-    fn status(&self, render: &Render, _call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer {
-        Answer::new(StatusCode::OK, job::view(render, now))
+    fn status(&self, render: &Render, _call: &ApiCall<'_>, now: DateTime<Utc>) -> ApiAnswer {
+        ApiAnswer::new(StatusCode::OK, job::view(render, now))
     }
 
-    fn list(&self, renders: &[&Render], call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer {
+    fn list(&self, renders: &[&Render], call: &ApiCall<'_>, now: DateTime<Utc>) -> ApiAnswer {
         let Some(limit) = call.number("limit", 25, 1..=100) else {
             return invalid("limit must be between 1 and 100");
         };
@@ -93,14 +93,14 @@ impl Provider for ViralSync {
             matching.clear();
         }
         let cursor = call.parameter("cursor");
-        let Some(page) = Page::of(&matching, cursor.as_deref(), limit) else {
+        let Some(page) = RenderPage::of(&matching, cursor.as_deref(), limit) else {
             return invalid("cursor is not valid");
         };
         let jobs: Vec<Value> = page.renders.iter().map(|render| job::view(render, now)).collect();
-        Answer::new(StatusCode::OK, json!({"jobs": jobs, "nextCursor": page.next}))
+        ApiAnswer::new(StatusCode::OK, json!({"jobs": jobs, "nextCursor": page.next}))
     }
 
-    fn cancel(&self, render: &mut Render, now: DateTime<Utc>) -> Answer {
+    fn cancel(&self, render: &mut Render, now: DateTime<Utc>) -> ApiAnswer {
         let has_ended = matches!(render.phase(now), Phase::Completed | Phase::Failed);
         if has_ended || render.cancelled_at.is_some() {
             let state = self.state(render, now);
@@ -108,7 +108,7 @@ impl Provider for ViralSync {
             return error(StatusCode::CONFLICT, &text, "INVALID_STATUS_TRANSITION");
         }
         render.cancelled_at = Some(now);
-        Answer::new(StatusCode::ACCEPTED, json!({}))
+        ApiAnswer::new(StatusCode::ACCEPTED, json!({}))
     }
 
     fn status_name(&self, phase: Phase) -> &'static str {
@@ -128,15 +128,15 @@ impl Provider for ViralSync {
         self.status_name(render.phase(at))
     }
 
-    fn refuse(&self, refusal: Refusal) -> Answer {
+    fn refuse(&self, refusal: ApiRefusal) -> ApiAnswer {
         let (status, text, code) = match refusal {
-            Refusal::NoKey | Refusal::WrongKey => {
+            ApiRefusal::NoKey | ApiRefusal::WrongKey => {
                 (StatusCode::UNAUTHORIZED, "Invalid or missing API key.", "UNAUTHORIZED")
             }
-            Refusal::NoSuchPath => (StatusCode::NOT_FOUND, "Not found.", "NOT_FOUND"),
-            Refusal::UnknownRender => (StatusCode::NOT_FOUND, "Job not found.", "NOT_FOUND"),
-            Refusal::NotJson => return invalid("Request body is not valid JSON."),
-            Refusal::Forced(status) => match status {
+            ApiRefusal::NoSuchPath => (StatusCode::NOT_FOUND, "Not found.", "NOT_FOUND"),
+            ApiRefusal::UnknownRender => (StatusCode::NOT_FOUND, "Job not found.", "NOT_FOUND"),
+            ApiRefusal::NotJson => return invalid("Request body is not valid JSON."),
+            ApiRefusal::Forced(status) => match status {
                 StatusCode::BAD_REQUEST => return invalid("Invalid request."),
                 StatusCode::UNAUTHORIZED => {
                     (status, "This API key has been revoked.", "API_KEY_REVOKED")
@@ -189,7 +189,7 @@ impl Provider for ViralSync {
         progress.chain(at_end.iter().copied()).chain(late).collect()
     }
 
-    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> Callback {
+    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> CallbackContent {
         let body = match context.event {
             CallbackEvent::Progress(at) => job::progress(render, at),
             CallbackEvent::Ended | CallbackEvent::Cancelled => job::end(render),
@@ -197,7 +197,7 @@ impl Provider for ViralSync {
         let body = body.to_string();
         let signature = context.secret.map(|secret| secret.sign(&[body.as_bytes()]));
         let headers = signature.map(|it| ("x-render-signature", it)).into_iter().collect();
-        Callback { headers, content_type: "application/json", body }
+        CallbackContent { headers, content_type: "application/json", body }
     }
 
     fn callback_policy(&self) -> CallbackPolicy {
@@ -212,12 +212,12 @@ impl Provider for ViralSync {
 /// The provider sends one every 5 to 10 seconds of a render that may take hours.
 const MAX_PROGRESS_CALLBACKS: u32 = 1_000;
 
-fn invalid(text: &str) -> Answer {
+fn invalid(text: &str) -> ApiAnswer {
     error(StatusCode::BAD_REQUEST, text, "INVALID_REQUEST")
 }
 
-fn error(status: StatusCode, text: &str, code: &str) -> Answer {
-    Answer::new(status, json!({"error": text, "code": code}))
+fn error(status: StatusCode, text: &str, code: &str) -> ApiAnswer {
+    ApiAnswer::new(status, json!({"error": text, "code": code}))
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::super::wire::Page;
-use super::{Answer, ApiCall, Json2Video, Render, failure, iso};
+use super::super::wire::RenderPage;
+use super::{ApiAnswer, ApiCall, Json2Video, Render, failure, iso};
 
 const MAX_LIMIT: usize = 100;
 const MAX_DAYS: i64 = 93;
@@ -15,7 +15,7 @@ pub(super) fn answer(
     renders: &[&Render],
     call: &ApiCall<'_>,
     now: DateTime<Utc>,
-) -> Answer {
+) -> ApiAnswer {
     let Some(limit) = call.number("limit", MAX_LIMIT, 1..=MAX_LIMIT) else {
         return failure(StatusCode::BAD_REQUEST, "Invalid limit");
     };
@@ -25,7 +25,7 @@ pub(super) fn answer(
     let mut matching = renders.to_vec();
     matching.retain(|render| (from..=to).contains(&render.submitted_at));
     let cursor = call.parameter("next_token");
-    let Some(page) = Page::of(&matching, cursor.as_deref(), limit) else {
+    let Some(page) = RenderPage::of(&matching, cursor.as_deref(), limit) else {
         return failure(StatusCode::BAD_REQUEST, "Invalid next_token");
     };
     // Lists always include the submitted JSON: `format=simple` is for single movies.
@@ -43,7 +43,7 @@ pub(super) fn answer(
         "movies": movies,
         "remaining_quota": {"time": 1_807},
     });
-    Answer::new(StatusCode::OK, body)
+    ApiAnswer::new(StatusCode::OK, body)
 }
 
 /// The period of a query. By default it is from the first of the month to the end of the day;

@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
-    Answer, ApiCall, Phase, Provider, Render, Zvid, invalid, iso, result_url, thumbnail_url,
+    ApiAnswer, ApiCall, Phase, ProviderApi, Render, Zvid, invalid, iso, result_url, thumbnail_url,
 };
 
 /// The type of every job here.
@@ -16,7 +16,7 @@ pub(super) fn answer(
     renders: &[&Render],
     call: &ApiCall<'_>,
     now: DateTime<Utc>,
-) -> Answer {
+) -> ApiAnswer {
     let Some(limit) = call.number("limit", 10, 1..=100) else {
         return invalid(&[("limit", "\"limit\" must be between 1 and 100".to_owned())]);
     };
@@ -40,7 +40,7 @@ pub(super) fn answer(
             "hasNext": page < pages,
         },
     });
-    Answer::new(StatusCode::OK, body)
+    ApiAnswer::new(StatusCode::OK, body)
 }
 
 fn row(zvid: &Zvid, render: &Render, now: DateTime<Utc>) -> Value {
