@@ -29,7 +29,7 @@ const CLOSED: &[u8] = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 
 
 /// The receiver's address and certificate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Listening {
+pub(crate) struct ReceiverAddress {
     pub(crate) port: u16,
     pub(crate) certificate: Certificate,
 }
@@ -40,7 +40,7 @@ pub(crate) async fn serve() -> Result<()> {
     let (config, certificate) = tls::server()?;
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    child::send(&Listening { port: listener.local_addr()?.port(), certificate })?;
+    child::send(&ReceiverAddress { port: listener.local_addr()?.port(), certificate })?;
     let all_there = Arc::new(Barrier::new(HELD_REQUESTS));
     loop {
         let (stream, _) = listener.accept().await?;

@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::fleet::{Fleet, PROVIDER};
-use super::provider::{COUNT, Listening};
+use super::provider::{COUNT, ProviderAddress};
 use crate::child::{self, RoleProcess};
 use crate::cost::{self, Cost, Stopwatch};
 use crate::loopback::{self, LoopbackResolver};
@@ -57,7 +57,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The measurement and the provider's address.
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct PollClientOptions {
     #[arg(long)]
     port: u16,
     #[arg(long)]
@@ -65,11 +65,11 @@ pub(crate) struct Options {
     #[command(flatten)]
     fleet: Fleet,
     #[command(subcommand)]
-    measure: Measure,
+    measure: PollMeasurement,
 }
 
 #[derive(Subcommand)]
-enum Measure {
+enum PollMeasurement {
     /// Measures each way in turn.
     Cpu {
         #[arg(long)]
@@ -87,7 +87,7 @@ enum Measure {
     /// Measures a shard's poller at the rate of its jobs.
     Shard {
         #[command(flatten)]
-        owed: Owed,
+        owed: WakeUpContent,
         #[arg(long)]
         warm_up_s: u64,
         #[arg(long)]
@@ -96,13 +96,13 @@ enum Measure {
     /// Measures a shard's poller from its wake-up call to its first poll.
     Start {
         #[command(flatten)]
-        owed: Owed,
+        owed: WakeUpContent,
     },
 }
 
 /// The content of the wake-up call.
 #[derive(Clone, Copy, Args)]
-pub(super) struct Owed {
+pub(super) struct WakeUpContent {
     #[arg(long)]
     pub(super) epoch: u64,
     /// The time up to which the shard was polled, in Unix milliseconds.
@@ -112,26 +112,26 @@ pub(super) struct Owed {
 
 /// A way to poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-pub(super) enum Way {
+pub(super) enum PollWay {
     /// hyper's client with its pool; the answer is read and dropped.
     Floor,
     /// The poller's code: a request by the provider's spec, and the answer applied to the job.
     Core,
 }
 
-impl Way {
+impl PollWay {
     pub(super) const ALL: [Self; 2] = [Self::Floor, Self::Core];
 }
 
 /// The cost of one turn.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Turn {
-    pub(super) way: Way,
+pub(super) struct PollTurn {
+    pub(super) way: PollWay,
     cost: Cost,
 }
 
 pub(super) fn start(
-    provider: &Listening,
+    provider: &ProviderAddress,
     fleet: &Fleet,
     measure: &[String],
     environment: &[(&str, String)],
@@ -144,10 +144,10 @@ pub(super) fn start(
     ];
     arguments.extend(fleet.arguments());
     arguments.extend_from_slice(measure);
-    RoleProcess::start_in("asker", &arguments, environment)
+    RoleProcess::start_in("poll-client", &arguments, environment)
 }
 
-impl Turn {
+impl PollTurn {
     /// Processor time per poll, in microseconds.
     pub(super) fn cpu_us(&self) -> f64 {
         self.cost.cpu.as_secs_f64() * 1e6 / TURN as f64
@@ -156,7 +156,7 @@ impl Turn {
 
 /// The result of polling for a while.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Span {
+pub(super) struct PollSpan {
     /// The polls that the provider answered.
     pub(super) asked: u64,
     /// The polls that were due by the jobs' schedule.
@@ -167,7 +167,7 @@ pub(super) struct Span {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "shown with few digits")]
-impl Span {
+impl PollSpan {
     pub(super) fn per_second(&self) -> f64 {
         self.asked as f64 / self.cost.wall.as_secs_f64()
     }
@@ -188,23 +188,23 @@ impl Span {
 }
 
 /// Runs the measurement, and sends the result to the parent.
-pub(crate) async fn run(options: &Options) -> Result<()> {
+pub(crate) async fn run(options: &PollClientOptions) -> Result<()> {
     child::exit_with_parent();
     // The log is part of a function's cost.
     telemetry::init();
     let bare = Bare::new(options)?;
     match options.measure {
-        Measure::Cpu { rounds } => {
+        PollMeasurement::Cpu { rounds } => {
             let jobs = options.fleet.all().take(TURN).collect::<Result<Vec<_>>>()?;
-            let core = Core::new(options)?;
+            let core = PollCore::new(options)?;
             // The first turns warm up connections, caches and branch predictors.
-            for way in Way::ALL {
+            for way in PollWay::ALL {
                 turn(way, &bare, &core, &jobs).await?;
             }
             for round in 0..rounds {
-                for place in 0..Way::ALL.len() {
+                for place in 0..PollWay::ALL.len() {
                     // Each round begins with another way.
-                    let Some(&way) = Way::ALL.get((round + place) % Way::ALL.len()) else {
+                    let Some(&way) = PollWay::ALL.get((round + place) % PollWay::ALL.len()) else {
                         continue;
                     };
                     child::send(&turn(way, &bare, &core, &jobs).await?)?;
@@ -212,7 +212,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
             }
             Ok(())
         }
-        Measure::Bare { per_second, warm_up_s, seconds } => {
+        PollMeasurement::Bare { per_second, warm_up_s, seconds } => {
             let jobs = options.fleet.all().collect::<Result<Vec<_>>>()?;
             let paced = bare.paced(&jobs, per_second);
             let due = |_, _| Ok(u64::from(per_second) * seconds);
@@ -221,7 +221,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
                 span = span(&bare, warm_up_s, seconds, due) => child::send(&span?),
             }
         }
-        Measure::Shard { owed, warm_up_s, seconds } => {
+        PollMeasurement::Shard { owed, warm_up_s, seconds } => {
             let poller = poller(options).await?;
             let law = |job: &Job| poller.tracker.poll_schedule(job);
             let due = |from: DateTime<Utc>, to: DateTime<Utc>| {
@@ -240,7 +240,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
                 span = span(&bare, warm_up_s, seconds, due) => child::send(&span?),
             }
         }
-        Measure::Start { owed } => {
+        PollMeasurement::Start { owed } => {
             let poller = poller(options).await?;
             let watch = Stopwatch::start()?;
             let length = TimeDelta::minutes(14);
@@ -248,22 +248,22 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
                 ended = invoke(&poller, owed, length) => ended.and_then(|()| bail!("it ended early")),
                 asked = bare.first() => {
                     let (asked, cost) = (asked?, watch.stop()?);
-                    child::send(&Span { asked, due: 0, cost, peak: cost::peak_memory()? })
+                    child::send(&PollSpan { asked, due: 0, cost, peak: cost::peak_memory()? })
                 }
             }
         }
     }
 }
 
-async fn turn(way: Way, bare: &Bare, core: &Core, jobs: &[Job]) -> Result<Turn> {
+async fn turn(way: PollWay, bare: &Bare, core: &PollCore, jobs: &[Job]) -> Result<PollTurn> {
     let watch = Stopwatch::start()?;
     for batch in jobs.chunks(AT_ONCE) {
         match way {
-            Way::Floor => drop(try_join_all(batch.iter().map(|job| bare.ask(job))).await?),
-            Way::Core => drop(try_join_all(batch.iter().map(|job| core.ask(job))).await?),
+            PollWay::Floor => drop(try_join_all(batch.iter().map(|job| bare.ask(job))).await?),
+            PollWay::Core => drop(try_join_all(batch.iter().map(|job| core.ask(job))).await?),
         }
     }
-    Ok(Turn { way, cost: watch.stop()? })
+    Ok(PollTurn { way, cost: watch.stop()? })
 }
 
 /// Measures for some seconds after the warm-up.
@@ -272,13 +272,13 @@ async fn span(
     warm_up_s: u64,
     seconds: u64,
     due: impl Fn(DateTime<Utc>, DateTime<Utc>) -> Result<u64>,
-) -> Result<Span> {
+) -> Result<PollSpan> {
     sleep(Duration::from_secs(warm_up_s)).await;
     let (before, from, watch) = (bare.count().await?, Utc::now(), Stopwatch::start()?);
     sleep(Duration::from_secs(seconds)).await;
     let (cost, peak) = (watch.stop()?, cost::peak_memory()?);
     let (after, to) = (bare.count().await?, Utc::now());
-    Ok(Span { asked: after - before, due: due(from, to)?, cost, peak })
+    Ok(PollSpan { asked: after - before, due: due(from, to)?, cost, peak })
 }
 
 /// The bare client: hyper's client with its pool.
@@ -288,7 +288,7 @@ struct Bare {
 }
 
 impl Bare {
-    fn new(options: &Options) -> Result<Self> {
+    fn new(options: &PollClientOptions) -> Result<Self> {
         let tls = tls::client(&options.certificate)?;
         let connector = HttpsConnector::from((loopback::connector(), tls));
         let client = Client::builder(TokioExecutor::new()).build(connector);
@@ -354,10 +354,10 @@ impl Bare {
 }
 
 /// The poller's code from a known job to the result that nothing has changed.
-struct Core(Tracker);
+struct PollCore(Tracker);
 
-impl Core {
-    fn new(options: &Options) -> Result<Self> {
+impl PollCore {
+    fn new(options: &PollClientOptions) -> Result<Self> {
         let key = format!("providers/{PROVIDER}/api-key");
         let aws = InMemoryAws::new(&[(key.as_str(), simulator::API_KEY)]);
         Ok(Self(Tracker {
@@ -382,7 +382,7 @@ impl Core {
 }
 
 /// The shipped providers, with the base URL of this run.
-fn providers(options: &Options, secrets: Secrets) -> Result<Providers> {
+fn providers(options: &PollClientOptions, secrets: Secrets) -> Result<Providers> {
     let base_url = format!("https://{DOMAIN}:{}/{PROVIDER}", options.port).parse()?;
     let base_urls = [(PROVIDER.to_owned(), base_url)].into();
     let catalogue = Catalogue::load(&Adjustments { base_urls, ..Adjustments::default() })?;
@@ -392,7 +392,7 @@ fn providers(options: &Options, secrets: Secrets) -> Result<Providers> {
 }
 
 /// The deployed poller, except for the certificates that it trusts.
-async fn poller(options: &Options) -> Result<Poller> {
+async fn poller(options: &PollClientOptions) -> Result<Poller> {
     let setup = Setup::from_env()?;
     let tracker =
         setup.tracker(Arc::new(setup.secrets())).await.map_err(anyhow::Error::from_boxed)?;
@@ -400,7 +400,7 @@ async fn poller(options: &Options) -> Result<Poller> {
     Ok(Poller::new(tracker, setup.wakes()?, 1))
 }
 
-async fn invoke(poller: &Poller, owed: Owed, length: TimeDelta) -> Result<()> {
+async fn invoke(poller: &Poller, owed: WakeUpContent, length: TimeDelta) -> Result<()> {
     let seen = DateTime::from_timestamp_millis(owed.seen_ms).context("no such time")?;
     let call =
         WakeUp::Continuation { shard: 0, epoch: owed.epoch, seen, failures: Default::default() };

@@ -37,7 +37,7 @@ const MARK: &str = "endless";
 
 /// The options of the provider.
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct ProviderOptions {
     /// The number of renders. They belong to the jobs with the first numbers.
     #[arg(long)]
     renders: u32,
@@ -48,13 +48,13 @@ pub(crate) struct Options {
 
 /// The provider's address and certificate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Listening {
+pub(super) struct ProviderAddress {
     pub(super) port: u16,
     pub(super) certificate: Certificate,
 }
 
 /// Starts a provider with this many renders and this delay.
-pub(super) fn start(renders: u32, latency_ms: u64) -> Result<Server<Listening>> {
+pub(super) fn start(renders: u32, latency_ms: u64) -> Result<Server<ProviderAddress>> {
     let arguments = [
         "--renders".to_owned(),
         renders.to_string(),
@@ -65,7 +65,7 @@ pub(super) fn start(renders: u32, latency_ms: u64) -> Result<Server<Listening>> 
 }
 
 /// Makes the renders, sends its address to the parent, and serves until the parent ends.
-pub(crate) async fn serve(options: &Options) -> Result<()> {
+pub(crate) async fn serve(options: &ProviderOptions) -> Result<()> {
     child::exit_with_parent();
     let mut simulator = simulator::router_on_host();
     let endless = json!({"durationMs": 1, "queuedMs": 0, "freezeProgress": 0.0});
@@ -89,7 +89,7 @@ pub(crate) async fn serve(options: &Options) -> Result<()> {
 
     let (config, certificate) = tls::server()?;
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    child::send(&Listening { port: tcp.local_addr()?.port(), certificate })?;
+    child::send(&ProviderAddress { port: tcp.local_addr()?.port(), certificate })?;
     let listener = TlsListener { tcp, tls: TlsAcceptor::from(Arc::new(config)) };
     Ok(axum::serve(listener, router).await?)
 }
