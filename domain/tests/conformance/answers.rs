@@ -9,32 +9,32 @@ use domain::provider::answer::Answer;
 use domain::provider::{StatusAnswer, SubmitAnswer};
 use serde_json::Value;
 
-use crate::facts::Exchange;
+use crate::facts::AnswerFact;
 use crate::matrix::Matrix;
-use crate::said;
-use crate::subject::{Subject, noon};
+use crate::meaning;
+use crate::tested_provider::{TestedProvider, noon};
 
-pub(crate) fn acceptances(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn acceptances(subject: &TestedProvider, matrix: &mut Matrix) {
     submits(subject, matrix, "accepted", State::Queued);
 }
 
-pub(crate) fn refusals(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn refusals(subject: &TestedProvider, matrix: &mut Matrix) {
     submits(subject, matrix, "refused", State::Failed);
 }
 
-pub(crate) fn doubts(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn doubts(subject: &TestedProvider, matrix: &mut Matrix) {
     submits(subject, matrix, "unclear", State::SubmitUnknown);
 }
 
 /// Each answer to a submit of one outcome, and what becomes of the job by it.
-fn submits(subject: &Subject, matrix: &mut Matrix, outcome: &str, state: State) {
+fn submits(subject: &TestedProvider, matrix: &mut Matrix, outcome: &str, state: State) {
     for exchange in subject.facts.submit.iter().filter(|exchange| exchange.is.starts_with(outcome))
     {
         let body = exchange.bytes();
         let answer = subject.provider.spec.read_submit(&answer(exchange, &body));
         let job = after_submit(&subject.job(), &answer);
         let case = format!("HTTP {} {}", exchange.http, String::from_utf8_lossy(&body));
-        let found = format!("{}; the job is {}", said::submit(&answer), job.state.name());
+        let found = format!("{}; the job is {}", meaning::submit(&answer), job.state.name());
         matrix.check(&case, &found, &format!("{}; the job is {}", exchange.is, state.name()));
     }
 }
@@ -55,7 +55,7 @@ fn after_submit(job: &Job, answer: &SubmitAnswer) -> Job {
     }
 }
 
-pub(crate) fn words(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn words(subject: &TestedProvider, matrix: &mut Matrix) {
     for (meaning, words) in &subject.facts.words {
         for word in words.iter().flat_map(|word| spellings(word)) {
             matrix.check(&word, &meaning_of(subject, &word), meaning);
@@ -65,7 +65,7 @@ pub(crate) fn words(subject: &Subject, matrix: &mut Matrix) {
 
 /// Words that the provider may add, among them the last words of all other providers: none
 /// of them ends a render by surprise.
-pub(crate) fn unknown_words(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn unknown_words(subject: &TestedProvider, matrix: &mut Matrix) {
     let own: BTreeSet<String> =
         subject.facts.words.values().flatten().map(|word| word.to_lowercase()).collect();
     let mut unknown = BTreeSet::from(["archived".to_owned(), "done?".to_owned()]);
@@ -83,12 +83,12 @@ fn spellings(word: &str) -> BTreeSet<String> {
     BTreeSet::from([word.to_owned(), word.to_lowercase(), word.to_uppercase(), capital])
 }
 
-fn meaning_of(subject: &Subject, word: &str) -> String {
+fn meaning_of(subject: &TestedProvider, word: &str) -> String {
     let body = filled(&subject.facts.word_body, word).to_string();
     let answer = Answer { status: 200, retry_after: None, body: body.as_bytes() };
     match subject.provider.spec.read_status(&subject.render(), &answer, noon()) {
         StatusAnswer::Observed(observation) if observation.provider_status == word => {
-            said::word(&observation.status).to_owned()
+            meaning::word(&observation.status).to_owned()
         }
         other => format!("{other:?}"),
     }
@@ -98,33 +98,33 @@ fn filled(template: &Value, word: &str) -> Value {
     serde_json::from_str(&template.to_string().replace("{word}", word)).unwrap()
 }
 
-pub(crate) fn results(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn results(subject: &TestedProvider, matrix: &mut Matrix) {
     statuses(subject, matrix, &subject.facts.results);
 }
 
-pub(crate) fn progress(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn progress(subject: &TestedProvider, matrix: &mut Matrix) {
     statuses(subject, matrix, &subject.facts.progress);
 }
 
-pub(crate) fn failures(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn failures(subject: &TestedProvider, matrix: &mut Matrix) {
     statuses(subject, matrix, &subject.facts.failures);
 }
 
-pub(crate) fn trouble(subject: &Subject, matrix: &mut Matrix) {
-    statuses(subject, matrix, &subject.facts.trouble);
+pub(crate) fn status_errors(subject: &TestedProvider, matrix: &mut Matrix) {
+    statuses(subject, matrix, &subject.facts.status_errors);
 }
 
-fn statuses(subject: &Subject, matrix: &mut Matrix, exchanges: &[Exchange]) {
+fn statuses(subject: &TestedProvider, matrix: &mut Matrix, exchanges: &[AnswerFact]) {
     for exchange in exchanges {
         let found = read(subject, exchange);
         let body = exchange.bytes();
         let case = format!("HTTP {} {}", exchange.http, String::from_utf8_lossy(&body));
-        matrix.check(&case, &said::status(&found), &exchange.is);
+        matrix.check(&case, &meaning::status(&found), &exchange.is);
     }
 }
 
 /// Videos are kept as long as documented, counted from when we heard of them, by whatever way.
-pub(crate) fn expiries(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn expiries(subject: &TestedProvider, matrix: &mut Matrix) {
     let Some(kept) = subject.facts.kept_seconds else { return };
     let spec = &subject.provider.spec;
     let told = subject.facts.results.iter().filter_map(|exchange| match read(subject, exchange) {
@@ -144,22 +144,22 @@ pub(crate) fn expiries(subject: &Subject, matrix: &mut Matrix) {
     }
 }
 
-fn read(subject: &Subject, exchange: &Exchange) -> StatusAnswer {
+fn read(subject: &TestedProvider, exchange: &AnswerFact) -> StatusAnswer {
     let body = exchange.bytes();
     subject.provider.spec.read_status(&subject.render(), &answer(exchange, &body), noon())
 }
 
-pub(crate) fn cancellations(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn cancellations(subject: &TestedProvider, matrix: &mut Matrix) {
     let Some(cancel) = &subject.provider.spec.cancel else { return };
     for exchange in &subject.facts.cancel {
         let body = exchange.bytes();
         let found = subject.provider.spec.read_cancel(cancel, &answer(exchange, &body));
         let case = format!("HTTP {} {}", exchange.http, String::from_utf8_lossy(&body));
-        matrix.check(&case, &said::cancel(&found), &exchange.is);
+        matrix.check(&case, &meaning::cancel(&found), &exchange.is);
     }
 }
 
-fn answer<'a>(exchange: &Exchange, body: &'a [u8]) -> Answer<'a> {
+fn answer<'a>(exchange: &AnswerFact, body: &'a [u8]) -> Answer<'a> {
     let retry_after = exchange.retry_after.map(Duration::from_secs);
     Answer { status: exchange.http, retry_after, body }
 }

@@ -1,7 +1,7 @@
 //! The shape of `tests/data/<name>.json`: what is known of one provider's API.
 //!
 //! In all texts `{jobId}`, `{jobUuid}` and `{callbackUrl}` stand for those of the job that
-//! the facts are about. What is to come out of a fact is a line of text; see [`crate::said`].
+//! the facts are about. What is to come out of a fact is a line of text; see [`crate::meaning`].
 
 use std::collections::BTreeMap;
 
@@ -17,33 +17,33 @@ pub(crate) struct Facts {
     pub(crate) request: Requests,
     /// The provider's id of the render that all answers are about.
     pub(crate) render: String,
-    pub(crate) submit: Vec<Exchange>,
+    pub(crate) submit: Vec<AnswerFact>,
     /// The provider's words by what they mean.
     pub(crate) words: BTreeMap<String, Vec<String>>,
     /// A status answer with `{word}` where the word is.
     pub(crate) word_body: Value,
-    pub(crate) results: Vec<Exchange>,
+    pub(crate) results: Vec<AnswerFact>,
     /// After how long a video is deleted, where that is documented.
     #[serde(default)]
     pub(crate) kept_seconds: Option<u32>,
     #[serde(default)]
-    pub(crate) progress: Vec<Exchange>,
-    pub(crate) failures: Vec<Exchange>,
+    pub(crate) progress: Vec<AnswerFact>,
+    pub(crate) failures: Vec<AnswerFact>,
     /// Status calls that are not answered with a status.
-    pub(crate) trouble: Vec<Exchange>,
+    pub(crate) status_errors: Vec<AnswerFact>,
     #[serde(default)]
-    pub(crate) callbacks: Vec<Post>,
+    pub(crate) callbacks: Vec<CallbackFact>,
     #[serde(default)]
     pub(crate) signature: Option<Signature>,
     /// What the provider says in the stories, by name.
-    pub(crate) says: BTreeMap<String, Saying>,
+    pub(crate) reports: BTreeMap<String, ReportFact>,
     /// What only this provider does; every provider has the common stories too.
     #[serde(default)]
-    pub(crate) stories: Vec<Story>,
+    pub(crate) scenarios: Vec<ScenarioFact>,
     #[serde(default)]
-    pub(crate) lists: Vec<Search>,
+    pub(crate) lists: Vec<SearchFact>,
     #[serde(default)]
-    pub(crate) cancel: Vec<Exchange>,
+    pub(crate) cancel: Vec<AnswerFact>,
 }
 
 /// What the provider is to be asked for a realistic payload.
@@ -91,7 +91,7 @@ pub(crate) struct Wants {
 /// An answer of the provider and what it means.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Exchange {
+pub(crate) struct AnswerFact {
     pub(crate) http: u16,
     #[serde(default)]
     pub(crate) retry_after: Option<u64>,
@@ -105,7 +105,7 @@ pub(crate) struct Exchange {
 /// A callback and what it means.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Post {
+pub(crate) struct CallbackFact {
     #[serde(default)]
     body: Option<Value>,
     #[serde(default)]
@@ -113,13 +113,13 @@ pub(crate) struct Post {
     pub(crate) is: String,
 }
 
-impl Exchange {
+impl AnswerFact {
     pub(crate) fn bytes(&self) -> Vec<u8> {
         bytes(self.body.as_ref(), self.text.as_deref())
     }
 }
 
-impl Post {
+impl CallbackFact {
     pub(crate) fn bytes(&self) -> Vec<u8> {
         bytes(self.body.as_ref(), self.text.as_deref())
     }
@@ -162,13 +162,13 @@ pub(crate) struct Signature {
     /// What becomes of a callback to a job's own URL that is not signed.
     pub(crate) unsigned: String,
     /// What the provider, its documentation or another implementation computed.
-    pub(crate) vectors: Vec<Vector>,
+    pub(crate) vectors: Vec<VectorFact>,
 }
 
 /// One signed request, byte for byte.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Vector {
+pub(crate) struct VectorFact {
     pub(crate) secret: String,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: String,
@@ -179,7 +179,7 @@ pub(crate) struct Vector {
 /// Something that is said of a render.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) enum Saying {
+pub(crate) enum ReportFact {
     /// The answer to the submit.
     Submit(u16, Value),
     /// The answer to a status call.
@@ -193,26 +193,26 @@ pub(crate) enum Saying {
 /// What is said of one render, in order, and what its job then is.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Story {
+pub(crate) struct ScenarioFact {
     pub(crate) title: String,
     /// `saying: state` for news, `saying: state again` for what changes nothing.
     pub(crate) steps: Vec<String>,
     /// The states whose events are published.
-    pub(crate) told: Vec<String>,
+    pub(crate) published: Vec<String>,
 }
 
 /// A search for a job whose submit was not answered.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Search {
+pub(crate) struct SearchFact {
     /// For each page the URL that it is at, and the answer.
-    pub(crate) pages: Vec<Page>,
+    pub(crate) pages: Vec<PageFact>,
     pub(crate) is: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Page {
+pub(crate) struct PageFact {
     pub(crate) url: String,
     pub(crate) http: u16,
     pub(crate) body: Value,

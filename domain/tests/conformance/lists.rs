@@ -5,13 +5,13 @@ use domain::provider::request::ListPage;
 use domain::provider::spec::{ListSpec, SubmitSafety};
 use domain::provider::{ListAnswer, ProviderSpec};
 
-use crate::facts::Search;
+use crate::facts::SearchFact;
 use crate::matrix::Matrix;
+use crate::meaning;
 use crate::requests::KEY;
-use crate::said;
-use crate::subject::{Subject, job_id, noon};
+use crate::tested_provider::{TestedProvider, job_id, noon};
 
-pub(crate) fn search(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn search(subject: &TestedProvider, matrix: &mut Matrix) {
     let Some(list) = list(&subject.provider.spec) else { return };
     for search in &subject.facts.lists {
         let case = format!("{} pages, {}", search.pages.len(), search.is);
@@ -21,7 +21,7 @@ pub(crate) fn search(subject: &Subject, matrix: &mut Matrix) {
 
 /// Reads the pages as long as there is a next one, as the tracker does, and wants each of
 /// them at its own URL.
-fn found(subject: &Subject, list: &ListSpec, search: &Search) -> String {
+fn found(subject: &TestedProvider, list: &ListSpec, search: &SearchFact) -> String {
     let mut page = ListPage::First;
     let mut seen = 0;
     let mut answer = None;
@@ -41,7 +41,7 @@ fn found(subject: &Subject, list: &ListSpec, search: &Search) -> String {
         }
         answer = Some(read);
     }
-    answer.map(|answer| said::list(&answer)).unwrap_or_default()
+    answer.map(|answer| meaning::list(&answer)).unwrap_or_default()
 }
 
 fn list(spec: &ProviderSpec) -> Option<&ListSpec> {

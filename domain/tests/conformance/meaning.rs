@@ -8,7 +8,7 @@ use domain::provider::{
     Callback, CancelAnswer, ErrorClass, ListAnswer, StatusAnswer, SubmitAnswer,
 };
 
-use crate::subject::job_id;
+use crate::tested_provider::job_id;
 
 /// `accepted r-1`, `refused quota provider_quota: no credits`, `unclear`.
 pub(crate) fn submit(answer: &SubmitAnswer) -> String {
@@ -22,12 +22,12 @@ pub(crate) fn submit(answer: &SubmitAnswer) -> String {
     }
 }
 
-/// `processing at 42%`, `not found`, `not told: rate, wait 14 s`.
+/// `processing at 42%`, `not found`, `unavailable: rate, wait 14 s`.
 pub(crate) fn status(answer: &StatusAnswer) -> String {
     match answer {
         StatusAnswer::Observed(observation) => self::observation(observation),
         StatusAnswer::NotFound => "not found".to_owned(),
-        StatusAnswer::Unavailable { class, retry_after } => not_told(*class, *retry_after),
+        StatusAnswer::Unavailable { class, retry_after } => unavailable(*class, *retry_after),
     }
 }
 
@@ -82,27 +82,27 @@ pub(crate) fn callback(callback: &Callback) -> String {
     }
 }
 
-/// `found r-1`, `absent`, `next`, `not told: auth`.
+/// `found r-1`, `absent`, `next`, `unavailable: auth`.
 pub(crate) fn list(answer: &ListAnswer) -> String {
     match answer {
         ListAnswer::Found(id) => format!("found {id}"),
         ListAnswer::Next(_) => "next".to_owned(),
         ListAnswer::Absent => "absent".to_owned(),
-        ListAnswer::Unavailable { class, retry_after } => not_told(*class, *retry_after),
+        ListAnswer::Unavailable { class, retry_after } => unavailable(*class, *retry_after),
     }
 }
 
-/// `accepted`, `refused: it is over`, `not told: rate`.
+/// `accepted`, `refused: it is over`, `unavailable: rate`.
 pub(crate) fn cancel(answer: &CancelAnswer) -> String {
     match answer {
         CancelAnswer::Accepted => "accepted".to_owned(),
         CancelAnswer::Refused { message } => format!("refused: {message}"),
-        CancelAnswer::Unavailable { class, retry_after } => not_told(*class, *retry_after),
+        CancelAnswer::Unavailable { class, retry_after } => unavailable(*class, *retry_after),
     }
 }
 
-fn not_told(why: ErrorClass, retry_after: Option<Duration>) -> String {
-    format!("not told: {}{}", class(why), wait(retry_after))
+fn unavailable(why: ErrorClass, retry_after: Option<Duration>) -> String {
+    format!("unavailable: {}{}", class(why), wait(retry_after))
 }
 
 fn wait(retry_after: Option<Duration>) -> String {

@@ -5,11 +5,11 @@ use domain::provider::request::{HttpRequest, Method, PayloadError, Submission};
 use serde_json::{Map, Value};
 
 use crate::matrix::Matrix;
-use crate::subject::{CALLBACK_URL, Subject, job_id};
+use crate::tested_provider::{CALLBACK_URL, TestedProvider, job_id};
 
 pub(crate) const KEY: &str = "key:1";
 
-pub(crate) fn are_as_documented(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn are_as_documented(subject: &TestedProvider, matrix: &mut Matrix) {
     let facts = &subject.facts.request;
     let Ok(request) = submitted(subject, &facts.payload, None) else {
         return matrix.check("submit", "refused", "asked for");
@@ -61,7 +61,7 @@ pub(crate) fn are_as_documented(subject: &Subject, matrix: &mut Matrix) {
     }
 }
 
-pub(crate) fn callbacks_are_wanted(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn callbacks_are_wanted(subject: &TestedProvider, matrix: &mut Matrix) {
     let facts = &subject.facts.request;
     for wants in &facts.wants {
         let payload = wants.payload.as_ref().unwrap_or(&facts.payload);
@@ -76,7 +76,7 @@ pub(crate) fn callbacks_are_wanted(subject: &Subject, matrix: &mut Matrix) {
 }
 
 fn submitted(
-    subject: &Subject,
+    subject: &TestedProvider,
     payload: &Map<String, Value>,
     callback_url: Option<&str>,
 ) -> Result<HttpRequest, PayloadError> {

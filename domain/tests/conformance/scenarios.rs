@@ -8,9 +8,9 @@ use domain::provider::spec::webhook::{WebhookKind, WebhookSpec};
 use serde_json::Value;
 
 use crate::answers::submit_report;
-use crate::facts::{Saying, Story};
+use crate::facts::{ReportFact, ScenarioFact};
 use crate::matrix::Matrix;
-use crate::subject::{Subject, noon};
+use crate::tested_provider::{TestedProvider, noon};
 
 /// The stories of every provider: title, steps, and the states whose events are published.
 /// `lost` is a submit whose answer did not arrive, `deadline` the end of our patience. A
@@ -91,32 +91,38 @@ const WITH_CALLBACKS: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
-pub(crate) fn end_well(subject: &Subject, matrix: &mut Matrix) {
-    for (title, steps, told) in COMMON {
-        play(subject, matrix, title, steps, told);
+pub(crate) fn end_as_expected(subject: &TestedProvider, matrix: &mut Matrix) {
+    for (title, steps, published) in COMMON {
+        play(subject, matrix, title, steps, published);
     }
-    if subject.facts.says.contains_key("callback") {
-        for (title, steps, told) in WITH_CALLBACKS {
-            play(subject, matrix, title, steps, told);
+    if subject.facts.reports.contains_key("callback") {
+        for (title, steps, published) in WITH_CALLBACKS {
+            play(subject, matrix, title, steps, published);
         }
     }
-    for Story { title, steps, told } in &subject.facts.stories {
+    for ScenarioFact { title, steps, published } in &subject.facts.scenarios {
         let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
-        let told: Vec<&str> = told.iter().map(String::as_str).collect();
-        play(subject, matrix, title, &steps, &told);
+        let published: Vec<&str> = published.iter().map(String::as_str).collect();
+        play(subject, matrix, title, &steps, &published);
     }
 }
 
-fn play(subject: &Subject, matrix: &mut Matrix, title: &str, steps: &[&str], told: &[&str]) {
+fn play(
+    subject: &TestedProvider,
+    matrix: &mut Matrix,
+    title: &str,
+    steps: &[&str],
+    published: &[&str],
+) {
     let mut job = subject.job();
     let (mut found, mut wanted) = (Vec::new(), Vec::new());
     let mut now = noon();
     for step in steps {
         now += TimeDelta::seconds(10);
-        let (saying, state) = step.split_once(": ").unwrap();
-        let report = match report(subject, saying, now) {
+        let (name, state) = step.split_once(": ").unwrap();
+        let report = match report(subject, name, now) {
             Ok(report) => report,
-            Err(trouble) => return matrix.check(title, trouble, saying),
+            Err(trouble) => return matrix.check(title, trouble, name),
         };
         let proved = report.is_some();
         let version = job.version;
@@ -129,64 +135,64 @@ fn play(subject: &Subject, matrix: &mut Matrix, title: &str, steps: &[&str], tol
             Transition::Unchanged => " again",
         };
         assert!(job.version == version + u64::from(again.is_empty()), "a version per change");
-        found.push(format!("{saying}: {}{again}", job.state.name()));
+        found.push(format!("{name}: {}{again}", job.state.name()));
         let state = match state.split_once(" ~ ") {
             None => state,
-            Some((state, _)) if proves(subject, saying, proved) => state,
+            Some((state, _)) if proves(subject, name, proved) => state,
             Some((_, state)) => state,
         };
-        wanted.push(format!("{saying}: {state}"));
+        wanted.push(format!("{name}: {state}"));
     }
     matrix.check(title, &found.join(", "), &wanted.join(", "));
     let notices: Vec<&str> = job.outbox.iter().map(|notice| notice.status.name()).collect();
-    matrix.check(&format!("{title}: told of"), &notices.join(", "), &told.join(", "));
+    matrix.check(&format!("{title}: published of"), &notices.join(", "), &published.join(", "));
 }
 
 /// Whether what is said counts by itself; after a callback, whether that one did.
-fn proves(subject: &Subject, saying: &str, proved: bool) -> bool {
-    match saying {
+fn proves(subject: &TestedProvider, name: &str, proved: bool) -> bool {
+    match name {
         "callback" => proved,
-        _ => matches!(subject.facts.says["callback"], Saying::SignedCallback(_)),
+        _ => matches!(subject.facts.reports["callback"], ReportFact::SignedCallback(_)),
     }
 }
 
-/// What the job is told; none when the provider has to be asked first, or the callback is
+/// What the job is published; none when the provider has to be asked first, or the callback is
 /// not worth it.
 ///
 /// # Errors
 /// When it is not even understood.
 fn report(
-    subject: &Subject,
-    saying: &str,
+    subject: &TestedProvider,
+    name: &str,
     now: DateTime<Utc>,
 ) -> Result<Option<Report>, &'static str> {
     let spec = &subject.provider.spec;
     let answer = |status, body| Answer { status, retry_after: None, body };
-    match saying {
+    match name {
         "lost" => return Ok(Some(Report::SubmitUnclear)),
         "deadline" => return Ok(Some(Report::DeadlinePassed)),
         _ => {}
     }
     let read = |body: &Value| spec.read_callback(body.to_string().as_bytes(), now).ok();
-    Ok(match subject.facts.says.get(saying).unwrap_or_else(|| panic!("nobody says {saying}")) {
-        Saying::Submit(http, body) => {
+    Ok(match subject.facts.reports.get(name).unwrap_or_else(|| panic!("nobody says {name}")) {
+        ReportFact::Submit(http, body) => {
             Some(submit_report(&spec.read_submit(&answer(*http, body.to_string().as_bytes()))))
         }
-        Saying::Status(http, body) => {
+        ReportFact::Status(http, body) => {
             let body = body.to_string();
             match spec.read_status(&subject.render(), &answer(*http, body.as_bytes()), now) {
                 StatusAnswer::Observed(observation) => Some(Report::Observed(observation)),
                 StatusAnswer::NotFound | StatusAnswer::Unavailable { .. } => None,
             }
         }
-        Saying::SignedCallback(body) => {
+        ReportFact::SignedCallback(body) => {
             if !spec.webhook.as_ref().is_some_and(WebhookSpec::believes) {
                 return Err("nobody believes it");
             }
             let callback = read(body).filter(|callback| callback.kind != WebhookKind::Ignore);
             callback.and_then(|callback| callback.claim).map(Report::Observed)
         }
-        Saying::Callback(body) => match read(body).map(|callback| callback.kind) {
+        ReportFact::Callback(body) => match read(body).map(|callback| callback.kind) {
             Some(WebhookKind::Ended) => None,
             Some(WebhookKind::Progress | WebhookKind::Ignore) | None => {
                 return Err("it makes nobody ask");
