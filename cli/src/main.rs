@@ -114,7 +114,7 @@ enum Command {
     Dlq(Dlq),
     /// Work on a spec of a provider of your own.
     #[command(subcommand)]
-    Provider(Provider),
+    Provider(ProviderCommand),
     /// Set the default receiver; prints the signing secret the first time.
     SetReceiver(SetReceiver),
     /// Show the default receiver and what webhooks are signed with.
@@ -163,7 +163,7 @@ struct RotateSecret {
 }
 
 #[derive(Subcommand)]
-enum Provider {
+enum ProviderCommand {
     /// Check a spec, say what it means, and try it on what the provider said. Asks nobody.
     Check {
         /// The spec.
@@ -258,7 +258,7 @@ fn run(cli: &Cli) -> Result<()> {
             Ok(())
         }
         Command::Dlq(dlq) => dlq::run(dlq, |line| println!("{line}")),
-        Command::Provider(Provider::Check { file, conversation }) => {
+        Command::Provider(ProviderCommand::Check { file, conversation }) => {
             check(file, conversation.as_deref())
         }
         Command::SetReceiver(settings) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_in_memory::queue::Queue;
+use aws_in_memory::queue::InMemoryQueue;
 use aws_in_memory::{InMemoryAws, clock};
 use aws_lambda_events::sqs::SqsEvent;
 use deliver::Deliverer;
@@ -19,7 +19,7 @@ const MORE_A_SECOND: usize = 5;
 pub(crate) struct Mapping {
     deliverer: Arc<Deliverer>,
     aws: InMemoryAws,
-    queue: fn(&InMemoryAws) -> &Queue,
+    queue: fn(&InMemoryAws) -> &InMemoryQueue,
     most: usize,
 }
 
@@ -27,7 +27,7 @@ impl Mapping {
     pub(crate) fn new(
         deliverer: Deliverer,
         aws: InMemoryAws,
-        queue: fn(&InMemoryAws) -> &Queue,
+        queue: fn(&InMemoryAws) -> &InMemoryQueue,
     ) -> Self {
         Self { deliverer: Arc::new(deliverer), aws, queue, most: usize::MAX }
     }
@@ -66,7 +66,7 @@ impl Mapping {
 async fn invoke(
     deliverer: Arc<Deliverer>,
     aws: InMemoryAws,
-    queue: fn(&InMemoryAws) -> &Queue,
+    queue: fn(&InMemoryAws) -> &InMemoryQueue,
     batch: SqsEvent,
 ) {
     let ids: Vec<String> = batch.records.iter().filter_map(|it| it.message_id.clone()).collect();

@@ -8,15 +8,15 @@ use serde_json::Value;
 
 use crate::checks::invariant::Invariant;
 use crate::checks::invariant_checker::text;
-use crate::harness::backend::PlacedOrder;
+use crate::harness::backend::AnsweredRequest;
 use crate::harness::bundle::Bundle;
 
 impl Bundle {
     /// Checks every job and every delivery.
     pub(crate) async fn check_table(&self) {
         let store = self.aws.store();
-        let placed = self.placed.lock().unwrap().clone();
-        let ordered: BTreeSet<JobId> = placed.iter().filter_map(PlacedOrder::job).collect();
+        let answered = self.answered_requests.lock().unwrap().clone();
+        let requested: BTreeSet<JobId> = answered.iter().filter_map(AnsweredRequest::job).collect();
         for id in self.job_ids() {
             let Some(job) = store.job(&id).await.unwrap() else { continue };
             let tag = &job.request.source_record_id;
@@ -27,10 +27,10 @@ impl Bundle {
                     format!("the job of {tag} is stuck, {state}"),
                 );
             }
-            if !ordered.contains(&id) {
+            if !requested.contains(&id) {
                 self.checker.violated(
                     Invariant::OneRenderPerRequest,
-                    format!("the job of {tag} belongs to no order"),
+                    format!("the job of {tag} belongs to no request"),
                 );
             }
             let deliveries = store.deliveries(&id).await.unwrap();
