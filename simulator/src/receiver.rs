@@ -140,13 +140,13 @@ impl WebhookReceivers {
     ) -> (PlannedAnswer, Option<OwnedNotified>) {
         let Some(receiver) = self.named(name) else { return (PlannedAnswer::default(), None) };
         let answer = receiver.answers.pop_front().unwrap_or_default();
-        let verdict = receiver.webhook.as_ref().map(|webhook| webhook.verify(body, headers));
+        let verification = receiver.webhook.as_ref().map(|webhook| webhook.verify(body, headers));
         let received = StoredWebhook {
             at: now.timestamp_millis(),
             headers: joined(headers),
             body: String::from_utf8_lossy(body).into_owned(),
-            verified: verdict.as_ref().map(Result::is_ok),
-            verify_error: verdict.and_then(Result::err).map(|error| error.to_string()),
+            verified: verification.as_ref().map(Result::is_ok),
+            verify_error: verification.and_then(Result::err).map(|error| error.to_string()),
             answered: answer.status.get().as_u16(),
         };
         receiver.received.push(received, body.len());

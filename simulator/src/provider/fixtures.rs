@@ -56,19 +56,19 @@ pub(super) fn statuses(
     at_ms: &[i64],
 ) -> String {
     let call = ApiCall { method: &Method::GET, path: "/any", query };
-    let line = |ms: &i64| said(&provider.status(render, &call, time_at_ms(*ms)));
+    let line = |ms: &i64| shown(&provider.status(render, &call, time_at_ms(*ms)));
     at_ms.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-pub(super) fn said(answer: &ApiAnswer) -> String {
+pub(super) fn shown(answer: &ApiAnswer) -> String {
     format!("{} {}", answer.status.as_u16(), answer.body)
 }
 
 /// The result of each submit in `bodies`.
 pub(super) fn submit_results(provider: &dyn ProviderApi, bodies: &[&str]) -> String {
-    let verdict = |body: &&str| match provider.read_submit(&serde_json::from_str(body).unwrap()) {
+    let result = |body: &&str| match provider.read_submit(&serde_json::from_str(body).unwrap()) {
         Ok(submission) => format!("{body} -> {:?}", submission.callback_urls),
-        Err(answer) => format!("{body} -> {}", said(&answer)),
+        Err(answer) => format!("{body} -> {}", shown(&answer)),
     };
-    bodies.iter().map(verdict).collect::<Vec<_>>().join("\n")
+    bodies.iter().map(result).collect::<Vec<_>>().join("\n")
 }

@@ -279,8 +279,8 @@ mod tests {
     fn submitted_json_returns_unless_declined() {
         let render = render(&Json2Video, r#"{"scenes":[]}"#, "{}");
         for (query, expected) in [("", true), ("format=full", true), ("format=simple", false)] {
-            let said = statuses(&Json2Video, &render, query, &[0]);
-            assert_eq!(said.contains("scenes"), expected, "{query}: {said}");
+            let shown = statuses(&Json2Video, &render, query, &[0]);
+            assert_eq!(shown.contains("scenes"), expected, "{query}: {shown}");
         }
     }
 

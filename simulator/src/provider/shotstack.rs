@@ -229,8 +229,8 @@ mod tests {
         let edit = r#"{"timeline":{},"output":{}}"#;
         let render = render(&Shotstack, edit, "{}");
         for (query, expected) in [("", true), ("data=true", true), ("data=false", false)] {
-            let said = statuses(&Shotstack, &render, query, &[0]);
-            assert_eq!(said.contains("timeline"), expected, "{query}: {said}");
+            let shown = statuses(&Shotstack, &render, query, &[0]);
+            assert_eq!(shown.contains("timeline"), expected, "{query}: {shown}");
         }
     }
 
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn wrong_submits_are_refused() {
-        let verdict = |body: &str| match Shotstack.read_submit(&serde_json::from_str(body).unwrap())
+        let result = |body: &str| match Shotstack.read_submit(&serde_json::from_str(body).unwrap())
         {
             Ok(submission) => format!("{body} -> {submission:?}"),
             Err(answer) => format!("{body} -> {} {}", answer.status, answer.body),
@@ -271,7 +271,7 @@ mod tests {
                 r#"{"timeline":{}}"#,
                 r#"[]"#,
             ]
-            .map(verdict)
+            .map(result)
             .join("\n"), @r#"
             {"timeline":{},"output":{}} -> AcceptedSubmit { id: None, callback_urls: [] }
             {"timeline":{},"output":{},"callback":"http://h:1/x"} -> AcceptedSubmit { id: None, callback_urls: ["http://h:1/x"] }

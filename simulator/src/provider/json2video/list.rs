@@ -81,7 +81,7 @@ fn end_of(day: NaiveDate) -> DateTime<Utc> {
 mod tests {
     use http::Method;
 
-    use super::super::super::fixtures::{render, said, time_at_ms};
+    use super::super::super::fixtures::{render, shown, time_at_ms};
     use super::*;
     use crate::render_id::RenderId;
 
@@ -100,7 +100,7 @@ mod tests {
         let call = ApiCall { method: &Method::GET, path: "/movies", query };
         let answer = answer(&Json2Video, &renders, &call, time_at_ms(0));
         match answer.body["movies"].as_array() {
-            None => said(&answer),
+            None => shown(&answer),
             Some(movies) => {
                 let projects: Vec<_> =
                     movies.iter().map(|it| it["project"].as_str().unwrap()).collect();
@@ -126,9 +126,9 @@ mod tests {
             "limit=101",
             "limit=0",
         ];
-        let said: Vec<String> =
+        let shown: Vec<String> =
             queries.iter().map(|query| format!("{query} -> {}", list(query))).collect();
-        insta::assert_snapshot!(said.join("\n"), @r#"
+        insta::assert_snapshot!(shown.join("\n"), @r#"
          -> movie0 movie1 movie2 next null prev false
         limit=1 -> movie0 next "after=movie0&v=1" prev false
         limit=1&next_token=after%3Dmovie0%26v%3D1 -> movie1 next "after=movie1&v=1" prev true
@@ -149,6 +149,6 @@ mod tests {
         let body = r#"{"client-data":{"order_id":7},"scenes":[]}"#;
         let render = render(&Json2Video, body, "{}");
         let call = ApiCall { method: &Method::GET, path: "/movies", query: "format=simple" };
-        insta::assert_snapshot!(said(&answer(&Json2Video, &[&render], &call, time_at_ms(0))), @r#"200 {"count":1,"from":"2026-05-01T00:00:00.000Z","has_next":false,"has_prev":false,"limit":100,"movies":[{"client-data":{"order_id":7},"created_at":"2026-05-24T06:00:00.000Z","json":{"client-data":{"order_id":7},"scenes":[]},"message":"","project":"11111111-1111-4111-9111-111111111111","status":"pending","success":true}],"next_token":null,"remaining_quota":{"time":1807},"success":true,"to":"2026-05-24T23:59:59.999Z"}"#);
+        insta::assert_snapshot!(shown(&answer(&Json2Video, &[&render], &call, time_at_ms(0))), @r#"200 {"count":1,"from":"2026-05-01T00:00:00.000Z","has_next":false,"has_prev":false,"limit":100,"movies":[{"client-data":{"order_id":7},"created_at":"2026-05-24T06:00:00.000Z","json":{"client-data":{"order_id":7},"scenes":[]},"message":"","project":"11111111-1111-4111-9111-111111111111","status":"pending","success":true}],"next_token":null,"remaining_quota":{"time":1807},"success":true,"to":"2026-05-24T23:59:59.999Z"}"#);
     }
 }

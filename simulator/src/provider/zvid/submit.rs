@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn wrong_submits_are_refused() {
         let template = "tpl_0123456789abcdefghij";
-        let verdict = |body: &str| match Zvid.read_submit(&serde_json::from_str(body).unwrap()) {
+        let result = |body: &str| match Zvid.read_submit(&serde_json::from_str(body).unwrap()) {
             Ok(submission) => format!("{body} -> {submission:?}"),
             Err(answer) => format!("{body} -> {} {}", answer.status, answer.body["details"]),
         };
@@ -104,7 +104,7 @@ mod tests {
                 r#"{"payload":{},"jobId":"7"}"#,
                 r#"{"payload":{},"metadata":{}}"#,
             ]
-            .map(verdict)
+            .map(result)
             .join("\n"), @r#"
             {"payload":{"name":"n"}} -> AcceptedSubmit { id: None, callback_urls: [] }
             {"template":"tpl_0123456789abcdefghij","webhookUrl":"http://h:1/x"} -> AcceptedSubmit { id: None, callback_urls: ["http://h:1/x"] }
