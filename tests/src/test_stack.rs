@@ -45,16 +45,16 @@ pub struct TestStack {
 }
 
 impl TestStack {
-    /// Connects to the running stack and subscribes to the bus. `story` is the beginning of
+    /// Connects to the running stack and subscribes to the bus. `name` is the beginning of
     /// the test's tag.
     ///
     /// # Errors
     /// When no stack is running.
-    pub async fn connect(story: &str) -> Result<Self> {
+    pub async fn connect(name: &str) -> Result<Self> {
         let description = StackDescription::running()?;
         let aws = aws(&description);
         let http = Http::new();
-        let tag = format!("{story}-{:x}", Utc::now().timestamp_micros());
+        let tag = format!("{name}-{:x}", Utc::now().timestamp_micros());
         let ssm = aws_sdk_ssm::Client::new(&aws);
         let sqs = aws_sdk_sqs::Client::new(&aws);
         let events = aws_sdk_eventbridge::Client::new(&aws);

@@ -75,7 +75,7 @@ impl CloudAddress {
     }
 
     /// The wake-up call, as arguments.
-    pub(super) fn owed(&self) -> [String; 4] {
+    pub(super) fn wake_up_arguments(&self) -> [String; 4] {
         let (epoch, seen) = (self.epoch.to_string(), self.seen.timestamp_millis().to_string());
         ["--epoch".to_owned(), epoch, "--seen-ms".to_owned(), seen]
     }

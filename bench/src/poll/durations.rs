@@ -61,7 +61,7 @@ impl DurationDistribution {
         LognormalModel::lognormal(mean, variance.sqrt())
     }
 
-    /// LognormalModel, each with its share of all renders.
+    /// Render durations, each with its share of all renders.
     fn renders(&self) -> impl Iterator<Item = (f64, f64)> {
         let slice = 2.0 * REACH / f64::from(SLICES);
         self.modes.iter().flat_map(move |mode| {

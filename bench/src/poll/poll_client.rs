@@ -47,7 +47,7 @@ const AT_ONCE: usize = 10;
 const TURN: usize = 1_000;
 
 /// The interval between two batches of the bare client's polls.
-const PACE_INTERVAL: Duration = Duration::from_millis(10);
+const BATCH_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How long a poller continues after the measurement, with a margin.
 const HAND_OVER: TimeDelta = TimeDelta::seconds(27);
@@ -87,7 +87,7 @@ enum PollMeasurement {
     /// Measures a shard's poller at the rate of its jobs.
     Shard {
         #[command(flatten)]
-        owed: WakeUpContent,
+        wake_up: WakeUpContent,
         #[arg(long)]
         warm_up_s: u64,
         #[arg(long)]
@@ -96,7 +96,7 @@ enum PollMeasurement {
     /// Measures a shard's poller from its wake-up call to its first poll.
     Start {
         #[command(flatten)]
-        owed: WakeUpContent,
+        wake_up: WakeUpContent,
     },
 }
 
@@ -158,7 +158,7 @@ impl PollTurn {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct PollSpan {
     /// The polls that the provider answered.
-    pub(super) asked: u64,
+    pub(super) answered: u64,
     /// The polls that were due by the jobs' schedule.
     pub(super) due: u64,
     pub(super) cost: Cost,
@@ -169,16 +169,16 @@ pub(super) struct PollSpan {
 #[allow(clippy::cast_precision_loss, reason = "shown with few digits")]
 impl PollSpan {
     pub(super) fn per_second(&self) -> f64 {
-        self.asked as f64 / self.cost.wall.as_secs_f64()
+        self.answered as f64 / self.cost.wall.as_secs_f64()
     }
 
     pub(super) fn due_per_second(&self) -> f64 {
         self.due as f64 / self.cost.wall.as_secs_f64()
     }
 
-    /// Processor time per question, in microseconds.
+    /// Processor time per poll, in microseconds.
     pub(super) fn cpu_us(&self) -> f64 {
-        self.cost.cpu.as_secs_f64() * 1e6 / self.asked as f64
+        self.cost.cpu.as_secs_f64() * 1e6 / self.answered as f64
     }
 
     /// The share of a core that was busy.
@@ -214,41 +214,41 @@ pub(crate) async fn run(options: &PollClientOptions) -> Result<()> {
         }
         PollMeasurement::Bare { per_second, warm_up_s, seconds } => {
             let jobs = options.fleet.all().collect::<Result<Vec<_>>>()?;
-            let paced = bare.paced(&jobs, per_second);
+            let polling = bare.poll_steadily(&jobs, per_second);
             let due = |_, _| Ok(u64::from(per_second) * seconds);
             tokio::select! {
-                ended = paced => ended,
+                ended = polling => ended,
                 span = span(&bare, warm_up_s, seconds, due) => child::send(&span?),
             }
         }
-        PollMeasurement::Shard { owed, warm_up_s, seconds } => {
+        PollMeasurement::Shard { wake_up, warm_up_s, seconds } => {
             let poller = poller(options).await?;
-            let law = |job: &Job| poller.tracker.poll_schedule(job);
+            let schedule = |job: &Job| poller.tracker.poll_schedule(job);
             let due = |from: DateTime<Utc>, to: DateTime<Utc>| {
                 options.fleet.all().try_fold(0, |sum, job| {
                     let job = job?;
                     let until = |at: DateTime<Utc>| {
                         let age = (at - job.created_at).to_std().unwrap_or_default();
-                        law(&job).count_until(job.request.tracking, age, job.id.spread())
+                        schedule(&job).count_until(job.request.tracking, age, job.id.spread())
                     };
                     Ok(sum + u64::from(until(to) - until(from)))
                 })
             };
             let length = TimeDelta::seconds(i64::try_from(warm_up_s + seconds)?) + HAND_OVER;
             tokio::select! {
-                ended = invoke(&poller, owed, length) => ended.and_then(|()| bail!("it ended early")),
+                ended = invoke(&poller, wake_up, length) => ended.and_then(|()| bail!("it ended early")),
                 span = span(&bare, warm_up_s, seconds, due) => child::send(&span?),
             }
         }
-        PollMeasurement::Start { owed } => {
+        PollMeasurement::Start { wake_up } => {
             let poller = poller(options).await?;
             let watch = Stopwatch::start()?;
             let length = TimeDelta::minutes(14);
             tokio::select! {
-                ended = invoke(&poller, owed, length) => ended.and_then(|()| bail!("it ended early")),
-                asked = bare.first() => {
-                    let (asked, cost) = (asked?, watch.stop()?);
-                    child::send(&PollSpan { asked, due: 0, cost, peak: cost::peak_memory()? })
+                ended = invoke(&poller, wake_up, length) => ended.and_then(|()| bail!("it ended early")),
+                answered = bare.first() => {
+                    let (answered, cost) = (answered?, watch.stop()?);
+                    child::send(&PollSpan { answered, due: 0, cost, peak: cost::peak_memory()? })
                 }
             }
         }
@@ -259,8 +259,8 @@ async fn turn(way: PollWay, bare: &Bare, core: &PollCore, jobs: &[Job]) -> Resul
     let watch = Stopwatch::start()?;
     for batch in jobs.chunks(AT_ONCE) {
         match way {
-            PollWay::Floor => drop(try_join_all(batch.iter().map(|job| bare.ask(job))).await?),
-            PollWay::Core => drop(try_join_all(batch.iter().map(|job| core.ask(job))).await?),
+            PollWay::Floor => drop(try_join_all(batch.iter().map(|job| bare.poll(job))).await?),
+            PollWay::Core => drop(try_join_all(batch.iter().map(|job| core.poll(job))).await?),
         }
     }
     Ok(PollTurn { way, cost: watch.stop()? })
@@ -278,7 +278,7 @@ async fn span(
     sleep(Duration::from_secs(seconds)).await;
     let (cost, peak) = (watch.stop()?, cost::peak_memory()?);
     let (after, to) = (bare.count().await?, Utc::now());
-    Ok(PollSpan { asked: after - before, due: due(from, to)?, cost, peak })
+    Ok(PollSpan { answered: after - before, due: due(from, to)?, cost, peak })
 }
 
 /// The bare client: hyper's client with its pool.
@@ -307,29 +307,29 @@ impl Bare {
         Ok(response.into_body().collect().await?.to_bytes())
     }
 
-    async fn ask(&self, job: &Job) -> Result<Bytes> {
+    async fn poll(&self, job: &Job) -> Result<Bytes> {
         self.get(&format!("/{PROVIDER}/api/jobs/{}", job.id.as_uuid())).await
     }
 
     /// Polls one job after another without an end.
-    async fn paced(&self, jobs: &[Job], per_second: u32) -> Result<()> {
-        let mut ticks = interval(PACE_INTERVAL);
+    async fn poll_steadily(&self, jobs: &[Job], per_second: u32) -> Result<()> {
+        let mut ticks = interval(BATCH_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut jobs = jobs.iter().cycle();
-        let mut asked = JoinSet::new();
-        let mut owed = 0.0;
+        let mut polls = JoinSet::new();
+        let mut due = 0.0;
         loop {
             ticks.tick().await;
-            owed += f64::from(per_second) * PACE_INTERVAL.as_secs_f64();
-            while owed >= 1.0 {
-                owed -= 1.0;
+            due += f64::from(per_second) * BATCH_INTERVAL.as_secs_f64();
+            while due >= 1.0 {
+                due -= 1.0;
                 let path = jobs.next().context("no jobs")?.id.as_uuid();
                 let bare = Self { client: self.client.clone(), port: self.port };
-                asked.spawn(async move {
+                polls.spawn(async move {
                     bare.get(&format!("/{PROVIDER}/api/jobs/{path}")).await.map(drop)
                 });
             }
-            while let Some(done) = asked.try_join_next() {
+            while let Some(done) = polls.try_join_next() {
                 done??;
             }
         }
@@ -345,9 +345,9 @@ impl Bare {
         let before = self.count().await?;
         loop {
             sleep(POLL_INTERVAL).await;
-            let asked = self.count().await? - before;
-            if asked > 0 {
-                return Ok(asked);
+            let answered = self.count().await? - before;
+            if answered > 0 {
+                return Ok(answered);
             }
         }
     }
@@ -369,14 +369,14 @@ impl PollCore {
         }))
     }
 
-    async fn ask(&self, job: &Job) -> Result<()> {
+    async fn poll(&self, job: &Job) -> Result<()> {
         match self.0.fetch_status(job, None, Utc::now()).await? {
             Some(StatusAnswer::Observed(observation)) => {
                 let step = job.apply(&Report::Observed(observation), 0, Utc::now());
                 ensure!(step == Transition::Unchanged, "a job has changed: {step:?}");
                 Ok(())
             }
-            other => bail!("the provider does not tell: {other:?}"),
+            other => bail!("the provider gave no status: {other:?}"),
         }
     }
 }
@@ -400,10 +400,10 @@ async fn poller(options: &PollClientOptions) -> Result<Poller> {
     Ok(Poller::new(tracker, setup.wakes()?, 1))
 }
 
-async fn invoke(poller: &Poller, owed: WakeUpContent, length: TimeDelta) -> Result<()> {
-    let seen = DateTime::from_timestamp_millis(owed.seen_ms).context("no such time")?;
+async fn invoke(poller: &Poller, wake_up: WakeUpContent, length: TimeDelta) -> Result<()> {
+    let seen = DateTime::from_timestamp_millis(wake_up.seen_ms).context("no such time")?;
     let call =
-        WakeUp::Continuation { shard: 0, epoch: owed.epoch, seen, failures: Default::default() };
+        WakeUp::Continuation { shard: 0, epoch: wake_up.epoch, seen, failures: Default::default() };
     let mut message = SqsMessage::default();
     message.message_id = Some("wake".to_owned());
     message.body = Some(serde_json::to_string(&call)?);

@@ -30,10 +30,10 @@ use crate::child;
 use crate::tls::{self, Certificate};
 
 /// The path of the count of answered polls, in JSON.
-pub(super) const COUNT: &str = "/asked";
+pub(super) const COUNT: &str = "/answered";
 
 /// The tag of the renders' scenario.
-const MARK: &str = "endless";
+const TAG: &str = "endless";
 
 /// The options of the provider.
 #[derive(Args)]
@@ -69,22 +69,22 @@ pub(crate) async fn serve(options: &ProviderOptions) -> Result<()> {
     child::exit_with_parent();
     let mut simulator = simulator::router_on_host();
     let endless = json!({"durationMs": 1, "queuedMs": 0, "freezeProgress": 0.0});
-    let scenario = format!("/_control/scenarios/{PROVIDER}/{MARK}");
-    ask(&mut simulator, Method::PUT, &scenario, &endless).await?;
+    let scenario = format!("/_control/scenarios/{PROVIDER}/{TAG}");
+    call(&mut simulator, Method::PUT, &scenario, &endless).await?;
     for number in 0..options.renders {
-        let order = json!({"jobId": fleet::id(number).as_uuid(), "payload": {
-            "name": MARK, "width": 1920, "height": 1080, "duration": 10,
+        let submit = json!({"jobId": fleet::id(number).as_uuid(), "payload": {
+            "name": TAG, "width": 1920, "height": 1080, "duration": 10,
             "visuals": [{"type": "TEXT", "text": "Hello", "x": 960, "y": 540}],
         }});
-        ask(&mut simulator, Method::POST, &format!("/{PROVIDER}/api/render/api-key"), &order)
+        call(&mut simulator, Method::POST, &format!("/{PROVIDER}/api/render/api-key"), &submit)
             .await?;
     }
 
-    let asked = Arc::new(AtomicU64::new(0));
-    let state = Counter { asked, latency: Duration::from_millis(options.latency_ms) };
+    let answered = Arc::new(AtomicU64::new(0));
+    let state = Counter { answered, latency: Duration::from_millis(options.latency_ms) };
     let counted = simulator.layer(middleware::from_fn_with_state(state.clone(), count));
     let router = Router::new()
-        .route(COUNT, get(async move || state.asked.load(Ordering::Relaxed).to_string()))
+        .route(COUNT, get(async move || state.answered.load(Ordering::Relaxed).to_string()))
         .fallback_service(counted);
 
     let (config, certificate) = tls::server()?;
@@ -94,7 +94,7 @@ pub(crate) async fn serve(options: &ProviderOptions) -> Result<()> {
     Ok(axum::serve(listener, router).await?)
 }
 
-async fn ask(simulator: &mut Router, method: Method, path: &str, body: &Value) -> Result<()> {
+async fn call(simulator: &mut Router, method: Method, path: &str, body: &Value) -> Result<()> {
     let request = Request::builder()
         .method(method)
         .uri(path)
@@ -108,7 +108,7 @@ async fn ask(simulator: &mut Router, method: Method, path: &str, body: &Value) -
 
 #[derive(Clone)]
 struct Counter {
-    asked: Arc<AtomicU64>,
+    answered: Arc<AtomicU64>,
     latency: Duration,
 }
 
@@ -117,7 +117,7 @@ async fn count(State(counter): State<Counter>, request: Request, next: Next) -> 
         tokio::time::sleep(counter.latency).await;
     }
     let answer = next.run(request).await;
-    counter.asked.fetch_add(1, Ordering::Relaxed);
+    counter.answered.fetch_add(1, Ordering::Relaxed);
     answer
 }
 

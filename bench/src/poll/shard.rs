@@ -49,7 +49,7 @@ pub(super) async fn busy(seconds: u64, targets: &mut Targets) -> Result<()> {
 
     let mut arguments = vec!["shard".to_owned()];
     arguments.extend(times.clone());
-    arguments.extend(cloud.listening.owed());
+    arguments.extend(cloud.listening.wake_up_arguments());
     let environment = cloud.listening.environment();
     let shard: PollSpan =
         poll_client::start(&provider.listening, &fleet, &arguments, &environment)?.receive()?;
@@ -100,7 +100,7 @@ pub(super) async fn large(jobs: u32, targets: &mut Targets) -> Result<()> {
     let provider = provider::start(0, PROVIDER_MS)?;
     let cloud = cloud::start(&fleet, AWS_MS)?;
     let mut arguments = vec!["start".to_owned()];
-    arguments.extend(cloud.listening.owed());
+    arguments.extend(cloud.listening.wake_up_arguments());
     let environment = cloud.listening.environment();
     let start: PollSpan =
         poll_client::start(&provider.listening, &fleet, &arguments, &environment)?.receive()?;

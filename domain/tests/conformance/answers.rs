@@ -22,7 +22,7 @@ pub(crate) fn refusals(subject: &TestedProvider, matrix: &mut Matrix) {
     submits(subject, matrix, "refused", State::Failed);
 }
 
-pub(crate) fn doubts(subject: &TestedProvider, matrix: &mut Matrix) {
+pub(crate) fn unclear_submits(subject: &TestedProvider, matrix: &mut Matrix) {
     submits(subject, matrix, "unclear", State::SubmitUnknown);
 }
 
@@ -123,19 +123,20 @@ fn statuses(subject: &TestedProvider, matrix: &mut Matrix, exchanges: &[AnswerFa
     }
 }
 
-/// Videos are kept as long as documented, counted from when we heard of them, by whatever way.
+/// Videos are kept as long as documented, counted from the report, whichever way it came.
 pub(crate) fn expiries(subject: &TestedProvider, matrix: &mut Matrix) {
     let Some(kept) = subject.facts.kept_seconds else { return };
     let spec = &subject.provider.spec;
-    let told = subject.facts.results.iter().filter_map(|exchange| match read(subject, exchange) {
-        StatusAnswer::Observed(observation) => Some((&exchange.is, observation)),
-        StatusAnswer::NotFound | StatusAnswer::Unavailable { .. } => None,
-    });
+    let observed =
+        subject.facts.results.iter().filter_map(|exchange| match read(subject, exchange) {
+            StatusAnswer::Observed(observation) => Some((&exchange.is, observation)),
+            StatusAnswer::NotFound | StatusAnswer::Unavailable { .. } => None,
+        });
     let claimed = subject.facts.callbacks.iter().filter_map(|post| {
         let callback = spec.read_callback(&post.bytes(), noon()).ok()?;
         Some((&post.is, callback.claim?))
     });
-    for (case, observation) in told.chain(claimed) {
+    for (case, observation) in observed.chain(claimed) {
         if let RenderStatus::Completed(result) = observation.status {
             let wanted = Some(noon() + TimeDelta::seconds(kept.into()));
             let (found, wanted) = (format!("{:?}", result.expires_at), format!("{wanted:?}"));

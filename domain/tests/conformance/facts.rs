@@ -35,9 +35,9 @@ pub(crate) struct Facts {
     pub(crate) callbacks: Vec<CallbackFact>,
     #[serde(default)]
     pub(crate) signature: Option<Signature>,
-    /// What the provider says in the stories, by name.
+    /// The reports of the scenarios, by name.
     pub(crate) reports: BTreeMap<String, ReportFact>,
-    /// What only this provider does; every provider has the common stories too.
+    /// What only this provider does; every provider has the common scenarios too.
     #[serde(default)]
     pub(crate) scenarios: Vec<ScenarioFact>,
     #[serde(default)]
@@ -176,7 +176,7 @@ pub(crate) struct VectorFact {
     pub(crate) at: i64,
 }
 
-/// Something that is said of a render.
+/// A report about a render.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) enum ReportFact {
@@ -190,12 +190,12 @@ pub(crate) enum ReportFact {
     Callback(Value),
 }
 
-/// What is said of one render, in order, and what its job then is.
+/// Reports about one render, in order, and the states of its job.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ScenarioFact {
     pub(crate) title: String,
-    /// `saying: state` for news, `saying: state again` for what changes nothing.
+    /// `report: state` for a change, `report: state again` for a report that changes nothing.
     pub(crate) steps: Vec<String>,
     /// The states whose events are published.
     pub(crate) published: Vec<String>,

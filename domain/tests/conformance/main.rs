@@ -1,11 +1,11 @@
-//! Every provider that ships, held against what is known of its API.
+//! Every provider that ships, compared with what is known of its API.
 //!
 //! `tests/data/<name>.json` has the facts of one provider: what it answers, what it posts,
 //! and what each of that means. They are written down from its documentation, not from our
 //! spec of it. The suite runs every fact through the spec and prints how many hold, by
 //! provider and kind of fact; `-` says that the provider has no such thing.
 //!
-//! Nothing in a spec is without a fact: whatever is left out or changed, one of them breaks.
+//! Nothing in a spec is without a fact: when a part of it is left out or changed, a fact fails.
 
 #![allow(
     clippy::expect_used,
@@ -42,7 +42,7 @@ const GROUPS: &[Group] = &[
     ("callback wanted", always, requests::callbacks_are_wanted),
     ("submit accepted", always, answers::acceptances),
     ("submit refused", always, answers::refusals),
-    ("submit unclear", always, answers::doubts),
+    ("submit unclear", always, answers::unclear_submits),
     ("status words", always, answers::words),
     ("unknown words", always, answers::unknown_words),
     ("results", always, answers::results),

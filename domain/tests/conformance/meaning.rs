@@ -1,4 +1,4 @@
-//! What came out of the interpreter, as the line of text that the facts say.
+//! The results of the interpreter as text, in the form that the facts have.
 
 use std::time::Duration;
 

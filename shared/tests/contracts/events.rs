@@ -25,7 +25,7 @@ fn render_event() -> Contract {
 fn render_events() -> Vec<Value> {
     let ends = values::lives().into_iter().map(|life| life.last().unwrap().clone());
     let bodies = ends.flat_map(|job| {
-        let event = |notice| Event::of(&job, notice).to_body().unwrap();
+        let event = |entry| Event::of(&job, entry).to_body().unwrap();
         job.outbox.iter().map(event).collect::<Vec<_>>()
     });
     bodies.map(|body| serde_json::from_str(&body).unwrap()).collect()

@@ -130,9 +130,9 @@ async fn largest_job_passes_all_services() {
         let job = largest_job(end);
         assert!(job.outbox.len() > 1, "{:?}", job.outbox);
         assert_eq!(aws.store().insert_job(&job).await.unwrap(), Inserted::New);
-        for notice in &job.outbox {
-            let body = Event::of(&job, notice).to_body().unwrap();
-            aws.bus().publish(notice.event.as_str(), &body).await.unwrap();
+        for entry in &job.outbox {
+            let body = Event::of(&job, entry).to_body().unwrap();
+            aws.bus().publish(entry.event.as_str(), &body).await.unwrap();
         }
         let delivery = largest_delivery(&job);
         let stored = aws.store().insert_delivery(&delivery, Wait::InQueue).await.unwrap();

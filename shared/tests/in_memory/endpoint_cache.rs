@@ -246,6 +246,6 @@ async fn endless_conflicts_end_in_contention() {
     let admission = endpoints.admit(URL, &request(0), now()).await.unwrap();
     assert_eq!(admission, Admission::Contended);
     let permit = permit(&process(&aws), 0).await;
-    let told = endpoints.record(URL, &permit, &signal(500), now()).await.unwrap();
-    assert_eq!(told.health(now()), Health::Failing, "as far as this process knows");
+    let known = endpoints.record(URL, &permit, &signal(500), now()).await.unwrap();
+    assert_eq!(known.health(now()), Health::Failing, "as far as this process knows");
 }

@@ -1,4 +1,4 @@
-//! What changes a job and publishes what follows: [`shared::tracker`].
+//! Changes of a job, and the events that follow: [`shared::tracker`].
 
 use std::future::ready;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn job(callback_url: Option<&str>) -> Job {
 }
 
 /// How many deliveries a job makes that fails, and which events went on the bus.
-async fn told(callback_url: Option<&str>, receiver_wants: EventName) -> (usize, Vec<String>) {
+async fn published(callback_url: Option<&str>, receiver_wants: EventName) -> (usize, Vec<String>) {
     let aws = InMemoryAws::new(&[]);
     let tracker = aws.tracker().unwrap();
     let config = WebhookConfig {
@@ -37,11 +37,11 @@ async fn told(callback_url: Option<&str>, receiver_wants: EventName) -> (usize, 
     let job = job(callback_url);
     tracker.store.insert_job(&job).await.unwrap();
     let failure = domain::failure::Failure::new(FailureCode::ProviderRejected, "no scenes");
-    let told = tracker
+    let outcome = tracker
         .apply_report(job, &Report::Rejected(failure), ReportSource::Other, 0, clock::now())
         .await
         .unwrap();
-    let ApplyOutcome::Changed(job) = told else { panic!("{told:?}") };
+    let ApplyOutcome::Changed(job) = outcome else { panic!("{outcome:?}") };
     tracker.publish_outbox(job.clone(), clock::now()).await.unwrap();
     let deliveries = tracker.store.deliveries(&job.id).await.unwrap().len();
     (deliveries, aws.events().into_iter().map(|event| event.detail_type).collect())
@@ -77,8 +77,12 @@ async fn unlisted_provider_error_is_reported() {
 #[tokio::test(start_paused = true)]
 async fn default_receiver_filters_events() {
     let on_bus = vec!["video.render.failed".to_owned()];
-    assert_eq!(told(None, EventName::Failed).await, (1, on_bus.clone()));
-    assert_eq!(told(None, EventName::Completed).await, (0, on_bus.clone()));
+    assert_eq!(published(None, EventName::Failed).await, (1, on_bus.clone()));
+    assert_eq!(published(None, EventName::Completed).await, (0, on_bus.clone()));
     let own = Some("https://other.example/hooks");
-    assert_eq!(told(own, EventName::Completed).await, (1, on_bus), "it was not asked");
+    assert_eq!(
+        published(own, EventName::Completed).await,
+        (1, on_bus),
+        "the default receiver was not asked"
+    );
 }

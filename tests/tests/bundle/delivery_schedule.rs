@@ -168,7 +168,7 @@ fn delivery_exhausts_after_ten_attempts() {
         }
         let whole = at[9] - at[0];
         assert!(whole >= seconds(WAITS_S.iter().sum()), "{whole}");
-        assert_eq!(announcements(bundle, &given_up).len(), 1, "it is told of once");
+        assert_eq!(announcements(bundle, &given_up).len(), 1, "the end is published once");
         // There is one message for each attempt, none with a longer delay than a queue allows.
         let delays: Vec<i64> = bundle
             .aws
@@ -446,7 +446,7 @@ fn check_delivery(bundle: &Bundle, done: &Delivery, receiver: &str) -> usize {
         DeliveryState::Pending { .. } | DeliveryState::GivenUp(_) | DeliveryState::Exhausted(_) => {
             assert_eq!(reason(done), Some(GiveUpReason::AttemptsExhausted));
             assert_eq!(done.attempts.len(), 10, "as many as it has, and no more");
-            assert_eq!(announced.len(), 1, "it is told of, under one id");
+            assert_eq!(announced.len(), 1, "the end is published, under one id");
         }
     }
     unwritten

@@ -75,7 +75,7 @@ fn table_outage_is_answered_with_retry_after() {
                 assert_eq!(seen.body["code"], "temporarily_unavailable", "{path}");
                 assert!(seen.headers.contains_key(RETRY_AFTER), "{path}");
             }
-            assert!(bundle.submitted.lock().unwrap().is_empty(), "intent comes first");
+            assert!(bundle.submitted.lock().unwrap().is_empty(), "the request is stored first");
 
             bundle.random_faults.end_outage(TABLE);
             let job = bundle.submit(&request).await;
@@ -111,11 +111,11 @@ fn accepted_jobs_survive_table_outage() {
             bundle.set_render_options(SimulatedProvider::ViralSync, "midst", &options).await;
             bundle.receivers.set_behaviors("midst", vec![PlannedAnswer::status(500); 2]);
             let request = CallerRequest::new(SimulatedProvider::ViralSync, "midst");
-            let trouble = async {
+            let outage = async {
                 tokio::time::sleep(Duration::from_secs(second)).await;
                 bundle.with_outage(TABLE, how).await;
             };
-            let (job, ()) = futures_util::join!(bundle.submit(&request), trouble);
+            let (job, ()) = futures_util::join!(bundle.submit(&request), outage);
             assert!(job.is_some(), "it was taken in the end");
         });
     }
@@ -124,18 +124,18 @@ fn accepted_jobs_survive_table_outage() {
 #[test]
 fn unsent_ticket_is_retried() {
     let bundle = run(async |bundle| {
-        bundle.receivers.set_behaviors("untold", [slow_answer(500)]);
+        bundle.receivers.set_behaviors("unsent", [slow_answer(500)]);
         let options = json!({"durationMs": 1000});
-        bundle.set_render_options(SimulatedProvider::ViralSync, "untold", &options).await;
+        bundle.set_render_options(SimulatedProvider::ViralSync, "unsent", &options).await;
         let first = async {
-            bundle.until("the first attempt", |it| it.received("untold") == 1).await;
+            bundle.until("the first attempt", |it| it.received("unsent") == 1).await;
             bundle.with_outage(QUEUES, Fault::Lost).await;
         };
-        let request = CallerRequest::new(SimulatedProvider::ViralSync, "untold");
+        let request = CallerRequest::new(SimulatedProvider::ViralSync, "unsent");
         futures_util::join!(bundle.submit(&request), first);
-        bundle.until("the second attempt", |it| it.received("untold") == 2).await;
+        bundle.until("the second attempt", |it| it.received("unsent") == 2).await;
     });
-    assert_eq!(bundle.received("untold"), 2, "and no third");
+    assert_eq!(bundle.received("unsent"), 2, "and no third");
 }
 
 #[test]

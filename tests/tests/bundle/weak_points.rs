@@ -98,14 +98,14 @@ fn unsent_message_is_sent_later() {
     let run = |fault| {
         let settings = RunSettings { fault, ..RunSettings::default() };
         Bundle::run(settings, async |bundle| {
-            bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "told")).await;
+            bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "sent")).await;
         })
     };
     let (number, call) = ticket_sent(&run(None), Function::Webhook, "dynamodb PutItem delivery");
     for fault in [Fault::DiesBefore, Fault::Lost, Fault::Busy] {
         let bundle = run(Some((number, PlannedFault { call, fault })));
         assert_eq!(bundle.invocations()[number].faulted_call(), Some(call));
-        assert_eq!(answers(&bundle, "told"), [200], "{fault:?}");
+        assert_eq!(answers(&bundle, "sent"), [200], "{fault:?}");
         assert_no_violations(&bundle);
     }
 }
@@ -148,7 +148,7 @@ fn idempotency_outlasts_slow_request() {
         let jobs_made = futures_util::future::join_all(asked).await;
         assert!(jobs_made.iter().all(Option::is_some), "{jobs_made:?}");
         let jobs: BTreeSet<String> = jobs_made.iter().flatten().map(ToString::to_string).collect();
-        assert_eq!(jobs.len(), 1, "all were told of the same job");
+        assert_eq!(jobs.len(), 1, "all answers name the same job");
     });
     assert_eq!(bundle.submitted.lock().unwrap().len(), 1, "one render was submitted");
     assert_no_violations(&bundle);
@@ -315,7 +315,7 @@ fn retries_need_only_deliveries_table() {
         assert_eq!(events_on_bus(bundle, "webhook.delivery.exhausted"), [Value::Null; 0]);
         bundle.random_faults.end_outage("events");
         bundle
-            .until("its end is told", |it| {
+            .until("its end is published", |it| {
                 !events_on_bus(it, "webhook.delivery.exhausted").is_empty()
             })
             .await;
@@ -463,17 +463,17 @@ async fn any_of_several_signatures_verifies() {
     ] {
         let headers = [("x-signature", header.as_bytes())];
         let secrets = scheme.parse_secrets(ours).unwrap();
-        let verdict = scheme.verify(&Incoming { headers: &headers, body }, &secrets, now);
+        let verification = scheme.verify(&Incoming { headers: &headers, body }, &secrets, now);
         assert!(
-            matches!(verdict, Verification::Verified { .. }),
-            "{ours} of {header}: {verdict:?}"
+            matches!(verification, Verification::Verified { .. }),
+            "{ours} of {header}: {verification:?}"
         );
     }
     let header = format!("t={time},v1={strange},v1={strange}");
     let headers = [("x-signature", header.as_bytes())];
     let secrets = scheme.parse_secrets("old,new").unwrap();
-    let verdict = scheme.verify(&Incoming { headers: &headers, body }, &secrets, now);
-    assert!(matches!(verdict, Verification::Invalid(_)), "{verdict:?}");
+    let verification = scheme.verify(&Incoming { headers: &headers, body }, &secrets, now);
+    assert!(matches!(verification, Verification::Invalid(_)), "{verification:?}");
 }
 
 #[test]

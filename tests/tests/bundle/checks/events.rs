@@ -38,13 +38,13 @@ impl Bundle {
         let tag = &request.tag;
         let entered = job.timeline.iter().map(|line| line.state).chain([job.state]);
         let events: BTreeSet<&str> = entered.filter_map(event_of).collect();
-        let wanted: Vec<&str> =
+        let expected: Vec<&str> =
             events.into_iter().filter(|event| request.subscribes_to(event)).collect();
 
-        let told = self.events_of(job);
+        let published = self.events_of(job);
         let deliveries = self.aws.store().deliveries(&job.id).await.unwrap();
-        for event in &wanted {
-            match told.iter().find(|body| body["event"] == *event) {
+        for event in &expected {
+            match published.iter().find(|body| body["event"] == *event) {
                 Some(body) => self.check_event(request, job, made, body),
                 None => {
                     self.checker.violated(
@@ -58,8 +58,8 @@ impl Bundle {
             self.check_delivery(request, job, event, delivery);
         }
         let delivered = deliveries.iter().map(|it| serde_json::from_str(&it.body).unwrap());
-        for body in told.into_iter().chain(delivered) {
-            if !wanted.iter().any(|event| body["event"] == *event) {
+        for body in published.into_iter().chain(delivered) {
+            if !expected.iter().any(|event| body["event"] == *event) {
                 self.checker.violated(
                     Invariant::OneTerminalTruth,
                     format!("{tag} has an event that it must not have: {body}"),

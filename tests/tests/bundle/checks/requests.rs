@@ -53,8 +53,8 @@ impl Bundle {
         self.check_events(request, &job, &made).await;
     }
 
-    /// Checks that the caller's answer is true. A caller who is told that the provider was not
-    /// asked requests the render again, so that must never be wrong.
+    /// Checks that the caller's answer is true. A caller whose answer says that the provider was
+    /// not asked requests the render again, so that must never be wrong.
     fn check_answer(&self, answered: &AnsweredRequest, asked: usize) {
         let AnsweredRequest { request, job } = answered;
         let submits = self.submits_of(request);

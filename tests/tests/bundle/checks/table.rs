@@ -37,11 +37,11 @@ impl Bundle {
             let exhausted =
                 deliveries.iter().filter(|it| matches!(it.state, DeliveryState::Exhausted(_)));
             for delivery in exhausted {
-                let said = self.aws.events().into_iter().any(|event| {
+                let is_reported = self.aws.events().into_iter().any(|event| {
                     event.detail_type == "webhook.delivery.exhausted"
                         && event.detail.contains(delivery.event_id.as_str())
                 });
-                if !said {
+                if !is_reported {
                     self.checker.violated(
                         Invariant::EveryJobSettles,
                         format!("no event says that a delivery of {tag} is exhausted"),
@@ -58,10 +58,10 @@ impl Bundle {
                 continue;
             };
             let id = text(&item, "pk").trim_start_matches("endpoint#");
-            let said = self.aws.events().into_iter().any(|event| {
+            let is_reported = self.aws.events().into_iter().any(|event| {
                 event.detail_type == "webhook.endpoint.disabled" && event.detail.contains(id)
             });
-            if !said {
+            if !is_reported {
                 self.checker.violated(
                     Invariant::EveryJobSettles,
                     format!("no event says that an endpoint is disabled: {reason}"),
@@ -88,11 +88,11 @@ impl Bundle {
     /// The id and the body of every event on the bus.
     fn bus_bodies(&self) -> Vec<(String, String)> {
         let events = self.aws.events().into_iter();
-        let told = events.map(|event| {
+        let bodies = events.map(|event| {
             let body: Value = serde_json::from_str(&event.detail).unwrap();
             (body["eventId"].as_str().unwrap_or_default().to_owned(), event.detail)
         });
-        told.collect()
+        bodies.collect()
     }
 
     pub(crate) fn job_ids(&self) -> Vec<JobId> {
