@@ -22,8 +22,9 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::child::RoleProcess;
-use crate::receiver::{HELD_REQUESTS, ReceiverAddress};
+use crate::receiver::HELD_REQUESTS;
 use crate::report::{Targets, TextTable, median, megabytes, quantile};
+use crate::tls::TlsAddress;
 
 use self::sender::{Case, DeliveryWay, Measured, Memory};
 
@@ -45,7 +46,7 @@ pub(crate) struct DeliverOptions {
 /// Measures and prints. Fails when a target is missed.
 pub(crate) fn run(options: &DeliverOptions) -> Result<()> {
     let mut receiver = RoleProcess::start("receiver", &[])?;
-    let listening: ReceiverAddress = receiver.receive()?;
+    let listening: TlsAddress = receiver.receive()?;
 
     println!(
         "CPU per delivery: median of {} rounds, ten deliveries at a time; ratios are those of each round",

@@ -15,8 +15,8 @@ use shared::telemetry;
 
 use crate::child::{self, RoleProcess};
 use crate::cost::{self, Cost, Stopwatch};
-use crate::receiver::{CLOSE, HELD_REQUESTS, HOLD, KEEP, ReceiverAddress};
-use crate::tls::{self, Certificate, DOMAIN};
+use crate::receiver::{CLOSE, HELD_REQUESTS, HOLD, KEEP};
+use crate::tls::{self, DOMAIN, TlsAddress};
 
 use super::core::Core;
 use super::floor::Floor;
@@ -30,10 +30,8 @@ const AT_ONCE: usize = 10;
 /// The measurement and the receiver's address.
 #[derive(Args)]
 pub(crate) struct SenderOptions {
-    #[arg(long)]
-    port: u16,
-    #[arg(long)]
-    certificate: Certificate,
+    #[command(flatten)]
+    receiver: TlsAddress,
     #[command(subcommand)]
     measure: DeliveryMeasurement,
 }
@@ -154,18 +152,9 @@ pub(super) struct Memory {
     pub(super) peak: u64,
 }
 
-pub(super) fn start(
-    measure: &str,
-    receiver: &ReceiverAddress,
-    more: &[String],
-) -> Result<RoleProcess> {
-    let mut arguments = vec![
-        "--port".to_owned(),
-        receiver.port.to_string(),
-        "--certificate".to_owned(),
-        receiver.certificate.to_string(),
-        measure.to_owned(),
-    ];
+pub(super) fn start(measure: &str, receiver: &TlsAddress, more: &[String]) -> Result<RoleProcess> {
+    let mut arguments = receiver.arguments();
+    arguments.push(measure.to_owned());
     arguments.extend_from_slice(more);
     RoleProcess::start("sender", &arguments)
 }
@@ -229,13 +218,17 @@ impl Senders {
     fn new(options: &SenderOptions, at_once: usize) -> Result<Self> {
         let key = [7; 32];
         let secret = WebhookSecret::from_random(SignatureType::V1, key).reveal();
-        let client = tls::client(&options.certificate)?;
+        let client = tls::client(&options.receiver.certificate)?;
         Ok(Self {
-            wire: Wire::new(options.port, client.clone(), at_once),
-            floor: Floor::new(options.port, client.clone(), &key),
-            core: Core::new(options.port, client.clone(), SigningSecrets::parse(&secret)?)?,
-            handler: Handler::new(options.port, client, &secret)?,
-            port: options.port,
+            wire: Wire::new(options.receiver.port, client.clone(), at_once),
+            floor: Floor::new(options.receiver.port, client.clone(), &key),
+            core: Core::new(
+                options.receiver.port,
+                client.clone(),
+                SigningSecrets::parse(&secret)?,
+            )?,
+            handler: Handler::new(options.receiver.port, client, &secret)?,
+            port: options.receiver.port,
             at_once,
             made: 0,
         })

@@ -34,11 +34,11 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::fleet::{Fleet, PROVIDER};
-use super::provider::{COUNT, ProviderAddress};
+use super::provider::COUNT;
 use crate::child::{self, RoleProcess};
 use crate::cost::{self, Cost, Stopwatch};
 use crate::loopback::{self, LoopbackResolver};
-use crate::tls::{self, Certificate, DOMAIN};
+use crate::tls::{self, DOMAIN, TlsAddress};
 
 /// The number of concurrent polls when processor time is measured.
 const AT_ONCE: usize = 10;
@@ -58,10 +58,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The measurement and the provider's address.
 #[derive(Args)]
 pub(crate) struct PollClientOptions {
-    #[arg(long)]
-    port: u16,
-    #[arg(long)]
-    certificate: Certificate,
+    #[command(flatten)]
+    provider: TlsAddress,
     #[command(flatten)]
     fleet: Fleet,
     #[command(subcommand)]
@@ -131,17 +129,12 @@ pub(super) struct PollTurn {
 }
 
 pub(super) fn start(
-    provider: &ProviderAddress,
+    provider: &TlsAddress,
     fleet: &Fleet,
     measure: &[String],
     environment: &[(&str, String)],
 ) -> Result<RoleProcess> {
-    let mut arguments = vec![
-        "--port".to_owned(),
-        provider.port.to_string(),
-        "--certificate".to_owned(),
-        provider.certificate.to_string(),
-    ];
+    let mut arguments = provider.arguments();
     arguments.extend(fleet.arguments());
     arguments.extend_from_slice(measure);
     RoleProcess::start_in("poll-client", &arguments, environment)
@@ -289,10 +282,10 @@ struct Bare {
 
 impl Bare {
     fn new(options: &PollClientOptions) -> Result<Self> {
-        let tls = tls::client(&options.certificate)?;
+        let tls = tls::client(&options.provider.certificate)?;
         let connector = HttpsConnector::from((loopback::connector(), tls));
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { client, port: options.port })
+        Ok(Self { client, port: options.provider.port })
     }
 
     async fn get(&self, path: &str) -> Result<Bytes> {
@@ -383,10 +376,10 @@ impl PollCore {
 
 /// The shipped providers, with the base URL of this run.
 fn providers(options: &PollClientOptions, secrets: Secrets) -> Result<Providers> {
-    let base_url = format!("https://{DOMAIN}:{}/{PROVIDER}", options.port).parse()?;
+    let base_url = format!("https://{DOMAIN}:{}/{PROVIDER}", options.provider.port).parse()?;
     let base_urls = [(PROVIDER.to_owned(), base_url)].into();
     let catalogue = Catalogue::load(&Adjustments { base_urls, ..Adjustments::default() })?;
-    let tls = tls::client(&options.certificate)?;
+    let tls = tls::client(&options.provider.certificate)?;
     let http = ProviderHttp::with_parts(Arc::new(loopback::connector()), tls);
     Ok(Providers::new(catalogue, http, Arc::new(secrets)))
 }

@@ -17,7 +17,6 @@ use axum::serve::Listener;
 use clap::Args;
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -27,7 +26,7 @@ use tower_service::Service;
 use super::Server;
 use super::fleet::{self, PROVIDER};
 use crate::child;
-use crate::tls::{self, Certificate};
+use crate::tls::{self, TlsAddress};
 
 /// The path of the count of answered polls, in JSON.
 pub(super) const COUNT: &str = "/answered";
@@ -46,15 +45,8 @@ pub(crate) struct ProviderOptions {
     latency_ms: u64,
 }
 
-/// The provider's address and certificate.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct ProviderAddress {
-    pub(super) port: u16,
-    pub(super) certificate: Certificate,
-}
-
 /// Starts a provider with this many renders and this delay.
-pub(super) fn start(renders: u32, latency_ms: u64) -> Result<Server<ProviderAddress>> {
+pub(super) fn start(renders: u32, latency_ms: u64) -> Result<Server<TlsAddress>> {
     let arguments = [
         "--renders".to_owned(),
         renders.to_string(),
@@ -89,7 +81,7 @@ pub(crate) async fn serve(options: &ProviderOptions) -> Result<()> {
 
     let (config, certificate) = tls::server()?;
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    child::send(&ProviderAddress { port: tcp.local_addr()?.port(), certificate })?;
+    child::send(&TlsAddress { port: tcp.local_addr()?.port(), certificate })?;
     let listener = TlsListener { tcp, tls: TlsAcceptor::from(Arc::new(config)) };
     Ok(axum::serve(listener, router).await?)
 }

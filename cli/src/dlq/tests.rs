@@ -1,11 +1,7 @@
 use std::cell::RefCell;
-use std::future::ready;
-use std::sync::Arc;
 
 use aws_in_memory::InMemoryAws;
-use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use aws_in_memory::interceptor::{FaultyOperation, Injected};
 use serde_json::json;
 
 use super::*;
@@ -106,16 +102,8 @@ async fn redrive_sends_tickets_only_to_quick_lane() {
     assert_eq!(lines.into_inner(), expected);
 }
 
-/// Refuses one operation.
-#[derive(Debug)]
-struct Refuses(&'static str);
-
-impl CallInterceptor for Refuses {
-    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
-        let refused = Injected::Refused(400, json!({"__type": "com.amazonaws.sqs#OverLimit"}));
-        let injected = if call.what == self.0 { refused } else { Injected::Answered };
-        ready(injected.into()).boxed()
-    }
+fn over_limit() -> Injected {
+    Injected::Refused(400, json!({"__type": "com.amazonaws.sqs#OverLimit"}))
 }
 
 #[tokio::test(start_paused = true)]
@@ -123,7 +111,7 @@ async fn interrupted_redrive_loses_nothing() {
     for (operation, sent) in [("SendMessage", 0), ("DeleteMessage", 1)] {
         let aws = InMemoryAws::new(&[]);
         add_dead_letters(&aws, &[&ticket().body]).await;
-        let refusing = aws.seen_by(Arc::new(Refuses(operation)));
+        let refusing = aws.seen_by(FaultyOperation::new(operation, over_limit()));
         let all = filter(None, None);
         redrive(&Queues::of(&refusing), &all, drop).await.unwrap_err();
         assert_eq!(aws.delivery_queue().sent().len(), sent, "{operation}");

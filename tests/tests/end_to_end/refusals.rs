@@ -16,16 +16,19 @@ struct RejectedSubmit {
     message: &'static str,
 }
 
+fn rejected(
+    provider: SimulatedProvider,
+    options: Value,
+    status: u16,
+    code: &'static str,
+    message: &'static str,
+) -> RejectedSubmit {
+    RejectedSubmit { provider, options, status, code, message }
+}
+
 #[tokio::test]
 async fn submit_rejected_is_not_repeated() -> Result<()> {
     let stack = TestStack::connect("refused").await?;
-    let rejected = |provider, options, status, code, message| RejectedSubmit {
-        provider,
-        options,
-        status,
-        code,
-        message,
-    };
     let (zvid, shotstack) = (SimulatedProvider::Zvid, SimulatedProvider::Shotstack);
     let details = json!({
         "error": "ValidationError",
@@ -85,13 +88,6 @@ async fn submit_rejected_is_not_repeated() -> Result<()> {
 #[tokio::test]
 async fn submit_rejection_maps_provider_codes() -> Result<()> {
     let stack = TestStack::connect("codes").await?;
-    let rejected = |provider, options, status, code, message| RejectedSubmit {
-        provider,
-        options,
-        status,
-        code,
-        message,
-    };
     let (json2video, viralsync) = (SimulatedProvider::Json2Video, SimulatedProvider::ViralSync);
     let wrong_key = json!({"success": false, "message": "Error: Invalid API Key"});
     let wrong_movie = json!({"code": "E1002", "message": "Movie: scenes is required"});
