@@ -59,7 +59,8 @@ fn body_with_flipped_bit_is_refused() {
             let mut tampered = sealed.clone();
             // Bits that leave a text a text, for the forms.
             tampered.payload[at] ^= 1 << (at % 5);
-            assert_eq!(verify(&row, &row.wire(&tampered)), MISMATCH, "{} {at}", row.sender);
+            let outcome = verify(&row, &row.wire(&tampered));
+            assert_eq!(outcome, MISMATCH, "invariant 4: {} {at}", row.sender);
         }
         let (most, _) = sealed.payload.split_at(sealed.payload.len() - 1);
         for payload in [&sealed.payload[1..], most, b""] {

@@ -14,6 +14,7 @@ use shared::telemetry;
 use tests::SimulatedProvider;
 use tracing::Level;
 
+use crate::checks::invariant::Invariant;
 use crate::harness::backend::CallerRequest;
 use crate::harness::bundle::{API_KEY, Bundle, PROVIDER_SECRET, RunSettings};
 use crate::harness::functions::{PROVIDERS, PUBLIC_URL};
@@ -138,7 +139,7 @@ fn trace_log_holds_no_secret() {
         let log = bundle.checker.log().text();
         for secret in hidden(&bundle) {
             let line = log.lines().find(|line| line.contains(&secret));
-            assert_eq!(line, None, "`{secret}` is in the log");
+            assert_eq!(line, None, "{}: `{secret}`", Invariant::SecretsStaySecret);
         }
         all.push_str(&log);
     }

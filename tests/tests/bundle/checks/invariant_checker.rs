@@ -136,7 +136,7 @@ impl InvariantChecker {
         self.receivers.lock().unwrap().insert(pk.to_owned(), receiver);
         if !self.payloads.lock().unwrap().contains(pk) {
             self.violated(
-                Invariant::StoredBeforeSaid,
+                Invariant::StoredBeforeAnswered,
                 format!("{pk} is stored before its payload"),
             );
         }
@@ -170,7 +170,7 @@ impl InvariantChecker {
             };
             if !known {
                 self.violated(
-                    Invariant::StoredBeforeSaid,
+                    Invariant::StoredBeforeAnswered,
                     format!("the bus has an event that the table does not have: {body}"),
                 );
             }

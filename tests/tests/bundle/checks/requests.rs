@@ -140,7 +140,7 @@ impl Bundle {
         if serde_json::from_slice::<Value>(&kept).ok().as_ref() != Some(&request.body) {
             let kept = String::from_utf8_lossy(&kept);
             self.checker.violated(
-                Invariant::StoredBeforeSaid,
+                Invariant::StoredBeforeAnswered,
                 format!("the request of {} is stored as {kept:?}", request.tag),
             );
         }

@@ -160,7 +160,7 @@ impl Bundle {
                 let id = JobId::parse(id).expect("202 names the job");
                 if self.aws.table().item(&format!("job#{id}"), "job").is_none() {
                     self.checker.violated(
-                        Invariant::StoredBeforeSaid,
+                        Invariant::StoredBeforeAnswered,
                         format!("202 before job {id} is stored"),
                     );
                 }
