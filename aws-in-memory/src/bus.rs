@@ -14,7 +14,7 @@ const MAX_ENTRY: usize = 256 * 1024;
 
 /// An event that was put on the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BusEvent {
+pub struct PublishedEvent {
     /// When.
     pub at: DateTime<Utc>,
     /// Its source.
@@ -34,12 +34,12 @@ pub fn not_taken() -> (u16, Value) {
 
 /// The bus. Every event that was taken, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Bus {
-    events: Mutex<Vec<BusEvent>>,
+pub(super) struct InMemoryBus {
+    events: Mutex<Vec<PublishedEvent>>,
 }
 
-impl Bus {
-    pub(super) fn events(&self) -> Vec<BusEvent> {
+impl InMemoryBus {
+    pub(super) fn events(&self) -> Vec<PublishedEvent> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -73,7 +73,7 @@ impl Bus {
     }
 }
 
-fn read(entry: &Value) -> Result<BusEvent, &'static str> {
+fn read(entry: &Value) -> Result<PublishedEvent, &'static str> {
     let text = |name: &str| entry.get(name).and_then(Value::as_str).map(str::to_owned);
     let (Some(source), Some(detail_type), Some(detail)) =
         (text("Source"), text("DetailType"), text("Detail"))
@@ -86,5 +86,5 @@ fn read(entry: &Value) -> Result<BusEvent, &'static str> {
     if source.len() + detail_type.len() + detail.len() > MAX_ENTRY {
         return Err("InvalidArgument");
     }
-    Ok(BusEvent { at: clock::now(), source, detail_type, detail })
+    Ok(PublishedEvent { at: clock::now(), source, detail_type, detail })
 }

@@ -1,6 +1,7 @@
 //! Injecting faults into the calls that leave a process.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -56,6 +57,29 @@ pub trait CallInterceptor: Debug + Send + Sync {
     /// Whether the process can connect to a host of the network.
     fn connects(&self, _host: &str) -> bool {
         true
+    }
+}
+
+/// Injects the same into every call of one operation, and makes and answers all other calls.
+#[derive(Clone, Debug)]
+pub struct FaultyOperation {
+    operation: &'static str,
+    injected: Injected,
+}
+
+impl FaultyOperation {
+    /// The operation, such as `PutItem`, and what is injected.
+    #[must_use]
+    pub fn new(operation: &'static str, injected: Injected) -> Arc<Self> {
+        Arc::new(Self { operation, injected })
+    }
+}
+
+impl CallInterceptor for FaultyOperation {
+    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
+        let is_hit = call.what == self.operation;
+        let injected = if is_hit { self.injected.clone() } else { Injected::Answered };
+        std::future::ready(injected.into()).boxed()
     }
 }
 

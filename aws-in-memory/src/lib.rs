@@ -42,10 +42,10 @@ use shared::store::Store;
 use shared::tracker::Tracker;
 use shared::user_specs::{self, UserSpecsError};
 
-use self::bus::BusEvent;
+use self::bus::PublishedEvent;
 use self::interceptor::{Call, CallInterceptor, Injected, Interception, NoFaults};
-use self::parameters::Parameters;
-use self::queue::{Queue, Settings};
+use self::parameters::ParameterStore;
+use self::queue::{InMemoryQueue, QueueSettings};
 use self::table::Table;
 
 const PREFIX: &str = "/render-relay/test";
@@ -54,19 +54,19 @@ const PREFIX: &str = "/render-relay/test";
 const RETENTION: TimeDelta = TimeDelta::days(1);
 
 /// The queues of `template.yaml`.
-const DELIVERIES: Settings = Settings {
+const DELIVERIES: QueueSettings = QueueSettings {
     visibility: Duration::from_secs(180),
     max_receives: 5,
     retention: Duration::from_secs(345_600),
 };
-const WAKES: Settings = Settings {
+const WAKES: QueueSettings = QueueSettings {
     visibility: Duration::from_secs(900),
     max_receives: 3,
     retention: Duration::from_secs(3600),
 };
 
 /// The dead-letter queue has none of its own.
-const DEAD_DELIVERIES: Settings = Settings {
+const DEAD_DELIVERIES: QueueSettings = QueueSettings {
     visibility: Duration::from_secs(30),
     max_receives: u32::MAX,
     retention: Duration::from_secs(1_209_600),
@@ -75,7 +75,7 @@ const DEAD_DELIVERIES: Settings = Settings {
 /// AWS in memory. Clones are the same AWS.
 #[derive(Clone, Debug)]
 pub struct InMemoryAws {
-    state: Arc<State>,
+    state: Arc<AwsState>,
     interceptor: Arc<dyn CallInterceptor>,
     retries: RetryConfig,
     /// How much the clients of one process may still repeat, by service. The SDK's own are
@@ -88,14 +88,14 @@ fn budgets() -> [RetryPartition; 4] {
 }
 
 #[derive(Debug)]
-struct State {
-    parameters: Parameters,
+struct AwsState {
+    parameters: ParameterStore,
     table: Table,
-    deliveries: Queue,
-    slow_deliveries: Queue,
-    dead_deliveries: Queue,
-    wakes: Queue,
-    bus: bus::Bus,
+    deliveries: InMemoryQueue,
+    slow_deliveries: InMemoryQueue,
+    dead_deliveries: InMemoryQueue,
+    wakes: InMemoryQueue,
+    bus: bus::InMemoryBus,
     has_table: bool,
     has_parameters: bool,
     calls: Mutex<Vec<String>>,
@@ -125,14 +125,14 @@ impl InMemoryAws {
         let parameters = parameters.iter();
         let parameters =
             parameters.map(|(name, value)| (format!("{PREFIX}/{name}"), (*value).to_owned()));
-        let state = State {
-            parameters: Parameters::new(parameters.collect()),
+        let state = AwsState {
+            parameters: ParameterStore::new(parameters.collect()),
             table: Table::default(),
-            deliveries: Queue::new(DELIVERIES),
-            slow_deliveries: Queue::new(DELIVERIES),
-            dead_deliveries: Queue::new(DEAD_DELIVERIES),
-            wakes: Queue::new(WAKES),
-            bus: bus::Bus::default(),
+            deliveries: InMemoryQueue::new(DELIVERIES),
+            slow_deliveries: InMemoryQueue::new(DELIVERIES),
+            dead_deliveries: InMemoryQueue::new(DEAD_DELIVERIES),
+            wakes: InMemoryQueue::new(WAKES),
+            bus: bus::InMemoryBus::default(),
             has_table,
             has_parameters,
             calls: Mutex::default(),
@@ -171,32 +171,32 @@ impl InMemoryAws {
 
     /// What is in the delivery queue.
     #[must_use]
-    pub fn delivery_queue(&self) -> &Queue {
+    pub fn delivery_queue(&self) -> &InMemoryQueue {
         &self.state.deliveries
     }
 
     /// A queue that is received from by callers, not by an event source: what `relay dlq`
     /// looks into.
     #[must_use]
-    pub fn dead_letter_queue(&self) -> &Queue {
+    pub fn dead_letter_queue(&self) -> &InMemoryQueue {
         &self.state.dead_deliveries
     }
 
     /// What is in the slow lane's delivery queue.
     #[must_use]
-    pub fn slow_delivery_queue(&self) -> &Queue {
+    pub fn slow_delivery_queue(&self) -> &InMemoryQueue {
         &self.state.slow_deliveries
     }
 
     /// What is in the wake queue.
     #[must_use]
-    pub fn wake_queue(&self) -> &Queue {
+    pub fn wake_queue(&self) -> &InMemoryQueue {
         &self.state.wakes
     }
 
     /// Every event that was put on the bus, oldest first.
     #[must_use]
-    pub fn events(&self) -> Vec<BusEvent> {
+    pub fn events(&self) -> Vec<PublishedEvent> {
         self.state.bus.events()
     }
 
@@ -383,7 +383,7 @@ impl InMemoryAws {
     }
 }
 
-impl State {
+impl AwsState {
     fn answer(&self, call: &Call<'_>) -> Result<(u16, Value), ConnectorError> {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         calls.push(call.what.to_owned());

@@ -5,11 +5,11 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
-/// Parameters by their full names, each with its version.
+/// ParameterStore by their full names, each with its version.
 #[derive(Debug)]
-pub(super) struct Parameters(Mutex<BTreeMap<String, (String, u64)>>);
+pub(super) struct ParameterStore(Mutex<BTreeMap<String, (String, u64)>>);
 
-impl Parameters {
+impl ParameterStore {
     pub(super) fn new(parameters: BTreeMap<String, String>) -> Self {
         let parameters = parameters.into_iter().map(|(name, value)| (name, (value, 1)));
         Self(Mutex::new(parameters.collect()))

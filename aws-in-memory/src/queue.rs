@@ -21,7 +21,7 @@ const MAX_BODY: usize = 1024 * 1024;
 
 /// A queue's settings in `template.yaml`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
+pub(super) struct QueueSettings {
     /// The visibility timeout.
     pub(super) visibility: Duration,
     /// How often a message is received before it is a dead letter.
@@ -32,15 +32,15 @@ pub(super) struct Settings {
 
 /// A queue and its dead letters.
 #[derive(Debug)]
-pub struct Queue {
-    settings: Settings,
-    state: Mutex<State>,
+pub struct InMemoryQueue {
+    settings: QueueSettings,
+    state: Mutex<QueueState>,
     arrived: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    messages: VecDeque<Message>,
+struct QueueState {
+    messages: VecDeque<QueuedMessage>,
     dead: Vec<String>,
     /// How many messages ever became dead letters.
     dead_letter_total: usize,
@@ -50,7 +50,7 @@ struct State {
 }
 
 #[derive(Clone, Debug)]
-struct Message {
+struct QueuedMessage {
     id: u64,
     body: String,
     visible_at: Instant,
@@ -68,8 +68,8 @@ pub struct Sent {
     pub delay: Duration,
 }
 
-impl Queue {
-    pub(super) fn new(settings: Settings) -> Self {
+impl InMemoryQueue {
+    pub(super) fn new(settings: QueueSettings) -> Self {
         Self { settings, state: Mutex::default(), arrived: Notify::new() }
     }
 
@@ -187,7 +187,7 @@ impl Queue {
         self.state().sent.clone()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -288,7 +288,7 @@ impl Queue {
             match self.send(entry) {
                 Ok(sent) => successful.push(json!({"Id": id, "MessageId": sent.get("MessageId")})),
                 Err(problem) => failed.push(
-                    json!({"Id": id, "SenderFault": true, "Code": "Invalid", "Message": problem}),
+                    json!({"Id": id, "SenderFault": true, "Code": "Invalid", "QueuedMessage": problem}),
                 ),
             }
         }
@@ -296,11 +296,11 @@ impl Queue {
     }
 }
 
-impl State {
-    fn add(&mut self, body: String, visible_at: Instant, settings: &Settings) -> u64 {
+impl QueueState {
+    fn add(&mut self, body: String, visible_at: Instant, settings: &QueueSettings) -> u64 {
         self.ids += 1;
         let expires_at = Instant::now() + settings.retention;
-        self.messages.push_back(Message {
+        self.messages.push_back(QueuedMessage {
             id: self.ids,
             body,
             visible_at,
@@ -313,9 +313,10 @@ impl State {
 
     /// Drops messages past their retention, and moves those that were received too often to
     /// the dead letters.
-    fn expire(&mut self, now: Instant, settings: &Settings) {
+    fn expire(&mut self, now: Instant, settings: &QueueSettings) {
         self.messages.retain(|it| it.expires_at > now);
-        let is_dead = |it: &Message| it.visible_at <= now && it.receives >= settings.max_receives;
+        let is_dead =
+            |it: &QueuedMessage| it.visible_at <= now && it.receives >= settings.max_receives;
         let dead: BTreeMap<u64, String> = self
             .messages
             .iter()
@@ -332,15 +333,15 @@ impl State {
 mod tests {
     use super::*;
 
-    fn queue() -> Queue {
-        Queue::new(Settings {
+    fn queue() -> InMemoryQueue {
+        InMemoryQueue::new(QueueSettings {
             visibility: Duration::from_secs(30),
             max_receives: 2,
             retention: Duration::from_secs(3600),
         })
     }
 
-    fn send(queue: &Queue, body: &str, delay: u64) -> u16 {
+    fn send(queue: &InMemoryQueue, body: &str, delay: u64) -> u16 {
         queue.answer("SendMessage", &json!({"MessageBody": body, "DelaySeconds": delay})).0
     }
 

@@ -48,7 +48,7 @@ impl RoleProcess {
                 return Ok(serde_json::from_str(message)?);
             }
         }
-        bail!("the {} ended without a word", self.name)
+        bail!("the {} ended without a message", self.name)
     }
 }
 

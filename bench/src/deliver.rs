@@ -23,10 +23,11 @@ use clap::Args;
 use measurements::{DeliveryCase, DeliveryCost};
 
 use crate::child::RoleProcess;
-use crate::receiver::{HELD_REQUESTS, Listening};
-use crate::report::{Aims, Table, median, megabytes, quantile};
+use crate::receiver::HELD_REQUESTS;
+use crate::report::{Targets, TextTable, median, megabytes, quantile};
+use crate::tls::TlsAddress;
 
-use self::sender::{Case, Measured, Memory, Way};
+use self::sender::{Case, DeliveryWay, Measured, Memory};
 
 /// The largest allowed ratio of the core's processor time to the floor's.
 const MAX_CPU: f64 = 1.3;
@@ -37,24 +38,24 @@ const MAX_MEMORY: f64 = 40.0;
 
 /// The options of the measurement.
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct DeliverOptions {
     /// The number of turns of each way in each case.
     #[arg(long, default_value_t = 15)]
     rounds: usize,
 }
 
 /// Measures and prints. Fails when a target is missed.
-pub(crate) fn run(options: &Options) -> Result<()> {
+pub(crate) fn run(options: &DeliverOptions) -> Result<()> {
     let mut receiver = RoleProcess::start("receiver", &[])?;
-    let listening: Listening = receiver.receive()?;
+    let listening: TlsAddress = receiver.receive()?;
 
     println!(
         "CPU per delivery: median of {} rounds, ten deliveries at a time; ratios are those of each round",
         options.rounds
     );
     let rounds = ["--rounds".to_owned(), options.rounds.to_string()];
-    let mut aims = Aims::default();
-    let mut table = Table::new([
+    let mut targets = Targets::default();
+    let mut table = TextTable::new([
         "connections, body",
         "wire µs",
         "floor µs",
@@ -74,28 +75,29 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut sender = sender::start("cpu", &listening, &rounds)?;
     for case in Case::ALL {
         let measured: Vec<Measured> = sender.receive()?;
-        let of = |way: Way| measured.iter().filter(move |one| one.way == way);
-        let cpu = |way: Way| of(way).map(Measured::cpu_us);
-        let rate = |way: Way| format!("{:.0}", median(of(way).map(Measured::per_second)));
-        let ratio = |way: Way| -> Vec<f64> {
-            cpu(way).zip(cpu(Way::Floor)).map(|(one, floor)| one / floor).collect()
+        let of = |way: DeliveryWay| measured.iter().filter(move |one| one.way == way);
+        let cpu = |way: DeliveryWay| of(way).map(Measured::cpu_us);
+        let rate = |way: DeliveryWay| format!("{:.0}", median(of(way).map(Measured::per_second)));
+        let ratio = |way: DeliveryWay| -> Vec<f64> {
+            cpu(way).zip(cpu(DeliveryWay::Floor)).map(|(one, floor)| one / floor).collect()
         };
-        let core = ratio(Way::Core);
-        let [core_ratio, handler_ratio] = [Way::Core, Way::Handler].map(|way| median(ratio(way)));
+        let core = ratio(DeliveryWay::Core);
+        let [core_ratio, handler_ratio] =
+            [DeliveryWay::Core, DeliveryWay::Handler].map(|way| median(ratio(way)));
         table.row([
             case.to_string(),
-            format!("{:.1}", median(cpu(Way::Wire))),
-            format!("{:.1}", median(cpu(Way::Floor))),
-            format!("{:.1}", median(cpu(Way::Core))),
-            format!("{:.1}", median(cpu(Way::Handler))),
-            format!("{:.1}", median(of(Way::Handler).map(Measured::aws_us))),
+            format!("{:.1}", median(cpu(DeliveryWay::Wire))),
+            format!("{:.1}", median(cpu(DeliveryWay::Floor))),
+            format!("{:.1}", median(cpu(DeliveryWay::Core))),
+            format!("{:.1}", median(cpu(DeliveryWay::Handler))),
+            format!("{:.1}", median(of(DeliveryWay::Handler).map(Measured::aws_us))),
             format!("{core_ratio:.2}"),
             format!("{:.2}", quantile(core.clone(), 0.0)),
             format!("{:.2}", quantile(core, 1.0)),
             format!("{handler_ratio:.2}"),
-            rate(Way::Floor),
-            rate(Way::Core),
-            rate(Way::Handler),
+            rate(DeliveryWay::Floor),
+            rate(DeliveryWay::Core),
+            rate(DeliveryWay::Handler),
         ]);
         results.push((format!("core's CPU by the floor's, {case}"), core_ratio));
         cases.push(DeliveryCase { case: case.to_string(), core_ratio, handler_ratio });
@@ -105,14 +107,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     measurements::save(DeliveryCost { cases })?;
 
     println!("Peak memory of a process with {HELD_REQUESTS} deliveries in flight, 20 KiB each");
-    let mut table = Table::new(["way", "before MB", "peak MB"]);
-    for way in Way::ALL {
+    let mut table = TextTable::new(["way", "before MB", "peak MB"]);
+    for way in DeliveryWay::ALL {
         let memory: Memory =
             sender::start("memory", &listening, &["--way".to_owned(), way.to_string()])?
                 .receive()?;
         let (before, peak) = (megabytes(memory.before), megabytes(memory.peak));
         table.row([way.to_string(), format!("{before:.1}"), format!("{peak:.1}")]);
-        if matches!(way, Way::Core | Way::Handler) {
+        if matches!(way, DeliveryWay::Core | DeliveryWay::Handler) {
             results.push((format!("peak memory in MB, {way}"), peak));
         }
     }
@@ -120,7 +122,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
     for (what, measured) in results {
         let limit = if what.starts_with("peak") { MAX_MEMORY } else { MAX_CPU };
-        aims.at_most(&what, measured, limit);
+        targets.at_most(&what, measured, limit);
     }
-    aims.conclude()
+    targets.conclude()
 }

@@ -30,10 +30,10 @@ struct Arguments {
 #[derive(Subcommand)]
 enum What {
     /// Deliveries per second, CPU per delivery and peak memory of `deliver`.
-    Deliver(deliver::Options),
+    Deliver(deliver::DeliverOptions),
     /// Polls per job and mean delay of the poll schedule, CPU per poll, and the cost of a busy
     /// shard and of a large one.
-    Poll(poll::Options),
+    Poll(poll::PollOptions),
     /// A process of another measurement.
     #[command(hide = true)]
     Role {
@@ -47,13 +47,13 @@ enum Role {
     /// Receives webhooks over TLS.
     Receiver,
     /// Delivers, and measures the cost.
-    Sender(deliver::sender::Options),
+    Sender(deliver::sender::SenderOptions),
     /// A provider over TLS.
-    Provider(poll::provider::Options),
+    Provider(poll::provider::ProviderOptions),
     /// AWS, with active jobs.
-    Cloud(poll::cloud::Options),
+    Cloud(poll::cloud::CloudOptions),
     /// Polls, and measures the cost.
-    Asker(poll::asker::Options),
+    PollClient(poll::poll_client::PollClientOptions),
 }
 
 fn main() -> ExitCode {
@@ -76,6 +76,6 @@ async fn run(what: What) -> anyhow::Result<()> {
         What::Role { role: Role::Sender(options) } => deliver::sender::run(&options).await,
         What::Role { role: Role::Provider(options) } => poll::provider::serve(&options).await,
         What::Role { role: Role::Cloud(options) } => poll::cloud::serve(&options).await,
-        What::Role { role: Role::Asker(options) } => poll::asker::run(&options).await,
+        What::Role { role: Role::PollClient(options) } => poll::poll_client::run(&options).await,
     }
 }

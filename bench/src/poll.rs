@@ -1,18 +1,18 @@
 //! `cargo xtask bench poll`: the cost of polling, and the delay until the end of a render is
 //! found.
 //!
-//! - The cost of the poll schedule per job, compared with a simulation of it ([`law`]).
+//! - The cost of the poll schedule per job, compared with a simulation of it ([`comparison`]).
 //! - The cost of one poll of the simulator over kept TLS connections, by a bare client (the
 //!   *floor*) and by the poller's code (the *core*), in turns.
 //! - A busy shard: the whole poller at the rate of its jobs, compared with a bare client at that
 //!   rate. AWS and the provider are processes of their own.
 //! - A large shard: from the wake-up call to the first poll.
 
-pub(crate) mod asker;
 pub(crate) mod cloud;
+mod comparison;
 mod durations;
 mod fleet;
-mod law;
+pub(crate) mod poll_client;
 pub(crate) mod provider;
 mod shard;
 
@@ -22,14 +22,14 @@ use measurements::PollCost;
 use serde::de::DeserializeOwned;
 
 use crate::child::RoleProcess;
-use crate::report::{Aims, Table, median, quantile};
+use crate::report::{Targets, TextTable, median, quantile};
 
-use self::asker::{Turn, Way};
-use self::fleet::{Fleet, ToldBy};
+use self::fleet::{EndReportedBy, Fleet};
+use self::poll_client::{PollTurn, PollWay};
 
 /// The options of the measurement.
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct PollOptions {
     /// The number of models that are learned from twenty renders each.
     #[arg(long, default_value_t = 100)]
     draws: u32,
@@ -48,46 +48,46 @@ pub(crate) struct Options {
 const MAX_CPU: f64 = 2.0;
 
 /// Measures and prints. Fails when a target is missed.
-pub(crate) async fn run(options: &Options) -> Result<()> {
-    let mut aims = Aims::default();
-    law::compare(options.draws, &mut aims);
+pub(crate) async fn run(options: &PollOptions) -> Result<()> {
+    let mut targets = Targets::default();
+    comparison::compare(options.draws, &mut targets);
     println!();
-    let poll_ratio = one_poll(options.rounds, &mut aims)?;
+    let poll_ratio = one_poll(options.rounds, &mut targets)?;
     println!();
-    let busy_shard = shard::busy(options.seconds, &mut aims).await?;
+    let busy_shard = shard::busy(options.seconds, &mut targets).await?;
     println!();
-    let large_shard = shard::large(options.jobs, &mut aims).await?;
+    let large_shard = shard::large(options.jobs, &mut targets).await?;
     measurements::save(PollCost { poll_ratio, busy_shard, large_shard })?;
-    aims.conclude()
+    targets.conclude()
 }
 
 /// Measures the processor time of one poll, and returns its ratio to the bare client's.
-fn one_poll(rounds: usize, aims: &mut Aims) -> Result<f64> {
-    let fleet = Fleet::now(1_000, ToldBy::Polls, 125, 165);
+fn one_poll(rounds: usize, targets: &mut Targets) -> Result<f64> {
+    let fleet = Fleet::now(1_000, EndReportedBy::Polls, 125, 165);
     let provider = provider::start(fleet.jobs, 0)?;
     let arguments = ["cpu".to_owned(), "--rounds".to_owned(), rounds.to_string()];
-    let mut asker = asker::start(&provider.listening, &fleet, &arguments, &[])?;
-    let turns = (0..rounds * Way::ALL.len()).map(|_| asker.receive::<Turn>());
+    let mut poll_client = poll_client::start(&provider.listening, &fleet, &arguments, &[])?;
+    let turns = (0..rounds * PollWay::ALL.len()).map(|_| poll_client.receive::<PollTurn>());
     let turns = turns.collect::<Result<Vec<_>>>()?;
-    let of = |way: Way| turns.iter().filter(move |turn| turn.way == way).map(Turn::cpu_us);
+    let of = |way: PollWay| turns.iter().filter(move |turn| turn.way == way).map(PollTurn::cpu_us);
     let ratios: Vec<f64> =
-        of(Way::Core).zip(of(Way::Floor)).map(|(core, floor)| core / floor).collect();
+        of(PollWay::Core).zip(of(PollWay::Floor)).map(|(core, floor)| core / floor).collect();
 
     println!(
         "CPU per poll over kept TLS connections: median of {rounds} rounds, ten polls at a time; ratios are those of each round"
     );
-    let mut table = Table::new(["", "floor µs", "core µs", "core/floor", "min", "max"]);
+    let mut table = TextTable::new(["", "floor µs", "core µs", "core/floor", "min", "max"]);
     table.row([
         "a render that goes on".to_owned(),
-        format!("{:.1}", median(of(Way::Floor))),
-        format!("{:.1}", median(of(Way::Core))),
+        format!("{:.1}", median(of(PollWay::Floor))),
+        format!("{:.1}", median(of(PollWay::Core))),
         format!("{:.2}", median(ratios.clone())),
         format!("{:.2}", quantile(ratios.clone(), 0.0)),
         format!("{:.2}", quantile(ratios.clone(), 1.0)),
     ]);
     println!("{table}");
     let ratio = median(ratios);
-    aims.at_most("core's CPU by the floor's, per poll", ratio, MAX_CPU);
+    targets.at_most("core's CPU by the floor's, per poll", ratio, MAX_CPU);
     Ok(ratio)
 }
 

@@ -5,14 +5,13 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Barrier;
 use tokio_rustls::TlsAcceptor;
 
 use crate::child;
-use crate::tls::{self, Certificate};
+use crate::tls::{self, TlsAddress};
 
 /// The number of requests that [`HOLD`] waits for before it answers them all.
 pub(crate) const HELD_REQUESTS: usize = 100;
@@ -27,20 +26,13 @@ pub(crate) const HOLD: &str = "/hold";
 const KEPT: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const CLOSED: &[u8] = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
 
-/// The receiver's address and certificate.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Listening {
-    pub(crate) port: u16,
-    pub(crate) certificate: Certificate,
-}
-
 /// Sends its address to the parent, and serves until the parent ends.
 pub(crate) async fn serve() -> Result<()> {
     child::exit_with_parent();
     let (config, certificate) = tls::server()?;
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    child::send(&Listening { port: listener.local_addr()?.port(), certificate })?;
+    child::send(&TlsAddress { port: listener.local_addr()?.port(), certificate })?;
     let all_there = Arc::new(Barrier::new(HELD_REQUESTS));
     loop {
         let (stream, _) = listener.accept().await?;

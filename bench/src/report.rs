@@ -5,11 +5,11 @@ use std::fmt;
 use anyhow::{Result, bail};
 
 /// A table. The first column is text, the others are numbers.
-pub(crate) struct Table {
+pub(crate) struct TextTable {
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     pub(crate) fn new<const N: usize>(head: [&str; N]) -> Self {
         Self { rows: vec![head.map(str::to_owned).to_vec()] }
     }
@@ -19,7 +19,7 @@ impl Table {
     }
 }
 
-impl fmt::Display for Table {
+impl fmt::Display for TextTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
@@ -43,18 +43,18 @@ impl fmt::Display for Table {
 
 /// The targets, and how many were missed.
 #[derive(Default)]
-pub(crate) struct Aims {
+pub(crate) struct Targets {
     missed: usize,
 }
 
-impl Aims {
+impl Targets {
     /// Prints whether `measured` is at most `limit`.
     pub(crate) fn at_most(&mut self, what: &str, measured: f64, limit: f64) {
         // A NaN counts as missed.
         let met = measured <= limit;
         self.missed += usize::from(!met);
         let word = if met { "met   " } else { "MISSED" };
-        println!("{word}  {what}: {measured:.2}, aim: at most {limit:.2}");
+        println!("{word}  {what}: {measured:.2}, target: at most {limit:.2}");
     }
 
     /// Prints whether `measured` is at least `limit`.
@@ -62,14 +62,14 @@ impl Aims {
         let met = measured >= limit;
         self.missed += usize::from(!met);
         let word = if met { "met   " } else { "MISSED" };
-        println!("{word}  {what}: {measured:.2}, aim: at least {limit:.2}");
+        println!("{word}  {what}: {measured:.2}, target: at least {limit:.2}");
     }
 
     /// Fails when a target was missed.
     pub(crate) fn conclude(self) -> Result<()> {
         match self.missed {
             0 => Ok(()),
-            missed => bail!("{missed} of the aims missed"),
+            missed => bail!("{missed} targets missed"),
         }
     }
 }
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn columns_align() {
-        let mut table = Table::new(["what", "n"]);
+        let mut table = TextTable::new(["what", "n"]);
         table.row(["a long name".into(), "1".into()]);
         table.row(["b".into(), "1000".into()]);
         insta::assert_snapshot!(table, @r"
@@ -126,11 +126,11 @@ mod tests {
 
     #[test]
     fn aim_is_missed_only_above_limit() {
-        let mut aims = Aims::default();
-        aims.at_most("equal", 1.3, 1.3);
-        assert_eq!(aims.missed, 0);
-        aims.at_most("above", 1.31, 1.3);
-        aims.at_most("unknown", f64::NAN, 1.3);
-        assert!(aims.conclude().is_err());
+        let mut targets = Targets::default();
+        targets.at_most("equal", 1.3, 1.3);
+        assert_eq!(targets.missed, 0);
+        targets.at_most("above", 1.31, 1.3);
+        targets.at_most("unknown", f64::NAN, 1.3);
+        assert!(targets.conclude().is_err());
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use clap::Args;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -30,6 +31,23 @@ impl FromStr for Certificate {
 impl fmt::Display for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// The port of a server on loopback, and the certificate that its clients have to trust.
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
+pub(crate) struct TlsAddress {
+    #[arg(long)]
+    pub(crate) port: u16,
+    #[arg(long)]
+    pub(crate) certificate: Certificate,
+}
+
+impl TlsAddress {
+    /// The arguments for another process.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let (port, certificate) = (self.port.to_string(), self.certificate.to_string());
+        vec!["--port".to_owned(), port, "--certificate".to_owned(), certificate]
     }
 }
 

@@ -34,7 +34,7 @@ struct Cli {
     command: Command,
 }
 
-/// Which stack to talk to.
+/// The stack that is called.
 #[derive(Args)]
 struct Target {
     /// Base URL of the stack's HTTP API (its output `ApiUrl`).
@@ -47,7 +47,7 @@ struct Target {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make an API key, and say how to let it in.
+    /// Make an API key, and print how to admit it.
     NewKey {
         /// The stack's name.
         #[arg(long)]
@@ -60,7 +60,7 @@ enum Command {
         /// The job's id.
         job: String,
     },
-    /// Follow one job until it is delivered or over.
+    /// Follow one job until it and its webhook are finished.
     Watch {
         /// The job's id.
         job: String,
@@ -92,15 +92,15 @@ enum Command {
         #[arg(long, requires = "state")]
         until: Option<String>,
     },
-    /// Send again what was given up.
+    /// Send deliveries again that were given up.
     Recover {
-        /// What was created since then, such as 2026-05-24T12:00:00Z.
+        /// Only those created since then, such as 2026-05-24T12:00:00Z.
         #[arg(long)]
         since: String,
-        /// What was created until then; by default, until now.
+        /// Only those created until then; by default, until now.
         #[arg(long)]
         until: Option<String>,
-        /// Only what is for this receiver, such as ep_1c7f….
+        /// Only those to this receiver, such as ep_1c7f….
         #[arg(long)]
         endpoint: Option<String>,
     },
@@ -109,19 +109,19 @@ enum Command {
         /// The job's id.
         job: String,
     },
-    /// Look after deliveries that the stack itself failed on again and again.
+    /// Show and repair deliveries that the stack itself repeatedly failed to make.
     #[command(subcommand)]
     Dlq(Dlq),
     /// Work on a spec of a provider of your own.
     #[command(subcommand)]
-    Provider(Provider),
-    /// Set the default receiver; prints the signing secret the first time.
+    Provider(ProviderCommand),
+    /// Set the default receiver, and print the signing secret the first time.
     SetReceiver(SetReceiver),
     /// Show the default receiver and what webhooks are signed with.
     Receiver,
     /// Sign with a new secret, and print it once.
     RotateSecret(RotateSecret),
-    /// Send a test event to the default receiver, and see how it went.
+    /// Send a test event to the default receiver, and show its delivery.
     TestWebhook {
         /// Give up waiting for the first attempt after so many seconds.
         #[arg(long, default_value_t = 60)]
@@ -129,18 +129,18 @@ enum Command {
     },
 }
 
-/// Replaces the whole configuration: what is left out is as if it had never been set.
+/// Replaces the whole configuration. An option that is left out has its default value afterwards.
 #[derive(Args)]
 struct SetReceiver {
     /// Its URL.
     receiver: String,
-    /// Which events it gets; all that are told of when left out.
+    /// An event that it subscribes to; all events when left out.
     #[arg(long, value_name = "NAME")]
     event: Vec<String>,
     /// A header for every attempt.
     #[arg(long, value_name = "NAME: VALUE")]
     header: Vec<String>,
-    /// The most attempts that are under way at once.
+    /// The most attempts that are in flight at once.
     #[arg(long, value_name = "NUMBER")]
     max_in_flight: Option<u64>,
     /// The most attempts that begin a second.
@@ -151,10 +151,10 @@ struct SetReceiver {
 #[derive(Args)]
 struct RotateSecret {
     /// `v1` (a secret that receivers share) or `v1a` (ed25519; receivers have the public key).
-    /// As before when left out.
+    /// The same type as before when left out.
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
-    /// How long the others go on signing, in seconds; a day when left out.
+    /// How long the previous secrets still sign, in seconds; a day when left out.
     #[arg(long, value_name = "SECONDS")]
     grace: Option<u64>,
     /// A file with a secret of your own, `whsec_…` or `whsk_…`.
@@ -163,12 +163,12 @@ struct RotateSecret {
 }
 
 #[derive(Subcommand)]
-enum Provider {
-    /// Check a spec, say what it means, and try it on what the provider said. Asks nobody.
+enum ProviderCommand {
+    /// Check a spec, print its meaning, and replay a recorded conversation. Sends no request.
     Check {
         /// The spec.
         file: PathBuf,
-        /// A recorded conversation with the provider, and what should be understood of it.
+        /// A recorded conversation with the provider, and the expected meaning of each answer.
         #[arg(long)]
         conversation: Option<PathBuf>,
     },
@@ -178,19 +178,19 @@ enum Provider {
 struct Submit {
     /// A file with the provider's own payload, as JSON.
     payload: PathBuf,
-    /// Who renders, such as `zvid`.
+    /// The provider, such as `zvid`.
     #[arg(long)]
     provider: String,
-    /// Your id of what is rendered.
+    /// Your id of the record that is rendered.
     #[arg(long)]
     source: String,
-    /// Your name for the payload's shape.
+    /// Your name for the payload's version.
     #[arg(long)]
     payload_version: Option<String>,
     /// Where this job's webhooks go instead of the default receiver.
     #[arg(long)]
     callback_url: Option<String>,
-    /// Makes repeating this command harmless.
+    /// A key with which repeats of this command make one job.
     #[arg(long)]
     idempotency_key: Option<String>,
     /// Your own data, echoed in events.
@@ -258,7 +258,7 @@ fn run(cli: &Cli) -> Result<()> {
             Ok(())
         }
         Command::Dlq(dlq) => dlq::run(dlq, |line| println!("{line}")),
-        Command::Provider(Provider::Check { file, conversation }) => {
+        Command::Provider(ProviderCommand::Check { file, conversation }) => {
             check(file, conversation.as_deref())
         }
         Command::SetReceiver(settings) => {

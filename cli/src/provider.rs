@@ -92,7 +92,7 @@ impl Checked {
     fn status(&self) -> String {
         let status = &self.spec.status;
         let query = status.query.iter().zip(["?"].into_iter().chain(std::iter::repeat("&")));
-        let query = query.map(|((name, value), mark)| format!("{mark}{name}={value}"));
+        let query = query.map(|((name, value), separator)| format!("{separator}{name}={value}"));
         format!("GET {}{}", self.url(&status.path), query.collect::<String>())
     }
 
@@ -156,21 +156,21 @@ impl Checked {
 
     fn limits(&self) -> String {
         let limits = &self.spec.limits;
-        let law = self.spec.poll_schedule();
+        let schedule = self.spec.poll_schedule();
         format!(
             "{} between polls, {} for a submit, {} for a status call, over after {}",
-            seconds(law.floor),
+            seconds(schedule.floor),
             seconds(Duration::from_millis(limits.submit_timeout_ms.get().into())),
             seconds(Duration::from_millis(limits.status_timeout_ms.get().into())),
-            seconds(law.deadline),
+            seconds(schedule.deadline),
         )
     }
 
     fn polls(&self, tracking: Tracking) -> String {
-        let law = self.spec.poll_schedule();
-        let next = |age: &Duration| Some(law.next_after(tracking, *age, 0.5));
+        let schedule = self.spec.poll_schedule();
+        let next = |age: &Duration| Some(schedule.next_after(tracking, *age, 0.5));
         let ages = std::iter::successors(next(&Duration::ZERO), next);
-        let ages = ages.take_while(|age| *age < law.deadline).take(FIRST_POLLS);
+        let ages = ages.take_while(|age| *age < schedule.deadline).take(FIRST_POLLS);
         let ages: Vec<_> = ages.map(seconds).collect();
         match ages.is_empty() {
             true => "never".into(),
@@ -201,12 +201,12 @@ impl Checked {
     }
 }
 
-/// The parts that were understood, the verdict first.
+/// The meaning of an answer: its kind first, then its members.
 fn understood(reply: &ReplayedExchange) -> String {
     let there = reply.understood.iter().filter(|(_, value)| !value.is_null());
-    let (verdict, rest): (Vec<_>, Vec<_>) =
+    let (kind, rest): (Vec<_>, Vec<_>) =
         there.partition(|(name, _)| ["is", "kind"].contains(&name.as_str()));
-    let pairs = verdict.into_iter().chain(rest).map(|(name, value)| match value {
+    let pairs = kind.into_iter().chain(rest).map(|(name, value)| match value {
         Value::String(text) if name == "is" => text.clone(),
         Value::String(text) => format!("{name} {text}"),
         other => format!("{name} {other}"),

@@ -32,7 +32,7 @@ fn guide_example_replays_as_documented() {
     let spec = ProviderSpec::parse("reelworks.json", spec).unwrap();
     let conversation = Conversation::parse("the guide", conversation).unwrap();
 
-    // The conversation tells its own time.
+    // The conversation has times of its own.
     let replies = conversation.replay(&spec, DateTime::<Utc>::UNIX_EPOCH).unwrap();
 
     let wrong: Vec<_> = replies

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use crate::callback::Destination;
-use crate::signature::Secret;
+use crate::signature::SigningSecret;
 
 /// A URL that gets the callbacks of all renders of an account.
 #[derive(Clone, Debug, Deserialize)]
@@ -16,7 +16,7 @@ pub(crate) struct AccountWebhook {
     /// `None` removes the webhook.
     pub(crate) url: Option<String>,
     /// `None` stands for the account's secret.
-    pub(crate) secret: Option<Secret>,
+    pub(crate) secret: Option<SigningSecret>,
     /// Only renders whose body contains this text. No provider has this filter; it keeps tests on
     /// one simulator apart.
     #[serde(default)]
@@ -24,12 +24,12 @@ pub(crate) struct AccountWebhook {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Account {
-    pub(crate) secret: Option<Secret>,
+pub(crate) struct ProviderAccount {
+    pub(crate) secret: Option<SigningSecret>,
     webhooks: Vec<AccountWebhook>,
 }
 
-impl Account {
+impl ProviderAccount {
     /// Adds a webhook, or replaces the one with the same tag.
     pub(crate) fn put_webhook(&mut self, webhook: AccountWebhook) {
         self.webhooks.retain(|it| it.tag != webhook.tag);
@@ -51,11 +51,11 @@ impl Account {
 /// The accounts: one for each provider.
 #[derive(Debug, Default)]
 pub(crate) struct Accounts {
-    by_provider: HashMap<&'static str, Account>,
+    by_provider: HashMap<&'static str, ProviderAccount>,
 }
 
 impl Accounts {
-    pub(crate) fn at(&mut self, provider: &'static str) -> &mut Account {
+    pub(crate) fn at(&mut self, provider: &'static str) -> &mut ProviderAccount {
         self.by_provider.entry(provider).or_default()
     }
 }
@@ -68,13 +68,13 @@ mod tests {
         serde_json::from_str(json).unwrap()
     }
 
-    fn urls(account: &Account, body: &str) -> Vec<String> {
+    fn urls(account: &ProviderAccount, body: &str) -> Vec<String> {
         account.destinations(body).into_iter().map(|it| it.url).collect()
     }
 
     #[test]
     fn webhook_replaces_same_tag() {
-        let mut account = Account::default();
+        let mut account = ProviderAccount::default();
         account.put_webhook(webhook(r#"{"url":"http://all"}"#));
         account.put_webhook(webhook(r#"{"url":"http://m-1","tag":"m-1"}"#));
         assert_eq!(urls(&account, "with m-1"), ["http://all", "http://m-1"]);
@@ -86,8 +86,9 @@ mod tests {
 
     #[test]
     fn webhook_falls_back_to_account_secret() {
-        let secret = |text: &str| Secret::try_from(text.to_owned()).unwrap();
-        let mut account = Account { secret: Some(secret("ours")), ..Account::default() };
+        let secret = |text: &str| SigningSecret::try_from(text.to_owned()).unwrap();
+        let mut account =
+            ProviderAccount { secret: Some(secret("ours")), ..ProviderAccount::default() };
         account.put_webhook(webhook(r#"{"url":"http://a"}"#));
         account.put_webhook(webhook(r#"{"url":"http://b","secret":"its","tag":"b"}"#));
 

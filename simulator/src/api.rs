@@ -12,10 +12,10 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::callback::ScheduledCallback;
 use crate::callback_sender;
-use crate::provider::{Answer, ApiCall, Provider, Refusal, Route, registry};
+use crate::provider::{ApiAnswer, ApiCall, ApiRefusal, ProviderApi, Route, registry};
 use crate::render::{Render, RenderKey};
 use crate::render_id::RenderId;
-use crate::scenario::SubmitAnswer;
+use crate::scenario::SubmitAnswerTime;
 use crate::simulation::{ApiRecord, SimulatedState, Simulation};
 
 /// The interval of waiting for a callback.
@@ -25,19 +25,19 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 pub const API_KEY: &str = "sim-key";
 
 /// The outcome of a call.
-struct Outcome {
-    answer: Answer,
+struct CallOutcome {
+    answer: ApiAnswer,
     about: Arc<str>,
     /// When the call is answered, and an additional delay.
-    when: SubmitAnswer,
+    when: SubmitAnswerTime,
     wait: Duration,
     /// The callbacks that the call causes, and their render.
     callbacks: Option<(RenderId, Vec<ScheduledCallback>)>,
 }
 
-impl Outcome {
-    fn just(answer: Answer) -> Self {
-        let (when, wait) = (SubmitAnswer::AtOnce, Duration::ZERO);
+impl CallOutcome {
+    fn just(answer: ApiAnswer) -> Self {
+        let (when, wait) = (SubmitAnswerTime::AtOnce, Duration::ZERO);
         Self { answer, about: "".into(), when, wait, callbacks: None }
     }
 }
@@ -60,12 +60,12 @@ pub(crate) async fn call(
     let call = ApiCall { method: &method, path: &path, query: &query };
 
     let outcome = match headers.get("x-api-key") {
-        None => Outcome::just(provider.refuse(Refusal::NoKey)),
-        Some(key) if key != API_KEY => Outcome::just(provider.refuse(Refusal::WrongKey)),
+        None => CallOutcome::just(provider.refuse(ApiRefusal::NoKey)),
+        Some(key) if key != API_KEY => CallOutcome::just(provider.refuse(ApiRefusal::WrongKey)),
         Some(_) => {
             let mut state = simulation.state();
             match provider.route(&call) {
-                Route::Unknown => Outcome::just(provider.refuse(Refusal::NoSuchPath)),
+                Route::Unknown => CallOutcome::just(provider.refuse(ApiRefusal::NoSuchPath)),
                 Route::Status(id) => status(&mut state, provider, &call, id, now),
                 Route::Submit => {
                     submit(&mut state, provider, &body, simulation.environment.random(), now)
@@ -93,11 +93,11 @@ pub(crate) async fn call(
         callback_sender::schedule(&simulation, provider, &id, &scheduled);
     }
     match (outcome.when, about) {
-        (SubmitAnswer::AfterCallback, Some(render)) => {
+        (SubmitAnswerTime::AfterCallback, Some(render)) => {
             callback_answered(&simulation, &render).await;
         }
-        (SubmitAnswer::AtOnce | SubmitAnswer::AfterCallback, _) => {}
-        (SubmitAnswer::Never, _) => std::future::pending().await,
+        (SubmitAnswerTime::AtOnce | SubmitAnswerTime::AfterCallback, _) => {}
+        (SubmitAnswerTime::Never, _) => std::future::pending().await,
     }
     if !outcome.wait.is_zero() {
         tokio::time::sleep(outcome.wait).await;
@@ -119,11 +119,11 @@ async fn callback_answered(simulation: &Simulation, render: &RenderKey) {
 
 fn submit(
     state: &mut SimulatedState,
-    provider: &'static dyn Provider,
+    provider: &'static dyn ProviderApi,
     body: &[u8],
     random: Option<[u8; 16]>,
     now: DateTime<Utc>,
-) -> Outcome {
+) -> CallOutcome {
     let about: Arc<str> = String::from_utf8_lossy(body).into();
     let plan = state.scenarios.plan(provider.name(), &about);
     let scenario = plan.scenario;
@@ -131,32 +131,32 @@ fn submit(
     let wait = Duration::from_millis(scenario.submit_delay_ms.into());
 
     if let Some(status) = plan.refusal {
-        let mut answer = provider.refuse(Refusal::Forced(status));
+        let mut answer = provider.refuse(ApiRefusal::Forced(status));
         if let Some(body) = &scenario.submit_body {
             answer.body = body.clone();
         }
         if let Some(text) = &scenario.retry_after {
             answer = answer.with_header(header::RETRY_AFTER, text.get().clone());
         }
-        return Outcome { about, when, wait, ..Outcome::just(answer) };
+        return CallOutcome { about, when, wait, ..CallOutcome::just(answer) };
     }
 
     let submission = match serde_json::from_slice(body) {
         Ok(document) => provider.read_submit(&document),
-        Err(_) => Err(provider.refuse(Refusal::NotJson)),
+        Err(_) => Err(provider.refuse(ApiRefusal::NotJson)),
     };
     let submission = match submission {
         Ok(submission) => submission,
-        Err(answer) => return Outcome { about, when, wait, ..Outcome::just(answer) },
+        Err(answer) => return CallOutcome { about, when, wait, ..CallOutcome::just(answer) },
     };
     let Some(random) = random else {
-        let answer = provider.refuse(Refusal::Forced(StatusCode::INTERNAL_SERVER_ERROR));
-        return Outcome { about, when, wait, ..Outcome::just(answer) };
+        let answer = provider.refuse(ApiRefusal::Forced(StatusCode::INTERNAL_SERVER_ERROR));
+        return CallOutcome { about, when, wait, ..CallOutcome::just(answer) };
     };
     let id = submission.id.unwrap_or_else(|| provider.new_id(random));
     if let Some(earlier) = state.renders.get(&(provider.name(), id.clone())) {
         let answer = provider.accepted(earlier, now);
-        return Outcome { about, when, wait, ..Outcome::just(answer) };
+        return CallOutcome { about, when, wait, ..CallOutcome::just(answer) };
     }
     let account = state.accounts.at(provider.name());
     let destinations = provider.destinations(submission.callback_urls, account, &about);
@@ -176,18 +176,18 @@ fn submit(
     let answer = provider.accepted(&render, now);
     let scheduled = provider.scheduled_callbacks(&render);
     state.renders.add(render);
-    Outcome { answer, about, when, wait, callbacks: Some((id, scheduled)) }
+    CallOutcome { answer, about, when, wait, callbacks: Some((id, scheduled)) }
 }
 
 fn status(
     state: &mut SimulatedState,
-    provider: &'static dyn Provider,
+    provider: &'static dyn ProviderApi,
     call: &ApiCall<'_>,
     id: RenderId,
     now: DateTime<Utc>,
-) -> Outcome {
+) -> CallOutcome {
     let Some(render) = state.renders.get_mut(&(provider.name(), id.clone())) else {
-        return Outcome::just(provider.refuse(Refusal::UnknownRender));
+        return CallOutcome::just(provider.refuse(ApiRefusal::UnknownRender));
     };
     let about = Arc::clone(&render.body);
     let scenario = Arc::clone(&render.scenario);
@@ -197,7 +197,7 @@ fn status(
     let answer = match scenario.status_code.filter(|_| !used_up) {
         None => provider.status(render, call, now),
         Some(status) => {
-            let answer = provider.refuse(Refusal::Forced(status.get()));
+            let answer = provider.refuse(ApiRefusal::Forced(status.get()));
             match &scenario.retry_after {
                 Some(text) => answer.with_header(header::RETRY_AFTER, text.get().clone()),
                 None => answer,
@@ -207,46 +207,46 @@ fn status(
     let is_enough = scenario.ends_after_polls.is_some_and(|enough| render.polls >= enough);
     let scheduled = is_enough.then(|| render.end(now)).flatten();
     let callbacks = scheduled.map(|scheduled| (id, scheduled));
-    Outcome { about, callbacks, ..Outcome::just(answer) }
+    CallOutcome { about, callbacks, ..CallOutcome::just(answer) }
 }
 
 fn list(
     state: &SimulatedState,
-    provider: &'static dyn Provider,
+    provider: &'static dyn ProviderApi,
     call: &ApiCall<'_>,
     now: DateTime<Utc>,
-) -> Outcome {
+) -> CallOutcome {
     let all = state.renders.iter().filter(|render| render.provider == provider.name());
     let mut renders: Vec<&Render> = all.collect();
     renders.reverse();
-    Outcome::just(provider.list(&renders, call, now))
+    CallOutcome::just(provider.list(&renders, call, now))
 }
 
 fn cancel(
     state: &mut SimulatedState,
-    provider: &'static dyn Provider,
+    provider: &'static dyn ProviderApi,
     id: RenderId,
     now: DateTime<Utc>,
-) -> Outcome {
+) -> CallOutcome {
     let Some(render) = state.renders.get_mut(&(provider.name(), id.clone())) else {
-        return Outcome::just(provider.refuse(Refusal::UnknownRender));
+        return CallOutcome::just(provider.refuse(ApiRefusal::UnknownRender));
     };
     let was_cancelled = render.cancelled_at.is_some();
     let answer = provider.cancel(render, now);
     let is_news = render.cancelled_at.is_some() && !was_cancelled;
     let callbacks = is_news.then(|| (id, render.callbacks_at_cancel()));
-    Outcome { about: Arc::clone(&render.body), callbacks, ..Outcome::just(answer) }
+    CallOutcome { about: Arc::clone(&render.body), callbacks, ..CallOutcome::just(answer) }
 }
 
 fn delete(
     state: &mut SimulatedState,
-    provider: &'static dyn Provider,
+    provider: &'static dyn ProviderApi,
     id: RenderId,
     now: DateTime<Utc>,
-) -> Outcome {
+) -> CallOutcome {
     let Some(render) = state.renders.get_mut(&(provider.name(), id)) else {
-        return Outcome::just(provider.refuse(Refusal::UnknownRender));
+        return CallOutcome::just(provider.refuse(ApiRefusal::UnknownRender));
     };
     let answer = provider.delete(render, now);
-    Outcome { about: Arc::clone(&render.body), ..Outcome::just(answer) }
+    CallOutcome { about: Arc::clone(&render.body), ..CallOutcome::just(answer) }
 }

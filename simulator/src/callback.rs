@@ -7,14 +7,14 @@ use http::StatusCode;
 use serde_json::Value;
 
 use crate::render_id::RenderId;
-use crate::signature::Secret;
+use crate::signature::SigningSecret;
 
 /// A URL that gets callbacks about a render.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Destination {
     pub(crate) url: String,
     /// The secret of the signature; `None` for unsigned callbacks.
-    pub(crate) secret: Option<Secret>,
+    pub(crate) secret: Option<SigningSecret>,
 }
 
 impl Destination {
@@ -46,7 +46,7 @@ pub(crate) struct ScheduledCallback {
 #[derive(Debug)]
 pub(crate) struct CallbackContext<'a> {
     pub(crate) event: CallbackEvent,
-    pub(crate) secret: Option<&'a Secret>,
+    pub(crate) secret: Option<&'a SigningSecret>,
     /// Equal for all attempts of a copy, different for every copy.
     pub(crate) delivery_id: RenderId,
     /// Starts at 1.
@@ -56,14 +56,14 @@ pub(crate) struct CallbackContext<'a> {
 
 /// The content of a callback.
 #[derive(Debug)]
-pub(crate) struct Callback {
+pub(crate) struct CallbackContent {
     /// The headers other than the content type.
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) content_type: &'static str,
     pub(crate) body: String,
 }
 
-impl Callback {
+impl CallbackContent {
     pub(crate) fn json(headers: Vec<(&'static str, String)>, body: &Value) -> Self {
         Self { headers, content_type: "application/json", body: body.to_string() }
     }

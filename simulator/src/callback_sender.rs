@@ -8,8 +8,10 @@ use chrono::{DateTime, Utc};
 use http::{Method, Request, StatusCode, header};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::callback::{Callback, CallbackContext, CallbackEvent, Destination, ScheduledCallback};
-use crate::provider::Provider;
+use crate::callback::{
+    CallbackContent, CallbackContext, CallbackEvent, Destination, ScheduledCallback,
+};
+use crate::provider::ProviderApi;
 use crate::render::{CallbackAttempt, RenderKey};
 use crate::render_id::RenderId;
 use crate::scenario::Scenario;
@@ -21,7 +23,7 @@ const MAX_RETRIES: usize = 3;
 /// Sends the callbacks of a render on their way, as many as it has URLs.
 pub(crate) fn schedule(
     simulation: &Arc<Simulation>,
-    provider: &'static dyn Provider,
+    provider: &'static dyn ProviderApi,
     id: &RenderId,
     scheduled: &[ScheduledCallback],
 ) {
@@ -51,7 +53,7 @@ pub(crate) fn schedule(
 
 struct CallbackCopy {
     simulation: Arc<Simulation>,
-    provider: &'static dyn Provider,
+    provider: &'static dyn ProviderApi,
     key: RenderKey,
     destination: Destination,
     event: CallbackEvent,
@@ -92,7 +94,7 @@ impl CallbackCopy {
 
     /// `None` when there is nothing to report: the render was dropped, or was cancelled before
     /// another report.
-    fn callback(&self, context: &CallbackContext<'_>) -> Option<Callback> {
+    fn callback(&self, context: &CallbackContext<'_>) -> Option<CallbackContent> {
         let state = self.simulation.state();
         let render = state.renders.get(&self.key)?;
         let is_news = render.cancelled_at.is_some() == (self.event == CallbackEvent::Cancelled);
@@ -102,7 +104,7 @@ impl CallbackCopy {
     /// Sends the callback once, records the attempt, and returns the status of the answer.
     async fn attempt(
         &self,
-        callback: Callback,
+        callback: CallbackContent,
         at: DateTime<Utc>,
         answer_timeout: Duration,
     ) -> Option<StatusCode> {

@@ -19,7 +19,7 @@ use crate::provider::{AccountWebhooks, registry};
 use crate::receiver::ReceiverBehavior;
 use crate::render::{Render, RenderKey};
 use crate::scenario::{PROVIDER_OPTIONS, Scenario};
-use crate::signature::Secret;
+use crate::signature::SigningSecret;
 use crate::simulation::Simulation;
 
 pub(crate) fn router() -> Router<Arc<Simulation>> {
@@ -59,7 +59,7 @@ async fn put_scenario(
 #[serde(deny_unknown_fields)]
 struct AccountSecret {
     /// `None` removes the secret.
-    secret: Option<Secret>,
+    secret: Option<SigningSecret>,
 }
 
 /// Sets the secret of a provider's callbacks.

@@ -42,7 +42,7 @@ const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 
 /// The addresses of a simulator.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct SimulatorSettings {
     /// The address for providers, receivers and control; port 0 picks a free one.
     pub listen: SocketAddr,
     /// `None`: no proxy to AWS.
@@ -72,7 +72,7 @@ impl Simulator {
     ///
     /// # Errors
     /// When an address cannot be listened on, or the upstream names no host.
-    pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+    pub async fn start(settings: SimulatorSettings) -> anyhow::Result<Self> {
         let client = http_client();
         let simulation = Arc::new(Simulation::new(Arc::new(HostEnvironment::new(client.clone()))));
         let mut servers = JoinSet::new();

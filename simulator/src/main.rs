@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Parser;
 use http::Uri;
 use serde_json::json;
-use simulator::{AwsLedger, Settings, Simulator};
+use simulator::{AwsLedger, Simulator, SimulatorSettings};
 use tokio::sync::oneshot;
 
 /// The providers' APIs, a webhook receiver and a ledger of AWS requests.
@@ -31,7 +31,7 @@ struct Flags {
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     let aws = flags.aws_upstream.map(|upstream| AwsLedger { listen: flags.aws_listen, upstream });
-    let simulator = Simulator::start(Settings { listen: flags.listen, aws }).await?;
+    let simulator = Simulator::start(SimulatorSettings { listen: flags.listen, aws }).await?;
 
     let ready = json!({"url": simulator.url(), "aws": simulator.aws_url()});
     writeln!(io::stdout(), "{ready}").context("cannot print the addresses")?;

@@ -18,17 +18,17 @@ mod zvid;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
 
-use crate::account::Account;
+use crate::account::ProviderAccount;
 use crate::callback::{
-    Callback, CallbackContext, CallbackEvent, CallbackPolicy, Destination, ScheduledCallback,
+    CallbackContent, CallbackContext, CallbackEvent, CallbackPolicy, Destination, ScheduledCallback,
 };
 use crate::render::{Phase, Render};
 use crate::render_id::RenderId;
 
-pub(crate) use wire::{Answer, ApiCall, Refusal, Route};
+pub(crate) use wire::{ApiAnswer, ApiCall, ApiRefusal, Route};
 
 /// The API of one provider.
-pub(crate) trait Provider: Send + Sync {
+pub(crate) trait ProviderApi: Send + Sync {
     /// The first part of the path, in lower case.
     fn name(&self) -> &'static str;
 
@@ -51,7 +51,7 @@ pub(crate) trait Provider: Send + Sync {
     fn route(&self, call: &ApiCall<'_>) -> Route;
 
     /// Reads a submit; `Err` holds the provider's error answer.
-    fn read_submit(&self, body: &Value) -> Result<Submission, Answer>;
+    fn read_submit(&self, body: &Value) -> Result<AcceptedSubmit, ApiAnswer>;
 
     fn new_id(&self, random: [u8; 16]) -> RenderId {
         RenderId::uuid(random)
@@ -62,31 +62,31 @@ pub(crate) trait Provider: Send + Sync {
     fn destinations(
         &self,
         callback_urls: Vec<String>,
-        _account: &Account,
+        _account: &ProviderAccount,
         _body: &str,
     ) -> Vec<Destination> {
         callback_urls.into_iter().map(Destination::unsigned).collect()
     }
 
     /// The answer to a submit, also to one that repeats an earlier one.
-    fn accepted(&self, render: &Render, now: DateTime<Utc>) -> Answer;
+    fn accepted(&self, render: &Render, now: DateTime<Utc>) -> ApiAnswer;
 
     /// The answer to a status call.
-    fn status(&self, render: &Render, call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer;
+    fn status(&self, render: &Render, call: &ApiCall<'_>, now: DateTime<Utc>) -> ApiAnswer;
 
     /// The answer to a list call; `renders` are all of the provider's, the newest first.
-    fn list(&self, _renders: &[&Render], _call: &ApiCall<'_>, _now: DateTime<Utc>) -> Answer {
-        self.refuse(Refusal::NoSuchPath)
+    fn list(&self, _renders: &[&Render], _call: &ApiCall<'_>, _now: DateTime<Utc>) -> ApiAnswer {
+        self.refuse(ApiRefusal::NoSuchPath)
     }
 
     /// Cancels `render` if the provider can, and returns the answer.
-    fn cancel(&self, _render: &mut Render, _now: DateTime<Utc>) -> Answer {
-        self.refuse(Refusal::NoSuchPath)
+    fn cancel(&self, _render: &mut Render, _now: DateTime<Utc>) -> ApiAnswer {
+        self.refuse(ApiRefusal::NoSuchPath)
     }
 
     /// Deletes the result of `render` if the provider can, and returns the answer.
-    fn delete(&self, _render: &mut Render, _now: DateTime<Utc>) -> Answer {
-        self.refuse(Refusal::NoSuchPath)
+    fn delete(&self, _render: &mut Render, _now: DateTime<Utc>) -> ApiAnswer {
+        self.refuse(ApiRefusal::NoSuchPath)
     }
 
     /// The provider's name of a phase.
@@ -98,7 +98,7 @@ pub(crate) trait Provider: Send + Sync {
         self.status_name(render.phase(at))
     }
 
-    fn refuse(&self, refusal: Refusal) -> Answer;
+    fn refuse(&self, refusal: ApiRefusal) -> ApiAnswer;
 
     /// The callbacks that a render sends by itself, counted from its submit.
     fn scheduled_callbacks(&self, render: &Render) -> Vec<ScheduledCallback> {
@@ -107,14 +107,14 @@ pub(crate) trait Provider: Send + Sync {
 
     /// A callback of `render`. The body depends only on the render and the event, so that repeats
     /// are equal.
-    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> Callback;
+    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> CallbackContent;
 
     fn callback_policy(&self) -> CallbackPolicy;
 }
 
 /// The parts of a valid submit that the simulator uses.
 #[derive(Debug)]
-pub(crate) struct Submission {
+pub(crate) struct AcceptedSubmit {
     /// The caller's own id, where the provider allows one.
     pub(crate) id: Option<RenderId>,
     /// The callback URLs of this render.
@@ -133,7 +133,7 @@ pub(crate) enum AccountWebhooks {
 
 /// The status that a callback about the end reports: the scenario's override, or else the true
 /// status.
-fn reported_status<'a>(provider: &dyn Provider, render: &'a Render) -> &'a str {
+fn reported_status<'a>(provider: &dyn ProviderApi, render: &'a Render) -> &'a str {
     let overridden = render.scenario.callback.status_override.as_deref();
     overridden.unwrap_or_else(|| provider.state(render, render.finished_at()))
 }

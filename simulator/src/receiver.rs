@@ -71,7 +71,7 @@ impl TryFrom<BTreeMap<String, String>> for HeaderLines {
 /// A webhook that arrived.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Received {
+pub(crate) struct StoredWebhook {
     /// The time in Unix milliseconds.
     at: i64,
     /// Repeated headers are joined with a comma.
@@ -88,24 +88,24 @@ struct Receiver {
     name: String,
     webhook: Option<Webhook>,
     answers: VecDeque<PlannedAnswer>,
-    received: BoundedLog<Received>,
+    received: BoundedLog<StoredWebhook>,
     /// Notified when the receiver is configured.
     reconfigured: Arc<Notify>,
 }
 
 /// All receivers. An unconfigured one exists from its first webhook on.
 #[derive(Default)]
-pub(crate) struct Receivers {
+pub(crate) struct WebhookReceivers {
     named: VecDeque<Receiver>,
 }
 
-impl std::fmt::Debug for Receivers {
+impl std::fmt::Debug for WebhookReceivers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.named.iter().map(|receiver| &receiver.name)).finish()
     }
 }
 
-impl Receivers {
+impl WebhookReceivers {
     /// Configures a receiver; its records stay.
     ///
     /// # Errors
@@ -125,7 +125,7 @@ impl Receivers {
     }
 
     /// The webhooks of a receiver, the oldest first; empty for an unknown one.
-    pub(crate) fn received(&self, name: &str) -> Vec<Received> {
+    pub(crate) fn received(&self, name: &str) -> Vec<StoredWebhook> {
         let receiver = self.named.iter().find(|receiver| receiver.name == name);
         receiver.map(|found| found.received.iter().cloned().collect()).unwrap_or_default()
     }
@@ -140,13 +140,13 @@ impl Receivers {
     ) -> (PlannedAnswer, Option<OwnedNotified>) {
         let Some(receiver) = self.named(name) else { return (PlannedAnswer::default(), None) };
         let answer = receiver.answers.pop_front().unwrap_or_default();
-        let verdict = receiver.webhook.as_ref().map(|webhook| webhook.verify(body, headers));
-        let received = Received {
+        let verification = receiver.webhook.as_ref().map(|webhook| webhook.verify(body, headers));
+        let received = StoredWebhook {
             at: now.timestamp_millis(),
             headers: joined(headers),
             body: String::from_utf8_lossy(body).into_owned(),
-            verified: verdict.as_ref().map(Result::is_ok),
-            verify_error: verdict.and_then(Result::err).map(|error| error.to_string()),
+            verified: verification.as_ref().map(Result::is_ok),
+            verify_error: verification.and_then(Result::err).map(|error| error.to_string()),
             answered: answer.status.get().as_u16(),
         };
         receiver.received.push(received, body.len());

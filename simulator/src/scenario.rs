@@ -16,7 +16,7 @@ use serde_json::Value;
 
 pub(crate) use values::{
     AcceptedStatus, CallbackContentType, CallbackShape, HeaderText, Percent, ResultShape, Status,
-    SubmitAnswer,
+    SubmitAnswerTime,
 };
 
 /// The most scenarios; the oldest is dropped first.
@@ -69,7 +69,7 @@ pub(crate) struct Scenario {
     /// The body of a refusal. `None`: the provider's own.
     pub(crate) submit_body: Option<Value>,
     /// When a submit is answered. Its render exists meanwhile.
-    pub(crate) submit_answer: SubmitAnswer,
+    pub(crate) submit_answer: SubmitAnswerTime,
     /// An additional delay of the answer.
     pub(crate) submit_delay_ms: u32,
 
@@ -116,7 +116,7 @@ impl Default for Scenario {
             submit_status: None,
             submit_status_times: None,
             submit_body: None,
-            submit_answer: SubmitAnswer::AtOnce,
+            submit_answer: SubmitAnswerTime::AtOnce,
             submit_delay_ms: 0,
             status_code: None,
             status_code_times: None,
@@ -178,7 +178,7 @@ pub(crate) struct SubmitPlan {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct ScenarioEntry {
     provider: &'static str,
     tag: String,
     scenario: Arc<Scenario>,
@@ -188,7 +188,7 @@ struct Entry {
 /// All scenarios, the newest last.
 #[derive(Debug, Default)]
 pub(crate) struct Scenarios {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<ScenarioEntry>,
 }
 
 impl Scenarios {
@@ -199,7 +199,7 @@ impl Scenarios {
             self.entries.pop_front();
         }
         let scenario = Arc::new(scenario);
-        self.entries.push_back(Entry { provider, tag, scenario, refusals: 0 });
+        self.entries.push_back(ScenarioEntry { provider, tag, scenario, refusals: 0 });
     }
 
     /// The plan for a submit: that of the newest scenario whose tag is in the body, or the

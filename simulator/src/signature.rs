@@ -9,9 +9,9 @@ use sha2::Sha256;
 /// The secret of callbacks: a text that is not empty.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub(crate) struct Secret(String);
+pub(crate) struct SigningSecret(String);
 
-impl Secret {
+impl SigningSecret {
     /// The signature of `parts`, one after the other.
     pub(crate) fn sign(&self, parts: &[&[u8]]) -> String {
         // HMAC accepts a key of any length, so this cannot fail. Every receiver would refuse an
@@ -26,7 +26,7 @@ impl Secret {
     }
 }
 
-impl TryFrom<String> for Secret {
+impl TryFrom<String> for SigningSecret {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
@@ -34,9 +34,9 @@ impl TryFrom<String> for Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for SigningSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(redacted)")
+        f.write_str("SigningSecret(redacted)")
     }
 }
 
@@ -44,8 +44,8 @@ impl fmt::Debug for Secret {
 mod tests {
     use super::*;
 
-    fn secret() -> Secret {
-        Secret::try_from("whsec_test".to_owned()).unwrap()
+    fn secret() -> SigningSecret {
+        SigningSecret::try_from("whsec_test".to_owned()).unwrap()
     }
 
     /// The expected values were computed outside this program.
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn secret_is_neither_empty_nor_shown() {
-        assert!(Secret::try_from(String::new()).is_err());
-        assert_eq!(format!("{:?}", secret()), "Secret(redacted)");
+        assert!(SigningSecret::try_from(String::new()).is_err());
+        assert_eq!(format!("{:?}", secret()), "SigningSecret(redacted)");
     }
 }

@@ -9,7 +9,7 @@ use crate::account::Accounts;
 use crate::bounded_log::{BoundedLog, LogLimit};
 use crate::environment::Environment;
 use crate::ledger::Ledger;
-use crate::receiver::Receivers;
+use crate::receiver::WebhookReceivers;
 use crate::render::Renders;
 use crate::scenario::Scenarios;
 
@@ -34,7 +34,7 @@ pub(crate) struct SimulatedState {
     pub(crate) accounts: Accounts,
     pub(crate) renders: Renders,
     pub(crate) api_calls: BoundedLog<ApiRecord>,
-    pub(crate) receivers: Receivers,
+    pub(crate) receivers: WebhookReceivers,
     pub(crate) ledger: Ledger,
 }
 
@@ -51,7 +51,7 @@ impl Simulation {
             accounts: Accounts::default(),
             renders: Renders::default(),
             api_calls: BoundedLog::new(LogLimit { entries: 20_000, bytes: 64 * 1024 * 1024 }),
-            receivers: Receivers::default(),
+            receivers: WebhookReceivers::default(),
             ledger: Ledger::default(),
         };
         Self { state: Mutex::new(state), environment }

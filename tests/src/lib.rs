@@ -31,12 +31,12 @@ pub use crate::closed_port::ClosedPort;
 pub use crate::eventually::eventually;
 pub use crate::foreign_receivers::{ForeignReceiver, VerificationKey};
 pub use crate::http::HttpAnswer;
-pub use crate::relay::{AttemptView, DeliverySummary, DeliveryView, JobView, Milestone};
+pub use crate::relay::{AttemptView, DeliverySummary, DeliveryView, JobView, MilestoneView};
 pub use crate::simulator::{
     ApiCall, CallbackAttempt, LedgerEntry, ReceivedWebhook, SimulatedRender,
 };
 pub use crate::stack_description::StackDescription;
-pub use crate::table::Item;
-pub use crate::test_job::{Provider, TestJob};
+pub use crate::table::TableItem;
+pub use crate::test_job::{SimulatedProvider, TestJob};
 pub use crate::test_stack::{SettledJob, SharedReceiver, TestStack};
 pub use crate::usage::Usage;

@@ -27,7 +27,7 @@ pub struct JobView {
     pub settled_at: Option<String>,
     pub last_checked_at: Option<String>,
     pub attempt_count: u32,
-    pub timeline: Vec<Milestone>,
+    pub timeline: Vec<MilestoneView>,
     pub delivery: Option<DeliverySummary>,
     pub callback_url: Option<String>,
 }
@@ -44,7 +44,7 @@ impl JobView {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "as above")]
-pub struct Milestone {
+pub struct MilestoneView {
     pub state: String,
     pub at: String,
 }

@@ -8,17 +8,17 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use domain::id::JobId;
 
 /// An item with all its attributes.
-pub type Item = HashMap<String, AttributeValue>;
+pub type TableItem = HashMap<String, AttributeValue>;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Table {
+pub(crate) struct TableClient {
     pub(crate) client: Client,
     pub(crate) name: String,
 }
 
-impl Table {
+impl TableClient {
     /// All items of a job: the job, its payload, its deliveries.
-    pub(crate) async fn items_of(&self, job: &JobId) -> Result<Vec<Item>> {
+    pub(crate) async fn items_of(&self, job: &JobId) -> Result<Vec<TableItem>> {
         let query = self.client.query().table_name(&self.name).consistent_read(true);
         let output = query
             .key_condition_expression("pk = :pk")
@@ -53,6 +53,6 @@ impl Table {
 }
 
 /// A text attribute; empty when it is missing or has another type.
-pub(crate) fn text<'a>(item: &'a Item, attribute: &str) -> &'a str {
+pub(crate) fn text<'a>(item: &'a TableItem, attribute: &str) -> &'a str {
     item.get(attribute).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
 }

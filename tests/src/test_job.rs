@@ -18,7 +18,7 @@ const VIDEO: &str = "https://cdn.example/product-123.mp4";
 
 /// The provider that renders a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provider {
+pub enum SimulatedProvider {
     /// It is polled, unless a job asks for its webhook.
     Zvid,
     /// It calls back, unless a job declines.
@@ -34,7 +34,7 @@ pub enum Provider {
     Studio,
 }
 
-impl Provider {
+impl SimulatedProvider {
     /// The provider's name in our API.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -114,14 +114,14 @@ pub struct TestJob {
     /// The text that only this job's names contain.
     pub tag: String,
     /// The provider that renders it.
-    pub provider: Provider,
+    pub provider: SimulatedProvider,
     /// The body that is posted to `/v1/jobs`.
     pub body: Value,
     job_id: JobId,
 }
 
 impl TestJob {
-    pub(crate) fn new(provider: Provider, tag: String, receiver: &str) -> Result<Self> {
+    pub(crate) fn new(provider: SimulatedProvider, tag: String, receiver: &str) -> Result<Self> {
         let body = json!({
             "provider": provider.name(),
             "payload": provider.payload(&tag),

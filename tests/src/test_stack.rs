@@ -26,8 +26,8 @@ use self::webhook_secret::webhook_secret;
 use crate::bus::Subscription;
 use crate::http::Http;
 use crate::stack_description::StackDescription;
-use crate::table::Table;
-use crate::test_job::{Provider, TestJob};
+use crate::table::TableClient;
+use crate::test_job::{SimulatedProvider, TestJob};
 
 /// The clients of one test: for our API, the simulator, the table, the queues and the bus.
 /// All names that it creates contain the test's tag.
@@ -35,7 +35,7 @@ use crate::test_job::{Provider, TestJob};
 pub struct TestStack {
     description: StackDescription,
     http: Http,
-    table: Table,
+    table: TableClient,
     ssm: aws_sdk_ssm::Client,
     sqs: aws_sdk_sqs::Client,
     subscription: Subscription,
@@ -45,16 +45,16 @@ pub struct TestStack {
 }
 
 impl TestStack {
-    /// Connects to the running stack and subscribes to the bus. `story` is the beginning of
+    /// Connects to the running stack and subscribes to the bus. `name` is the beginning of
     /// the test's tag.
     ///
     /// # Errors
     /// When no stack is running.
-    pub async fn connect(story: &str) -> Result<Self> {
+    pub async fn connect(name: &str) -> Result<Self> {
         let description = StackDescription::running()?;
         let aws = aws(&description);
         let http = Http::new();
-        let tag = format!("{story}-{:x}", Utc::now().timestamp_micros());
+        let tag = format!("{name}-{:x}", Utc::now().timestamp_micros());
         let ssm = aws_sdk_ssm::Client::new(&aws);
         let sqs = aws_sdk_sqs::Client::new(&aws);
         let events = aws_sdk_eventbridge::Client::new(&aws);
@@ -63,7 +63,7 @@ impl TestStack {
             subscription: Subscription::start(sqs.clone(), &events, &description.bus_name, &tag)
                 .await?,
             webhook_secret: webhook_secret(&description, &http, &ssm).await?,
-            table: Table { client: dynamodb, name: description.table_name.clone() },
+            table: TableClient { client: dynamodb, name: description.table_name.clone() },
             description,
             http,
             ssm,
@@ -78,7 +78,7 @@ impl TestStack {
     ///
     /// # Errors
     /// When the simulator does not answer.
-    pub async fn new_job(&self, provider: Provider) -> Result<TestJob> {
+    pub async fn new_job(&self, provider: SimulatedProvider) -> Result<TestJob> {
         let tag = self.next_tag();
         let receiver = format!("{}/receiver/{tag}", self.description.simulator_url);
         let test_job = TestJob::new(provider, tag, &receiver)?;

@@ -7,7 +7,7 @@ use std::io::{Write as _, stdout};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use tests::{LedgerEntry, Provider, TestStack, Usage};
+use tests::{LedgerEntry, SimulatedProvider, TestStack, Usage};
 
 /// The puts of payload (1), job (1 and an entry in each of two indexes) and delivery (1); the
 /// job's changes to queued (1), to completed (1) and out of the active index (2); the
@@ -67,7 +67,7 @@ async fn job_costs_eleven_write_units() -> Result<()> {
 /// The functions' AWS requests for a job, from its submit to its delivery, and the number of
 /// requests to our API.
 async fn requests_of_a_job(stack: &TestStack) -> Result<(Vec<LedgerEntry>, usize)> {
-    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
     stack.set_endless(&test_job, &json!({})).await?;
     ensure!(test_job.body.to_string().len() < 1_024, "the payload is too large for one write unit");
     let since = stack.ledger_now().await?;

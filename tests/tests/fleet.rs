@@ -15,7 +15,7 @@ use domain::id::JobId;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use tests::{
-    ClosedPort, Provider, ReceivedWebhook, SettledJob, SharedReceiver, TestJob, TestStack,
+    ClosedPort, ReceivedWebhook, SettledJob, SharedReceiver, SimulatedProvider, TestJob, TestStack,
     eventually,
 };
 
@@ -88,7 +88,7 @@ async fn delivery_survives_dead_and_slow_endpoints() -> Result<()> {
     let (endpoints, port) = endpoints(&stack).await?;
     let test_jobs: Vec<TestJob> = (0..ENDPOINTS * DELIVERIES_EACH)
         .map(|number| {
-            stack.new_job_to(Provider::Shotstack, &endpoints[number % ENDPOINTS].receiver)
+            stack.new_job_to(SimulatedProvider::Shotstack, &endpoints[number % ENDPOINTS].receiver)
         })
         .collect::<Result<_>>()?;
     let to_the_dead =

@@ -6,14 +6,14 @@ use std::io::{Write as _, stdout};
 use anyhow::{Context, Result, ensure};
 use chrono::DateTime;
 use serde_json::json;
-use tests::{LedgerEntry, Provider, TestStack, Usage};
+use tests::{LedgerEntry, SimulatedProvider, TestStack, Usage};
 
 const DURATION_MS: i64 = 20_000;
 
 #[tokio::test]
 async fn poll_count_follows_the_schedule() -> Result<()> {
     let stack = TestStack::connect("lone").await?;
-    let test_job = stack.new_job(Provider::Zvid).await?;
+    let test_job = stack.new_job(SimulatedProvider::Zvid).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": DURATION_MS})).await?;
     let since = stack.ledger_now().await?;
 

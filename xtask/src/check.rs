@@ -173,12 +173,12 @@ fn integration_tests(workspace: &Workspace, interrupt: &Interrupt) -> Result<Vec
         name: String,
         kind: Vec<String>,
     }
-    let told = process::run_for_output(
+    let output = process::run_for_output(
         workspace.cargo().args(["metadata", "--locked", "--no-deps", "--format-version", "1"]),
         None,
         interrupt,
     )?;
-    let metadata: Metadata = serde_json::from_str(&told)?;
+    let metadata: Metadata = serde_json::from_str(&output)?;
     let mut tests = Vec::new();
     for package in metadata.packages {
         for target in package.targets {
@@ -240,7 +240,7 @@ fn domain_is_pure(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     if complaint.contains("error[E0599]") && complaint.contains("`now`") {
         return Ok(());
     }
-    bail!("cannot tell whether domain is pure:\n{complaint}")
+    bail!("cannot find out whether domain is pure:\n{complaint}")
 }
 
 /// Fails when a function's normal dependencies hold what only tests may use. They are those of

@@ -246,7 +246,7 @@ impl<'a> Demo<'a> {
                     continue;
                 }
                 let (step, detail) = match render.polls {
-                    0 => (Step::Believed, "its signature holds, so nobody was asked"),
+                    0 => (Step::Believed, "its signature holds, so the provider was not asked"),
                     _ => (Step::Confirmed, "it was unsigned, so the provider was asked"),
                 };
                 effects.push(Effect { index, step, detail: detail.to_owned() });
@@ -355,7 +355,7 @@ struct Screen {
     terminal: bool,
     style: Style,
     drawn: bool,
-    said: String,
+    last_line: String,
 }
 
 impl Screen {
@@ -363,19 +363,19 @@ impl Screen {
         let terminal = std::io::stdout().is_terminal();
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let style = if terminal && wanted { Style::Coloured } else { Style::Plain };
-        Self { terminal, style, drawn: false, said: String::new() }
+        Self { terminal, style, drawn: false, last_line: String::new() }
     }
 
-    fn draw(&mut self, after: &str, news: &str) {
+    fn draw(&mut self, after: &str, line: &str) {
         if self.terminal {
             self.clear();
-            print!("{after}  {news}");
+            print!("{after}  {line}");
             // The next `println!` reports an error of the terminal.
             drop(std::io::stdout().flush());
             self.drawn = true;
-        } else if self.said != news {
-            println!("{after}  {news}");
-            news.clone_into(&mut self.said);
+        } else if self.last_line != line {
+            println!("{after}  {line}");
+            line.clone_into(&mut self.last_line);
         }
     }
 

@@ -106,7 +106,7 @@ impl ChildGuard {
             }
             self.check()?;
             if Instant::now() > deadline {
-                bail!("the {} said nothing", self.name);
+                bail!("the {} printed nothing", self.name);
             }
             interrupt.wait(POLL_INTERVAL)?;
         }
@@ -219,9 +219,9 @@ mod tests {
         let id = child.id().to_string();
         let mut output = child.child.stdout.take().unwrap();
         drop(child);
-        let mut said = String::new();
-        output.read_to_string(&mut said).unwrap();
-        assert_eq!(said, "left\n", "it had to be killed");
+        let mut printed = String::new();
+        output.read_to_string(&mut printed).unwrap();
+        assert_eq!(printed, "left\n", "it had to be killed");
         let found = Command::new("ps").args(["-p", &id]).stdout(Stdio::null()).status().unwrap();
         assert!(!found.success());
     }

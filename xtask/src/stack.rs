@@ -215,9 +215,9 @@ impl Servers {
                 .stderr(File::create(workspace.local("log/simulator.log")?)?),
         )?;
         files.note(simulator.id(), binary)?;
-        let said =
+        let line =
             simulator.first_line(deadline, interrupt).context("see .local/log/simulator.log")?;
-        let urls: SimulatorUrls = serde_json::from_str(&said)?;
+        let urls: SimulatorUrls = serde_json::from_str(&line)?;
 
         let mut command = emulator(venv, &script, &files.state, port);
         match policies {
@@ -314,9 +314,7 @@ fn deploy(
 fn base_urls(simulator_url: &str) -> String {
     let simulated = PROVIDERS.map(|name| (name, name)).into_iter();
     let all = simulated.chain([(OWN_PROVIDER, "viralsync")]);
-    all.map(|(name, speaks)| format!("{name}={simulator_url}/{speaks}"))
-        .collect::<Vec<_>>()
-        .join(",")
+    all.map(|(name, api)| format!("{name}={simulator_url}/{api}")).collect::<Vec<_>>().join(",")
 }
 
 /// The spec of [`OWN_PROVIDER`], as an owner would store it.

@@ -36,8 +36,8 @@ impl Workspace {
         cargo.current_dir(&self.root);
         // `cargo run` sets these variables. Some build scripts watch them and would run again.
         for (name, _) in std::env::vars_os() {
-            let told = name.to_string_lossy();
-            if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+            let text = name.to_string_lossy();
+            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
                 cargo.env_remove(&name);
             }
         }

@@ -21,7 +21,7 @@ use sha2::Sha256;
 use crate::loopback::{self, LoopbackResolver};
 use crate::tls::DOMAIN;
 
-use super::request::Post;
+use super::request::PreparedPost;
 
 /// Signs and sends.
 pub(super) struct Floor {
@@ -38,12 +38,12 @@ impl Floor {
     }
 
     /// Makes these posts concurrently.
-    pub(super) async fn post(&self, posts: &[Post]) -> Result<()> {
+    pub(super) async fn post(&self, posts: &[PreparedPost]) -> Result<()> {
         try_join_all(posts.iter().map(|post| self.one(post))).await?;
         Ok(())
     }
 
-    async fn one(&self, post: &Post) -> Result<()> {
+    async fn one(&self, post: &PreparedPost) -> Result<()> {
         let timestamp = Utc::now().timestamp();
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key)?;
         mac.update(format!("{}.{timestamp}.", post.id).as_bytes());

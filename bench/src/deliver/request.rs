@@ -8,19 +8,19 @@ use http::{HeaderMap, Uri};
 
 /// A webhook without its signature.
 #[derive(Clone, Debug)]
-pub(super) struct Post {
+pub(super) struct PreparedPost {
     pub(super) id: String,
     pub(super) path: Uri,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
-pub(super) fn posts(deliveries: &[Delivery], path: &str) -> Result<Vec<Post>> {
+pub(super) fn posts(deliveries: &[Delivery], path: &str) -> Result<Vec<PreparedPost>> {
     deliveries.iter().map(|delivery| post(delivery, path)).collect()
 }
 
 /// The request of a delivery, with a placeholder as long as a signature.
-fn post(delivery: &Delivery, path: &str) -> Result<Post> {
+fn post(delivery: &Delivery, path: &str) -> Result<PreparedPost> {
     let signature = format!("v1,{}=", "s".repeat(43));
     let host = delivery.url.strip_prefix("https://").and_then(|rest| rest.strip_suffix(path));
     let headers = [
@@ -34,7 +34,7 @@ fn post(delivery: &Delivery, path: &str) -> Result<Post> {
         (USER_AGENT, HeaderValue::from_static("render-relay/0.0.0")),
         (HOST, HeaderValue::from_str(host.context("no host")?)?),
     ];
-    Ok(Post {
+    Ok(PreparedPost {
         id: delivery.event_id.as_str().to_owned(),
         path: path.parse()?,
         headers: headers.into_iter().collect(),

@@ -15,8 +15,8 @@ use shared::telemetry;
 
 use crate::child::{self, RoleProcess};
 use crate::cost::{self, Cost, Stopwatch};
-use crate::receiver::{CLOSE, HELD_REQUESTS, HOLD, KEEP, Listening};
-use crate::tls::{self, Certificate, DOMAIN};
+use crate::receiver::{CLOSE, HELD_REQUESTS, HOLD, KEEP};
+use crate::tls::{self, DOMAIN, TlsAddress};
 
 use super::core::Core;
 use super::floor::Floor;
@@ -29,41 +29,39 @@ const AT_ONCE: usize = 10;
 
 /// The measurement and the receiver's address.
 #[derive(Args)]
-pub(crate) struct Options {
-    #[arg(long)]
-    port: u16,
-    #[arg(long)]
-    certificate: Certificate,
+pub(crate) struct SenderOptions {
+    #[command(flatten)]
+    receiver: TlsAddress,
     #[command(subcommand)]
-    measure: Measure,
+    measure: DeliveryMeasurement,
 }
 
 #[derive(Subcommand)]
-enum Measure {
+enum DeliveryMeasurement {
     Cpu {
         #[arg(long)]
         rounds: usize,
     },
     Memory {
         #[arg(long)]
-        way: Way,
+        way: DeliveryWay,
     },
 }
 
 /// A way to deliver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-pub(super) enum Way {
+pub(super) enum DeliveryWay {
     Wire,
     Floor,
     Core,
     Handler,
 }
 
-impl Way {
+impl DeliveryWay {
     pub(super) const ALL: [Self; 4] = [Self::Wire, Self::Floor, Self::Core, Self::Handler];
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for DeliveryWay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Wire => "wire",
@@ -118,7 +116,7 @@ impl fmt::Display for Case {
 /// The result of one turn.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Measured {
-    pub(super) way: Way,
+    pub(super) way: DeliveryWay,
     deliveries: u32,
     cost: Cost,
     /// What the in-memory AWS took of it.
@@ -154,46 +152,43 @@ pub(super) struct Memory {
     pub(super) peak: u64,
 }
 
-pub(super) fn start(measure: &str, receiver: &Listening, more: &[String]) -> Result<RoleProcess> {
-    let mut arguments = vec![
-        "--port".to_owned(),
-        receiver.port.to_string(),
-        "--certificate".to_owned(),
-        receiver.certificate.to_string(),
-        measure.to_owned(),
-    ];
+pub(super) fn start(measure: &str, receiver: &TlsAddress, more: &[String]) -> Result<RoleProcess> {
+    let mut arguments = receiver.arguments();
+    arguments.push(measure.to_owned());
     arguments.extend_from_slice(more);
     RoleProcess::start("sender", &arguments)
 }
 
 /// Runs the measurement, and sends the results to the parent.
-pub(crate) async fn run(options: &Options) -> Result<()> {
+pub(crate) async fn run(options: &SenderOptions) -> Result<()> {
     child::exit_with_parent();
     // The log is part of a function's cost.
     telemetry::init();
     match options.measure {
-        Measure::Cpu { rounds } => {
+        DeliveryMeasurement::Cpu { rounds } => {
             for case in Case::ALL {
                 child::send(&cpu(options, case, rounds).await?)?;
             }
             Ok(())
         }
-        Measure::Memory { way } => child::send(&memory(options, way).await?),
+        DeliveryMeasurement::Memory { way } => child::send(&memory(options, way).await?),
     }
 }
 
 /// All turns of a case in order.
-async fn cpu(options: &Options, case: Case, rounds: usize) -> Result<Vec<Measured>> {
+async fn cpu(options: &SenderOptions, case: Case, rounds: usize) -> Result<Vec<Measured>> {
     let mut senders = Senders::new(options, AT_ONCE)?;
     // The first turns warm up connections, caches and branch predictors.
-    for way in Way::ALL {
+    for way in DeliveryWay::ALL {
         senders.turn(way, case.path(), case.body, case.deliveries / 4).await?;
     }
     let mut measured = Vec::new();
     for round in 0..rounds {
-        for turn in 0..Way::ALL.len() {
+        for turn in 0..DeliveryWay::ALL.len() {
             // Each round begins with another way.
-            let Some(&way) = Way::ALL.get((round + turn) % Way::ALL.len()) else { continue };
+            let Some(&way) = DeliveryWay::ALL.get((round + turn) % DeliveryWay::ALL.len()) else {
+                continue;
+            };
             measured.push(senders.turn(way, case.path(), case.body, case.deliveries).await?);
         }
     }
@@ -201,7 +196,7 @@ async fn cpu(options: &Options, case: Case, rounds: usize) -> Result<Vec<Measure
 }
 
 /// Measures memory with [`HELD_REQUESTS`] deliveries in flight, which the receiver holds.
-async fn memory(options: &Options, way: Way) -> Result<Memory> {
+async fn memory(options: &SenderOptions, way: DeliveryWay) -> Result<Memory> {
     let mut senders = Senders::new(options, HELD_REQUESTS)?;
     let before = cost::peak_memory()?;
     senders.turn(way, HOLD, 20 * 1024, HELD_REQUESTS).await?;
@@ -220,23 +215,33 @@ struct Senders {
 }
 
 impl Senders {
-    fn new(options: &Options, at_once: usize) -> Result<Self> {
+    fn new(options: &SenderOptions, at_once: usize) -> Result<Self> {
         let key = [7; 32];
         let secret = WebhookSecret::from_random(SignatureType::V1, key).reveal();
-        let client = tls::client(&options.certificate)?;
+        let client = tls::client(&options.receiver.certificate)?;
         Ok(Self {
-            wire: Wire::new(options.port, client.clone(), at_once),
-            floor: Floor::new(options.port, client.clone(), &key),
-            core: Core::new(options.port, client.clone(), SigningSecrets::parse(&secret)?)?,
-            handler: Handler::new(options.port, client, &secret)?,
-            port: options.port,
+            wire: Wire::new(options.receiver.port, client.clone(), at_once),
+            floor: Floor::new(options.receiver.port, client.clone(), &key),
+            core: Core::new(
+                options.receiver.port,
+                client.clone(),
+                SigningSecrets::parse(&secret)?,
+            )?,
+            handler: Handler::new(options.receiver.port, client, &secret)?,
+            port: options.receiver.port,
             at_once,
             made: 0,
         })
     }
 
     /// Makes this many deliveries in batches. Their preparation is not measured.
-    async fn turn(&mut self, way: Way, path: &str, body: usize, count: usize) -> Result<Measured> {
+    async fn turn(
+        &mut self,
+        way: DeliveryWay,
+        path: &str,
+        body: usize,
+        count: usize,
+    ) -> Result<Measured> {
         let deliveries = (0..count)
             .map(|_| {
                 self.made += 1;
@@ -244,7 +249,7 @@ impl Senders {
             })
             .collect::<Result<Vec<_>>>()?;
         let cost = match way {
-            Way::Wire => {
+            DeliveryWay::Wire => {
                 let posts = posts(&deliveries, path)?;
                 let watch = Stopwatch::start()?;
                 for batch in posts.chunks(self.at_once) {
@@ -252,7 +257,7 @@ impl Senders {
                 }
                 watch.stop()?
             }
-            Way::Floor => {
+            DeliveryWay::Floor => {
                 let posts = posts(&deliveries, path)?;
                 let watch = Stopwatch::start()?;
                 for batch in posts.chunks(self.at_once) {
@@ -260,7 +265,7 @@ impl Senders {
                 }
                 watch.stop()?
             }
-            Way::Core => {
+            DeliveryWay::Core => {
                 let mut left = deliveries.into_iter();
                 let watch = Stopwatch::start()?;
                 loop {
@@ -272,7 +277,7 @@ impl Senders {
                 }
                 watch.stop()?
             }
-            Way::Handler => {
+            DeliveryWay::Handler => {
                 let mut left = self.handler.prepare(&deliveries).await?.into_iter();
                 self.handler.aws.take_cost();
                 let watch = Stopwatch::start()?;

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::tls::DOMAIN;
 
-use super::request::Post;
+use super::request::PreparedPost;
 
 /// Sends prepared requests. Each lane keeps its connection if the last answer allows it.
 pub(super) struct Wire {
@@ -35,7 +35,7 @@ impl Wire {
     }
 
     /// Makes these posts concurrently, one on each lane.
-    pub(super) async fn post(&mut self, posts: &[Post]) -> Result<()> {
+    pub(super) async fn post(&mut self, posts: &[PreparedPost]) -> Result<()> {
         let (address, tls) = (self.address, &self.tls);
         let lanes = self.lanes.iter_mut().zip(posts);
         try_join_all(lanes.map(|(lane, post)| one(lane, address, tls, post))).await?;
@@ -47,7 +47,7 @@ async fn one(
     lane: &mut Option<SendRequest<Full<Bytes>>>,
     address: SocketAddr,
     tls: &TlsConnector,
-    post: &Post,
+    post: &PreparedPost,
 ) -> Result<()> {
     let is_open = match lane.as_mut() {
         Some(sender) => sender.ready().await.is_ok(),

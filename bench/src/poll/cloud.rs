@@ -31,7 +31,7 @@ use super::Server;
 use super::fleet::{Fleet, PROVIDER};
 use crate::child;
 
-/// The path of the consumed capacity ([`Consumed`]).
+/// The path of the consumed capacity ([`ConsumedCapacity`]).
 pub(super) const CONSUMED: &str = "/consumed";
 
 /// The prefix of the resource names in memory, and of those in the poller's configuration.
@@ -50,7 +50,7 @@ const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 
 /// The content of the table.
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct CloudOptions {
     #[command(flatten)]
     fleet: Fleet,
     /// The delay of an answer.
@@ -60,13 +60,13 @@ pub(crate) struct Options {
 
 /// The address, and the time since which polls are due.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Listening {
+pub(super) struct CloudAddress {
     pub(super) port: u16,
     pub(super) epoch: u64,
     pub(super) seen: DateTime<Utc>,
 }
 
-impl Listening {
+impl CloudAddress {
     /// The poller's environment variables for it.
     pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
         let url = format!("http://127.0.0.1:{}", self.port);
@@ -75,13 +75,13 @@ impl Listening {
     }
 
     /// The wake-up call, as arguments.
-    pub(super) fn owed(&self) -> [String; 4] {
+    pub(super) fn wake_up_arguments(&self) -> [String; 4] {
         let (epoch, seen) = (self.epoch.to_string(), self.seen.timestamp_millis().to_string());
         ["--epoch".to_owned(), epoch, "--seen-ms".to_owned(), seen]
     }
 
     /// What was consumed so far.
-    pub(super) async fn consumed(&self) -> Result<Consumed> {
+    pub(super) async fn consumed(&self) -> Result<ConsumedCapacity> {
         let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
         let url = format!("http://127.0.0.1:{}{CONSUMED}", self.port).parse()?;
         let body = client.get(url).await?.into_body().collect().await?.to_bytes();
@@ -89,7 +89,7 @@ impl Listening {
     }
 }
 
-impl fmt::Display for Consumed {
+impl fmt::Display for ConsumedCapacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.1} read units, {:.1} write units", self.read_units, self.write_units)?;
         self.requests.iter().try_for_each(|(name, count)| write!(f, ", {count} {name}"))
@@ -97,7 +97,7 @@ impl fmt::Display for Consumed {
 }
 
 /// Starts AWS with this fleet and this delay.
-pub(super) fn start(fleet: &Fleet, latency_ms: u64) -> Result<Server<Listening>> {
+pub(super) fn start(fleet: &Fleet, latency_ms: u64) -> Result<Server<CloudAddress>> {
     let mut arguments = fleet.arguments();
     arguments.extend(["--latency-ms".to_owned(), latency_ms.to_string()]);
     Server::start("cloud", &arguments)
@@ -105,7 +105,7 @@ pub(super) fn start(fleet: &Fleet, latency_ms: u64) -> Result<Server<Listening>>
 
 /// What was consumed so far.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Consumed {
+pub(super) struct ConsumedCapacity {
     pub(super) read_units: f64,
     pub(super) write_units: f64,
     /// The number of requests by name.
@@ -113,7 +113,7 @@ pub(super) struct Consumed {
 }
 
 /// Fills the table, sends its address to the parent, and serves until the parent ends.
-pub(crate) async fn serve(options: &Options) -> Result<()> {
+pub(crate) async fn serve(options: &CloudOptions) -> Result<()> {
     child::exit_with_parent();
     let key = format!("providers/{PROVIDER}/api-key");
     let aws = InMemoryAws::new(&[(key.as_str(), simulator::API_KEY)]);
@@ -136,7 +136,7 @@ pub(crate) async fn serve(options: &Options) -> Result<()> {
         .with_state(Cloud { aws, latency });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let port = listener.local_addr()?.port();
-    child::send(&Listening { port, epoch: lease.epoch, seen })?;
+    child::send(&CloudAddress { port, epoch: lease.epoch, seen })?;
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     Ok(axum::serve(listener, router).await?)
 }
@@ -172,21 +172,21 @@ async fn call(aws: &InMemoryAws, request: Request) -> Result<Response> {
         .body(Body::from(body))?)
 }
 
-fn consumed(aws: &InMemoryAws) -> Consumed {
+fn consumed(aws: &InMemoryAws) -> ConsumedCapacity {
     let units = aws.table().consumed();
     let mut requests = BTreeMap::<String, u32>::new();
     for name in aws.calls() {
         *requests.entry(name).or_default() += 1;
     }
-    Consumed { read_units: units.read_units, write_units: units.write_units, requests }
+    ConsumedCapacity { read_units: units.read_units, write_units: units.write_units, requests }
 }
 
-fn since(before: &Consumed, now: Consumed) -> Consumed {
+fn since(before: &ConsumedCapacity, now: ConsumedCapacity) -> ConsumedCapacity {
     let made = |(name, count): (String, u32)| {
         let made = count - before.requests.get(&name).copied().unwrap_or_default();
         (made > 0).then_some((name, made))
     };
-    Consumed {
+    ConsumedCapacity {
         read_units: now.read_units - before.read_units,
         write_units: now.write_units - before.write_units,
         requests: now.requests.into_iter().filter_map(made).collect(),

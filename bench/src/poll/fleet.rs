@@ -30,7 +30,7 @@ pub(crate) struct Fleet {
     pub(super) jobs: u32,
     /// How the end of the jobs is reported.
     #[arg(long)]
-    pub(super) told_by: ToldBy,
+    pub(super) reported_by: EndReportedBy,
     /// The ages of the youngest and the oldest job; the others lie between them.
     #[arg(long)]
     pub(super) youngest_s: u32,
@@ -43,26 +43,31 @@ pub(crate) struct Fleet {
 
 /// How the end of a job is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ToldBy {
+pub(super) enum EndReportedBy {
     Polls,
     Callbacks,
 }
 
 impl Fleet {
     /// Jobs of these ages now.
-    pub(super) fn now(jobs: u32, told_by: ToldBy, youngest_s: u32, oldest_s: u32) -> Self {
-        Self { jobs, told_by, youngest_s, oldest_s, at_ms: Utc::now().timestamp_millis() }
+    pub(super) fn now(
+        jobs: u32,
+        reported_by: EndReportedBy,
+        youngest_s: u32,
+        oldest_s: u32,
+    ) -> Self {
+        Self { jobs, reported_by, youngest_s, oldest_s, at_ms: Utc::now().timestamp_millis() }
     }
 
     /// The arguments for another process.
     pub(super) fn arguments(&self) -> Vec<String> {
-        let told_by = match self.told_by {
-            ToldBy::Polls => "polls",
-            ToldBy::Callbacks => "callbacks",
+        let reported_by = match self.reported_by {
+            EndReportedBy::Polls => "polls",
+            EndReportedBy::Callbacks => "callbacks",
         };
         let arguments = [
             ("--jobs", self.jobs.to_string()),
-            ("--told-by", told_by.to_owned()),
+            ("--reported-by", reported_by.to_owned()),
             ("--youngest-s", self.youngest_s.to_string()),
             ("--oldest-s", self.oldest_s.to_string()),
             ("--at-ms", self.at_ms.to_string()),
@@ -79,17 +84,22 @@ impl Fleet {
         let (youngest, oldest) = (f64::from(self.youngest_s), f64::from(self.oldest_s));
         let age = youngest + (oldest - youngest) * f64::from(number) / f64::from(self.jobs);
         let at = DateTime::from_timestamp_millis(self.at_ms).context("no such time")?;
-        job(number, self.told_by, at - Duration::from_secs_f64(age), at)
+        job(number, self.reported_by, at - Duration::from_secs_f64(age), at)
     }
 }
 
 /// The job with this number, as it is after a poll at `at`.
-fn job(number: u32, told_by: ToldBy, created_at: DateTime<Utc>, at: DateTime<Utc>) -> Result<Job> {
+fn job(
+    number: u32,
+    reported_by: EndReportedBy,
+    created_at: DateTime<Utc>,
+    at: DateTime<Utc>,
+) -> Result<Job> {
     let id = id(number);
     let render_job_id = RenderJobId::parse(&id.as_uuid())?;
-    let tracking = match told_by {
-        ToldBy::Polls => Tracking::PollOnly,
-        ToldBy::Callbacks => Tracking::WebhookFirst,
+    let tracking = match reported_by {
+        EndReportedBy::Polls => Tracking::PollOnly,
+        EndReportedBy::Callbacks => Tracking::WebhookFirst,
     };
     let intended = builders::job()
         .id(id)

@@ -17,7 +17,6 @@ use axum::serve::Listener;
 use clap::Args;
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -27,17 +26,17 @@ use tower_service::Service;
 use super::Server;
 use super::fleet::{self, PROVIDER};
 use crate::child;
-use crate::tls::{self, Certificate};
+use crate::tls::{self, TlsAddress};
 
 /// The path of the count of answered polls, in JSON.
-pub(super) const COUNT: &str = "/asked";
+pub(super) const COUNT: &str = "/answered";
 
 /// The tag of the renders' scenario.
-const MARK: &str = "endless";
+const TAG: &str = "endless";
 
 /// The options of the provider.
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct ProviderOptions {
     /// The number of renders. They belong to the jobs with the first numbers.
     #[arg(long)]
     renders: u32,
@@ -46,15 +45,8 @@ pub(crate) struct Options {
     latency_ms: u64,
 }
 
-/// The provider's address and certificate.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Listening {
-    pub(super) port: u16,
-    pub(super) certificate: Certificate,
-}
-
 /// Starts a provider with this many renders and this delay.
-pub(super) fn start(renders: u32, latency_ms: u64) -> Result<Server<Listening>> {
+pub(super) fn start(renders: u32, latency_ms: u64) -> Result<Server<TlsAddress>> {
     let arguments = [
         "--renders".to_owned(),
         renders.to_string(),
@@ -65,36 +57,36 @@ pub(super) fn start(renders: u32, latency_ms: u64) -> Result<Server<Listening>> 
 }
 
 /// Makes the renders, sends its address to the parent, and serves until the parent ends.
-pub(crate) async fn serve(options: &Options) -> Result<()> {
+pub(crate) async fn serve(options: &ProviderOptions) -> Result<()> {
     child::exit_with_parent();
     let mut simulator = simulator::router_on_host();
     let endless = json!({"durationMs": 1, "queuedMs": 0, "freezeProgress": 0.0});
-    let scenario = format!("/_control/scenarios/{PROVIDER}/{MARK}");
-    ask(&mut simulator, Method::PUT, &scenario, &endless).await?;
+    let scenario = format!("/_control/scenarios/{PROVIDER}/{TAG}");
+    call(&mut simulator, Method::PUT, &scenario, &endless).await?;
     for number in 0..options.renders {
-        let order = json!({"jobId": fleet::id(number).as_uuid(), "payload": {
-            "name": MARK, "width": 1920, "height": 1080, "duration": 10,
+        let submit = json!({"jobId": fleet::id(number).as_uuid(), "payload": {
+            "name": TAG, "width": 1920, "height": 1080, "duration": 10,
             "visuals": [{"type": "TEXT", "text": "Hello", "x": 960, "y": 540}],
         }});
-        ask(&mut simulator, Method::POST, &format!("/{PROVIDER}/api/render/api-key"), &order)
+        call(&mut simulator, Method::POST, &format!("/{PROVIDER}/api/render/api-key"), &submit)
             .await?;
     }
 
-    let asked = Arc::new(AtomicU64::new(0));
-    let state = Counter { asked, latency: Duration::from_millis(options.latency_ms) };
+    let answered = Arc::new(AtomicU64::new(0));
+    let state = Counter { answered, latency: Duration::from_millis(options.latency_ms) };
     let counted = simulator.layer(middleware::from_fn_with_state(state.clone(), count));
     let router = Router::new()
-        .route(COUNT, get(async move || state.asked.load(Ordering::Relaxed).to_string()))
+        .route(COUNT, get(async move || state.answered.load(Ordering::Relaxed).to_string()))
         .fallback_service(counted);
 
     let (config, certificate) = tls::server()?;
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    child::send(&Listening { port: tcp.local_addr()?.port(), certificate })?;
+    child::send(&TlsAddress { port: tcp.local_addr()?.port(), certificate })?;
     let listener = TlsListener { tcp, tls: TlsAcceptor::from(Arc::new(config)) };
     Ok(axum::serve(listener, router).await?)
 }
 
-async fn ask(simulator: &mut Router, method: Method, path: &str, body: &Value) -> Result<()> {
+async fn call(simulator: &mut Router, method: Method, path: &str, body: &Value) -> Result<()> {
     let request = Request::builder()
         .method(method)
         .uri(path)
@@ -108,7 +100,7 @@ async fn ask(simulator: &mut Router, method: Method, path: &str, body: &Value) -
 
 #[derive(Clone)]
 struct Counter {
-    asked: Arc<AtomicU64>,
+    answered: Arc<AtomicU64>,
     latency: Duration,
 }
 
@@ -117,7 +109,7 @@ async fn count(State(counter): State<Counter>, request: Request, next: Next) -> 
         tokio::time::sleep(counter.latency).await;
     }
     let answer = next.run(request).await;
-    counter.asked.fetch_add(1, Ordering::Relaxed);
+    counter.answered.fetch_add(1, Ordering::Relaxed);
     answer
 }
 

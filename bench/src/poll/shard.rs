@@ -3,11 +3,11 @@
 use anyhow::Result;
 use measurements::{BusyShard, LargeShard};
 
-use super::asker::{self, Span};
 use super::cloud;
-use super::fleet::{Fleet, ToldBy};
+use super::fleet::{EndReportedBy, Fleet};
+use super::poll_client::{self, PollSpan};
 use super::provider;
-use crate::report::{Aims, Table, megabytes};
+use crate::report::{Targets, TextTable, megabytes};
 
 /// Jobs of these ages are due for about 950 polls a second.
 const BUSY_JOBS: u32 = 10_400;
@@ -37,8 +37,8 @@ const MAX_READ_UNITS: f64 = 0.55;
 const SMALLEST: f64 = 128.0;
 
 /// Measures a busy shard's poller, compared with a bare client at its rate.
-pub(super) async fn busy(seconds: u64, aims: &mut Aims) -> Result<BusyShard> {
-    let fleet = Fleet::now(BUSY_JOBS, ToldBy::Polls, YOUNGEST_S, OLDEST_S);
+pub(super) async fn busy(seconds: u64, targets: &mut Targets) -> Result<BusyShard> {
+    let fleet = Fleet::now(BUSY_JOBS, EndReportedBy::Polls, YOUNGEST_S, OLDEST_S);
     let provider = provider::start(fleet.jobs, PROVIDER_MS)?;
     let cloud = cloud::start(&fleet, AWS_MS)?;
     let times = [
@@ -50,21 +50,23 @@ pub(super) async fn busy(seconds: u64, aims: &mut Aims) -> Result<BusyShard> {
 
     let mut arguments = vec!["shard".to_owned()];
     arguments.extend(times.clone());
-    arguments.extend(cloud.listening.owed());
+    arguments.extend(cloud.listening.wake_up_arguments());
     let environment = cloud.listening.environment();
-    let shard: Span =
-        asker::start(&provider.listening, &fleet, &arguments, &environment)?.receive()?;
+    let shard: PollSpan =
+        poll_client::start(&provider.listening, &fleet, &arguments, &environment)?.receive()?;
     let consumed = cloud.listening.consumed().await?;
 
     let per_second = shard.per_second().round();
     let mut arguments = vec!["bare".to_owned(), "--per-second".to_owned(), per_second.to_string()];
     arguments.extend(times);
-    let bare: Span = asker::start(&provider.listening, &fleet, &arguments, &[])?.receive()?;
+    let bare: PollSpan =
+        poll_client::start(&provider.listening, &fleet, &arguments, &[])?.receive()?;
 
     println!(
         "A shard of {BUSY_JOBS} jobs for {seconds} s; the provider takes {PROVIDER_MS} ms, AWS {AWS_MS} ms"
     );
-    let mut table = Table::new(["", "polls/s", "due/s", "CPU µs per poll", "of a core", "peak MB"]);
+    let mut table =
+        TextTable::new(["", "polls/s", "due/s", "CPU µs per poll", "of a core", "peak MB"]);
     for (name, span) in [("bare client", &bare), ("poller", &shard)] {
         table.row([
             name.to_owned(),
@@ -77,14 +79,18 @@ pub(super) async fn busy(seconds: u64, aims: &mut Aims) -> Result<BusyShard> {
     }
     println!("{table}");
     println!("AWS, the start included: {consumed}");
-    aims.at_least("polls a second of a busy shard", shard.per_second(), MIN_RATE);
-    aims.at_least(
+    targets.at_least("polls a second of a busy shard", shard.per_second(), MIN_RATE);
+    targets.at_least(
         "part of the polls due that are made",
         shard.per_second() / shard.due_per_second(),
         MIN_MADE,
     );
-    aims.at_most("part of a core", shard.load(), 1.0);
-    aims.at_most("peak memory in MB of a busy shard's poller", megabytes(shard.peak), MAX_MEMORY);
+    targets.at_most("part of a core", shard.load(), 1.0);
+    targets.at_most(
+        "peak memory in MB of a busy shard's poller",
+        megabytes(shard.peak),
+        MAX_MEMORY,
+    );
     Ok(BusyShard {
         polls_per_second: shard.per_second(),
         ratio: shard.cpu_us() / bare.cpu_us(),
@@ -93,23 +99,23 @@ pub(super) async fn busy(seconds: u64, aims: &mut Aims) -> Result<BusyShard> {
 }
 
 /// Measures the time from the wake-up call to the first poll of a large shard.
-pub(super) async fn large(jobs: u32, aims: &mut Aims) -> Result<LargeShard> {
+pub(super) async fn large(jobs: u32, targets: &mut Targets) -> Result<LargeShard> {
     // Some of these jobs are due for a safety poll at any time.
-    let fleet = Fleet::now(jobs, ToldBy::Callbacks, 600, 900);
+    let fleet = Fleet::now(jobs, EndReportedBy::Callbacks, 600, 900);
     let provider = provider::start(0, PROVIDER_MS)?;
     let cloud = cloud::start(&fleet, AWS_MS)?;
     let mut arguments = vec!["start".to_owned()];
-    arguments.extend(cloud.listening.owed());
+    arguments.extend(cloud.listening.wake_up_arguments());
     let environment = cloud.listening.environment();
-    let start: Span =
-        asker::start(&provider.listening, &fleet, &arguments, &environment)?.receive()?;
+    let start: PollSpan =
+        poll_client::start(&provider.listening, &fleet, &arguments, &environment)?.receive()?;
     let consumed = cloud.listening.consumed().await?;
 
     let read_units_per_job = consumed.read_units / f64::from(jobs);
     println!(
         "A shard of {jobs} jobs, from its wake-up call to the first poll; AWS takes {AWS_MS} ms"
     );
-    let mut table = Table::new(["", "s", "CPU s", "read units", "units per job", "peak MB"]);
+    let mut table = TextTable::new(["", "s", "CPU s", "read units", "units per job", "peak MB"]);
     table.row([
         "sweep start".to_owned(),
         format!("{:.1}", start.cost.wall.as_secs_f64()),
@@ -120,7 +126,7 @@ pub(super) async fn large(jobs: u32, aims: &mut Aims) -> Result<LargeShard> {
     ]);
     println!("{table}");
     println!("AWS: {consumed}");
-    aims.at_most("read units per job", read_units_per_job, MAX_READ_UNITS);
-    aims.at_most("peak memory in MB of a large shard's poller", megabytes(start.peak), SMALLEST);
+    targets.at_most("read units per job", read_units_per_job, MAX_READ_UNITS);
+    targets.at_most("peak memory in MB of a large shard's poller", megabytes(start.peak), SMALLEST);
     Ok(LargeShard { jobs, read_units_per_job, peak_bytes: start.peak })
 }

@@ -50,7 +50,7 @@ pub(super) struct DeadLetters {
 impl Queues {
     /// The queues of a stack, by the template's names.
     pub(super) async fn of_stack(stack: &str) -> Result<Self> {
-        let config = shared::aws::config().context("who are you in AWS, and where?")?;
+        let config = shared::aws::config().context("cannot find AWS credentials and a region")?;
         let client = Client::new(&config);
         let deliveries = url(&client, &format!("{stack}-deliveries")).await?;
         let dead_deliveries = url(&client, &format!("{stack}-dead-deliveries")).await?;

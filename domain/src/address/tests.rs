@@ -127,7 +127,7 @@ fn address_nat64_counts_as_inner_address() {
 
 proptest! {
     #[test]
-    fn nat64_and_mapped_are_judged_by_the_address_inside(bits: u32) {
+    fn address_embedded_decides_for_nat64_and_mapped(bits: u32) {
         let inside = Ipv4Addr::from_bits(bits);
         prop_assert_eq!(judge(behind_nat64(inside).into()), judge(inside.into()));
         prop_assert_eq!(judge(inside.to_ipv6_mapped().into()), judge(inside.into()));

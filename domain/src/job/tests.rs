@@ -75,7 +75,11 @@ fn job_ignores_repeated_reports() {
     ];
     for report in reports {
         let once = changed(new_job().apply(&report, 1, noon()));
-        assert_eq!(once.apply(&report, 2, noon()), Transition::Unchanged, "{report:?}");
+        assert_eq!(
+            once.apply(&report, 2, noon()),
+            Transition::Unchanged,
+            "invariant 4: {report:?}"
+        );
     }
 }
 
@@ -84,7 +88,8 @@ fn job_ended_emits_nothing_twice() {
     let mut job = changed(new_job().apply(&observed(done()), 1, noon()));
     job.outbox.clear();
     for kind in [RenderStatus::Processing, RenderStatus::Cancelled, done()] {
-        assert_eq!(job.apply(&observed(kind), 9, noon()), Transition::Unchanged);
+        let again = job.apply(&observed(kind), 9, noon());
+        assert_eq!(again, Transition::Unchanged, "invariant 4: an ended job stays as it is");
     }
 }
 
@@ -143,7 +148,7 @@ fn job_progress_changes_in_quarters() {
 fn job_settles_once_with_empty_outbox() {
     let deadline = TimeDelta::minutes(30);
     let mut job = changed(new_job().apply(&observed(done()), 1, noon()));
-    assert_eq!(job.settle(deadline, noon()), None);
+    assert_eq!(job.settle(deadline, noon()), None, "invariant 2: its outbox is not empty");
     job.outbox.clear();
     let settled = job.settle(deadline, noon()).unwrap();
     assert_eq!(settled.settled_at, Some(noon()));

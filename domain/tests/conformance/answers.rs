@@ -12,22 +12,22 @@ use serde_json::Value;
 use crate::facts::AnswerFact;
 use crate::matrix::Matrix;
 use crate::meaning;
-use crate::subject::{Subject, noon};
+use crate::tested_provider::{TestedProvider, noon};
 
-pub(crate) fn acceptances(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn acceptances(subject: &TestedProvider, matrix: &mut Matrix) {
     submits(subject, matrix, "accepted", State::Queued);
 }
 
-pub(crate) fn refusals(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn refusals(subject: &TestedProvider, matrix: &mut Matrix) {
     submits(subject, matrix, "refused", State::Failed);
 }
 
-pub(crate) fn doubts(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn unclear_submits(subject: &TestedProvider, matrix: &mut Matrix) {
     submits(subject, matrix, "unclear", State::SubmitUnknown);
 }
 
 /// Each answer to a submit of one outcome, and what becomes of the job by it.
-fn submits(subject: &Subject, matrix: &mut Matrix, outcome: &str, state: State) {
+fn submits(subject: &TestedProvider, matrix: &mut Matrix, outcome: &str, state: State) {
     for exchange in subject.facts.submit.iter().filter(|exchange| exchange.is.starts_with(outcome))
     {
         let body = exchange.bytes();
@@ -55,7 +55,7 @@ fn after_submit(job: &Job, answer: &SubmitAnswer) -> Job {
     }
 }
 
-pub(crate) fn words(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn words(subject: &TestedProvider, matrix: &mut Matrix) {
     for (meaning, words) in &subject.facts.words {
         for word in words.iter().flat_map(|word| spellings(word)) {
             matrix.check(&word, &meaning_of(subject, &word), meaning);
@@ -65,7 +65,7 @@ pub(crate) fn words(subject: &Subject, matrix: &mut Matrix) {
 
 /// Words that the provider may add, among them the last words of all other providers: none
 /// of them ends a render by surprise.
-pub(crate) fn unknown_words(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn unknown_words(subject: &TestedProvider, matrix: &mut Matrix) {
     let own: BTreeSet<String> =
         subject.facts.words.values().flatten().map(|word| word.to_lowercase()).collect();
     let mut unknown = BTreeSet::from(["archived".to_owned(), "done?".to_owned()]);
@@ -83,7 +83,7 @@ fn spellings(word: &str) -> BTreeSet<String> {
     BTreeSet::from([word.to_owned(), word.to_lowercase(), word.to_uppercase(), capital])
 }
 
-fn meaning_of(subject: &Subject, word: &str) -> String {
+fn meaning_of(subject: &TestedProvider, word: &str) -> String {
     let body = filled(&subject.facts.word_body, word).to_string();
     let answer = ProviderAnswer { status: 200, retry_after: None, body: body.as_bytes() };
     match subject.provider.spec.read_status(&subject.render(), &answer, noon()) {
@@ -98,23 +98,23 @@ fn filled(template: &Value, word: &str) -> Value {
     serde_json::from_str(&template.to_string().replace("{word}", word)).unwrap()
 }
 
-pub(crate) fn results(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn results(subject: &TestedProvider, matrix: &mut Matrix) {
     statuses(subject, matrix, &subject.facts.results);
 }
 
-pub(crate) fn progress(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn progress(subject: &TestedProvider, matrix: &mut Matrix) {
     statuses(subject, matrix, &subject.facts.progress);
 }
 
-pub(crate) fn failures(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn failures(subject: &TestedProvider, matrix: &mut Matrix) {
     statuses(subject, matrix, &subject.facts.failures);
 }
 
-pub(crate) fn trouble(subject: &Subject, matrix: &mut Matrix) {
-    statuses(subject, matrix, &subject.facts.trouble);
+pub(crate) fn status_errors(subject: &TestedProvider, matrix: &mut Matrix) {
+    statuses(subject, matrix, &subject.facts.status_errors);
 }
 
-fn statuses(subject: &Subject, matrix: &mut Matrix, exchanges: &[AnswerFact]) {
+fn statuses(subject: &TestedProvider, matrix: &mut Matrix, exchanges: &[AnswerFact]) {
     for exchange in exchanges {
         let found = read(subject, exchange);
         let body = exchange.bytes();
@@ -123,11 +123,11 @@ fn statuses(subject: &Subject, matrix: &mut Matrix, exchanges: &[AnswerFact]) {
     }
 }
 
-/// Videos are kept as long as documented, counted from when we heard of them, by whatever way.
-pub(crate) fn expiries(subject: &Subject, matrix: &mut Matrix) {
+/// Videos are kept as long as documented, counted from the report, whichever way it came.
+pub(crate) fn expiries(subject: &TestedProvider, matrix: &mut Matrix) {
     let Some(kept) = subject.facts.kept_seconds else { return };
     let spec = &subject.provider.spec;
-    let results =
+    let observed =
         subject.facts.results.iter().filter_map(|exchange| match read(subject, exchange) {
             StatusAnswer::Observed(observation) => Some((&exchange.is, observation)),
             StatusAnswer::NotFound | StatusAnswer::Unavailable { .. } => None,
@@ -136,7 +136,7 @@ pub(crate) fn expiries(subject: &Subject, matrix: &mut Matrix) {
         let callback = spec.read_callback(&post.bytes(), noon()).ok()?;
         Some((&post.is, callback.claim?))
     });
-    for (case, observation) in results.chain(claimed) {
+    for (case, observation) in observed.chain(claimed) {
         if let RenderStatus::Completed(result) = observation.status {
             let wanted = Some(noon() + TimeDelta::seconds(kept.into()));
             let (found, wanted) = (format!("{:?}", result.expires_at), format!("{wanted:?}"));
@@ -145,12 +145,12 @@ pub(crate) fn expiries(subject: &Subject, matrix: &mut Matrix) {
     }
 }
 
-fn read(subject: &Subject, exchange: &AnswerFact) -> StatusAnswer {
+fn read(subject: &TestedProvider, exchange: &AnswerFact) -> StatusAnswer {
     let body = exchange.bytes();
     subject.provider.spec.read_status(&subject.render(), &answer(exchange, &body), noon())
 }
 
-pub(crate) fn cancellations(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn cancellations(subject: &TestedProvider, matrix: &mut Matrix) {
     let Some(cancel) = &subject.provider.spec.cancel else { return };
     for exchange in &subject.facts.cancel {
         let body = exchange.bytes();

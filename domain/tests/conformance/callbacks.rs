@@ -2,9 +2,9 @@
 
 use crate::matrix::Matrix;
 use crate::meaning;
-use crate::subject::{Subject, noon};
+use crate::tested_provider::{TestedProvider, noon};
 
-pub(crate) fn are_understood(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn are_understood(subject: &TestedProvider, matrix: &mut Matrix) {
     for post in &subject.facts.callbacks {
         let body = post.bytes();
         let found = match subject.provider.spec.read_callback(&body, noon()) {

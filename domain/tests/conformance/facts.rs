@@ -30,16 +30,16 @@ pub(crate) struct Facts {
     pub(crate) progress: Vec<AnswerFact>,
     pub(crate) failures: Vec<AnswerFact>,
     /// Status calls that are not answered with a status.
-    pub(crate) trouble: Vec<AnswerFact>,
+    pub(crate) status_errors: Vec<AnswerFact>,
     #[serde(default)]
     pub(crate) callbacks: Vec<CallbackFact>,
     #[serde(default)]
     pub(crate) signature: Option<Signature>,
-    /// What the provider says in the stories, by name.
-    pub(crate) says: BTreeMap<String, Saying>,
-    /// What only this provider does; every provider has the common stories too.
+    /// The reports of the scenarios, by name.
+    pub(crate) reports: BTreeMap<String, ReportFact>,
+    /// What only this provider does; every provider has the common scenarios too.
     #[serde(default)]
-    pub(crate) stories: Vec<Story>,
+    pub(crate) scenarios: Vec<ScenarioFact>,
     #[serde(default)]
     pub(crate) lists: Vec<SearchFact>,
     #[serde(default)]
@@ -162,13 +162,13 @@ pub(crate) struct Signature {
     /// What becomes of a callback to a job's own URL that is not signed.
     pub(crate) unsigned: String,
     /// What the provider, its documentation or another implementation computed.
-    pub(crate) vectors: Vec<Vector>,
+    pub(crate) vectors: Vec<VectorFact>,
 }
 
 /// One signed request, byte for byte.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Vector {
+pub(crate) struct VectorFact {
     pub(crate) secret: String,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: String,
@@ -176,10 +176,10 @@ pub(crate) struct Vector {
     pub(crate) at: i64,
 }
 
-/// A message about a render.
+/// A report about a render.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) enum Saying {
+pub(crate) enum ReportFact {
     /// The answer to the submit.
     Submit(u16, Value),
     /// The answer to a status call.
@@ -190,12 +190,12 @@ pub(crate) enum Saying {
     Callback(Value),
 }
 
-/// The messages about one render, in order, and the state of its job after each.
+/// Reports about one render, in order, and the states of its job.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Story {
+pub(crate) struct ScenarioFact {
     pub(crate) title: String,
-    /// `saying: state` for news, `saying: state again` for what changes nothing.
+    /// `report: state` for a change, `report: state again` for a report that changes nothing.
     pub(crate) steps: Vec<String>,
     /// The states whose events are published.
     pub(crate) published: Vec<String>,

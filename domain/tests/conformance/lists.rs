@@ -9,9 +9,9 @@ use crate::facts::SearchFact;
 use crate::matrix::Matrix;
 use crate::meaning;
 use crate::requests::KEY;
-use crate::subject::{Subject, job_id, noon};
+use crate::tested_provider::{TestedProvider, job_id, noon};
 
-pub(crate) fn search(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn search(subject: &TestedProvider, matrix: &mut Matrix) {
     let Some(list) = list(&subject.provider.spec) else { return };
     for search in &subject.facts.lists {
         let case = format!("{} pages, {}", search.pages.len(), search.is);
@@ -21,7 +21,7 @@ pub(crate) fn search(subject: &Subject, matrix: &mut Matrix) {
 
 /// Reads the pages as long as there is a next one, as the tracker does, and wants each of
 /// them at its own URL.
-fn found(subject: &Subject, list: &ListSpec, search: &SearchFact) -> String {
+fn found(subject: &TestedProvider, list: &ListSpec, search: &SearchFact) -> String {
     let mut page = ListPage::First;
     let mut seen = 0;
     let mut answer = None;

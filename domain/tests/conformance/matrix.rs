@@ -1,4 +1,4 @@
-//! What was checked, and what came of it.
+//! The facts that were checked, and how many hold.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ struct Cell {
 }
 
 impl Matrix {
-    /// What is checked from now on is about this kind of fact and this provider.
+    /// The following checks are about this kind of fact and this provider.
     pub(crate) fn begin(&mut self, group: &'static str, provider: &str, has_it: bool) {
         if !self.groups.contains(&group) {
             self.groups.push(group);
@@ -33,29 +33,29 @@ impl Matrix {
         self.cells.push(Cell { group, provider, has_it, passed: 0, missed: 0 });
     }
 
-    /// Counts one fact. `case` tells it from the others of its kind.
-    pub(crate) fn check(&mut self, case: &str, found: &str, wanted: &str) {
+    /// Counts one fact. `case` distinguishes it from the others of its kind.
+    pub(crate) fn check(&mut self, case: &str, found: &str, expected: &str) {
         let cell = self.cells.last_mut().unwrap();
-        if found == wanted {
+        if found == expected {
             cell.passed += 1;
         } else {
             cell.missed += 1;
             self.misses.push(format!(
-                "{}, {}, {case}\n  found:  {found}\n  wanted: {wanted}",
+                "{}, {}, {case}\n  found:    {found}\n  expected: {expected}",
                 cell.provider, cell.group
             ));
         }
     }
 
-    /// The facts that do not hold, and the kinds of which a provider has no facts although
-    /// it has the thing, or the other way round.
+    /// The facts that do not hold, and each kind of which the spec has something and the facts
+    /// nothing, or the other way round.
     pub(crate) fn misses(&self) -> Vec<String> {
         let unproved = self.cells.iter().filter_map(|cell| {
             let facts = cell.passed + cell.missed > 0;
             (facts != cell.has_it).then(|| {
                 let (spec, facts) = if facts { ("nothing", "some") } else { ("something", "none") };
                 let Cell { group, provider, .. } = cell;
-                format!("{provider}, {group}: the spec says {spec} of it, the facts {facts}")
+                format!("{provider}, {group}: the spec has {spec} of it, the facts have {facts}")
             })
         });
         self.misses.iter().cloned().chain(unproved).collect()

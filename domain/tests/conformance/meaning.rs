@@ -1,4 +1,4 @@
-//! What came out of the interpreter, as the line of text that the facts say.
+//! The results of the interpreter as text, in the form that the facts have.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use domain::provider::{
     Callback, CancelAnswer, ErrorClass, ListAnswer, StatusAnswer, SubmitAnswer,
 };
 
-use crate::subject::job_id;
+use crate::tested_provider::job_id;
 
 /// `accepted r-1`, `refused quota provider_quota: no credits`, `unclear`.
 pub(crate) fn submit(answer: &SubmitAnswer) -> String {

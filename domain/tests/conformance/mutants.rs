@@ -3,7 +3,7 @@
 use domain::provider::ProviderSpec;
 use serde_json::{Value, json};
 
-use crate::subject::Subject;
+use crate::tested_provider::TestedProvider;
 
 /// What no fact can be about: names for people, and our own numbers.
 const OURS: [&str; 6] = ["/$schema", "/name", "/title", "/docs", "/verifiedLive", "/limits"];
@@ -17,7 +17,7 @@ pub(crate) struct Mutant {
 
 /// Every spec that differs from the subject's in one member: left out, or another value.
 /// What a spec says of words for "processing" is left alone: it says so of all other words.
-pub(crate) fn of(subject: &Subject, document: &Value) -> Vec<Mutant> {
+pub(crate) fn of(subject: &TestedProvider, document: &Value) -> Vec<Mutant> {
     let mut places = Vec::new();
     find(document, "", &mut places);
     places.retain(|place| {

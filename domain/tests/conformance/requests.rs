@@ -1,15 +1,15 @@
-//! What a provider is asked.
+//! The requests to a provider.
 
 use domain::id::RenderJobId;
 use domain::provider::request::{HttpMethod, HttpRequest, PayloadError, SubmitParts};
 use serde_json::{Map, Value};
 
 use crate::matrix::Matrix;
-use crate::subject::{CALLBACK_URL, Subject, job_id};
+use crate::tested_provider::{CALLBACK_URL, TestedProvider, job_id};
 
 pub(crate) const KEY: &str = "key:1";
 
-pub(crate) fn are_as_documented(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn are_as_documented(subject: &TestedProvider, matrix: &mut Matrix) {
     let facts = &subject.facts.request;
     let Ok(request) = submitted(subject, &facts.payload, None) else {
         return matrix.check("submit", "refused", "asked for");
@@ -23,13 +23,13 @@ pub(crate) fn are_as_documented(subject: &Subject, matrix: &mut Matrix) {
     let shown = format!("{request:?}");
     matrix.check("no key in logs", &shown.replace(value.as_str(), "KEY"), &shown);
 
-    if let Some(wanted) = &facts.body_with_callback {
+    if let Some(expected) = &facts.body_with_callback {
         let found = submitted(subject, &facts.payload, Some(CALLBACK_URL));
-        matrix.check("body with callback", &body_of(found), &wanted.to_string());
+        matrix.check("body with callback", &body_of(found), &expected.to_string());
     }
-    for (payload, wanted) in &facts.others {
+    for (payload, expected) in &facts.others {
         let found = submitted(subject, payload, None);
-        matrix.check("another payload", &body_of(found), &wanted.to_string());
+        matrix.check("another payload", &body_of(found), &expected.to_string());
     }
     for (payload, why) in &facts.refused {
         let found = submitted(subject, payload, Some(CALLBACK_URL));
@@ -40,8 +40,8 @@ pub(crate) fn are_as_documented(subject: &Subject, matrix: &mut Matrix) {
     let mut environments = subject.provider.spec.base_urls.clone();
     environments.remove("default");
     let found: Vec<_> = environments.iter().map(|(name, url)| (name, url.as_str())).collect();
-    let wanted: Vec<_> = facts.environments.iter().collect();
-    matrix.check("environments", &format!("{found:?}"), &format!("{wanted:?}"));
+    let expected: Vec<_> = facts.environments.iter().collect();
+    matrix.check("environments", &format!("{found:?}"), &format!("{expected:?}"));
 
     let request = subject.provider.status_request(&subject.render(), KEY);
     matrix.check("status method", method(&request), "GET");
@@ -56,12 +56,12 @@ pub(crate) fn are_as_documented(subject: &Subject, matrix: &mut Matrix) {
         cancel.map(|cancel| subject.provider.cancel_request(cancel, &subject.render(), KEY));
     if cancel.is_some() || facts.cancel.is_some() {
         let found = cancel.map(|request| format!("{} {}", method(&request), request.url));
-        let wanted = facts.cancel.clone().unwrap_or_default();
-        matrix.check("cancel", &found.unwrap_or_default(), &wanted);
+        let expected = facts.cancel.clone().unwrap_or_default();
+        matrix.check("cancel", &found.unwrap_or_default(), &expected);
     }
 }
 
-pub(crate) fn callbacks_are_wanted(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn callbacks_are_wanted(subject: &TestedProvider, matrix: &mut Matrix) {
     let facts = &subject.facts.request;
     for wants in &facts.wants {
         let payload = wants.payload.as_ref().unwrap_or(&facts.payload);
@@ -76,7 +76,7 @@ pub(crate) fn callbacks_are_wanted(subject: &Subject, matrix: &mut Matrix) {
 }
 
 fn submitted(
-    subject: &Subject,
+    subject: &TestedProvider,
     payload: &Map<String, Value>,
     callback_url: Option<&str>,
 ) -> Result<HttpRequest, PayloadError> {

@@ -6,157 +6,157 @@ use domain::verifier::{Reason, SignatureScheme, Verification};
 
 use crate::facts::Signature;
 use crate::matrix::Matrix;
-use crate::signer::{SignInput, Signed};
-use crate::subject::{Subject, noon};
+use crate::signer::{Signed, SignerInput};
+use crate::tested_provider::{TestedProvider, noon};
 
 const VERIFIED: &str = "verified";
 
-pub(crate) fn hold(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn hold(subject: &TestedProvider, matrix: &mut Matrix) {
     let Some(facts) = &subject.facts.signature else { return };
     let Some(webhook) = &subject.provider.spec.webhook else { return };
     let Some(scheme) = &webhook.signature else { return };
-    let bench = Bench { facts, scheme };
-    let call = SignInput { secret: &facts.secret, id: "msg_1", at: noon() };
+    let check = SignatureCheck { facts, scheme };
+    let call = SignerInput { secret: &facts.secret, id: "msg_1", at: noon() };
 
-    vectors(&bench, matrix);
-    bodies(&bench, call, matrix);
-    bench.headers_matter(call, matrix);
-    ages(&bench, call, matrix);
-    rotation(&bench, call, matrix);
-    replays(&bench, call, matrix);
+    vectors(&check, matrix);
+    bodies(&check, call, matrix);
+    check.headers_matter(call, matrix);
+    ages(&check, call, matrix);
+    rotation(&check, call, matrix);
+    replays(&check, call, matrix);
     matrix.check("a signed body is believed", &webhook.believes().to_string(), "true");
     matrix.check("an unsigned body", policy(webhook), &facts.unsigned);
 }
 
-struct Bench<'a> {
+struct SignatureCheck<'a> {
     facts: &'a Signature,
     scheme: &'a SignatureScheme,
 }
 
-impl Bench<'_> {
-    fn verdict(&self, signed: &Signed, secrets: &str, seconds_later: i64) -> Verification {
+impl SignatureCheck<'_> {
+    fn verify(&self, signed: &Signed, secrets: &str, seconds_later: i64) -> Verification {
         let Ok(secrets) = self.scheme.parse_secrets(secrets) else { return Verification::Missing };
         signed.verify(self.scheme, &secrets, noon() + TimeDelta::seconds(seconds_later))
     }
 
-    fn judged(&self, signed: &Signed) -> String {
-        text(&self.verdict(signed, &self.facts.secret, 0))
+    fn outcome(&self, signed: &Signed) -> String {
+        text(&self.verify(signed, &self.facts.secret, 0))
     }
 
     /// Each header is read, whatever its case, and only if it is there once.
-    fn headers_matter(&self, call: SignInput<'_>, matrix: &mut Matrix) {
+    fn headers_matter(&self, call: SignerInput<'_>, matrix: &mut Matrix) {
         let good = self.facts.sign(call);
         for (index, (name, value)) in good.headers.iter().enumerate() {
-            let mut shouted = good.clone();
-            shouted.headers[index].0 = name.to_uppercase();
-            matrix.check(&format!("{name} in capitals"), &self.judged(&shouted), VERIFIED);
+            let mut in_capitals = good.clone();
+            in_capitals.headers[index].0 = name.to_uppercase();
+            matrix.check(&format!("{name} in capitals"), &self.outcome(&in_capitals), VERIFIED);
             let mut without = good.clone();
             without.headers.remove(index);
-            matrix.check(&format!("without {name}"), &self.judged(&without), "missing");
+            matrix.check(&format!("without {name}"), &self.outcome(&without), "missing");
             let mut twice = good.clone();
             twice.headers.push((name.clone(), value.clone()));
-            matrix.check(&format!("{name} twice"), &self.judged(&twice), "malformed");
+            matrix.check(&format!("{name} twice"), &self.outcome(&twice), "malformed");
         }
     }
 }
 
-fn vectors(bench: &Bench<'_>, matrix: &mut Matrix) {
-    for vector in &bench.facts.vectors {
+fn vectors(check: &SignatureCheck<'_>, matrix: &mut Matrix) {
+    for vector in &check.facts.vectors {
         let headers =
             vector.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         let signed = Signed { headers, body: vector.body.clone().into_bytes() };
-        let Ok(secrets) = bench.scheme.parse_secrets(&vector.secret) else {
+        let Ok(secrets) = check.scheme.parse_secrets(&vector.secret) else {
             matrix.check("a vector's secret", "refused", "taken");
             continue;
         };
         let now = DateTime::from_timestamp(vector.at, 0).unwrap();
-        matrix.check("a vector", &text(&signed.verify(bench.scheme, &secrets, now)), VERIFIED);
+        matrix.check("a vector", &text(&signed.verify(check.scheme, &secrets, now)), VERIFIED);
         let longer = Signed { body: [&signed.body[..], b" "].concat(), ..signed };
-        let verdict = longer.verify(bench.scheme, &secrets, now);
-        matrix.check("a vector and a blank more", &text(&verdict), "mismatch");
+        let verification = longer.verify(check.scheme, &secrets, now);
+        matrix.check("a vector and a blank more", &text(&verification), "mismatch");
     }
 }
 
 /// Not a bit of body or signature can change.
-fn bodies(bench: &Bench<'_>, call: SignInput<'_>, matrix: &mut Matrix) {
-    let good = bench.facts.sign(call);
-    matrix.check("as it was signed", &bench.judged(&good), VERIFIED);
+fn bodies(check: &SignatureCheck<'_>, call: SignerInput<'_>, matrix: &mut Matrix) {
+    let good = check.facts.sign(call);
+    matrix.check("as it was signed", &check.outcome(&good), VERIFIED);
 
     let changed = each_bit_flipped(&good.body).map(|body| Signed { body, ..good.clone() });
-    matrix.check("any bit of the body", &all(changed.map(|s| bench.judged(&s))), "mismatch");
+    matrix.check("any bit of the body", &all(changed.map(|s| check.outcome(&s))), "mismatch");
 
-    let signature = bench.facts.signature(call);
-    let changed = each_bit_flipped(&signature).map(|other| bench.facts.sealed(call, &other));
-    matrix.check("any bit of the signature", &all(changed.map(|s| bench.judged(&s))), "mismatch");
+    let signature = check.facts.signature(call);
+    let changed = each_bit_flipped(&signature).map(|other| check.facts.sealed(call, &other));
+    matrix.check("any bit of the signature", &all(changed.map(|s| check.outcome(&s))), "mismatch");
 
-    let half = bench.facts.sealed(call, &signature[..signature.len() / 2]);
-    matrix.check("half a signature", &bench.judged(&half), "mismatch");
-    let none = bench.facts.sealed(call, &[]);
-    let refused = bench.judged(&none) != VERIFIED;
+    let half = check.facts.sealed(call, &signature[..signature.len() / 2]);
+    matrix.check("half a signature", &check.outcome(&half), "mismatch");
+    let none = check.facts.sealed(call, &[]);
+    let refused = check.outcome(&none) != VERIFIED;
     matrix.check("an empty signature is refused", &refused.to_string(), "true");
 }
 
-fn ages(bench: &Bench<'_>, call: SignInput<'_>, matrix: &mut Matrix) {
-    let good = bench.facts.sign(call);
-    let judged = |later| text(&bench.verdict(&good, &bench.facts.secret, later));
+fn ages(check: &SignatureCheck<'_>, call: SignerInput<'_>, matrix: &mut Matrix) {
+    let good = check.facts.sign(call);
+    let outcome = |later| text(&check.verify(&good, &check.facts.secret, later));
     let day = 86_400;
-    match bench.facts.max_age_seconds {
+    match check.facts.max_age_seconds {
         Some(age) => {
-            matrix.check("as old as may be", &judged(age), VERIFIED);
-            matrix.check("stale", &judged(age + 1), "too old");
+            matrix.check("as old as may be", &outcome(age), VERIFIED);
+            matrix.check("stale", &outcome(age + 1), "too old");
         }
-        None => matrix.check("a day old", &judged(day), VERIFIED),
+        None => matrix.check("a day old", &outcome(day), VERIFIED),
     }
-    match bench.facts.max_ahead_seconds {
+    match check.facts.max_ahead_seconds {
         Some(ahead) => {
-            matrix.check("as far ahead as may be", &judged(-ahead), VERIFIED);
-            matrix.check("from the future", &judged(-ahead - 1), "too new");
+            matrix.check("as far ahead as may be", &outcome(-ahead), VERIFIED);
+            matrix.check("from the future", &outcome(-ahead - 1), "too new");
         }
-        None => matrix.check("a day ahead", &judged(-day), VERIFIED),
+        None => matrix.check("a day ahead", &outcome(-day), VERIFIED),
     }
-    if bench.facts.content.contains("{timestamp}") {
-        let later = SignInput { at: call.at + TimeDelta::seconds(1), ..call };
-        let moved = bench.facts.sealed(later, &bench.facts.signature(call));
-        matrix.check("another time than signed", &bench.judged(&moved), "mismatch");
+    if check.facts.content.contains("{timestamp}") {
+        let later = SignerInput { at: call.at + TimeDelta::seconds(1), ..call };
+        let moved = check.facts.sealed(later, &check.facts.signature(call));
+        matrix.check("another time than signed", &check.outcome(&moved), "mismatch");
     }
 }
 
 /// While secrets are changed both are in force.
-fn rotation(bench: &Bench<'_>, call: SignInput<'_>, matrix: &mut Matrix) {
-    let Signature { secret, older_secret, strange_secret, .. } = bench.facts;
+fn rotation(check: &SignatureCheck<'_>, call: SignerInput<'_>, matrix: &mut Matrix) {
+    let Signature { secret, older_secret, strange_secret, .. } = check.facts;
     let both = format!("{secret}, {older_secret}");
-    for (case, signer, wanted) in [
+    for (case, signer, expected) in [
         ("the newer of two secrets", secret, VERIFIED),
         ("the older of two secrets", older_secret, VERIFIED),
         ("a secret that is not ours", strange_secret, "mismatch"),
     ] {
-        let signed = bench.facts.sign(SignInput { secret: signer, ..call });
-        matrix.check(case, &text(&bench.verdict(&signed, &both, 0)), wanted);
+        let signed = check.facts.sign(SignerInput { secret: signer, ..call });
+        matrix.check(case, &text(&check.verify(&signed, &both, 0)), expected);
     }
-    let signed = bench.facts.sign(SignInput { secret: older_secret, ..call });
-    matrix.check("a secret no longer in force", &bench.judged(&signed), "mismatch");
+    let signed = check.facts.sign(SignerInput { secret: older_secret, ..call });
+    matrix.check("a secret no longer in force", &check.outcome(&signed), "mismatch");
 }
 
-/// A copy gets the same verdict and the same id, another callback another id.
-fn replays(bench: &Bench<'_>, call: SignInput<'_>, matrix: &mut Matrix) {
-    let good = bench.facts.sign(call);
-    let first = bench.verdict(&good, &bench.facts.secret, 0);
-    let copy = bench.verdict(&good, &bench.facts.secret, 10);
+/// A copy gets the same verification and the same id, another callback another id.
+fn replays(check: &SignatureCheck<'_>, call: SignerInput<'_>, matrix: &mut Matrix) {
+    let good = check.facts.sign(call);
+    let first = check.verify(&good, &check.facts.secret, 0);
+    let copy = check.verify(&good, &check.facts.secret, 10);
     let same = first == copy && !id_of(&first).is_empty();
     matrix.check("a copy has the same replay id", &same.to_string(), "true");
 
-    if let Some(body) = &bench.facts.copy {
-        let copy = Signature { body: body.clone(), ..bench.facts.clone() };
-        let copy = bench.verdict(&copy.sign(call), &bench.facts.secret, 10);
+    if let Some(body) = &check.facts.copy {
+        let copy = Signature { body: body.clone(), ..check.facts.clone() };
+        let copy = check.verify(&copy.sign(call), &check.facts.secret, 10);
         let same = copy == first;
         matrix.check("a copy with other bytes has it too", &same.to_string(), "true");
     }
 
-    let mut other = bench.facts.body.clone();
+    let mut other = check.facts.body.clone();
     other["id"] = "another".into();
-    let other = Signature { body: other, ..bench.facts.clone() };
-    let signed = other.sign(SignInput { id: "msg_2", ..call });
-    let second = bench.verdict(&signed, &bench.facts.secret, 0);
+    let other = Signature { body: other, ..check.facts.clone() };
+    let signed = other.sign(SignerInput { id: "msg_2", ..call });
+    let second = check.verify(&signed, &check.facts.secret, 0);
     let differs = text(&second) == VERIFIED && id_of(&second) != id_of(&first);
     matrix.check("another callback has another replay id", &differs.to_string(), "true");
 }
@@ -177,8 +177,8 @@ fn all(outcomes: impl Iterator<Item = String>) -> String {
     outcomes.join(", ")
 }
 
-fn text(verdict: &Verification) -> String {
-    let text = match verdict {
+fn text(verification: &Verification) -> String {
+    let text = match verification {
         Verification::Verified { .. } => VERIFIED,
         Verification::Missing => "missing",
         Verification::Invalid(Reason::Malformed) => "malformed",
@@ -190,8 +190,8 @@ fn text(verdict: &Verification) -> String {
     text.to_owned()
 }
 
-fn id_of(verdict: &Verification) -> &str {
-    match verdict {
+fn id_of(verification: &Verification) -> &str {
+    match verification {
         Verification::Verified { replay_id, .. } => replay_id,
         Verification::Missing | Verification::Invalid(_) => "",
     }

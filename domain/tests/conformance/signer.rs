@@ -18,7 +18,7 @@ pub(crate) struct Signed {
 
 /// What the provider chooses for one callback.
 #[derive(Clone, Copy)]
-pub(crate) struct SignInput<'a> {
+pub(crate) struct SignerInput<'a> {
     pub(crate) secret: &'a str,
     pub(crate) id: &'a str,
     pub(crate) at: DateTime<Utc>,
@@ -26,13 +26,13 @@ pub(crate) struct SignInput<'a> {
 
 impl Signature {
     /// The callback as the provider sends it.
-    pub(crate) fn sign(&self, call: SignInput<'_>) -> Signed {
+    pub(crate) fn sign(&self, call: SignerInput<'_>) -> Signed {
         let signature = self.signature(call);
         self.sealed(call, &signature)
     }
 
     /// The callback with that signature.
-    pub(crate) fn sealed(&self, call: SignInput<'_>, signature: &[u8]) -> Signed {
+    pub(crate) fn sealed(&self, call: SignerInput<'_>, signature: &[u8]) -> Signed {
         let timestamp = call.at.timestamp().to_string();
         let fill = |text: &String| {
             text.replace("{timestamp}", &timestamp)
@@ -44,7 +44,7 @@ impl Signature {
         Signed { headers: headers.collect(), body: self.body.to_string().into_bytes() }
     }
 
-    pub(crate) fn signature(&self, call: SignInput<'_>) -> Vec<u8> {
+    pub(crate) fn signature(&self, call: SignerInput<'_>) -> Vec<u8> {
         let key = match &self.base64_after {
             Some(prefix) => STANDARD.decode(call.secret.strip_prefix(prefix).unwrap()).unwrap(),
             None => call.secret.as_bytes().to_vec(),

@@ -172,13 +172,13 @@ fn answers() {
     });
 }
 
-/// Whether a render was accepted or its state was read.
+/// Whether a render was accepted or its state observed.
 fn check_answers(spec: &ProviderSpec, answer: &ProviderAnswer<'_>, now: DateTime<Utc>) -> bool {
     let status = answer.status;
-    let mut understood = false;
+    let mut is_informative = false;
     match spec.read_submit(answer) {
         SubmitAnswer::Accepted(id) => {
-            understood = true;
+            is_informative = true;
             check_id(&id);
             assert!(spec.submit.accepted.contains(&status), "{status} was accepted");
         }
@@ -193,15 +193,15 @@ fn check_answers(spec: &ProviderSpec, answer: &ProviderAnswer<'_>, now: DateTime
         assert!((200..=299).contains(&status), "{status} {observation:?}");
         assert_eq!(observation.render_job_id, Some(asked()));
         check(&observation);
-        understood = true;
+        is_informative = true;
     }
     if let SubmitSafety::List(list) = &spec.submit_safety {
         match spec.read_list(list, &job(), 3, answer) {
             ListAnswer::Found(id) => {
                 check_id(&id);
                 let text = String::from_utf8_lossy(answer.body).to_lowercase();
-                let marks = [job().to_string(), job().as_uuid(), job().as_uuid().replace('-', "")];
-                assert!(marks.iter().any(|mark| text.contains(mark)), "{text}");
+                let ids = [job().to_string(), job().as_uuid(), job().as_uuid().replace('-', "")];
+                assert!(ids.iter().any(|id| text.contains(id)), "{text}");
             }
             ListAnswer::Next(ListPage::Offset(rows)) => assert!(rows > 3, "no progress"),
             ListAnswer::Next(_) | ListAnswer::Absent | ListAnswer::Unavailable { .. } => {}
@@ -211,7 +211,7 @@ fn check_answers(spec: &ProviderSpec, answer: &ProviderAnswer<'_>, now: DateTime
         let accepted = spec.read_cancel(cancel, answer) == CancelAnswer::Accepted;
         assert_eq!(accepted, cancel.accepted.contains(&status));
     }
-    understood
+    is_informative
 }
 
 #[test]

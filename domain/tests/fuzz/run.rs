@@ -60,7 +60,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::disallowed_methods, reason = "how `cargo xtask fuzz` tells a test what to do")]
+#[expect(clippy::disallowed_methods, reason = "how `cargo xtask fuzz` configures a test")]
 fn setting<T: FromStr<Err: Display>>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|error| panic!("{name}={text}: {error}")))

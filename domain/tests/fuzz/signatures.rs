@@ -1,5 +1,5 @@
 //! Every scheme of the verifier: mutations of requests that were signed. Whatever verifies
-//! must be one of them, whole: the same signed body, and the same verdict.
+//! must be one of them, whole: the same signed body, and the same verification.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -21,7 +21,7 @@ struct Sender {
 
 struct Request {
     wire: Wire,
-    verdict: Verification,
+    verification: Verification,
 }
 
 impl Sender {
@@ -39,15 +39,15 @@ impl Sender {
         ];
         let requests = sealed.map(|(payload, id, at, numbers)| {
             let wire = row.wire(&row.seal_with(payload, id, &row.stamp(at), numbers));
-            let verdict = wire.verify(&row, &secrets, noon());
-            Request { wire, verdict }
+            let verification = wire.verify(&row, &secrets, noon());
+            Request { wire, verification }
         });
         let secret_texts = vec![row.secret_text(1), row.secret_text(2)];
         Self { row, secrets, secret_texts, requests: requests.into() }
     }
 
     /// What the signature is about: the body, or the one field of it that is signed. Of
-    /// multipart only the verdict can tell, by the hash in it.
+    /// multipart only the verification can tell, by the hash in it.
     fn signed_part(&self, wire: &Wire) -> Vec<u8> {
         let content = self.row.raw["content"].as_str().unwrap_or_default();
         let Some((_, rest)) = content.split_once("{form:") else { return wire.body.clone() };
@@ -99,8 +99,8 @@ impl Sender {
 
     /// Whether the request verified, as it then may.
     fn check(&self, wire: &Wire) -> bool {
-        let verdict = wire.verify(&self.row, &self.secrets, noon());
-        if !matches!(verdict, Verification::Verified { .. }) {
+        let verification = wire.verify(&self.row, &self.secrets, noon());
+        if !matches!(verification, Verification::Verified { .. }) {
             return false;
         }
         if self.row.is_token() {
@@ -115,10 +115,9 @@ impl Sender {
             return true;
         }
         let signed = self.signed_part(wire);
-        let whole = self
-            .requests
-            .iter()
-            .any(|request| request.verdict == verdict && self.signed_part(&request.wire) == signed);
+        let whole = self.requests.iter().any(|request| {
+            request.verification == verification && self.signed_part(&request.wire) == signed
+        });
         assert!(whole, "{} verifies what was never signed: {wire:?}", self.row.sender);
         true
     }
@@ -130,10 +129,10 @@ fn verifier() {
     for sender in &senders {
         let good = sender.requests.iter().take(4);
         for request in good {
-            let verified = matches!(request.verdict, Verification::Verified { .. });
-            assert!(verified, "{} {:?}", sender.row.sender, request.verdict);
+            let verified = matches!(request.verification, Verification::Verified { .. });
+            assert!(verified, "{} {:?}", sender.row.sender, request.verification);
         }
-        let stranger = &sender.requests[4].verdict;
+        let stranger = &sender.requests[4].verification;
         assert!(matches!(stranger, Verification::Invalid(_)), "{stranger:?}");
     }
     run("verifier", 4_000, |random| {

@@ -56,8 +56,8 @@ proptest! {
             let mut headers: Vec<_> = names.into_iter().zip(values.clone()).collect();
             headers.extend(extra.clone());
             let wire = Wire { headers, body: body.clone() };
-            let verdict = wire.verify(&row, &row.secrets(&[1, 2]), noon());
-            let verified = matches!(verdict, Verification::Verified { .. });
+            let verification = wire.verify(&row, &row.secrets(&[1, 2]), noon());
+            let verified = matches!(verification, Verification::Verified { .. });
             prop_assert!(!verified, "{} {wire:?}", row.sender);
         }
     }
@@ -70,9 +70,9 @@ proptest! {
     ) {
         for row in rows() {
             let wire = row.wire(&row.seal_with(payload.as_bytes(), &id, &row.stamp(NOON - age), &[1]));
-            let verdict = wire.verify(&row, &row.secrets(&[1]), noon());
-            let verified = matches!(verdict, Verification::Verified { .. });
-            prop_assert!(verified, "{} {verdict:?} {wire:?}", row.sender);
+            let verification = wire.verify(&row, &row.secrets(&[1]), noon());
+            let verified = matches!(verification, Verification::Verified { .. });
+            prop_assert!(verified, "{} {verification:?} {wire:?}", row.sender);
         }
     }
 

@@ -10,15 +10,15 @@ use domain::verifier::{Reason, Verification};
 const MALFORMED: Verification = Verification::Invalid(Reason::Malformed);
 const MISMATCH: Verification = Verification::Invalid(Reason::Mismatch);
 
-fn verified(verdict: &Verification) -> bool {
-    matches!(verdict, Verification::Verified { .. })
+fn verified(verification: &Verification) -> bool {
+    matches!(verification, Verification::Verified { .. })
 }
 
 fn signing_rows() -> impl Iterator<Item = Row> {
     rows().into_iter().filter(|row| !row.is_token())
 }
 
-fn verdict(row: &Row, wire: &Wire) -> Verification {
+fn verify(row: &Row, wire: &Wire) -> Verification {
     wire.verify(row, &row.secrets(&[1]), noon())
 }
 
@@ -47,7 +47,7 @@ fn signature_verifies() {
             signed_at: row.raw["timestamp"].is_object().then(noon),
         };
         let wire = row.wire(&row.seal(&[1]));
-        assert_eq!(verdict(&row, &wire), expected, "{}: {wire:?}", row.sender);
+        assert_eq!(verify(&row, &wire), expected, "{}: {wire:?}", row.sender);
     }
 }
 
@@ -59,13 +59,14 @@ fn body_with_flipped_bit_is_refused() {
             let mut tampered = sealed.clone();
             // Bits that leave a text a text, for the forms.
             tampered.payload[at] ^= 1 << (at % 5);
-            assert_eq!(verdict(&row, &row.wire(&tampered)), MISMATCH, "{} {at}", row.sender);
+            let outcome = verify(&row, &row.wire(&tampered));
+            assert_eq!(outcome, MISMATCH, "invariant 4: {} {at}", row.sender);
         }
         let (most, _) = sealed.payload.split_at(sealed.payload.len() - 1);
         for payload in [&sealed.payload[1..], most, b""] {
             let mut tampered = sealed.clone();
             tampered.payload = payload.to_vec();
-            assert_eq!(verdict(&row, &row.wire(&tampered)), MISMATCH, "{}", row.sender);
+            assert_eq!(verify(&row, &row.wire(&tampered)), MISMATCH, "{}", row.sender);
         }
     }
 }
@@ -77,14 +78,14 @@ fn signature_with_flipped_bit_is_refused() {
         for at in 0..sealed.signatures[0].len() {
             let mut tampered = sealed.clone();
             tampered.signatures[0][at] ^= 1 << (at % 5);
-            assert_eq!(verdict(&row, &row.wire(&tampered)), MISMATCH, "{} {at}", row.sender);
+            assert_eq!(verify(&row, &row.wire(&tampered)), MISMATCH, "{} {at}", row.sender);
         }
         let mut longer = sealed.clone();
         longer.signatures[0].push(b'0');
         let mut shorter = sealed.clone();
         shorter.signatures[0].pop();
         for tampered in [longer, shorter] {
-            assert_eq!(verdict(&row, &row.wire(&tampered)), MISMATCH, "{}", row.sender);
+            assert_eq!(verify(&row, &row.wire(&tampered)), MISMATCH, "{}", row.sender);
         }
     }
 }
@@ -97,17 +98,17 @@ fn signed_header_changed_is_refused() {
         if row.raw["replayId"]["kind"] == "header" {
             let mut other = sealed.clone();
             other.id = "msg_2".into();
-            assert_eq!(verdict(&row, &row.wire(&other)), MISMATCH, "{}", row.sender);
+            assert_eq!(verify(&row, &row.wire(&other)), MISMATCH, "{}", row.sender);
         }
         if row.raw["timestamp"].is_object() {
             let mut other = sealed.clone();
             other.timestamp = row.stamp(NOON + 1);
-            assert_eq!(verdict(&row, &row.wire(&other)), MISMATCH, "{}", row.sender);
+            assert_eq!(verify(&row, &row.wire(&other)), MISMATCH, "{}", row.sender);
         }
         for (name, value) in &wire.headers {
             if value == b"value" {
                 let other = wire.with(name, b"other");
-                assert_eq!(verdict(&row, &other), MISMATCH, "{}", row.sender);
+                assert_eq!(verify(&row, &other), MISMATCH, "{}", row.sender);
             }
         }
     }
@@ -150,10 +151,10 @@ fn header_absent_means_missing() {
     for row in rows() {
         let wire = row.wire(&row.seal(&[1]));
         for (name, _) in wire.headers.iter().filter(|(name, _)| name != "Content-Type") {
-            assert_eq!(verdict(&row, &wire.without(name)), Verification::Missing, "{}", row.sender);
+            assert_eq!(verify(&row, &wire.without(name)), Verification::Missing, "{}", row.sender);
         }
         let bare = Wire { headers: Vec::new(), body: PAYLOAD.to_vec() };
-        assert_eq!(verdict(&row, &bare), Verification::Missing, "{}", row.sender);
+        assert_eq!(verify(&row, &bare), Verification::Missing, "{}", row.sender);
     }
 }
 
@@ -164,10 +165,10 @@ fn header_repeated_is_invalid() {
         for header in wire.headers.iter().filter(|(name, _)| name != "Content-Type") {
             let mut twice = wire.clone();
             twice.headers.push((header.0.to_lowercase(), header.1.clone()));
-            assert_eq!(verdict(&row, &twice), MALFORMED, "{} {}", row.sender, header.0);
+            assert_eq!(verify(&row, &twice), MALFORMED, "{} {}", row.sender, header.0);
             // What a gateway makes of the two.
             let joined = [&header.1[..], &header.1[..]].join(&b","[..]);
-            let joined = verdict(&row, &wire.with(&header.0, &joined));
+            let joined = verify(&row, &wire.with(&header.0, &joined));
             let list = row.has_list() && Some(header.0.to_lowercase()) == row.signature_header();
             let harmless = list && !row.raw["timestamp"]["place"]["key"].is_string();
             assert!(
@@ -188,11 +189,11 @@ fn form_field_repeated_is_invalid() {
         for extra in ["signature=x", "%73ignature=x", "transloadit=%7B%7D", "transloadit"] {
             for body in [format!("{text}&{extra}"), format!("{extra}&{text}")] {
                 let twice = Wire { headers: Vec::new(), body: body.into_bytes() };
-                assert_eq!(verdict(&row, &twice), MALFORMED, "{sender} {extra}");
+                assert_eq!(verify(&row, &twice), MALFORMED, "{sender} {extra}");
             }
         }
         let more = Wire { headers: Vec::new(), body: format!("{text}&other=1").into_bytes() };
-        assert_eq!(verdict(&row, &more), verdict(&row, &wire), "{sender}");
+        assert_eq!(verify(&row, &more), verify(&row, &wire), "{sender}");
     }
 }
 
@@ -205,18 +206,18 @@ fn form_part_repeated_or_truncated_is_invalid() {
         for name in ["signature", "transloadit", "other"] {
             let part =
                 format!("--bound-ary\r\nContent-Disposition: form-data; name={name}\r\n\r\nx");
-            let first = verdict(&row, &body(format!("{part}\r\n{text}")));
+            let first = verify(&row, &body(format!("{part}\r\n{text}")));
             let last = text.replace("--bound-ary--", &format!("{part}\r\n--bound-ary--"));
-            for verdict in [first, verdict(&row, &body(last))] {
+            for verification in [first, verify(&row, &body(last))] {
                 match name {
-                    "other" => assert!(verified(&verdict), "{}", row.sender),
-                    _ => assert_eq!(verdict, MALFORMED, "{} {name}", row.sender),
+                    "other" => assert!(verified(&verification), "{}", row.sender),
+                    _ => assert_eq!(verification, MALFORMED, "{} {name}", row.sender),
                 }
             }
         }
         // Without its last line it may have been cut; nothing less is a form.
         let (most, _) = text.split_at(text.len() - "--\r\n".len());
-        assert_eq!(verdict(&row, &body(most.to_owned())), MALFORMED, "{}", row.sender);
+        assert_eq!(verify(&row, &body(most.to_owned())), MALFORMED, "{}", row.sender);
     }
 }
 
@@ -225,7 +226,7 @@ fn replay_id_is_unique_per_request() {
     for row in rows() {
         let id = |payload: &[u8], id: &str| {
             let wire = row.wire(&row.seal_with(payload, id, &row.stamp(NOON), &[1]));
-            match verdict(&row, &wire) {
+            match verify(&row, &wire) {
                 Verification::Verified { replay_id, .. } => replay_id,
                 other => panic!("{} {other:?}", row.sender),
             }
@@ -240,16 +241,20 @@ fn replay_id_is_unique_per_request() {
 fn token_must_match_the_signatures_secret() {
     let row = row("marqeta-basic");
     let sealed = row.seal(&[1]);
-    let verdict = |sealed: &Sealed, numbers: &[u8]| {
+    let verification = |sealed: &Sealed, numbers: &[u8]| {
         row.wire(sealed).verify(&row, &row.secrets(numbers), noon())
     };
-    assert!(verified(&verdict(&sealed, &[2, 1])));
+    assert!(verified(&verification(&sealed, &[2, 1])));
     let others = Sealed { token: row.seal(&[2]).token, ..sealed.clone() };
-    assert_eq!(verdict(&others, &[1, 2]), MISMATCH, "both are in force, each with its own key");
+    assert_eq!(
+        verification(&others, &[1, 2]),
+        MISMATCH,
+        "both are in force, each with its own key"
+    );
     for at in 0..sealed.token.len() {
         let mut tampered = sealed.clone();
         tampered.token[at] ^= 1;
-        assert_eq!(verdict(&tampered, &[1]), MISMATCH, "{at}");
+        assert_eq!(verification(&tampered, &[1]), MISMATCH, "{at}");
     }
     let wire = row.wire(&sealed);
     for (value, expected) in [
@@ -274,14 +279,14 @@ fn token_http_basic_is_user_and_password() {
     let row = row("deepgram-basic");
     let secrets = row.scheme.parse_secrets("user:pass").unwrap();
     let bare = Wire { headers: Vec::new(), body: b"{}".to_vec() };
-    let verdict =
+    let verification =
         |value: &str| bare.with("Authorization", value.as_bytes()).verify(&row, &secrets, noon());
-    assert!(verified(&verdict("Basic dXNlcjpwYXNz")));
+    assert!(verified(&verification("Basic dXNlcjpwYXNz")));
     for wrong in ["Basic dXNlcjpwYXNzIA==", "Basic dXNlcjpwYXM=", "Basic eA=="] {
-        assert_eq!(verdict(wrong), MISMATCH, "{wrong}");
+        assert_eq!(verification(wrong), MISMATCH, "{wrong}");
     }
     for malformed in ["Basic user:pass", "Basic dXNlcjpwYXN", "dXNlcjpwYXNz", "Basic"] {
-        assert_eq!(verdict(malformed), MALFORMED, "{malformed}");
+        assert_eq!(verification(malformed), MALFORMED, "{malformed}");
     }
 }
 
@@ -304,16 +309,16 @@ fn signature_list_needs_one_match() {
     for row in rows().into_iter().filter(Row::has_list) {
         for numbers in [&[1, 2][..], &[2, 1], &[3, 2, 1]] {
             let wire = row.wire(&row.seal(numbers));
-            assert!(verified(&verdict(&row, &wire)), "{} {numbers:?}", row.sender);
+            assert!(verified(&verify(&row, &wire)), "{} {numbers:?}", row.sender);
         }
         let sealed = row.seal(&[1]);
         let good = encoded(row.raw["encoding"].as_str().unwrap(), &sealed.signatures[0]);
         // An unreadable entry is not a signature; the other entry still is.
         let beside_garbage = ["!".to_owned(), good.clone()];
         let wire = row.wire_with(&sealed, &beside_garbage);
-        assert!(verified(&verdict(&row, &wire)), "{}", row.sender);
+        assert!(verified(&verify(&row, &wire)), "{}", row.sender);
         let many = vec![good; 33];
-        assert_eq!(verdict(&row, &row.wire_with(&sealed, &many)), MALFORMED, "{}", row.sender);
+        assert_eq!(verify(&row, &row.wire_with(&sealed, &many)), MALFORMED, "{}", row.sender);
     }
 }
 
@@ -364,10 +369,10 @@ fn carrier_pairs_accept_any_named_key() {
     let good = hex::encode(&sealed.signatures[0]);
     for value in [format!("h1={good}"), format!("h2={good}"), format!("h1=00;h2={good}")] {
         let wire = row.wire(&sealed).with("X-Sig", value.as_bytes());
-        assert!(verified(&verdict(&row, &wire)), "{value}");
+        assert!(verified(&verify(&row, &wire)), "{value}");
     }
     let wire = row.wire(&sealed).with("X-Sig", format!("h3={good}").as_bytes());
-    assert_eq!(verdict(&row, &wire), MALFORMED);
+    assert_eq!(verify(&row, &wire), MALFORMED);
 }
 
 #[test]
@@ -379,11 +384,11 @@ fn encoding_hex_ignores_case_base64_does_not() {
             .chars()
             .map(|c| if c.is_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() })
             .collect();
-        let verdict = verdict(&row, &row.wire_with(&sealed, &[swapped]));
+        let verification = verify(&row, &row.wire_with(&sealed, &[swapped]));
         if row.raw["encoding"] == "hex" {
-            assert!(verified(&verdict), "{}", row.sender);
+            assert!(verified(&verification), "{}", row.sender);
         } else {
-            assert!(matches!(verdict, Verification::Invalid(_)), "{}", row.sender);
+            assert!(matches!(verification, Verification::Invalid(_)), "{}", row.sender);
         }
     }
 }
@@ -427,12 +432,12 @@ fn header_garbage_is_invalid() {
         let wire = row.wire(&row.seal(&[1]));
         for value in garbage {
             let Some(header) = row.signature_header() else { continue };
-            let verdict = verdict(&row, &wire.with(&header, value));
-            assert!(matches!(verdict, Verification::Invalid(_)), "{} {value:?}", row.sender);
+            let verification = verify(&row, &wire.with(&header, value));
+            assert!(matches!(verification, Verification::Invalid(_)), "{} {value:?}", row.sender);
         }
         for (name, _) in wire.headers.iter().filter(|(name, _)| name != "Content-Type") {
-            let verdict = verdict(&row, &wire.with(name, b""));
-            assert!(matches!(verdict, Verification::Invalid(_)), "{} {name}", row.sender);
+            let verification = verify(&row, &wire.with(name, b""));
+            assert!(matches!(verification, Verification::Invalid(_)), "{} {name}", row.sender);
         }
     }
 }
@@ -452,7 +457,7 @@ fn signature_undecodable_is_malformed() {
         let row = row(sender);
         let wire =
             row.wire(&row.seal(&[1])).with(&row.signature_header().unwrap(), value.as_bytes());
-        assert_eq!(verdict(&row, &wire), MALFORMED, "{sender} {value}");
+        assert_eq!(verify(&row, &wire), MALFORMED, "{sender} {value}");
     }
 }
 
@@ -463,10 +468,10 @@ fn placeholder_signature_is_refused() {
         let none = Verification::Invalid(Reason::NoSecretProvided);
         let sealed = row.seal(&[1]);
         let wire = row.wire_with(&sealed, &[PLACEHOLDER.to_owned()]);
-        assert_eq!(verdict(&row, &wire), none, "{}", row.sender);
+        assert_eq!(verify(&row, &wire), none, "{}", row.sender);
         if let Some(header) = row.signature_header() {
             let bare = row.wire(&sealed).with(&header, PLACEHOLDER.as_bytes());
-            assert_eq!(verdict(&row, &bare), none, "{}", row.sender);
+            assert_eq!(verify(&row, &bare), none, "{}", row.sender);
         }
         assert!(row.scheme.parse_secrets(PLACEHOLDER).is_err(), "{}", row.sender);
     }
@@ -505,14 +510,14 @@ fn timestamp_has_one_spelling() {
         ];
         for spelling in spellings {
             let signed = row.seal_with(PAYLOAD, ID, &spelling, &[1]);
-            assert_eq!(verdict(&row, &row.wire(&signed)), MALFORMED, "{} {spelling}", row.sender);
+            assert_eq!(verify(&row, &row.wire(&signed)), MALFORMED, "{} {spelling}", row.sender);
             // As the libraries that sign the parsed number would have it.
             let mut sealed = row.seal(&[1]);
             sealed.timestamp.clone_from(&spelling);
-            assert_eq!(verdict(&row, &row.wire(&sealed)), MALFORMED, "{} {spelling}", row.sender);
+            assert_eq!(verify(&row, &row.wire(&sealed)), MALFORMED, "{} {spelling}", row.sender);
         }
         let epoch = row.seal_with(PAYLOAD, ID, "0", &[1]);
-        assert_eq!(verdict(&row, &row.wire(&epoch)), Verification::Invalid(Reason::TooOld));
+        assert_eq!(verify(&row, &row.wire(&epoch)), Verification::Invalid(Reason::TooOld));
     }
 }
 
@@ -522,12 +527,12 @@ fn id_empty_or_ambiguous_is_refused() {
         let row = row(sender);
         for id in ["msg.1", ".", ""] {
             let signed = row.seal_with(PAYLOAD, id, &row.stamp(NOON), &[1]);
-            assert_eq!(verdict(&row, &row.wire(&signed)), MALFORMED, "{sender} {id}");
+            assert_eq!(verify(&row, &row.wire(&signed)), MALFORMED, "{sender} {id}");
         }
     }
     let row = row("fal");
     let signed = row.seal_with(PAYLOAD, "a\nb", &row.stamp(NOON), &[1]);
-    assert_eq!(verdict(&row, &row.wire(&signed)), MALFORMED);
+    assert_eq!(verify(&row, &row.wire(&signed)), MALFORMED);
 }
 
 #[test]
@@ -535,7 +540,7 @@ fn body_may_be_any_bytes() {
     for row in signing_rows().filter(|row| row.signature_header().is_some()) {
         for body in [&b""[..], b"\xff\x00\xfe", b"not json", "\u{feff}{}".as_bytes()] {
             let wire = row.wire(&row.seal_with(body, ID, &row.stamp(NOON), &[1]));
-            assert!(verified(&verdict(&row, &wire)), "{} {body:?}", row.sender);
+            assert!(verified(&verify(&row, &wire)), "{} {body:?}", row.sender);
         }
     }
 }
@@ -547,7 +552,7 @@ fn token_does_not_prove_the_body() {
         let mut wire = row.wire(&row.seal(&[1]));
         wire.body = b"another".to_vec();
         assert_eq!(
-            verdict(&row, &wire),
+            verify(&row, &wire),
             Verification::Verified {
                 replay_id: hex::encode(Sha256::digest(b"another")),
                 signed_at: None,

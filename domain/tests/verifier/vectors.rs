@@ -165,11 +165,15 @@ fn verify(vector: &Vector, row: &Row, body: &[u8]) -> Verification {
 fn vectors_verify_for_their_body_only() {
     for vector in VECTORS {
         let row = row(vector.sender);
-        let verdict = verify(vector, &row, vector.body.as_bytes());
-        assert!(matches!(verdict, Verification::Verified { .. }), "{}: {verdict:?}", vector.sender);
+        let verification = verify(vector, &row, vector.body.as_bytes());
+        assert!(
+            matches!(verification, Verification::Verified { .. }),
+            "{}: {verification:?}",
+            vector.sender
+        );
         let other = [vector.body.as_bytes(), b" "].concat();
-        let verdict = verify(vector, &row, &other);
-        assert_eq!(verdict, Verification::Invalid(Reason::Mismatch), "{}", vector.sender);
+        let verification = verify(vector, &row, &other);
+        assert_eq!(verification, Verification::Invalid(Reason::Mismatch), "{}", vector.sender);
     }
 }
 

@@ -57,7 +57,8 @@ async fn invalid_submit_stores_nothing() {
 async fn submit_without_table_asks_no_provider() {
     let aws = InMemoryAws::without_table(&[KEYS, ("providers/zvid/api-key", "zvid_key")]);
     let (status, problem) = answered(&aws, serde_json::from_str(OK).unwrap()).await;
-    assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
+    let expected = (503, &"temporarily_unavailable".into());
+    assert_eq!((status, &problem["code"]), expected, "invariant 3: nothing is stored");
 }
 
 /// Lambda can then run several at once in one process, as its Managed Instances do.

@@ -127,7 +127,8 @@ async fn callback_of_each_provider_is_read() {
 #[tokio::test]
 async fn unstored_callback_is_500() {
     let (status, problem) = answered(&InMemoryAws::without_table(&[SECRET]), SHOTSTACK).await;
-    assert_eq!((status, &problem["code"]), (500, &"not_stored".into()));
+    let expected = (500, &"not_stored".into());
+    assert_eq!((status, &problem["code"]), expected, "invariant 3: no 2xx");
 }
 
 #[tokio::test]
@@ -154,7 +155,7 @@ async fn repeated_callback_changes_nothing() {
     let (status, body, asked) = answered_with(&aws, event(VIRALSYNC)).await;
     assert_eq!((status, body), (200, json!({"status": "known"})));
     assert_eq!(asked, ["GetParameter", "GetParameter", "GetItem"]);
-    assert_eq!(stored(&aws).await, first);
+    assert_eq!(stored(&aws).await, first, "invariant 4: a repeat changes nothing");
 }
 
 #[tokio::test]
@@ -169,7 +170,7 @@ async fn flipped_bit_is_refused_first() {
         assert_eq!((status, &problem["code"]), (401, &"invalid_signature".into()));
         assert_eq!(asked, ["GetParameter", "GetParameter"]);
     }
-    assert_eq!(stored(&aws).await, viralsync_job());
+    assert_eq!(stored(&aws).await, viralsync_job(), "invariant 4: a forged body is not believed");
 }
 
 #[tokio::test]
@@ -179,7 +180,8 @@ async fn unsigned_callback_is_refused() {
         answered_with(&aws, without(VIRALSYNC, "x-render-signature")).await;
     assert_eq!((status, &problem["code"]), (401, &"invalid_signature".into()));
     assert_eq!(asked, ["GetParameter", "GetParameter"]);
-    assert_eq!(stored(&aws).await, viralsync_job());
+    let job = stored(&aws).await;
+    assert_eq!(job, viralsync_job(), "invariant 4: an unsigned body is not believed");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! `shared` on an AWS in memory.
 
-// `cfg(test)` is always true here; it tells the lints that helpers are tests too.
+// `cfg(test)` is always true here; so the lints treat helpers as tests too.
 #[cfg(test)]
 mod aws_limits;
 #[cfg(test)]

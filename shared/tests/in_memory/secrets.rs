@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_in_memory::InMemoryAws;
-use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
+use aws_in_memory::interceptor::{Call, CallInterceptor, FaultyOperation, Injected, Interception};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use shared::secrets::{SecretError, SecretName, Secrets};
@@ -113,24 +113,12 @@ async fn forgotten_secret_is_read_again() {
 #[tokio::test(start_paused = true)]
 async fn lost_answers_hide_no_write() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
-    let interceptor = Arc::new(LosesPuts);
-    let secrets = aws.seen_by(interceptor).secrets();
+    let loses_answers = FaultyOperation::new("PutParameter", Injected::Unanswered);
+    let secrets = aws.seen_by(loses_answers).secrets();
     let version = secrets.replace(&SECRETS, "new").await.unwrap();
     assert!(version > 1, "{version}");
     assert_eq!(aws.parameter("webhook-secrets").unwrap(), "new");
     assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "new");
-}
-
-/// Loses the answer of every write, which takes effect.
-#[derive(Debug)]
-struct LosesPuts;
-
-impl CallInterceptor for LosesPuts {
-    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
-        let put = call.what == "PutParameter";
-        let injected = if put { Injected::Unanswered } else { Injected::Answered };
-        std::future::ready(injected.into()).boxed()
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,5 +160,5 @@ async fn debug_output_hides_values() {
     let secrets = InMemoryAws::new(&[("webhook-secrets", "whsec_hidden")]).secrets();
     assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "whsec_hidden");
     let shown = format!("{secrets:?}");
-    assert!(shown.contains("WebhookSecrets") && !shown.contains("hidden"), "{shown}");
+    assert!(shown.contains("WebhookSecrets") && !shown.contains("hidden"), "invariant 5: {shown}");
 }

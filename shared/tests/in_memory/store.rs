@@ -18,7 +18,8 @@ async fn unanswered_write_is_recognised() {
 
     let changed = job("ours").next_version();
     aws.lose_next_answer();
-    assert_eq!(store.commit_job(&changed).await.unwrap(), Committed::Stored);
+    let committed = store.commit_job(&changed).await.unwrap();
+    assert_eq!(committed, Committed::Stored, "invariant 3: our own write is no conflict");
     assert_eq!(store.job(&changed.id).await.unwrap(), Some(changed));
 }
 
@@ -47,5 +48,6 @@ async fn foreign_write_is_a_conflict() {
     assert_eq!(second, Inserted::Exists(job("theirs")));
     let stale = job("ours").next_version().next_version();
     let overtaken = store.commit_job(&stale).await.unwrap();
-    assert_eq!(overtaken, Committed::Conflict(Some(job("theirs"))));
+    let conflict = Committed::Conflict(Some(job("theirs")));
+    assert_eq!(overtaken, conflict, "invariant 3: a write needs the version that was read");
 }

@@ -1,4 +1,4 @@
-//! What changes a job and publishes what follows: [`shared::tracker`].
+//! Changes of a job, and the events that follow: [`shared::tracker`].
 
 use std::future::ready;
 use std::sync::Arc;
@@ -80,5 +80,9 @@ async fn default_receiver_filters_events() {
     assert_eq!(published(None, EventName::Failed).await, (1, on_bus.clone()));
     assert_eq!(published(None, EventName::Completed).await, (0, on_bus.clone()));
     let own = Some("https://other.example/hooks");
-    assert_eq!(published(own, EventName::Completed).await, (1, on_bus), "it was not asked");
+    assert_eq!(
+        published(own, EventName::Completed).await,
+        (1, on_bus),
+        "the default receiver was not asked"
+    );
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::*;
-use crate::signature::Secret;
+use crate::signature::SigningSecret;
 
 /// 2026-05-24T06:00:00Z plus some milliseconds.
 pub(super) fn time_at_ms(ms: i64) -> DateTime<Utc> {
@@ -13,7 +13,7 @@ pub(super) fn time_at_ms(ms: i64) -> DateTime<Utc> {
 }
 
 /// Submitted at [`time_at_ms`] zero.
-pub(super) fn render(provider: &dyn Provider, body: &str, scenario: &str) -> Render {
+pub(super) fn render(provider: &dyn ProviderApi, body: &str, scenario: &str) -> Render {
     Render {
         provider: provider.name(),
         id: RenderId::uuid([0x11; 16]),
@@ -44,31 +44,31 @@ pub(super) fn first_context() -> CallbackContext<'static> {
     context(CallbackEvent::Ended)
 }
 
-pub(super) fn secret(text: &str) -> Secret {
-    Secret::try_from(text.to_owned()).unwrap()
+pub(super) fn secret(text: &str) -> SigningSecret {
+    SigningSecret::try_from(text.to_owned()).unwrap()
 }
 
 /// The status answer at each time in `at_ms`.
 pub(super) fn statuses(
-    provider: &dyn Provider,
+    provider: &dyn ProviderApi,
     render: &Render,
     query: &str,
     at_ms: &[i64],
 ) -> String {
     let call = ApiCall { method: &Method::GET, path: "/any", query };
-    let line = |ms: &i64| said(&provider.status(render, &call, time_at_ms(*ms)));
+    let line = |ms: &i64| shown(&provider.status(render, &call, time_at_ms(*ms)));
     at_ms.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-pub(super) fn said(answer: &Answer) -> String {
+pub(super) fn shown(answer: &ApiAnswer) -> String {
     format!("{} {}", answer.status.as_u16(), answer.body)
 }
 
 /// The result of each submit in `bodies`.
-pub(super) fn submit_results(provider: &dyn Provider, bodies: &[&str]) -> String {
-    let verdict = |body: &&str| match provider.read_submit(&serde_json::from_str(body).unwrap()) {
+pub(super) fn submit_results(provider: &dyn ProviderApi, bodies: &[&str]) -> String {
+    let result = |body: &&str| match provider.read_submit(&serde_json::from_str(body).unwrap()) {
         Ok(submission) => format!("{body} -> {:?}", submission.callback_urls),
-        Err(answer) => format!("{body} -> {}", said(&answer)),
+        Err(answer) => format!("{body} -> {}", shown(&answer)),
     };
-    bodies.iter().map(verdict).collect::<Vec<_>>().join("\n")
+    bodies.iter().map(result).collect::<Vec<_>>().join("\n")
 }

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 
 use super::wire::merged;
 use super::{
-    Answer, ApiCall, Callback, CallbackContext, CallbackPolicy, Provider, Refusal, Route,
-    Submission, iso, reported_status,
+    AcceptedSubmit, ApiAnswer, ApiCall, ApiRefusal, CallbackContent, CallbackContext,
+    CallbackPolicy, ProviderApi, Route, iso, reported_status,
 };
 use crate::render::{Phase, Render};
 use crate::render_id::RenderId;
@@ -31,7 +31,7 @@ const HEIGHT: u32 = 1_080;
 const DURATION: f64 = 10.5;
 const SIZE: u32 = 4_567_890;
 
-impl Provider for Json2Video {
+impl ProviderApi for Json2Video {
     fn name(&self) -> &'static str {
         "json2video"
     }
@@ -54,7 +54,7 @@ impl Provider for Json2Video {
     }
 
     /// Accepts many submits that cannot be rendered, as the provider does.
-    fn read_submit(&self, body: &Value) -> Result<Submission, Answer> {
+    fn read_submit(&self, body: &Value) -> Result<AcceptedSubmit, ApiAnswer> {
         let Some(movie) = body.as_object() else {
             return Err(failure(StatusCode::BAD_REQUEST, "No valid movie JSON received"));
         };
@@ -62,7 +62,7 @@ impl Provider for Json2Video {
         if !has_scenes && !movie.get("template").is_some_and(Value::is_string) {
             // Validation errors have another shape than the other errors.
             let body = json!({"code": "E1002", "message": "Movie: scenes is required"});
-            return Err(Answer::new(StatusCode::BAD_REQUEST, body));
+            return Err(ApiAnswer::new(StatusCode::BAD_REQUEST, body));
         }
         let exports = movie.get("exports").and_then(Value::as_array).into_iter().flatten();
         let destinations = exports
@@ -71,34 +71,34 @@ impl Provider for Json2Video {
         let endpoints = destinations
             .filter(|destination| destination.get("type").is_some_and(|it| it == "webhook"))
             .filter_map(|destination| destination.get("endpoint").and_then(Value::as_str));
-        Ok(Submission { id: None, callback_urls: endpoints.map(str::to_owned).collect() })
+        Ok(AcceptedSubmit { id: None, callback_urls: endpoints.map(str::to_owned).collect() })
     }
 
     fn new_id(&self, random: [u8; 16]) -> RenderId {
         RenderId::alphanumeric(random)
     }
 
-    fn accepted(&self, render: &Render, now: DateTime<Utc>) -> Answer {
+    fn accepted(&self, render: &Render, now: DateTime<Utc>) -> ApiAnswer {
         let body = json!({"success": true, "project": render.id, "timestamp": iso(now)});
-        Answer::new(StatusCode::OK, body)
+        ApiAnswer::new(StatusCode::OK, body)
     }
 
-    fn status(&self, render: &Render, call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer {
+    fn status(&self, render: &Render, call: &ApiCall<'_>, now: DateTime<Utc>) -> ApiAnswer {
         let movie = match call.parameter("format").as_deref() {
             Some("simple") => self.movie(render, now),
             _ => self.movie_and_json(render, now),
         };
         let quota = json!({"movies": 0, "drafts": 0, "time": 1_807});
         let body = json!({"success": true, "movie": movie, "remaining_quota": quota});
-        Answer::new(StatusCode::OK, body)
+        ApiAnswer::new(StatusCode::OK, body)
     }
 
-    fn list(&self, renders: &[&Render], call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer {
+    fn list(&self, renders: &[&Render], call: &ApiCall<'_>, now: DateTime<Utc>) -> ApiAnswer {
         list::answer(self, renders, call, now)
     }
 
     /// The movie stays in lists, and a second deletion changes nothing.
-    fn delete(&self, render: &mut Render, now: DateTime<Utc>) -> Answer {
+    fn delete(&self, render: &mut Render, now: DateTime<Utc>) -> ApiAnswer {
         let deleted_at = *render.deleted_at.get_or_insert(now);
         let body = json!({
             "success": true,
@@ -106,7 +106,7 @@ impl Provider for Json2Video {
             "deleted_at": iso(deleted_at),
             "timestamp": iso(now),
         });
-        Answer::new(StatusCode::OK, body)
+        ApiAnswer::new(StatusCode::OK, body)
     }
 
     fn status_name(&self, phase: Phase) -> &'static str {
@@ -130,38 +130,40 @@ impl Provider for Json2Video {
         }
     }
 
-    fn refuse(&self, refusal: Refusal) -> Answer {
+    fn refuse(&self, refusal: ApiRefusal) -> ApiAnswer {
         let (status, message) = match refusal {
-            Refusal::NoKey => (StatusCode::BAD_REQUEST, "Error: API Key not provided"),
-            Refusal::WrongKey => (StatusCode::BAD_REQUEST, "Error: Invalid API Key"),
-            Refusal::NoSuchPath => (StatusCode::NOT_FOUND, "Not Found"),
-            Refusal::NotJson => {
+            ApiRefusal::NoKey => (StatusCode::BAD_REQUEST, "Error: API Key not provided"),
+            ApiRefusal::WrongKey => (StatusCode::BAD_REQUEST, "Error: Invalid API Key"),
+            ApiRefusal::NoSuchPath => (StatusCode::NOT_FOUND, "Not Found"),
+            ApiRefusal::NotJson => {
                 (StatusCode::BAD_REQUEST, "Error parsing movie JSON or the movie was empty")
             }
-            Refusal::UnknownRender => (
+            ApiRefusal::UnknownRender => (
                 StatusCode::BAD_REQUEST,
                 "TypeError: Cannot read properties of null (reading 'success')",
             ),
-            Refusal::Forced(StatusCode::BAD_REQUEST) => {
+            ApiRefusal::Forced(StatusCode::BAD_REQUEST) => {
                 (StatusCode::BAD_REQUEST, "Error: Insufficient credits")
             }
-            Refusal::Forced(StatusCode::UNAUTHORIZED) => (
+            ApiRefusal::Forced(StatusCode::UNAUTHORIZED) => (
                 StatusCode::UNAUTHORIZED,
                 "You exceeded the quota of movies in your plan. \
                  Please upgrade your plan to continue.",
             ),
-            Refusal::Forced(StatusCode::NOT_FOUND) => (StatusCode::NOT_FOUND, "Template not found"),
-            // Server errors have a third shape.
-            Refusal::Forced(status) if status.is_server_error() => {
-                let reason = status.canonical_reason().unwrap_or("Internal Server Error");
-                return Answer::new(status, json!({"error": reason}));
+            ApiRefusal::Forced(StatusCode::NOT_FOUND) => {
+                (StatusCode::NOT_FOUND, "Template not found")
             }
-            Refusal::Forced(status) => (status, status.canonical_reason().unwrap_or("Error")),
+            // Server errors have a third shape.
+            ApiRefusal::Forced(status) if status.is_server_error() => {
+                let reason = status.canonical_reason().unwrap_or("Internal Server Error");
+                return ApiAnswer::new(status, json!({"error": reason}));
+            }
+            ApiRefusal::Forced(status) => (status, status.canonical_reason().unwrap_or("Error")),
         };
         failure(status, message)
     }
 
-    fn callback(&self, render: &Render, _context: &CallbackContext<'_>) -> Callback {
+    fn callback(&self, render: &Render, _context: &CallbackContext<'_>) -> CallbackContent {
         callback::build(render, reported_status(self, render))
     }
 
@@ -215,8 +217,8 @@ impl Json2Video {
     }
 }
 
-fn failure(status: StatusCode, message: &str) -> Answer {
-    Answer::new(status, json!({"success": false, "message": message}))
+fn failure(status: StatusCode, message: &str) -> ApiAnswer {
+    ApiAnswer::new(status, json!({"success": false, "message": message}))
 }
 
 /// The data that the caller attached.
@@ -277,8 +279,8 @@ mod tests {
     fn submitted_json_returns_unless_declined() {
         let render = render(&Json2Video, r#"{"scenes":[]}"#, "{}");
         for (query, expected) in [("", true), ("format=full", true), ("format=simple", false)] {
-            let said = statuses(&Json2Video, &render, query, &[0]);
-            assert_eq!(said.contains("scenes"), expected, "{query}: {said}");
+            let shown = statuses(&Json2Video, &render, query, &[0]);
+            assert_eq!(shown.contains("scenes"), expected, "{query}: {shown}");
         }
     }
 

@@ -1,15 +1,15 @@
 //! The list of providers.
 
-use super::Provider;
+use super::ProviderApi;
 use super::json2video::Json2Video;
 use super::renderio::RenderIo;
 use super::shotstack::Shotstack;
 use super::viralsync::ViralSync;
 use super::zvid::Zvid;
 
-static ALL: [&dyn Provider; 5] = [&Json2Video, &RenderIo, &Shotstack, &ViralSync, &Zvid];
+static ALL: [&dyn ProviderApi; 5] = [&Json2Video, &RenderIo, &Shotstack, &ViralSync, &Zvid];
 
-pub(crate) fn named(name: &str) -> Option<&'static dyn Provider> {
+pub(crate) fn named(name: &str) -> Option<&'static dyn ProviderApi> {
     ALL.into_iter().find(|provider| provider.name() == name)
 }
 

@@ -15,17 +15,17 @@ use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{
-    AccountWebhooks, Answer, ApiCall, Callback, CallbackContext, CallbackPolicy, Destination,
-    Provider, Refusal, Route, Submission, reported_status,
+    AcceptedSubmit, AccountWebhooks, ApiAnswer, ApiCall, ApiRefusal, CallbackContent,
+    CallbackContext, CallbackPolicy, Destination, ProviderApi, Route, reported_status,
 };
-use crate::account::Account;
+use crate::account::ProviderAccount;
 use crate::render::{Phase, Render};
 
 pub(crate) struct RenderIo;
 
 const MAX_METADATA_KEYS: usize = 10;
 
-impl Provider for RenderIo {
+impl ProviderApi for RenderIo {
     fn name(&self) -> &'static str {
         "renderio"
     }
@@ -53,7 +53,7 @@ impl Provider for RenderIo {
         }
     }
 
-    fn read_submit(&self, body: &Value) -> Result<Submission, Answer> {
+    fn read_submit(&self, body: &Value) -> Result<AcceptedSubmit, ApiAnswer> {
         let complaints = complaints(body);
         if !complaints.is_empty() {
             let detail: Vec<Value> = complaints
@@ -61,17 +61,17 @@ impl Provider for RenderIo {
                 .map(|(field, text)| json!({"loc": [field], "msg": text, "type": "value_error"}))
                 .collect();
             let body = json!({"detail": detail});
-            return Err(Answer::new(StatusCode::UNPROCESSABLE_ENTITY, body));
+            return Err(ApiAnswer::new(StatusCode::UNPROCESSABLE_ENTITY, body));
         }
         let url = body.get("webhook_url").and_then(Value::as_str).map(str::to_owned);
-        Ok(Submission { id: None, callback_urls: url.into_iter().collect() })
+        Ok(AcceptedSubmit { id: None, callback_urls: url.into_iter().collect() })
     }
 
     /// The URL of a command overrides the account's.
     fn destinations(
         &self,
         callback_urls: Vec<String>,
-        account: &Account,
+        account: &ProviderAccount,
         body: &str,
     ) -> Vec<Destination> {
         let own = callback_urls.into_iter().next();
@@ -79,15 +79,15 @@ impl Provider for RenderIo {
         own.or_else(|| account.destinations(body).pop()).into_iter().collect()
     }
 
-    fn accepted(&self, render: &Render, _now: DateTime<Utc>) -> Answer {
-        Answer::new(render.scenario.accepted_status.get(), json!({"command_id": render.id}))
+    fn accepted(&self, render: &Render, _now: DateTime<Utc>) -> ApiAnswer {
+        ApiAnswer::new(render.scenario.accepted_status.get(), json!({"command_id": render.id}))
     }
 
-    fn status(&self, render: &Render, _call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer {
-        Answer::new(StatusCode::OK, command::view(render, self.state(render, now), now))
+    fn status(&self, render: &Render, _call: &ApiCall<'_>, now: DateTime<Utc>) -> ApiAnswer {
+        ApiAnswer::new(StatusCode::OK, command::view(render, self.state(render, now), now))
     }
 
-    fn list(&self, renders: &[&Render], call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer {
+    fn list(&self, renders: &[&Render], call: &ApiCall<'_>, now: DateTime<Utc>) -> ApiAnswer {
         let limit = call.number("limit", 50, 1..=100);
         let (Some(limit), Some(offset)) = (limit, call.number("offset", 0, 0..=usize::MAX)) else {
             return error(StatusCode::BAD_REQUEST, "INVALID_REQUEST");
@@ -103,7 +103,7 @@ impl Provider for RenderIo {
         let commands: Vec<Value> =
             page.map(|render| command::view(render, self.state(render, now), now)).collect();
         let body = json!({"commands": commands, "limit": limit, "offset": offset});
-        Answer::new(StatusCode::OK, body)
+        ApiAnswer::new(StatusCode::OK, body)
     }
 
     fn status_name(&self, phase: Phase) -> &'static str {
@@ -115,14 +115,16 @@ impl Provider for RenderIo {
         }
     }
 
-    fn refuse(&self, refusal: Refusal) -> Answer {
+    fn refuse(&self, refusal: ApiRefusal) -> ApiAnswer {
         match refusal {
-            Refusal::NoKey | Refusal::WrongKey => error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
-            Refusal::NoSuchPath | Refusal::UnknownRender => {
+            ApiRefusal::NoKey | ApiRefusal::WrongKey => {
+                error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED")
+            }
+            ApiRefusal::NoSuchPath | ApiRefusal::UnknownRender => {
                 error(StatusCode::NOT_FOUND, "Not found")
             }
-            Refusal::NotJson => error(StatusCode::BAD_REQUEST, "INVALID_REQUEST"),
-            Refusal::Forced(status) => match status {
+            ApiRefusal::NotJson => error(StatusCode::BAD_REQUEST, "INVALID_REQUEST"),
+            ApiRefusal::Forced(status) => match status {
                 StatusCode::BAD_REQUEST => error(status, "INVALID_REQUEST"),
                 StatusCode::UNAUTHORIZED => error(status, "UNAUTHORIZED"),
                 StatusCode::NOT_FOUND => error(status, "Not found"),
@@ -131,14 +133,14 @@ impl Provider for RenderIo {
                 StatusCode::UNPROCESSABLE_ENTITY => {
                     let complaint =
                         json!({"loc": ["ffmpeg_command"], "msg": "invalid", "type": "value_error"});
-                    Answer::new(status, json!({"detail": [complaint]}))
+                    ApiAnswer::new(status, json!({"detail": [complaint]}))
                 }
                 _ => error(status, "INTERNAL_ERROR"),
             },
         }
     }
 
-    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> Callback {
+    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> CallbackContent {
         let ended_at = render.finished_at();
         let body = json!({
             "data": command::callback_view(render, reported_status(self, render)),
@@ -149,7 +151,7 @@ impl Provider for RenderIo {
         if let Some(secret) = context.secret.filter(|_| render.scenario.callback_signed) {
             headers.push(("x-webhook-signature", secret.sign(&[body.as_bytes()])));
         }
-        Callback { headers, content_type: "application/json", body }
+        CallbackContent { headers, content_type: "application/json", body }
     }
 
     fn callback_policy(&self) -> CallbackPolicy {
@@ -201,164 +203,9 @@ fn are_files(files: &Value, prefix: &str) -> bool {
     })
 }
 
-fn error(status: StatusCode, text: &str) -> Answer {
-    Answer::new(status, json!({"error": text}))
+fn error(status: StatusCode, text: &str) -> ApiAnswer {
+    ApiAnswer::new(status, json!({"error": text}))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::fixtures::{
-        first_context, render, said, secret, statuses, submit_results, time_at_ms,
-    };
-    use super::*;
-
-    const BODY: &str = r#"{"input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"},"ffmpeg_command":"-i {{in_video}} {{out_video}}","metadata":{"order":7}}"#;
-
-    #[test]
-    fn status_follows_command() {
-        let render = render(&RenderIo, BODY, r#"{"queuedMs":500,"durationMs":3000}"#);
-        insta::assert_snapshot!(statuses(&RenderIo, &render, "", &[0, 500, 3000]), @r#"
-        200 {"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":null,"error_status":null,"ffmpeg_command_run_seconds":null,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":null,"status":"PROCESSING","storage_url":null}},"status":"QUEUED","total_processing_seconds":null}
-        200 {"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":null,"error_status":null,"ffmpeg_command_run_seconds":null,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":null,"status":"PROCESSING","storage_url":null}},"status":"PROCESSING","total_processing_seconds":null}
-        200 {"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":null,"error_status":null,"ffmpeg_command_run_seconds":3.0,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":1.24,"status":"STORED","storage_url":"https://storage.renderio.dev/files/e3d0ed4d-c24e-49f5-8bed-95d8357db3e5"}},"status":"SUCCESS","total_processing_seconds":3.0}
-        "#);
-    }
-
-    #[test]
-    fn failure_has_its_text() {
-        let options = r#"{"failWith":"Input file could not be reached"}"#;
-        let render = render(&RenderIo, BODY, options);
-        insta::assert_snapshot!(statuses(&RenderIo, &render, "", &[3000]), @r#"200 {"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":"Input file could not be reached","error_status":"FFMPEG_COMMAND_FAILED","ffmpeg_command_run_seconds":3.0,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":null,"status":"FAILED","storage_url":null}},"status":"FAILED","total_processing_seconds":3.0}"#);
-    }
-
-    #[test]
-    fn result_may_lack_url_at_first() {
-        let options = r#"{"durationMs":0,"storedAfterPolls":2,"resultUrl":"https://r/v"}"#;
-        let render = render(&RenderIo, BODY, options);
-        let file = |answer: Value| {
-            let file = &answer["output_files"]["out_video"];
-            format!("{} {}", file["status"], file["storage_url"])
-        };
-        let asked = |polls| {
-            let render = Render { polls, ..render.clone() };
-            file(command::view(&render, "SUCCESS", time_at_ms(0)))
-        };
-        let (none, url) = (r#""PROCESSING" null"#, r#""STORED" "https://r/v""#);
-        assert_eq!([1, 2, 3].map(asked), [none, none, url]);
-        let late = Render { polls: 3, ..render.clone() };
-        assert_eq!(
-            file(command::callback_view(&late, "SUCCESS")),
-            none,
-            "repeats have the same bytes"
-        );
-    }
-
-    #[test]
-    fn callbacks_report_end() {
-        let secret = secret("whsec_test");
-        let callback = |scenario, secret| {
-            let context = CallbackContext { secret, ..first_context() };
-            let callback = RenderIo.callback(&render(&RenderIo, BODY, scenario), &context);
-            format!("{:?} {}", callback.headers, callback.body)
-        };
-        insta::assert_snapshot!(
-            [
-                callback("{}", None),
-                callback(r#"{"failWith":"no codec"}"#, None),
-                callback(r#"{"callback":{"statusOverride":"PROCESSING"}}"#, None),
-            ]
-            .join("\n"), @r#"
-        [("user-agent", "RenderIO-Webhook/1.0")] {"data":{"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":null,"error_status":null,"ffmpeg_command_run_seconds":3.0,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":1.24,"status":"STORED","storage_url":"https://storage.renderio.dev/files/e3d0ed4d-c24e-49f5-8bed-95d8357db3e5"}},"status":"SUCCESS","total_processing_seconds":3.0},"timestamp":1779602403000}
-        [("user-agent", "RenderIO-Webhook/1.0")] {"data":{"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":"no codec","error_status":"FFMPEG_COMMAND_FAILED","ffmpeg_command_run_seconds":3.0,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":null,"status":"FAILED","storage_url":null}},"status":"FAILED","total_processing_seconds":3.0},"timestamp":1779602403000}
-        [("user-agent", "RenderIO-Webhook/1.0")] {"data":{"command_id":"11111111-1111-4111-9111-111111111111","command_type":"FFMPEG_COMMAND","error_message":null,"error_status":null,"ffmpeg_command_run_seconds":3.0,"metadata":{"order":7},"original_request":{"ffmpeg_command":"-i {{in_video}} {{out_video}}","input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"}},"output_files":{"out_video":{"file_id":"e3d0ed4d-c24e-49f5-8bed-95d8357db3e5","filename":"result.webm","size_mbytes":1.24,"status":"STORED","storage_url":"https://storage.renderio.dev/files/e3d0ed4d-c24e-49f5-8bed-95d8357db3e5"}},"status":"PROCESSING","total_processing_seconds":3.0},"timestamp":1779602403000}
-        "#);
-
-        let signed = RenderIo.callback(
-            &render(&RenderIo, BODY, "{}"),
-            &CallbackContext { secret: Some(&secret), ..first_context() },
-        );
-        let signature = secret.sign(&[signed.body.as_bytes()]);
-        assert_eq!(signed.headers.last(), Some(&("x-webhook-signature", signature)));
-        let unsigned = r#"{"callbackSigned":false}"#;
-        assert_eq!(callback(unsigned, Some(&secret)), callback("{}", None));
-    }
-
-    #[test]
-    fn own_url_overrides_account_webhook() {
-        let mut account = Account::default();
-        account.secret = Some(secret("s"));
-        let destinations = |account: &Account, own: &[&str]| -> Vec<Destination> {
-            RenderIo.destinations(own.iter().map(|url| (*url).to_owned()).collect(), account, "b")
-        };
-        let to = |url: &str| Destination { url: url.to_owned(), secret: Some(secret("s")) };
-
-        assert_eq!(destinations(&account, &[]), []);
-        account.put_webhook(serde_json::from_str(r#"{"url":"http://all"}"#).unwrap());
-        account.put_webhook(serde_json::from_str(r#"{"url":"http://b","tag":"b"}"#).unwrap());
-        assert_eq!(destinations(&account, &[]), [to("http://b")]);
-        assert_eq!(destinations(&account, &["http://own"]), [to("http://own")]);
-    }
-
-    #[test]
-    fn wrong_submits_are_refused() {
-        let many: String = (0..11).map(|n| format!(r#""k{n}":{n},"#)).collect();
-        let many = format!(
-            r#"{{"ffmpeg_command":"x","output_files":{{"out_v":"v"}},"metadata":{{{}}}}}"#,
-            many.trim_end_matches(',')
-        );
-        let bodies = [
-            BODY,
-            r#"{"ffmpeg_command":"x","output_files":{"out_v":"v"},"webhook_url":"http://h/x"}"#,
-            r#"{}"#,
-            r#"{"ffmpeg_command":"x","output_files":{"v":"v"},"input_files":{"v":"v"}}"#,
-            r#"{"ffmpeg_command":"x","output_files":{"out_v":"v"},"metadata":{"a":[]}}"#,
-            many.as_str(),
-            r#"{"ffmpeg_command":"x","output_files":{"out_v":"v"},"webhook_url":7}"#,
-        ];
-        insta::assert_snapshot!(submit_results(&RenderIo, &bodies), @r#"
-        {"input_files":{"in_video":"https://e.example/s.mp4"},"output_files":{"out_video":"result.webm"},"ffmpeg_command":"-i {{in_video}} {{out_video}}","metadata":{"order":7}} -> []
-        {"ffmpeg_command":"x","output_files":{"out_v":"v"},"webhook_url":"http://h/x"} -> ["http://h/x"]
-        {} -> 422 {"detail":[{"loc":["ffmpeg_command"],"msg":"field required","type":"value_error"},{"loc":["output_files"],"msg":"field required","type":"value_error"}]}
-        {"ffmpeg_command":"x","output_files":{"v":"v"},"input_files":{"v":"v"}} -> 422 {"detail":[{"loc":["input_files"],"msg":"keys must start with in_","type":"value_error"},{"loc":["output_files"],"msg":"keys must start with out_","type":"value_error"}]}
-        {"ffmpeg_command":"x","output_files":{"out_v":"v"},"metadata":{"a":[]}} -> 422 {"detail":[{"loc":["metadata"],"msg":"at most 10 keys with scalar values","type":"value_error"}]}
-        {"ffmpeg_command":"x","output_files":{"out_v":"v"},"metadata":{"k0":0,"k1":1,"k2":2,"k3":3,"k4":4,"k5":5,"k6":6,"k7":7,"k8":8,"k9":9,"k10":10}} -> 422 {"detail":[{"loc":["metadata"],"msg":"at most 10 keys with scalar values","type":"value_error"}]}
-        {"ffmpeg_command":"x","output_files":{"out_v":"v"},"webhook_url":7} -> 422 {"detail":[{"loc":["webhook_url"],"msg":"str type expected","type":"value_error"}]}
-        "#);
-    }
-
-    #[test]
-    fn lists_are_paged_and_filtered() {
-        let renders = [0, 1, 2].map(|_| render(&RenderIo, BODY, r#"{"durationMs":0}"#));
-        let renders: Vec<&Render> = renders.iter().collect();
-        let list = |query: &str| {
-            let call = ApiCall { method: &Method::GET, path: "/api/v1/commands", query };
-            let answer = RenderIo.list(&renders, &call, time_at_ms(0));
-            match answer.body["commands"].as_array() {
-                None => format!("{query} -> {}", said(&answer)),
-                Some(commands) => format!("{query} -> {}", commands.len()),
-            }
-        };
-        let queries = [
-            "",
-            "limit=2",
-            "limit=2&offset=2",
-            "offset=9",
-            "status=SUCCESS",
-            "status=FAILED",
-            "status=done",
-            "limit=101",
-            "offset=x",
-        ];
-        insta::assert_snapshot!(queries.map(list).join("\n"), @r#"
-         -> 3
-        limit=2 -> 2
-        limit=2&offset=2 -> 1
-        offset=9 -> 0
-        status=SUCCESS -> 3
-        status=FAILED -> 0
-        status=done -> 400 {"error":"INVALID_REQUEST"}
-        limit=101 -> 400 {"error":"INVALID_REQUEST"}
-        offset=x -> 400 {"error":"INVALID_REQUEST"}
-        "#);
-    }
-}
+mod tests;

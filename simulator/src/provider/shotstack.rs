@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    Answer, ApiCall, Callback, CallbackContext, CallbackPolicy, Provider, Refusal, Route,
-    Submission, iso, reported_status,
+    AcceptedSubmit, ApiAnswer, ApiCall, ApiRefusal, CallbackContent, CallbackContext,
+    CallbackPolicy, ProviderApi, Route, iso, reported_status,
 };
 use crate::render::{Phase, Render};
 use crate::render_id::RenderId;
@@ -21,7 +21,7 @@ pub(crate) struct Shotstack;
 
 const OWNER: &str = "5ca6hu7s9k";
 
-impl Provider for Shotstack {
+impl ProviderApi for Shotstack {
     fn name(&self) -> &'static str {
         "shotstack"
     }
@@ -36,7 +36,7 @@ impl Provider for Shotstack {
         }
     }
 
-    fn read_submit(&self, body: &Value) -> Result<Submission, Answer> {
+    fn read_submit(&self, body: &Value) -> Result<AcceptedSubmit, ApiAnswer> {
         let missing: Vec<Value> = ["timeline", "output"]
             .into_iter()
             .filter(|field| !body.get(field).is_some_and(Value::is_object))
@@ -52,19 +52,19 @@ impl Provider for Shotstack {
             return Err(bad_request(&json!({"error": "ValidationError", "details": missing})));
         }
         let callback = body.get("callback").and_then(Value::as_str).map(str::to_owned);
-        Ok(Submission { id: None, callback_urls: callback.into_iter().collect() })
+        Ok(AcceptedSubmit { id: None, callback_urls: callback.into_iter().collect() })
     }
 
-    fn accepted(&self, render: &Render, _now: DateTime<Utc>) -> Answer {
+    fn accepted(&self, render: &Render, _now: DateTime<Utc>) -> ApiAnswer {
         let body = json!({
             "success": true,
             "message": "Created",
             "response": {"message": "Render Successfully Queued", "id": render.id},
         });
-        Answer::new(StatusCode::CREATED, body)
+        ApiAnswer::new(StatusCode::CREATED, body)
     }
 
-    fn status(&self, render: &Render, call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer {
+    fn status(&self, render: &Render, call: &ApiCall<'_>, now: DateTime<Utc>) -> ApiAnswer {
         let phase = render.phase(now);
         let status = self.status_name(phase);
         let failure = render.scenario.fail_with.as_deref().filter(|_| phase == Phase::Failed);
@@ -72,7 +72,7 @@ impl Provider for Shotstack {
         // earlier. A client that takes the URL for the end then fails its tests.
         let has_url = matches!(status, "saving" | "done");
         let declined = call.query.split('&').any(|pair| pair == "data=false");
-        let response = RenderStatus {
+        let response = RenderView {
             id: &render.id,
             owner: OWNER,
             plan: "basic",
@@ -88,7 +88,7 @@ impl Provider for Shotstack {
             data: (!declined).then(|| render.submitted()),
         };
         let body = json!({"success": true, "message": "OK", "response": response});
-        Answer::new(StatusCode::OK, body)
+        ApiAnswer::new(StatusCode::OK, body)
     }
 
     fn status_name(&self, phase: Phase) -> &'static str {
@@ -104,27 +104,29 @@ impl Provider for Shotstack {
         }
     }
 
-    fn refuse(&self, refusal: Refusal) -> Answer {
+    fn refuse(&self, refusal: ApiRefusal) -> ApiAnswer {
         match refusal {
-            Refusal::NoKey | Refusal::WrongKey => gateway(StatusCode::FORBIDDEN, "Forbidden"),
-            Refusal::NoSuchPath => gateway(StatusCode::FORBIDDEN, "Missing Authentication Token"),
+            ApiRefusal::NoKey | ApiRefusal::WrongKey => gateway(StatusCode::FORBIDDEN, "Forbidden"),
+            ApiRefusal::NoSuchPath => {
+                gateway(StatusCode::FORBIDDEN, "Missing Authentication Token")
+            }
             // Shotstack answers 400, not 404, for unknown renders.
-            Refusal::UnknownRender => bad_request(&json!("Render not found")),
-            Refusal::NotJson => bad_request(&json!("Invalid JSON")),
-            Refusal::Forced(StatusCode::BAD_REQUEST) => bad_request(&json!("Bad Request")),
-            Refusal::Forced(StatusCode::TOO_MANY_REQUESTS) => {
+            ApiRefusal::UnknownRender => bad_request(&json!("Render not found")),
+            ApiRefusal::NotJson => bad_request(&json!("Invalid JSON")),
+            ApiRefusal::Forced(StatusCode::BAD_REQUEST) => bad_request(&json!("Bad Request")),
+            ApiRefusal::Forced(StatusCode::TOO_MANY_REQUESTS) => {
                 gateway(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests").with_header(
                     HeaderName::from_static("x-amzn-errortype"),
                     HeaderValue::from_static("TooManyRequestsException"),
                 )
             }
-            Refusal::Forced(status) => {
+            ApiRefusal::Forced(status) => {
                 gateway(status, status.canonical_reason().unwrap_or("Internal Server Error"))
             }
         }
     }
 
-    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> Callback {
+    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> CallbackContent {
         let status = reported_status(self, render);
         let failure = (status == self.status_name(Phase::Failed))
             .then(|| render.scenario.fail_with.as_deref().unwrap_or("Render failed"));
@@ -143,7 +145,7 @@ impl Provider for Shotstack {
             ("x-shotstack-attempt", context.attempt.to_string()),
             ("user-agent", "Shotstack-Webhook/1.0".to_owned()),
         ];
-        Callback::json(headers, &body)
+        CallbackContent::json(headers, &body)
     }
 
     fn callback_policy(&self) -> CallbackPolicy {
@@ -157,7 +159,7 @@ impl Provider for Shotstack {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct RenderStatus<'a> {
+struct RenderView<'a> {
     id: &'a RenderId,
     owner: &'static str,
     plan: &'static str,
@@ -181,13 +183,13 @@ struct RenderStatus<'a> {
 }
 
 /// An error of the API gateway, which has no `success` member.
-fn gateway(status: StatusCode, message: &str) -> Answer {
-    Answer::new(status, json!({"message": message}))
+fn gateway(status: StatusCode, message: &str) -> ApiAnswer {
+    ApiAnswer::new(status, json!({"message": message}))
 }
 
-fn bad_request(response: &Value) -> Answer {
+fn bad_request(response: &Value) -> ApiAnswer {
     let body = json!({"success": false, "message": "Bad Request", "response": response});
-    Answer::new(StatusCode::BAD_REQUEST, body)
+    ApiAnswer::new(StatusCode::BAD_REQUEST, body)
 }
 
 fn result_url(render: &Render) -> String {
@@ -227,8 +229,8 @@ mod tests {
         let edit = r#"{"timeline":{},"output":{}}"#;
         let render = render(&Shotstack, edit, "{}");
         for (query, expected) in [("", true), ("data=true", true), ("data=false", false)] {
-            let said = statuses(&Shotstack, &render, query, &[0]);
-            assert_eq!(said.contains("timeline"), expected, "{query}: {said}");
+            let shown = statuses(&Shotstack, &render, query, &[0]);
+            assert_eq!(shown.contains("timeline"), expected, "{query}: {shown}");
         }
     }
 
@@ -257,7 +259,7 @@ mod tests {
 
     #[test]
     fn wrong_submits_are_refused() {
-        let verdict = |body: &str| match Shotstack.read_submit(&serde_json::from_str(body).unwrap())
+        let result = |body: &str| match Shotstack.read_submit(&serde_json::from_str(body).unwrap())
         {
             Ok(submission) => format!("{body} -> {submission:?}"),
             Err(answer) => format!("{body} -> {} {}", answer.status, answer.body),
@@ -269,10 +271,10 @@ mod tests {
                 r#"{"timeline":{}}"#,
                 r#"[]"#,
             ]
-            .map(verdict)
+            .map(result)
             .join("\n"), @r#"
-            {"timeline":{},"output":{}} -> Submission { id: None, callback_urls: [] }
-            {"timeline":{},"output":{},"callback":"http://h:1/x"} -> Submission { id: None, callback_urls: ["http://h:1/x"] }
+            {"timeline":{},"output":{}} -> AcceptedSubmit { id: None, callback_urls: [] }
+            {"timeline":{},"output":{},"callback":"http://h:1/x"} -> AcceptedSubmit { id: None, callback_urls: ["http://h:1/x"] }
             {"timeline":{}} -> 400 Bad Request {"message":"Bad Request","response":{"details":[{"message":"\"output\" is required","path":["output"],"type":"any.required"}],"error":"ValidationError"},"success":false}
             [] -> 400 Bad Request {"message":"Bad Request","response":{"details":[{"message":"\"timeline\" is required","path":["timeline"],"type":"any.required"},{"message":"\"output\" is required","path":["output"],"type":"any.required"}],"error":"ValidationError"},"success":false}
             "#);

@@ -62,7 +62,7 @@ pub(crate) enum Route {
 
 /// The reason for an error answer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum ApiRefusal {
     NoKey,
     WrongKey,
     NoSuchPath,
@@ -73,13 +73,13 @@ pub(crate) enum Refusal {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ApiAnswer {
     pub(crate) status: StatusCode,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) body: Value,
 }
 
-impl Answer {
+impl ApiAnswer {
     pub(crate) fn new(status: StatusCode, body: Value) -> Self {
         Self { status, headers: Vec::new(), body }
     }
@@ -92,7 +92,7 @@ impl Answer {
     }
 }
 
-impl IntoResponse for Answer {
+impl IntoResponse for ApiAnswer {
     fn into_response(self) -> Response {
         (self.status, HeaderMap::from_iter(self.headers), Json(self.body)).into_response()
     }
@@ -108,13 +108,13 @@ pub(super) fn merged(parts: impl IntoIterator<Item = Value>) -> Value {
 }
 
 /// A page of a list with cursors.
-pub(super) struct Page<'a> {
+pub(super) struct RenderPage<'a> {
     pub(super) renders: Vec<&'a Render>,
     /// The cursor of the next page; `None` on the last.
     pub(super) next: Option<String>,
 }
 
-impl<'a> Page<'a> {
+impl<'a> RenderPage<'a> {
     /// The page of a cursor, or the first page without one; `None` for a cursor that no page
     /// returned. New renders do not move the pages.
     pub(super) fn of(renders: &[&'a Render], cursor: Option<&str>, limit: usize) -> Option<Self> {
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn later_header_replaces_earlier() {
         let name = http::header::RETRY_AFTER;
-        let answer = Answer::new(StatusCode::OK, Value::Null)
+        let answer = ApiAnswer::new(StatusCode::OK, Value::Null)
             .with_header(name.clone(), HeaderValue::from_static("14"))
             .with_header(name.clone(), HeaderValue::from_static("1"));
         assert_eq!(answer.headers, [(name, HeaderValue::from_static("1"))]);

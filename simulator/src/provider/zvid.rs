@@ -15,20 +15,20 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    AccountWebhooks, Answer, ApiCall, Callback, CallbackContext, CallbackPolicy, Destination,
-    Provider, Refusal, Route, Submission, iso, reported_status,
+    AcceptedSubmit, AccountWebhooks, ApiAnswer, ApiCall, ApiRefusal, CallbackContent,
+    CallbackContext, CallbackPolicy, Destination, ProviderApi, Route, iso, reported_status,
 };
-use crate::account::Account;
+use crate::account::ProviderAccount;
 use crate::render::{Phase, Render};
 use crate::scenario::ResultShape;
-use crate::signature::Secret;
+use crate::signature::SigningSecret;
 
 pub(crate) struct Zvid;
 
 /// A wrong field of a submit, and the reason.
 type Complaint = (&'static str, String);
 
-impl Provider for Zvid {
+impl ProviderApi for Zvid {
     fn name(&self) -> &'static str {
         "zvid"
     }
@@ -52,7 +52,7 @@ impl Provider for Zvid {
         }
     }
 
-    fn read_submit(&self, body: &Value) -> Result<Submission, Answer> {
+    fn read_submit(&self, body: &Value) -> Result<AcceptedSubmit, ApiAnswer> {
         submit::read(body).map_err(|complaints| invalid(&complaints))
     }
 
@@ -61,24 +61,24 @@ impl Provider for Zvid {
     fn destinations(
         &self,
         callback_urls: Vec<String>,
-        account: &Account,
+        account: &ProviderAccount,
         body: &str,
     ) -> Vec<Destination> {
         let own = callback_urls.into_iter().map(Destination::unsigned);
         own.chain(account.destinations(body)).collect()
     }
 
-    fn accepted(&self, render: &Render, now: DateTime<Utc>) -> Answer {
+    fn accepted(&self, render: &Render, now: DateTime<Utc>) -> ApiAnswer {
         let body = json!({
             "jobId": render.id,
             "status": self.status_name(render.phase(now)),
             "queuePosition": 1,
             "creditsReserved": 15,
         });
-        Answer::new(StatusCode::ACCEPTED, body)
+        ApiAnswer::new(StatusCode::ACCEPTED, body)
     }
 
-    fn status(&self, render: &Render, _call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer {
+    fn status(&self, render: &Render, _call: &ApiCall<'_>, now: DateTime<Utc>) -> ApiAnswer {
         let phase = render.phase(now);
         let (progress, result, failed_reason, finished) = match phase {
             Phase::Queued => (json!(0), Value::Null, None, None),
@@ -114,10 +114,10 @@ impl Provider for Zvid {
                 "finished": finished.map(|at| at.timestamp_millis()),
             },
         });
-        Answer::new(StatusCode::OK, body)
+        ApiAnswer::new(StatusCode::OK, body)
     }
 
-    fn list(&self, renders: &[&Render], call: &ApiCall<'_>, now: DateTime<Utc>) -> Answer {
+    fn list(&self, renders: &[&Render], call: &ApiCall<'_>, now: DateTime<Utc>) -> ApiAnswer {
         list::answer(self, renders, call, now)
     }
 
@@ -130,32 +130,32 @@ impl Provider for Zvid {
         }
     }
 
-    fn refuse(&self, refusal: Refusal) -> Answer {
+    fn refuse(&self, refusal: ApiRefusal) -> ApiAnswer {
         let (status, error, message) = match refusal {
-            Refusal::NoKey | Refusal::WrongKey => {
+            ApiRefusal::NoKey | ApiRefusal::WrongKey => {
                 (StatusCode::UNAUTHORIZED, "Unauthorized", "Invalid API key")
             }
-            Refusal::NoSuchPath => (StatusCode::NOT_FOUND, "Not found", "Route not found"),
-            Refusal::UnknownRender => (StatusCode::NOT_FOUND, "Not found", "Job not found"),
-            Refusal::NotJson => return invalid(&[("body", "must be valid JSON".to_owned())]),
-            Refusal::Forced(StatusCode::TOO_MANY_REQUESTS) => (
+            ApiRefusal::NoSuchPath => (StatusCode::NOT_FOUND, "Not found", "Route not found"),
+            ApiRefusal::UnknownRender => (StatusCode::NOT_FOUND, "Not found", "Job not found"),
+            ApiRefusal::NotJson => return invalid(&[("body", "must be valid JSON".to_owned())]),
+            ApiRefusal::Forced(StatusCode::TOO_MANY_REQUESTS) => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "hourly_limit_exceeded",
                 "Hourly limit exceeded. Try again later.",
             ),
-            Refusal::Forced(StatusCode::PAYMENT_REQUIRED) => (
+            ApiRefusal::Forced(StatusCode::PAYMENT_REQUIRED) => (
                 StatusCode::PAYMENT_REQUIRED,
                 "Insufficient credits",
                 "You do not have enough credits for this render",
             ),
-            Refusal::Forced(status) => {
+            ApiRefusal::Forced(status) => {
                 (status, status.canonical_reason().unwrap_or("Error"), "Please try again later")
             }
         };
-        Answer::new(status, json!({"error": error, "message": message}))
+        ApiAnswer::new(status, json!({"error": error, "message": message}))
     }
 
-    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> Callback {
+    fn callback(&self, render: &Render, context: &CallbackContext<'_>) -> CallbackContent {
         let status = reported_status(self, render);
         let event = format!("render.{status}");
         let timestamp = iso(render.finished_at());
@@ -193,7 +193,7 @@ impl Provider for Zvid {
             ("x-zvid-timestamp", timestamp),
         ];
         headers.extend(signature.map(|signature| ("x-zvid-signature", signature)));
-        Callback { headers, content_type: "application/json", body }
+        CallbackContent { headers, content_type: "application/json", body }
     }
 
     fn callback_policy(&self) -> CallbackPolicy {
@@ -205,7 +205,7 @@ impl Provider for Zvid {
     }
 }
 
-fn invalid(complaints: &[Complaint]) -> Answer {
+fn invalid(complaints: &[Complaint]) -> ApiAnswer {
     let details: Vec<Value> = complaints
         .iter()
         .map(|(field, message)| json!({"field": field, "message": message}))
@@ -215,10 +215,10 @@ fn invalid(complaints: &[Complaint]) -> Answer {
         "message": "Please check your input and try again",
         "details": details,
     });
-    Answer::new(StatusCode::BAD_REQUEST, body)
+    ApiAnswer::new(StatusCode::BAD_REQUEST, body)
 }
 
-fn signature(secret: &Secret, timestamp: &str, body: &str) -> String {
+fn signature(secret: &SigningSecret, timestamp: &str, body: &str) -> String {
     format!("sha256={}", secret.sign(&[timestamp.as_bytes(), b".", body.as_bytes()]))
 }
 
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn only_account_webhooks_are_signed() {
-        let mut account = Account::default();
+        let mut account = ProviderAccount::default();
         let webhook = r#"{"url":"http://account","secret":"whsec_test"}"#;
         account.put_webhook(serde_json::from_str(webhook).unwrap());
         let own = Destination::unsigned("http://own".to_owned());

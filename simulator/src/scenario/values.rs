@@ -16,7 +16,7 @@ pub(crate) enum ResultShape {
 /// When a provider answers a submit that it accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum SubmitAnswer {
+pub(crate) enum SubmitAnswerTime {
     AtOnce,
     /// After a callback about the render was answered.
     AfterCallback,

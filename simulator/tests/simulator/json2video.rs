@@ -67,8 +67,8 @@ async fn refusals_use_provider_wording() {
     400 {"message":"Error: Invalid API Key","success":false}
     "#);
     let calls = [
-        (Method::GET, "/json2video/movies?project=nobody", ""),
-        (Method::DELETE, "/json2video/movies?project=nobody", ""),
+        (Method::GET, "/json2video/movies?project=unknown", ""),
+        (Method::DELETE, "/json2video/movies?project=unknown", ""),
         (Method::DELETE, "/json2video/movies", ""),
         (Method::POST, MOVIES, ""),
         (Method::POST, MOVIES, "[]"),

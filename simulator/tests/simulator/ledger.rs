@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::server::{Answer, TestServer, unserved_url};
+use crate::server::{HttpAnswer, TestServer, unserved_url};
 
 /// Returns each request, with capacity as DynamoDB reports it. Refuses bodies that contain
 /// `refuse`.
@@ -47,7 +47,7 @@ async fn server() -> TestServer {
     TestServer::start_before(Some(upstream)).await
 }
 
-async fn call(server: &TestServer, target: &str, body: &str) -> Answer {
+async fn call(server: &TestServer, target: &str, body: &str) -> HttpAnswer {
     let headers = [("x-amz-target", target), ("host", "aws.example"), ("authorization", "AWS4 x")];
     server.send(Method::POST, &format!("{}/a%2Fb?c=d%20e", server.aws_url()), &headers, body).await
 }

@@ -339,14 +339,14 @@ async fn unreachable_callback_is_recorded() {
 async fn wrong_control_calls_are_refused() {
     let server = TestServer::start().await;
     for (path, body, status) in [
-        ("/_control/scenarios/nobody/m", "{}", 400),
+        ("/_control/scenarios/unknown/m", "{}", 400),
         ("/_control/scenarios/zvid/m", r#"{"duration":1}"#, 422),
         ("/_control/scenarios/zvid/m", r#"{"callbackShape":"flat"}"#, 422),
         ("/_control/scenarios/shotstack/m", r#"{"resultShape":"url"}"#, 422),
-        ("/_control/secrets/nobody", r#"{"secret":"s"}"#, 400),
+        ("/_control/secrets/unknown", r#"{"secret":"s"}"#, 400),
         ("/_control/secrets/json2video", r#"{"secret":"s"}"#, 400),
         ("/_control/secrets/viralsync", r#"{"secret":""}"#, 422),
-        ("/_control/account-webhooks/nobody", r#"{"url":"http://h/"}"#, 400),
+        ("/_control/account-webhooks/unknown", r#"{"url":"http://h/"}"#, 400),
         ("/_control/account-webhooks/viralsync", r#"{"url":"http://h/"}"#, 400),
         ("/_control/account-webhooks/zvid", r#"{"url":"http://h/"}"#, 400),
         ("/_control/account-webhooks/renderio", r#"{"uri":"http://h/"}"#, 422),
@@ -356,5 +356,5 @@ async fn wrong_control_calls_are_refused() {
     ] {
         assert_eq!(server.set(path, body).await, status, "{path} {body}");
     }
-    assert_eq!(server.call(Method::GET, "/nobody/x", "").await.status, 404);
+    assert_eq!(server.call(Method::GET, "/unknown/x", "").await.status, 404);
 }

@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
-use crate::server::{Answer, TestServer};
+use crate::server::{HttpAnswer, TestServer};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -21,7 +21,7 @@ async fn post(
     timestamp: i64,
     signed_body: &str,
     body: &str,
-) -> Answer {
+) -> HttpAnswer {
     let signature =
         Webhook::new(SECRET).unwrap().sign("msg_1", timestamp, signed_body.as_bytes()).unwrap();
     let timestamp = timestamp.to_string();

@@ -105,8 +105,8 @@ async fn refusals_use_provider_wording() {
     401 {"error":"UNAUTHORIZED"}
     "#);
     let calls = [
-        (Method::GET, "/renderio/api/v1/commands/nobody", ""),
-        (Method::DELETE, "/renderio/api/v1/commands/nobody", ""),
+        (Method::GET, "/renderio/api/v1/commands/unknown", ""),
+        (Method::DELETE, "/renderio/api/v1/commands/unknown", ""),
         (Method::POST, SUBMIT, "{"),
         (Method::POST, SUBMIT, "{}"),
         (Method::GET, "/renderio/api/v1/commands?limit=101", ""),

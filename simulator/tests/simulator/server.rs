@@ -9,7 +9,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
-use simulator::{API_KEY, AwsLedger, Settings, Simulator};
+use simulator::{API_KEY, AwsLedger, Simulator, SimulatorSettings};
 use tokio::net::TcpSocket;
 
 /// The time after which a test fails.
@@ -21,13 +21,13 @@ pub(crate) struct TestServer {
 }
 
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpAnswer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) text: String,
 }
 
-impl Answer {
+impl HttpAnswer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {}", self.text))
     }
@@ -44,7 +44,7 @@ impl TestServer {
         let aws = upstream
             .map(|upstream| AwsLedger { listen: loopback, upstream: upstream.parse().unwrap() });
         Self {
-            simulator: Simulator::start(Settings { listen: loopback, aws }).await.unwrap(),
+            simulator: Simulator::start(SimulatorSettings { listen: loopback, aws }).await.unwrap(),
             client: Client::builder(TokioExecutor::new()).build_http(),
         }
     }
@@ -64,7 +64,7 @@ impl TestServer {
         url: &str,
         headers: &[(&str, &str)],
         body: &str,
-    ) -> Answer {
+    ) -> HttpAnswer {
         let mut request = Request::builder().method(method).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -74,11 +74,11 @@ impl TestServer {
         let (head, body) = response.unwrap().unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(body.to_vec()).unwrap();
-        Answer { status: head.status.as_u16(), headers: head.headers, text }
+        HttpAnswer { status: head.status.as_u16(), headers: head.headers, text }
     }
 
     /// Calls a provider with the good key.
-    pub(crate) async fn call(&self, method: Method, path: &str, body: &str) -> Answer {
+    pub(crate) async fn call(&self, method: Method, path: &str, body: &str) -> HttpAnswer {
         let headers = [("x-api-key", API_KEY), ("content-type", "application/json")];
         self.send(method, &self.url(path), &headers, body).await
     }

@@ -74,9 +74,9 @@ async fn refusals_use_provider_wording() {
     401 {"code":"UNAUTHORIZED","error":"Invalid or missing API key."}
     "#);
     let calls = [
-        (Method::GET, "/viralsync/v1/jobs/nobody", ""),
-        (Method::POST, "/viralsync/v1/jobs/nobody/cancel", ""),
-        (Method::DELETE, "/viralsync/v1/jobs/nobody", ""),
+        (Method::GET, "/viralsync/v1/jobs/unknown", ""),
+        (Method::POST, "/viralsync/v1/jobs/unknown/cancel", ""),
+        (Method::DELETE, "/viralsync/v1/jobs/unknown", ""),
         (Method::POST, SUBMIT, "{"),
         (Method::POST, SUBMIT, "{}"),
         (Method::GET, "/viralsync/v1/jobs?limit=0", ""),

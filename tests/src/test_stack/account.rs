@@ -8,12 +8,12 @@ use sha2::Sha256;
 
 use super::TestStack;
 use crate::http::HttpAnswer;
-use crate::test_job::{Provider, TestJob};
+use crate::test_job::{SimulatedProvider, TestJob};
 
 impl TestStack {
     /// Our URL for the callbacks of a provider's account.
     #[must_use]
-    pub fn account_url(&self, provider: Provider) -> String {
+    pub fn account_url(&self, provider: SimulatedProvider) -> String {
         format!("{}/v1/webhooks/{}", self.description.api_url, provider.name())
     }
 
@@ -35,11 +35,17 @@ impl TestStack {
     ///
     /// # Errors
     /// When the provider signs nothing, or more than the body.
-    pub fn signature(&self, provider: Provider, body: &str) -> Result<(&'static str, String)> {
+    pub fn signature(
+        &self,
+        provider: SimulatedProvider,
+        body: &str,
+    ) -> Result<(&'static str, String)> {
         let header = match provider {
-            Provider::ViralSync | Provider::Studio => Some("x-render-signature"),
-            Provider::RenderIo => Some("x-webhook-signature"),
-            Provider::Zvid | Provider::Shotstack | Provider::Json2Video => None,
+            SimulatedProvider::ViralSync | SimulatedProvider::Studio => Some("x-render-signature"),
+            SimulatedProvider::RenderIo => Some("x-webhook-signature"),
+            SimulatedProvider::Zvid
+            | SimulatedProvider::Shotstack
+            | SimulatedProvider::Json2Video => None,
         };
         let header = header.with_context(|| format!("{} does not sign so", provider.name()))?;
         let mut mac = Hmac::<Sha256>::new_from_slice(self.provider_secret(provider)?.as_bytes())?;
@@ -61,7 +67,7 @@ impl TestStack {
         self.http.send(Method::POST, url, &headers, body.to_owned()).await
     }
 
-    fn provider_secret(&self, provider: Provider) -> Result<&str> {
+    fn provider_secret(&self, provider: SimulatedProvider) -> Result<&str> {
         let name = provider.name();
         let secret = self.description.provider_secrets.get(name);
         secret.map(String::as_str).with_context(|| format!("{name} signs nothing"))

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{TestStack, parameter};
 use crate::http::HttpAnswer;
 use crate::relay::{DeliveryView, JobView};
-use crate::test_job::{Provider, TestJob};
+use crate::test_job::{SimulatedProvider, TestJob};
 
 impl TestStack {
     /// Posts the job with its tag as the idempotency key.
@@ -108,7 +108,7 @@ impl TestStack {
     ///
     /// # Errors
     /// When no submit has created the callback secret yet.
-    pub async fn callback_url(&self, provider: Provider, job: &JobId) -> Result<String> {
+    pub async fn callback_url(&self, provider: SimulatedProvider, job: &JobId) -> Result<String> {
         let name = format!("{}/callback-secret", self.description.parameter_prefix);
         let secret = parameter(&self.ssm, &name).await?.context("no callback secret yet")?;
         let secret = CallbackSecret::parse(&secret)?;

@@ -12,10 +12,10 @@ use super::TestStack;
 use crate::bus::BusEvent;
 use crate::eventually::eventually;
 use crate::http::HttpAnswer;
-use crate::test_job::{Provider, TestJob};
+use crate::test_job::{SimulatedProvider, TestJob};
 
 #[derive(Deserialize)]
-struct Page {
+struct DeliveryPage {
     deliveries: Vec<Value>,
     next: Option<String>,
 }
@@ -29,7 +29,11 @@ impl TestStack {
     ///
     /// # Errors
     /// When the simulator does not answer.
-    pub async fn new_job_like(&self, provider: Provider, other: &TestJob) -> Result<TestJob> {
+    pub async fn new_job_like(
+        &self,
+        provider: SimulatedProvider,
+        other: &TestJob,
+    ) -> Result<TestJob> {
         let mut test_job = self.new_job(provider).await?;
         let members = test_job.body.as_object_mut().context("a body is an object")?;
         let receiver = other.body.get("callbackUrl").context("it has no receiver")?;
@@ -117,7 +121,8 @@ impl TestStack {
         let mut cursor = String::new();
         loop {
             let path = format!("/v1/deliveries?state={state}&since={since}&limit=100{cursor}");
-            let page: Page = self.call_api(Method::GET, &path, "").await?.expect(200)?.json()?;
+            let page: DeliveryPage =
+                self.call_api(Method::GET, &path, "").await?.expect(200)?.json()?;
             let of_endpoint =
                 |line: &Value| line.get("endpointId").is_some_and(|id| id == endpoint_id);
             found.extend(page.deliveries.into_iter().filter(of_endpoint));

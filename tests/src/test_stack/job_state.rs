@@ -6,7 +6,7 @@ use super::TestStack;
 use crate::bus::BusEvent;
 use crate::eventually::eventually;
 use crate::relay::JobView;
-use crate::table::{Item, text};
+use crate::table::{TableItem, text};
 use crate::test_job::TestJob;
 
 impl TestStack {
@@ -14,7 +14,7 @@ impl TestStack {
     ///
     /// # Errors
     /// When the table does not answer.
-    pub async fn items(&self, test_job: &TestJob) -> Result<Vec<Item>> {
+    pub async fn items(&self, test_job: &TestJob) -> Result<Vec<TableItem>> {
         self.table.items_of(test_job.job_id()).await
     }
 
@@ -22,7 +22,7 @@ impl TestStack {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn job_item(&self, test_job: &TestJob) -> Result<Item> {
+    pub async fn job_item(&self, test_job: &TestJob) -> Result<TableItem> {
         let items = self.items(test_job).await?;
         items.into_iter().find(|item| text(item, "sk") == "job").context("there is no job yet")
     }
@@ -80,7 +80,7 @@ impl TestStack {
             ensure!(!job.contains_key("shard"), "it is active, and {}", text(job, "state"));
             let mut deliveries =
                 items.iter().filter(|item| text(item, "sk").starts_with("delivery#"));
-            let over = |item: &Item| ["delivered", "exhausted"].contains(&text(item, "state"));
+            let over = |item: &TableItem| ["delivered", "exhausted"].contains(&text(item, "state"));
             ensure!(deliveries.clone().next().is_some(), "it has no delivery yet");
             ensure!(deliveries.all(over), "a delivery is still pending");
             Ok(())

@@ -17,7 +17,7 @@ use super::TestStack;
 use crate::bus::BusEvent;
 use crate::closed_port::ClosedPort;
 use crate::simulator::{ReceivedWebhook, SimulatedRender};
-use crate::test_job::{Provider, TestJob};
+use crate::test_job::{SimulatedProvider, TestJob};
 
 /// The pause between two reads of the unfinished jobs.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
@@ -106,7 +106,11 @@ impl TestStack {
     ///
     /// # Errors
     /// When the tag is not a valid idempotency key.
-    pub fn new_job_to(&self, provider: Provider, receiver: &SharedReceiver) -> Result<TestJob> {
+    pub fn new_job_to(
+        &self,
+        provider: SimulatedProvider,
+        receiver: &SharedReceiver,
+    ) -> Result<TestJob> {
         TestJob::new(provider, self.next_tag(), &receiver.url)
     }
 

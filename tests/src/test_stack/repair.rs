@@ -51,9 +51,9 @@ impl TestStack {
     /// When the table does not answer, or already has the job.
     pub async fn insert_undelivered(&self, test_job: &TestJob) -> Result<Ticket> {
         let job = test_job.completed_unpublished()?;
-        let notice = job.outbox.last().context("its outbox is empty")?;
+        let entry = job.outbox.last().context("its outbox is empty")?;
         let receiver = test_job.receiver().context("it has no receiver")?;
-        let delivery = Delivery::of(&job, &Event::of(&job, notice), receiver, Utc::now())?;
+        let delivery = Delivery::of(&job, &Event::of(&job, entry), receiver, Utc::now())?;
         let settled = job.mark_published(&job.outbox).settle(TimeDelta::hours(1), Utc::now());
         self.insert_job(&settled.context("its outbox is not empty")?).await?;
         let stored = self.store().insert_delivery(&delivery, Wait::InQueue).await?;

@@ -6,8 +6,8 @@ pub(crate) mod events;
 pub(crate) mod invariant;
 pub(crate) mod invariant_checker;
 pub(crate) mod lateness;
-pub(crate) mod orders;
 pub(crate) mod redeliveries;
+pub(crate) mod requests;
 pub(crate) mod secrets;
 pub(crate) mod table;
 
@@ -19,9 +19,9 @@ use crate::harness::bundle::Bundle;
 impl Bundle {
     pub(crate) async fn check_all(self: &Arc<Self>) {
         let renders = self.renders().await;
-        let placed = self.placed.lock().unwrap().clone();
-        for placed in &placed {
-            self.check_order(placed, &renders).await;
+        let answered = self.answered_requests.lock().unwrap().clone();
+        for answered in &answered {
+            self.check_request(answered, &renders).await;
         }
         self.check_redeliveries().await;
         self.check_table().await;

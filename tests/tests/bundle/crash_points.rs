@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::checks::lateness::{self, Acceptances};
 use crate::faults::fault::{Fault, PlannedFault};
-use crate::harness::bundle::{Bundle, Settings};
+use crate::harness::bundle::{Bundle, RunSettings};
 use crate::harness::invocation::CallRecord;
 use crate::harness::parallel::in_parallel;
 use crate::scenarios::{SCENARIOS, Scenario};
@@ -36,7 +36,7 @@ struct FaultCase {
 }
 
 fn run(scenario: &Scenario, fault: Option<(usize, PlannedFault)>, duplicates: bool) -> Arc<Bundle> {
-    let settings = Settings { fault, duplicates, ..Settings::default() };
+    let settings = RunSettings { fault, duplicates, ..RunSettings::default() };
     Bundle::run(settings, async |bundle| (scenario.run)(Arc::clone(bundle)).await)
 }
 

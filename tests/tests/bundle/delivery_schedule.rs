@@ -19,15 +19,15 @@ use domain::id::{EventId, JobId};
 use domain::retry::DeliverySchedule;
 use serde_json::Value;
 use shared::queue::Ticket;
-use tests::Provider;
+use tests::SimulatedProvider;
 
 use crate::checks::invariant_checker::text;
 use crate::faults::delivery_faults::Counts;
-use crate::harness::backend::Order;
-use crate::harness::bundle::{Bundle, Settings};
-use crate::harness::functions::{Function, Parameters, catalogue};
+use crate::harness::backend::CallerRequest;
+use crate::harness::bundle::{Bundle, RunSettings};
+use crate::harness::functions::{Function, StackParameters, catalogue};
 use crate::harness::parallel::in_parallel;
-use crate::harness::receivers::ReceiverBehavior;
+use crate::harness::receivers::PlannedAnswer;
 
 /// The wait before each attempt in seconds: the example of Standard Webhooks 1.0.0. It is written
 /// out so that the test does not depend on the schedule under test.
@@ -50,17 +50,17 @@ const SEEDS: u64 = 8;
 /// The longest delay of a message in a queue, in seconds.
 const QUEUE_S: i64 = 900;
 
-fn settings(seed: u64) -> Settings {
-    Settings {
+fn settings(seed: u64) -> RunSettings {
+    RunSettings {
         seed,
-        parameters: Parameters {
+        parameters: StackParameters {
             shards: 1,
             schedule: DeliverySchedule::default(),
             catalogue: catalogue(),
         },
         skips_idle_ticks: true,
         horizon: Duration::from_secs(10 * 24 * 3600),
-        ..Settings::default()
+        ..RunSettings::default()
     }
 }
 
@@ -72,11 +72,12 @@ fn seconds(seconds: i64) -> TimeDelta {
     TimeDelta::seconds(seconds)
 }
 
-/// Orders a render for a receiver.
-async fn order(bundle: &Arc<Bundle>, tag: &str, receiver: &str) -> JobId {
+/// Requests a render for a receiver.
+async fn submit_to(bundle: &Arc<Bundle>, tag: &str, receiver: &str) -> JobId {
     let url = crate::harness::receivers::url(receiver);
-    let order = Order::new(Provider::ViralSync, tag).with("callbackUrl", Value::from(url));
-    bundle.place(&order).await.expect("it is taken")
+    let request =
+        CallerRequest::new(SimulatedProvider::ViralSync, tag).with("callbackUrl", Value::from(url));
+    bundle.submit(&request).await.expect("it is taken")
 }
 
 /// Advances time until a job's delivery has ended and the queues are empty.
@@ -137,7 +138,7 @@ fn assert_no_violations(bundle: &Bundle) {
 fn delivery_exhausts_after_ten_attempts() {
     let bundle = Bundle::run(settings(1), async |bundle| {
         bundle.receivers.always_answer("dead", 500);
-        let job = order(bundle, "dead", "dead").await;
+        let job = submit_to(bundle, "dead", "dead").await;
         for (number, wait) in WAITS_S.into_iter().enumerate() {
             let look = Duration::from_secs(if wait > QUEUE_S { 30 } else { 2 });
             while bundle.received("dead") <= number {
@@ -167,7 +168,7 @@ fn delivery_exhausts_after_ten_attempts() {
         }
         let whole = at[9] - at[0];
         assert!(whole >= seconds(WAITS_S.iter().sum()), "{whole}");
-        assert_eq!(announcements(bundle, &given_up).len(), 1, "it is told of once");
+        assert_eq!(announcements(bundle, &given_up).len(), 1, "the end is published once");
         // There is one message for each attempt, none with a longer delay than a queue allows.
         let delays: Vec<i64> = bundle
             .aws
@@ -193,7 +194,7 @@ fn delivery_exhausts_after_ten_attempts() {
 fn wrong_tickets_make_no_attempt() {
     let bundle = Bundle::run(settings(6), async |bundle| {
         bundle.receivers.always_answer("dead", 500);
-        let job = order(bundle, "dead", "dead").await;
+        let job = submit_to(bundle, "dead", "dead").await;
         let event_id = EventId::of(&job, EventName::Completed.as_str());
         for made in 1..=5 {
             while bundle.received("dead") < made {
@@ -218,9 +219,9 @@ fn wrong_tickets_make_no_attempt() {
 #[test]
 fn retry_after_is_respected_and_capped() {
     let bundle = Bundle::run(settings(2), async |bundle| {
-        let asks = |status, text| ReceiverBehavior {
+        let asks = |status, text| PlannedAnswer {
             retry_after: Some(text),
-            ..ReceiverBehavior::status(status)
+            ..PlannedAnswer::status(status)
         };
         bundle.receivers.set_behaviors(
             "busy",
@@ -235,7 +236,7 @@ fn retry_after_is_respected_and_capped() {
                 asks(504, "soon"),
             ],
         );
-        let job = order(bundle, "busy", "busy").await;
+        let job = submit_to(bundle, "busy", "busy").await;
         let delivered = over(bundle, &job).await;
         assert_eq!(delivered.state, DeliveryState::Delivered);
         let at = arrivals(bundle, &delivered);
@@ -258,13 +259,13 @@ fn retry_after_is_respected_and_capped() {
 #[test]
 fn throttle_holds_all_deliveries() {
     let bundle = Bundle::run(settings(3), async |bundle| {
-        let busy = ReceiverBehavior { retry_after: Some("7200"), ..ReceiverBehavior::status(503) };
+        let busy = PlannedAnswer { retry_after: Some("7200"), ..PlannedAnswer::status(503) };
         // The second refusal names no time.
-        bundle.receivers.set_behaviors("shared", [busy, ReceiverBehavior::status(429)]);
-        let first = order(bundle, "first", "shared").await;
+        bundle.receivers.set_behaviors("shared", [busy, PlannedAnswer::status(429)]);
+        let first = submit_to(bundle, "first", "shared").await;
         bundle.until("it asks for silence", |it| it.received("shared") == 1).await;
         tokio::time::sleep(Duration::from_secs(60)).await;
-        let second = order(bundle, "second", "shared").await;
+        let second = submit_to(bundle, "second", "shared").await;
         let (first, second) = (over(bundle, &first).await, over(bundle, &second).await);
 
         let mut at = [arrivals(bundle, &first), arrivals(bundle, &second)].concat();
@@ -283,7 +284,7 @@ fn held_deliveries_keep_ten_attempts() {
         bundle.receivers.always_answer("dead", 500);
         let mut jobs = Vec::new();
         for number in 0..4 {
-            jobs.push(order(bundle, &format!("held-{number}"), "dead").await);
+            jobs.push(submit_to(bundle, &format!("held-{number}"), "dead").await);
             tokio::time::sleep(Duration::from_secs(100)).await;
         }
         for job in jobs {
@@ -309,13 +310,13 @@ fn held_deliveries_keep_ten_attempts() {
 fn endpoint_is_disabled_after_five_days() {
     let bundle = Bundle::run(settings(5), async |bundle| {
         bundle.receivers.always_answer("dead", 500);
-        let first = order(bundle, "first", "dead").await;
+        let first = submit_to(bundle, "first", "dead").await;
         bundle.until("it fails", |it| it.received("dead") > 0).await;
         let failing_since = bundle.receivers.received()[0].at;
         tokio::time::sleep(hours(60)).await;
-        let second = order(bundle, "second", "dead").await;
+        let second = submit_to(bundle, "second", "dead").await;
         tokio::time::sleep(hours(55)).await;
-        let third = order(bundle, "third", "dead").await;
+        let third = submit_to(bundle, "third", "dead").await;
 
         let ends = [first, second, third];
         let [first, second, third] = {
@@ -384,15 +385,14 @@ fn excused(bundle: &Bundle, receiver: &str) -> usize {
 }
 
 /// A random failure of a receiver: an error status, or no answer in time.
-fn failures(random: &mut Random) -> ReceiverBehavior {
-    let hangs =
-        ReceiverBehavior { after: Duration::from_secs(20), ..ReceiverBehavior::status(200) };
+fn failures(random: &mut Random) -> PlannedAnswer {
+    let hangs = PlannedAnswer { after: Duration::from_secs(20), ..PlannedAnswer::status(200) };
     match random.next() % 6 {
-        0 => ReceiverBehavior::status(302),
-        1 => ReceiverBehavior::status(404),
+        0 => PlannedAnswer::status(302),
+        1 => PlannedAnswer::status(404),
         2 => hangs,
-        3 => ReceiverBehavior::status(503),
-        _ => ReceiverBehavior::status(500),
+        3 => PlannedAnswer::status(503),
+        _ => PlannedAnswer::status(500),
     }
 }
 
@@ -409,7 +409,7 @@ async fn deliver_with_faults(bundle: &Arc<Bundle>, seed: u64) -> RunSummary {
         // More than any delivery has attempts.
         let failing = taken_at.unwrap_or(200);
         bundle.receivers.set_behaviors(receiver, (0..failing).map(|_| failures(&mut random)));
-        jobs.push((order(bundle, receiver, receiver).await, receiver));
+        jobs.push((submit_to(bundle, receiver, receiver).await, receiver));
     }
     bundle.delivery_faults.begin(seed);
     let mut unwritten = 0;
@@ -446,7 +446,7 @@ fn check_delivery(bundle: &Bundle, done: &Delivery, receiver: &str) -> usize {
         DeliveryState::Pending { .. } | DeliveryState::GivenUp(_) | DeliveryState::Exhausted(_) => {
             assert_eq!(reason(done), Some(GiveUpReason::AttemptsExhausted));
             assert_eq!(done.attempts.len(), 10, "as many as it has, and no more");
-            assert_eq!(announced.len(), 1, "it is told of, under one id");
+            assert_eq!(announced.len(), 1, "the end is published, under one id");
         }
     }
     unwritten

@@ -11,14 +11,15 @@ use http::{Method, Request};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use shared::telemetry;
-use tests::Provider;
+use tests::SimulatedProvider;
 use tracing::Level;
 
-use crate::harness::backend::Order;
-use crate::harness::bundle::{API_KEY, Bundle, PROVIDER_SECRET, Settings};
+use crate::checks::invariant::Invariant;
+use crate::harness::backend::CallerRequest;
+use crate::harness::bundle::{API_KEY, Bundle, PROVIDER_SECRET, RunSettings};
 use crate::harness::functions::{PROVIDERS, PUBLIC_URL};
 use crate::harness::provider_hosts;
-use crate::harness::receivers::{self, DEFAULT, ReceiverBehavior};
+use crate::harness::receivers::{self, DEFAULT, PlannedAnswer};
 
 /// Part of every payload, source record id, receiver's path and video's URL here.
 const TAG: &str = "not-for-the-log";
@@ -42,16 +43,17 @@ async fn run_everything(bundle: &Arc<Bundle>) {
     let tag = |name: &str| format!("{TAG}-{name}");
 
     // A signed callback, an attempt that fails first, and the default receiver.
-    bundle.receivers.set_behaviors(&tag("signed"), [ReceiverBehavior::status(500)]);
-    bundle.place(&Order::new(Provider::ViralSync, &tag("signed"))).await;
-    let by_default = Order::new(Provider::ViralSync, &tag("default")).without("callbackUrl");
-    bundle.place(&by_default).await;
+    bundle.receivers.set_behaviors(&tag("signed"), [PlannedAnswer::status(500)]);
+    bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, &tag("signed"))).await;
+    let by_default =
+        CallerRequest::new(SimulatedProvider::ViralSync, &tag("default")).without("callbackUrl");
+    bundle.submit(&by_default).await;
     bundle.rotate().await;
-    bundle.receivers.set_behaviors(&tag("gone"), [ReceiverBehavior::status(410)]);
-    bundle.place(&Order::new(Provider::ViralSync, &tag("gone"))).await;
+    bundle.receivers.set_behaviors(&tag("gone"), [PlannedAnswer::status(410)]);
+    bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, &tag("gone"))).await;
 
     // Polls, and a callback that is a hint while the provider's API fails.
-    bundle.place(&Order::new(Provider::Zvid, &tag("polled"))).await;
+    bundle.submit(&CallerRequest::new(SimulatedProvider::Zvid, &tag("polled"))).await;
     let options = json!({
         "durationMs": 25_000,
         "submitAnswer": "never",
@@ -59,20 +61,24 @@ async fn run_everything(bundle: &Arc<Bundle>) {
         "statusCode": 503,
         "statusCodeTimes": 2,
     });
-    bundle.set_render_options(Provider::Shotstack, &tag("unclear"), &options).await;
-    bundle.place(&Order::new(Provider::Shotstack, &tag("unclear"))).await;
+    bundle.set_render_options(SimulatedProvider::Shotstack, &tag("unclear"), &options).await;
+    bundle.submit(&CallerRequest::new(SimulatedProvider::Shotstack, &tag("unclear"))).await;
     let options =
         json!({"durationMs": 25_000, "submitAnswer": "never", "callback": {"skip": true}});
-    bundle.set_render_options(Provider::Json2Video, &tag("listed"), &options).await;
-    bundle.place(&Order::new(Provider::Json2Video, &tag("listed"))).await;
+    bundle.set_render_options(SimulatedProvider::Json2Video, &tag("listed"), &options).await;
+    bundle.submit(&CallerRequest::new(SimulatedProvider::Json2Video, &tag("listed"))).await;
 
     // Refused by the provider, and called off.
-    bundle.set_render_options(Provider::Zvid, &tag("refused"), &json!({"submitStatus": 422})).await;
-    let refused = Order::new(Provider::Zvid, &tag("refused")).refused("provider_rejected");
-    bundle.place(&refused).await;
+    bundle
+        .set_render_options(SimulatedProvider::Zvid, &tag("refused"), &json!({"submitStatus": 422}))
+        .await;
+    let refused =
+        CallerRequest::new(SimulatedProvider::Zvid, &tag("refused")).refused("provider_rejected");
+    bundle.submit(&refused).await;
     let options = json!({"durationMs": 90_000});
-    bundle.set_render_options(Provider::ViralSync, &tag("cancelled"), &options).await;
-    let job = bundle.place(&Order::new(Provider::ViralSync, &tag("cancelled"))).await;
+    bundle.set_render_options(SimulatedProvider::ViralSync, &tag("cancelled"), &options).await;
+    let job =
+        bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, &tag("cancelled"))).await;
     if let Some(job) = job {
         bundle.cancel(&job).await;
         // Strangers: with a wrong key, a wrong token, and no signature.
@@ -110,9 +116,9 @@ fn hidden(bundle: &Bundle) -> Vec<String> {
     hidden.extend(secrets);
     let secret = stored("callback-secret");
     let callback_secret = CallbackSecret::parse(&secret).unwrap();
-    for placed in bundle.placed.lock().unwrap().iter() {
-        if let Some(job) = placed.job() {
-            let provider = ProviderName::parse(placed.order.provider.name()).unwrap();
+    for answered in bundle.answered_requests.lock().unwrap().iter() {
+        if let Some(job) = answered.job() {
+            let provider = ProviderName::parse(answered.request.provider.name()).unwrap();
             hidden.push(callback_secret.token(&provider, &job));
         }
     }
@@ -124,7 +130,7 @@ fn hidden(bundle: &Bundle) -> Vec<String> {
 fn trace_log_holds_no_secret() {
     let mut all = String::new();
     for (has_random_faults, seed) in [(false, 1), (true, 1), (true, 2)] {
-        let settings = Settings { seed, has_random_faults, ..Settings::default() };
+        let settings = RunSettings { seed, has_random_faults, ..RunSettings::default() };
         let bundle = Bundle::run(settings, async |bundle| {
             let log = telemetry::subscriber(Level::TRACE, bundle.checker.log());
             let _logging = tracing::subscriber::set_default(log);
@@ -133,7 +139,7 @@ fn trace_log_holds_no_secret() {
         let log = bundle.checker.log().text();
         for secret in hidden(&bundle) {
             let line = log.lines().find(|line| line.contains(&secret));
-            assert_eq!(line, None, "`{secret}` is in the log");
+            assert_eq!(line, None, "{}: `{secret}`", Invariant::SecretsStaySecret);
         }
         all.push_str(&log);
     }

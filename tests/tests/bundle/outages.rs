@@ -9,13 +9,13 @@ use futures_util::future::join_all;
 use http::Method;
 use http::header::RETRY_AFTER;
 use serde_json::{Value, json};
-use tests::Provider;
+use tests::SimulatedProvider;
 
 use crate::faults::fault::{Fault, PlannedFault};
-use crate::harness::backend::Order;
-use crate::harness::bundle::{Bundle, Settings};
+use crate::harness::backend::CallerRequest;
+use crate::harness::bundle::{Bundle, RunSettings};
 use crate::harness::functions::Function;
-use crate::harness::receivers::{self, DEFAULT, ReceiverBehavior};
+use crate::harness::receivers::{self, DEFAULT, PlannedAnswer};
 
 /// The length of an outage.
 const OUTAGE: Duration = Duration::from_secs(4 * 60);
@@ -26,7 +26,7 @@ const BUS: &str = "events";
 
 /// Runs a scenario, and asserts that there is no violation.
 fn run(scenario: impl AsyncFnOnce(&Arc<Bundle>)) -> Arc<Bundle> {
-    let bundle = Bundle::run(Settings::default(), scenario);
+    let bundle = Bundle::run(RunSettings::default(), scenario);
     assert_eq!(bundle.checker.violations(), [""; 0], "{}", bundle.checker.log().text());
     bundle
 }
@@ -44,7 +44,7 @@ impl Bundle {
     }
 
     /// The statuses of a provider's callbacks.
-    async fn callback_statuses(&self, provider: Provider) -> Vec<u64> {
+    async fn callback_statuses(&self, provider: SimulatedProvider) -> Vec<u64> {
         let path = format!("/renders?provider={}", provider.name());
         let renders = self.control(Method::GET, &path, &Value::Null).await;
         let callbacks = renders.pointer("/0/callbacks").and_then(Value::as_array);
@@ -53,8 +53,8 @@ impl Bundle {
 }
 
 /// An answer that is slow enough for an outage to begin before it.
-fn slow_answer(status: u16) -> ReceiverBehavior {
-    ReceiverBehavior { after: Duration::from_millis(1900), ..ReceiverBehavior::status(status) }
+fn slow_answer(status: u16) -> PlannedAnswer {
+    PlannedAnswer { after: Duration::from_millis(1900), ..PlannedAnswer::status(status) }
 }
 
 #[test]
@@ -62,9 +62,9 @@ fn table_outage_is_answered_with_retry_after() {
     for how in [Fault::Lost, Fault::Busy] {
         run(async |bundle| {
             bundle.random_faults.start_outage(TABLE, how);
-            let order = Order::new(Provider::ViralSync, "early");
+            let request = CallerRequest::new(SimulatedProvider::ViralSync, "early");
             let calls = [
-                (Method::POST, "/v1/jobs", &order.body),
+                (Method::POST, "/v1/jobs", &request.body),
                 (Method::GET, "/v1/jobs/job_00000000000000000000000000000000", &Value::Null),
                 (Method::GET, "/v1/webhook-config", &Value::Null),
                 (Method::POST, "/v1/deliveries/recover", &json!({"since": "2026-01-01T00:00:00Z"})),
@@ -75,10 +75,10 @@ fn table_outage_is_answered_with_retry_after() {
                 assert_eq!(seen.body["code"], "temporarily_unavailable", "{path}");
                 assert!(seen.headers.contains_key(RETRY_AFTER), "{path}");
             }
-            assert!(bundle.submitted.lock().unwrap().is_empty(), "intent comes first");
+            assert!(bundle.submitted.lock().unwrap().is_empty(), "the request is stored first");
 
             bundle.random_faults.end_outage(TABLE);
-            let job = bundle.place(&order).await;
+            let job = bundle.submit(&request).await;
             assert!(job.is_some(), "the same request is taken");
         });
     }
@@ -89,12 +89,12 @@ fn unstored_callback_is_repeated() {
     for how in [Fault::Lost, Fault::Busy] {
         run(async |bundle| {
             let options = json!({"durationMs": 60_000, "callbackRetryMs": 60_000});
-            bundle.set_render_options(Provider::ViralSync, "called", &options).await;
-            bundle.place(&Order::new(Provider::ViralSync, "called")).await;
+            bundle.set_render_options(SimulatedProvider::ViralSync, "called", &options).await;
+            bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "called")).await;
             tokio::time::sleep(Duration::from_secs(55)).await;
             bundle.with_outage(TABLE, how).await;
             bundle.until("the webhook arrives", |it| it.received("called") > 0).await;
-            let statuses = bundle.callback_statuses(Provider::ViralSync).await;
+            let statuses = bundle.callback_statuses(SimulatedProvider::ViralSync).await;
             assert!(statuses.contains(&500), "{statuses:?}");
             let odd = statuses.iter().find(|status| ![200, 500].contains(*status));
             assert_eq!(odd, None, "{statuses:?}");
@@ -108,14 +108,14 @@ fn accepted_jobs_survive_table_outage() {
     for (second, how) in (0..=65).step_by(5).zip([Fault::Lost, Fault::Busy].into_iter().cycle()) {
         run(async |bundle| {
             let options = json!({"durationMs": 45_000, "callbackRetryMs": 20_000});
-            bundle.set_render_options(Provider::ViralSync, "midst", &options).await;
-            bundle.receivers.set_behaviors("midst", vec![ReceiverBehavior::status(500); 2]);
-            let order = Order::new(Provider::ViralSync, "midst");
-            let trouble = async {
+            bundle.set_render_options(SimulatedProvider::ViralSync, "midst", &options).await;
+            bundle.receivers.set_behaviors("midst", vec![PlannedAnswer::status(500); 2]);
+            let request = CallerRequest::new(SimulatedProvider::ViralSync, "midst");
+            let outage = async {
                 tokio::time::sleep(Duration::from_secs(second)).await;
                 bundle.with_outage(TABLE, how).await;
             };
-            let (job, ()) = futures_util::join!(bundle.place(&order), trouble);
+            let (job, ()) = futures_util::join!(bundle.submit(&request), outage);
             assert!(job.is_some(), "it was taken in the end");
         });
     }
@@ -124,26 +124,28 @@ fn accepted_jobs_survive_table_outage() {
 #[test]
 fn unsent_ticket_is_retried() {
     let bundle = run(async |bundle| {
-        bundle.receivers.set_behaviors("untold", [slow_answer(500)]);
+        bundle.receivers.set_behaviors("unsent", [slow_answer(500)]);
         let options = json!({"durationMs": 1000});
-        bundle.set_render_options(Provider::ViralSync, "untold", &options).await;
+        bundle.set_render_options(SimulatedProvider::ViralSync, "unsent", &options).await;
         let first = async {
-            bundle.until("the first attempt", |it| it.received("untold") == 1).await;
+            bundle.until("the first attempt", |it| it.received("unsent") == 1).await;
             bundle.with_outage(QUEUES, Fault::Lost).await;
         };
-        let order = Order::new(Provider::ViralSync, "untold");
-        futures_util::join!(bundle.place(&order), first);
-        bundle.until("the second attempt", |it| it.received("untold") == 2).await;
+        let request = CallerRequest::new(SimulatedProvider::ViralSync, "unsent");
+        futures_util::join!(bundle.submit(&request), first);
+        bundle.until("the second attempt", |it| it.received("unsent") == 2).await;
     });
-    assert_eq!(bundle.received("untold"), 2, "and no third");
+    assert_eq!(bundle.received("unsent"), 2, "and no third");
 }
 
 #[test]
 fn poller_sends_missing_first_ticket() {
     let bundle = run(async |bundle| {
-        bundle.set_render_options(Provider::ViralSync, "first", &json!({"durationMs": 1000})).await;
-        let order = Order::new(Provider::ViralSync, "first");
-        futures_util::join!(bundle.place(&order), bundle.with_outage(QUEUES, Fault::Lost));
+        bundle
+            .set_render_options(SimulatedProvider::ViralSync, "first", &json!({"durationMs": 1000}))
+            .await;
+        let request = CallerRequest::new(SimulatedProvider::ViralSync, "first");
+        futures_util::join!(bundle.submit(&request), bundle.with_outage(QUEUES, Fault::Lost));
     });
     assert_eq!(bundle.received("first"), 1);
 }
@@ -151,11 +153,16 @@ fn poller_sends_missing_first_ticket() {
 #[test]
 fn default_receiver_survives_unreadable_configuration() {
     let run_with = |fault| {
-        let settings = Settings { fault, ..Settings::default() };
+        let settings = RunSettings { fault, ..RunSettings::default() };
         let bundle = Bundle::run(settings, async |bundle| {
             let config = json!({"url": receivers::url(DEFAULT)});
             bundle.call_until_answered(Method::PUT, "/v1/webhook-config", &config, &[200]).await;
-            bundle.place(&Order::new(Provider::ViralSync, "plain").without("callbackUrl")).await;
+            bundle
+                .submit(
+                    &CallerRequest::new(SimulatedProvider::ViralSync, "plain")
+                        .without("callbackUrl"),
+                )
+                .await;
         });
         assert_eq!(bundle.checker.violations(), [""; 0], "{}", bundle.checker.log().text());
         assert_eq!(bundle.received(DEFAULT), 1);
@@ -185,10 +192,14 @@ fn refused_event_is_published_later() {
     for how in [Fault::Busy, Fault::Lost] {
         let bundle = run(async |bundle| {
             bundle
-                .set_render_options(Provider::ViralSync, "quiet", &json!({"durationMs": 1000}))
+                .set_render_options(
+                    SimulatedProvider::ViralSync,
+                    "quiet",
+                    &json!({"durationMs": 1000}),
+                )
                 .await;
-            let order = Order::new(Provider::ViralSync, "quiet");
-            futures_util::join!(bundle.place(&order), bundle.with_outage(BUS, how));
+            let request = CallerRequest::new(SimulatedProvider::ViralSync, "quiet");
+            futures_util::join!(bundle.submit(&request), bundle.with_outage(BUS, how));
         });
         assert_eq!(bundle.event_names_on_bus(), ["video.render.completed"]);
         assert_eq!(bundle.received("quiet"), 1);
@@ -199,13 +210,15 @@ fn refused_event_is_published_later() {
 fn exhaustion_is_published_after_bus_outage() {
     let bundle = run(async |bundle| {
         bundle.receivers.set_behaviors("gone", [slow_answer(410)]);
-        bundle.set_render_options(Provider::ViralSync, "gone", &json!({"durationMs": 1000})).await;
+        bundle
+            .set_render_options(SimulatedProvider::ViralSync, "gone", &json!({"durationMs": 1000}))
+            .await;
         let end = async {
             bundle.until("the attempt", |it| it.received("gone") == 1).await;
             bundle.with_outage(BUS, Fault::Busy).await;
         };
-        let order = Order::new(Provider::ViralSync, "gone");
-        futures_util::join!(bundle.place(&order), end);
+        let request = CallerRequest::new(SimulatedProvider::ViralSync, "gone");
+        futures_util::join!(bundle.submit(&request), end);
     });
     let names: BTreeSet<String> = bundle.event_names_on_bus().into_iter().collect();
     let expected =
@@ -216,10 +229,10 @@ fn exhaustion_is_published_after_bus_outage() {
 #[test]
 fn concurrent_equal_requests_make_one_job() {
     let bundle = run(async |bundle| {
-        let order = Order::new(Provider::Zvid, "same");
-        let placed = join_all((0..20).map(|_| bundle.place(&order))).await;
+        let request = CallerRequest::new(SimulatedProvider::Zvid, "same");
+        let jobs_made = join_all((0..20).map(|_| bundle.submit(&request))).await;
         let jobs: BTreeSet<String> =
-            placed.into_iter().flatten().map(|it| it.to_string()).collect();
+            jobs_made.into_iter().flatten().map(|it| it.to_string()).collect();
         assert_eq!(jobs.len(), 1, "{jobs:?}");
     });
     assert_eq!(bundle.submitted.lock().unwrap().len(), 1);
@@ -231,8 +244,8 @@ fn concurrent_equal_requests_make_one_job() {
 fn concurrent_callback_copies_end_job_once() {
     let bundle = run(async |bundle| {
         let options = json!({"durationMs": 5000, "callback": {"times": 20}});
-        bundle.set_render_options(Provider::ViralSync, "copied", &options).await;
-        bundle.place(&Order::new(Provider::ViralSync, "copied")).await;
+        bundle.set_render_options(SimulatedProvider::ViralSync, "copied", &options).await;
+        bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "copied")).await;
     });
     assert_eq!(bundle.event_names_on_bus(), ["video.render.completed"]);
     assert_eq!(bundle.received("copied"), 1);

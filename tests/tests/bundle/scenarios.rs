@@ -1,4 +1,4 @@
-//! The scenarios: which jobs are ordered, and how providers and receivers behave.
+//! The scenarios: which jobs are requested, and how providers and receivers behave.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::Method;
 use serde_json::{Value, json};
-use tests::Provider;
+use tests::SimulatedProvider;
 
-use crate::harness::backend::Order;
+use crate::harness::backend::CallerRequest;
 use crate::harness::bundle::Bundle;
 use crate::harness::functions::PUBLIC_URL;
-use crate::harness::receivers::{self, DEFAULT, ReceiverBehavior};
+use crate::harness::receivers::{self, DEFAULT, PlannedAnswer};
 
 #[derive(Debug)]
 pub(crate) struct Scenario {
@@ -53,44 +53,46 @@ scenarios![
 
 /// No callback comes, so the poller finds the end.
 async fn completion_is_polled(bundle: Arc<Bundle>) {
-    bundle.set_render_options(Provider::Zvid, "polled", &json!({"durationMs": 9000})).await;
-    bundle.place(&Order::new(Provider::Zvid, "polled")).await;
+    bundle
+        .set_render_options(SimulatedProvider::Zvid, "polled", &json!({"durationMs": 9000}))
+        .await;
+    bundle.submit(&CallerRequest::new(SimulatedProvider::Zvid, "polled")).await;
 }
 
 async fn failure_is_polled(bundle: Arc<Bundle>) {
     let options = json!({"durationMs": 5000, "failWith": "no codec"});
-    bundle.set_render_options(Provider::Zvid, "polled", &options).await;
-    bundle.place(&Order::new(Provider::Zvid, "polled")).await;
+    bundle.set_render_options(SimulatedProvider::Zvid, "polled", &options).await;
+    bundle.submit(&CallerRequest::new(SimulatedProvider::Zvid, "polled")).await;
 }
 
 /// An unsigned callback proves nothing, so the provider is asked.
 async fn unsigned_callback(bundle: Arc<Bundle>) {
     let options = json!({"durationMs": 20_000, "callbackRetryMs": 8000});
-    bundle.set_render_options(Provider::Shotstack, "hinted", &options).await;
-    bundle.place(&Order::new(Provider::Shotstack, "hinted")).await;
+    bundle.set_render_options(SimulatedProvider::Shotstack, "hinted", &options).await;
+    bundle.submit(&CallerRequest::new(SimulatedProvider::Shotstack, "hinted")).await;
 }
 
 async fn signed_callback(bundle: Arc<Bundle>) {
     let options = json!({"durationMs": 20_000, "callbackRetryMs": 10_000});
-    bundle.set_render_options(Provider::ViralSync, "signed", &options).await;
-    bundle.place(&Order::new(Provider::ViralSync, "signed")).await;
+    bundle.set_render_options(SimulatedProvider::ViralSync, "signed", &options).await;
+    bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "signed")).await;
 }
 
 /// The provider's API fails once it has accepted the job, so only the account's webhook reports
 /// the end.
 async fn account_callback(bundle: Arc<Bundle>) {
-    let (provider, tag) = (Provider::RenderIo, "account");
+    let (provider, tag) = (SimulatedProvider::RenderIo, "account");
     let url = format!("{PUBLIC_URL}/v1/webhooks/{}", provider.name());
     bundle.register(provider, tag, &url).await;
     let options = json!({"durationMs": 20_000, "statusCode": 503, "callbackRetryMs": 10_000});
     bundle.set_render_options(provider, tag, &options).await;
-    bundle.place(&Order::new(provider, tag).with("providerWebhook", json!(false))).await;
+    bundle.submit(&CallerRequest::new(provider, tag).with("providerWebhook", json!(false))).await;
 }
 
 /// The provider answers the submit only after its callback was answered, and fails all status
 /// calls. So the callback's report meets that of the submit.
 async fn callback_before_answer(bundle: Arc<Bundle>) {
-    let (provider, tag) = (Provider::RenderIo, "hasty");
+    let (provider, tag) = (SimulatedProvider::RenderIo, "hasty");
     let url = format!("{PUBLIC_URL}/v1/webhooks/{}", provider.name());
     bundle.register(provider, tag, &url).await;
     let options = json!({
@@ -101,35 +103,39 @@ async fn callback_before_answer(bundle: Arc<Bundle>) {
         "callbackAnswerWithinMs": 30_000,
     });
     bundle.set_render_options(provider, tag, &options).await;
-    bundle.place(&Order::new(provider, tag).with("providerWebhook", json!(false))).await;
+    bundle.submit(&CallerRequest::new(provider, tag).with("providerWebhook", json!(false))).await;
 }
 
 async fn every_step_is_reported(bundle: Arc<Bundle>) {
     let options = json!({"durationMs": 20_000, "callbackRetryMs": 10_000});
-    bundle.set_render_options(Provider::ViralSync, "steps", &options).await;
+    bundle.set_render_options(SimulatedProvider::ViralSync, "steps", &options).await;
     let steps = ["queued", "processing", "completed", "failed", "cancelled"];
     let events = steps.map(|step| format!("video.render.{step}"));
-    let order = Order::new(Provider::ViralSync, "steps").with("events", json!(events));
-    bundle.place(&order).await;
+    let request =
+        CallerRequest::new(SimulatedProvider::ViralSync, "steps").with("events", json!(events));
+    bundle.submit(&request).await;
 }
 
 /// The refusal ends the job as failed.
 async fn provider_refuses(bundle: Arc<Bundle>) {
-    bundle.set_render_options(Provider::Zvid, "refused", &json!({"submitStatus": 422})).await;
-    let order = Order::new(Provider::Zvid, "refused").refused("provider_rejected");
-    bundle.place(&order).await;
+    bundle
+        .set_render_options(SimulatedProvider::Zvid, "refused", &json!({"submitStatus": 422}))
+        .await;
+    let request =
+        CallerRequest::new(SimulatedProvider::Zvid, "refused").refused("provider_rejected");
+    bundle.submit(&request).await;
 }
 
 async fn unknown_submit_found_by_id(bundle: Arc<Bundle>) {
     let options = json!({"durationMs": 25_000, "submitAnswer": "never"});
-    bundle.set_render_options(Provider::Zvid, "unclear", &options).await;
-    bundle.place(&Order::new(Provider::Zvid, "unclear")).await;
+    bundle.set_render_options(SimulatedProvider::Zvid, "unclear", &options).await;
+    bundle.submit(&CallerRequest::new(SimulatedProvider::Zvid, "unclear")).await;
 }
 
 async fn unknown_submit_found_in_list(bundle: Arc<Bundle>) {
     let silent = json!({"durationMs": 25_000, "submitAnswer": "never", "callback": {"skip": true}});
-    bundle.set_render_options(Provider::Json2Video, "unclear", &silent).await;
-    bundle.place(&Order::new(Provider::Json2Video, "unclear")).await;
+    bundle.set_render_options(SimulatedProvider::Json2Video, "unclear", &silent).await;
+    bundle.submit(&CallerRequest::new(SimulatedProvider::Json2Video, "unclear")).await;
 }
 
 /// The first callback comes while the provider's API fails.
@@ -141,42 +147,48 @@ async fn unknown_submit_called_back(bundle: Arc<Bundle>) {
         "statusCode": 503,
         "statusCodeTimes": 1,
     });
-    bundle.set_render_options(Provider::Shotstack, "unclear", &options).await;
-    bundle.place(&Order::new(Provider::Shotstack, "unclear")).await;
+    bundle.set_render_options(SimulatedProvider::Shotstack, "unclear", &options).await;
+    bundle.submit(&CallerRequest::new(SimulatedProvider::Shotstack, "unclear")).await;
 }
 
 async fn second_attempt_delivers(bundle: Arc<Bundle>) {
-    bundle.receivers.set_behaviors("retried", [ReceiverBehavior::status(500)]);
-    bundle.place(&Order::new(Provider::ViralSync, "retried")).await;
+    bundle.receivers.set_behaviors("retried", [PlannedAnswer::status(500)]);
+    bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "retried")).await;
 }
 
 /// The last wait is longer than a queue can hold a message.
 async fn delivery_exhausts(bundle: Arc<Bundle>) {
     bundle.receivers.always_answer("sick", 500);
-    bundle.place(&Order::new(Provider::ViralSync, "sick")).await;
+    bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "sick")).await;
 }
 
 /// The receiver answers 410 and gets no more webhooks.
 async fn endpoint_is_gone(bundle: Arc<Bundle>) {
-    bundle.receivers.set_behaviors("gone", [ReceiverBehavior::status(410)]);
-    bundle.place(&Order::new(Provider::ViralSync, "gone")).await;
+    bundle.receivers.set_behaviors("gone", [PlannedAnswer::status(410)]);
+    bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "gone")).await;
 }
 
 /// Two webhooks for one receiver, which throttles the first. The second waits, and is exhausted
 /// when the first is answered 410.
 async fn endpoint_is_disabled(bundle: Arc<Bundle>) {
-    let paused = ReceiverBehavior { retry_after: Some("20"), ..ReceiverBehavior::status(429) };
+    let paused = PlannedAnswer { retry_after: Some("20"), ..PlannedAnswer::status(429) };
     bundle.receivers.set_behaviors("closed", [paused]);
     bundle.receivers.always_answer("closed", 410);
     for (tag, duration) in [("first", 2000), ("second", 8000)] {
-        bundle.set_render_options(Provider::ViralSync, tag, &json!({"durationMs": duration})).await;
+        bundle
+            .set_render_options(SimulatedProvider::ViralSync, tag, &json!({"durationMs": duration}))
+            .await;
         let closed = json!(receivers::url("closed"));
-        bundle.place(&Order::new(Provider::ViralSync, tag).with("callbackUrl", closed)).await;
+        bundle
+            .submit(
+                &CallerRequest::new(SimulatedProvider::ViralSync, tag).with("callbackUrl", closed),
+            )
+            .await;
     }
 }
 
 async fn webhook_is_redelivered(bundle: Arc<Bundle>) {
-    let job = bundle.place(&Order::new(Provider::ViralSync, "again")).await;
+    let job = bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "again")).await;
     bundle.until("the webhook is delivered", |it| it.is_quiet() && it.received("again") > 0).await;
     let Some(job) = job else { return };
     let before = bundle.received("again");
@@ -187,7 +199,7 @@ async fn webhook_is_redelivered(bundle: Arc<Bundle>) {
 /// The delivery is exhausted and then recovered.
 async fn webhook_is_recovered(bundle: Arc<Bundle>) {
     bundle.receivers.always_answer("later", 500);
-    bundle.place(&Order::new(Provider::ViralSync, "later")).await;
+    bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "later")).await;
     let given_up = |it: &Bundle| it.is_quiet() && !it.aws.table().indexed("undelivered").is_empty();
     bundle.until("the webhook is given up", given_up).await;
     bundle.receivers.accept_again("later");
@@ -197,8 +209,14 @@ async fn webhook_is_recovered(bundle: Arc<Bundle>) {
 }
 
 async fn job_is_cancelled(bundle: Arc<Bundle>) {
-    bundle.set_render_options(Provider::ViralSync, "stopped", &json!({"durationMs": 90_000})).await;
-    let Some(job) = bundle.place(&Order::new(Provider::ViralSync, "stopped")).await else { return };
+    bundle
+        .set_render_options(SimulatedProvider::ViralSync, "stopped", &json!({"durationMs": 90_000}))
+        .await;
+    let Some(job) =
+        bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "stopped")).await
+    else {
+        return;
+    };
     tokio::time::sleep(Duration::from_secs(5)).await;
     let answered = bundle.cancel(&job).await;
     if !bundle.has_fault() && answered != Some(202) {
@@ -210,9 +228,13 @@ async fn job_is_cancelled(bundle: Arc<Bundle>) {
 async fn secret_is_rotated(bundle: Arc<Bundle>) {
     let config = json!({"url": receivers::url(DEFAULT)});
     bundle.call_until_answered(Method::PUT, "/v1/webhook-config", &config, &[200]).await;
-    bundle.place(&Order::new(Provider::ViralSync, "before").without("callbackUrl")).await;
+    bundle
+        .submit(&CallerRequest::new(SimulatedProvider::ViralSync, "before").without("callbackUrl"))
+        .await;
     bundle.rotate().await;
-    bundle.place(&Order::new(Provider::ViralSync, "after").without("callbackUrl")).await;
+    bundle
+        .submit(&CallerRequest::new(SimulatedProvider::ViralSync, "after").without("callbackUrl"))
+        .await;
     bundle.call_until_answered(Method::POST, "/v1/webhook-config/test", &Value::Null, &[202]).await;
     let arrived = |it: &Bundle| {
         let webhooks = it.receivers.received().into_iter();

@@ -14,11 +14,11 @@ use http::{Method, Request};
 use serde_json::{Value, json};
 
 use crate::checks::invariant::Invariant;
-use crate::harness::backend::{ExpectedAnswer, Order};
-use crate::harness::bundle::{Bundle, Settings};
+use crate::harness::backend::{CallerRequest, ExpectedAnswer};
+use crate::harness::bundle::{Bundle, RunSettings};
 use crate::harness::functions::PROVIDERS;
 use crate::harness::parallel::in_parallel;
-use crate::harness::receivers::{self, DEFAULT, ReceiverBehavior};
+use crate::harness::receivers::{self, DEFAULT, PlannedAnswer};
 
 /// The defaults of `SIM_SEEDS` and `SIM_JOBS`.
 const SEEDS: u64 = 4;
@@ -27,10 +27,10 @@ const JOBS: u64 = 25;
 /// The time over which the jobs are spread.
 const SPREAD: Duration = Duration::from_secs(30 * 60);
 
-/// The number of receivers that several orders share.
+/// The number of receivers that several requests share.
 const SHARED: usize = 4;
 
-/// The longest time between an order and an operator's call.
+/// The longest time between a request and an operator's call.
 const LATER: Duration = Duration::from_secs(25 * 60);
 
 /// The longest lag of the indexes, and how long one lag stays.
@@ -38,7 +38,7 @@ const LAG: Duration = Duration::from_secs(8);
 const LAG_LASTS: Duration = Duration::from_secs(60);
 
 /// The result of one seed.
-struct Outcome {
+struct SeedOutcome {
     seed: u64,
     jobs: usize,
     refused: usize,
@@ -54,46 +54,46 @@ fn number(name: &str, fallback: u64) -> u64 {
 }
 
 fn run(seed: u64, jobs: u64) -> Arc<Bundle> {
-    let mut settings = Settings {
+    let mut settings = RunSettings {
         seed,
         has_random_faults: true,
         horizon: Duration::from_secs(12 * 3600),
-        ..Settings::default()
+        ..RunSettings::default()
     };
     settings.parameters.shards = u32::try_from(1 + seed % 3).unwrap();
-    Bundle::run(settings, async |bundle| place_orders(bundle, jobs).await)
+    Bundle::run(settings, async |bundle| submit_all(bundle, jobs).await)
 }
 
-fn simulate(seed: u64, jobs: u64) -> Outcome {
+fn simulate(seed: u64, jobs: u64) -> SeedOutcome {
     let bundle = run(seed, jobs);
-    let placed = bundle.placed.lock().unwrap();
-    let refused = placed.iter().filter(|placed| placed.job.is_err()).count();
+    let answered = bundle.answered_requests.lock().unwrap();
+    let refused = answered.iter().filter(|answered| answered.job.is_err()).count();
     if let (Ok(path), false) = (std::env::var("CRASH_LOG"), bundle.checker.violations().is_empty())
     {
         std::fs::write(path, bundle.checker.log().text()).unwrap();
     }
-    Outcome {
+    SeedOutcome {
         seed,
-        jobs: placed.len() - refused,
+        jobs: answered.len() - refused,
         refused,
         faults: bundle.random_faults.counts(),
         violations: bundle.checker.violations(),
     }
 }
 
-async fn place_orders(bundle: &Arc<Bundle>, jobs: u64) {
+async fn submit_all(bundle: &Arc<Bundle>, jobs: u64) {
     let config = json!({"url": receivers::url(DEFAULT)});
     bundle.call_until_answered(Method::PUT, "/v1/webhook-config", &config, &[200]).await;
     let mut backends = vec![tokio::spawn(Arc::clone(bundle).lag())];
     for number in 0..jobs {
-        let order = order(bundle, number).await;
+        let request = random_request(bundle, number).await;
         let after = bundle.random_duration(SPREAD);
         let bundle = Arc::clone(bundle);
         backends.push(tokio::spawn(async move {
             tokio::time::sleep(after).await;
-            let Some(job) = bundle.place(&order).await else { return };
+            let Some(job) = bundle.submit(&request).await else { return };
             if bundle.random_faults.roll("forged callback", 5) {
-                let name = order.provider.name();
+                let name = request.provider.name();
                 bundle.forge(&format!("/v1/webhooks/{name}/{job}/{}", "0".repeat(43))).await;
                 bundle.forge(&format!("/v1/webhooks/{name}")).await;
             }
@@ -108,8 +108,8 @@ async fn place_orders(bundle: &Arc<Bundle>, jobs: u64) {
     }
 }
 
-/// An order with a random provider, render and receiver.
-async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
+/// A request with a random provider, render and receiver.
+async fn random_request(bundle: &Arc<Bundle>, number: u64) -> CallerRequest {
     let random_faults = &bundle.random_faults;
     let one_in =
         |many: u64| random_faults.duration_up_to(Duration::from_millis(many - 1)).is_zero();
@@ -160,31 +160,25 @@ async fn order(bundle: &Arc<Bundle>, number: u64) -> Order {
     set("callback", callback);
     bundle.set_render_options(provider, &tag, &options).await;
 
-    let behaviors: Vec<ReceiverBehavior> = match random_faults.pick(6) {
-        0 => vec![ReceiverBehavior::status(500); 1 + random_faults.pick(4)],
-        1 => vec![ReceiverBehavior {
-            after: Duration::from_secs(3),
-            ..ReceiverBehavior::status(200)
-        }],
-        2 => vec![ReceiverBehavior {
-            after: Duration::from_secs(40),
-            ..ReceiverBehavior::status(200)
-        }],
-        3 if one_in(4) => vec![ReceiverBehavior::status(410)],
-        3 => vec![ReceiverBehavior { retry_after: Some("90"), ..ReceiverBehavior::status(429) }],
+    let behaviors: Vec<PlannedAnswer> = match random_faults.pick(6) {
+        0 => vec![PlannedAnswer::status(500); 1 + random_faults.pick(4)],
+        1 => vec![PlannedAnswer { after: Duration::from_secs(3), ..PlannedAnswer::status(200) }],
+        2 => vec![PlannedAnswer { after: Duration::from_secs(40), ..PlannedAnswer::status(200) }],
+        3 if one_in(4) => vec![PlannedAnswer::status(410)],
+        3 => vec![PlannedAnswer { retry_after: Some("90"), ..PlannedAnswer::status(429) }],
         _ => Vec::new(),
     };
-    let order = Order { expected, ..Order::new(provider, &tag) };
+    let request = CallerRequest { expected, ..CallerRequest::new(provider, &tag) };
     match random_faults.pick(3) {
-        0 => order.without("callbackUrl"),
+        0 => request.without("callbackUrl"),
         1 => {
             let shared = format!("shared-{}", random_faults.pick(SHARED));
             bundle.receivers.set_behaviors(&shared, behaviors);
-            order.with("callbackUrl", json!(receivers::url(&shared)))
+            request.with("callbackUrl", json!(receivers::url(&shared)))
         }
         _ => {
             bundle.receivers.set_behaviors(&tag, behaviors);
-            order
+            request
         }
     }
 }
@@ -219,7 +213,7 @@ impl Bundle {
 }
 
 /// Shows the progress of a long run: in place on a terminal, otherwise in a line now and then.
-struct Progress {
+struct SeedProgress {
     begun: Instant,
     seeds: usize,
     /// Finished seeds, settled jobs and failed seeds.
@@ -229,12 +223,12 @@ struct Progress {
 /// The most lines of progress when the output is no terminal.
 const LINES: usize = 50;
 
-impl Progress {
+impl SeedProgress {
     fn new(seeds: usize) -> Self {
         Self { begun: Instant::now(), seeds, done: Mutex::default() }
     }
 
-    fn report(&self, outcome: &Outcome) {
+    fn report(&self, outcome: &SeedOutcome) {
         let mut done = self.done.lock().unwrap();
         let has_failed = !outcome.violations.is_empty();
         for (sum, one) in done.iter_mut().zip([1, outcome.jobs, usize::from(has_failed)]) {
@@ -258,7 +252,7 @@ impl Progress {
     }
 }
 
-impl Outcome {
+impl SeedOutcome {
     fn failure(&self) -> String {
         format!("seed {}:\n  {}", self.seed, self.violations.join("\n  "))
     }
@@ -269,7 +263,7 @@ fn invariants_hold_under_random_faults() {
     let first = number("SIM_FIRST", 1);
     let seeds: Vec<u64> = (first..first + number("SIM_SEEDS", SEEDS)).collect();
     let jobs = number("SIM_JOBS", JOBS);
-    let progress = Progress::new(seeds.len());
+    let progress = SeedProgress::new(seeds.len());
     let outcomes = in_parallel(&seeds, |seed| {
         let outcome = simulate(*seed, jobs);
         progress.report(&outcome);
@@ -289,7 +283,7 @@ fn invariants_hold_under_random_faults() {
     let failed: Vec<String> = outcomes
         .iter()
         .filter(|outcome| !outcome.violations.is_empty())
-        .map(Outcome::failure)
+        .map(SeedOutcome::failure)
         .collect();
     let violations: usize = outcomes.iter().map(|outcome| outcome.violations.len()).sum();
     println!("  {:<32} {violations:>9}", "violations");

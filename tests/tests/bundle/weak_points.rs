@@ -43,27 +43,27 @@ use sha2::Sha256;
 use shared::egress::{
     Answered, Dial, Dialling, EgressLimits, Outgoing, PostOutcome, Receivers, Stream,
 };
-use tests::Provider;
+use tests::SimulatedProvider;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
 use crate::checks::invariant::Invariant;
 use crate::checks::invariant_checker::text;
 use crate::faults::fault::{Fault, PlannedFault};
-use crate::harness::backend::Order;
-use crate::harness::bundle::{Bundle, PROVIDER_SECRET, Settings};
-use crate::harness::functions::{Function, PUBLIC_URL, Parameters, catalogue};
+use crate::harness::backend::CallerRequest;
+use crate::harness::bundle::{Bundle, PROVIDER_SECRET, RunSettings};
+use crate::harness::functions::{Function, PUBLIC_URL, StackParameters, catalogue};
 use crate::harness::gateway::routes;
 use crate::harness::provider_hosts::video_url;
-use crate::harness::receivers::ReceiverBehavior;
+use crate::harness::receivers::PlannedAnswer;
 
-fn with_schedule(schedule: &str, horizon: Duration) -> Settings {
-    let parameters = Parameters {
+fn with_schedule(schedule: &str, horizon: Duration) -> RunSettings {
+    let parameters = StackParameters {
         shards: 1,
         schedule: DeliverySchedule::parse(schedule).unwrap(),
         catalogue: catalogue(),
     };
-    Settings { parameters, horizon, skips_idle_ticks: true, ..Settings::default() }
+    RunSettings { parameters, horizon, skips_idle_ticks: true, ..RunSettings::default() }
 }
 
 fn assert_no_violations(bundle: &Bundle) {
@@ -98,60 +98,61 @@ fn ticket_sent(bundle: &Bundle, function: Function, after: &str) -> (usize, usiz
 #[test]
 fn unsent_message_is_sent_later() {
     let run = |fault| {
-        let settings = Settings { fault, ..Settings::default() };
+        let settings = RunSettings { fault, ..RunSettings::default() };
         Bundle::run(settings, async |bundle| {
-            bundle.place(&Order::new(Provider::ViralSync, "told")).await;
+            bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "sent")).await;
         })
     };
     let (number, call) = ticket_sent(&run(None), Function::Webhook, "dynamodb PutItem delivery");
     for fault in [Fault::DiesBefore, Fault::Lost, Fault::Busy] {
         let bundle = run(Some((number, PlannedFault { call, fault })));
         assert_eq!(bundle.invocations()[number].faulted_call(), Some(call));
-        assert_eq!(answers(&bundle, "told"), [200], "{fault:?}");
+        assert_eq!(answers(&bundle, "sent"), [200], "{fault:?}");
         assert_no_violations(&bundle);
     }
 }
 
 #[test]
 fn idempotency_key_covers_body() {
-    let bundle = Bundle::run(Settings::default(), async |bundle| {
-        let order = Order::new(Provider::ViralSync, "first");
-        bundle.place(&order).await;
-        let other = order.clone().with("payload", Provider::ViralSync.payload("another"));
-        let elsewhere = order.clone().with("callbackUrl", json!("http://shop.test/hooks/other"));
+    let bundle = Bundle::run(RunSettings::default(), async |bundle| {
+        let request = CallerRequest::new(SimulatedProvider::ViralSync, "first");
+        bundle.submit(&request).await;
+        let other =
+            request.clone().with("payload", SimulatedProvider::ViralSync.payload("another"));
+        let elsewhere = request.clone().with("callbackUrl", json!("http://shop.test/hooks/other"));
         for changed in [other, elsewhere] {
             let key = changed.key.as_deref();
             let seen = bundle.call_api(Method::POST, "/v1/jobs", key, &changed.body).await;
             assert_eq!(seen.status, 422, "{}", seen.body);
             assert_eq!(seen.body["code"], "idempotency_mismatch");
         }
-        let again = bundle.call_api(Method::POST, "/v1/jobs", Some("first"), &order.body).await;
+        let again = bundle.call_api(Method::POST, "/v1/jobs", Some("first"), &request.body).await;
         assert_eq!(again.status, 202, "the same request is welcome");
     });
-    assert_eq!(bundle.submitted.lock().unwrap().len(), 1, "one render was ordered");
+    assert_eq!(bundle.submitted.lock().unwrap().len(), 1, "one render was submitted");
     assert_no_violations(&bundle);
 }
 
 #[test]
 fn idempotency_outlasts_slow_request() {
-    let bundle = Bundle::run(Settings::default(), async |bundle| {
+    let bundle = Bundle::run(RunSettings::default(), async |bundle| {
         // Longer than such locks usually last.
         let slow = json!({"submitDelayMs": 12_000, "durationMs": 30_000});
-        bundle.set_render_options(Provider::ViralSync, "slow", &slow).await;
-        let order = Order::new(Provider::ViralSync, "slow");
+        bundle.set_render_options(SimulatedProvider::ViralSync, "slow", &slow).await;
+        let request = CallerRequest::new(SimulatedProvider::ViralSync, "slow");
         let asked = (0..20).map(|number| {
-            let (bundle, order) = (Arc::clone(bundle), order.clone());
+            let (bundle, request) = (Arc::clone(bundle), request.clone());
             async move {
                 sleep(Duration::from_millis(600 * number)).await;
-                bundle.place(&order).await
+                bundle.submit(&request).await
             }
         });
-        let placed = futures_util::future::join_all(asked).await;
-        assert!(placed.iter().all(Option::is_some), "{placed:?}");
-        let jobs: BTreeSet<String> = placed.iter().flatten().map(ToString::to_string).collect();
-        assert_eq!(jobs.len(), 1, "all were told of the same job");
+        let jobs_made = futures_util::future::join_all(asked).await;
+        assert!(jobs_made.iter().all(Option::is_some), "{jobs_made:?}");
+        let jobs: BTreeSet<String> = jobs_made.iter().flatten().map(ToString::to_string).collect();
+        assert_eq!(jobs.len(), 1, "all answers name the same job");
     });
-    assert_eq!(bundle.submitted.lock().unwrap().len(), 1, "one render was ordered");
+    assert_eq!(bundle.submitted.lock().unwrap().len(), 1, "one render was submitted");
     assert_no_violations(&bundle);
 }
 
@@ -237,7 +238,7 @@ fn recovery_finds_out_of_order_deliveries() {
         let tags: Vec<String> = (0..7).map(|number| format!("lost-{number}")).collect();
         for tag in &tags {
             bundle.receivers.always_answer(tag, 500);
-            bundle.place(&Order::new(Provider::ViralSync, tag)).await;
+            bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, tag)).await;
         }
         let all_failed = |it: &Bundle| tags.iter().all(|tag| it.received(tag) == 2);
         bundle.until("all are given up", |it| it.is_quiet() && all_failed(it)).await;
@@ -277,7 +278,8 @@ fn failure_clock_survives_cold_start() {
     let day = Duration::from_secs(24 * 3600);
     let bundle = Bundle::run(with_schedule(&schedule, 8 * day), async |bundle| {
         bundle.receivers.always_answer("dead", 500);
-        let job = bundle.place(&Order::new(Provider::ViralSync, "dead")).await.unwrap();
+        let job =
+            bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "dead")).await.unwrap();
         // No process lives longer than an hour.
         while events_on_bus(bundle, "webhook.endpoint.disabled").is_empty() {
             sleep(Duration::from_secs(3600)).await;
@@ -300,9 +302,9 @@ fn failure_clock_survives_cold_start() {
 fn retries_need_only_deliveries_table() {
     // The bus has an outage from the first attempt until after the last. The schedule continues,
     // and the exhaustion is published afterwards.
-    let bundle = Bundle::run(Settings::default(), async |bundle| {
+    let bundle = Bundle::run(RunSettings::default(), async |bundle| {
         bundle.receivers.always_answer("unseen", 500);
-        bundle.place(&Order::new(Provider::ViralSync, "unseen")).await;
+        bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "unseen")).await;
         bundle.until("it fails", |it| it.received("unseen") == 1).await;
         bundle.random_faults.start_outage("events", Fault::Lost);
         sleep(Duration::from_secs(1800)).await;
@@ -315,7 +317,7 @@ fn retries_need_only_deliveries_table() {
         assert_eq!(events_on_bus(bundle, "webhook.delivery.exhausted"), [Value::Null; 0]);
         bundle.random_faults.end_outage("events");
         bundle
-            .until("its end is told", |it| {
+            .until("its end is published", |it| {
                 !events_on_bus(it, "webhook.delivery.exhausted").is_empty()
             })
             .await;
@@ -324,11 +326,11 @@ fn retries_need_only_deliveries_table() {
 
     // Attempts need only the deliveries' table. During its outage nothing is sent, and nothing is
     // lost.
-    let bundle = Bundle::run(Settings::default(), async |bundle| {
+    let bundle = Bundle::run(RunSettings::default(), async |bundle| {
         bundle
             .receivers
-            .set_behaviors("later", [ReceiverBehavior::status(500), ReceiverBehavior::status(500)]);
-        bundle.place(&Order::new(Provider::ViralSync, "later")).await;
+            .set_behaviors("later", [PlannedAnswer::status(500), PlannedAnswer::status(500)]);
+        bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "later")).await;
         bundle.until("it fails", |it| it.received("later") == 1).await;
         sleep(Duration::from_secs(2)).await;
         bundle.random_faults.start_outage("dynamodb", Fault::Lost);
@@ -344,11 +346,11 @@ fn retries_need_only_deliveries_table() {
 #[test]
 fn redirect_is_not_success() {
     let redirects = [300, 301, 302, 303, 304, 305, 307, 308];
-    let bundle = Bundle::run(Settings::default(), async |bundle| {
+    let bundle = Bundle::run(RunSettings::default(), async |bundle| {
         for status in redirects {
             let receiver = format!("moved-{status}");
-            bundle.receivers.set_behaviors(&receiver, [ReceiverBehavior::status(status)]);
-            bundle.place(&Order::new(Provider::ViralSync, &receiver)).await;
+            bundle.receivers.set_behaviors(&receiver, [PlannedAnswer::status(status)]);
+            bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, &receiver)).await;
         }
     });
     for status in redirects {
@@ -360,10 +362,10 @@ fn redirect_is_not_success() {
 #[test]
 fn unqueued_retry_is_made_later() {
     let run = |fault| {
-        let settings = Settings { fault, ..Settings::default() };
+        let settings = RunSettings { fault, ..RunSettings::default() };
         Bundle::run(settings, async |bundle| {
-            bundle.receivers.set_behaviors("retried", [ReceiverBehavior::status(500)]);
-            bundle.place(&Order::new(Provider::ViralSync, "retried")).await;
+            bundle.receivers.set_behaviors("retried", [PlannedAnswer::status(500)]);
+            bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "retried")).await;
         })
     };
     let (number, call) = ticket_sent(&run(None), Function::Deliver, "shop.test POST");
@@ -379,9 +381,9 @@ fn unqueued_retry_is_made_later() {
 fn every_state_has_exit() {
     let run = |fault| {
         let settings = with_schedule("0,5", Duration::from_secs(3 * 3600));
-        Bundle::run(Settings { fault, ..settings }, async |bundle| {
+        Bundle::run(RunSettings { fault, ..settings }, async |bundle| {
             bundle.receivers.always_answer("refusing", 500);
-            bundle.place(&Order::new(Provider::ViralSync, "refusing")).await;
+            bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "refusing")).await;
         })
     };
     // The process dies at each of its calls in turn.
@@ -410,9 +412,14 @@ fn every_state_has_exit() {
 
 #[test]
 fn connection_is_kept_between_deliveries() {
-    let bundle = Bundle::run(Settings::default(), async |bundle| {
+    let bundle = Bundle::run(RunSettings::default(), async |bundle| {
         for number in 0..20 {
-            bundle.place(&Order::new(Provider::ViralSync, &format!("kept-{number:02}"))).await;
+            bundle
+                .submit(&CallerRequest::new(
+                    SimulatedProvider::ViralSync,
+                    &format!("kept-{number:02}"),
+                ))
+                .await;
             let count = number + 1;
             bundle.until("it is delivered", |it| it.receivers.received().len() == count).await;
         }
@@ -458,17 +465,17 @@ async fn any_of_several_signatures_verifies() {
     ] {
         let headers = [("x-signature", header.as_bytes())];
         let secrets = scheme.parse_secrets(ours).unwrap();
-        let verdict = scheme.verify(&Incoming { headers: &headers, body }, &secrets, now);
+        let verification = scheme.verify(&Incoming { headers: &headers, body }, &secrets, now);
         assert!(
-            matches!(verdict, Verification::Verified { .. }),
-            "{ours} of {header}: {verdict:?}"
+            matches!(verification, Verification::Verified { .. }),
+            "{ours} of {header}: {verification:?}"
         );
     }
     let header = format!("t={time},v1={strange},v1={strange}");
     let headers = [("x-signature", header.as_bytes())];
     let secrets = scheme.parse_secrets("old,new").unwrap();
-    let verdict = scheme.verify(&Incoming { headers: &headers, body }, &secrets, now);
-    assert!(matches!(verdict, Verification::Invalid(_)), "{verdict:?}");
+    let verification = scheme.verify(&Incoming { headers: &headers, body }, &secrets, now);
+    assert!(matches!(verification, Verification::Invalid(_)), "{verification:?}");
 }
 
 #[test]
@@ -525,11 +532,11 @@ fn post(path: &str, headers: &[(&str, &str)], body: &str) -> Request<Bytes> {
     request.body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
 }
 
-/// An order whose render sends no callback, and the body of a callback about its end.
+/// A job whose render sends no callback, and the body of a callback about its end.
 async fn silent(bundle: &Arc<Bundle>, tag: &str) -> (JobId, String) {
     let options = json!({"durationMs": 5000, "callback": {"skip": true}});
-    bundle.set_render_options(Provider::ViralSync, tag, &options).await;
-    let job = bundle.place(&Order::new(Provider::ViralSync, tag)).await.unwrap();
+    bundle.set_render_options(SimulatedProvider::ViralSync, tag, &options).await;
+    let job = bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, tag)).await.unwrap();
     sleep(Duration::from_secs(10)).await;
     let item = bundle.aws.table().item(&format!("job#{job}"), "job").unwrap();
     let body = json!({
@@ -544,7 +551,7 @@ async fn silent(bundle: &Arc<Bundle>, tag: &str) -> (JobId, String) {
 
 #[test]
 fn every_route_verifies() {
-    let bundle = Bundle::run(Settings::default(), async |bundle| {
+    let bundle = Bundle::run(RunSettings::default(), async |bundle| {
         let (job, body) = silent(bundle, "forged").await;
         let path = callback_path(bundle);
         let table = || {
@@ -591,7 +598,7 @@ fn every_route_verifies() {
 
 #[test]
 fn concurrent_duplicates_are_deduplicated() {
-    let bundle = Bundle::run(Settings::default(), async |bundle| {
+    let bundle = Bundle::run(RunSettings::default(), async |bundle| {
         let (_, body) = silent(bundle, "hundredfold").await;
         let path = callback_path(bundle);
         let proof = hmac(PROVIDER_SECRET, body.as_bytes());

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tests::{Provider, TestStack};
+use tests::{SimulatedProvider, TestStack};
 
 use crate::endings::assert_published_once;
 
@@ -11,7 +11,7 @@ const VIDEO: &str = "https://cdn.example/product-123.mp4";
 #[tokio::test]
 async fn account_callback_finds_its_job() -> Result<()> {
     let stack = TestStack::connect("account").await?;
-    for provider in [Provider::Zvid, Provider::RenderIo] {
+    for provider in [SimulatedProvider::Zvid, SimulatedProvider::RenderIo] {
         let test_job = stack.new_job(provider).await?.with("providerWebhook", json!(false));
         // The provider's API is down, so only the webhook reports the end.
         stack.set_endless(&test_job, &json!({"statusCode": 503, "resultUrl": VIDEO})).await?;
@@ -35,7 +35,8 @@ async fn account_callback_finds_its_job() -> Result<()> {
 #[tokio::test]
 async fn account_and_job_callbacks_publish_once() -> Result<()> {
     let stack = TestStack::connect("both-call").await?;
-    let test_job = stack.new_job(Provider::Zvid).await?.with("providerWebhook", json!(true));
+    let test_job =
+        stack.new_job(SimulatedProvider::Zvid).await?.with("providerWebhook", json!(true));
     let options = json!({"callback": {"lateMs": 1_000}, "resultUrl": VIDEO});
     stack.set_endless(&test_job, &options).await?;
     stack.register_account_webhook(&test_job).await?;
@@ -54,7 +55,7 @@ async fn account_and_job_callbacks_publish_once() -> Result<()> {
 #[tokio::test]
 async fn account_callback_requires_signature() -> Result<()> {
     let stack = TestStack::connect("account-doors").await?;
-    let test_job = stack.new_job(Provider::RenderIo).await?;
+    let test_job = stack.new_job(SimulatedProvider::RenderIo).await?;
     stack.set_endless(&test_job, &json!({})).await?;
     stack.submit(&test_job).await?;
     let render = stack.render(&test_job).await?;
@@ -82,7 +83,9 @@ async fn account_callback_requires_signature() -> Result<()> {
     let unknown =
         stack.call_back_signed(&url, &other_signature, &unknown_job).await?.expect(200)?;
     assert_eq!(unknown.json::<Value>()?, json!({"status": "ignored"}));
-    for without in [Provider::Shotstack, Provider::Json2Video, Provider::ViralSync] {
+    for without in
+        [SimulatedProvider::Shotstack, SimulatedProvider::Json2Video, SimulatedProvider::ViralSync]
+    {
         stack.call_back(&stack.account_url(without), own.clone()).await?.expect(404)?;
     }
 

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Map, Value, json};
-use tests::{Provider, TestJob, TestStack};
+use tests::{SimulatedProvider, TestJob, TestStack};
 
 /// An invalid request, and the problem document that it must get.
 struct BadRequest {
@@ -134,19 +134,20 @@ async fn wrong_members(stack: &TestStack) -> Result<Vec<BadRequest>> {
         ("invalid_field", "callbackURL", vec![json!("https://a.example/")]),
     ] {
         for value in values {
-            let test_job = stack.new_job(Provider::Zvid).await?.with(member, value);
+            let test_job = stack.new_job(SimulatedProvider::Zvid).await?.with(member, value);
             all.push(BadRequest::new(stack, test_job, 422, code).about(member));
         }
     }
 
-    let mut both = stack.new_job(Provider::Shotstack).await?.with("providerWebhook", json!(true));
+    let mut both =
+        stack.new_job(SimulatedProvider::Shotstack).await?.with("providerWebhook", json!(true));
     both.body["payload"]["callback"] = json!("https://theirs.example/");
     all.push(BadRequest::new(stack, both, 422, "invalid_field").about("providerWebhook"));
     Ok(all)
 }
 
 async fn wrong_bodies(stack: &TestStack) -> Result<Vec<BadRequest>> {
-    let good = stack.new_job(Provider::Zvid).await?.body.to_string();
+    let good = stack.new_job(SimulatedProvider::Zvid).await?.body.to_string();
     let deep = format!("{{\"payload\":{}{}}}", "[".repeat(500), "]".repeat(500));
     let mut all = Vec::new();
     for body in [
@@ -158,15 +159,19 @@ async fn wrong_bodies(stack: &TestStack) -> Result<Vec<BadRequest>> {
         "null".to_owned(),
         deep,
     ] {
-        let test_job = stack.new_job(Provider::Zvid).await?;
+        let test_job = stack.new_job(SimulatedProvider::Zvid).await?;
         all.push(BadRequest { body, ..BadRequest::new(stack, test_job, 400, "malformed_json") });
     }
 
-    let mut large =
-        BadRequest::new(stack, stack.new_job(Provider::Zvid).await?, 413, "payload_too_large");
+    let mut large = BadRequest::new(
+        stack,
+        stack.new_job(SimulatedProvider::Zvid).await?,
+        413,
+        "payload_too_large",
+    );
     large.body += &" ".repeat(1024 * 1024 + 1 - large.body.len());
     all.push(large);
-    let mut dense = stack.new_job(Provider::Zvid).await?;
+    let mut dense = stack.new_job(SimulatedProvider::Zvid).await?;
     dense.body["payload"]["name"] = json!(format!("{}{}", dense.tag, noise(800_000)));
     all.push(BadRequest::new(stack, dense, 413, "payload_too_large").about("payload"));
     Ok(all)
@@ -177,11 +182,16 @@ async fn wrong_headers(stack: &TestStack) -> Result<Vec<BadRequest>> {
     let (key, basic) = (known.replace("Bearer ", ""), known.replace("Bearer", "Basic"));
     let mut all = Vec::new();
     for wrong in [None, Some(""), Some("Bearer"), Some("Bearer rr_no"), Some(&key), Some(&basic)] {
-        let bad = BadRequest::new(stack, stack.new_job(Provider::Zvid).await?, 401, "unauthorized");
+        let bad = BadRequest::new(
+            stack,
+            stack.new_job(SimulatedProvider::Zvid).await?,
+            401,
+            "unauthorized",
+        );
         all.push(bad.sending("authorization", wrong));
     }
     for wrong in ["", "two words", &"k".repeat(256), "schlüssel"] {
-        let test_job = stack.new_job(Provider::Zvid).await?;
+        let test_job = stack.new_job(SimulatedProvider::Zvid).await?;
         let bad = BadRequest::new(stack, test_job, 422, "invalid_idempotency_key");
         all.push(bad.sending("idempotency-key", Some(wrong)).about("Idempotency-Key"));
     }

@@ -3,11 +3,11 @@
 use anyhow::{Context, Result};
 use domain::id::JobId;
 use serde_json::{Value, json};
-use tests::{Provider, SimulatedRender, TestJob, TestStack};
+use tests::{SimulatedProvider, SimulatedRender, TestJob, TestStack};
 
 /// A job whose render does not end and whose provider never calls back.
 async fn set_endless(stack: &TestStack) -> Result<(TestJob, SimulatedRender)> {
-    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
     stack.set_endless(&test_job, &json!({})).await?;
     stack.submit(&test_job).await?;
     let render = stack.render(&test_job).await?;
@@ -39,7 +39,7 @@ async fn callback_invalid_changes_nothing() -> Result<()> {
     let other_token = other_url.rsplit('/').next().unwrap_or_default();
     let unknown_job_url =
         stack.callback_url(test_job.provider, &JobId::from_bytes([7; 16])).await?;
-    let zvid_url = stack.callback_url(Provider::Zvid, test_job.job_id()).await?;
+    let zvid_url = stack.callback_url(SimulatedProvider::Zvid, test_job.job_id()).await?;
     let done = done(&render);
     let serve = json!({
         "type": "serve", "action": "copy", "id": "a-1", "render": render.id, "status": "ready",
@@ -109,7 +109,7 @@ async fn callback_forged_is_not_confirmed() -> Result<()> {
 async fn callback_naming_another_render_is_unconfirmed() -> Result<()> {
     let stack = TestStack::connect("misnamed").await?;
     let (test_job, render) = set_endless(&stack).await?;
-    let completed = stack.new_job(Provider::Shotstack).await?;
+    let completed = stack.new_job(SimulatedProvider::Shotstack).await?;
     stack.set_scenario(&completed, &json!({"durationMs": 1})).await?;
     stack.submit(&completed).await?;
     stack.until_settled(&completed).await?;

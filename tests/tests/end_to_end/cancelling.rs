@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tests::{HttpAnswer, JobView, Provider, TestJob, TestStack};
+use tests::{HttpAnswer, JobView, SimulatedProvider, TestJob, TestStack};
 
 use crate::endings::assert_published_once;
 
 /// A job whose render does not end by itself.
-async fn set_endless(stack: &TestStack, provider: Provider) -> Result<TestJob> {
+async fn set_endless(stack: &TestStack, provider: SimulatedProvider) -> Result<TestJob> {
     let test_job = stack.new_job(provider).await?;
     stack.set_endless(&test_job, &json!({})).await?;
     stack.submit(&test_job).await?;
@@ -22,7 +22,7 @@ fn code(answer: &HttpAnswer) -> Result<Value> {
 #[tokio::test]
 async fn cancel_publishes_the_end_once() -> Result<()> {
     let stack = TestStack::connect("cancelled").await?;
-    let test_job = set_endless(&stack, Provider::ViralSync).await?;
+    let test_job = set_endless(&stack, SimulatedProvider::ViralSync).await?;
 
     let answer: JobView = stack.cancel(&test_job).await?.expect(202)?.json()?;
     assert_eq!(answer.job_id, test_job.job_id().as_str());
@@ -44,7 +44,7 @@ async fn cancel_publishes_the_end_once() -> Result<()> {
 #[tokio::test]
 async fn cancel_after_the_end_is_refused() -> Result<()> {
     let stack = TestStack::connect("cancelled-late").await?;
-    let test_job = stack.new_job(Provider::ViralSync).await?;
+    let test_job = stack.new_job(SimulatedProvider::ViralSync).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": 500})).await?;
     stack.submit(&test_job).await?;
     let job = stack.settled(&test_job).await?;
@@ -61,8 +61,12 @@ async fn cancel_after_the_end_is_refused() -> Result<()> {
 #[tokio::test]
 async fn cancel_unsupported_leaves_render_running() -> Result<()> {
     let stack = TestStack::connect("uncancelled").await?;
-    for provider in [Provider::Zvid, Provider::Shotstack, Provider::Json2Video, Provider::RenderIo]
-    {
+    for provider in [
+        SimulatedProvider::Zvid,
+        SimulatedProvider::Shotstack,
+        SimulatedProvider::Json2Video,
+        SimulatedProvider::RenderIo,
+    ] {
         let test_job = set_endless(&stack, provider).await?;
 
         let answer = stack.cancel(&test_job).await?.expect(409)?;
@@ -79,7 +83,7 @@ async fn cancel_unsupported_leaves_render_running() -> Result<()> {
 #[tokio::test]
 async fn cancel_of_unknown_job_is_refused() -> Result<()> {
     let stack = TestStack::connect("nobodys").await?;
-    let test_job = stack.new_job(Provider::ViralSync).await?;
+    let test_job = stack.new_job(SimulatedProvider::ViralSync).await?;
     let answer = stack.cancel(&test_job).await?.expect(404)?;
     assert_eq!(code(&answer)?, "not_found");
     Ok(())

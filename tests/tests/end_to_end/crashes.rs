@@ -1,7 +1,7 @@
 //! Jobs of a function that crashed after its write, which the tick finishes.
 
 use anyhow::Result;
-use tests::{Provider, TestStack};
+use tests::{SimulatedProvider, TestStack};
 
 use crate::endings::assert_published_by_tick;
 
@@ -10,7 +10,7 @@ const VIDEO: &str = "https://cdn.example/product-123.mp4";
 #[tokio::test]
 async fn tick_publishes_a_stored_end() -> Result<()> {
     let stack = TestStack::connect("crashed").await?;
-    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
     let crashed = test_job.completed_unpublished()?;
     assert_eq!(crashed.outbox.len(), 1);
     stack.insert_job(&crashed).await?;

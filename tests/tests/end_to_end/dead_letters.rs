@@ -1,11 +1,11 @@
 //! Deliveries whose tickets became dead letters, which an operator lists and redrives.
 
 use anyhow::{Result, ensure};
-use tests::{Provider, TestJob, TestStack, eventually};
+use tests::{SimulatedProvider, TestJob, TestStack, eventually};
 
 /// A settled job with a pending delivery, whose ticket is a dead letter.
 async fn job_with_dead_ticket(stack: &TestStack) -> Result<TestJob> {
-    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
     let ticket = stack.insert_undelivered(&test_job).await?;
     stack.add_dead_letter(&serde_json::to_string(&ticket)?).await?;
     Ok(test_job)

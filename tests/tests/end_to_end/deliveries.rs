@@ -4,14 +4,14 @@
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
-use tests::{DeliveryView, Provider, ReceivedWebhook, TestJob, TestStack, eventually};
+use tests::{DeliveryView, ReceivedWebhook, SimulatedProvider, TestJob, TestStack, eventually};
 
 const COMPLETED: &str = "video.render.completed";
 const EXHAUSTED: &str = "webhook.delivery.exhausted";
 
 /// A job with a quick render, whose receiver gives these answers and then 200.
 async fn test_job(stack: &TestStack, answers: &Value) -> Result<TestJob> {
-    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": 300})).await?;
     stack.set_receiver_answers(&test_job, answers).await?;
     Ok(test_job)
@@ -155,7 +155,7 @@ async fn redeliver_while_pending_is_refused() -> Result<()> {
 async fn delivery_obeys_status_and_retry_after() -> Result<()> {
     let stack = TestStack::connect("words").await?;
     let gone = test_job(&stack, &json!([{"status": 410}])).await?;
-    let elsewhere = stack.new_job(Provider::Shotstack).await?;
+    let elsewhere = stack.new_job(SimulatedProvider::Shotstack).await?;
     let location = json!({"location": elsewhere.body["callbackUrl"]});
     let moved = test_job(&stack, &json!([{"status": 307, "headers": location}])).await?;
     let busy = test_job(&stack, &json!([{"status": 503, "headers": {"retry-after": "4"}}])).await?;

@@ -7,11 +7,11 @@ use chrono::Utc;
 use domain::time;
 use http::Method;
 use serde_json::{Value, json};
-use tests::{Provider, TestJob, TestStack, eventually};
+use tests::{SimulatedProvider, TestJob, TestStack, eventually};
 
 /// A job with a quick render, whose receiver gives these answers and then 200.
 async fn test_job(stack: &TestStack, answers: &Value) -> Result<TestJob> {
-    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": 200})).await?;
     stack.set_receiver_answers(&test_job, answers).await?;
     Ok(test_job)
@@ -19,7 +19,7 @@ async fn test_job(stack: &TestStack, answers: &Value) -> Result<TestJob> {
 
 /// Another job with the same receiver.
 async fn another(stack: &TestStack, first: &TestJob) -> Result<TestJob> {
-    let test_job = stack.new_job_like(Provider::Shotstack, first).await?;
+    let test_job = stack.new_job_like(SimulatedProvider::Shotstack, first).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": 200})).await?;
     Ok(test_job)
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
-use tests::{Provider, TestStack, eventually};
+use tests::{SimulatedProvider, TestStack, eventually};
 
 use crate::endings::assert_published_once;
 
@@ -21,7 +21,7 @@ async fn callback_of_any_shape_causes_poll() -> Result<()> {
 
 /// A job whose provider sends callbacks of this shape and encoding.
 async fn confirmed(stack: &TestStack, shape: &str, encoding: &str) -> Result<()> {
-    let test_job = stack.new_job(Provider::Json2Video).await?;
+    let test_job = stack.new_job(SimulatedProvider::Json2Video).await?;
     let options = json!({
         "resultUrl": VIDEO,
         "callbackShape": shape,
@@ -50,7 +50,7 @@ async fn confirmed(stack: &TestStack, shape: &str, encoding: &str) -> Result<()>
 #[tokio::test]
 async fn job_failure_has_json2videos_message() -> Result<()> {
     let stack = TestStack::connect("json2video-fails").await?;
-    let test_job = stack.new_job(Provider::Json2Video).await?;
+    let test_job = stack.new_job(SimulatedProvider::Json2Video).await?;
     let reason = "Scene #1, element #1: Failed to download 'https://a.example/x.mp4' (404)";
     stack.set_endless(&test_job, &json!({"failWith": reason})).await?;
 
@@ -66,7 +66,8 @@ async fn job_failure_has_json2videos_message() -> Result<()> {
 #[tokio::test]
 async fn job_timed_out_can_still_complete() -> Result<()> {
     let stack = TestStack::connect("json2video-late").await?;
-    let test_job = stack.new_job(Provider::Json2Video).await?.with("providerWebhook", json!(false));
+    let test_job =
+        stack.new_job(SimulatedProvider::Json2Video).await?.with("providerWebhook", json!(false));
     stack.set_endless(&test_job, &json!({"timeoutAfterMs": 0, "resultUrl": VIDEO})).await?;
 
     stack.submit(&test_job).await?;
@@ -102,7 +103,7 @@ async fn job_timed_out_can_still_complete() -> Result<()> {
 #[tokio::test]
 async fn callback_forged_completes_nothing() -> Result<()> {
     let stack = TestStack::connect("json2video-forged").await?;
-    let test_job = stack.new_job(Provider::Json2Video).await?;
+    let test_job = stack.new_job(SimulatedProvider::Json2Video).await?;
     stack.set_endless(&test_job, &json!({})).await?;
     stack.submit(&test_job).await?;
     let render = stack.render(&test_job).await?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use tests::{Provider, TestStack, eventually};
+use tests::{SimulatedProvider, TestStack, eventually};
 
 use crate::endings::{assert_published_by_tick, assert_published_once};
 
@@ -11,7 +11,7 @@ const VIDEO: &str = "https://cdn.example/product-123.mp4";
 #[tokio::test]
 async fn own_provider_callback_is_trusted() -> Result<()> {
     let stack = TestStack::connect("own").await?;
-    let test_job = stack.new_job(Provider::Studio).await?;
+    let test_job = stack.new_job(SimulatedProvider::Studio).await?;
     // The provider's API is down, so only the callback reports the end.
     let options = json!({"statusCode": 503, "progressCallbacks": 0, "resultUrl": VIDEO});
     stack.set_endless(&test_job, &options).await?;
@@ -38,7 +38,7 @@ async fn own_provider_callback_is_trusted() -> Result<()> {
 #[tokio::test]
 async fn safety_poll_finds_the_end() -> Result<()> {
     let stack = TestStack::connect("own-lost").await?;
-    let test_job = stack.new_job(Provider::Studio).await?;
+    let test_job = stack.new_job(SimulatedProvider::Studio).await?;
     let lost = json!({
         "durationMs": 1, "callback": {"skip": true}, "progressCallbacks": 0, "resultUrl": VIDEO,
     });
@@ -68,7 +68,7 @@ async fn safety_poll_finds_the_end() -> Result<()> {
 #[tokio::test]
 async fn own_provider_job_is_cancelled() -> Result<()> {
     let stack = TestStack::connect("own-cancel").await?;
-    let test_job = stack.new_job(Provider::Studio).await?;
+    let test_job = stack.new_job(SimulatedProvider::Studio).await?;
     stack.set_endless(&test_job, &json!({"callback": {"skip": true}})).await?;
     stack.submit(&test_job).await?;
 

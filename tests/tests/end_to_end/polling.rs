@@ -2,14 +2,14 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tests::{LedgerEntry, Provider, TestJob, TestStack};
+use tests::{LedgerEntry, SimulatedProvider, TestJob, TestStack};
 
 use crate::endings::assert_published_once;
 
 #[tokio::test]
 async fn poll_without_news_writes_nothing() -> Result<()> {
     let stack = TestStack::connect("nothing-new").await?;
-    let test_job = stack.new_job(Provider::Zvid).await?;
+    let test_job = stack.new_job(SimulatedProvider::Zvid).await?;
     stack.set_endless(&test_job, &json!({})).await?;
     stack.submit(&test_job).await?;
     stack.until_state(&test_job, "processing").await?;
@@ -33,7 +33,7 @@ async fn poll_without_news_writes_nothing() -> Result<()> {
 /// Submits a job whose render ends at once and whose provider has these faults, and waits for
 /// its end.
 async fn polled_through(stack: &TestStack, faults: &Value) -> Result<TestJob> {
-    let test_job = stack.new_job(Provider::Zvid).await?;
+    let test_job = stack.new_job(SimulatedProvider::Zvid).await?;
     let mut options = json!({"durationMs": 1});
     for (name, value) in faults.as_object().into_iter().flatten() {
         options[name] = value.clone();
@@ -86,7 +86,7 @@ async fn poll_retries_after_rate_limit() -> Result<()> {
 #[tokio::test]
 async fn callback_ahead_of_status_is_repeated() -> Result<()> {
     let stack = TestStack::connect("outruns").await?;
-    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
     // Shotstack answers 400 for a render that it does not find.
     stack.set_endless(&test_job, &json!({"statusCode": 400, "statusCodeTimes": 1})).await?;
 
@@ -104,7 +104,8 @@ async fn callback_ahead_of_status_is_repeated() -> Result<()> {
 #[tokio::test]
 async fn poll_waits_for_the_result_url() -> Result<()> {
     let stack = TestStack::connect("stored-later").await?;
-    let test_job = stack.new_job(Provider::RenderIo).await?.with("providerWebhook", json!(false));
+    let test_job =
+        stack.new_job(SimulatedProvider::RenderIo).await?.with("providerWebhook", json!(false));
     // The first poll finds the render completed, but without its file.
     stack.set_scenario(&test_job, &json!({"durationMs": 1, "storedAfterPolls": 1})).await?;
 

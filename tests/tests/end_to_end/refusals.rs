@@ -3,30 +3,33 @@
 use anyhow::Result;
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
-use tests::{HttpAnswer, Provider, TestStack};
+use tests::{HttpAnswer, SimulatedProvider, TestStack};
 
 use crate::endings::assert_published_once;
 
 /// A provider's rejection, and the problem document that our caller must get.
 struct RejectedSubmit {
-    provider: Provider,
+    provider: SimulatedProvider,
     options: Value,
     status: u16,
     code: &'static str,
     message: &'static str,
 }
 
+fn rejected(
+    provider: SimulatedProvider,
+    options: Value,
+    status: u16,
+    code: &'static str,
+    message: &'static str,
+) -> RejectedSubmit {
+    RejectedSubmit { provider, options, status, code, message }
+}
+
 #[tokio::test]
 async fn submit_rejected_is_not_repeated() -> Result<()> {
     let stack = TestStack::connect("refused").await?;
-    let rejected = |provider, options, status, code, message| RejectedSubmit {
-        provider,
-        options,
-        status,
-        code,
-        message,
-    };
-    let (zvid, shotstack) = (Provider::Zvid, Provider::Shotstack);
+    let (zvid, shotstack) = (SimulatedProvider::Zvid, SimulatedProvider::Shotstack);
     let details = json!({
         "error": "ValidationError",
         "message": "Validation failed",
@@ -85,14 +88,7 @@ async fn submit_rejected_is_not_repeated() -> Result<()> {
 #[tokio::test]
 async fn submit_rejection_maps_provider_codes() -> Result<()> {
     let stack = TestStack::connect("codes").await?;
-    let rejected = |provider, options, status, code, message| RejectedSubmit {
-        provider,
-        options,
-        status,
-        code,
-        message,
-    };
-    let (json2video, viralsync) = (Provider::Json2Video, Provider::ViralSync);
+    let (json2video, viralsync) = (SimulatedProvider::Json2Video, SimulatedProvider::ViralSync);
     let wrong_key = json!({"success": false, "message": "Error: Invalid API Key"});
     let wrong_movie = json!({"code": "E1002", "message": "Movie: scenes is required"});
     let detail = json!({"loc": ["output_files"], "msg": "field required", "type": "value_error"});
@@ -148,14 +144,14 @@ async fn submit_rejection_maps_provider_codes() -> Result<()> {
             "This API key has been revoked.",
         ),
         rejected(
-            Provider::RenderIo,
+            SimulatedProvider::RenderIo,
             json!({"submitStatus": 422, "submitBody": {"detail": [detail]}}),
             422,
             "provider_rejected",
             "field required",
         ),
         rejected(
-            Provider::RenderIo,
+            SimulatedProvider::RenderIo,
             json!({"submitStatus": 429}),
             503,
             "provider_busy",

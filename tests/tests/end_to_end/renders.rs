@@ -3,7 +3,7 @@
 use anyhow::Result;
 use chrono::{DateTime, TimeDelta};
 use serde_json::json;
-use tests::{JobView, Provider, SimulatedRender, TestJob, TestStack};
+use tests::{JobView, SimulatedProvider, SimulatedRender, TestJob, TestStack};
 
 use crate::endings::assert_published_once;
 
@@ -42,7 +42,7 @@ enum RenderEnd {
 #[tokio::test]
 async fn job_polled_is_published_once() -> Result<()> {
     let stack = TestStack::connect("polled").await?;
-    let test_job = stack.new_job(Provider::Zvid).await?;
+    let test_job = stack.new_job(SimulatedProvider::Zvid).await?;
     stack.set_endless(&test_job, &json!({"resultUrl": VIDEO})).await?;
 
     let (job, render) = follow(&stack, &test_job, RenderEnd::AfterProcessing).await?;
@@ -63,7 +63,8 @@ async fn job_polled_is_published_once() -> Result<()> {
 #[tokio::test]
 async fn job_with_callback_is_not_polled() -> Result<()> {
     let stack = TestStack::connect("zvid-calls").await?;
-    let test_job = stack.new_job(Provider::Zvid).await?.with("providerWebhook", json!(true));
+    let test_job =
+        stack.new_job(SimulatedProvider::Zvid).await?.with("providerWebhook", json!(true));
     stack.set_endless(&test_job, &json!({"resultUrl": VIDEO})).await?;
     let since = stack.ledger_now().await?;
 
@@ -83,7 +84,7 @@ async fn job_with_callback_is_not_polled() -> Result<()> {
 #[tokio::test]
 async fn job_called_back_is_published_once() -> Result<()> {
     let stack = TestStack::connect("shotstack-calls").await?;
-    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
     stack.set_endless(&test_job, &json!({"resultUrl": VIDEO})).await?;
 
     let (job, render) = follow(&stack, &test_job, RenderEnd::AfterAccepted).await?;
@@ -105,7 +106,7 @@ async fn job_called_back_is_published_once() -> Result<()> {
 #[tokio::test]
 async fn job_failure_has_the_providers_message() -> Result<()> {
     let stack = TestStack::connect("fails").await?;
-    for provider in [Provider::Zvid, Provider::Shotstack] {
+    for provider in [SimulatedProvider::Zvid, SimulatedProvider::Shotstack] {
         let test_job = stack.new_job(provider).await?;
         let reason = "Asset \"logo.png\" is not reachable";
         stack.set_endless(&test_job, &json!({"failWith": reason})).await?;

@@ -3,14 +3,14 @@
 use anyhow::Result;
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
-use tests::{JobView, Provider, TestStack};
+use tests::{JobView, SimulatedProvider, TestStack};
 
 use crate::endings::assert_published_once;
 
 #[tokio::test]
 async fn submit_with_same_key_returns_same_job() -> Result<()> {
     let stack = TestStack::connect("again-asked").await?;
-    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": 300})).await?;
     let first = stack.submit(&test_job).await?;
     let settled = stack.settled(&test_job).await?;
@@ -32,7 +32,7 @@ async fn submit_with_same_key_returns_same_job() -> Result<()> {
 #[tokio::test]
 async fn submit_ten_times_renders_once() -> Result<()> {
     let stack = TestStack::connect("ten-at-once").await?;
-    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
     stack.set_endless(&test_job, &json!({})).await?;
 
     let answers = try_join_all((0..10).map(|_| stack.submit(&test_job))).await?;
@@ -51,7 +51,7 @@ async fn submit_ten_times_renders_once() -> Result<()> {
 #[tokio::test]
 async fn idempotency_key_refuses_another_body() -> Result<()> {
     let stack = TestStack::connect("mismatch").await?;
-    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": 300})).await?;
     stack.submit(&test_job).await?;
     let job = stack.settled(&test_job).await?;
@@ -78,7 +78,7 @@ async fn idempotency_key_refuses_another_body() -> Result<()> {
 #[tokio::test]
 async fn callback_repeats_are_published_once() -> Result<()> {
     let stack = TestStack::connect("repeats").await?;
-    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
     stack.set_endless(&test_job, &json!({"callback": {"times": 3, "lateMs": 3_000}})).await?;
 
     stack.submit(&test_job).await?;
@@ -106,7 +106,7 @@ async fn callback_repeated_immediately_is_published_once() -> Result<()> {
 
 /// A job whose provider repeats its callback after this time.
 async fn repeated_callback(stack: &TestStack, late_ms: u32) -> Result<()> {
-    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
     stack.set_endless(&test_job, &json!({"callback": {"lateMs": late_ms}})).await?;
     stack.submit(&test_job).await?;
     stack.end_render(&test_job).await?;

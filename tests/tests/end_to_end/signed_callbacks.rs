@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tests::{Provider, SimulatedRender, TestJob, TestStack};
+use tests::{SimulatedProvider, SimulatedRender, TestJob, TestStack};
 
 use crate::endings::assert_published_once;
 
@@ -24,7 +24,10 @@ async fn assert_trusted(stack: &TestStack, test_job: &TestJob) -> Result<Simulat
 }
 
 /// A job whose render does not end and whose provider never calls back.
-async fn set_endless(stack: &TestStack, provider: Provider) -> Result<(TestJob, SimulatedRender)> {
+async fn set_endless(
+    stack: &TestStack,
+    provider: SimulatedProvider,
+) -> Result<(TestJob, SimulatedRender)> {
     let test_job = stack.new_job(provider).await?;
     stack.set_endless(&test_job, &json!({"callback": {"skip": true}})).await?;
     stack.submit(&test_job).await?;
@@ -35,7 +38,7 @@ async fn set_endless(stack: &TestStack, provider: Provider) -> Result<(TestJob, 
 #[tokio::test]
 async fn callback_signed_by_viralsync_is_trusted() -> Result<()> {
     let stack = TestStack::connect("viralsync-signs").await?;
-    let test_job = stack.new_job(Provider::ViralSync).await?;
+    let test_job = stack.new_job(SimulatedProvider::ViralSync).await?;
     stack.set_endless(&test_job, &json!({"progressCallbacks": 0, "resultUrl": VIDEO})).await?;
 
     let render = assert_trusted(&stack, &test_job).await?;
@@ -52,7 +55,7 @@ async fn callback_signed_by_viralsync_is_trusted() -> Result<()> {
 #[tokio::test]
 async fn callback_progress_moves_an_active_job() -> Result<()> {
     let stack = TestStack::connect("viralsync-moves").await?;
-    let test_job = stack.new_job(Provider::ViralSync).await?;
+    let test_job = stack.new_job(SimulatedProvider::ViralSync).await?;
     stack.set_endless(&test_job, &json!({"progressCallbacks": 0, "resultUrl": VIDEO})).await?;
 
     let submitted = stack.submit(&test_job).await?;
@@ -77,7 +80,7 @@ async fn callback_progress_moves_an_active_job() -> Result<()> {
 #[tokio::test]
 async fn callback_without_valid_signature_is_refused() -> Result<()> {
     let stack = TestStack::connect("viralsync-forged").await?;
-    let (test_job, render) = set_endless(&stack, Provider::ViralSync).await?;
+    let (test_job, render) = set_endless(&stack, SimulatedProvider::ViralSync).await?;
     let url = render.callback_url().context("ViralSync gets a callback URL")?;
     let evil = json!({
         "jobId": render.id,
@@ -115,7 +118,7 @@ async fn callback_without_valid_signature_is_refused() -> Result<()> {
 #[tokio::test]
 async fn callback_about_another_render_is_ignored() -> Result<()> {
     let stack = TestStack::connect("viralsync-child").await?;
-    let (test_job, render) = set_endless(&stack, Provider::ViralSync).await?;
+    let (test_job, render) = set_endless(&stack, SimulatedProvider::ViralSync).await?;
     let url = render.callback_url().context("ViralSync gets a callback URL")?;
     let before = stack.items(&test_job).await?;
 
@@ -137,7 +140,7 @@ async fn callback_about_another_render_is_ignored() -> Result<()> {
 #[tokio::test]
 async fn callback_signed_by_renderio_is_trusted() -> Result<()> {
     let stack = TestStack::connect("renderio-signs").await?;
-    let test_job = stack.new_job(Provider::RenderIo).await?;
+    let test_job = stack.new_job(SimulatedProvider::RenderIo).await?;
     stack.set_endless(&test_job, &json!({"acceptedStatus": 202, "resultUrl": VIDEO})).await?;
 
     let render = assert_trusted(&stack, &test_job).await?;
@@ -154,7 +157,7 @@ async fn callback_signed_by_renderio_is_trusted() -> Result<()> {
 #[tokio::test]
 async fn callback_unsigned_by_renderio_causes_poll() -> Result<()> {
     let stack = TestStack::connect("renderio-hints").await?;
-    let test_job = stack.new_job(Provider::RenderIo).await?;
+    let test_job = stack.new_job(SimulatedProvider::RenderIo).await?;
     stack.set_endless(&test_job, &json!({"callbackSigned": false, "resultUrl": VIDEO})).await?;
 
     stack.submit(&test_job).await?;
@@ -172,7 +175,7 @@ async fn callback_unsigned_by_renderio_causes_poll() -> Result<()> {
 #[tokio::test]
 async fn callback_result_is_first_output_url() -> Result<()> {
     let stack = TestStack::connect("renderio-outputs").await?;
-    let (test_job, render) = set_endless(&stack, Provider::RenderIo).await?;
+    let (test_job, render) = set_endless(&stack, SimulatedProvider::RenderIo).await?;
     let url = render.callback_url().context("RenderIO gets a callback URL")?;
 
     let body = json!({

@@ -3,14 +3,14 @@
 use anyhow::{Result, bail, ensure};
 use futures_util::future::try_join_all;
 use serde_json::json;
-use tests::{Provider, TestStack, eventually};
+use tests::{SimulatedProvider, TestStack, eventually};
 
 use crate::endings::assert_published_once;
 
 #[tokio::test]
 async fn submit_unknown_is_found_by_our_id() -> Result<()> {
     let stack = TestStack::connect("late-zvid").await?;
-    let test_job = stack.new_job(Provider::Zvid).await?;
+    let test_job = stack.new_job(SimulatedProvider::Zvid).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": 1, "submitAnswer": "never"})).await?;
 
     let accepted = stack.submit(&test_job).await?;
@@ -30,7 +30,7 @@ async fn submit_unknown_is_found_by_our_id() -> Result<()> {
 #[tokio::test]
 async fn submit_unknown_is_found_by_callback() -> Result<()> {
     let stack = TestStack::connect("late-shotstack").await?;
-    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
     stack.set_endless(&test_job, &json!({"submitAnswer": "never"})).await?;
 
     assert_eq!(stack.submit(&test_job).await?.state, "submit_unknown");
@@ -46,13 +46,14 @@ async fn submit_unknown_is_found_by_callback() -> Result<()> {
 #[tokio::test]
 async fn submit_unknown_is_found_in_list() -> Result<()> {
     let stack = TestStack::connect("late-listed").await?;
-    let all = [Provider::Json2Video, Provider::ViralSync, Provider::RenderIo];
+    let all =
+        [SimulatedProvider::Json2Video, SimulatedProvider::ViralSync, SimulatedProvider::RenderIo];
     try_join_all(all.map(|provider| found_in_list(&stack, provider))).await?;
     Ok(())
 }
 
 /// A job whose render id reaches us neither in an answer nor in a callback.
-async fn found_in_list(stack: &TestStack, provider: Provider) -> Result<()> {
+async fn found_in_list(stack: &TestStack, provider: SimulatedProvider) -> Result<()> {
     let test_job = stack.new_job(provider).await?;
     let silent = json!({
         "durationMs": 1,
@@ -80,7 +81,7 @@ async fn found_in_list(stack: &TestStack, provider: Provider) -> Result<()> {
 async fn callback_can_precede_submit_answer() -> Result<()> {
     let stack = TestStack::connect("beaten").await?;
     for _ in 0..5 {
-        let test_job = stack.new_job(Provider::Shotstack).await?;
+        let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
         let options = json!({"durationMs": 1, "submitAnswer": "afterCallback"});
         stack.set_scenario(&test_job, &options).await?;
 
@@ -104,7 +105,7 @@ async fn callback_can_precede_submit_answer() -> Result<()> {
 #[tokio::test]
 async fn submit_answered_500_is_not_repeated() -> Result<()> {
     let stack = TestStack::connect("breaks").await?;
-    let test_job = stack.new_job(Provider::Zvid).await?;
+    let test_job = stack.new_job(SimulatedProvider::Zvid).await?;
     stack.set_scenario(&test_job, &json!({"submitStatus": 500})).await?;
 
     assert_eq!(stack.submit(&test_job).await?.state, "submit_unknown");

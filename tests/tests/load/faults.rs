@@ -1,7 +1,7 @@
 //! The faults of the load test, chosen by a job's number, so that every run is the same.
 
 use serde_json::{Value, json};
-use tests::Provider;
+use tests::SimulatedProvider;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
@@ -112,12 +112,12 @@ impl Fault {
 }
 
 /// The provider of job `number`.
-pub(crate) fn provider(number: usize) -> Provider {
+pub(crate) fn provider(number: usize) -> SimulatedProvider {
     match number % 5 {
-        0 => Provider::Shotstack,
-        1 => Provider::Zvid,
-        2 => Provider::Json2Video,
-        3 => Provider::ViralSync,
-        _ => Provider::RenderIo,
+        0 => SimulatedProvider::Shotstack,
+        1 => SimulatedProvider::Zvid,
+        2 => SimulatedProvider::Json2Video,
+        3 => SimulatedProvider::ViralSync,
+        _ => SimulatedProvider::RenderIo,
     }
 }

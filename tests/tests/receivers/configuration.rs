@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tests::{Provider, ReceivedWebhook};
+use tests::{ReceivedWebhook, SimulatedProvider};
 
 use crate::owner::Owner;
 
@@ -12,7 +12,7 @@ const FAILED: &str = "video.render.failed";
 #[tokio::test]
 async fn test_event_ignores_subscribed_events() -> Result<()> {
     let owner = Owner::lock("test-event").await?;
-    let test_job = owner.stack.new_job(Provider::Shotstack).await?;
+    let test_job = owner.stack.new_job(SimulatedProvider::Shotstack).await?;
     let receiver = owner.stack.receiver_of(&test_job);
     // A test event is sent regardless of the subscribed events.
     owner.put(&json!({"url": receiver, "events": [FAILED]})).await?.expect(200)?;
@@ -35,8 +35,8 @@ async fn default_receiver_gets_subscribed_events_only() -> Result<()> {
     let owner = Owner::lock("filter").await?;
     let stack = &owner.stack;
     let quick = json!({"durationMs": 300});
-    let default = stack.new_job(Provider::Shotstack).await?.without_receiver();
-    let own = stack.new_job(Provider::Shotstack).await?;
+    let default = stack.new_job(SimulatedProvider::Shotstack).await?.without_receiver();
+    let own = stack.new_job(SimulatedProvider::Shotstack).await?;
     let receiver = stack.receiver_of(&default);
     owner.put(&json!({"url": receiver, "events": [FAILED]})).await?.expect(200)?;
     assert_eq!(owner.config().await?["events"], json!([FAILED]));
@@ -55,7 +55,7 @@ async fn default_receiver_gets_subscribed_events_only() -> Result<()> {
     assert_eq!(stack.webhooks(&own).await?.len(), 1, "a job's own receiver is not filtered");
 
     owner.put(&json!({"url": receiver, "events": [FAILED, COMPLETED]})).await?.expect(200)?;
-    let subscribed = stack.new_job(Provider::Shotstack).await?.without_receiver();
+    let subscribed = stack.new_job(SimulatedProvider::Shotstack).await?.without_receiver();
     stack.set_scenario(&subscribed, &quick).await?;
     stack.submit(&subscribed).await?;
     stack.until_settled(&subscribed).await?;
@@ -67,7 +67,7 @@ async fn default_receiver_gets_subscribed_events_only() -> Result<()> {
 async fn custom_headers_are_sent_and_hidden() -> Result<()> {
     let owner = Owner::lock("headers").await?;
     let stack = &owner.stack;
-    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
     let receiver = stack.receiver_of(&test_job);
     let headers = json!({"Authorization": "Bearer for-the-gateway", "X-Shop": "berlin"});
     let answer = owner.put(&json!({"url": receiver, "headers": headers})).await?.expect(200)?;
@@ -84,7 +84,7 @@ async fn custom_headers_are_sent_and_hidden() -> Result<()> {
     assert_eq!(sent, ["Bearer for-the-gateway", "berlin"]);
 
     // A configuration without headers removes them.
-    let other = stack.new_job(Provider::Shotstack).await?;
+    let other = stack.new_job(SimulatedProvider::Shotstack).await?;
     owner.put(&json!({"url": stack.receiver_of(&other)})).await?.expect(200)?;
     stack.test_event().await?;
     assert_eq!(custom_headers(&stack.webhooks(&other).await?[0]), ["", ""]);
@@ -95,7 +95,7 @@ async fn custom_headers_are_sent_and_hidden() -> Result<()> {
 #[tokio::test]
 async fn custom_headers_with_reserved_names_are_refused() -> Result<()> {
     let owner = Owner::lock("forbidden").await?;
-    let test_job = owner.stack.new_job(Provider::Shotstack).await?;
+    let test_job = owner.stack.new_job(SimulatedProvider::Shotstack).await?;
     let receiver = owner.stack.receiver_of(&test_job);
     owner.put(&json!({"url": receiver})).await?.expect(200)?;
     let before = owner.config().await?;

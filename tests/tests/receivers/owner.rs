@@ -15,9 +15,9 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    pub(crate) async fn lock(story: &str) -> Result<Self> {
+    pub(crate) async fn lock(test_name: &str) -> Result<Self> {
         let guard = ONE_AT_A_TIME.lock().await;
-        Ok(Self { stack: TestStack::connect(story).await?, _guard: guard })
+        Ok(Self { stack: TestStack::connect(test_name).await?, _guard: guard })
     }
 
     pub(crate) async fn put(&self, config: &Value) -> Result<HttpAnswer> {

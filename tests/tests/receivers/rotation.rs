@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use chrono::Utc;
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
-use tests::{ForeignReceiver, Provider, TestJob, TestStack, eventually};
+use tests::{ForeignReceiver, SimulatedProvider, TestJob, TestStack, eventually};
 
 use crate::owner::{Owner, verification};
 
@@ -19,7 +19,7 @@ fn refused(libraries: &[&str]) -> (u16, Value) {
 
 /// A job for this receiver, whose event has more than ASCII in it.
 async fn test_job(stack: &TestStack, receiver: &str) -> Result<TestJob> {
-    let test_job = stack.new_job(Provider::Shotstack).await?;
+    let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
     stack.set_scenario(&test_job, &json!({"durationMs": 300})).await?;
     let metadata = json!({"title": "Grüße an 世界 🎬", "sum": "€ 1.000,–", "quote": "\"\\\u{1}"});
     Ok(test_job.with("callbackUrl", receiver.into()).with("metadata", metadata))
@@ -114,7 +114,7 @@ async fn secret_ends_with_its_grace_period() -> Result<()> {
     })
     .await?;
 
-    let test_job = owner.stack.new_job(Provider::Shotstack).await?;
+    let test_job = owner.stack.new_job(SimulatedProvider::Shotstack).await?;
     owner.put(&json!({"url": owner.stack.receiver_of(&test_job)})).await?.expect(200)?;
     owner.stack.test_event().await?;
     let webhooks = owner.stack.webhooks(&test_job).await?;

@@ -175,7 +175,7 @@ async fn custom_headers_reach_only_their_receiver() {
     let request = world.render_delivered("http://other.test/hooks").await;
     let theirs =
         |headers: &HeaderMap| ["authorization", "x-shop"].map(|name| headers.get(name).cloned());
-    assert_eq!(theirs(request.headers()), [None, None]);
+    assert_eq!(theirs(request.headers()), [None, None], "invariant 5: headers are bound");
 
     // Headers that belong to a receiver of before.
     world.store_headers("http://shop.test/before", json!({"X-Shop": "paris"}));

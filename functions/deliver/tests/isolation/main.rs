@@ -1,4 +1,4 @@
-//! One sick receiver among many that are well: how much later do those hear?
+//! How much one sick receiver delays the deliveries to the healthy ones.
 //!
 //! The whole way from the queue to the receiver, in virtual time: the delivery queues and
 //! their event source mappings, which run as many invocations as Lambda would, the function,
@@ -29,29 +29,29 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use mapping::Mapping;
-use receivers::{Sickness, Street};
+use receivers::{ReceiverNetwork, Sickness};
 
-/// Receivers, of which one may be sick.
+/// The number of receivers, of which one may be sick.
 const RECEIVERS: u64 = 10;
-/// A delivery to each of them in turn, this often.
-const EVERY: Duration = Duration::from_millis(50);
-/// For so long.
-const FOR: Duration = Duration::from_secs(20);
-/// As many invocations at once as a new account may have. With more of them, one receiver
+/// The interval between two deliveries, which go to the receivers in turn.
+const INTERVAL: Duration = Duration::from_millis(50);
+/// How long deliveries are made.
+const DURATION: Duration = Duration::from_secs(20);
+/// As many concurrent invocations as a new account may have. With more of them, one receiver
 /// takes longer to delay all others.
-const PLACES: usize = 10;
-/// How much later the healthy may hear: times the 99th percentile without a sick one.
-const MOST: f64 = 1.5;
+const MAX_INVOCATIONS: usize = 10;
+/// The largest allowed ratio of the 99th percentile to the one without a sick receiver.
+const MAX_RATIO: f64 = 1.5;
 
-/// Delivers to all receivers for a while; answers how long each delivery to a healthy receiver
+/// Delivers to all receivers for a while. Returns how long each delivery to a healthy receiver
 /// took, from when it was queued to when it was answered, shortest first.
 async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
     let secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
     let aws = InMemoryAws::new(&[("webhook-secrets", &secret)]);
-    let street = Arc::new(Street::new(sickness));
+    let network = Arc::new(ReceiverNetwork::new(sickness));
     let policy = TargetPolicy::local_use();
     let receivers =
-        Receivers::through(Arc::clone(&street) as _, policy.clone(), EgressLimits::default())
+        Receivers::through(Arc::clone(&network) as _, policy.clone(), EgressLimits::default())
             .unwrap();
     let deliverer = || Deliverer {
         endpoints: EndpointCache::new(aws.store()),
@@ -64,7 +64,8 @@ async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
         schedule: DeliverySchedule::default(),
         entropy: aws.entropy(),
     };
-    let quick = Mapping::new(deliverer(), aws.clone(), InMemoryAws::delivery_queue).at_most(PLACES);
+    let quick = Mapping::new(deliverer(), aws.clone(), InMemoryAws::delivery_queue)
+        .at_most(MAX_INVOCATIONS);
     let slow = Mapping::new(deliverer(), aws.clone(), InMemoryAws::slow_delivery_queue).at_most(20);
     let mut running = JoinSet::new();
     running.spawn(quick.run());
@@ -74,8 +75,8 @@ async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
     let began = Instant::now();
     let mut queued = BTreeMap::new();
     for number in 0.. {
-        let at = began + EVERY * u32::try_from(number).unwrap();
-        if at > began + FOR {
+        let at = began + INTERVAL * u32::try_from(number).unwrap();
+        if at > began + DURATION {
             break;
         }
         sleep_until(at).await;
@@ -84,9 +85,9 @@ async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
         queue.send(&Ticket::next(&delivery), Duration::ZERO).await.unwrap();
         queued.insert(delivery.event_id.as_str().to_owned(), at);
     }
-    // Until no attempt that was begun can still be in flight.
-    sleep_until(began + FOR + Duration::from_secs(60)).await;
-    let answered = street.answered();
+    // Long enough that no attempt is in flight any more.
+    sleep_until(began + DURATION + Duration::from_secs(60)).await;
+    let answered = network.answered();
     let healthy = queued.iter().filter(|(id, _)| sickness.is_none() || !is_for_the_sick(id));
     let mut took: Vec<Duration> = healthy
         .map(|(id, at)| {
@@ -135,9 +136,12 @@ async fn sick_receiver_slows_no_other() {
             with.as_millis(),
             longest.as_millis()
         );
-        if ratio > MOST {
+        if ratio > MAX_RATIO {
             slowed.push(sickness.name());
         }
     }
-    assert!(slowed.is_empty(), "others hear more than {MOST} times later while one {slowed:?}");
+    assert!(
+        slowed.is_empty(),
+        "deliveries to others take over {MAX_RATIO} times as long while one {slowed:?}"
+    );
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_in_memory::queue::Queue;
+use aws_in_memory::queue::InMemoryQueue;
 use aws_in_memory::{InMemoryAws, clock};
 use aws_lambda_events::sqs::SqsEvent;
 use deliver::Deliverer;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-/// Invocations at once in the beginning, and how many more each second while messages wait:
+/// The concurrent invocations at the beginning, and how many more each second while messages wait:
 /// Lambda adds 300 a minute (developer guide, "scaling behavior for SQS").
 const AT_FIRST: usize = 5;
 const MORE_A_SECOND: usize = 5;
@@ -19,7 +19,7 @@ const MORE_A_SECOND: usize = 5;
 pub(crate) struct Mapping {
     deliverer: Arc<Deliverer>,
     aws: InMemoryAws,
-    queue: fn(&InMemoryAws) -> &Queue,
+    queue: fn(&InMemoryAws) -> &InMemoryQueue,
     most: usize,
 }
 
@@ -27,7 +27,7 @@ impl Mapping {
     pub(crate) fn new(
         deliverer: Deliverer,
         aws: InMemoryAws,
-        queue: fn(&InMemoryAws) -> &Queue,
+        queue: fn(&InMemoryAws) -> &InMemoryQueue,
     ) -> Self {
         Self { deliverer: Arc::new(deliverer), aws, queue, most: usize::MAX }
     }
@@ -39,12 +39,12 @@ impl Mapping {
 
     /// Invokes for ever.
     pub(crate) async fn run(self) {
-        let mut places = AT_FIRST;
+        let mut limit = AT_FIRST;
         let mut grown = Instant::now();
         let mut invocations = JoinSet::new();
         loop {
             (self.queue)(&self.aws).ready().await;
-            if invocations.len() < places {
+            if invocations.len() < limit {
                 if let Some(batch) = (self.queue)(&self.aws).take_in_order() {
                     let (deliverer, aws) = (Arc::clone(&self.deliverer), self.aws.clone());
                     invocations.spawn(invoke(deliverer, aws, self.queue, batch));
@@ -52,11 +52,11 @@ impl Mapping {
                 while invocations.try_join_next().is_some() {}
                 continue;
             }
-            // All places are taken while a message waits.
+            // All invocations are busy while a message waits.
             let until_growth =
                 (grown + Duration::from_secs(1)).saturating_duration_since(Instant::now());
             if timeout(until_growth, invocations.join_next()).await.is_err() {
-                places = (places + MORE_A_SECOND).min(self.most);
+                limit = (limit + MORE_A_SECOND).min(self.most);
                 grown = Instant::now();
             }
         }
@@ -66,7 +66,7 @@ impl Mapping {
 async fn invoke(
     deliverer: Arc<Deliverer>,
     aws: InMemoryAws,
-    queue: fn(&InMemoryAws) -> &Queue,
+    queue: fn(&InMemoryAws) -> &InMemoryQueue,
     batch: SqsEvent,
 ) {
     let ids: Vec<String> = batch.records.iter().filter_map(|it| it.message_id.clone()).collect();

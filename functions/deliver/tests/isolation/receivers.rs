@@ -28,9 +28,9 @@ pub(crate) enum Sickness {
     Floods,
     /// Breaks the connection.
     Resets,
-    /// Does not take connections.
+    /// Refuses connections.
     Refuses,
-    /// Does not even refuse them.
+    /// Neither accepts nor refuses connections.
     Swallows,
     /// Says 200 after ten seconds.
     Slow,
@@ -72,14 +72,14 @@ pub(crate) fn name(number: u64) -> String {
 }
 
 /// All receivers, and when each answered which delivery.
-pub(crate) struct Street {
+pub(crate) struct ReceiverNetwork {
     sickness: Option<Sickness>,
     answered: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-impl Street {
+impl ReceiverNetwork {
     pub(crate) fn new(sickness: Option<Sickness>) -> Self {
         Self { sickness, answered: Arc::default() }
     }
@@ -90,7 +90,7 @@ impl Street {
     }
 }
 
-impl Dial for Street {
+impl Dial for ReceiverNetwork {
     fn dial(&self, uri: Uri) -> Dialling {
         let number = (0..RECEIVERS).find(|number| uri.host() == Some(&name(*number)));
         let sickness = self.sickness.filter(|_| number == Some(0));
@@ -105,7 +105,7 @@ impl Dial for Street {
             }
             let (ours, theirs) = tokio::io::duplex(64 * 1024);
             tokio::spawn(async move {
-                // The relay may break off whenever it likes.
+                // The relay may end the connection at any time.
                 drop(serve(theirs, sickness, &answered).await);
             });
             Ok(Box::new(TokioIo::new(ours)) as Box<dyn Stream>)
@@ -168,7 +168,7 @@ fn thinking_time(id: &str) -> Duration {
     Duration::from_millis(50 + number % 201)
 }
 
-/// Reads a request; answers its `webhook-id`, or none at the connection's end.
+/// Reads a request and returns its `webhook-id`, or none at the connection's end.
 async fn request(stream: &mut DuplexStream) -> io::Result<Option<String>> {
     let mut inbox = Vec::new();
     loop {

@@ -114,7 +114,7 @@ async fn table_holds_no_secrets_or_headers() {
     let items = format!("{:?}", aws.table().items());
     assert!(items.contains(URL), "{items}");
     for hidden in [first["secret"].as_str(), second["secret"].as_str(), Some("gateway-example")] {
-        assert!(!items.contains(hidden.unwrap()), "{items}");
+        assert!(!items.contains(hidden.unwrap()), "invariant 5: {items}");
     }
 }
 
@@ -237,7 +237,7 @@ async fn rotation_error_hides_the_secret() {
     ] {
         let (status, problem) = rotate(&aws, body).await;
         assert_eq!((status, &problem["code"]), (422, &code.into()), "{problem}");
-        assert!(!problem.to_string().contains("aGlkZGVu"), "{problem}");
+        assert!(!problem.to_string().contains("aGlkZGVu"), "invariant 5: {problem}");
     }
     assert_eq!(in_force(&aws), [old]);
     let (status, problem) = rotate(&InMemoryAws::new(&[KEYS]), json!({})).await;

@@ -14,7 +14,8 @@ fn unanswered_submit_becomes_unclear() {
     assert_eq!(repair_action(&job(Tracking::PollOnly), at(44)), None);
     assert_eq!(
         repair_action(&job(Tracking::PollOnly), at(45)),
-        Some(RepairAction::Report(Report::SubmitUnclear))
+        Some(RepairAction::Report(Report::SubmitUnclear)),
+        "invariant 1: it is not submitted again"
     );
 }
 
@@ -24,7 +25,11 @@ fn job_is_given_up_after_asking() {
     let Transition::Changed(job) = job(Tracking::PollOnly).apply(&accepted, 0, start()) else {
         panic!("not accepted")
     };
-    assert_eq!(repair_action(&job, at(1_800)), None, "the provider is asked once more");
+    assert_eq!(
+        repair_action(&job, at(1_800)),
+        None,
+        "invariant 2: the provider is asked once more"
+    );
 
     let conclusive = StatusReply { is_conclusive: true, result: PollResult::Answered };
     let trouble = StatusReply { is_conclusive: false, result: PollResult::Failed(None) };

@@ -19,19 +19,19 @@ use crate::plan::PollTarget;
 
 /// Injects a fault into the first calls of one operation.
 #[derive(Debug)]
-struct Then {
+struct FaultyCalls {
     operation: &'static str,
     injected: Injected,
     left: AtomicUsize,
 }
 
-impl Then {
+impl FaultyCalls {
     fn new(operation: &'static str, times: usize, injected: Injected) -> Arc<Self> {
         Arc::new(Self { operation, injected, left: AtomicUsize::new(times) })
     }
 }
 
-impl CallInterceptor for Then {
+impl CallInterceptor for FaultyCalls {
     fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
         let less = |left: usize| left.checked_sub(1);
         let is_hit = call.what == self.operation
@@ -47,7 +47,7 @@ fn denied() -> Injected {
 
 #[tokio::test(start_paused = true)]
 async fn failed_list_is_retried_soon() {
-    let world = PollerWorld::new().with_faults(Then::new("Query", 1, denied()));
+    let world = PollerWorld::new().with_faults(FaultyCalls::new("Query", 1, denied()));
     let id = world.submit("zvid", Tracking::PollOnly, 5.0).await;
     world.run_unticked(60.0).await;
     let found = world.settled_at(&id).await.expect("the lease is its holder's still");
@@ -56,33 +56,33 @@ async fn failed_list_is_retried_soon() {
 
 /// Loses the answers of all calls for a while, from the first write after `after` on.
 #[derive(Debug)]
-struct Unheard {
+struct UnansweredCalls {
     after: Instant,
     lasts: Duration,
     since: OnceLock<Instant>,
 }
 
-impl Unheard {
+impl UnansweredCalls {
     fn after(wait: Duration, lasts: Duration) -> Arc<Self> {
         Arc::new(Self { after: Instant::now() + wait, lasts, since: OnceLock::new() })
     }
 }
 
-impl CallInterceptor for Unheard {
+impl CallInterceptor for UnansweredCalls {
     fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
         if call.what == "PutItem" && Instant::now() >= self.after {
             self.since.get_or_init(Instant::now);
         }
-        let is_unheard = self.since.get().is_some_and(|since| since.elapsed() < self.lasts);
-        let injected = if is_unheard { Injected::Unanswered } else { Injected::Answered };
+        let is_unanswered = self.since.get().is_some_and(|since| since.elapsed() < self.lasts);
+        let injected = if is_unanswered { Injected::Unanswered } else { Injected::Answered };
         ready(injected.into()).boxed()
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn unanswered_lease_write_is_continued() {
-    let unheard = Unheard::after(Duration::ZERO, Duration::from_secs(20));
-    let world = PollerWorld::new().with_faults(unheard);
+    let faults = UnansweredCalls::after(Duration::ZERO, Duration::from_secs(20));
+    let world = PollerWorld::new().with_faults(faults);
     let id = world.submit("zvid", Tracking::PollOnly, 5.0).await;
     world.run_unticked(100.0).await;
     let found = world.settled_at(&id).await.expect("the lease is its holder's still");
@@ -91,7 +91,7 @@ async fn unanswered_lease_write_is_continued() {
 
 #[tokio::test(start_paused = true)]
 async fn failed_continuation_is_sent_later() {
-    let world = PollerWorld::new().with_faults(Then::new("SendMessage", 1, denied()));
+    let world = PollerWorld::new().with_faults(FaultyCalls::new("SendMessage", 1, denied()));
     let id = world.submit("zvid", Tracking::PollOnly, 30.0).await;
     world.run_unticked(60.0).await;
     let found = world.settled_at(&id).await.expect("the chain goes on");
@@ -101,8 +101,8 @@ async fn failed_continuation_is_sent_later() {
 #[tokio::test(start_paused = true)]
 async fn unanswered_renewal_keeps_polling() {
     // The lease is taken after two seconds, and renewed ten seconds later as awake.
-    let unheard = Unheard::after(Duration::from_secs(8), Duration::from_secs(20));
-    let world = PollerWorld::new().with_faults(unheard);
+    let faults = UnansweredCalls::after(Duration::from_secs(8), Duration::from_secs(20));
+    let world = PollerWorld::new().with_faults(faults);
     let mut ids = Vec::new();
     for _ in 0..60 {
         ids.push(world.submit("zvid", Tracking::PollOnly, 10_000.0).await);
@@ -116,12 +116,12 @@ async fn unanswered_renewal_keeps_polling() {
 
 /// Delays each answer to one operation.
 #[derive(Debug)]
-struct Slow {
+struct SlowCalls {
     operation: &'static str,
     takes: Duration,
 }
 
-impl CallInterceptor for Slow {
+impl CallInterceptor for SlowCalls {
     fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
         let takes = if call.what == self.operation { self.takes } else { Duration::ZERO };
         let then = async move { tokio::time::sleep(takes).await }.boxed();
@@ -131,7 +131,7 @@ impl CallInterceptor for Slow {
 
 #[tokio::test(start_paused = true)]
 async fn long_read_keeps_the_lease() {
-    let world = PollerWorld::new().with_faults(Arc::new(Slow {
+    let world = PollerWorld::new().with_faults(Arc::new(SlowCalls {
         operation: "BatchGetItem",
         takes: Duration::from_millis(2_900),
     }));

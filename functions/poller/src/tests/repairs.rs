@@ -24,7 +24,7 @@ async fn stale_outbox_is_published_without_poll() {
     world.poller.poll_job(job, PollTarget::Provider { is_down: false }, now).await.unwrap();
 
     assert_eq!(world.aws.events().len(), 1);
-    assert!(world.job(&id).await.outbox.is_empty());
+    assert!(world.job(&id).await.outbox.is_empty(), "invariant 2: it can settle");
     assert_eq!(world.polls().len(), 0);
 }
 

@@ -5,13 +5,13 @@ use url::form_urlencoded::Serializer;
 
 use super::super::wire::merged;
 use super::{
-    Callback, DURATION, HEIGHT, Json2Video, Phase, Provider, Render, SIZE, WIDTH, asset_url,
-    client_data, own_id, result_url,
+    CallbackContent, DURATION, HEIGHT, Json2Video, Phase, ProviderApi, Render, SIZE, WIDTH,
+    asset_url, client_data, own_id, result_url,
 };
 use crate::scenario::{CallbackContentType, CallbackShape};
 
 /// The callback about a status of `render`.
-pub(super) fn build(render: &Render, status: &str) -> Callback {
+pub(super) fn build(render: &Render, status: &str) -> CallbackContent {
     let failure = (status == Json2Video.status_name(Phase::Failed))
         .then(|| render.scenario.fail_with.as_deref().unwrap_or("Render failed"));
     let body = match render.scenario.callback_shape {
@@ -20,8 +20,8 @@ pub(super) fn build(render: &Render, status: &str) -> Callback {
         CallbackShape::Flat => flat(render, status, failure),
     };
     match render.scenario.callback_content_type {
-        CallbackContentType::Json => Callback::json(Vec::new(), &body),
-        CallbackContentType::Form => Callback {
+        CallbackContentType::Json => CallbackContent::json(Vec::new(), &body),
+        CallbackContentType::Form => CallbackContent {
             headers: Vec::new(),
             content_type: "application/x-www-form-urlencoded",
             body: form(&body),

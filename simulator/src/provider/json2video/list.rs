@@ -4,8 +4,8 @@ use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::super::wire::Page;
-use super::{Answer, ApiCall, Json2Video, Render, failure, iso};
+use super::super::wire::RenderPage;
+use super::{ApiAnswer, ApiCall, Json2Video, Render, failure, iso};
 
 const MAX_LIMIT: usize = 100;
 const MAX_DAYS: i64 = 93;
@@ -15,7 +15,7 @@ pub(super) fn answer(
     renders: &[&Render],
     call: &ApiCall<'_>,
     now: DateTime<Utc>,
-) -> Answer {
+) -> ApiAnswer {
     let Some(limit) = call.number("limit", MAX_LIMIT, 1..=MAX_LIMIT) else {
         return failure(StatusCode::BAD_REQUEST, "Invalid limit");
     };
@@ -25,7 +25,7 @@ pub(super) fn answer(
     let mut matching = renders.to_vec();
     matching.retain(|render| (from..=to).contains(&render.submitted_at));
     let cursor = call.parameter("next_token");
-    let Some(page) = Page::of(&matching, cursor.as_deref(), limit) else {
+    let Some(page) = RenderPage::of(&matching, cursor.as_deref(), limit) else {
         return failure(StatusCode::BAD_REQUEST, "Invalid next_token");
     };
     // Lists always include the submitted JSON: `format=simple` is for single movies.
@@ -43,7 +43,7 @@ pub(super) fn answer(
         "movies": movies,
         "remaining_quota": {"time": 1_807},
     });
-    Answer::new(StatusCode::OK, body)
+    ApiAnswer::new(StatusCode::OK, body)
 }
 
 /// The period of a query. By default it is from the first of the month to the end of the day;
@@ -81,7 +81,7 @@ fn end_of(day: NaiveDate) -> DateTime<Utc> {
 mod tests {
     use http::Method;
 
-    use super::super::super::fixtures::{render, said, time_at_ms};
+    use super::super::super::fixtures::{render, shown, time_at_ms};
     use super::*;
     use crate::render_id::RenderId;
 
@@ -100,7 +100,7 @@ mod tests {
         let call = ApiCall { method: &Method::GET, path: "/movies", query };
         let answer = answer(&Json2Video, &renders, &call, time_at_ms(0));
         match answer.body["movies"].as_array() {
-            None => said(&answer),
+            None => shown(&answer),
             Some(movies) => {
                 let projects: Vec<_> =
                     movies.iter().map(|it| it["project"].as_str().unwrap()).collect();
@@ -126,9 +126,9 @@ mod tests {
             "limit=101",
             "limit=0",
         ];
-        let said: Vec<String> =
+        let shown: Vec<String> =
             queries.iter().map(|query| format!("{query} -> {}", list(query))).collect();
-        insta::assert_snapshot!(said.join("\n"), @r#"
+        insta::assert_snapshot!(shown.join("\n"), @r#"
          -> movie0 movie1 movie2 next null prev false
         limit=1 -> movie0 next "after=movie0&v=1" prev false
         limit=1&next_token=after%3Dmovie0%26v%3D1 -> movie1 next "after=movie1&v=1" prev true
@@ -149,6 +149,6 @@ mod tests {
         let body = r#"{"client-data":{"order_id":7},"scenes":[]}"#;
         let render = render(&Json2Video, body, "{}");
         let call = ApiCall { method: &Method::GET, path: "/movies", query: "format=simple" };
-        insta::assert_snapshot!(said(&answer(&Json2Video, &[&render], &call, time_at_ms(0))), @r#"200 {"count":1,"from":"2026-05-01T00:00:00.000Z","has_next":false,"has_prev":false,"limit":100,"movies":[{"client-data":{"order_id":7},"created_at":"2026-05-24T06:00:00.000Z","json":{"client-data":{"order_id":7},"scenes":[]},"message":"","project":"11111111-1111-4111-9111-111111111111","status":"pending","success":true}],"next_token":null,"remaining_quota":{"time":1807},"success":true,"to":"2026-05-24T23:59:59.999Z"}"#);
+        insta::assert_snapshot!(shown(&answer(&Json2Video, &[&render], &call, time_at_ms(0))), @r#"200 {"count":1,"from":"2026-05-01T00:00:00.000Z","has_next":false,"has_prev":false,"limit":100,"movies":[{"client-data":{"order_id":7},"created_at":"2026-05-24T06:00:00.000Z","json":{"client-data":{"order_id":7},"scenes":[]},"message":"","project":"11111111-1111-4111-9111-111111111111","status":"pending","success":true}],"next_token":null,"remaining_quota":{"time":1807},"success":true,"to":"2026-05-24T23:59:59.999Z"}"#);
     }
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::super::wire::merged;
-use super::super::{Provider, iso, reported_status};
+use super::super::{ProviderApi, iso, reported_status};
 use super::{CANCELLED, ViralSync};
 use crate::render::{Phase, Render};
 use crate::scenario::Percent;

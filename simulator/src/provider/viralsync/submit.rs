@@ -2,16 +2,16 @@
 
 use serde_json::Value;
 
-use super::Submission;
+use super::AcceptedSubmit;
 
 /// # Errors
 /// The first reason to refuse the submit.
-pub(super) fn read(body: &Value) -> Result<Submission, &'static str> {
+pub(super) fn read(body: &Value) -> Result<AcceptedSubmit, &'static str> {
     if let Some(complaint) = complaint(body) {
         return Err(complaint);
     }
     let url = body.get("callbackUrl").and_then(Value::as_str).map(str::to_owned);
-    Ok(Submission { id: None, callback_urls: url.into_iter().collect() })
+    Ok(AcceptedSubmit { id: None, callback_urls: url.into_iter().collect() })
 }
 
 /// The first reason to refuse a submit, if there is one.

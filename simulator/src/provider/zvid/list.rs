@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
-    Answer, ApiCall, Phase, Provider, Render, Zvid, invalid, iso, result_url, thumbnail_url,
+    ApiAnswer, ApiCall, Phase, ProviderApi, Render, Zvid, invalid, iso, result_url, thumbnail_url,
 };
 
 /// The type of every job here.
@@ -16,7 +16,7 @@ pub(super) fn answer(
     renders: &[&Render],
     call: &ApiCall<'_>,
     now: DateTime<Utc>,
-) -> Answer {
+) -> ApiAnswer {
     let Some(limit) = call.number("limit", 10, 1..=100) else {
         return invalid(&[("limit", "\"limit\" must be between 1 and 100".to_owned())]);
     };
@@ -40,7 +40,7 @@ pub(super) fn answer(
             "hasNext": page < pages,
         },
     });
-    Answer::new(StatusCode::OK, body)
+    ApiAnswer::new(StatusCode::OK, body)
 }
 
 fn row(zvid: &Zvid, render: &Render, now: DateTime<Utc>) -> Value {
@@ -65,7 +65,7 @@ fn row(zvid: &Zvid, render: &Render, now: DateTime<Utc>) -> Value {
 mod tests {
     use http::Method;
 
-    use super::super::super::fixtures::{render, said, time_at_ms};
+    use super::super::super::fixtures::{render, shown, time_at_ms};
     use super::*;
 
     fn call(query: &str) -> ApiCall<'_> {
@@ -77,9 +77,9 @@ mod tests {
         let body = r#"{"payload":{"name":"Example"}}"#;
         let done = render(&Zvid, body, "{}");
         let failed = render(&Zvid, "{}", r#"{"failWith":"no codec"}"#);
-        let said =
-            [0, 3_000].map(|ms| said(&answer(&Zvid, &[&done, &failed], &call(""), time_at_ms(ms))));
-        insta::assert_snapshot!(said.join("\n"), @r#"
+        let shown = [0, 3_000]
+            .map(|ms| shown(&answer(&Zvid, &[&done, &failed], &call(""), time_at_ms(ms))));
+        insta::assert_snapshot!(shown.join("\n"), @r#"
         200 {"jobs":[{"completedAt":null,"createdAt":"2026-05-24T06:00:00.000Z","creditsConsumed":0,"errorMessage":null,"id":"11111111-1111-4111-9111-111111111111","name":"Example","outputUrl":null,"status":"queued","thumbnailUrl":null,"type":"video"},{"completedAt":null,"createdAt":"2026-05-24T06:00:00.000Z","creditsConsumed":0,"errorMessage":null,"id":"11111111-1111-4111-9111-111111111111","name":null,"outputUrl":null,"status":"queued","thumbnailUrl":null,"type":"video"}],"pagination":{"hasNext":false,"limit":10,"page":1,"total":2,"totalPages":1}}
         200 {"jobs":[{"completedAt":"2026-05-24T06:00:03.000Z","createdAt":"2026-05-24T06:00:00.000Z","creditsConsumed":15,"errorMessage":null,"id":"11111111-1111-4111-9111-111111111111","name":"Example","outputUrl":"https://cdn.zvid.io/11111111-1111-4111-9111-111111111111.mp4","status":"completed","thumbnailUrl":"https://cdn.zvid.io/11111111-1111-4111-9111-111111111111.jpg","type":"video"},{"completedAt":"2026-05-24T06:00:03.000Z","createdAt":"2026-05-24T06:00:00.000Z","creditsConsumed":0,"errorMessage":"no codec","id":"11111111-1111-4111-9111-111111111111","name":null,"outputUrl":null,"status":"failed","thumbnailUrl":null,"type":"video"}],"pagination":{"hasNext":false,"limit":10,"page":1,"total":2,"totalPages":1}}
         "#);
@@ -92,7 +92,7 @@ mod tests {
         let list = |query: &str| {
             let answer = answer(&Zvid, &renders, &call(query), time_at_ms(0));
             match answer.body["jobs"].as_array() {
-                None => format!("{query} -> {}", said(&answer)),
+                None => format!("{query} -> {}", shown(&answer)),
                 Some(jobs) => format!("{query} -> {} {}", jobs.len(), answer.body["pagination"]),
             }
         };

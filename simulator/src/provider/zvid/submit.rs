@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Complaint, Submission};
+use super::{AcceptedSubmit, Complaint};
 use crate::render_id::RenderId;
 
 /// The allowed fields of a submit. The documentation says that others are refused.
@@ -11,7 +11,7 @@ const SUBMIT_FIELDS: [&str; 7] =
 
 const MAX_WEBHOOK_URL_CHARS: usize = 2_048;
 
-pub(super) fn read(body: &Value) -> Result<Submission, Vec<Complaint>> {
+pub(super) fn read(body: &Value) -> Result<AcceptedSubmit, Vec<Complaint>> {
     let Some(fields) = body.as_object() else {
         return Err(vec![("body", "must be an object".to_owned())]);
     };
@@ -28,7 +28,7 @@ pub(super) fn read(body: &Value) -> Result<Submission, Vec<Complaint>> {
     if !complaints.is_empty() {
         return Err(complaints);
     }
-    Ok(Submission { id, callback_urls: webhook_url.map(str::to_owned).into_iter().collect() })
+    Ok(AcceptedSubmit { id, callback_urls: webhook_url.map(str::to_owned).into_iter().collect() })
 }
 
 fn complaints_about_content(fields: &Map<String, Value>) -> Vec<Complaint> {
@@ -80,12 +80,12 @@ fn is_template_id(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Provider, Zvid};
+    use super::super::{ProviderApi, Zvid};
 
     #[test]
     fn wrong_submits_are_refused() {
         let template = "tpl_0123456789abcdefghij";
-        let verdict = |body: &str| match Zvid.read_submit(&serde_json::from_str(body).unwrap()) {
+        let result = |body: &str| match Zvid.read_submit(&serde_json::from_str(body).unwrap()) {
             Ok(submission) => format!("{body} -> {submission:?}"),
             Err(answer) => format!("{body} -> {} {}", answer.status, answer.body["details"]),
         };
@@ -104,11 +104,11 @@ mod tests {
                 r#"{"payload":{},"jobId":"7"}"#,
                 r#"{"payload":{},"metadata":{}}"#,
             ]
-            .map(verdict)
+            .map(result)
             .join("\n"), @r#"
-            {"payload":{"name":"n"}} -> Submission { id: None, callback_urls: [] }
-            {"template":"tpl_0123456789abcdefghij","webhookUrl":"http://h:1/x"} -> Submission { id: None, callback_urls: ["http://h:1/x"] }
-            {"payload":{},"jobId":"550e8400-e29b-41d4-a716-446655440000"} -> Submission { id: Some(RenderId("550e8400-e29b-41d4-a716-446655440000")), callback_urls: [] }
+            {"payload":{"name":"n"}} -> AcceptedSubmit { id: None, callback_urls: [] }
+            {"template":"tpl_0123456789abcdefghij","webhookUrl":"http://h:1/x"} -> AcceptedSubmit { id: None, callback_urls: ["http://h:1/x"] }
+            {"payload":{},"jobId":"550e8400-e29b-41d4-a716-446655440000"} -> AcceptedSubmit { id: Some(RenderId("550e8400-e29b-41d4-a716-446655440000")), callback_urls: [] }
             [] -> 400 Bad Request [{"field":"body","message":"must be an object"}]
             {} -> 400 Bad Request [{"field":"payload","message":"exactly one of \"payload\" and \"template\" is required"}]
             {"payload":{},"template":"tpl_0123456789abcdefghij"} -> 400 Bad Request [{"field":"payload","message":"exactly one of \"payload\" and \"template\" is required"}]

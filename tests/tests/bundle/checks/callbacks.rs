@@ -32,7 +32,7 @@ impl Bundle {
         if ours && !state.has_ended() {
             let state = state.name();
             self.checker.violated(
-                Invariant::StoredBeforeSaid,
+                Invariant::StoredBeforeAnswered,
                 format!("a callback about the end is accepted, but the job is {state}"),
             );
         }

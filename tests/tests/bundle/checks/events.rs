@@ -1,4 +1,4 @@
-//! The events of an order, on the bus and at its receiver.
+//! The events of a request, on the bus and at its receiver.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use domain::job::{Job, State};
 use serde_json::Value;
 
 use crate::checks::invariant::Invariant;
-use crate::harness::backend::Order;
+use crate::harness::backend::CallerRequest;
 use crate::harness::bundle::Bundle;
 use crate::harness::provider_hosts::video_url;
-use crate::harness::renders::Render;
+use crate::harness::renders::ProviderRender;
 
 /// The event of a state. It is written out so that the test does not depend on the code under
 /// test.
@@ -27,20 +27,25 @@ fn event_of(state: State) -> Option<&'static str> {
 }
 
 impl Bundle {
-    /// Checks that an order has exactly the events that it subscribes to and that its job's states
+    /// Checks that a request has exactly the events that it subscribes to and that its job's states
     /// call for.
-    pub(crate) async fn check_events(&self, order: &Order, job: &Job, made: &[&Render]) {
-        let tag = &order.tag;
+    pub(crate) async fn check_events(
+        &self,
+        request: &CallerRequest,
+        job: &Job,
+        made: &[&ProviderRender],
+    ) {
+        let tag = &request.tag;
         let entered = job.timeline.iter().map(|line| line.state).chain([job.state]);
         let events: BTreeSet<&str> = entered.filter_map(event_of).collect();
-        let wanted: Vec<&str> =
-            events.into_iter().filter(|event| order.subscribes_to(event)).collect();
+        let expected: Vec<&str> =
+            events.into_iter().filter(|event| request.subscribes_to(event)).collect();
 
-        let told = self.events_of(job);
+        let published = self.events_of(job);
         let deliveries = self.aws.store().deliveries(&job.id).await.unwrap();
-        for event in &wanted {
-            match told.iter().find(|body| body["event"] == *event) {
-                Some(body) => self.check_event(order, job, made, body),
+        for event in &expected {
+            match published.iter().find(|body| body["event"] == *event) {
+                Some(body) => self.check_event(request, job, made, body),
                 None => {
                     self.checker.violated(
                         Invariant::EveryJobSettles,
@@ -50,11 +55,11 @@ impl Bundle {
             }
             let id = EventId::of(&job.id, event);
             let delivery = deliveries.iter().find(|delivery| delivery.event_id == id);
-            self.check_delivery(order, job, event, delivery);
+            self.check_delivery(request, job, event, delivery);
         }
         let delivered = deliveries.iter().map(|it| serde_json::from_str(&it.body).unwrap());
-        for body in told.into_iter().chain(delivered) {
-            if !wanted.iter().any(|event| body["event"] == *event) {
+        for body in published.into_iter().chain(delivered) {
+            if !expected.iter().any(|event| body["event"] == *event) {
                 self.checker.violated(
                     Invariant::OneTerminalTruth,
                     format!("{tag} has an event that it must not have: {body}"),
@@ -71,15 +76,21 @@ impl Bundle {
         bodies.filter(|body| body["jobId"] == job.id.as_str()).collect()
     }
 
-    /// Checks that an event repeats the order and its result.
-    fn check_event(&self, order: &Order, job: &Job, made: &[&Render], body: &Value) {
+    /// Checks that an event repeats the request and its result.
+    fn check_event(
+        &self,
+        request: &CallerRequest,
+        job: &Job,
+        made: &[&ProviderRender],
+        body: &Value,
+    ) {
         let name = body["event"].as_str().unwrap_or_default();
         let is_completed = name == "video.render.completed";
-        let video = is_completed.then(|| video_url(&order.tag));
+        let video = is_completed.then(|| video_url(&request.tag));
         let render = made.last().filter(|_| is_completed).map(|render| render.id.as_str());
         let echoed = ["provider", "sourceRecordId", "payloadVersion", "metadata"];
         let says = |member: &str| body[member].as_str();
-        let is_true = echoed.into_iter().all(|member| body[member] == order.body[member])
+        let is_true = echoed.into_iter().all(|member| body[member] == request.body[member])
             && says("eventId") == Some(EventId::of(&job.id, name).as_str())
             && says("resultUrl") == video.as_deref()
             && (!is_completed || says("renderJobId") == render)
@@ -87,15 +98,21 @@ impl Bundle {
         if !is_true {
             self.checker.violated(
                 Invariant::OneTerminalTruth,
-                format!("the event of {} is wrong: {body}", order.tag),
+                format!("the event of {} is wrong: {body}", request.tag),
             );
         }
     }
 
     /// Checks the delivery of an event.
-    fn check_delivery(&self, order: &Order, job: &Job, event: &str, delivery: Option<&Delivery>) {
+    fn check_delivery(
+        &self,
+        request: &CallerRequest,
+        job: &Job,
+        event: &str,
+        delivery: Option<&Delivery>,
+    ) {
         let default = self.checker.default_receiver(&job.id);
-        let receiver = order.receiver().map(str::to_owned).or(default);
+        let receiver = request.receiver().map(str::to_owned).or(default);
         let is_well = match (delivery, &receiver) {
             (None, None) => true,
             (None, Some(_)) => false,
@@ -110,7 +127,7 @@ impl Bundle {
             }
         };
         if !is_well {
-            let tag = &order.tag;
+            let tag = &request.tag;
             self.checker.violated(
                 Invariant::EveryJobSettles,
                 format!("the webhook {event} of {tag} for {receiver:?} is {delivery:?}"),

@@ -31,7 +31,7 @@ pub(crate) struct InvariantChecker {
     payloads: Mutex<BTreeSet<String>>,
     /// By host: the number of connections.
     connections_by_host: Mutex<BTreeMap<String, usize>>,
-    log: Log,
+    log: CapturedLog,
 }
 
 impl InvariantChecker {
@@ -61,7 +61,7 @@ impl InvariantChecker {
         self.violations.lock().unwrap().clone()
     }
 
-    pub(crate) fn log(&self) -> Log {
+    pub(crate) fn log(&self) -> CapturedLog {
         self.log.clone()
     }
 
@@ -136,7 +136,7 @@ impl InvariantChecker {
         self.receivers.lock().unwrap().insert(pk.to_owned(), receiver);
         if !self.payloads.lock().unwrap().contains(pk) {
             self.violated(
-                Invariant::StoredBeforeSaid,
+                Invariant::StoredBeforeAnswered,
                 format!("{pk} is stored before its payload"),
             );
         }
@@ -170,7 +170,7 @@ impl InvariantChecker {
             };
             if !known {
                 self.violated(
-                    Invariant::StoredBeforeSaid,
+                    Invariant::StoredBeforeAnswered,
                     format!("the bus has an event that the table does not have: {body}"),
                 );
             }
@@ -211,9 +211,9 @@ pub(crate) fn text<'a>(item: &'a Value, name: &str) -> &'a str {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-impl io::Write for Log {
+impl io::Write for CapturedLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -224,7 +224,7 @@ impl io::Write for Log {
     }
 }
 
-impl MakeWriter<'_> for Log {
+impl MakeWriter<'_> for CapturedLog {
     type Writer = Self;
 
     fn make_writer(&self) -> Self {
@@ -232,7 +232,7 @@ impl MakeWriter<'_> for Log {
     }
 }
 
-impl Log {
+impl CapturedLog {
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }

@@ -32,9 +32,9 @@ impl Bundle {
         let Some(secret) = self.aws.parameter("callback-secret") else { return };
         self.checker.keep_secret(&secret);
         let secret = CallbackSecret::parse(&secret).unwrap();
-        for placed in self.placed.lock().unwrap().iter() {
-            if let Ok(job) = &placed.job {
-                let provider = ProviderName::parse(placed.order.provider.name()).unwrap();
+        for answered in self.answered_requests.lock().unwrap().iter() {
+            if let Ok(job) = &answered.job {
+                let provider = ProviderName::parse(answered.request.provider.name()).unwrap();
                 self.checker.keep_secret(&secret.token(&provider, job));
             }
         }

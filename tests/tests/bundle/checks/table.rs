@@ -8,15 +8,15 @@ use serde_json::Value;
 
 use crate::checks::invariant::Invariant;
 use crate::checks::invariant_checker::text;
-use crate::harness::backend::PlacedOrder;
+use crate::harness::backend::AnsweredRequest;
 use crate::harness::bundle::Bundle;
 
 impl Bundle {
     /// Checks every job and every delivery.
     pub(crate) async fn check_table(&self) {
         let store = self.aws.store();
-        let placed = self.placed.lock().unwrap().clone();
-        let ordered: BTreeSet<JobId> = placed.iter().filter_map(PlacedOrder::job).collect();
+        let answered = self.answered_requests.lock().unwrap().clone();
+        let requested: BTreeSet<JobId> = answered.iter().filter_map(AnsweredRequest::job).collect();
         for id in self.job_ids() {
             let Some(job) = store.job(&id).await.unwrap() else { continue };
             let tag = &job.request.source_record_id;
@@ -27,21 +27,21 @@ impl Bundle {
                     format!("the job of {tag} is stuck, {state}"),
                 );
             }
-            if !ordered.contains(&id) {
+            if !requested.contains(&id) {
                 self.checker.violated(
                     Invariant::OneRenderPerRequest,
-                    format!("the job of {tag} belongs to no order"),
+                    format!("the job of {tag} belongs to no request"),
                 );
             }
             let deliveries = store.deliveries(&id).await.unwrap();
             let exhausted =
                 deliveries.iter().filter(|it| matches!(it.state, DeliveryState::Exhausted(_)));
             for delivery in exhausted {
-                let said = self.aws.events().into_iter().any(|event| {
+                let is_reported = self.aws.events().into_iter().any(|event| {
                     event.detail_type == "webhook.delivery.exhausted"
                         && event.detail.contains(delivery.event_id.as_str())
                 });
-                if !said {
+                if !is_reported {
                     self.checker.violated(
                         Invariant::EveryJobSettles,
                         format!("no event says that a delivery of {tag} is exhausted"),
@@ -58,10 +58,10 @@ impl Bundle {
                 continue;
             };
             let id = text(&item, "pk").trim_start_matches("endpoint#");
-            let said = self.aws.events().into_iter().any(|event| {
+            let is_reported = self.aws.events().into_iter().any(|event| {
                 event.detail_type == "webhook.endpoint.disabled" && event.detail.contains(id)
             });
-            if !said {
+            if !is_reported {
                 self.checker.violated(
                     Invariant::EveryJobSettles,
                     format!("no event says that an endpoint is disabled: {reason}"),
@@ -88,11 +88,11 @@ impl Bundle {
     /// The id and the body of every event on the bus.
     fn bus_bodies(&self) -> Vec<(String, String)> {
         let events = self.aws.events().into_iter();
-        let told = events.map(|event| {
+        let bodies = events.map(|event| {
             let body: Value = serde_json::from_str(&event.detail).unwrap();
             (body["eventId"].as_str().unwrap_or_default().to_owned(), event.detail)
         });
-        told.collect()
+        bodies.collect()
     }
 
     pub(crate) fn job_ids(&self) -> Vec<JobId> {

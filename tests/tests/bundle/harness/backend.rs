@@ -1,4 +1,4 @@
-//! The customer's backend: it orders renders, and repeats a request until it is answered.
+//! The customer's backend: it requests renders, and repeats a request until it is answered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use domain::id::{IdempotencyKey, JobId};
 use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::{Method, Request};
 use serde_json::{Value, json};
-use tests::Provider;
+use tests::SimulatedProvider;
 
 use crate::checks::invariant::Invariant;
 use crate::harness::bundle::{API_KEY, Bundle};
@@ -21,16 +21,16 @@ use crate::harness::receivers;
 /// The most tries of a request: they last longer than any outage.
 const MAX_TRIES: usize = 300;
 
-/// The events that an order subscribes to when it names none.
+/// The events that a request subscribes to when it names none.
 const TERMINAL_EVENTS: [&str; 3] =
     ["video.render.completed", "video.render.failed", "video.render.cancelled"];
 
 #[derive(Clone, Debug)]
-pub(crate) struct Order {
-    /// A text that no other order contains. It is the source record's id, the receiver's name and
+pub(crate) struct CallerRequest {
+    /// A text that no other request contains. It is the source record's id, the receiver's name and
     /// part of the payload.
     pub(crate) tag: String,
-    pub(crate) provider: Provider,
+    pub(crate) provider: SimulatedProvider,
     pub(crate) body: Value,
     /// None when every try is a new request.
     pub(crate) key: Option<String>,
@@ -40,15 +40,15 @@ pub(crate) struct Order {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExpectedAnswer {
-    /// The order is accepted, or its answer is lost.
+    /// The request is accepted, or its answer is lost.
     Accepted,
-    /// The order is refused with this code.
+    /// The request is refused with this code.
     Refused(&'static str),
 }
 
-impl Order {
-    /// An order whose tag is its idempotency key and names its receiver.
-    pub(crate) fn new(provider: Provider, tag: &str) -> Self {
+impl CallerRequest {
+    /// A request whose tag is its idempotency key and names its receiver.
+    pub(crate) fn new(provider: SimulatedProvider, tag: &str) -> Self {
         let body = json!({
             "provider": provider.name(),
             "payload": provider.payload(tag),
@@ -60,25 +60,25 @@ impl Order {
         Self { tag, provider, body, key, expected: ExpectedAnswer::Accepted }
     }
 
-    /// The same order, refused by its provider with this code.
+    /// The same request, refused by its provider with this code.
     pub(crate) fn refused(mut self, code: &'static str) -> Self {
         self.expected = ExpectedAnswer::Refused(code);
         self
     }
 
-    /// The same order with a member added or replaced.
+    /// The same request with a member added or replaced.
     pub(crate) fn with(mut self, member: &str, value: Value) -> Self {
         self.body[member] = value;
         self
     }
 
-    /// The same order without a member.
+    /// The same request without a member.
     pub(crate) fn without(mut self, member: &str) -> Self {
         self.body.as_object_mut().unwrap().remove(member);
         self
     }
 
-    /// Whether the order subscribes to an event.
+    /// Whether the request subscribes to an event.
     pub(crate) fn subscribes_to(&self, event: &str) -> bool {
         match self.body.get("events").and_then(Value::as_array) {
             Some(named) => named.iter().any(|name| name == event),
@@ -86,28 +86,28 @@ impl Order {
         }
     }
 
-    /// The URL of the order's own receiver.
+    /// The URL of the request's own receiver.
     pub(crate) fn receiver(&self) -> Option<&str> {
         self.body.get("callbackUrl").and_then(Value::as_str)
     }
 
-    /// The job of the order's idempotency key.
+    /// The job of the request's idempotency key.
     pub(crate) fn job(&self) -> Option<JobId> {
         let key = IdempotencyKey::parse(self.key.as_ref()?).unwrap();
         Some(JobId::from_key(&key))
     }
 }
 
-/// An order and its answer.
+/// A request and its answer.
 #[derive(Clone, Debug)]
-pub(crate) struct PlacedOrder {
-    pub(crate) order: Order,
-    pub(crate) job: Result<JobId, Refusal>,
+pub(crate) struct AnsweredRequest {
+    pub(crate) request: CallerRequest,
+    pub(crate) job: Result<JobId, RefusedAnswer>,
 }
 
 /// A final answer other than 202.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct RefusedAnswer {
     pub(crate) status: u16,
     /// The problem's code; empty when it has none.
     pub(crate) code: String,
@@ -125,7 +125,7 @@ pub(crate) struct AnsweredCall {
     pub(crate) body: Value,
 }
 
-impl Refusal {
+impl RefusedAnswer {
     fn of(seen: &GatewayResponse) -> Self {
         let text = |at: &str| seen.body.pointer(at).and_then(Value::as_str);
         Self {
@@ -136,38 +136,38 @@ impl Refusal {
     }
 }
 
-impl PlacedOrder {
-    /// The order's job, if it is known.
+impl AnsweredRequest {
+    /// The request's job, if it is known.
     pub(crate) fn job(&self) -> Option<JobId> {
         match &self.job {
             Ok(job) => Some(job.clone()),
-            Err(refusal) => refusal.job.clone().or_else(|| self.order.job()),
+            Err(refusal) => refusal.job.clone().or_else(|| self.request.job()),
         }
     }
 }
 
 impl Bundle {
-    /// Places an order, and repeats the request until it is accepted or refused.
-    pub(crate) async fn place(self: &Arc<Self>, order: &Order) -> Option<JobId> {
-        self.ensure_render_options(order.provider, &order.tag).await;
+    /// Submits a job, and repeats the request until it is accepted or refused.
+    pub(crate) async fn submit(self: &Arc<Self>, request: &CallerRequest) -> Option<JobId> {
+        self.ensure_render_options(request.provider, &request.tag).await;
         let mut last = None;
         for _ in 0..MAX_TRIES {
-            let key = order.key.as_deref();
-            let seen = self.call_api(Method::POST, "/v1/jobs", key, &order.body).await;
-            last = Some(Refusal::of(&seen));
+            let key = request.key.as_deref();
+            let seen = self.call_api(Method::POST, "/v1/jobs", key, &request.body).await;
+            last = Some(RefusedAnswer::of(&seen));
             if seen.status == 202 {
                 let id = seen.body.get("jobId").and_then(Value::as_str).unwrap_or_default();
                 let id = JobId::parse(id).expect("202 names the job");
                 if self.aws.table().item(&format!("job#{id}"), "job").is_none() {
                     self.checker.violated(
-                        Invariant::StoredBeforeSaid,
+                        Invariant::StoredBeforeAnswered,
                         format!("202 before job {id} is stored"),
                     );
                 }
-                self.placed
+                self.answered_requests
                     .lock()
                     .unwrap()
-                    .push(PlacedOrder { order: order.clone(), job: Ok(id.clone()) });
+                    .push(AnsweredRequest { request: request.clone(), job: Ok(id.clone()) });
                 return Some(id);
             }
             // A refusal by the provider is final: the job exists, and has failed.
@@ -177,7 +177,10 @@ impl Bundle {
             tokio::time::sleep(self.wait(&seen)).await;
         }
         let refusal = last.expect("it was tried");
-        self.placed.lock().unwrap().push(PlacedOrder { order: order.clone(), job: Err(refusal) });
+        self.answered_requests
+            .lock()
+            .unwrap()
+            .push(AnsweredRequest { request: request.clone(), job: Err(refusal) });
         None
     }
 

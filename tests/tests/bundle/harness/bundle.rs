@@ -23,14 +23,14 @@ use crate::checks::invariant_checker::InvariantChecker;
 use crate::faults::delivery_faults::DeliveryFaults;
 use crate::faults::fault::PlannedFault;
 use crate::faults::random_faults::RandomFaults;
-use crate::harness::backend::PlacedOrder;
+use crate::harness::backend::AnsweredRequest;
 use crate::harness::driver::Started;
 use crate::harness::event_sources::Source;
-use crate::harness::functions::{Function, PROVIDERS, Parameters, catalogue};
+use crate::harness::functions::{Function, PROVIDERS, StackParameters, catalogue};
 use crate::harness::invocation::Invocation;
 use crate::harness::operator::PromisedRedelivery;
 use crate::harness::provider_hosts;
-use crate::harness::receivers::Receivers;
+use crate::harness::receivers::CustomerReceivers;
 use crate::harness::simulator::BundleEnvironment;
 use aws_in_memory::random::Random;
 
@@ -50,9 +50,9 @@ const DUE_SOON: TimeDelta = TimeDelta::minutes(40);
 
 /// The settings of a run and its faults.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct RunSettings {
     pub(crate) seed: u64,
-    pub(crate) parameters: Parameters,
+    pub(crate) parameters: StackParameters,
     /// The number of an invocation, and its fault.
     pub(crate) fault: Option<(usize, PlannedFault)>,
     /// Whether every message, callback, request and tick is sent twice.
@@ -66,12 +66,12 @@ pub(crate) struct Settings {
     pub(crate) horizon: Duration,
 }
 
-impl Default for Settings {
+impl Default for RunSettings {
     fn default() -> Self {
         Self {
             seed: 1,
             // Short waits, and one that is longer than a queue can hold a message.
-            parameters: Parameters {
+            parameters: StackParameters {
                 shards: 1,
                 schedule: DeliverySchedule::parse("0,5,60,1200").unwrap(),
                 catalogue: catalogue(),
@@ -88,14 +88,14 @@ impl Default for Settings {
 pub(crate) struct Bundle {
     pub(crate) aws: InMemoryAws,
     pub(crate) network: Network,
-    pub(crate) parameters: Parameters,
-    pub(crate) receivers: Arc<Receivers>,
+    pub(crate) parameters: StackParameters,
+    pub(crate) receivers: Arc<CustomerReceivers>,
     pub(crate) checker: Arc<InvariantChecker>,
     pub(crate) delivery_faults: Arc<DeliveryFaults>,
-    pub(crate) placed: Mutex<Vec<PlacedOrder>>,
+    pub(crate) answered_requests: Mutex<Vec<AnsweredRequest>>,
     pub(crate) promised_redeliveries: Mutex<Vec<PromisedRedelivery>>,
     pub(crate) random_faults: Arc<RandomFaults>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: RunSettings,
     pub(crate) simulator: Mutex<axum::Router>,
     /// The body of every submit that reached a provider.
     pub(crate) submitted: Mutex<Vec<String>>,
@@ -117,7 +117,7 @@ impl fmt::Debug for Bundle {
 impl Bundle {
     /// Runs `scenario` on a new bundle in virtual time until no work is left, then runs all
     /// checks.
-    pub(crate) fn run<S>(settings: Settings, scenario: S) -> Arc<Self>
+    pub(crate) fn run<S>(settings: RunSettings, scenario: S) -> Arc<Self>
     where
         S: AsyncFnOnce(&Arc<Self>),
     {
@@ -146,7 +146,7 @@ impl Bundle {
         })
     }
 
-    async fn open(settings: Settings) -> Arc<Self> {
+    async fn open(settings: RunSettings) -> Arc<Self> {
         random::seed(settings.seed);
         fastrand::seed(settings.seed);
         let mut chance = Random::new(settings.seed);
@@ -170,7 +170,7 @@ impl Bundle {
             aws.set_parameter(&format!("providers/{signing}/webhook-secrets"), PROVIDER_SECRET);
         }
         let network = Network::default();
-        let receivers = Receivers::open(&network, &webhook_secret, &checker);
+        let receivers = CustomerReceivers::open(&network, &webhook_secret, &checker);
         let random = Mutex::new(Random::new(chance.next()));
         let fault_random = Random::new(chance.next());
         let random_faults = Arc::new(match settings.has_random_faults {
@@ -187,7 +187,7 @@ impl Bundle {
                 receivers,
                 checker,
                 delivery_faults: Arc::default(),
-                placed: Mutex::default(),
+                answered_requests: Mutex::default(),
                 promised_redeliveries: Mutex::default(),
                 random_faults,
                 submitted: Mutex::default(),

@@ -12,7 +12,7 @@ use tracing::warn;
 
 use crate::checks::invariant::Invariant;
 use crate::harness::bundle::Bundle;
-use crate::harness::functions::{Event, Function, Instance};
+use crate::harness::functions::{Function, FunctionEvent, Instance};
 use crate::harness::invocation::{Invocation, InvocationEnd, ObservedFault};
 use crate::harness::process::Process;
 
@@ -29,7 +29,7 @@ impl Bundle {
     pub(crate) fn invoke(
         self: &Arc<Self>,
         function: Function,
-        event: Event,
+        event: FunctionEvent,
     ) -> JoinHandle<InvocationEnd> {
         let invocation = self.begin(function, &event);
         let copy =
@@ -49,7 +49,11 @@ impl Bundle {
         })
     }
 
-    async fn run_to_its_end(&self, invocation: &Arc<Invocation>, event: Event) -> InvocationEnd {
+    async fn run_to_its_end(
+        &self,
+        invocation: &Arc<Invocation>,
+        event: FunctionEvent,
+    ) -> InvocationEnd {
         let function = invocation.function;
         let warm = self.warm.lock().unwrap().get_mut(&function).and_then(Vec::pop);
         let work = async {
@@ -98,7 +102,7 @@ impl Bundle {
         Ok((process, instance))
     }
 
-    fn begin(&self, function: Function, event: &Event) -> Arc<Invocation> {
+    fn begin(&self, function: Function, event: &FunctionEvent) -> Arc<Invocation> {
         let mut invocations = self.invocations.lock().unwrap();
         let number = invocations.len();
         let planned = self.settings.fault.filter(|(observed, _)| *observed == number);
@@ -121,7 +125,7 @@ impl Bundle {
         self: &Arc<Self>,
         invocation: &Arc<Invocation>,
         function: Function,
-        event: Event,
+        event: FunctionEvent,
     ) -> JoinHandle<()> {
         let (me, invocation) = (Arc::clone(self), Arc::clone(invocation));
         tokio::spawn(async move {

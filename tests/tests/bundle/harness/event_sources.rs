@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_in_memory::queue::Queue;
+use aws_in_memory::queue::InMemoryQueue;
 use aws_lambda_events::sqs::SqsEvent;
 
 use crate::harness::bundle::Bundle;
-use crate::harness::functions::{Answer, Event, Function};
+use crate::harness::functions::{Function, FunctionAnswer, FunctionEvent};
 use crate::harness::invocation::InvocationEnd;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ impl Source {
         }
     }
 
-    pub(crate) fn queue(self, bundle: &Bundle) -> &Queue {
+    pub(crate) fn queue(self, bundle: &Bundle) -> &InMemoryQueue {
         match self {
             Self::Deliveries => bundle.aws.delivery_queue(),
             Self::SlowDeliveries => bundle.aws.slow_delivery_queue(),
@@ -44,9 +44,9 @@ impl Bundle {
             let shards = if self.is_idle_tick() { 0 } else { self.parameters.shards };
             for shard in 0..shards {
                 // A failed tick is not repeated.
-                drop(self.invoke(Function::Poller, Event::Tick(shard)));
+                drop(self.invoke(Function::Poller, FunctionEvent::Tick(shard)));
                 if self.duplicates_everything() {
-                    drop(self.invoke(Function::Poller, Event::Tick(shard)));
+                    drop(self.invoke(Function::Poller, FunctionEvent::Tick(shard)));
                 }
             }
             tokio::time::sleep(MINUTE).await;
@@ -83,9 +83,9 @@ impl Bundle {
     async fn work(self: Arc<Self>, source: Source, batch: SqsEvent) {
         let ids: Vec<String> =
             batch.records.iter().filter_map(|record| record.message_id.clone()).collect();
-        let ended = self.invoke(source.function(), Event::Messages(batch)).await;
+        let ended = self.invoke(source.function(), FunctionEvent::Messages(batch)).await;
         // A message that is not deleted returns when its visibility timeout ends.
-        if let Ok(InvocationEnd::Answered(Answer::Messages(back))) = ended {
+        if let Ok(InvocationEnd::Answered(FunctionAnswer::Messages(back))) = ended {
             for id in ids.iter().filter(|id| !back.contains(id)) {
                 source.queue(&self).delete(id);
             }

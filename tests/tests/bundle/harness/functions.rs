@@ -15,15 +15,15 @@ use domain::retry::DeliverySchedule;
 use serde_json::json;
 use shared::egress::{Dial, EgressLimits, Receivers};
 use shared::endpoint_cache::EndpointCache;
-use tests::Provider;
+use tests::SimulatedProvider;
 
 /// Every provider that the simulator has.
-pub(crate) const PROVIDERS: [Provider; 5] = [
-    Provider::Zvid,
-    Provider::Shotstack,
-    Provider::Json2Video,
-    Provider::ViralSync,
-    Provider::RenderIo,
+pub(crate) const PROVIDERS: [SimulatedProvider; 5] = [
+    SimulatedProvider::Zvid,
+    SimulatedProvider::Shotstack,
+    SimulatedProvider::Json2Video,
+    SimulatedProvider::ViralSync,
+    SimulatedProvider::RenderIo,
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,7 +47,7 @@ impl Function {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Event {
+pub(crate) enum FunctionEvent {
     Http(Box<ApiGatewayV2httpRequest>),
     Messages(SqsEvent),
     /// A call of the schedule for a shard.
@@ -55,7 +55,7 @@ pub(crate) enum Event {
 }
 
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum FunctionAnswer {
     Http(Box<ApiGatewayV2httpResponse>),
     /// The ids of the messages that failed.
     Messages(Vec<String>),
@@ -64,7 +64,7 @@ pub(crate) enum Answer {
 
 /// The parameters of the stack.
 #[derive(Clone, Debug)]
-pub(crate) struct Parameters {
+pub(crate) struct StackParameters {
     pub(crate) shards: u32,
     pub(crate) schedule: DeliverySchedule,
     /// The shipped providers, at the simulator's hosts.
@@ -76,7 +76,7 @@ pub(crate) struct Parameters {
 pub(crate) fn catalogue() -> Catalogue {
     static SHIPPED: OnceLock<Catalogue> = OnceLock::new();
     let shipped = SHIPPED.get_or_init(|| {
-        let hosts = PROVIDERS.map(Provider::name);
+        let hosts = PROVIDERS.map(SimulatedProvider::name);
         let base_urls = hosts
             .map(|name| (name.to_owned(), format!("http://{name}.test/{name}").parse().unwrap()));
         let adjustments = Adjustments { base_urls: base_urls.into(), ..Adjustments::default() };
@@ -102,7 +102,7 @@ impl Instance {
         function: Function,
         aws: &InMemoryAws,
         network: Arc<dyn Dial>,
-        parameters: &Parameters,
+        parameters: &StackParameters,
     ) -> Result<Self, String> {
         let policy = TargetPolicy::local_use();
         let secrets = Arc::new(aws.secrets());
@@ -145,40 +145,42 @@ impl Instance {
         })
     }
 
-    pub(crate) async fn handle(&self, event: Event) -> Result<Answer, String> {
+    pub(crate) async fn handle(&self, event: FunctionEvent) -> Result<FunctionAnswer, String> {
         let http = |answer: Result<ApiGatewayV2httpResponse, lambda_runtime::Error>| {
-            answer.map(|answer| Answer::Http(Box::new(answer))).map_err(|error| error.to_string())
+            answer
+                .map(|answer| FunctionAnswer::Http(Box::new(answer)))
+                .map_err(|error| error.to_string())
         };
         match (self, event) {
-            (Self::Submit(it), Event::Http(event)) => {
+            (Self::Submit(it), FunctionEvent::Http(event)) => {
                 http(submit::handle(it, *event, clock::now).await)
             }
-            (Self::Webhook(it), Event::Http(event)) => {
+            (Self::Webhook(it), FunctionEvent::Http(event)) => {
                 http(webhook::handle(it, *event, clock::now).await)
             }
-            (Self::Jobs(it), Event::Http(event)) => {
+            (Self::Jobs(it), FunctionEvent::Http(event)) => {
                 http(jobs::handle(it, *event, clock::now).await)
             }
-            (Self::Deliver(it), Event::Messages(event)) => {
+            (Self::Deliver(it), FunctionEvent::Messages(event)) => {
                 let answer = deliver::handle(it, event, clock::now).await;
                 answer
-                    .map(|answer| Answer::Messages(back(answer)))
+                    .map(|answer| FunctionAnswer::Messages(back(answer)))
                     .map_err(|error| error.to_string())
             }
-            (Self::Poller(it), Event::Messages(event)) => {
+            (Self::Poller(it), FunctionEvent::Messages(event)) => {
                 let call =
                     serde_json::from_value(json!(event)).map_err(|error| error.to_string())?;
                 let answer = poller::handle(it, call, poller_until(), clock::now)
                     .await
                     .map_err(|error| error.to_string())?;
                 let answer = serde_json::from_value(answer).map_err(|error| error.to_string())?;
-                Ok(Answer::Messages(back(answer)))
+                Ok(FunctionAnswer::Messages(back(answer)))
             }
-            (Self::Poller(it), Event::Tick(shard)) => {
+            (Self::Poller(it), FunctionEvent::Tick(shard)) => {
                 let call = serde_json::from_value(json!({"shard": shard}));
                 let call = call.map_err(|error| error.to_string())?;
                 let answer = poller::handle(it, call, poller_until(), clock::now).await;
-                answer.map(|_| Answer::Nothing).map_err(|error| error.to_string())
+                answer.map(|_| FunctionAnswer::Nothing).map_err(|error| error.to_string())
             }
             (_, event) => panic!("no function of the template is called with {event:?}"),
         }

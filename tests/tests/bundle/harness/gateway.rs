@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, Request};
 use serde_json::Value;
 
 use crate::harness::bundle::Bundle;
-use crate::harness::functions::{Answer, Event, Function};
+use crate::harness::functions::{Function, FunctionAnswer, FunctionEvent};
 use crate::harness::invocation::InvocationEnd;
 
 /// The time after which API Gateway gives up on a function.
@@ -91,10 +91,10 @@ impl Bundle {
         event.query_string_parameters =
             query.into_owned().collect::<HashMap<String, String>>().into();
         event.body = Some(String::from_utf8_lossy(request.body()).into_owned());
-        let event = Event::Http(Box::new(event));
+        let event = FunctionEvent::Http(Box::new(event));
         // The function continues when the gateway has given up.
         match tokio::time::timeout(TIMEOUT, self.invoke(function, event)).await {
-            Ok(Ok(InvocationEnd::Answered(Answer::Http(answer)))) => {
+            Ok(Ok(InvocationEnd::Answered(FunctionAnswer::Http(answer)))) => {
                 let body = match answer.body {
                     Some(Body::Text(text)) => text,
                     Some(_) | None => String::new(),

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::faults::fault::{Fault, PlannedFault};
 use crate::faults::random_faults::RandomFaults;
-use crate::harness::functions::{Answer, Event, Function};
+use crate::harness::functions::{Function, FunctionAnswer, FunctionEvent};
 
 /// The length of a stall: shorter than any lease.
 const STALL: Duration = Duration::from_secs(20);
@@ -22,7 +22,7 @@ const STALL: Duration = Duration::from_secs(20);
 /// How an invocation ended.
 #[derive(Debug)]
 pub(crate) enum InvocationEnd {
-    Answered(Answer),
+    Answered(FunctionAnswer),
     /// The function returned an error.
     Failed,
     /// The process ended without an answer.
@@ -89,18 +89,18 @@ impl Invocation {
     pub(crate) fn new(
         number: usize,
         function: Function,
-        event: &Event,
+        event: &FunctionEvent,
         planned: Option<PlannedFault>,
         random_faults: Arc<RandomFaults>,
     ) -> Self {
         let request = match event {
-            Event::Http(request) => request.body.clone().unwrap_or_default(),
-            Event::Messages(_) | Event::Tick(_) => String::new(),
+            FunctionEvent::Http(request) => request.body.clone().unwrap_or_default(),
+            FunctionEvent::Messages(_) | FunctionEvent::Tick(_) => String::new(),
         };
         Self {
             number,
             function,
-            is_tick: matches!(event, Event::Tick(_)),
+            is_tick: matches!(event, FunctionEvent::Tick(_)),
             request,
             planned,
             random_faults,

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::checks::invariant_checker::text;
 use crate::harness::bundle::Bundle;
-use crate::harness::renders::Render;
+use crate::harness::renders::ProviderRender;
 
 /// How often a cancellation is tried that the provider has not accepted yet, and the wait between
 /// the tries.
@@ -174,7 +174,7 @@ impl Bundle {
         self.aws.table().item(&format!("job#{job}"), "job").unwrap_or_default()
     }
 
-    async fn render(&self, id: &str) -> Option<Render> {
+    async fn render(&self, id: &str) -> Option<ProviderRender> {
         self.renders().await.into_iter().find(|render| render.id == id)
     }
 }

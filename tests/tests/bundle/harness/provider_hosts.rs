@@ -7,13 +7,13 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
-use tests::Provider;
+use tests::SimulatedProvider;
 
 use crate::checks::invariant::Invariant;
 use crate::harness::bundle::Bundle;
 use crate::harness::functions::PROVIDERS;
 
-pub(crate) fn key_of(provider: Provider) -> String {
+pub(crate) fn key_of(provider: SimulatedProvider) -> String {
     format!("the-key-of-our-account-with-{}", provider.name())
 }
 
@@ -33,7 +33,7 @@ impl Bundle {
     }
 
     /// Checks the secrets in a request, and replaces the account's key with the simulator's.
-    fn admit(&self, provider: Provider, mut request: Request<Bytes>) -> Request<Bytes> {
+    fn admit(&self, provider: SimulatedProvider, mut request: Request<Bytes>) -> Request<Bytes> {
         let (name, key) = (provider.name(), key_of(provider));
         if !exchange(request.headers_mut(), &key, simulator::API_KEY) {
             self.checker
@@ -74,7 +74,7 @@ fn exchange(headers: &mut HeaderMap, key: &str, by: &str) -> bool {
 /// Answers a request to a provider.
 fn answer(
     bundle: Weak<Bundle>,
-    provider: Provider,
+    provider: SimulatedProvider,
     request: Request<Bytes>,
 ) -> BoxFuture<'static, Response<Bytes>> {
     async move {

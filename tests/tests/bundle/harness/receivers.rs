@@ -17,14 +17,14 @@ use crate::checks::invariant_checker::InvariantChecker;
 
 /// How a receiver answers one webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ReceiverBehavior {
+pub(crate) struct PlannedAnswer {
     pub(crate) status: u16,
     /// The time until it answers.
     pub(crate) after: Duration,
     pub(crate) retry_after: Option<&'static str>,
 }
 
-impl ReceiverBehavior {
+impl PlannedAnswer {
     /// Answers with this status without delay.
     pub(crate) fn status(status: u16) -> Self {
         Self { status, after: Duration::ZERO, retry_after: None }
@@ -32,7 +32,7 @@ impl ReceiverBehavior {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Received {
+pub(crate) struct ReceivedPost {
     pub(crate) receiver: String,
     pub(crate) id: String,
     pub(crate) body: String,
@@ -41,11 +41,11 @@ pub(crate) struct Received {
 }
 
 #[derive(Debug)]
-pub(crate) struct Receivers {
-    behaviors: Mutex<BTreeMap<String, VecDeque<ReceiverBehavior>>>,
+pub(crate) struct CustomerReceivers {
+    behaviors: Mutex<BTreeMap<String, VecDeque<PlannedAnswer>>>,
     /// By receiver: the status of every answer that `behaviors` does not name.
     refusals: Mutex<BTreeMap<String, u16>>,
-    received: Mutex<Vec<Received>>,
+    received: Mutex<Vec<ReceivedPost>>,
     /// The secrets that the owner has seen, and when; the newest is last.
     secrets: Mutex<Vec<(String, DateTime<Utc>)>>,
     checker: Arc<InvariantChecker>,
@@ -58,14 +58,14 @@ const HOST: &str = "shop.test";
 const ROTATION_DELAY: TimeDelta = TimeDelta::minutes(15);
 const ROTATION_LIMIT: TimeDelta = TimeDelta::minutes(50);
 
-/// The receiver of orders that name none.
+/// The receiver of requests that name none.
 pub(crate) const DEFAULT: &str = "default";
 
 pub(crate) fn url(receiver: &str) -> String {
     format!("http://{HOST}/hooks/{receiver}")
 }
 
-impl Receivers {
+impl CustomerReceivers {
     pub(crate) fn open(
         network: &Network,
         secret: &str,
@@ -100,7 +100,7 @@ impl Receivers {
     pub(crate) fn set_behaviors(
         &self,
         receiver: &str,
-        behaviors: impl IntoIterator<Item = ReceiverBehavior>,
+        behaviors: impl IntoIterator<Item = PlannedAnswer>,
     ) {
         self.behaviors.lock().unwrap().entry(receiver.to_owned()).or_default().extend(behaviors);
     }
@@ -116,7 +116,7 @@ impl Receivers {
     }
 
     /// All webhooks, the oldest first.
-    pub(crate) fn received(&self) -> Vec<Received> {
+    pub(crate) fn received(&self) -> Vec<ReceivedPost> {
         self.received.lock().unwrap().clone()
     }
 
@@ -133,11 +133,11 @@ impl Receivers {
         let behavior =
             self.behaviors.lock().unwrap().get_mut(&receiver).and_then(VecDeque::pop_front);
         let refusal = self.refusals.lock().unwrap().get(&receiver).copied();
-        let behavior = behavior.unwrap_or_else(|| ReceiverBehavior::status(refusal.unwrap_or(200)));
+        let behavior = behavior.unwrap_or_else(|| PlannedAnswer::status(refusal.unwrap_or(200)));
         let id = header(request.headers(), "webhook-id");
         let answered = behavior.status;
         let at = clock::true_now();
-        self.received.lock().unwrap().push(Received { receiver, id, body, answered, at });
+        self.received.lock().unwrap().push(ReceivedPost { receiver, id, body, answered, at });
         tokio::time::sleep(behavior.after).await;
         let mut response = Response::new(Bytes::from_static(b"seen"));
         *response.status_mut() = behavior.status.try_into().unwrap();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::harness::bundle::Bundle;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Render {
+pub(crate) struct ProviderRender {
     pub(crate) provider: String,
     pub(crate) id: String,
     /// The submitted body as text.
@@ -18,7 +18,7 @@ pub(crate) struct Render {
     pub(crate) callbacks: Vec<u64>,
 }
 
-impl Render {
+impl ProviderRender {
     /// The state in which a job with this render must end, or `None` while it is in progress.
     pub(crate) fn end(&self) -> Option<State> {
         match self.state.as_str() {
@@ -36,14 +36,14 @@ impl Render {
 }
 
 impl Bundle {
-    pub(crate) async fn renders(&self) -> Vec<Render> {
+    pub(crate) async fn renders(&self) -> Vec<ProviderRender> {
         let renders = self.control(Method::GET, "/renders", &Value::Null).await;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let statuses = |callbacks: &Value| {
             let callbacks = callbacks.as_array().into_iter().flatten();
             callbacks.filter_map(|callback| callback["status"].as_u64()).collect()
         };
-        let renders = renders.as_array().into_iter().flatten().map(|render| Render {
+        let renders = renders.as_array().into_iter().flatten().map(|render| ProviderRender {
             provider: text(&render["provider"]),
             id: text(&render["id"]),
             body: render["body"].to_string(),

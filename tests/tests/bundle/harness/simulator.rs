@@ -11,7 +11,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use simulator::{Environment, PostFuture};
-use tests::Provider;
+use tests::SimulatedProvider;
 use tower_service::Service;
 
 use crate::harness::bundle::{Bundle, PROVIDER_SECRET};
@@ -34,7 +34,12 @@ impl Bundle {
 
     /// Sets the options of a provider's renders with a tag; the simulator's README lists them. The
     /// video's URL is [`video_url`].
-    pub(crate) async fn set_render_options(&self, provider: Provider, tag: &str, options: &Value) {
+    pub(crate) async fn set_render_options(
+        &self,
+        provider: SimulatedProvider,
+        tag: &str,
+        options: &Value,
+    ) {
         let mut options = options.clone();
         options["resultUrl"] = Value::from(video_url(tag));
         let path = format!("/scenarios/{}/{tag}", provider.name());
@@ -43,7 +48,7 @@ impl Bundle {
     }
 
     /// Sets default options for a tag that has none.
-    pub(crate) async fn ensure_render_options(&self, provider: Provider, tag: &str) {
+    pub(crate) async fn ensure_render_options(&self, provider: SimulatedProvider, tag: &str) {
         let configured = (provider.name(), tag.to_owned());
         if !self.configured_tags.lock().unwrap().contains(&configured) {
             self.set_render_options(provider, tag, &serde_json::json!({})).await;
@@ -51,7 +56,7 @@ impl Bundle {
     }
 
     /// Registers an account webhook for renders with this tag.
-    pub(crate) async fn register(&self, provider: Provider, tag: &str, url: &str) {
+    pub(crate) async fn register(&self, provider: SimulatedProvider, tag: &str, url: &str) {
         let webhook = serde_json::json!({"url": url, "secret": PROVIDER_SECRET, "tag": tag});
         let path = format!("/account-webhooks/{}", provider.name());
         self.control(Method::PUT, &path, &webhook).await;

@@ -34,11 +34,11 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::fleet::{Fleet, PROVIDER};
-use super::provider::{COUNT, Listening};
+use super::provider::COUNT;
 use crate::child::{self, RoleProcess};
 use crate::cost::{self, Cost, Stopwatch};
 use crate::loopback::{self, LoopbackResolver};
-use crate::tls::{self, Certificate, DOMAIN};
+use crate::tls::{self, DOMAIN, TlsAddress};
 
 /// The number of concurrent polls when processor time is measured.
 const AT_ONCE: usize = 10;
@@ -47,7 +47,7 @@ const AT_ONCE: usize = 10;
 const TURN: usize = 1_000;
 
 /// The interval between two batches of the bare client's polls.
-const PACE_INTERVAL: Duration = Duration::from_millis(10);
+const BATCH_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How long a poller continues after the measurement, with a margin.
 const HAND_OVER: TimeDelta = TimeDelta::seconds(27);
@@ -57,19 +57,17 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The measurement and the provider's address.
 #[derive(Args)]
-pub(crate) struct Options {
-    #[arg(long)]
-    port: u16,
-    #[arg(long)]
-    certificate: Certificate,
+pub(crate) struct PollClientOptions {
+    #[command(flatten)]
+    provider: TlsAddress,
     #[command(flatten)]
     fleet: Fleet,
     #[command(subcommand)]
-    measure: Measure,
+    measure: PollMeasurement,
 }
 
 #[derive(Subcommand)]
-enum Measure {
+enum PollMeasurement {
     /// Measures each way in turn.
     Cpu {
         #[arg(long)]
@@ -87,7 +85,7 @@ enum Measure {
     /// Measures a shard's poller at the rate of its jobs.
     Shard {
         #[command(flatten)]
-        owed: Owed,
+        wake_up: WakeUpContent,
         #[arg(long)]
         warm_up_s: u64,
         #[arg(long)]
@@ -96,13 +94,13 @@ enum Measure {
     /// Measures a shard's poller from its wake-up call to its first poll.
     Start {
         #[command(flatten)]
-        owed: Owed,
+        wake_up: WakeUpContent,
     },
 }
 
 /// The content of the wake-up call.
 #[derive(Clone, Copy, Args)]
-pub(super) struct Owed {
+pub(super) struct WakeUpContent {
     #[arg(long)]
     pub(super) epoch: u64,
     /// The time up to which the shard was polled, in Unix milliseconds.
@@ -112,42 +110,37 @@ pub(super) struct Owed {
 
 /// A way to poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-pub(super) enum Way {
+pub(super) enum PollWay {
     /// hyper's client with its pool; the answer is read and dropped.
     Floor,
     /// The poller's code: a request by the provider's spec, and the answer applied to the job.
     Core,
 }
 
-impl Way {
+impl PollWay {
     pub(super) const ALL: [Self; 2] = [Self::Floor, Self::Core];
 }
 
 /// The cost of one turn.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Turn {
-    pub(super) way: Way,
+pub(super) struct PollTurn {
+    pub(super) way: PollWay,
     cost: Cost,
 }
 
 pub(super) fn start(
-    provider: &Listening,
+    provider: &TlsAddress,
     fleet: &Fleet,
     measure: &[String],
     environment: &[(&str, String)],
 ) -> Result<RoleProcess> {
-    let mut arguments = vec![
-        "--port".to_owned(),
-        provider.port.to_string(),
-        "--certificate".to_owned(),
-        provider.certificate.to_string(),
-    ];
+    let mut arguments = provider.arguments();
     arguments.extend(fleet.arguments());
     arguments.extend_from_slice(measure);
-    RoleProcess::start_in("asker", &arguments, environment)
+    RoleProcess::start_in("poll-client", &arguments, environment)
 }
 
-impl Turn {
+impl PollTurn {
     /// Processor time per poll, in microseconds.
     pub(super) fn cpu_us(&self) -> f64 {
         self.cost.cpu.as_secs_f64() * 1e6 / TURN as f64
@@ -156,9 +149,9 @@ impl Turn {
 
 /// The result of polling for a while.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Span {
+pub(super) struct PollSpan {
     /// The polls that the provider answered.
-    pub(super) asked: u64,
+    pub(super) answered: u64,
     /// The polls that were due by the jobs' schedule.
     pub(super) due: u64,
     pub(super) cost: Cost,
@@ -167,18 +160,18 @@ pub(super) struct Span {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "shown with few digits")]
-impl Span {
+impl PollSpan {
     pub(super) fn per_second(&self) -> f64 {
-        self.asked as f64 / self.cost.wall.as_secs_f64()
+        self.answered as f64 / self.cost.wall.as_secs_f64()
     }
 
     pub(super) fn due_per_second(&self) -> f64 {
         self.due as f64 / self.cost.wall.as_secs_f64()
     }
 
-    /// Processor time per question, in microseconds.
+    /// Processor time per poll, in microseconds.
     pub(super) fn cpu_us(&self) -> f64 {
-        self.cost.cpu.as_secs_f64() * 1e6 / self.asked as f64
+        self.cost.cpu.as_secs_f64() * 1e6 / self.answered as f64
     }
 
     /// The share of a core that was busy.
@@ -188,23 +181,23 @@ impl Span {
 }
 
 /// Runs the measurement, and sends the result to the parent.
-pub(crate) async fn run(options: &Options) -> Result<()> {
+pub(crate) async fn run(options: &PollClientOptions) -> Result<()> {
     child::exit_with_parent();
     // The log is part of a function's cost.
     telemetry::init();
     let bare = Bare::new(options)?;
     match options.measure {
-        Measure::Cpu { rounds } => {
+        PollMeasurement::Cpu { rounds } => {
             let jobs = options.fleet.all().take(TURN).collect::<Result<Vec<_>>>()?;
-            let core = Core::new(options)?;
+            let core = PollCore::new(options)?;
             // The first turns warm up connections, caches and branch predictors.
-            for way in Way::ALL {
+            for way in PollWay::ALL {
                 turn(way, &bare, &core, &jobs).await?;
             }
             for round in 0..rounds {
-                for place in 0..Way::ALL.len() {
+                for place in 0..PollWay::ALL.len() {
                     // Each round begins with another way.
-                    let Some(&way) = Way::ALL.get((round + place) % Way::ALL.len()) else {
+                    let Some(&way) = PollWay::ALL.get((round + place) % PollWay::ALL.len()) else {
                         continue;
                     };
                     child::send(&turn(way, &bare, &core, &jobs).await?)?;
@@ -212,58 +205,58 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
             }
             Ok(())
         }
-        Measure::Bare { per_second, warm_up_s, seconds } => {
+        PollMeasurement::Bare { per_second, warm_up_s, seconds } => {
             let jobs = options.fleet.all().collect::<Result<Vec<_>>>()?;
-            let paced = bare.paced(&jobs, per_second);
+            let polling = bare.poll_steadily(&jobs, per_second);
             let due = |_, _| Ok(u64::from(per_second) * seconds);
             tokio::select! {
-                ended = paced => ended,
+                ended = polling => ended,
                 span = span(&bare, warm_up_s, seconds, due) => child::send(&span?),
             }
         }
-        Measure::Shard { owed, warm_up_s, seconds } => {
+        PollMeasurement::Shard { wake_up, warm_up_s, seconds } => {
             let poller = poller(options).await?;
-            let law = |job: &Job| poller.tracker.poll_schedule(job);
+            let schedule = |job: &Job| poller.tracker.poll_schedule(job);
             let due = |from: DateTime<Utc>, to: DateTime<Utc>| {
                 options.fleet.all().try_fold(0, |sum, job| {
                     let job = job?;
                     let until = |at: DateTime<Utc>| {
                         let age = (at - job.created_at).to_std().unwrap_or_default();
-                        law(&job).count_until(job.request.tracking, age, job.id.spread())
+                        schedule(&job).count_until(job.request.tracking, age, job.id.spread())
                     };
                     Ok(sum + u64::from(until(to) - until(from)))
                 })
             };
             let length = TimeDelta::seconds(i64::try_from(warm_up_s + seconds)?) + HAND_OVER;
             tokio::select! {
-                ended = invoke(&poller, owed, length) => ended.and_then(|()| bail!("it ended early")),
+                ended = invoke(&poller, wake_up, length) => ended.and_then(|()| bail!("it ended early")),
                 span = span(&bare, warm_up_s, seconds, due) => child::send(&span?),
             }
         }
-        Measure::Start { owed } => {
+        PollMeasurement::Start { wake_up } => {
             let poller = poller(options).await?;
             let watch = Stopwatch::start()?;
             let length = TimeDelta::minutes(14);
             tokio::select! {
-                ended = invoke(&poller, owed, length) => ended.and_then(|()| bail!("it ended early")),
-                asked = bare.first() => {
-                    let (asked, cost) = (asked?, watch.stop()?);
-                    child::send(&Span { asked, due: 0, cost, peak: cost::peak_memory()? })
+                ended = invoke(&poller, wake_up, length) => ended.and_then(|()| bail!("it ended early")),
+                answered = bare.first() => {
+                    let (answered, cost) = (answered?, watch.stop()?);
+                    child::send(&PollSpan { answered, due: 0, cost, peak: cost::peak_memory()? })
                 }
             }
         }
     }
 }
 
-async fn turn(way: Way, bare: &Bare, core: &Core, jobs: &[Job]) -> Result<Turn> {
+async fn turn(way: PollWay, bare: &Bare, core: &PollCore, jobs: &[Job]) -> Result<PollTurn> {
     let watch = Stopwatch::start()?;
     for batch in jobs.chunks(AT_ONCE) {
         match way {
-            Way::Floor => drop(try_join_all(batch.iter().map(|job| bare.ask(job))).await?),
-            Way::Core => drop(try_join_all(batch.iter().map(|job| core.ask(job))).await?),
+            PollWay::Floor => drop(try_join_all(batch.iter().map(|job| bare.poll(job))).await?),
+            PollWay::Core => drop(try_join_all(batch.iter().map(|job| core.poll(job))).await?),
         }
     }
-    Ok(Turn { way, cost: watch.stop()? })
+    Ok(PollTurn { way, cost: watch.stop()? })
 }
 
 /// Measures for some seconds after the warm-up.
@@ -272,13 +265,13 @@ async fn span(
     warm_up_s: u64,
     seconds: u64,
     due: impl Fn(DateTime<Utc>, DateTime<Utc>) -> Result<u64>,
-) -> Result<Span> {
+) -> Result<PollSpan> {
     sleep(Duration::from_secs(warm_up_s)).await;
     let (before, from, watch) = (bare.count().await?, Utc::now(), Stopwatch::start()?);
     sleep(Duration::from_secs(seconds)).await;
     let (cost, peak) = (watch.stop()?, cost::peak_memory()?);
     let (after, to) = (bare.count().await?, Utc::now());
-    Ok(Span { asked: after - before, due: due(from, to)?, cost, peak })
+    Ok(PollSpan { answered: after - before, due: due(from, to)?, cost, peak })
 }
 
 /// The bare client: hyper's client with its pool.
@@ -288,11 +281,11 @@ struct Bare {
 }
 
 impl Bare {
-    fn new(options: &Options) -> Result<Self> {
-        let tls = tls::client(&options.certificate)?;
+    fn new(options: &PollClientOptions) -> Result<Self> {
+        let tls = tls::client(&options.provider.certificate)?;
         let connector = HttpsConnector::from((loopback::connector(), tls));
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { client, port: options.port })
+        Ok(Self { client, port: options.provider.port })
     }
 
     async fn get(&self, path: &str) -> Result<Bytes> {
@@ -307,29 +300,29 @@ impl Bare {
         Ok(response.into_body().collect().await?.to_bytes())
     }
 
-    async fn ask(&self, job: &Job) -> Result<Bytes> {
+    async fn poll(&self, job: &Job) -> Result<Bytes> {
         self.get(&format!("/{PROVIDER}/api/jobs/{}", job.id.as_uuid())).await
     }
 
     /// Polls one job after another without an end.
-    async fn paced(&self, jobs: &[Job], per_second: u32) -> Result<()> {
-        let mut ticks = interval(PACE_INTERVAL);
+    async fn poll_steadily(&self, jobs: &[Job], per_second: u32) -> Result<()> {
+        let mut ticks = interval(BATCH_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut jobs = jobs.iter().cycle();
-        let mut asked = JoinSet::new();
-        let mut owed = 0.0;
+        let mut polls = JoinSet::new();
+        let mut due = 0.0;
         loop {
             ticks.tick().await;
-            owed += f64::from(per_second) * PACE_INTERVAL.as_secs_f64();
-            while owed >= 1.0 {
-                owed -= 1.0;
+            due += f64::from(per_second) * BATCH_INTERVAL.as_secs_f64();
+            while due >= 1.0 {
+                due -= 1.0;
                 let path = jobs.next().context("no jobs")?.id.as_uuid();
                 let bare = Self { client: self.client.clone(), port: self.port };
-                asked.spawn(async move {
+                polls.spawn(async move {
                     bare.get(&format!("/{PROVIDER}/api/jobs/{path}")).await.map(drop)
                 });
             }
-            while let Some(done) = asked.try_join_next() {
+            while let Some(done) = polls.try_join_next() {
                 done??;
             }
         }
@@ -345,19 +338,19 @@ impl Bare {
         let before = self.count().await?;
         loop {
             sleep(POLL_INTERVAL).await;
-            let asked = self.count().await? - before;
-            if asked > 0 {
-                return Ok(asked);
+            let answered = self.count().await? - before;
+            if answered > 0 {
+                return Ok(answered);
             }
         }
     }
 }
 
 /// The poller's code from a known job to the result that nothing has changed.
-struct Core(Tracker);
+struct PollCore(Tracker);
 
-impl Core {
-    fn new(options: &Options) -> Result<Self> {
+impl PollCore {
+    fn new(options: &PollClientOptions) -> Result<Self> {
         let key = format!("providers/{PROVIDER}/api-key");
         let aws = InMemoryAws::new(&[(key.as_str(), simulator::API_KEY)]);
         Ok(Self(Tracker {
@@ -369,30 +362,30 @@ impl Core {
         }))
     }
 
-    async fn ask(&self, job: &Job) -> Result<()> {
+    async fn poll(&self, job: &Job) -> Result<()> {
         match self.0.fetch_status(job, None, Utc::now()).await? {
             Some(StatusAnswer::Observed(observation)) => {
                 let step = job.apply(&Report::Observed(observation), 0, Utc::now());
                 ensure!(step == Transition::Unchanged, "a job has changed: {step:?}");
                 Ok(())
             }
-            other => bail!("the provider does not tell: {other:?}"),
+            other => bail!("the provider gave no status: {other:?}"),
         }
     }
 }
 
 /// The shipped providers, with the base URL of this run.
-fn providers(options: &Options, secrets: Secrets) -> Result<Providers> {
-    let base_url = format!("https://{DOMAIN}:{}/{PROVIDER}", options.port).parse()?;
+fn providers(options: &PollClientOptions, secrets: Secrets) -> Result<Providers> {
+    let base_url = format!("https://{DOMAIN}:{}/{PROVIDER}", options.provider.port).parse()?;
     let base_urls = [(PROVIDER.to_owned(), base_url)].into();
     let catalogue = Catalogue::load(&Adjustments { base_urls, ..Adjustments::default() })?;
-    let tls = tls::client(&options.certificate)?;
+    let tls = tls::client(&options.provider.certificate)?;
     let http = ProviderHttp::with_parts(Arc::new(loopback::connector()), tls);
     Ok(Providers::new(catalogue, http, Arc::new(secrets)))
 }
 
 /// The deployed poller, except for the certificates that it trusts.
-async fn poller(options: &Options) -> Result<Poller> {
+async fn poller(options: &PollClientOptions) -> Result<Poller> {
     let setup = Setup::from_env()?;
     let tracker =
         setup.tracker(Arc::new(setup.secrets())).await.map_err(anyhow::Error::from_boxed)?;
@@ -400,10 +393,10 @@ async fn poller(options: &Options) -> Result<Poller> {
     Ok(Poller::new(tracker, setup.wakes()?, 1))
 }
 
-async fn invoke(poller: &Poller, owed: Owed, length: TimeDelta) -> Result<()> {
-    let seen = DateTime::from_timestamp_millis(owed.seen_ms).context("no such time")?;
+async fn invoke(poller: &Poller, wake_up: WakeUpContent, length: TimeDelta) -> Result<()> {
+    let seen = DateTime::from_timestamp_millis(wake_up.seen_ms).context("no such time")?;
     let call =
-        WakeUp::Continuation { shard: 0, epoch: owed.epoch, seen, failures: Default::default() };
+        WakeUp::Continuation { shard: 0, epoch: wake_up.epoch, seen, failures: Default::default() };
     let mut message = SqsMessage::default();
     message.message_id = Some("wake".to_owned());
     message.body = Some(serde_json::to_string(&call)?);

@@ -18,14 +18,14 @@ use crate::facts::Facts;
 pub(crate) const CALLBACK_URL: &str = "https://relay.example/v1/webhooks/p/job/token";
 
 /// A provider and the facts about it.
-pub(crate) struct Subject {
+pub(crate) struct TestedProvider {
     pub(crate) provider: Provider,
     pub(crate) facts: Facts,
     /// The words of all providers, in lower case.
     pub(crate) all_words: Rc<BTreeSet<String>>,
 }
 
-impl Subject {
+impl TestedProvider {
     pub(crate) fn name(&self) -> &str {
         self.provider.spec.name.as_str()
     }
@@ -68,7 +68,7 @@ pub(crate) fn job_id() -> JobId {
 }
 
 /// All providers that ship. There are facts about each, and about no other.
-pub(crate) fn subjects() -> Vec<Subject> {
+pub(crate) fn subjects() -> Vec<TestedProvider> {
     let catalogue = Catalogue::load(&Adjustments::default()).unwrap();
     let names: BTreeSet<String> = catalogue.names().map(ToString::to_string).collect();
     let files: BTreeSet<String> = fs::read_dir(data())
@@ -82,7 +82,7 @@ pub(crate) fn subjects() -> Vec<Subject> {
     catalogue
         .names()
         .zip(facts)
-        .map(|(name, facts)| Subject {
+        .map(|(name, facts)| TestedProvider {
             provider: catalogue.get(name).unwrap().clone(),
             facts,
             all_words: Rc::clone(&all_words),

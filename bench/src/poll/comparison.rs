@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use domain::polling::{LognormalModel, PollSchedule, Slowdown, Statistics, Tracking};
 
-use super::durations::{Hump, Law, Price};
-use crate::report::{Aims, Table};
+use super::durations::{DurationDistribution, Mode, ScheduleCost};
+use crate::report::{Targets, TextTable};
 
 /// The points in the jitter that are averaged.
 const SPREADS: [f64; 5] = [0.1, 0.3, 0.5, 0.7, 0.9];
@@ -19,67 +19,67 @@ const SPREADS: [f64; 5] = [0.1, 0.3, 0.5, 0.7, 0.9];
 const TOLERANCE: f64 = 0.05;
 
 /// The number of renders that a model is learned from.
-const LEARNT_FROM: u32 = 20;
+const LEARNED_FROM: u32 = 20;
 
 /// A distribution of durations, and the simulation's figures for it: polls and delay.
-struct Row {
-    law: Law,
+struct Comparison {
+    distribution: DurationDistribution,
     /// With the known distribution: the square-root schedule with its guard.
     known: Option<[f64; 2]>,
     /// With the closed form for providers without history.
     unknown: Option<[f64; 2]>,
     /// With a model learned from twenty renders, the mean of twelve.
-    learnt: [f64; 2],
+    learned: [f64; 2],
 }
 
-const ROWS: [Row; 5] = [
-    Row {
-        law: Law {
+const ROWS: [Comparison; 5] = [
+    Comparison {
+        distribution: DurationDistribution {
             name: "short clips, median 6 s",
-            humps: &[Hump { share: 1.0, median: 6.0, sigma: 0.6 }],
+            modes: &[Mode { share: 1.0, median: 6.0, sigma: 0.6 }],
         },
         known: Some([4.34, 1.09]),
         unknown: None,
-        learnt: [4.12, 1.43],
+        learned: [4.12, 1.43],
     },
-    Row {
-        law: Law {
+    Comparison {
+        distribution: DurationDistribution {
             name: "Shotstack's statistics",
-            humps: &[Hump { share: 1.0, median: 7.2, sigma: 1.66 }],
+            modes: &[Mode { share: 1.0, median: 7.2, sigma: 1.66 }],
         },
         known: Some([6.57, 2.19]),
         unknown: Some([5.6, 2.5]),
-        learnt: [6.77, 2.11],
+        learned: [6.77, 2.11],
     },
-    Row {
-        law: Law {
+    Comparison {
+        distribution: DurationDistribution {
             name: "default, median 77 s",
-            humps: &[Hump { share: 1.0, median: 77.4, sigma: 0.55 }],
+            modes: &[Mode { share: 1.0, median: 77.4, sigma: 0.55 }],
         },
         known: Some([9.48, 3.98]),
         unknown: Some([15.2, 4.1]),
-        learnt: [10.75, 3.97],
+        learned: [10.75, 3.97],
     },
-    Row {
-        law: Law {
+    Comparison {
+        distribution: DurationDistribution {
             name: "long, median 240 s",
-            humps: &[Hump { share: 1.0, median: 240.0, sigma: 0.8 }],
+            modes: &[Mode { share: 1.0, median: 240.0, sigma: 0.8 }],
         },
         known: Some([18.48, 8.48]),
         unknown: Some([35.0, 6.1]),
-        learnt: [21.64, 7.89],
+        learned: [21.64, 7.89],
     },
-    Row {
-        law: Law {
+    Comparison {
+        distribution: DurationDistribution {
             name: "70 % of 20 s, 30 % of 300 s",
-            humps: &[
-                Hump { share: 0.7, median: 20.0, sigma: 0.5 },
-                Hump { share: 0.3, median: 300.0, sigma: 0.5 },
+            modes: &[
+                Mode { share: 0.7, median: 20.0, sigma: 0.5 },
+                Mode { share: 0.3, median: 300.0, sigma: 0.5 },
             ],
         },
         known: None,
         unknown: None,
-        learnt: [13.43, 4.77],
+        learned: [13.43, 4.77],
     },
 ];
 
@@ -87,20 +87,25 @@ const ROWS: [Row; 5] = [
 const FIXED: [u32; 4] = [1, 2, 5, 60];
 
 /// Prints the comparison. A figure too far from the simulation's is a missed target.
-pub(crate) fn compare(draws: u32, aims: &mut Aims) {
-    let mut table =
-        Table::new(["polls per job / mean delay s", "ours", "simulated", "polls off", "delay off"]);
+pub(crate) fn compare(draws: u32, targets: &mut Targets) {
+    let mut table = TextTable::new([
+        "polls per job / mean delay s",
+        "ours",
+        "simulated",
+        "polls off",
+        "delay off",
+    ]);
     let mut verdicts = Vec::new();
     for row in &ROWS {
-        let Row { law, known, unknown, learnt } = row;
+        let Comparison { distribution, known, unknown, learned } = row;
         table.row([
-            format!("{}:", law.name),
+            format!("{}:", distribution.name),
             String::new(),
             String::new(),
             String::new(),
             String::new(),
         ]);
-        let mut line = |what: String, ours: Price, simulated: Option<[f64; 2]>| {
+        let mut line = |what: String, ours: ScheduleCost, simulated: Option<[f64; 2]>| {
             let off = |ours: f64, simulated: f64| ours / simulated - 1.0;
             let off =
                 simulated.map(|[polls, delay]| [off(ours.polls, polls), off(ours.delay, delay)]);
@@ -114,22 +119,29 @@ pub(crate) fn compare(draws: u32, aims: &mut Aims) {
             ]);
             off
         };
-        let law_known = if known.is_some() { "law known" } else { "nearest law known" };
-        let known_off = line(law_known.into(), price(law, Some(law.learnt_in_the_end())), *known);
-        let unknown_off = line("nothing known".into(), price(law, None), *unknown);
-        line(format!("learnt from {LEARNT_FROM}"), learnt_price(law, draws), Some(*learnt));
+        let known_label =
+            if known.is_some() { "distribution known" } else { "nearest distribution known" };
+        let known_off =
+            line(known_label.into(), cost(distribution, Some(distribution.limit_model())), *known);
+        let unknown_off = line("nothing known".into(), cost(distribution, None), *unknown);
+        line(
+            format!("learned from {LEARNED_FROM}"),
+            learned_cost(distribution, draws),
+            Some(*learned),
+        );
         for seconds in FIXED {
-            line(format!("every {seconds} s"), fixed_price(law, seconds), None);
+            line(format!("every {seconds} s"), fixed_cost(distribution, seconds), None);
         }
-        for (policy, off) in [("law known", known_off), ("nothing known", unknown_off)] {
+        for (policy, off) in [("distribution known", known_off), ("nothing known", unknown_off)] {
             for (figure, off) in ["polls", "delay"].into_iter().zip(off.into_iter().flatten()) {
-                verdicts.push((format!("{figure} off, {}, {policy}", law.name), off.abs()));
+                verdicts
+                    .push((format!("{figure} off, {}, {policy}", distribution.name), off.abs()));
             }
         }
     }
     println!("{table}");
     for (what, off) in verdicts {
-        aims.at_most(&what, off, TOLERANCE);
+        targets.at_most(&what, off, TOLERANCE);
     }
 }
 
@@ -138,17 +150,20 @@ fn show([polls, delay]: [f64; 2]) -> String {
 }
 
 /// The cost of a schedule, averaged over the jitter of jobs.
-fn price(law: &Law, duration_model: Option<LognormalModel>) -> Price {
+fn cost(
+    distribution: &DurationDistribution,
+    duration_model: Option<LognormalModel>,
+) -> ScheduleCost {
     let polling = PollSchedule {
         floor: Duration::from_secs(1),
         safety: Duration::from_secs(120),
-        deadline: Duration::from_secs_f64(law.horizon()),
+        deadline: Duration::from_secs_f64(distribution.horizon()),
         duration_model,
         slowdown: Slowdown::NONE,
     };
-    let mut mean = Price::default();
+    let mut mean = ScheduleCost::default();
     for spread in SPREADS {
-        mean.add(law.price(&ages(&polling, spread)), 1.0 / SPREADS.len() as f64);
+        mean.add(distribution.cost(&ages(&polling, spread)), 1.0 / SPREADS.len() as f64);
     }
     mean
 }
@@ -159,29 +174,29 @@ fn ages(polling: &PollSchedule, spread: f64) -> Vec<f64> {
     due.take_while(|age| *age < polling.deadline).map(|age| age.as_secs_f64()).collect()
 }
 
-fn fixed_price(law: &Law, seconds: u32) -> Price {
+fn fixed_cost(distribution: &DurationDistribution, seconds: u32) -> ScheduleCost {
     let every = f64::from(seconds);
     let ages = std::iter::successors(Some(every), |age| Some(age + every));
-    let ages: Vec<f64> = ages.take_while(|age| *age < law.horizon() + every).collect();
-    law.price(&ages)
+    let ages: Vec<f64> = ages.take_while(|age| *age < distribution.horizon() + every).collect();
+    distribution.cost(&ages)
 }
 
 /// The mean over this many models, each learned from twenty random renders.
-fn learnt_price(law: &Law, draws: u32) -> Price {
-    let mut lot = Lot(20_261_121);
-    let mut mean = Price::default();
+fn learned_cost(distribution: &DurationDistribution, draws: u32) -> ScheduleCost {
+    let mut renders = RandomRenders(20_261_121);
+    let mut mean = ScheduleCost::default();
     for _ in 0..draws {
-        let seen = (0..LEARNT_FROM).map(|_| Statistics::single(lot.render(law)));
-        let learnt = seen.fold(Statistics::default(), Statistics::merge).model();
-        mean.add(price(law, learnt), 1.0 / f64::from(draws));
+        let seen = (0..LEARNED_FROM).map(|_| Statistics::single(renders.render(distribution)));
+        let learned = seen.fold(Statistics::default(), Statistics::merge).model();
+        mean.add(cost(distribution, learned), 1.0 / f64::from(draws));
     }
     mean
 }
 
 /// Random renders, the same in every run.
-struct Lot(u64);
+struct RandomRenders(u64);
 
-impl Lot {
+impl RandomRenders {
     /// A random number between 0 and 1, both excluded (SplitMix64).
     fn share(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -191,14 +206,14 @@ impl Lot {
         ((mixed >> 32) as f64 + 0.5) / 4_294_967_296.0
     }
 
-    fn render(&mut self, law: &Law) -> Duration {
+    fn render(&mut self, distribution: &DurationDistribution) -> Duration {
         let mut place = self.share();
-        let hump = law.humps.iter().find(|hump| {
-            place -= hump.share;
+        let mode = distribution.modes.iter().find(|mode| {
+            place -= mode.share;
             place < 0.0
         });
         let normal = (-2.0 * self.share().ln()).sqrt() * (TAU * self.share()).cos();
-        let seconds = hump.map_or(1.0, |hump| hump.median * (hump.sigma * normal).exp());
+        let seconds = mode.map_or(1.0, |mode| mode.median * (mode.sigma * normal).exp());
         Duration::from_secs_f64(seconds)
     }
 }
@@ -209,8 +224,8 @@ mod tests {
 
     #[test]
     fn schedule_cost_matches_simulation() {
-        let mut aims = Aims::default();
-        compare(1, &mut aims);
-        aims.conclude().unwrap();
+        let mut targets = Targets::default();
+        compare(1, &mut targets);
+        targets.conclude().unwrap();
     }
 }

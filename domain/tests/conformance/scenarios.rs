@@ -1,4 +1,4 @@
-//! What comes in twice, late, early or not at all, and what the job makes of it.
+//! Reports that arrive twice, late, early or not at all, and the states that a job gets by them.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::job::{Report, Transition};
@@ -8,16 +8,16 @@ use domain::provider::spec::webhook::{WebhookKind, WebhookSpec};
 use serde_json::Value;
 
 use crate::answers::submit_report;
-use crate::facts::{Saying, Story};
+use crate::facts::{ReportFact, ScenarioFact};
 use crate::matrix::Matrix;
-use crate::subject::{Subject, noon};
+use crate::tested_provider::{TestedProvider, noon};
 
-/// The stories of every provider: title, steps, and the states whose events are published.
-/// `lost` is a submit whose answer did not arrive, `deadline` the end of our patience. A
-/// step with `~` depends on whether the provider's callbacks prove themselves.
+/// The scenarios of every provider: title, steps, and the states whose events are published.
+/// `lost` is a submit whose answer did not arrive, `deadline` is the job's deadline. After `~`
+/// stands the state for a provider that does not sign its callbacks.
 const COMMON: &[(&str, &[&str], &[&str])] = &[
     (
-        "everything is repeated, and late news changes nothing",
+        "repeated and late reports change nothing",
         &[
             "accepted: queued",
             "accepted: queued again",
@@ -33,7 +33,7 @@ const COMMON: &[(&str, &[&str], &[&str])] = &[
         &["completed"],
     ),
     (
-        "a failure stays one",
+        "a failure is final",
         &["accepted: queued", "failed: failed", "failed: failed again", "done: failed again"],
         &["failed"],
     ),
@@ -43,26 +43,26 @@ const COMMON: &[(&str, &[&str], &[&str])] = &[
         &["completed"],
     ),
     (
-        "a submit is never heard of again",
+        "no report of a submit ever comes",
         &["lost: submit_unknown", "lost: submit_unknown again", "deadline: failed"],
         &["failed"],
     ),
     (
-        "we give up too early",
+        "the render completes after the deadline",
         &["accepted: queued", "deadline: timed_out", "working: timed_out again", "done: completed"],
         &["timed_out", "completed"],
     ),
 ];
 
-/// What every provider that calls back goes through.
+/// The scenarios of every provider with callbacks.
 const WITH_CALLBACKS: &[(&str, &[&str], &[&str])] = &[
     (
-        "the callback is late, and comes when it is not needed any more",
+        "the callback comes after a poll has found the end",
         &["accepted: queued", "done: completed", "callback: completed again"],
         &["completed"],
     ),
     (
-        "the callback comes, once more, and is confirmed",
+        "the callback comes twice, and a status call confirms it",
         &[
             "accepted: queued",
             "callback: completed ~ queued again",
@@ -72,7 +72,7 @@ const WITH_CALLBACKS: &[(&str, &[&str], &[&str])] = &[
         &["completed"],
     ),
     (
-        "the callback beats the submit's answer",
+        "the callback comes before the submit's answer",
         &[
             "callback: completed ~ submitting again",
             "done: completed again ~ completed",
@@ -91,32 +91,38 @@ const WITH_CALLBACKS: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
-pub(crate) fn end_well(subject: &Subject, matrix: &mut Matrix) {
+pub(crate) fn end_as_expected(subject: &TestedProvider, matrix: &mut Matrix) {
     for (title, steps, published) in COMMON {
-        play(subject, matrix, title, steps, published);
+        run(subject, matrix, title, steps, published);
     }
-    if subject.facts.says.contains_key("callback") {
+    if subject.facts.reports.contains_key("callback") {
         for (title, steps, published) in WITH_CALLBACKS {
-            play(subject, matrix, title, steps, published);
+            run(subject, matrix, title, steps, published);
         }
     }
-    for Story { title, steps, published } in &subject.facts.stories {
+    for ScenarioFact { title, steps, published } in &subject.facts.scenarios {
         let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
         let published: Vec<&str> = published.iter().map(String::as_str).collect();
-        play(subject, matrix, title, &steps, &published);
+        run(subject, matrix, title, &steps, &published);
     }
 }
 
-fn play(subject: &Subject, matrix: &mut Matrix, title: &str, steps: &[&str], published: &[&str]) {
+fn run(
+    subject: &TestedProvider,
+    matrix: &mut Matrix,
+    title: &str,
+    steps: &[&str],
+    published: &[&str],
+) {
     let mut job = subject.job();
     let (mut found, mut expected) = (Vec::new(), Vec::new());
     let mut now = noon();
     for step in steps {
         now += TimeDelta::seconds(10);
-        let (saying, state) = step.split_once(": ").unwrap();
-        let report = match report(subject, saying, now) {
+        let (name, state) = step.split_once(": ").unwrap();
+        let report = match report(subject, name, now) {
             Ok(report) => report,
-            Err(trouble) => return matrix.check(title, trouble, saying),
+            Err(problem) => return matrix.check(title, problem, name),
         };
         let proved = report.is_some();
         let version = job.version;
@@ -129,73 +135,69 @@ fn play(subject: &Subject, matrix: &mut Matrix, title: &str, steps: &[&str], pub
             Transition::Unchanged => " again",
         };
         assert!(job.version == version + u64::from(again.is_empty()), "a version per change");
-        found.push(format!("{saying}: {}{again}", job.state.name()));
+        found.push(format!("{name}: {}{again}", job.state.name()));
         let state = match state.split_once(" ~ ") {
             None => state,
-            Some((state, _)) if proves(subject, saying, proved) => state,
+            Some((state, _)) if proves(subject, name, proved) => state,
             Some((_, state)) => state,
         };
-        expected.push(format!("{saying}: {state}"));
+        expected.push(format!("{name}: {state}"));
     }
     matrix.check(title, &found.join(", "), &expected.join(", "));
-    let outbox: Vec<&str> = job.outbox.iter().map(|entry| entry.status.name()).collect();
-    matrix.check(&format!("{title}: published"), &outbox.join(", "), &published.join(", "));
+    let entries: Vec<&str> = job.outbox.iter().map(|entry| entry.status.name()).collect();
+    matrix.check(&format!("{title}: published"), &entries.join(", "), &published.join(", "));
 }
 
-/// Whether a message counts by itself; after a callback, whether that one did.
-fn proves(subject: &Subject, saying: &str, proved: bool) -> bool {
-    match saying {
+/// Whether the report proves itself, as a signed callback does; for a step after the callback,
+/// whether the provider signs its callbacks.
+fn proves(subject: &TestedProvider, name: &str, proved: bool) -> bool {
+    match name {
         "callback" => proved,
-        _ => matches!(subject.facts.says["callback"], Saying::SignedCallback(_)),
+        _ => matches!(subject.facts.reports["callback"], ReportFact::SignedCallback(_)),
     }
 }
 
-/// The report to the job; none when the provider has to be asked first, or the callback is
-/// not worth it.
+/// The report to apply; none when the provider has to be asked first, or the callback is ignored.
 ///
 /// # Errors
-/// When it is not even understood.
+/// When the callback is not believed, or does not cause a poll.
 fn report(
-    subject: &Subject,
-    saying: &str,
+    subject: &TestedProvider,
+    name: &str,
     now: DateTime<Utc>,
 ) -> Result<Option<Report>, &'static str> {
     let spec = &subject.provider.spec;
     let answer = |status, body| ProviderAnswer { status, retry_after: None, body };
-    match saying {
+    match name {
         "lost" => return Ok(Some(Report::SubmitUnclear)),
         "deadline" => return Ok(Some(Report::DeadlinePassed)),
         _ => {}
     }
     let read = |body: &Value| spec.read_callback(body.to_string().as_bytes(), now).ok();
     Ok(
-        match subject
-            .facts
-            .says
-            .get(saying)
-            .unwrap_or_else(|| panic!("there is no saying {saying}"))
+        match subject.facts.reports.get(name).unwrap_or_else(|| panic!("there is no report {name}"))
         {
-            Saying::Submit(http, body) => {
+            ReportFact::Submit(http, body) => {
                 Some(submit_report(&spec.read_submit(&answer(*http, body.to_string().as_bytes()))))
             }
-            Saying::Status(http, body) => {
+            ReportFact::Status(http, body) => {
                 let body = body.to_string();
                 match spec.read_status(&subject.render(), &answer(*http, body.as_bytes()), now) {
                     StatusAnswer::Observed(observation) => Some(Report::Observed(observation)),
                     StatusAnswer::NotFound | StatusAnswer::Unavailable { .. } => None,
                 }
             }
-            Saying::SignedCallback(body) => {
+            ReportFact::SignedCallback(body) => {
                 if !spec.webhook.as_ref().is_some_and(WebhookSpec::believes) {
                     return Err("it is not believed");
                 }
                 let callback = read(body).filter(|callback| callback.kind != WebhookKind::Ignore);
                 callback.and_then(|callback| callback.claim).map(Report::Observed)
             }
-            Saying::Callback(body) => match read(body).map(|callback| callback.kind) {
+            ReportFact::Callback(body) => match read(body).map(|callback| callback.kind) {
                 Some(WebhookKind::Ended) => None,
                 Some(WebhookKind::Progress | WebhookKind::Ignore) | None => {
-                    return Err("it makes us ask nothing");
+                    return Err("it causes no poll");
                 }
             },
         },
