@@ -1,6 +1,6 @@
 //! Our table and dynoxide's, which are asked the same.
 
-use dynamodb_in_memory::Table;
+use dynamodb_in_memory::{Answer, Table};
 use dynoxide::Database;
 use dynoxide::errors::DynoxideError;
 use proptest::prelude::*;
@@ -25,7 +25,6 @@ pub(crate) struct Pair {
 }
 
 /// Status and body, as far as they are compared.
-type Answer = (u16, Value);
 
 impl Pair {
     pub(crate) fn new() -> Self {
