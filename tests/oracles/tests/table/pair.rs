@@ -24,8 +24,6 @@ pub(crate) struct Pair {
     theirs: Database,
 }
 
-/// Status and body, as far as they are compared.
-
 impl Pair {
     pub(crate) fn new() -> Self {
         let theirs = Database::memory().unwrap();
