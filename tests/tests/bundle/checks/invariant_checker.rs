@@ -186,8 +186,9 @@ impl InvariantChecker {
     fn knows_change(&self, event: &Value) -> bool {
         let word = |name: &str| event[name].as_str().unwrap_or_default();
         let Some(job) = self.item(&format!("job#{}", word("jobId")), "job") else { return false };
-        let lines = job.pointer("/line/L").and_then(Value::as_array).into_iter().flatten();
-        let mut entered = lines.filter_map(|line| line.pointer("/L/0/S").and_then(Value::as_str));
+        let timeline = job.pointer("/timeline/L").and_then(Value::as_array).into_iter().flatten();
+        let mut entered =
+            timeline.filter_map(|line| line.pointer("/L/0/S").and_then(Value::as_str));
         let has_result = word("status") != "completed" || word("resultUrl") == text(&job, "url");
         entered.any(|state| state == word("status")) && has_result
     }
