@@ -13,7 +13,7 @@
 //! | 410, or `webhook-delivery: disable` | the endpoint is disabled |
 //! | five days of failures only | the endpoint is disabled |
 //! | slow answers, or none | attempts move to the slow [lane](Lane), where they delay only each other |
-//! | a success | the state is cleared, except for the throttle that the receiver asked for |
+//! | a success | failures are forgotten and the breaker closes; the throttle, the slow lane and the limits stay |
 //!
 //! The rules are those of Standard Webhooks 1.0.0 ("Deliverability and reliability"), with
 //! numbers where it has none.

@@ -8,8 +8,8 @@
 //! The transition table is [`next`], in `job/transition.rs`. It is total: it spells out every
 //! state and every report, so a new one does not compile until each of its pairs is decided.
 //!
-//! To add a state, add it to [`State`] and [`State::ALL`]; the compiler then names every place
-//! that must decide about it, here and in the other crates. Its name also goes into `JobState` of
+//! To add a state, add it to [`State`] and [`State::ALL`]; the compiler then names every `match`
+//! that must decide about it, here and in the other crates; look at comparisons by `==` too. Its name also goes into `JobState` of
 //! `docs/openapi.yaml`, and into `docs/events.schema.json` if entering it is an event; contract
 //! tests compare them.
 //!

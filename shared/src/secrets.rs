@@ -6,7 +6,8 @@
 //! are coalesced into one (single flight).
 //!
 //! This is not a cache library such as `moka`, because a library's entries are gone when their
-//! TTL is over: here an expired entry is still served while SSM does not answer. An entry's
+//! TTL is over: here an entry of one minute is still served, up to ten minutes, while SSM does
+//! not answer. An entry's
 //! age is read from two clocks, because a frozen function's monotonic clock may stand still. And
 //! for six names a library would only add to the size of each function.
 

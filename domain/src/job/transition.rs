@@ -102,7 +102,8 @@ pub fn next(state: State, report: ReportKind) -> Move {
             | R::DeadlinePassed,
         ) => Stay,
 
-        // These states are final; late reports change nothing.
+        // Late reports change nothing. A `Failed` job that may still complete is in the row of
+        // `TimedOut`: see `effective_state`.
         (
             S::Completed | S::Failed | S::Cancelled,
             R::Accepted

@@ -118,7 +118,10 @@ fn outcome(fault_case: &FaultCase) -> Option<String> {
 
 fn scenarios() -> Vec<&'static Scenario> {
     let wanted = std::env::var("CRASH_SCENARIO").unwrap_or_default();
-    SCENARIOS.iter().filter(|scenario| scenario.name.contains(&wanted)).collect()
+    let scenarios: Vec<_> =
+        SCENARIOS.iter().filter(|scenario| scenario.name.contains(&wanted)).collect();
+    assert!(!scenarios.is_empty(), "no scenario is named `{wanted}`");
+    scenarios
 }
 
 #[test]
