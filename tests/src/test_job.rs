@@ -183,6 +183,7 @@ impl TestJob {
             "sourceRecordId": self.tag,
             "payloadVersion": "product-promo-v4",
             "status": job.state,
+            "final": job.failure.as_ref().is_none_or(|failure| failure["code"] != "submit_unknown"),
             "resultUrl": job.result_url,
             "resultExpiresAt": job.result_expires_at,
             "failure": job.failure,

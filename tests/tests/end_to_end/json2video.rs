@@ -72,6 +72,7 @@ async fn job_timed_out_can_still_complete() -> Result<()> {
 
     stack.submit(&test_job).await?;
     stack.until_state(&test_job, "timed_out").await?;
+    assert!(!stack.job(&test_job).await?.is_final, "a late completion counts");
     stack.end_render(&test_job).await?;
     stack.until_state(&test_job, "completed").await?;
     let job = stack.settled(&test_job).await?;
@@ -80,11 +81,23 @@ async fn job_timed_out_can_still_complete() -> Result<()> {
     assert_eq!((job.result_url.as_deref(), &job.failure), (Some(VIDEO), &None));
     let parts = |event: &Value| {
         let [name, status, url] = ["event", "status", "resultUrl"].map(|it| event[it].clone());
-        (name, status, url, event["failure"]["code"].clone())
+        (name, status, event["final"].clone(), url, event["failure"]["code"].clone())
     };
     let expected = [
-        (json!("video.render.failed"), json!("timed_out"), Value::Null, json!("timed_out")),
-        (json!("video.render.completed"), json!("completed"), json!(VIDEO), Value::Null),
+        (
+            json!("video.render.failed"),
+            json!("timed_out"),
+            json!(false),
+            Value::Null,
+            json!("timed_out"),
+        ),
+        (
+            json!("video.render.completed"),
+            json!("completed"),
+            json!(true),
+            json!(VIDEO),
+            Value::Null,
+        ),
     ];
     // Sorted by time, because neither the bus nor webhooks keep the order.
     let in_order = |mut all: Vec<Value>| {
