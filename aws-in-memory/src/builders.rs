@@ -112,7 +112,7 @@ impl JobBuilder {
         self
     }
 
-    /// The shard that looks after it.
+    /// Its shard.
     #[must_use]
     pub fn shard(mut self, shard: u32) -> Self {
         self.request.shard = shard;
@@ -227,7 +227,7 @@ impl DeliveryBuilder {
         self
     }
 
-    /// The shard that looks after its long waits.
+    /// Its shard.
     #[must_use]
     pub fn shard(mut self, shard: u32) -> Self {
         self.shard = Some(shard);

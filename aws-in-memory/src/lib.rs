@@ -340,7 +340,7 @@ impl InMemoryAws {
             .region(Region::new("us-east-1"))
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .retry_config(self.retries.clone())
-            .timeout_config(aws::timeouts(aws::ATTEMPT))
+            .timeout_config(aws::timeouts(aws::ATTEMPT_TIMEOUT))
             .sleep_impl(TokioSleep::new())
             .time_source(clock::Clock)
             .http_client(http_client_fn(move |_, _| connector.clone()))

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
-/// ParameterStore by their full names, each with its version.
+/// Parameters by their full names, each with its version.
 #[derive(Debug)]
 pub(super) struct ParameterStore(Mutex<BTreeMap<String, (String, u64)>>);
 

@@ -48,7 +48,7 @@ pub struct Delivery {
     pub url: String,
     /// The exact body. Every attempt sends these bytes.
     pub body: String,
-    /// The shard of the job, whose poller also keeps the long waits of this delivery.
+    /// The shard of the job, whose tick also ends the long waits of this delivery.
     pub shard: u32,
     /// When the first attempt was due.
     pub created_at: DateTime<Utc>,

@@ -114,7 +114,7 @@ pub enum Health {
     Failing,
     /// The circuit breaker is not closed: all attempts but one probe at a time are held.
     CircuitOpen,
-    /// The receiver asked for a pause that is not over.
+    /// The receiver asked for a throttle that is not over.
     Throttled,
     /// No attempt is made, except by hand.
     Disabled,
@@ -168,7 +168,7 @@ impl Endpoint {
             let remember = old.then(|| Box::new(self.next_version(now)));
             return AdmissionDecision::Refuse { remember };
         }
-        if let Some((until, by)) = self.current_block(request.manual, request.jitter_sample, now) {
+        if let Some((until, by)) = self.current_hold(request.manual, request.jitter_sample, now) {
             return AdmissionDecision::Hold { until, by, claim: None };
         }
         if self.is_slow(now) && request.lane == Lane::Quick {
@@ -234,7 +234,7 @@ impl Endpoint {
     /// The endpoint when an attempt has lasted for [`SLOW`] without an answer; none when nothing
     /// changes.
     #[must_use]
-    pub fn notice_slow(&self, now: DateTime<Utc>) -> Option<Self> {
+    pub fn marked_slow(&self, now: DateTime<Utc>) -> Option<Self> {
         let slow_until = extend_slow(self.slow_until, now);
         (slow_until != self.slow_until).then(|| Self { slow_until, ..self.next_version(now) })
     }
@@ -281,7 +281,7 @@ impl Endpoint {
         jitter_sample: f64,
         now: DateTime<Utc>,
     ) -> Option<(DateTime<Utc>, HoldReason)> {
-        self.current_block(false, jitter_sample, now)
+        self.current_hold(false, jitter_sample, now)
     }
 
     /// The health at `now`.
@@ -323,7 +323,7 @@ impl Endpoint {
 
     /// The later end of the throttle and the breaker's hold. A manual attempt ignores the
     /// breaker.
-    fn current_block(
+    fn current_hold(
         &self,
         manual: bool,
         jitter_sample: f64,

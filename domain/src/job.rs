@@ -1,7 +1,6 @@
 //! A render job, and the only ways in which it may change.
 //!
-//! Providers repeat webhooks, reorder them, and disagree with their own status endpoint; polls
-//! and webhooks race. So [`Job::apply`] returns [`Transition::Unchanged`] for a report without
+//! Providers repeat callbacks, reorder them, and disagree with their own status endpoint; polls and callbacks race. So [`Job::apply`] returns [`Transition::Unchanged`] for a report without
 //! news, never lets an ended job become live again, and puts the outbox entry ([`OutboxEntry`])
 //! of a change into the same value as the change, so that both are stored in one write.
 //!

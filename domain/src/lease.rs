@@ -1,8 +1,8 @@
 //! The lease of a shard of the active jobs, and whether its holder stays awake.
 //!
-//! One lease per shard is the permission to poll it. It is written when a poller takes it over,
+//! One lease per shard is the right to poll it. It is written when a poller takes it over,
 //! then about once a minute as a heartbeat, and when a provider is paused; never for a poll.
-//! The state between two visits travels in the wake-up call that the holder sends to its
+//! The state between two invocations travels in the wake-up call that the holder sends to its
 //! continuation. Each write of the lease starts a new epoch, and a wake-up call is valid only
 //! in the epoch in which it was sent. So a call that SQS delivers twice, or a holder that was
 //! thought dead, polls the shard beside the rightful holder until the next write and no longer.
@@ -30,7 +30,7 @@ pub const MAX_SLEEP: Duration = Duration::from_secs(55);
 
 /// A new holder sees every job that was made this long before it took the lease: the lag of
 /// the index of active jobs is less.
-const INDEX_LAG: Duration = Duration::from_secs(1);
+const MAX_INDEX_LAG: Duration = Duration::from_secs(1);
 
 /// A lease that is taken over within this time is in demand: new jobs come faster than
 /// holders can go idle.
@@ -100,7 +100,7 @@ impl Lease {
                 ClaimDecision::Continue
             }
             (Claim::Continuation(_), Some(_) | None) => ClaimDecision::Decline,
-            (Claim::NewJob(made_at), Some(lease)) if lease.has_seen(made_at, now) => {
+            (Claim::NewJob(made_at), Some(lease)) if lease.knows(made_at, now) => {
                 ClaimDecision::Decline
             }
             (Claim::Tick, Some(lease)) if lease.is_held(now) => ClaimDecision::Decline,
@@ -160,8 +160,8 @@ impl Lease {
     }
 
     /// Whether its holder knows a job that was made at `made_at`, or finds it soon.
-    fn has_seen(&self, made_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-        self.is_awake(now) || self.is_held(now) && made_at + INDEX_LAG <= self.since()
+    fn knows(&self, made_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        self.is_awake(now) || self.is_held(now) && made_at + MAX_INDEX_LAG <= self.since()
     }
 
     /// Whether `stored` is this lease as the table keeps it, with times in milliseconds.

@@ -1,7 +1,7 @@
 //! When to poll a provider next: a pure function of the job's age, so nothing is stored between
 //! polls and a restart loses nothing.
 //!
-//! One poll is worth [`DELAY_PRICE`] seconds of delay. For render durations with hazard `h` the
+//! One poll is worth [`POLL_PRICE_S`] seconds of delay. For render durations with hazard `h` the
 //! cheapest schedule has the poll density `√(h / 2R)` (Keller's square-root law), so a render is
 //! polled most when it is most likely to end. How long a provider's renders take is estimated
 //! from finished renders ([`Statistics`]). A job keeps the model of its creation
@@ -59,7 +59,7 @@ pub struct PollSchedule {
 pub struct Slowdown(u8);
 
 /// The price of one poll, in seconds of delay.
-const DELAY_PRICE: f64 = 0.5;
+const POLL_PRICE_S: f64 = 0.5;
 
 /// The first intervals without a model, then the bounds of the others, in seconds.
 const FIRST_INTERVALS_S: [f64; 3] = [2.0, 2.0, 3.5];
@@ -200,7 +200,7 @@ fn model_interval_s(
     let floor = if first { MIN_FIRST_POLL_S } else { floor };
     let guard = if first { duration_model.percentile_1().as_secs_f64() } else { age };
     let limit = slow * longest.min(guard.max(floor)).max(floor);
-    let density = |age: f64| (duration_model.hazard(age) / (2.0 * DELAY_PRICE)).sqrt() / slow;
+    let density = |age: f64| (duration_model.hazard(age) / (2.0 * POLL_PRICE_S)).sqrt() / slow;
     let (mut at, end) = (age, age + limit);
     let mut polls = 0.0;
     while at < end {

@@ -642,7 +642,7 @@ fn report_cost(request: &Value, answer: &mut Item, cost: &Cost) {
     }
 }
 
-/// What a request is told of its cost, if it wants to know.
+/// The consumed capacity in an answer, if the request asks for it.
 fn consumed(request: &Value, table: Option<&str>, cost: &Cost) -> Option<Value> {
     let units = |units: &f64| json!({"CapacityUnits": units});
     let mut consumed = json!({"TableName": table, "CapacityUnits": cost.total()});

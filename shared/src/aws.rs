@@ -24,10 +24,10 @@ use crate::env::{self, EnvError};
 
 /// A healthy call takes milliseconds. Without a limit, one hung connection would hold a
 /// function until Lambda ends it, and its whole batch with it.
-pub const ATTEMPT: Duration = Duration::from_secs(3);
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How often a call is attempted.
-const ATTEMPTS: u32 = 3;
+const MAX_ATTEMPTS: u32 = 3;
 
 /// Reads region, credentials and endpoint from the environment, by the names that all AWS SDKs
 /// use. `AWS_ENDPOINT_URL` points all clients at an emulator, and `AWS_ATTEMPT_SECONDS` gives it
@@ -38,7 +38,7 @@ const ATTEMPTS: u32 = 3;
 pub fn config() -> Result<SdkConfig, EnvError> {
     let region = env::required("AWS_REGION")?;
     let seconds = |text: &str| text.parse().map(Duration::from_secs);
-    let attempt = env::parsed("AWS_ATTEMPT_SECONDS", ATTEMPT, seconds)?;
+    let attempt = env::parsed("AWS_ATTEMPT_SECONDS", ATTEMPT_TIMEOUT, seconds)?;
     let credentials = EnvironmentVariableCredentialsProvider::new();
     let mut config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
@@ -57,7 +57,7 @@ pub fn config() -> Result<SdkConfig, EnvError> {
 pub fn timeouts(attempt: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
         .operation_attempt_timeout(attempt)
-        .operation_timeout(attempt.saturating_mul(ATTEMPTS))
+        .operation_timeout(attempt.saturating_mul(MAX_ATTEMPTS))
         .build()
 }
 

@@ -24,7 +24,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// How often a write is repeated after a conflict.
 const MAX_CONFLICT_RETRIES: usize = 4;
 
-/// The observations and the cache of this process. Clones share both.
+/// How long renders take, as this process knows it: its observations and its cache. Clones share both.
 #[derive(Clone, Debug)]
 pub struct DurationModels {
     store: Store,

@@ -23,7 +23,7 @@ use tracing::debug;
 use crate::store::{Committed, Consistency, Store, StoreError};
 
 /// How long a state that was read is used. For so long an attempt of another process may miss
-/// that the receiver has just asked for a pause; it counts as in flight then. And for so long a
+/// that the receiver has just asked for a throttle; it counts as in flight then. And for so long a
 /// success may not know that it ends a row of failures; the circuit breaker waits for longer.
 const CACHE_TTL: TimeDelta = TimeDelta::seconds(1);
 
@@ -220,7 +220,7 @@ impl EndpointCache {
 }
 
 enum Changed<T> {
-    /// The change is stored; the endpoint after it.
+    /// The change is stored, or there was none; the endpoint after it.
     Stored(Endpoint, T),
     /// There were too many conflicts; the endpoint as the change would have made it.
     RetriesExhausted(Endpoint, T),

@@ -58,7 +58,7 @@ pub enum SetupError {
 #[derive(Debug)]
 pub enum Submitted {
     /// The provider answered, or may have received the request.
-    Asked(SubmitAnswer),
+    PossiblySent(SubmitAnswer),
     /// The request was certainly not sent.
     NotSent(ProviderHttpError),
 }
@@ -74,7 +74,7 @@ pub enum RenderSearch {
     Unavailable {
         /// The kind of error.
         class: ErrorClass,
-        /// The pause that the provider asks for, if it does.
+        /// The wait that the provider asks for, if it does.
         retry_after: Option<Duration>,
     },
 }
@@ -147,7 +147,9 @@ impl Providers {
     ) -> Submitted {
         let timeout = Duration::from_millis(provider.spec.limits.submit_timeout_ms.get().into());
         match self.send(request, timeout).await {
-            Ok(response) => Submitted::Asked(provider.spec.read_submit(&answer(&response, now))),
+            Ok(response) => {
+                Submitted::PossiblySent(provider.spec.read_submit(&answer(&response, now)))
+            }
             Err(error @ ProviderHttpError::NotSent(_)) => Submitted::NotSent(error),
             Err(error @ ProviderHttpError::Unclear(_)) => {
                 warn!(
@@ -155,7 +157,7 @@ impl Providers {
                     error = chain(&error),
                     "provider submit outcome unknown"
                 );
-                Submitted::Asked(SubmitAnswer::Unclear)
+                Submitted::PossiblySent(SubmitAnswer::Unclear)
             }
         }
     }

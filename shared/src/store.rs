@@ -10,11 +10,12 @@
 //! | the lock on it | `config` / `lock` | before and after each change |
 //! | endpoint | `endpoint#<hash of its URL>` / `endpoint` | whole, while its state is not the default |
 //! | how long renders take | `durations#<provider>` / `durations` | at most once a minute and process |
-//! | lease of a shard | `lease#<shard>` / `lease` | when taken over, and once a minute while awake |
+//! | lease of a shard | `lease#<shard>` / `lease` | when taken over or given back, once a minute while held, when its holder falls asleep, when a provider's pause begins or ends |
 //! | number of shards | `shards` / `shards` | when there are more than ever |
 //!
 //! A change and what follows from it (a job's outbox, a delivery's next attempt) are one
-//! item and so one write. Every write is conditional on the version that was read (optimistic
+//! item and so one write. Every write of a job, delivery, endpoint, lease, lock or statistics is conditional on the
+//! version that was read (optimistic
 //! concurrency), so of two concurrent writers one gets a conflict, and the response holds what
 //! the other one wrote.
 //!

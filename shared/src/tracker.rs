@@ -126,7 +126,7 @@ impl Tracker {
     }
 
     /// Publishes the job's outbox, and removes a job that has ended from the `active` index.
-    /// Writes nothing when there is nothing to publish.
+    /// Writes nothing when that changes nothing.
     ///
     /// # Errors
     /// When an event cannot be published; the job stays as it is, and the call may be repeated.
@@ -172,7 +172,7 @@ impl Tracker {
         let known = match (&job.render_job_id, hint) {
             (Some(id), _) => Some(id.clone()),
             // Other providers have a better source for the id than an unauthenticated body.
-            (None, Some(hint)) if only_called_back(provider) => Some(hint.clone()),
+            (None, Some(hint)) if is_found_by_callback(provider) => Some(hint.clone()),
             (None, _) => match self.find_render_id(provider, job, now).await? {
                 RenderSearch::Found(id) => Some(id),
                 RenderSearch::Absent => None,
@@ -299,7 +299,7 @@ pub fn age(job: &Job, now: DateTime<Utc>) -> Duration {
     (now - job.created_at).to_std().unwrap_or_default()
 }
 
-fn only_called_back(provider: &Provider) -> bool {
+fn is_found_by_callback(provider: &Provider) -> bool {
     match provider.spec.submit_safety {
         SubmitSafety::Callback {} => true,
         SubmitSafety::List(_) | SubmitSafety::ClientId {} => false,

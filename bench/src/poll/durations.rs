@@ -58,7 +58,7 @@ impl DurationDistribution {
         let mean: f64 = self.modes.iter().map(|it| it.share * it.median.ln()).sum();
         let spread = |it: &Mode| it.sigma * it.sigma + (it.median.ln() - mean).powi(2);
         let variance: f64 = self.modes.iter().map(|it| it.share * spread(it)).sum();
-        LognormalModel::lognormal(mean, variance.sqrt())
+        LognormalModel::new(mean, variance.sqrt())
     }
 
     /// Render durations, each with its share of all renders.

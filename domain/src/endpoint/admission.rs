@@ -32,9 +32,9 @@ pub struct AttemptRequest {
 /// The reason why an attempt that is due is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldReason {
-    /// The circuit breaker is not closed, and another attempt is the probe.
+    /// The circuit breaker is open, or another attempt is its probe.
     Failing,
-    /// The receiver asked for a pause.
+    /// The receiver asked for a throttle.
     Throttled,
     /// The owner's rate limit. The attempt has a slot reserved.
     Rate,

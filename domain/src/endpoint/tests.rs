@@ -411,11 +411,11 @@ fn endpoint_disabled_is_kept_while_used() {
 
 #[test]
 fn endpoint_slow_moves_to_slow_lane() {
-    let slow = endpoint().notice_slow(noon()).unwrap();
+    let slow = endpoint().marked_slow(noon()).unwrap();
     assert_eq!(slow.admit(&request(0), noon()), AdmissionDecision::ChangeLane);
     let in_slow_lane = AttemptRequest { lane: Lane::Slow, ..request(0) };
     assert!(matches!(slow.admit(&in_slow_lane, noon()), AdmissionDecision::Go { claim: None, .. }));
-    assert_eq!(slow.notice_slow(noon() + seconds(2)), None, "it is known");
+    assert_eq!(slow.marked_slow(noon() + seconds(2)), None, "it is known");
 
     let answered = AttemptSignal::of(AttemptOutcome::Answered(200), ResponseHints::default(), SLOW);
     let (permit, _) = let_through(&slow, &in_slow_lane, noon());

@@ -75,7 +75,7 @@ pub fn next(state: State, report: ReportKind) -> Move {
         (S::Processing, R::Processing) => Stay,
         (S::Submitting | S::SubmitUnknown | S::Queued, R::Processing) => To(S::Processing),
 
-        // A webhook can arrive before the acceptance is stored, so any live state can end.
+        // A callback can come before the acceptance is stored, so any live state can end.
         (S::Submitting | S::SubmitUnknown | S::Queued | S::Processing, R::Completed) => {
             To(S::Completed)
         }

@@ -36,7 +36,7 @@ impl LognormalModel {
     /// The distribution with this mean and standard deviation of the natural logarithm of the
     /// duration in seconds, each clamped to its range.
     #[must_use]
-    pub fn lognormal(log_median: f64, sigma: f64) -> Self {
+    pub fn new(log_median: f64, sigma: f64) -> Self {
         Self {
             log_median: steps(log_median, LOG_MEDIAN, MEDIAN_STEPS),
             sigma: steps(sigma, SIGMA, SIGMA_STEPS).unsigned_abs(),
@@ -88,7 +88,7 @@ impl LognormalModel {
 /// Reads the two rounded parameters as a job keeps them, clamped to their ranges.
 impl From<(i16, u16)> for LognormalModel {
     fn from((log_median, sigma): (i16, u16)) -> Self {
-        Self::lognormal(f64::from(log_median) / MEDIAN_STEPS, f64::from(sigma) / SIGMA_STEPS)
+        Self::new(f64::from(log_median) / MEDIAN_STEPS, f64::from(sigma) / SIGMA_STEPS)
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
     /// Against numbers of an independent implementation (Python's `math.erfc`).
     #[test]
     fn durations_hazard_matches_reference() {
-        let model = LognormalModel::lognormal(77.4_f64.ln(), 0.55);
+        let model = LognormalModel::new(77.4_f64.ln(), 0.55);
         let median = model.quantile(0.0).as_secs_f64();
         assert!(near(median, 77.4), "{median}");
         for (age, hazard) in
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn durations_hazard_is_continuous_in_tail() {
-        let narrow = LognormalModel::lognormal(0.0, 0.05);
+        let narrow = LognormalModel::new(0.0, 0.05);
         let [before, after] = [19.9, 20.1].map(|z: f64| narrow.hazard((0.05 * z).exp()));
         assert!((after / before - 1.0).abs() < 0.02, "{before} {after}");
         assert!(narrow.hazard(1e9).is_finite());
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn durations_quantiles_match_reference() {
-        let model = LognormalModel::lognormal(0.0, 1.0);
+        let model = LognormalModel::new(0.0, 1.0);
         assert!(near(model.percentile_95().as_secs_f64(), 5.180));
         assert!(near(model.percentile_1().as_secs_f64(), 0.0977));
     }
@@ -147,12 +147,12 @@ mod tests {
     #[test]
     fn durations_clamp_bad_parameters() {
         for (log_median, sigma) in [(f64::NAN, f64::NAN), (f64::INFINITY, -1.0), (-1e9, 1e9)] {
-            let model = LognormalModel::lognormal(log_median, sigma);
+            let model = LognormalModel::new(log_median, sigma);
             assert!(model.hazard(10.0).is_finite());
             let kept = serde_json::to_string(&model).unwrap();
             assert_eq!(serde_json::from_str::<LognormalModel>(&kept).unwrap(), model, "{kept}");
         }
         let wild: LognormalModel = serde_json::from_str("[32767, 65535]").unwrap();
-        assert_eq!(wild, LognormalModel::lognormal(11.5, 3.0));
+        assert_eq!(wild, LognormalModel::new(11.5, 3.0));
     }
 }

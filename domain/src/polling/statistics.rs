@@ -76,7 +76,7 @@ impl Statistics {
         let off = self.mean - mean;
         let seen = self.weight * (self.variance + off * off);
         let variance = (seen + PRIOR_WEIGHT * PRIOR_SIGMA * PRIOR_SIGMA) / weight;
-        Some(LognormalModel::lognormal(mean, variance.sqrt()))
+        Some(LognormalModel::new(mean, variance.sqrt()))
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(Statistics::default().model(), None);
         assert_eq!(seen(&[10.0; 19]).model(), None);
         // (20 ln 10 + 5 ln 30) / 25 and the prior's spread, by hand.
-        let expected = LognormalModel::lognormal(2.522_31, 0.571_5);
+        let expected = LognormalModel::new(2.522_31, 0.571_5);
         assert_eq!(seen(&[10.0; 20]).model(), Some(expected));
     }
 

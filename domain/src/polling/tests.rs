@@ -12,7 +12,7 @@ const LAW: PollSchedule = PollSchedule {
 const MIDDLE: f64 = 0.5;
 
 fn stored_model(median: f64, sigma: f64) -> PollSchedule {
-    PollSchedule { duration_model: Some(LognormalModel::lognormal(median.ln(), sigma)), ..LAW }
+    PollSchedule { duration_model: Some(LognormalModel::new(median.ln(), sigma)), ..LAW }
 }
 
 fn ages(schedule: PollSchedule, tracking: Tracking, spread: f64, count: usize) -> Vec<f64> {

@@ -280,7 +280,7 @@ pub struct Words {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProgressSource {
-    /// The pointers to the number.
+    /// The pointer to the number.
     pub pointer: Pointer,
     /// The factor: 0.01 for percentages.
     pub scale: f64,
@@ -295,7 +295,7 @@ pub struct ErrorRule {
     pub on: Option<Operation>,
     /// The HTTP statuses of the answer.
     pub http: Vec<u16>,
-    /// The pointers to the text that must contain `contains`.
+    /// The pointer to the text that must contain `contains`.
     #[serde(default)]
     pub pointer: Option<Pointer>,
     /// The text, compared without regard to case.

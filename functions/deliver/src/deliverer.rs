@@ -1,7 +1,7 @@
 //! One attempt of one delivery: check its endpoint, take the lease, post, store the outcome, and
 //! do what follows from it.
 //!
-//! The post is made between two writes. After a crash behind the post it is repeated with the
+//! The post is made between two writes. After a crash after the post it is repeated with the
 //! same id and bytes when the lease has ended. This is at-least-once delivery, and why receivers
 //! deduplicate by `webhook-id`.
 
@@ -81,9 +81,9 @@ pub(crate) enum DeliverError {
     Header(#[from] InvalidHeaderValue),
     #[error("a header's name could not be written")]
     HeaderName(#[from] InvalidHeaderName),
-    #[error("another holder is at this attempt until {0}")]
+    #[error("another process holds the lease of this attempt until {0}")]
     Leased(DateTime<Utc>),
-    #[error("another holder took this attempt")]
+    #[error("another process wrote this delivery first")]
     Conflict,
 }
 
@@ -92,7 +92,7 @@ impl Deliverer {
     ///
     /// # Errors
     /// When the queue has to deliver the ticket again.
-    pub(crate) async fn follow(
+    pub(crate) async fn handle_ticket(
         &self,
         ticket: &Ticket,
         now: fn() -> DateTime<Utc>,
@@ -278,7 +278,7 @@ impl Deliverer {
         }
         let mark_slow = self
             .endpoints
-            .update(&delivery.url, Consistency::Eventual, now(), |it| it.notice_slow(now()));
+            .update(&delivery.url, Consistency::Eventual, now(), |it| it.marked_slow(now()));
         let (posted, marked) = tokio::join!(post, mark_slow);
         if let Err(cause) = marked {
             warn!(

@@ -27,12 +27,12 @@ pub async fn handle(
     batch: SqsEvent,
     now: fn() -> DateTime<Utc>,
 ) -> Result<SqsBatchResponse, Error> {
-    Ok(batch::answer(&batch, |message| attempt(deliverer, message, now)).await?)
+    Ok(batch::answer(&batch, |message| handle_message(deliverer, message, now)).await?)
 }
 
 /// Handles a ticket. A malformed one is returned like a failed one, until the queue moves it to
 /// the dead-letter queue, which has an alarm.
-async fn attempt(
+async fn handle_message(
     deliverer: &Deliverer,
     message: &SqsMessage,
     now: fn() -> DateTime<Utc>,
@@ -45,7 +45,7 @@ async fn attempt(
             return Handled::Retry;
         }
     };
-    match deliverer.follow(&ticket, now).await {
+    match deliverer.handle_ticket(&ticket, now).await {
         Ok(()) => Handled::Done,
         Err(cause) => {
             warn!(

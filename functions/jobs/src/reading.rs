@@ -10,7 +10,7 @@ use shared::view;
 
 use crate::Jobs;
 
-/// How many jobs a page has by default, and at most.
+/// How many items a page has by default, and at most.
 const DEFAULT_PAGE: u8 = 20;
 const MAX_PAGE: u8 = 100;
 

@@ -2,7 +2,7 @@
 //!
 //! The secrets are one SSM parameter, which is read, changed and replaced. SSM has no
 //! conditional write, so the lock on the configuration excludes concurrent rotations. A crash
-//! before the write changes nothing. After a crash behind it the new secret is in force, but was
+//! before the write changes nothing. After a crash after it the new secret is in force, but was
 //! not shown: the other secrets stay in force for their grace period, and another rotation
 //! returns a secret that its owner sees.
 

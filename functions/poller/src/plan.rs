@@ -1,5 +1,5 @@
 //! What a job needs next and when: a pure function of the job and of the time of its last poll.
-//! A poll either repairs what a crash left unfinished or asks the provider. Poll times are never
+//! A task either repairs what a crash left unfinished or polls the provider. Poll times are never
 //! stored.
 
 use std::time::Duration;
@@ -122,9 +122,13 @@ impl Plan {
         }
     }
 
-    /// Whether the job is past its deadline by more than [`MAX_OUTAGE`]. It is then given up even
+    /// Whether the job is past its deadline by [`MAX_OUTAGE`] or more. It is then given up even
     /// if its provider is paused.
-    pub(crate) fn is_past_deadline(&self, created_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    pub(crate) fn is_past_outage_limit(
+        &self,
+        created_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> bool {
         match self {
             Self::Repair(_) => false,
             Self::Poll(_, schedule) => now - created_at >= deadline(schedule) + MAX_OUTAGE,

@@ -1,4 +1,4 @@
-//! One poll of one job: repair it or ask its provider, and store and publish what changed.
+//! One task of one job: repair it or poll its provider, and store and publish what changed.
 
 use std::time::Duration;
 
@@ -43,12 +43,12 @@ impl Poller {
             (Some(RepairAction::Report(report)), _) => {
                 (self.apply_report(job, &report, now()).await?, None)
             }
-            (Some(RepairAction::SettleOnly), _) => (Some(job), None),
+            (Some(RepairAction::PublishOnly), _) => (Some(job), None),
             (None, PollTarget::Provider { .. }) => {
                 let (job, reply) = self.fetch_status(job, now).await?;
                 (job, Some(reply))
             }
-            (None, PollTarget::NoProvider) => (Some(job), Some(StatusReply::provider_down())),
+            (None, PollTarget::NoProvider) => (Some(job), Some(StatusReply::provider_paused())),
         };
         let is_down = match target {
             PollTarget::Provider { is_down } => is_down,
@@ -151,7 +151,7 @@ impl StatusReply {
     }
 
     /// The provider was not asked because it is paused.
-    fn provider_down() -> Self {
+    fn provider_paused() -> Self {
         Self { is_conclusive: false, result: PollResult::Failed(None) }
     }
 }
@@ -173,12 +173,12 @@ enum RepairAction {
     /// Apply this report.
     Report(Report),
     /// Only publish its outbox and settle it.
-    SettleOnly,
+    PublishOnly,
 }
 
 fn repair_action(job: &Job, now: DateTime<Utc>) -> Option<RepairAction> {
     match job.state {
-        State::Completed | State::Failed | State::Cancelled => Some(RepairAction::SettleOnly),
+        State::Completed | State::Failed | State::Cancelled => Some(RepairAction::PublishOnly),
         State::Submitting if now - job.created_at >= SUBMIT_TIMEOUT_GRACE => {
             Some(RepairAction::Report(Report::SubmitUnclear))
         }
@@ -190,7 +190,7 @@ fn repair_action(job: &Job, now: DateTime<Utc>) -> Option<RepairAction> {
         | State::TimedOut
             if !job.outbox.is_empty() =>
         {
-            Some(RepairAction::SettleOnly)
+            Some(RepairAction::PublishOnly)
         }
         State::Submitting
         | State::SubmitUnknown

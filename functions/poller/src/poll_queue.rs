@@ -22,7 +22,7 @@ const STALE: TimeDelta = TimeDelta::minutes(2);
 
 /// The index lags behind the table. A job younger than this is not removed because a list lacks
 /// it.
-const INDEX_LAG: TimeDelta = TimeDelta::seconds(15);
+const UNLISTED_GRACE: TimeDelta = TimeDelta::seconds(15);
 
 #[derive(Debug, Default)]
 pub(crate) struct PollQueue {
@@ -118,7 +118,7 @@ impl PollQueue {
     /// Removes the jobs that the whole index, read at `read_at`, no longer lists.
     pub(crate) fn remove_unlisted(&mut self, listed: &HashSet<JobId>, read_at: DateTime<Utc>) {
         let is_gone = |(id, entry): &(&JobId, &QueuedJob)| {
-            !listed.contains(*id) && !entry.in_flight && entry.created_at < read_at - INDEX_LAG
+            !listed.contains(*id) && !entry.in_flight && entry.created_at < read_at - UNLISTED_GRACE
         };
         let gone: Vec<JobId> =
             self.entries.iter().filter(is_gone).map(|(id, _)| id.clone()).collect();
@@ -134,7 +134,7 @@ impl PollQueue {
             let Some((_, id)) = self.order.pop_first() else { break };
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             entry.in_flight = true;
-            let task = match entry.plan.is_past_deadline(entry.created_at, now) {
+            let task = match entry.plan.is_past_outage_limit(entry.created_at, now) {
                 true => Task::GiveUp,
                 false => entry.next.task,
             };

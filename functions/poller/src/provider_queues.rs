@@ -39,7 +39,7 @@ struct ProviderQueue {
     throttle: ProviderThrottle,
     waiting: VecDeque<JobId>,
     /// Jobs so far past their deadline that they are given up even if the provider is paused.
-    past_deadline: VecDeque<JobId>,
+    past_outage_limit: VecDeque<JobId>,
     /// When the throttle lets the next job through, if it has refused one.
     not_before: Option<DateTime<Utc>>,
     in_flight: usize,
@@ -89,7 +89,9 @@ impl ProviderQueues {
                 self.with_queue(&due.provider, now, |queue| queue.waiting.push_back(due.id));
             }
             Task::GiveUp => {
-                self.with_queue(&due.provider, now, |queue| queue.past_deadline.push_back(due.id));
+                self.with_queue(&due.provider, now, |queue| {
+                    queue.past_outage_limit.push_back(due.id);
+                });
             }
         }
     }
@@ -138,7 +140,7 @@ impl ProviderQueues {
     /// knows which jobs still wait, so the poller stays awake while there are any.
     pub(crate) fn backlog(&self) -> impl Iterator<Item = &JobId> {
         let queues = self.queues.iter().filter(|queue| queue.throttle.pause().is_none());
-        queues.flat_map(|queue| queue.past_deadline.iter().chain(&queue.waiting))
+        queues.flat_map(|queue| queue.past_outage_limit.iter().chain(&queue.waiting))
     }
 
     /// The paused providers, for the lease.
@@ -204,7 +206,7 @@ impl ProviderQueue {
             provider,
             throttle,
             waiting: VecDeque::new(),
-            past_deadline: VecDeque::new(),
+            past_outage_limit: VecDeque::new(),
             not_before: None,
             in_flight: 0,
             slowdown: Slowdown::NONE,
@@ -212,7 +214,7 @@ impl ProviderQueue {
     }
 
     fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.past_deadline.is_empty()
+        self.waiting.is_empty() && self.past_outage_limit.is_empty()
     }
 
     fn dispatch(&mut self, now: DateTime<Utc>) -> Option<(JobId, PollTarget)> {
@@ -222,7 +224,7 @@ impl ProviderQueue {
         self.not_before = None;
         match self.throttle.admit(now) {
             ThrottleDecision::Now => {
-                let id = self.past_deadline.pop_front().or_else(|| self.waiting.pop_front())?;
+                let id = self.past_outage_limit.pop_front().or_else(|| self.waiting.pop_front())?;
                 self.in_flight += 1;
                 Some((id, PollTarget::Provider { is_down: self.throttle.is_down() }))
             }
@@ -237,7 +239,7 @@ impl ProviderQueue {
     /// While the provider is paused, only jobs that are given up without it go through.
     fn dispatch_past_deadline(&mut self) -> Option<(JobId, PollTarget)> {
         self.throttle.pause()?;
-        Some((self.past_deadline.pop_front()?, PollTarget::NoProvider))
+        Some((self.past_outage_limit.pop_front()?, PollTarget::NoProvider))
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Submitter {
     pub shards: u32,
     /// Which receivers a request may name.
     pub policy: TargetPolicy,
-    /// Where ids of jobs and keys of callback URLs come from.
+    /// Where ids of jobs and the callback secret come from.
     pub entropy: Entropy,
 }
 
@@ -211,7 +211,7 @@ impl Submitter {
 
     /// Asks the provider to render, and stores the outcome. From here on the caller gets no
     /// error: the job exists, and the poller repairs what was not stored. Returns the job, and
-    /// the pause that the provider asks for.
+    /// the wait that the provider asks for.
     async fn submit_to_provider(
         &self,
         prepared: Prepared<'_>,
@@ -220,14 +220,16 @@ impl Submitter {
         let Prepared { job, provider, request, .. } = prepared;
         let mut wait = None;
         let report = match self.tracker.providers.submit(provider, request, now()).await {
-            Submitted::Asked(SubmitAnswer::Accepted(id)) => Report::Accepted(id),
-            Submitted::Asked(SubmitAnswer::Rejected(Rejection {
-                failure, retry_after, ..
+            Submitted::PossiblySent(SubmitAnswer::Accepted(id)) => Report::Accepted(id),
+            Submitted::PossiblySent(SubmitAnswer::Rejected(Rejection {
+                failure,
+                retry_after,
+                ..
             })) => {
                 wait = retry_after;
                 Report::Rejected(failure)
             }
-            Submitted::Asked(SubmitAnswer::Unclear) => Report::SubmitUnclear,
+            Submitted::PossiblySent(SubmitAnswer::Unclear) => Report::SubmitUnclear,
             Submitted::NotSent(cause) => {
                 warn!(
                     job.id = %job.id,

@@ -193,7 +193,7 @@ impl Callbacks {
         let Some(scheme) = &webhook.signature else { return Ok(CallbackProof::Unsigned) };
         let name = SecretName::ProviderWebhookSecrets(provider.spec.name.clone());
         let secrets = self.secrets.find(&name, |text| scheme.parse_secrets(text)).await?;
-        // Without a stored secret no signature can be verified. The URL's token was checked.
+        // Without a stored secret no signature can be verified. So the callback counts as unsigned.
         let Some(secrets) = secrets else { return Ok(CallbackProof::Unsigned) };
         let headers: Vec<(&str, &[u8])> =
             request.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();

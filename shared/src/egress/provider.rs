@@ -1,8 +1,8 @@
 //! HTTP to render providers, at hosts that the operator configured.
 //!
-//! When a request to a provider fails, it matters whether it may have arrived: a submit that
-//! was not sent can be repeated; one that may have arrived must not be, or there are two
-//! renders. [`ProviderHttpError`] distinguishes the two.
+//! When a request to a provider fails, it matters whether it may have arrived: a submit that was not sent fails its job, and
+//! the caller may submit another; after one that may have arrived it is unknown whether there is
+//! a render. [`ProviderHttpError`] distinguishes the two.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,7 +73,7 @@ pub enum Trouble {
     #[error("the URL is not one for HTTP")]
     Url(#[from] http::uri::InvalidUri),
     /// A header's name or value is not valid.
-    #[error("a header is none that HTTP allows")]
+    #[error("a header is not valid in HTTP")]
     Headers,
     /// The caller's timeout passed.
     #[error("no answer in time")]
@@ -82,7 +82,7 @@ pub enum Trouble {
     #[error("no answer")]
     Http(#[from] ClientError),
     /// The connection ended within the response's body.
-    #[error("half an answer")]
+    #[error("the answer broke off")]
     Body(#[from] hyper::Error),
     /// The response's body is longer than 2 MiB.
     #[error("the answer is longer than {MAX_BODY_BYTES} bytes")]

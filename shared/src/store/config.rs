@@ -1,5 +1,5 @@
-//! The webhook configuration: the default receiver and its events and limits. A configuration,
-//! even one without a receiver, exists only after a signing secret was created.
+//! The webhook configuration: the default receiver and its events and limits. A configuration, even one without a receiver, says that a signing secret was created, or is
+//! created when its owner repeats the PUT after a crash.
 //!
 //! And the lock on it. Secrets and headers are SSM parameters, and SSM has no conditional
 //! write. So every change first takes this lock, by a conditional write to the table.

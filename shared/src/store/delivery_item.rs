@@ -195,7 +195,7 @@ pub(super) fn decode(item: Item) -> Result<Delivery, StoreError> {
 
 fn hold(name: &str) -> Result<HoldReason, StoreError> {
     let hold = HoldReason::ALL.into_iter().find(|hold| hold.name() == name);
-    hold.ok_or_else(|| corrupt("delivery", format!("nothing is held by `{name}`")))
+    hold.ok_or_else(|| corrupt("delivery", format!("`{name}` is no reason to hold")))
 }
 
 fn attempt_item(attempt: &Attempt) -> AttemptItem {

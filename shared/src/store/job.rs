@@ -6,7 +6,7 @@ use domain::job::{Job, State};
 use tracing::error;
 
 use super::put::{Put, committed};
-use super::reading::QueryFilter;
+use super::reading::ScanFilter;
 use super::{Committed, Consistency, Inserted, Page, Store, StoreError, job_item, key, page, text};
 use crate::telemetry::chain;
 
@@ -124,7 +124,7 @@ impl Store {
         start: Option<&str>,
         limit: u8,
     ) -> Result<Page<Job>, StoreError> {
-        let filter = QueryFilter {
+        let filter = ScanFilter {
             expression: "sk = :job AND #state = :state",
             names: &[("#state", "state")],
             values: [(":job", text(job_item::SK)), (":state", text(state.name()))].into(),

@@ -206,7 +206,7 @@ mod tests {
                 subscribed_events: EventSet::terminal(),
                 fingerprint: [9; 32],
                 tracking: Tracking::WebhookFirst,
-                duration_model: Some(LognormalModel::lognormal(3.0, 0.5)),
+                duration_model: Some(LognormalModel::new(3.0, 0.5)),
                 shard: 3,
             },
             now,

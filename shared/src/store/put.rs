@@ -1,4 +1,5 @@
-//! The conditional put that all items are stored by: optimistic concurrency by a version number,
+//! The conditional put by which all items but the webhook configuration and the number of
+//! shards are stored: optimistic concurrency by a version number,
 //! and a write id that makes a repeat of a put idempotent.
 
 use aws_sdk_dynamodb::operation::put_item::PutItemError;

@@ -14,7 +14,7 @@ const UNPROCESSED_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_SCAN_PAGES: usize = 50;
 
 /// The filter of a scan.
-pub(super) struct QueryFilter<'a> {
+pub(super) struct ScanFilter<'a> {
     pub(super) expression: &'a str,
     pub(super) names: &'a [(&'a str, &'a str)],
     pub(super) values: Vec<(&'a str, AttributeValue)>,
@@ -58,7 +58,7 @@ impl Store {
     /// `limit`, or none, and still have a next page.
     pub(super) async fn scan(
         &self,
-        filter: QueryFilter<'_>,
+        filter: ScanFilter<'_>,
         start: Option<&str>,
         limit: u8,
         doing: &'static str,

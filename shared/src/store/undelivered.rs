@@ -7,7 +7,7 @@ use domain::delivery::Delivery;
 use domain::time;
 use tracing::error;
 
-use super::reading::QueryFilter;
+use super::reading::ScanFilter;
 use super::{
     Consistency, Item, Page, Store, StoreError, corrupt, delivery_item, number, page, text,
 };
@@ -99,7 +99,7 @@ impl Store {
         start: Option<&str>,
         limit: u8,
     ) -> Result<Page<Delivery>, StoreError> {
-        let filter = QueryFilter {
+        let filter = ScanFilter {
             expression: "begins_with(sk, :kind) AND #state = :state AND created_at BETWEEN :a AND :b",
             names: &[("#state", "state")],
             values: vec![

@@ -1,4 +1,4 @@
-//! How long renders take: [`shared::laws`] over the in-memory table.
+//! How long renders take: [`shared::duration_models`] over the in-memory table.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! EndpointCache as one process sees them: [`shared::endpoint_cache`].
+//! Endpoints as one process sees them: [`shared::endpoint_cache`].
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -32,7 +32,7 @@ impl ProviderSpec {
             return Some(format!("baseUrls.{name} has more than a host and a path"));
         }
         if !matches!(self.docs.scheme(), "https" | "http") {
-            return Some("docs is no page of the web".into());
+            return Some("docs is not an http or https URL".into());
         }
         if let Some(what) = self.cannot_be_sent() {
             return Some(what);
@@ -257,7 +257,7 @@ impl Reading {
             return Some("words.completed is empty: no render would ever complete".into());
         }
         if self.status.is_empty() {
-            return Some("status is empty: nothing would tell how a render stands".into());
+            return Some("status is empty: no answer would have a status".into());
         }
         let words = self.words.all();
         if words.iter().any(|word| word.trim().is_empty()) {

@@ -20,7 +20,7 @@ pub struct WebhookSpec {
     /// Whether the account can name a URL for all its renders.
     #[serde(default)]
     pub account: Option<AccountCallbackUrl>,
-    /// The formats of bodies besides JSON.
+    /// Whether bodies may be forms besides JSON.
     #[serde(default)]
     pub form: bool,
     /// The signature. A body whose signature holds is believed; any other body is a hint to poll

@@ -94,6 +94,6 @@ fn due_time_is_stable() {
 fn max_outage_ends_the_wait() {
     let plan = Plan::of(&accepted(&job(Tracking::PollOnly)), SCHEDULE);
     let hours = |hours: i64| start() + TimeDelta::hours(hours);
-    assert!(!plan.is_past_deadline(start(), hours(6)));
-    assert!(plan.is_past_deadline(start(), hours(7)));
+    assert!(!plan.is_past_outage_limit(start(), hours(6)));
+    assert!(plan.is_past_outage_limit(start(), hours(7)));
 }

@@ -74,7 +74,7 @@ impl LeaseKeeper {
         self.idle_announced = false;
     }
 
-    /// When the last renewal began.
+    /// When the last renewal began; the writes of `go_idle` do not count.
     pub(crate) fn written_at(&self) -> DateTime<Utc> {
         self.written_at
     }

@@ -22,10 +22,10 @@ const LIST_NEW_EVERY: TimeDelta = TimeDelta::seconds(2);
 const LIST_OVERLAP: TimeDelta = TimeDelta::seconds(15);
 
 /// How often the whole index is listed.
-const FULL_SCAN_EVERY: TimeDelta = TimeDelta::seconds(20);
+const FULL_LIST_EVERY: TimeDelta = TimeDelta::seconds(20);
 
 /// The whole index is listed more rarely in a large shard: each job adds this much.
-const FULL_SCAN_PER_JOB: TimeDelta = TimeDelta::milliseconds(1);
+const FULL_LIST_PER_JOB: TimeDelta = TimeDelta::milliseconds(1);
 
 /// The most jobs that are polled at once, the oldest first: the smallest function has memory
 /// for as many. The others follow as these settle.
@@ -37,7 +37,7 @@ const READ_BATCH: usize = 100;
 const MAX_CONCURRENT_READS: usize = 8;
 
 /// How long a new job may be missing from the index before the poller gives up on it.
-const INDEX_LAG_GRACE: TimeDelta = TimeDelta::seconds(6);
+const NEW_JOB_GRACE: TimeDelta = TimeDelta::seconds(6);
 
 /// What a list covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub(crate) struct Lister {
     is_listing: bool,
     reads_in_flight: usize,
     listed_at: DateTime<Utc>,
-    full_scan_at: DateTime<Utc>,
+    full_list_at: DateTime<Utc>,
     /// All jobs that were active at the beginning are read.
     is_complete: bool,
 }
@@ -98,7 +98,7 @@ impl Lister {
             is_listing: false,
             reads_in_flight: 0,
             listed_at: start,
-            full_scan_at: start,
+            full_list_at: start,
             is_complete: false,
         }
     }
@@ -114,7 +114,7 @@ impl Lister {
 
     /// Whether the job that sent the wake-up call may still appear in the index.
     pub(crate) fn awaits_new_job(&self, at: DateTime<Utc>) -> bool {
-        self.awaited_since.is_some_and(|since| at < since + INDEX_LAG_GRACE)
+        self.awaited_since.is_some_and(|since| at < since + NEW_JOB_GRACE)
     }
 
     /// What is to be listed now in a shard with so many jobs.
@@ -122,7 +122,7 @@ impl Lister {
         let is_busy = self.is_listing || !self.pending.is_empty();
         match is_busy {
             true => None,
-            false => due_scope(self.listed_at, self.full_scan_at, jobs, at),
+            false => due_scope(self.listed_at, self.full_list_at, jobs, at),
         }
     }
 
@@ -183,7 +183,7 @@ impl Lister {
         }
         self.pending.extend(unknown);
         if scope == Scope::Full {
-            self.full_scan_at = at;
+            self.full_list_at = at;
             poll_queue.remove_unlisted(&ids.into_iter().collect::<HashSet<_>>(), at);
         }
         self.pending.extend(poll_queue.stale(at));
@@ -245,15 +245,15 @@ impl Lister {
 
 fn due_scope(
     listed_at: DateTime<Utc>,
-    full_scan_at: DateTime<Utc>,
+    full_list_at: DateTime<Utc>,
     jobs: usize,
     at: DateTime<Utc>,
 ) -> Option<Scope> {
     let jobs = i32::try_from(jobs).unwrap_or(i32::MAX);
-    let full_scan_every = FULL_SCAN_EVERY.max(FULL_SCAN_PER_JOB * jobs);
+    let full_scan_every = FULL_LIST_EVERY.max(FULL_LIST_PER_JOB * jobs);
     if at < listed_at + LIST_NEW_EVERY {
         None
-    } else if at < full_scan_at + full_scan_every {
+    } else if at < full_list_at + full_scan_every {
         Some(Scope::New)
     } else {
         Some(Scope::Full)

@@ -59,7 +59,7 @@ async fn callback_job_costs_no_early_write() {
 #[tokio::test(start_paused = true)]
 async fn safety_poll_finds_lost_callback() {
     let world = PollerWorld::new();
-    let duration_model = LognormalModel::lognormal(20.0_f64.ln(), 0.5);
+    let duration_model = LognormalModel::new(20.0_f64.ln(), 0.5);
     let known = world
         .submit_with_model("shotstack", Tracking::WebhookFirst, 15.0, Some(duration_model))
         .await;

@@ -19,7 +19,7 @@ use crate::harness::event_sources::Source;
 ///   ticks (a minute).
 ///
 /// All other waits are shorter: the poller checks an unanswered submit after 45 seconds and an
-/// unpublished end after 15, both at its next look at the shard; a provider or a caller tries
+/// unpublished end after 15, both when it polls the shard next; a provider or a caller tries
 /// again within half a minute.
 const MAX_FAULT_DELAY: Duration = Duration::from_secs(180 + 150 + 60);
 
