@@ -15,7 +15,7 @@ use domain::polling::{LognormalModel, Statistics};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::store::{Committed, Store, StoreError, StoredModel};
+use crate::store::{Committed, Store, StoreError, StoredStatistics};
 use crate::telemetry::chain;
 
 /// The TTL of a cached read, and the shortest time between two writes.
@@ -66,7 +66,7 @@ impl DurationModels {
         {
             return duration_model;
         }
-        let duration_model = match self.store.stored_model(provider).await {
+        let duration_model = match self.store.duration_statistics(provider).await {
             Ok(stored) => stored.and_then(|stored| stored.statistics.model()),
             Err(cause) => {
                 warn!(
@@ -107,13 +107,13 @@ impl DurationModels {
     }
 
     async fn add(&self, provider: &ProviderName, seen: Statistics) -> Result<(), StoreError> {
-        let mut before = self.store.stored_model(provider).await?;
+        let mut before = self.store.duration_statistics(provider).await?;
         for _ in 0..MAX_CONFLICT_RETRIES {
-            let merged = StoredModel {
+            let merged = StoredStatistics {
                 statistics: before.map_or(seen, |before| before.statistics.merge(seen)),
                 version: before.map_or(1, |before| before.version.saturating_add(1)),
             };
-            match self.store.put_stored_model(provider, &merged).await? {
+            match self.store.put_duration_statistics(provider, &merged).await? {
                 Committed::Stored => return Ok(()),
                 Committed::Conflict(now) => before = now,
             }

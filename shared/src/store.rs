@@ -31,11 +31,11 @@ mod endpoints;
 mod job;
 mod job_item;
 mod lease_item;
-mod model_item;
 mod page;
 mod payload;
 mod put;
 mod reading;
+mod statistics_item;
 mod undelivered;
 
 use std::collections::HashMap;
@@ -53,9 +53,9 @@ use put::{Put, committed};
 pub use config::{ConfigLock, LockOutcome, WebhookConfig};
 pub use delivery::Wait;
 pub use endpoints::Consistency;
-pub use model_item::StoredModel;
 pub use page::Page;
 pub use payload::{MAX_STORED_PAYLOAD, PayloadTooLarge, StoredPayload};
+pub use statistics_item::StoredStatistics;
 pub use undelivered::{ListOrder, TimeSpan};
 
 type Item = HashMap<String, AttributeValue>;

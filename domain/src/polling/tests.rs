@@ -11,7 +11,7 @@ const LAW: PollSchedule = PollSchedule {
 /// The job in the middle: its ages are not stretched.
 const MIDDLE: f64 = 0.5;
 
-fn stored_model(median: f64, sigma: f64) -> PollSchedule {
+fn duration_statistics(median: f64, sigma: f64) -> PollSchedule {
     PollSchedule { duration_model: Some(LognormalModel::new(median.ln(), sigma)), ..LAW }
 }
 
@@ -54,9 +54,12 @@ fn schedule_intervals_grow_by_cube_root() {
 
 #[test]
 fn schedule_keeps_floor_and_cap() {
-    for schedule in
-        [LAW, stored_model(6.0, 0.6), stored_model(77.0, 0.1), stored_model(5000.0, 0.5)]
-    {
+    for schedule in [
+        LAW,
+        duration_statistics(6.0, 0.6),
+        duration_statistics(77.0, 0.1),
+        duration_statistics(5000.0, 0.5),
+    ] {
         let slow = PollSchedule { floor: Duration::from_secs(5), ..schedule };
         for spread in [0.0, 0.5, 0.99] {
             let ages = ages(slow, Tracking::PollOnly, spread, 20);
@@ -76,7 +79,7 @@ fn schedule_spreads_jobs_of_one_moment() {
 #[test]
 fn schedule_polls_where_end_is_likely() {
     // Nearly all of these end between 65 and 92 s.
-    let ages = ages(stored_model(77.0, 0.1), Tracking::PollOnly, MIDDLE, 12);
+    let ages = ages(duration_statistics(77.0, 0.1), Tracking::PollOnly, MIDDLE, 12);
     assert!(ages[0] > 55.0, "{ages:?}");
     assert!(ages[3..9].iter().all(|age| (60.0..95.0).contains(age)), "{ages:?}");
 }
@@ -84,7 +87,7 @@ fn schedule_polls_where_end_is_likely() {
 #[test]
 fn wrong_model_has_bounded_cost() {
     // The model expects minutes; the guard polls earlier all the same.
-    let ages = ages(stored_model(600.0, 0.8), Tracking::PollOnly, MIDDLE, 4);
+    let ages = ages(duration_statistics(600.0, 0.8), Tracking::PollOnly, MIDDLE, 4);
     assert!(ages[0] <= 600.0 * 0.16, "{ages:?}");
     assert!(ages.windows(2).all(|w| w[1] <= 2.0 * w[0] + 0.1), "{ages:?}");
 }
@@ -97,11 +100,11 @@ fn schedule_polls_webhook_first_late_and_rarely() {
 #[test]
 fn schedule_safety_starts_at_95th_percentile() {
     // 95 % are shorter than 77 × e^(1.645 × 0.55) = 190 s.
-    let ages = ages(stored_model(77.4, 0.55), Tracking::WebhookFirst, MIDDLE, 2);
+    let ages = ages(duration_statistics(77.4, 0.55), Tracking::WebhookFirst, MIDDLE, 2);
     assert!((188.0..193.0).contains(&ages[0]), "{ages:?}");
     assert!((ages[1] / ages[0] - 1.5).abs() < 0.01, "{ages:?}");
     // A callback needs its time, however quick the renders are.
-    let quick = stored_model(1.0, 0.1);
+    let quick = duration_statistics(1.0, 0.1);
     assert_eq!(self::ages(quick, Tracking::WebhookFirst, MIDDLE, 1), [60.0]);
     let hasty = PollSchedule { safety: Duration::from_secs(5), ..quick };
     assert_eq!(self::ages(hasty, Tracking::WebhookFirst, MIDDLE, 1), [5.0]);
@@ -109,7 +112,7 @@ fn schedule_safety_starts_at_95th_percentile() {
 
 #[test]
 fn schedule_ends_at_deadline() {
-    for schedule in [LAW, stored_model(77.0, 0.5)] {
+    for schedule in [LAW, duration_statistics(77.0, 0.5)] {
         let last = schedule.next_after(Tracking::PollOnly, Duration::from_secs(1799), 0.0);
         assert_eq!(last, schedule.deadline);
         let never = PollSchedule { deadline: Duration::from_secs(1), ..schedule };
@@ -147,7 +150,7 @@ fn slowdown_stretches_every_interval() {
     let count = |schedule: PollSchedule| {
         f64::from(schedule.count_until(Tracking::PollOnly, Duration::from_secs(1799), MIDDLE))
     };
-    for schedule in [LAW, stored_model(300.0, 0.8)] {
+    for schedule in [LAW, duration_statistics(300.0, 0.8)] {
         let slow = PollSchedule { slowdown: Slowdown::to_fit(4.0, 1.0), ..schedule };
         assert!(count(slow) <= count(schedule) / 3.0, "{} {}", count(slow), count(schedule));
     }
@@ -163,7 +166,7 @@ fn schedule_rate_follows_intervals() {
     assert!((rate(LAW, Tracking::WebhookFirst, 120) - 1.0 / 60.0).abs() < 1e-9);
     assert_eq!(rate(LAW, Tracking::PollOnly, 1800), 0.0);
     // At the median of a narrow distribution the end is likely at any second.
-    let likely = stored_model(77.0, 0.1);
+    let likely = duration_statistics(77.0, 0.1);
     assert!(rate(likely, Tracking::PollOnly, 77) > 3.0 * rate(likely, Tracking::PollOnly, 40));
 }
 
@@ -195,7 +198,9 @@ fn schedule_costs_are_as_documented() {
         (77.4, 0.55, (9.5, 4.0), (15.2, 4.1)),
         (240.0, 0.8, (18.5, 8.5), (35.0, 6.1)),
     ] {
-        for (schedule, (polls, delay)) in [(stored_model(median, sigma), known), (LAW, unknown)] {
+        for (schedule, (polls, delay)) in
+            [(duration_statistics(median, sigma), known), (LAW, unknown)]
+        {
             let (found_polls, found_delay) =
                 cost(PollSchedule { deadline: forever, ..schedule }, median, sigma);
             let near = |found: f64, promised: f64| (found / promised - 1.0).abs() < 0.05;

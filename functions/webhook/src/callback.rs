@@ -319,7 +319,7 @@ impl Callbacks {
         match self.tracker.apply_report(job, &report, ReportSource::Callback, polls, now()).await? {
             ApplyOutcome::Changed(job) => {
                 let state = job.state;
-                self.settle(job, now()).await;
+                self.publish(job, now()).await;
                 Ok(state)
             }
             ApplyOutcome::Unchanged(job) => Ok(job.state),
@@ -329,7 +329,7 @@ impl Callbacks {
 
     /// The change is stored, so a failure here is no reason to have the callback repeated: the
     /// poller finds the filled outbox.
-    async fn settle(&self, job: Job, now: DateTime<Utc>) {
+    async fn publish(&self, job: Job, now: DateTime<Utc>) {
         let id = job.id.clone();
         if let Err(cause) = self.tracker.publish_outbox(job, now).await {
             warn!(

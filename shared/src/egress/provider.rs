@@ -253,7 +253,7 @@ mod tests {
         };
         for (reply, trouble) in [
             (Reply::HangUp, "no answer"),
-            (Reply::Last(half), "half an answer"),
+            (Reply::Last(half), "the answer broke off"),
             (endless, "the answer is longer than 2097152 bytes"),
         ] {
             let server = TestServer::plain(vec![reply, Reply::ok()]).await;

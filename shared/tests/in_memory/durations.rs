@@ -75,6 +75,6 @@ async fn outage_loses_no_observation() {
     interceptor.set(Injected::Answered);
     minutes(1).await;
     duration_models.flush().await;
-    let stored = aws.store().stored_model(&zvid()).await.unwrap();
+    let stored = aws.store().duration_statistics(&zvid()).await.unwrap();
     assert_eq!(stored.map(|stored| stored.statistics.count()), Some(1), "kept");
 }

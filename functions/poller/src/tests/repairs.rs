@@ -39,9 +39,9 @@ async fn lost_callbacks_record_no_duration() {
     world.run(400.0).await;
 
     assert_eq!(world.aws.table().indexed("active").len(), 0, "safety polls have found them");
-    let stored_model = async |name: &str| {
-        world.aws.store().stored_model(&ProviderName::parse(name).unwrap()).await.unwrap()
+    let duration_statistics = async |name: &str| {
+        world.aws.store().duration_statistics(&ProviderName::parse(name).unwrap()).await.unwrap()
     };
-    assert!(stored_model("zvid").await.is_none());
-    assert!(stored_model("shotstack").await.is_some(), "who is polled is known well enough");
+    assert!(duration_statistics("zvid").await.is_none());
+    assert!(duration_statistics("shotstack").await.is_some(), "who is polled is known well enough");
 }

@@ -10,7 +10,7 @@ const SK: &str = "durations";
 
 /// The statistics of a provider's renders as they are stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StoredModel {
+pub struct StoredStatistics {
     /// The observed durations.
     pub statistics: Statistics,
     /// Counts writes, from 1.
@@ -18,7 +18,7 @@ pub struct StoredModel {
 }
 
 #[derive(Serialize, Deserialize)]
-struct ModelItem {
+struct StatisticsItem {
     pk: String,
     sk: String,
     v: u64,
@@ -31,10 +31,10 @@ impl Store {
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub async fn stored_model(
+    pub async fn duration_statistics(
         &self,
         provider: &ProviderName,
-    ) -> Result<Option<StoredModel>, StoreError> {
+    ) -> Result<Option<StoredStatistics>, StoreError> {
         let pk = pk(provider);
         let item = self.get(&pk, SK, "read how long renders take").await?;
         item.map(decode).transpose()
@@ -44,11 +44,11 @@ impl Store {
     ///
     /// # Errors
     /// When the table cannot be written.
-    pub async fn put_stored_model(
+    pub async fn put_duration_statistics(
         &self,
         provider: &ProviderName,
-        model: &StoredModel,
-    ) -> Result<Committed<StoredModel>, StoreError> {
+        model: &StoredStatistics,
+    ) -> Result<Committed<StoredStatistics>, StoreError> {
         let item = encode(provider, model)?;
         let put = self.put_version(item, model.version, "store how long renders take").await?;
         committed(put, decode)
@@ -59,16 +59,20 @@ fn pk(provider: &ProviderName) -> String {
     format!("durations#{provider}")
 }
 
-fn encode(provider: &ProviderName, model: &StoredModel) -> Result<Item, StoreError> {
-    let item =
-        ModelItem { pk: pk(provider), sk: SK.into(), v: model.version, seen: model.statistics };
+fn encode(provider: &ProviderName, model: &StoredStatistics) -> Result<Item, StoreError> {
+    let item = StatisticsItem {
+        pk: pk(provider),
+        sk: SK.into(),
+        v: model.version,
+        seen: model.statistics,
+    };
     serde_dynamo::to_item(item).map_err(|error| corrupt("durations", error))
 }
 
-fn decode(item: Item) -> Result<StoredModel, StoreError> {
-    let item: ModelItem =
+fn decode(item: Item) -> Result<StoredStatistics, StoreError> {
+    let item: StatisticsItem =
         serde_dynamo::from_item(item).map_err(|error| corrupt("durations", error))?;
-    Ok(StoredModel { statistics: item.seen, version: item.v })
+    Ok(StoredStatistics { statistics: item.seen, version: item.v })
 }
 
 #[cfg(test)]
@@ -81,7 +85,7 @@ mod tests {
     fn statistics_round_trip() {
         let statistics = Statistics::single(Duration::from_millis(7_321))
             .merge(Statistics::single(Duration::from_millis(60_001)));
-        let model = StoredModel { statistics, version: 3 };
+        let model = StoredStatistics { statistics, version: 3 };
         let item = encode(&ProviderName::parse("zvid").unwrap(), &model).unwrap();
         assert_eq!(decode(item).unwrap(), model);
         assert!(decode(Item::new()).is_err());
