@@ -1,16 +1,14 @@
 //! A render job, and the only ways in which it may change.
 //!
-//! Providers repeat callbacks, reorder them, and disagree with their own status endpoint; polls and callbacks race. So [`Job::apply`] returns [`Transition::Unchanged`] for a report without
+//! Providers repeat callbacks, reorder them, and disagree with their own status endpoint; polls
+//! and callbacks race. So [`Job::apply`] returns [`Transition::Unchanged`] for a report without
 //! news, never lets an ended job become live again, and puts the outbox entry ([`OutboxEntry`])
 //! of a change into the same value as the change, so that both are stored in one write.
 //!
 //! The transition table is [`next`], in `job/transition.rs`. It is total: it spells out every
 //! state and every report, so a new one does not compile until each of its pairs is decided.
 //!
-//! To add a state, add it to [`State`] and [`State::ALL`]; the compiler then names every `match`
-//! that must decide about it, here and in the other crates; look at comparisons by `==` too. Its name also goes into `JobState` of
-//! `docs/openapi.yaml`, and into `docs/events.schema.json` if entering it is an event; contract
-//! tests compare them.
+//! To add a state, add it to [`State`] and [`State::ALL`]; CONTRIBUTING.md lists what follows.
 //!
 //! This module has no clock: callers pass `now`. A store checks `version` (optimistic
 //! concurrency): after a conflict the report is applied again to the job that is stored.

@@ -1,8 +1,9 @@
 //! Secrets in SSM Parameter Store, below one prefix per stack, behind a cache.
 //!
 //! A secret is cached for ten minutes, so that a rotation reaches warm functions without a
-//! deployment. Secrets that the API changes are cached for one minute. That a parameter does
-//! not exist is cached for half a minute (negative caching). Concurrent fetches of one secret
+//! deployment. Secrets that the API changes are cached for one minute. That an optional
+//! parameter does not exist ([`Secrets::find`]) is cached for half a minute (negative caching); an
+//! absent one that is required ([`Secrets::get`]) is fetched at each call. Concurrent fetches of one secret
 //! are coalesced into one (single flight).
 //!
 //! This is not a cache library such as `moka`, because a library's entries are gone when their

@@ -133,7 +133,14 @@ pub(super) fn effective_state(state: State, failure: Option<&Failure>) -> State 
     let unconfirmed = |failure: &Failure| failure.code == FailureCode::SubmitUnknown;
     match state {
         State::Failed if failure.is_some_and(unconfirmed) => State::TimedOut,
-        state => state,
+        State::Submitting
+        | State::SubmitUnknown
+        | State::Queued
+        | State::Processing
+        | State::Completed
+        | State::Failed
+        | State::Cancelled
+        | State::TimedOut => state,
     }
 }
 

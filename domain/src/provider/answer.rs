@@ -238,8 +238,8 @@ impl ProviderSpec {
     }
 }
 
-/// The default class of an HTTP status, when no rule of the spec applies. What follows a 429 is
-/// decided in `polling/throttle.rs`.
+/// The default class of an HTTP status, when no rule of the spec applies. What follows a 429 of
+/// a poll is decided in `polling/throttle.rs`.
 fn usual_class(status: u16) -> ErrorClass {
     match status {
         401 | 403 => ErrorClass::Auth,

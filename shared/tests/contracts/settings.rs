@@ -3,6 +3,8 @@
 use std::process::Command;
 
 use domain::address::{PrivateHosts, PrivateNetworks, ReceiverPorts, TargetPolicy};
+use domain::retry::DeliverySchedule;
+use serde_json::Value;
 use shared::setup;
 
 use crate::source;
@@ -32,6 +34,14 @@ fn template_gives_functions_the_same_policy() {
             assert!(resource.contains(&line), "{function} does not get {variable}");
         }
     }
+}
+
+/// The template always sets the schedule, so the code's default serves tools and tests.
+#[test]
+fn template_schedule_is_the_default() {
+    let template: Value = serde_saphyr::from_str(&source::text("template.yaml")).unwrap();
+    let schedule = &template["Parameters"]["DeliverySchedule"]["Default"];
+    assert_eq!(schedule, &DeliverySchedule::default().to_string());
 }
 
 /// The next tests run this test in a process of its own, with other settings. Without settings,

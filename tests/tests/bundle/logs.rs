@@ -44,7 +44,9 @@ async fn run_everything(bundle: &Arc<Bundle>) {
 
     // A signed callback, an attempt that fails first, and the default receiver.
     bundle.receivers.set_behaviors(&tag("signed"), [PlannedAnswer::status(500)]);
-    bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, &tag("signed"))).await;
+    let metadata = json!({"note": tag("metadata")});
+    let signed = CallerRequest::new(SimulatedProvider::ViralSync, &tag("signed"));
+    bundle.submit(&signed.with("metadata", metadata)).await;
     let by_default =
         CallerRequest::new(SimulatedProvider::ViralSync, &tag("default")).without("callbackUrl");
     bundle.submit(&by_default).await;
