@@ -6,6 +6,9 @@ use tests::{LedgerEntry, SimulatedProvider, TestJob, TestStack};
 
 use crate::endings::assert_published_once;
 
+/// DynamoDB's status for a write whose condition does not hold.
+const CONFLICT: u16 = 400;
+
 #[tokio::test]
 async fn poll_without_news_writes_nothing() -> Result<()> {
     let stack = TestStack::connect("nothing-new").await?;
@@ -24,7 +27,10 @@ async fn poll_without_news_writes_nothing() -> Result<()> {
     stack.until_polled(&test_job, 4).await?;
 
     let requests = stack.ledger(since, test_job.job_id().as_str()).await?;
-    let writes: Vec<_> = requests.iter().filter(|it| it.is_write()).collect();
+    // Another test's new job may have moved the lease. For some seconds the holder before, which
+    // knows this job without its last change, polls it too; its write is refused.
+    let writes: Vec<_> =
+        requests.iter().filter(|it| it.is_write() && it.status != CONFLICT).collect();
     assert!(writes.is_empty(), "{writes:#?}");
     assert_eq!(stack.job_item(&test_job).await?, item);
     Ok(())
