@@ -33,7 +33,7 @@ pub struct Jobs {
     pub secrets: Arc<Secrets>,
     /// Which receivers may be configured.
     pub policy: TargetPolicy,
-    /// The number of shards of jobs and deliveries.
+    /// The number of shards that new jobs and their deliveries are spread over.
     pub shards: u32,
     /// Where secrets and ids of test events come from.
     pub entropy: Entropy,

@@ -36,6 +36,14 @@ fn template_gives_functions_the_same_policy() {
     }
 }
 
+/// Otherwise a function would list or poll the shards of another number.
+#[test]
+fn template_gives_functions_the_same_shards() {
+    let template = source::text("template.yaml");
+    let settings: Vec<_> = template.lines().filter(|it| it.contains("POLLER_SHARDS:")).collect();
+    assert_eq!(settings, ["          POLLER_SHARDS: !Ref PollerShards"; 3]);
+}
+
 /// The template always sets the schedule, so the code's default serves tools and tests.
 #[test]
 fn template_schedule_is_the_default() {

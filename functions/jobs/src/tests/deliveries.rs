@@ -115,6 +115,24 @@ async fn redelivery_stops_after_a_thousand_attempts() {
     assert_eq!(recovered, json!({"queued": 0, "disabled": 0, "next": null}));
 }
 
+/// Guards against deliveries that no list shows: of a stack with several shards, and of one whose
+/// number of shards was lowered since.
+#[tokio::test(start_paused = true)]
+async fn exhausted_deliveries_of_every_shard_are_listed() {
+    let aws = InMemoryAws::new(&[KEYS]);
+    aws.store().put_max_shards(4).await.unwrap();
+    let deliveries: Vec<Delivery> = (0u8..4)
+        .map(|shard| Delivery { shard: shard.into(), ..given_up(shard, 10, URL) })
+        .collect();
+    stored(&aws, &deliveries).await;
+
+    let query = json!({"state": "exhausted", "since": since(60)});
+    let (status, listed) = asked(&aws, "GET /v1/deliveries", query, None).await;
+    assert_eq!((status, listed["deliveries"].as_array().map(Vec::len)), (200, Some(4)), "{listed}");
+    let recovered = recover(&aws, json!({"since": since(60)})).await;
+    assert_eq!(recovered["queued"], 4);
+}
+
 /// Guards against recovery that pages by one order and continues by another: deliveries whose
 /// ids do not grow with time are skipped then.
 #[tokio::test(start_paused = true)]
