@@ -14,6 +14,7 @@ mod events;
 mod logs;
 mod openapi;
 mod providers;
+mod recursion;
 mod settings;
 mod signatures;
 mod source;
