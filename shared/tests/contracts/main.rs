@@ -18,4 +18,5 @@ mod recursion;
 mod settings;
 mod signatures;
 mod source;
+mod ticks;
 mod values;
