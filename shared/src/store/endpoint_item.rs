@@ -46,7 +46,9 @@ struct EndpointItem {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     in_flight: Vec<(u64, i64)>,
     updated_at: i64,
-    expires_at: i64,
+    /// Absent while its owner's limits are set: they must outlast a quiet year.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -114,7 +116,8 @@ pub(super) fn encode(endpoint: &Endpoint, retention: TimeDelta) -> Result<Item, 
             .map(|place| (place.token, time::millis(place.until)))
             .collect(),
         updated_at: time::millis(endpoint.updated_at),
-        expires_at: (endpoint.updated_at + keep).timestamp(),
+        expires_at: (endpoint.limits == EndpointLimits::default())
+            .then(|| (endpoint.updated_at + keep).timestamp()),
     };
     serde_dynamo::to_item(item).map_err(|error| corrupt("endpoint", error))
 }
@@ -201,16 +204,22 @@ mod tests {
     }
 
     #[test]
-    fn healthy_endpoint_item_expires_soon() {
+    fn endpoint_item_expires_unless_limited() {
         let now = time::from_millis(1_800_000_000_000).unwrap();
         let days = |endpoint: &Endpoint| {
             let item = encode(endpoint, TimeDelta::days(90)).unwrap();
-            let Some(AttributeValue::N(at)) = item.get("expires_at") else { panic!("{item:?}") };
-            (at.parse::<i64>().unwrap() - 1_800_000_000) / 86_400
+            item.get("expires_at").map(|at| {
+                let AttributeValue::N(at) = at else { panic!("{at:?}") };
+                (at.parse::<i64>().unwrap() - 1_800_000_000) / 86_400
+            })
         };
         let blank = Endpoint { updated_at: now, ..Endpoint::unknown("https://shop.example/hooks") };
-        assert_eq!(days(&blank), 2);
-        let limits = EndpointLimits::new(Some(1), None).unwrap();
-        assert_eq!(days(&Endpoint { limits, ..blank }), 90);
+        assert_eq!(days(&blank), Some(2));
+        let failing = Some(Failing { since: now, failures: 1, windows: 1, window_at: now });
+        assert_eq!(days(&Endpoint { failing, ..blank.clone() }), Some(90));
+        for limits in [(Some(1), None), (None, Some(1))] {
+            let limits = EndpointLimits::new(limits.0, limits.1).unwrap();
+            assert_eq!(days(&Endpoint { limits, ..blank.clone() }), None);
+        }
     }
 }
