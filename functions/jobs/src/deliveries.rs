@@ -16,6 +16,7 @@ use shared::store::{Committed, Consistency, ListOrder, StoreError, TimeSpan, Wai
 use shared::view;
 
 use crate::Jobs;
+use crate::query::Query;
 use crate::reading::{invalid_parameter, page_limit, page_problem};
 
 const MAX_BODY_BYTES: usize = 16 * 1024;
@@ -64,12 +65,12 @@ impl Jobs {
         request: &ApiGatewayV2httpRequest,
         now: DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let parameter = |name: &str| request.query_string_parameters.first(name);
-        let limit = page_limit(parameter("limit"))?;
-        let cursor = parameter("cursor");
-        let span = span(parameter("since"), parameter("until"), now)?;
+        let query = Query::of(request);
+        let limit = page_limit(query.get("limit")?)?;
+        let cursor = query.get("cursor")?;
+        let span = span(query.get("since")?, query.get("until")?, now)?;
         let store = &self.tracker.store;
-        let page = match parameter("state") {
+        let page = match query.get("state")? {
             Some("exhausted") => {
                 let shards = self.shards_so_far().await?;
                 store.undelivered(shards, span, ListOrder::NewestFirst, cursor, limit).await

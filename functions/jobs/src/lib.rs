@@ -8,6 +8,7 @@
 mod cancellation;
 pub mod config;
 mod deliveries;
+mod query;
 mod reading;
 mod redelivery;
 mod rotation;

@@ -9,6 +9,7 @@ use shared::store::StoreError;
 use shared::view;
 
 use crate::Jobs;
+use crate::query::Query;
 
 /// How many items a page has by default, and at most.
 const DEFAULT_PAGE: u8 = 20;
@@ -39,10 +40,10 @@ impl Jobs {
         &self,
         request: &ApiGatewayV2httpRequest,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let parameter = |name: &str| request.query_string_parameters.first(name);
-        let limit = page_limit(parameter("limit"))?;
-        let cursor = parameter("cursor");
-        let page = match (parameter("sourceRecordId"), parameter("state")) {
+        let query = Query::of(request);
+        let limit = page_limit(query.get("limit")?)?;
+        let cursor = query.get("cursor")?;
+        let page = match (query.get("sourceRecordId")?, query.get("state")?) {
             (Some(source), None) => {
                 let source = SourceRecordId::parse(source)
                     .map_err(|error| invalid_parameter("sourceRecordId", &error.to_string()))?;

@@ -31,11 +31,23 @@ async fn asked(aws: &InMemoryAws, route: &str, query: Value, body: Option<Value>
     };
     let mut event: Value = serde_json::from_str(GET).unwrap();
     event["routeKey"] = route.into();
-    event["queryStringParameters"] = query;
+    event["rawQueryString"] = query_string(&query).into();
     event["body"] = body.map_or(Value::Null, |body| body.to_string().into());
     let response = handle(&jobs, serde_json::from_value(event).unwrap(), now).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
     (response.status_code, serde_json::from_str(&body).unwrap())
+}
+
+/// The query string of these parameters.
+fn query_string(parameters: &Value) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in parameters.as_object().unwrap() {
+        match value {
+            Value::String(text) => query.append_pair(name, text),
+            other => query.append_pair(name, &other.to_string()),
+        };
+    }
+    query.finish()
 }
 
 async fn recover(aws: &InMemoryAws, body: Value) -> Value {

@@ -86,10 +86,7 @@ impl Bundle {
         event.route_key = Some(key);
         event.headers = request.headers().clone();
         event.path_parameters = named;
-        let query =
-            url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
-        event.query_string_parameters =
-            query.into_owned().collect::<HashMap<String, String>>().into();
+        event.raw_query_string = request.uri().query().map(str::to_owned);
         event.body = Some(String::from_utf8_lossy(request.body()).into_owned());
         let event = FunctionEvent::Http(Box::new(event));
         // The function continues when the gateway has given up.
