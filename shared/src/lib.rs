@@ -13,6 +13,7 @@ pub mod egress;
 pub mod endpoint_cache;
 pub mod entropy;
 pub mod env;
+pub mod http_event;
 pub mod providers;
 pub mod queue;
 pub mod secrets;

@@ -24,6 +24,7 @@ use domain::id::{EventId, JobId};
 use lambda_runtime::Error;
 use shared::api::{self, Problem};
 use shared::entropy::Entropy;
+use shared::http_event::HttpEvent;
 use shared::secrets::Secrets;
 use shared::tracker::Tracker;
 
@@ -46,9 +47,13 @@ pub struct Jobs {
 /// Never: a failure becomes a problem document.
 pub async fn handle(
     jobs: &Jobs,
-    request: ApiGatewayV2httpRequest,
+    event: HttpEvent,
     now: fn() -> DateTime<Utc>,
 ) -> Result<ApiGatewayV2httpResponse, Error> {
+    let request = match event.read() {
+        Ok(request) => request,
+        Err(problem) => return Ok(problem.into_response()),
+    };
     Ok(jobs.answer(&request, now).await.unwrap_or_else(Problem::into_response))
 }
 

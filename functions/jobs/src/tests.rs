@@ -201,6 +201,6 @@ async fn webhook_test_needs_a_receiver() {
 /// Lambda can then run several at once in one process, as its Managed Instances do.
 #[test]
 fn handler_future_is_send() {
-    fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Jobs, ApiGatewayV2httpRequest) -> F) {}
+    fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Jobs, HttpEvent) -> F) {}
     is_send(|function, event| handle(function, event, Utc::now));
 }

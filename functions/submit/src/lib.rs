@@ -6,10 +6,11 @@
 pub mod config;
 mod submission;
 
-use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
+use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use chrono::{DateTime, Utc};
 use lambda_runtime::Error;
 use shared::api::Problem;
+use shared::http_event::HttpEvent;
 
 pub use crate::submission::Submitter;
 
@@ -19,11 +20,14 @@ pub use crate::submission::Submitter;
 /// Never: a failure becomes a problem document.
 pub async fn handle(
     submitter: &Submitter,
-    request: ApiGatewayV2httpRequest,
+    event: HttpEvent,
     now: fn() -> DateTime<Utc>,
 ) -> Result<ApiGatewayV2httpResponse, Error> {
-    let answer = submitter.submit(&request, now).await;
-    Ok(answer.unwrap_or_else(Problem::into_response))
+    let request = match event.read() {
+        Ok(request) => request,
+        Err(problem) => return Ok(problem.into_response()),
+    };
+    Ok(submitter.submit(&request, now).await.unwrap_or_else(Problem::into_response))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use aws_in_memory::InMemoryAws;
+use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use aws_lambda_events::encodings::Body;
 use domain::address::TargetPolicy;
 use serde_json::Value;
@@ -23,7 +24,7 @@ async fn answered(aws: &InMemoryAws, request: ApiGatewayV2httpRequest) -> (i64, 
         policy: TargetPolicy::public(),
         entropy: aws.entropy(),
     };
-    let response = handle(&submitter, request, Utc::now).await.unwrap();
+    let response = handle(&submitter, request.into(), Utc::now).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
     (response.status_code, serde_json::from_str(&body).unwrap())
 }
@@ -64,6 +65,6 @@ async fn submit_without_table_asks_no_provider() {
 /// Lambda can then run several at once in one process, as its Managed Instances do.
 #[test]
 fn handler_future_is_send() {
-    fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Submitter, ApiGatewayV2httpRequest) -> F) {}
+    fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Submitter, HttpEvent) -> F) {}
     is_send(|function, event| handle(function, event, Utc::now));
 }

@@ -5,10 +5,11 @@
 mod callback;
 pub mod config;
 
-use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
+use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use chrono::{DateTime, Utc};
 use lambda_runtime::Error;
 use shared::api::Problem;
+use shared::http_event::HttpEvent;
 
 pub use crate::callback::Callbacks;
 
@@ -18,9 +19,13 @@ pub use crate::callback::Callbacks;
 /// Never: a failure becomes a problem document.
 pub async fn handle(
     callbacks: &Callbacks,
-    request: ApiGatewayV2httpRequest,
+    event: HttpEvent,
     now: fn() -> DateTime<Utc>,
 ) -> Result<ApiGatewayV2httpResponse, Error> {
+    let request = match event.read() {
+        Ok(request) => request,
+        Err(problem) => return Ok(problem.into_response()),
+    };
     let answer = callbacks.receive(&request, now).await;
     callbacks.tracker.duration_models.flush().await;
     Ok(answer.unwrap_or_else(|error| Problem::from(error).into_response()))

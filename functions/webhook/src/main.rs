@@ -4,16 +4,16 @@
 // The compiler computes the size of the nested futures of a request recursively.
 #![recursion_limit = "256"]
 
-use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use chrono::Utc;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use shared::http_event::HttpEvent;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     shared::telemetry::init();
     // Once per cold start: a bad setting fails the rollout, not a callback.
     let callbacks = webhook::config::callbacks().await?;
-    run(service_fn(|event: LambdaEvent<ApiGatewayV2httpRequest>| {
+    run(service_fn(|event: LambdaEvent<HttpEvent>| {
         webhook::handle(&callbacks, event.payload, Utc::now)
     }))
     .await

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use aws_in_memory::{InMemoryAws, builders};
+use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use aws_lambda_events::encodings::Body;
 use domain::credential::CallbackSecret;
 use domain::id::{JobId, ProviderName, RenderJobId};
@@ -89,7 +90,7 @@ async fn answered_with(
 ) -> (i64, Value, Vec<String>) {
     let callbacks = Callbacks { tracker: aws.tracker().unwrap(), secrets: Arc::new(aws.secrets()) };
     let before = aws.calls().len();
-    let response = handle(&callbacks, request, arrival).await.unwrap();
+    let response = handle(&callbacks, request.into(), arrival).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
     let asked = aws.calls().split_off(before);
     (response.status_code, serde_json::from_str(&body).unwrap(), asked)
@@ -284,7 +285,7 @@ async fn old_account_callback_is_refused() {
     let aws = with_job(&[ZVID_SECRET], &zvid_job()).await;
     let callbacks = Callbacks { tracker: aws.tracker().unwrap(), secrets: Arc::new(aws.secrets()) };
     let late = || DateTime::from_timestamp(1_779_624_041 + 301, 0).unwrap();
-    let response = handle(&callbacks, event(ZVID_ACCOUNT), late).await.unwrap();
+    let response = handle(&callbacks, event(ZVID_ACCOUNT).into(), late).await.unwrap();
     assert_eq!(response.status_code, 401);
 }
 
@@ -317,7 +318,7 @@ async fn answered_without(own: &str, request: ApiGatewayV2httpRequest) -> (i64, 
     let broken = OwnSpec { file: own.into(), name: own.into(), json: "{".into() };
     let tracker = aws.tracker_with(&[broken]).unwrap();
     let callbacks = Callbacks { tracker, secrets: Arc::new(aws.secrets()) };
-    let response = handle(&callbacks, request, arrival).await.unwrap();
+    let response = handle(&callbacks, request.into(), arrival).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
     (response.status_code, serde_json::from_str(&body).unwrap())
 }
@@ -380,6 +381,6 @@ async fn guide_provider_needs_only_a_parameter() {
 /// Lambda can then run several at once in one process, as its Managed Instances do.
 #[test]
 fn handler_future_is_send() {
-    fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Callbacks, ApiGatewayV2httpRequest) -> F) {}
+    fn is_send<'a, F: Future + Send>(_: impl Fn(&'a Callbacks, HttpEvent) -> F) {}
     is_send(|function, event| handle(function, event, Utc::now));
 }

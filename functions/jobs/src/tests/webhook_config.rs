@@ -40,7 +40,7 @@ async fn answered(aws: &InMemoryAws, request: ApiGatewayV2httpRequest) -> (i64, 
         shards: 1,
         entropy: aws.entropy(),
     };
-    let response = handle(&jobs, request, clock::now).await.unwrap();
+    let response = handle(&jobs, request.into(), clock::now).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
     (response.status_code, serde_json::from_str(&body).unwrap())
 }

@@ -153,13 +153,13 @@ impl Instance {
         };
         match (self, event) {
             (Self::Submit(it), FunctionEvent::Http(event)) => {
-                http(submit::handle(it, *event, clock::now).await)
+                http(submit::handle(it, (*event).into(), clock::now).await)
             }
             (Self::Webhook(it), FunctionEvent::Http(event)) => {
-                http(webhook::handle(it, *event, clock::now).await)
+                http(webhook::handle(it, (*event).into(), clock::now).await)
             }
             (Self::Jobs(it), FunctionEvent::Http(event)) => {
-                http(jobs::handle(it, *event, clock::now).await)
+                http(jobs::handle(it, (*event).into(), clock::now).await)
             }
             (Self::Deliver(it), FunctionEvent::Messages(event)) => {
                 let answer = deliver::handle(it, event, clock::now).await;
