@@ -43,12 +43,50 @@ const AWAKE_SECOND: f64 = 1.667;
 const WAKE_UP: f64 = 1.708;
 const READ_JOB: f64 = 0.0625;
 
-/// Whether it is cheaper to stay awake for `wait` than to go idle and read `jobs` jobs again.
-/// For a shard with few jobs this holds while about one poll a second is due.
-#[must_use]
-pub fn is_worth_waiting(jobs: usize, wait: Duration) -> bool {
-    let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
-    wait.as_secs_f64() * AWAKE_SECOND <= WAKE_UP + READ_JOB * f64::from(jobs)
+/// A queue delays a message by whole seconds, so a shorter wait cannot be left to it.
+const SHORTEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// For which waits between polls a holder stays awake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AwakePolicy {
+    /// For those in which that is cheaper than to go idle.
+    #[default]
+    WhereCheaper,
+    /// For those that are too short to go idle. An account with few concurrent executions has
+    /// none to spare for a wait.
+    WhereNeeded,
+}
+
+/// Why a text is not an [`AwakePolicy`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is neither true nor false")]
+pub struct AwakePolicyError(String);
+
+impl AwakePolicy {
+    /// Reads whether pollers stay awake: `true` or `false`.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse(text: &str) -> Result<Self, AwakePolicyError> {
+        match text {
+            "true" => Ok(Self::WhereCheaper),
+            "false" => Ok(Self::WhereNeeded),
+            other => Err(AwakePolicyError(other.to_owned())),
+        }
+    }
+
+    /// Whether to stay awake for `wait` instead of going idle and reading `jobs` jobs again. For
+    /// a shard with few jobs, that is cheaper while about one poll a second is due.
+    #[must_use]
+    pub fn stays_awake(self, jobs: usize, wait: Duration) -> bool {
+        match self {
+            Self::WhereCheaper => {
+                let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
+                wait.as_secs_f64() * AWAKE_SECOND <= WAKE_UP + READ_JOB * f64::from(jobs)
+            }
+            Self::WhereNeeded => wait < SHORTEST_SLEEP,
+        }
+    }
 }
 
 /// The lease of one shard, as of its last write.
@@ -309,10 +347,22 @@ mod tests {
 
     #[test]
     fn lease_holder_idles_when_cheaper() {
-        let worth = |jobs, millis| is_worth_waiting(jobs, Duration::from_millis(millis));
-        assert!(worth(1, 1_000) && !worth(1, 1_100));
-        assert!(worth(100, 4_700) && !worth(100, 4_900));
-        assert!(worth(2_000, 60_000));
+        let policy = AwakePolicy::WhereCheaper;
+        let awake = |jobs, millis| policy.stays_awake(jobs, Duration::from_millis(millis));
+        assert!(awake(1, 1_000) && !awake(1, 1_100));
+        assert!(awake(100, 4_700) && !awake(100, 4_900));
+        assert!(awake(2_000, 60_000));
+    }
+
+    #[test]
+    fn lease_holder_idles_where_slots_are_few() {
+        let policy = AwakePolicy::parse("false").unwrap();
+        for jobs in [1, 100, 100_000] {
+            let awake = |millis| policy.stays_awake(jobs, Duration::from_millis(millis));
+            assert!(awake(0) && awake(999) && !awake(1_000) && !awake(60_000), "{jobs}");
+        }
+        assert_eq!(AwakePolicy::parse("true"), Ok(AwakePolicy::default()));
+        assert!(AwakePolicy::parse("yes").is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use domain::lease::AwakePolicy;
 use lambda_runtime::Error;
 use shared::env;
 use shared::setup::Setup;
@@ -14,7 +15,9 @@ use crate::Poller;
 /// When a setting is missing or wrong, which the error names, or the specs cannot be read.
 pub async fn poller() -> Result<Poller, Error> {
     let shards = env::parsed("POLLER_SHARDS", 1, str::parse)?;
+    let policy = env::parsed("POLLERS_STAY_AWAKE", AwakePolicy::default(), AwakePolicy::parse)?;
     let setup = Setup::from_env()?;
     let secrets = Arc::new(setup.secrets());
-    Ok(Poller::new(setup.tracker(secrets).await?, setup.wakes()?, shards))
+    let poller = Poller::new(setup.tracker(secrets).await?, setup.wakes()?, shards);
+    Ok(poller.with_awake_policy(policy))
 }

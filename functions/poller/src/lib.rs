@@ -23,6 +23,7 @@ use std::time::Duration;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use chrono::{DateTime, Utc};
 use domain::id::ProviderName;
+use domain::lease::AwakePolicy;
 use futures_util::future::join_all;
 use lambda_runtime::Error;
 use serde::Deserialize;
@@ -48,6 +49,8 @@ pub struct Poller {
     pub wakes: WakeQueue,
     /// How many shards the active jobs are spread over.
     pub shards: u32,
+    /// For which waits a poller keeps its concurrent execution.
+    pub awake_policy: AwakePolicy,
     /// The highest number of shards there ever was, once it is read.
     max_shards: OnceCell<u32>,
     /// The last minute in which a tick found no active job, by shard.
@@ -79,9 +82,16 @@ impl Poller {
             tracker,
             wakes,
             shards: shards.max(1),
+            awake_policy: AwakePolicy::default(),
             max_shards: OnceCell::new(),
             quiet: Mutex::default(),
         }
+    }
+
+    /// The same, with another policy.
+    #[must_use]
+    pub fn with_awake_policy(self, awake_policy: AwakePolicy) -> Self {
+        Self { awake_policy, ..self }
     }
 
     /// Takes the lease that a claim asks for, and polls the shard under it until `until` at the

@@ -226,6 +226,7 @@ impl<'a> ShardPoller<'a> {
     fn state(&self, may_begin: bool, at: DateTime<Utc>) -> LoopState {
         let next_at = [self.poll_queue.next_at(), self.provider_queues.next_at()];
         LoopState {
+            policy: self.poller.awake_policy,
             is_superseded: self.lease.is_superseded(),
             is_draining: !may_begin,
             awaits_new_job: self.lister.awaits_new_job(at),

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use domain::lease::{MAX_SLEEP, is_worth_waiting};
+use domain::lease::{AwakePolicy, MAX_SLEEP};
 
 /// What the decision depends on, at a moment when nothing is in flight or the time is up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoopState {
+    pub(crate) policy: AwakePolicy,
     pub(crate) is_superseded: bool,
     /// No poll may begin any more.
     pub(crate) is_draining: bool,
@@ -89,7 +90,7 @@ fn idle_decision(state: &LoopState, at: DateTime<Utc>) -> IdleDecision {
     }
     let wait = state.next_at.map(|next| (next - at).to_std().unwrap_or_default());
     let wait = wait.unwrap_or(MAX_SLEEP).min(MAX_SLEEP);
-    match state.has_backlog || is_worth_waiting(state.jobs, wait) {
+    match state.has_backlog || state.policy.stays_awake(state.jobs, wait) {
         true => IdleDecision::StayAwake,
         false => IdleDecision::Sleep(wait),
     }
@@ -103,6 +104,7 @@ mod tests {
     /// One job that is due in half a minute, and a lease that says that its holder sleeps.
     fn asleep() -> LoopState {
         LoopState {
+            policy: AwakePolicy::WhereCheaper,
             is_superseded: false,
             is_draining: false,
             awaits_new_job: false,
@@ -127,6 +129,16 @@ mod tests {
         assert_eq!(step(unknown), NextStep::Exit(Exit::Idle(MAX_SLEEP)));
         let overdue = LoopState { next_at: Some(start() - wait), ..asleep() };
         assert_eq!(step(overdue), NextStep::StayAwake);
+    }
+
+    #[test]
+    fn poller_goes_idle_where_slots_are_few() {
+        let soon = start() + Duration::from_secs(2);
+        let busy = LoopState { jobs: 1_000, next_at: Some(soon), ..asleep() };
+        assert_eq!(step(busy), NextStep::StayAwake);
+        let policy = AwakePolicy::WhereNeeded;
+        let wait = Duration::from_secs(2);
+        assert_eq!(step(LoopState { policy, ..busy }), NextStep::Exit(Exit::Idle(wait)));
     }
 
     #[test]
