@@ -1,12 +1,14 @@
 //! `relay`: the command line for operators and developers.
 //!
 //! It uses the public HTTP API, so a program can read all that it shows. For the dead-letter
-//! queue it uses SQS with the operator's credentials ([`dlq`]). It checks provider specs locally,
+//! queue and the account's limits it uses AWS with the operator's credentials ([`dlq`],
+//! [`doctor`]). It checks provider specs locally,
 //! with the code that the functions run.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod api;
 mod dlq;
+mod doctor;
 mod provider;
 mod show;
 
@@ -112,6 +114,13 @@ enum Command {
     /// Show and repair deliveries that the stack itself repeatedly failed to make.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Check whether the account's limits carry the stack, and say what to raise.
+    Doctor {
+        /// The stack's name. Region and credentials come from the environment, as
+        /// `aws configure export-credentials --format env` writes them.
+        #[arg(long)]
+        stack: String,
+    },
     /// Work on a spec of a provider of your own.
     #[command(subcommand)]
     Provider(ProviderCommand),
@@ -258,6 +267,7 @@ fn run(cli: &Cli) -> Result<()> {
             Ok(())
         }
         Command::Dlq(dlq) => dlq::run(dlq, |line| println!("{line}")),
+        Command::Doctor { stack } => doctor::run(stack),
         Command::Provider(ProviderCommand::Check { file, conversation }) => {
             check(file, conversation.as_deref())
         }
