@@ -10,6 +10,7 @@ mod many_jobs;
 mod owner;
 mod repair;
 mod simulated;
+mod stack_parameters;
 mod webhook_secret;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

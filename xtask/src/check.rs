@@ -10,7 +10,7 @@ use crate::artefacts::{self, For};
 use crate::demo;
 use crate::process::{self, Interrupt};
 use crate::receivers::Receivers;
-use crate::stack::{Policies, Stack};
+use crate::stack::{ONE_SHARD, Policies, Stack};
 use crate::venv::Venv;
 use crate::workspace::Workspace;
 
@@ -19,6 +19,13 @@ const END_TO_END: &str = "tests";
 
 /// The test that needs a stack of its own and receivers in other languages.
 const RECEIVERS: &str = "receivers";
+
+/// The test that changes the stack's number of shards.
+const SHARDS: &str = "shards";
+
+/// The number of shards in the end-to-end tests: more than one, so that what forgets a shard
+/// fails.
+const SHARDS_OF_TESTS: u32 = 4;
 
 /// The test that takes too long for every change: `cargo xtask load`.
 pub(crate) const LOAD: &str = "load";
@@ -99,10 +106,10 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
     let binaries = report.step("build", || artefacts::build(workspace, For::Testing, interrupt))?;
     report.step("demo", || demo::run_default(workspace, &venv, &binaries, interrupt))?;
     let stack = report.step("stack up", || {
-        Stack::start(workspace, &venv, &binaries, Policies::Recorded, interrupt)
+        Stack::start(workspace, &venv, &binaries, Policies::Recorded, SHARDS_OF_TESTS, interrupt)
     })?;
     report.step("end to end", || {
-        let others = [RECEIVERS, LOAD];
+        let others = [RECEIVERS, LOAD, SHARDS];
         let on_stack =
             tests.iter().filter(|test| test.needs_stack() && !others.contains(&test.name.as_str()));
         process::run(
@@ -116,6 +123,16 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
             interrupt,
         )
     })?;
+    // It changes the stack under the feet of any other test.
+    report.step("changed shards", || {
+        process::run(
+            workspace
+                .cargo()
+                .args(["test", "--workspace", "--locked", "--test", SHARDS])
+                .env("RELAY_STACK", stack.file()),
+            interrupt,
+        )
+    })?;
     report.step("stack down", || {
         drop(stack);
         Ok(())
@@ -123,7 +140,7 @@ fn steps(workspace: &Workspace, interrupt: &Interrupt, report: &mut Report) -> R
     // The secrets belong to the stack, so a test that changes them needs one of its own. The
     // policies are enforced to show that the change needs no more than what is allowed.
     let stack = report.step("stack up", || {
-        Stack::start(workspace, &venv, &binaries, Policies::Enforced, interrupt)
+        Stack::start(workspace, &venv, &binaries, Policies::Enforced, ONE_SHARD, interrupt)
     })?;
     report.step("other receivers", || {
         process::run(

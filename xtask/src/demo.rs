@@ -24,7 +24,7 @@ use self::view::{
 use crate::artefacts::{self, Binaries, For};
 use crate::http::{Api, Http};
 use crate::process::Interrupt;
-use crate::stack::{Address, Policies, Stack};
+use crate::stack::{Address, ONE_SHARD, Policies, Stack};
 use crate::venv::Venv;
 use crate::workspace::Workspace;
 
@@ -85,7 +85,7 @@ fn run_renders(
     let screen = Screen::new();
     let started = Instant::now();
     println!("{}", screen.style.bold(title));
-    let stack = Stack::start(workspace, venv, binaries, Policies::Enforced, interrupt)?;
+    let stack = Stack::start(workspace, venv, binaries, Policies::Enforced, ONE_SHARD, interrupt)?;
     println!(
         "{}  template.yaml deployed into a local AWS, IAM policies enforced\n",
         timeline::seconds(started.elapsed())

@@ -6,7 +6,7 @@ use clap::Args;
 use crate::artefacts::{self, For};
 use crate::check::LOAD;
 use crate::process::{self, Interrupt};
-use crate::stack::{Policies, Stack};
+use crate::stack::{ONE_SHARD, Policies, Stack};
 use crate::venv::Venv;
 use crate::workspace::Workspace;
 
@@ -22,7 +22,8 @@ pub(crate) struct Load {
 pub(crate) fn run(load: &Load, workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     let venv = Venv::ensure(workspace, interrupt)?;
     let binaries = artefacts::build(workspace, For::Testing, interrupt)?;
-    let stack = Stack::start(workspace, &venv, &binaries, Policies::Recorded, interrupt)?;
+    let stack =
+        Stack::start(workspace, &venv, &binaries, Policies::Recorded, ONE_SHARD, interrupt)?;
     let mut cargo = workspace.cargo();
     cargo.args(["test", "--workspace", "--locked", "--test", LOAD, "--", "--nocapture"]);
     cargo.env("RELAY_STACK", stack.file()).env("RELAY_LOAD_JOBS", load.jobs.to_string());

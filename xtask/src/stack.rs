@@ -27,6 +27,9 @@ use crate::process::{self, ChildGuard, Interrupt};
 use crate::venv::Venv;
 use crate::workspace::Workspace;
 
+/// Runs the emulator, and deploys the template into it.
+const SCRIPT: &str = "xtask/python/local_stack.py";
+
 /// Both servers usually start in less than a second; a busy machine takes longer.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -53,6 +56,9 @@ const ACCOUNT_SECRETS: [(&str, &str); 2] =
 /// The secret of Zvid's webhooks. Zvid has one for each registered webhook, and the tests register
 /// webhooks with this one.
 const ZVID_SECRET: &str = "whsec_local-zvid-secret";
+
+/// The template's default number of shards.
+pub(crate) const ONE_SHARD: u32 = 1;
 
 /// How the emulator treats the functions' IAM policies.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,7 +100,8 @@ pub(crate) struct Address {
 pub(crate) fn up(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     let venv = Venv::ensure(workspace, interrupt)?;
     let binaries = artefacts::build(workspace, For::Running, interrupt)?;
-    let mut stack = Stack::start(workspace, &venv, &binaries, Policies::Recorded, interrupt)?;
+    let mut stack =
+        Stack::start(workspace, &venv, &binaries, Policies::Recorded, ONE_SHARD, interrupt)?;
     stack.print_addresses();
     loop {
         if interrupt.wait(Duration::from_millis(500)).is_err() {
@@ -111,6 +118,7 @@ impl Stack {
         venv: &Venv,
         binaries: &Binaries,
         policies: Policies,
+        shards: u32,
         interrupt: &Interrupt,
     ) -> Result<Self> {
         let lock = lock_checkout(workspace)?;
@@ -122,7 +130,6 @@ impl Stack {
         files.end_children()?;
         files.remove();
         fs::create_dir_all(&files.state)?;
-        let script = workspace.path("xtask/python/local_stack.py");
         let mut starts = 1..=MAX_STARTS;
         let Servers { emulator, simulator, aws_endpoint, urls } = loop {
             let last = starts.next() == Some(MAX_STARTS);
@@ -134,7 +141,7 @@ impl Stack {
         };
 
         let mut described =
-            deploy(workspace, venv, &script, binaries, &aws_endpoint, &urls.url, interrupt)?;
+            deploy(workspace, venv, binaries, &aws_endpoint, &urls.url, shards, interrupt)?;
         described.insert("awsEndpoint".into(), aws_endpoint.into());
         described.insert("ledgerEndpoint".into(), urls.aws.into());
         described.insert("simulatorUrl".into(), urls.url.into());
@@ -201,7 +208,7 @@ impl Servers {
         files: &RuntimeFiles,
         interrupt: &Interrupt,
     ) -> Result<Self> {
-        let script = workspace.path("xtask/python/local_stack.py");
+        let script = workspace.path(SCRIPT);
         let deadline = Instant::now() + START_TIMEOUT;
         let port = free_port()?;
         let aws_endpoint = format!("http://127.0.0.1:{port}");
@@ -282,10 +289,10 @@ fn emulator(venv: &Venv, script: &Path, state: &Path, port: u16) -> Command {
 fn deploy(
     workspace: &Workspace,
     venv: &Venv,
-    script: &Path,
     binaries: &Binaries,
     aws_endpoint: &str,
     simulator_url: &str,
+    shards: u32,
     interrupt: &Interrupt,
 ) -> Result<serde_json::Map<String, Value>> {
     let request = json!({
@@ -298,10 +305,12 @@ fn deploy(
             "DeliverySchedule": DELIVERY_SCHEDULE,
             "ProviderBaseUrls": base_urls(simulator_url),
             "AllowInsecureTargets": "true",
+            "PollerShards": shards.to_string(),
         },
         "providerSpecs": {OWN_PROVIDER: own_spec(workspace)?},
         "webhookSecrets": webhook_secrets(),
     });
+    let script = workspace.path(SCRIPT);
     let described = process::run_for_output(
         venv.python().arg(script).arg("deploy"),
         Some(&request.to_string()),
