@@ -26,6 +26,8 @@ PREFIX = f"/render-relay/{STACK}"
 PROVIDER_KEY = "sim-key"
 PROVIDERS = ("json2video", "renderio", "shotstack", "viralsync", "zvid")
 FUNCTIONS = ("submit", "poller", "webhook", "deliver", "jobs")
+# The parameters that limit the event sources of `deliver`.
+LANES = ("DeliveryConcurrency", "SlowDeliveryConcurrency")
 DEPLOY_SECONDS = 300
 
 
@@ -85,8 +87,10 @@ def deploy(request):
     # First, because functions read them once, when they start.
     specs = request["providerSpecs"]
     _put_specs(client("ssm"), specs)
-    template = _upload(client("s3"), Path(request["template"]).read_text(), request["binaries"])
-    outputs = _create_stack(client("cloudformation"), template, request["parameters"])
+    parameters = request["parameters"]
+    template = _with_numbers(Path(request["template"]).read_text(), parameters)
+    template = _upload(client("s3"), template, request["binaries"])
+    outputs = _create_stack(client("cloudformation"), template, parameters)
     if outputs["ParameterPrefix"] != PREFIX:
         raise SystemExit(f"the stack's parameters are not below {PREFIX}")
     api_key = _put_parameters(client("ssm"), [*PROVIDERS, *specs], request["webhookSecrets"])
@@ -105,6 +109,18 @@ def deploy(request):
         "functions": {name: outputs[f"{name.title()}FunctionName"] for name in FUNCTIONS},
         "demoQueueUrl": demo_queue_url,
     }
+
+
+def _with_numbers(template, parameters):
+    """Answers the template with the lanes' limits as numbers: the emulator leaves a
+    parameter a text, and its event source then fails."""
+    for name in LANES:
+        template, found = re.subn(
+            rf"(MaximumConcurrency:) !Ref {name}\b", rf"\1 {parameters[name]}", template
+        )
+        if found != 1:
+            raise SystemExit(f"template.yaml uses {name} {found} times, not once")
+    return template
 
 
 def _upload(s3, template, binaries):

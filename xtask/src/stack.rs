@@ -306,6 +306,8 @@ fn deploy(
             "ProviderBaseUrls": base_urls(simulator_url),
             "AllowInsecureTargets": "true",
             "PollerShards": shards.to_string(),
+            "DeliveryConcurrency": "5",
+            "SlowDeliveryConcurrency": "20",
         },
         "providerSpecs": {OWN_PROVIDER: own_spec(workspace)?},
         "webhookSecrets": webhook_secrets(),

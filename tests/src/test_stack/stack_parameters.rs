@@ -1,7 +1,7 @@
 //! Changing the stack's parameters while it runs, as `sam deploy --parameter-overrides` does.
 
 use ::http::Method;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::TestStack;
@@ -22,7 +22,13 @@ impl TestStack {
             ("Capabilities.member.2".to_owned(), "CAPABILITY_AUTO_EXPAND".to_owned()),
         ];
         let parameters = elements(&described, "ParameterKey");
-        ensure!(parameters.contains(&name), "the stack has no parameter {name}");
+        let values = elements(&described, "ParameterValue");
+        let current = parameters.iter().position(|it| *it == name);
+        let current = current.with_context(|| format!("the stack has no parameter {name}"))?;
+        // CloudFormation refuses an update that changes nothing.
+        if values.get(current) == Some(&value) {
+            return Ok(());
+        }
         for (number, parameter) in (1..).zip(parameters) {
             let field = |member: &str| format!("Parameters.member.{number}.{member}");
             fields.push((field("ParameterKey"), parameter.to_owned()));
