@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod aws_limits;
 #[cfg(test)]
+mod bus;
+#[cfg(test)]
 mod durations;
 #[cfg(test)]
 mod endpoint_cache;
