@@ -158,7 +158,7 @@ impl Submitter {
 
     /// Without a signing secret a receiver cannot verify webhooks.
     async fn require_webhook_secret(&self) -> Result<(), Problem> {
-        match self.tracker.store.webhook_config().await? {
+        match self.tracker.store.recent_webhook_config().await? {
             Some(_) => Ok(()),
             None => Err(Problem::new(
                 409,

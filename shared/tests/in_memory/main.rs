@@ -19,3 +19,5 @@ mod tracker;
 mod undelivered;
 #[cfg(test)]
 mod user_specs;
+#[cfg(test)]
+mod webhook_config;
