@@ -259,18 +259,7 @@ impl Submitter {
                 return (job, wait);
             }
         };
-        let job = match self.tracker.publish_outbox(changed.clone(), now()).await {
-            Ok(job) => job,
-            Err(cause) => {
-                warn!(
-                    job.id = %changed.id,
-                    error = chain(&cause),
-                    "event publish failed; poller will retry"
-                );
-                changed
-            }
-        };
-        (job, wait)
+        (self.tracker.publish_or_leave(changed, now()).await, wait)
     }
 
     /// Sends the poller a wake-up call for a job for which no callback is expected.
