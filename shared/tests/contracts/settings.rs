@@ -79,6 +79,60 @@ fn callback_routes_have_limits_of_their_own() {
     assert!(default("CallbackBurstLimit") > default("ApiBurstLimit"));
 }
 
+/// Otherwise nothing would start the poller of a shard.
+#[test]
+fn every_shard_has_a_tick() {
+    let template = template();
+    let allowed = template["Parameters"]["PollerShards"]["AllowedValues"].as_array().unwrap();
+    let numbers: Vec<u64> = allowed.iter().map(|number| number.as_u64().unwrap()).collect();
+    let conditions = [
+        None,
+        Some("HasTwoShards"),
+        Some("HasFourShards"),
+        Some("HasEightShards"),
+        Some("HasSixteenShards"),
+        Some("HasThirtyTwoShards"),
+    ];
+    assert_eq!(numbers.len(), conditions.len());
+    let most = *numbers.last().unwrap();
+    for shard in 0..most {
+        let tick = &template["Resources"][format!("Tick{shard}")];
+        let input = tick["Properties"]["Targets"][0]["Input"].as_str().unwrap();
+        assert_eq!(input, format!(r#"{{"shard":{shard}}}"#));
+        // The smallest number that has the shard.
+        let first = numbers.iter().position(|number| *number > shard).unwrap();
+        assert_eq!(tick["Condition"].as_str(), conditions[first], "Tick{shard}");
+    }
+    let rules = resources(&template, "AWS::Events::Rule").len();
+    assert_eq!(u64::try_from(rules).unwrap(), most, "and no further one");
+}
+
+/// The document calculates with what the template says.
+#[test]
+fn scaling_document_matches_the_template() {
+    let (template, document) = (template(), source::text("docs/scaling.md"));
+    let [section] = source::between(&document, "## What the template says\n", "\n## ")[..] else {
+        panic!("it has one such section")
+    };
+    let rows: Vec<Vec<&str>> = section
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.split('|').map(|cell| cell.trim().trim_matches('`')).collect())
+        .collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in rows {
+        let [_, place, value, ..] = row[..] else { panic!("{row:?}") };
+        let found = template.pointer(&format!("/{place}")).unwrap_or(&Value::Null);
+        let found = match found {
+            Value::Array(items) => {
+                items.iter().map(Value::to_string).collect::<Vec<_>>().join(", ")
+            }
+            other => other.to_string(),
+        };
+        assert_eq!(found, value, "{place}");
+    }
+}
+
 /// The template always sets the schedule, so the code's default serves tools and tests.
 #[test]
 fn template_schedule_is_the_default() {
