@@ -10,7 +10,7 @@ use aws_in_memory::clock::now;
 use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
 use domain::event::EventName;
 use domain::id::ProviderName;
-use domain::job::{OutboxEntry, State};
+use domain::job::{OutboxEntry, Report, State, Transition};
 use domain::polling::Tracking;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
@@ -126,4 +126,19 @@ async fn unpublished_event_does_not_hide_the_end() {
     world.run(HOUR.as_secs_f64() + 300.0).await;
     let names: Vec<String> = world.aws.events().into_iter().map(|it| it.detail_type).collect();
     assert_eq!(names, ["video.render.queued", "video.render.completed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_timeout_is_repaired() {
+    let world = PollerWorld::new();
+    let made_at = now() - HOUR * 8;
+    let job = world.insert_job("zvid", Tracking::PollOnly, 1e9, None, made_at).await;
+    let Transition::Changed(ended) = job.apply(&Report::DeadlinePassed, 1, made_at + HOUR) else {
+        panic!("it goes on")
+    };
+    world.aws.store().commit_job(&ended).await.unwrap();
+
+    world.run(600.0).await;
+    assert_eq!(world.aws.events().len(), 1);
+    assert!(world.settled_at(&job.id).await.is_some(), "invariant 2: it is not stuck");
 }
