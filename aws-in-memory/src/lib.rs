@@ -240,7 +240,7 @@ impl InMemoryAws {
     /// The bus as the functions see it.
     #[must_use]
     pub fn bus(&self) -> Bus {
-        Bus::new(self.eventbridge(), "bus".into())
+        Bus::new(self.eventbridge(), "bus".into(), self.entropy())
     }
 
     /// The delivery queues as `deliver` sees them.

@@ -199,6 +199,9 @@ pub struct StoredRequest {
 
 /// An entry of the outbox: a change whose event is not published yet. The event's other
 /// fields follow from the job, so an entry is small and its event always has the same bytes.
+///
+/// An event goes two ways, which do not wait for each other: on the bus, and to its receiver.
+/// The entry is there until both are done, and remembers the one that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxEntry {
     /// The event to send.
@@ -207,6 +210,36 @@ pub struct OutboxEntry {
     pub status: State,
     /// When it was entered.
     pub at: DateTime<Utc>,
+    /// Whether the event is on the bus.
+    pub on_bus: bool,
+    /// Whether its delivery is stored and queued, or nobody is to get it.
+    pub handed_over: bool,
+}
+
+impl OutboxEntry {
+    /// The entry of a change that was just made.
+    #[must_use]
+    pub fn new(event: EventName, status: State, at: DateTime<Utc>) -> Self {
+        Self { event, status, at, on_bus: false, handed_over: false }
+    }
+
+    /// Whether both ways are done.
+    #[must_use]
+    pub fn is_published(&self) -> bool {
+        self.on_bus && self.handed_over
+    }
+
+    /// The entry with what `other` knows to be done, if that is of the same change.
+    fn merged(self, other: &Self) -> Self {
+        if (self.event, self.status, self.at) != (other.event, other.status, other.at) {
+            return self;
+        }
+        Self {
+            on_bus: self.on_bus || other.on_bus,
+            handed_over: self.handed_over || other.handed_over,
+            ..self
+        }
+    }
 }
 
 /// A render job. Built by [`Job::new`], changed by [`Job::apply`].
@@ -324,12 +357,22 @@ impl Job {
         })
     }
 
-    /// The job after the entries `published` of its outbox were published.
+    /// The job with what is done of its outbox, as `entries` say. An entry that is published
+    /// leaves it.
     #[must_use]
-    pub fn mark_published(&self, published: &[OutboxEntry]) -> Self {
+    pub fn mark_published(&self, entries: &[OutboxEntry]) -> Self {
         let mut job = self.clone();
-        job.outbox.retain(|entry| !published.contains(entry));
+        for entry in &mut job.outbox {
+            *entry = entries.iter().fold(*entry, |entry, known| entry.merged(known));
+        }
+        job.outbox.retain(|entry| !entry.is_published());
         job
+    }
+
+    /// The job after all of its outbox was published.
+    #[must_use]
+    pub fn mark_all_published(&self) -> Self {
+        Self { outbox: Vec::new(), ..self.clone() }
     }
 
     /// The job with the next version number, to be stored over this one.
@@ -384,7 +427,7 @@ impl Job {
         if let Some(event) =
             state.event().filter(|event| self.request.subscribed_events.contains(*event))
         {
-            self.outbox.push(OutboxEntry { event, status: state, at: now });
+            self.outbox.push(OutboxEntry::new(event, state, now));
         }
     }
 

@@ -58,7 +58,7 @@ impl Setup {
     /// When a setting is missing; the error names it.
     pub fn bus(&self) -> Result<Bus, EnvError> {
         let name = env::required("BUS_NAME")?;
-        Ok(Bus::new(aws_sdk_eventbridge::Client::new(&self.aws), name))
+        Ok(Bus::new(aws_sdk_eventbridge::Client::new(&self.aws), name, self.entropy))
     }
 
     /// The delivery queue.

@@ -41,6 +41,7 @@ mod undelivered;
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -48,6 +49,7 @@ use chrono::TimeDelta;
 
 use crate::entropy::Entropy;
 
+use config::ConfigCache;
 use put::{Put, committed};
 
 pub use config::{ConfigLock, LockOutcome, WebhookConfig};
@@ -60,13 +62,14 @@ pub use undelivered::{ListOrder, TimeSpan};
 
 type Item = HashMap<String, AttributeValue>;
 
-/// The table.
+/// The table. Clones share what they remember of it.
 #[derive(Clone, Debug)]
 pub struct Store {
     client: Client,
     table: String,
     retention: TimeDelta,
     entropy: Entropy,
+    webhook_config: Arc<ConfigCache>,
 }
 
 /// Why the table cannot be read or written.
@@ -112,7 +115,7 @@ impl Store {
     /// is marked with an id from `entropy`.
     #[must_use]
     pub fn new(client: Client, table: String, retention: TimeDelta, entropy: Entropy) -> Self {
-        Self { client, table, retention, entropy }
+        Self { client, table, retention, entropy, webhook_config: Arc::default() }
     }
 
     async fn get(

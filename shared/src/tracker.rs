@@ -4,13 +4,14 @@
 //! `domain`'s transition table and stored by one conditional write, together with the job's
 //! outbox. [`Tracker::publish_outbox`] then publishes the outbox and clears it:
 //!
-//! 1. the event goes on the bus,
-//! 2. the delivery is stored, if there is a receiver,
-//! 3. its first ticket goes into the queue,
-//! 4. the outbox is cleared, and a job that has ended leaves the `active` index.
+//! 1. the event goes on the bus; at the same time it is handed over: its delivery is stored, if
+//!    there is a receiver, and the first ticket goes into the queue,
+//! 2. the outbox is cleared, and a job that has ended leaves the `active` index.
 //!
-//! Each step is idempotent. A crash between two steps leaves the job in the `active` index
-//! with its outbox filled, where the poller finds it and calls `publish_outbox` again.
+//! Neither way of the event waits for the other. Where only one was done, the second step stores
+//! that, so that it is not done again with the other. Each step is idempotent. A crash or failure
+//! leaves the job in the `active` index with its outbox filled, where the poller finds it and
+//! calls `publish_outbox` again.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ use domain::polling::{PollSchedule, Slowdown, Tracking};
 use domain::provider::StatusAnswer;
 use domain::provider::catalogue::Provider;
 use domain::provider::spec::SubmitSafety;
-use tracing::info;
+use futures_util::future::join_all;
+use tracing::{info, warn};
 
 use crate::bus::{Bus, BusError};
 use crate::duration_models::DurationModels;
@@ -31,6 +33,7 @@ use crate::providers::{Providers, RenderSearch};
 use crate::queue::{DeliveryQueue, QueueError, Ticket};
 use crate::secrets::SecretError;
 use crate::store::{Committed, Inserted, Store, StoreError, Wait};
+use crate::telemetry::chain;
 
 /// How often a change is decided again after a conflict. A job has few concurrent writers; after
 /// more conflicts than this the caller fails and retries.
@@ -77,8 +80,6 @@ pub enum TrackError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Bus(#[from] BusError),
-    #[error(transparent)]
     Queue(#[from] QueueError),
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -86,6 +87,15 @@ pub enum TrackError {
     Event(#[from] serde_json::Error),
     #[error("the job changes faster than it can be written")]
     TooManyConflicts,
+}
+
+/// Why an event could not be put on the bus.
+#[derive(Debug, thiserror::Error)]
+enum PublishError {
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    #[error("an event could not be written as JSON")]
+    Event(#[from] serde_json::Error),
 }
 
 impl Tracker {
@@ -126,19 +136,17 @@ impl Tracker {
     }
 
     /// Publishes the job's outbox, and removes a job that has ended from the `active` index.
-    /// Writes nothing when that changes nothing.
+    /// What could not be published is left in the outbox of the job that is returned. Writes
+    /// nothing when nothing is done.
     ///
     /// # Errors
-    /// When an event cannot be published; the job stays as it is, and the call may be repeated.
+    /// When DynamoDB does not confirm what was done; it is done again by the next call.
     pub async fn publish_outbox(
         &self,
         mut job: Job,
         now: DateTime<Utc>,
     ) -> Result<Job, TrackError> {
-        let published = job.outbox.clone();
-        for entry in &published {
-            self.publish_entry(&job, entry, now).await?;
-        }
+        let published = self.publish_entries(&job, now).await;
         for _ in 0..MAX_CONFLICT_RETRIES {
             let after = job.mark_published(&published);
             let after = self.settled(&after, now).unwrap_or(after);
@@ -153,6 +161,22 @@ impl Tracker {
             }
         }
         Err(TrackError::TooManyConflicts)
+    }
+
+    /// The same for a caller that has stored what it was asked to store. All that fails is left to
+    /// the poller.
+    pub async fn publish_or_leave(&self, job: Job, now: DateTime<Utc>) -> Job {
+        match self.publish_outbox(job.clone(), now).await {
+            Ok(job) => job,
+            Err(cause) => {
+                warn!(
+                    job.id = %job.id,
+                    error = chain(&cause),
+                    "outbox not cleared; poller will retry"
+                );
+                job
+            }
+        }
     }
 
     /// Fetches the render's status from the job's provider, by the provider's id or by an id
@@ -243,25 +267,86 @@ impl Tracker {
         }
     }
 
-    async fn publish_entry(
+    /// Sends each event of the outbox both ways. Returns the entries with what is done.
+    async fn publish_entries(&self, job: &Job, now: DateTime<Utc>) -> Vec<OutboxEntry> {
+        // All at once: what goes on the bus goes in one request.
+        let on_bus = join_all(job.outbox.iter().map(|entry| self.put_on_bus(job, entry)));
+        let handed_over = async {
+            let mut done = Vec::new();
+            for entry in &job.outbox {
+                done.push(self.is_handed_over(job, entry, now).await);
+            }
+            done
+        };
+        let (on_bus, handed_over) = tokio::join!(on_bus, handed_over);
+        let entries = job.outbox.iter().zip(on_bus).zip(handed_over);
+        entries
+            .map(|((entry, on_bus), handed_over)| OutboxEntry { on_bus, handed_over, ..*entry })
+            .collect()
+    }
+
+    /// Puts the event on the bus, unless it is there. Returns whether it is.
+    async fn put_on_bus(&self, job: &Job, entry: &OutboxEntry) -> bool {
+        if entry.on_bus {
+            return true;
+        }
+        let event = Event::of(job, entry);
+        let published = async {
+            let body = event.to_body()?;
+            Ok::<_, PublishError>(self.bus.publish(entry.event.as_str(), &body).await?)
+        };
+        match published.await {
+            Ok(()) => true,
+            Err(cause) => {
+                warn!(
+                    job.id = %job.id,
+                    event.id = event.event_id.as_str(),
+                    error = chain(&cause),
+                    "event not on the bus; poller will retry"
+                );
+                false
+            }
+        }
+    }
+
+    /// Hands the event over to its receiver's delivery, unless that is done. Returns whether it
+    /// is.
+    async fn is_handed_over(&self, job: &Job, entry: &OutboxEntry, now: DateTime<Utc>) -> bool {
+        if entry.handed_over {
+            return true;
+        }
+        let event = Event::of(job, entry);
+        match self.hand_over(job, &event, now).await {
+            Ok(()) => true,
+            Err(cause) => {
+                warn!(
+                    job.id = %job.id,
+                    event.id = event.event_id.as_str(),
+                    error = chain(&cause),
+                    "delivery not queued; poller will retry"
+                );
+                false
+            }
+        }
+    }
+
+    async fn hand_over(
         &self,
         job: &Job,
-        entry: &OutboxEntry,
+        event: &Event,
         now: DateTime<Utc>,
     ) -> Result<(), TrackError> {
-        let event = Event::of(job, entry);
-        self.bus.publish(entry.event.as_str(), &event.to_body()?).await?;
         let receiver = match &job.request.callback_url {
             Some(url) => Some(url.clone()),
             // A job's own receiver gets the job's events; the default receiver may want fewer.
             None => {
-                let config = self.store.webhook_config().await?;
-                let config = config.filter(|config| config.events.contains(entry.event));
+                let config = self.store.recent_webhook_config().await?;
+                let config = config.filter(|config| config.events.contains(event.event));
                 config.and_then(|config| config.url)
             }
         };
         let Some(url) = receiver else { return Ok(()) };
-        let delivery = Delivery::of(job, &event, &url, now)?;
+        let delivery = Delivery::of(job, event, &url, now)?;
         let stored = match self.store.insert_delivery(&delivery, Wait::InQueue).await? {
             Inserted::New => delivery,
             Inserted::Exists(delivery) => delivery,

@@ -42,7 +42,11 @@ impl Handler {
             endpoints: EndpointCache::new(store.clone()),
             store,
             secrets,
-            bus: Bus::new(aws_sdk_eventbridge::Client::new(&config), "bus".to_owned()),
+            bus: Bus::new(
+                aws_sdk_eventbridge::Client::new(&config),
+                "bus".to_owned(),
+                Entropy::os(),
+            ),
             queue: DeliveryQueue::new(
                 aws_sdk_sqs::Client::new(&config),
                 "https://sqs/deliveries".to_owned(),

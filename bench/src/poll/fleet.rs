@@ -117,7 +117,7 @@ fn job(
     let reports = [Report::Accepted(render_job_id), Report::Observed(observed)];
     let job = reports.iter().try_fold(intended, |job, report| {
         match job.apply(report, 0, created_at) {
-            Transition::Changed(changed) => Ok(changed.mark_published(&changed.outbox)),
+            Transition::Changed(changed) => Ok(changed.mark_all_published()),
             Transition::Unchanged => bail!("{report:?} changes nothing"),
         }
     })?;

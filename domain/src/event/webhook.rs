@@ -125,8 +125,7 @@ mod tests {
     #[test]
     fn event_of_timeout_survives_late_completion() {
         let mut job = completed_job();
-        let timed_out =
-            OutboxEntry { event: EventName::Failed, status: State::TimedOut, at: noon() };
+        let timed_out = OutboxEntry::new(EventName::Failed, State::TimedOut, noon());
         let before = {
             let mut earlier = job.clone();
             earlier.state = State::TimedOut;

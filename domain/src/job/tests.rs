@@ -50,10 +50,7 @@ fn job_runs_from_submit_to_completion() {
     assert_eq!(job.state, State::Completed);
     assert_eq!(job.result.url.as_deref(), Some("https://cdn.example/video.mp4"));
     assert_eq!((job.attempt_count, job.last_checked_at), (3, Some(end)));
-    assert_eq!(
-        job.outbox,
-        [OutboxEntry { event: EventName::Completed, status: State::Completed, at: end }]
-    );
+    assert_eq!(job.outbox, [OutboxEntry::new(EventName::Completed, State::Completed, end)]);
     let history: Vec<_> = job.timeline.iter().map(|line| line.state.name()).collect();
     assert_eq!(history, ["submitting", "queued", "processing", "completed"]);
     assert_eq!(job.ended_at(), Some(end));
@@ -202,4 +199,22 @@ fn job_is_final_unless_completion_counts() {
     assert!(!is_final(State::Failed, Some(&Failure::submit_unknown())));
     let failure = Failure::new(FailureCode::RenderFailed, "no scenes");
     assert!(is_final(State::Failed, Some(&failure)));
+}
+
+#[test]
+fn outbox_entry_leaves_when_both_ways_are_done() {
+    let job = changed(new_job().apply(&observed(done()), 1, noon()));
+    let on_bus = OutboxEntry { on_bus: true, ..job.outbox[0] };
+    let handed_over = OutboxEntry { handed_over: true, ..job.outbox[0] };
+
+    assert_eq!(job.mark_published(&[job.outbox[0]]), job, "nothing is done");
+    let half = job.mark_published(&[on_bus]);
+    assert_eq!(half.outbox, [on_bus]);
+    assert_eq!(half.settle(TimeDelta::zero(), noon()), None, "a half is not enough");
+    // Another process did the other half, and knew nothing of this one.
+    assert_eq!(half.mark_published(&[handed_over]).outbox, []);
+    assert_eq!(job.mark_published(&[on_bus, handed_over]).outbox, []);
+
+    let another = OutboxEntry { status: State::Failed, handed_over: true, ..on_bus };
+    assert_eq!(job.mark_published(&[another]).outbox, job.outbox, "that is another change");
 }

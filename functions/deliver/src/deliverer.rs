@@ -39,6 +39,9 @@ const CONTENTION_BACKOFF: Duration = Duration::from_secs(1);
 /// The jitter that is added to it.
 const CONTENTION_SPREAD: Duration = Duration::from_secs(3);
 
+/// The first wait for a bus that did not take the event about a delivery's end.
+const FIRST_ANNOUNCEMENT_RETRY: Duration = Duration::from_secs(10);
+
 /// The use case and what it needs.
 pub struct Deliverer {
     pub store: Store,
@@ -71,8 +74,6 @@ pub(crate) enum DeliverError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Queue(#[from] QueueError),
-    #[error(transparent)]
-    Bus(#[from] BusError),
     #[error(transparent)]
     Secret(#[from] SecretError),
     #[error("an event could not be written as JSON")]
@@ -112,9 +113,9 @@ impl Deliverer {
                 self.send_ticket(&delivery, ticket.lane, at, now()).await
             }
             TicketDecision::Leased(until) => Err(DeliverError::Leased(until)),
-            TicketDecision::Announce => self.publish_given_up(&delivery, now()).await,
+            TicketDecision::Announce => self.announce(&delivery, now()).await,
             // The last attempt may have disabled the endpoint and crashed before it was published.
-            TicketDecision::Finished => self.publish_disabled(&delivery, now()).await,
+            TicketDecision::Finished => self.announce(&delivery, now()).await,
         }
     }
 
@@ -154,7 +155,7 @@ impl Deliverer {
             Admission::Refuse => {
                 let refused = delivery.refused(now());
                 match self.store.commit_delivery(&refused, Wait::InQueue).await? {
-                    Committed::Stored => self.publish_given_up(&refused, now()).await,
+                    Committed::Stored => self.announce(&refused, now()).await,
                     Committed::Conflict(_) => Ok(()),
                 }
             }
@@ -217,13 +218,13 @@ impl Deliverer {
         );
         match consequence {
             Consequence::Delivered if endpoint.disabled.is_some() => {
-                self.publish_disabled(&delivery, now()).await
+                self.announce(&delivery, now()).await
             }
             Consequence::Delivered => Ok(()),
             Consequence::Retry { at } => {
                 self.send_ticket(&delivery, endpoint.lane(now()), at, now()).await
             }
-            Consequence::GiveUp => self.publish_given_up(&delivery, now()).await,
+            Consequence::GiveUp => self.announce(&delivery, now()).await,
         }
     }
 
@@ -241,7 +242,7 @@ impl Deliverer {
             (Committed::Stored, Consequence::Retry { at }) => {
                 self.send_ticket(&held, lane, at, now).await
             }
-            (Committed::Stored, Consequence::GiveUp) => self.publish_given_up(&held, now).await,
+            (Committed::Stored, Consequence::GiveUp) => self.announce(&held, now).await,
             (Committed::Stored, Consequence::Delivered) => Ok(()),
             // The writer that was first does what follows.
             (Committed::Conflict(_), _) => Ok(()),
@@ -362,23 +363,37 @@ impl Deliverer {
         Ok(self.queue.send(&Ticket::next(delivery).in_lane(lane), delay).await?)
     }
 
+    /// Publishes that the delivery was given up and that its endpoint was disabled, as far as
+    /// both are so and were not published. While the bus takes neither, a ticket comes back for
+    /// it: the delivery itself is over, and no trouble of the bus makes it a dead letter.
+    async fn announce(&self, delivery: &Delivery, now: DateTime<Utc>) -> Result<(), DeliverError> {
+        let given_up = self.publish_given_up(delivery).await?;
+        let disabled = self.publish_disabled(delivery, now).await?;
+        let unpublished = [given_up, disabled].into_iter().filter_map(|it| match it {
+            Announcement::Done => None,
+            Announcement::Unpublished { of } => Some(of),
+        });
+        let Some(since) = unpublished.min() else { return Ok(()) };
+        let delay = later_try((now - since).to_std().unwrap_or_default());
+        Ok(self.queue.send(&Ticket::next(delivery), delay).await?)
+    }
+
     /// Publishes that the delivery was given up, then stores that this was published. A crash in
     /// between publishes the event twice, with the same id.
-    async fn publish_given_up(
-        &self,
-        delivery: &Delivery,
-        now: DateTime<Utc>,
-    ) -> Result<(), DeliverError> {
-        if let DeliveryState::GivenUp(given_up) = delivery.state {
-            if let Some(event) = DeliveryExhausted::of(delivery, given_up) {
-                self.bus.publish(DeliveryExhausted::NAME, &event.to_body()?).await?;
-            }
-            match self.store.commit_delivery(&delivery.announced(), Wait::InQueue).await? {
-                // After a conflict, another process published it or restarted the delivery.
-                Committed::Stored | Committed::Conflict(_) => {}
+    async fn publish_given_up(&self, delivery: &Delivery) -> Result<Announcement, DeliverError> {
+        let DeliveryState::GivenUp(given_up) = delivery.state else {
+            return Ok(Announcement::Done);
+        };
+        if let Some(event) = DeliveryExhausted::of(delivery, given_up) {
+            let published = self.bus.publish(DeliveryExhausted::NAME, &event.to_body()?).await;
+            if let Err(cause) = published {
+                return Ok(unpublished(delivery, given_up.at, &cause));
             }
         }
-        self.publish_disabled(delivery, now).await
+        match self.store.commit_delivery(&delivery.announced(), Wait::InQueue).await? {
+            // After a conflict, another process published it or restarted the delivery.
+            Committed::Stored | Committed::Conflict(_) => Ok(Announcement::Done),
+        }
     }
 
     /// Publishes that the delivery's endpoint was disabled, if it was.
@@ -386,12 +401,14 @@ impl Deliverer {
         &self,
         delivery: &Delivery,
         now: DateTime<Utc>,
-    ) -> Result<(), DeliverError> {
+    ) -> Result<Announcement, DeliverError> {
         // A consistent read: the change of this attempt must not be missed.
         let endpoint = self.endpoints.get(&delivery.url, Consistency::Strong, now).await?;
         if let Some(disabled) = endpoint.disabled.filter(|disabled| !disabled.announced) {
             let event = EndpointDisabled::of(&endpoint, disabled).to_body()?;
-            self.bus.publish(EndpointDisabled::NAME, &event).await?;
+            if let Err(cause) = self.bus.publish(EndpointDisabled::NAME, &event).await {
+                return Ok(unpublished(delivery, disabled.at, &cause));
+            }
             let mark_announced = |endpoint: &Endpoint| endpoint.announced(disabled, now);
             self.endpoints
                 .update(&delivery.url, Consistency::Eventual, now, mark_announced)
@@ -403,8 +420,35 @@ impl Deliverer {
                 "endpoint disabled"
             );
         }
-        Ok(())
+        Ok(Announcement::Done)
     }
+}
+
+/// What became of an event about a delivery or its endpoint.
+enum Announcement {
+    /// It is published, or there was nothing to publish.
+    Done,
+    /// The bus did not take it.
+    Unpublished {
+        /// When that happened what it is about.
+        of: DateTime<Utc>,
+    },
+}
+
+fn unpublished(delivery: &Delivery, of: DateTime<Utc>, cause: &BusError) -> Announcement {
+    warn!(
+        job.id = delivery.subject.job_id().map(JobId::as_str),
+        event.id = delivery.event_id.as_str(),
+        error = chain(cause),
+        "delivery end not on the bus; ticket comes back"
+    );
+    Announcement::Unpublished { of }
+}
+
+/// When a ticket comes back for an event that the bus has not taken for this long: the waits
+/// double until they are as long as the queue can make them.
+fn later_try(unpublished_for: Duration) -> Duration {
+    unpublished_for.clamp(FIRST_ANNOUNCEMENT_RETRY, MAX_DELAY)
 }
 
 fn fits_into_queue(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {

@@ -79,7 +79,7 @@ impl Jobs {
             .apply_report(job.clone(), &report, ReportSource::Other, polls, now())
             .await?
         {
-            ApplyOutcome::Changed(job) => self.tracker.publish_outbox(job, now()).await,
+            ApplyOutcome::Changed(job) => Ok(self.tracker.publish_or_leave(job, now()).await),
             ApplyOutcome::Unchanged(job) => Ok(job),
             ApplyOutcome::Gone => Ok(job),
         }

@@ -114,12 +114,12 @@ impl Poller {
     }
 
     /// This shard's share of each provider's budget, in status calls a second. A shard beyond the
-    /// current number, which was lowered, has half of the share that it had, because the current
+    /// current number, which was lowered, has a third of the share that it had, because the current
     /// shards already divide the whole budget.
     fn budgets(&self, shard: u32) -> BTreeMap<ProviderName, f64> {
         let shares = match shard < self.shards {
             true => self.shards,
-            false => shard.saturating_add(1).next_power_of_two().saturating_mul(2),
+            false => shard.saturating_add(1).next_power_of_two().saturating_mul(3),
         };
         let catalogue = self.tracker.providers.catalogue();
         let budgets = catalogue.names().filter_map(|name| {

@@ -38,8 +38,10 @@ impl Poller {
         now: fn() -> DateTime<Utc>,
     ) -> Result<PollOutcome, TrackError> {
         let schedule = self.tracker.poll_schedule(&job);
+        let action = repair_action(&job, target, now());
+        let is_repair = action.is_some();
         // A repaired job is not given up before the next poll has asked its provider.
-        let (job, reply) = match (repair_action(&job, now()), target) {
+        let (job, reply) = match (action, target) {
             (Some(RepairAction::Report(report)), _) => {
                 (self.apply_report(job, &report, now()).await?, None)
             }
@@ -49,10 +51,12 @@ impl Poller {
                 (job, Some(reply))
             }
             (None, PollTarget::NoProvider) => (Some(job), Some(StatusReply::provider_paused())),
+            // Another function has done it meanwhile.
+            (None, PollTarget::Repair) => (Some(job), None),
         };
         let is_down = match target {
             PollTarget::Provider { is_down } => is_down,
-            PollTarget::NoProvider => true,
+            PollTarget::NoProvider | PollTarget::Repair => true,
         };
         let result = reply.map_or(PollResult::NotAsked, |reply| reply.result);
         let job = match (job, reply) {
@@ -68,6 +72,11 @@ impl Poller {
         // The function that stored a fresh outbox is publishing it just now. Publishing it here
         // would put the event on the bus twice. The next poll repairs it after a crash.
         if job.outbox.iter().any(|entry| now() - entry.at < PUBLISH_GRACE) {
+            return Ok(PollOutcome { job: Some(Box::new(job)), result });
+        }
+        // An outbox that could not be published waits for its repair, whose waits grow. A poll
+        // that publishes it would try at the pace of polls.
+        if !job.outbox.is_empty() && !is_repair {
             return Ok(PollOutcome { job: Some(Box::new(job)), result });
         }
         let job = self.tracker.publish_outbox(job, now()).await?;
@@ -176,7 +185,7 @@ enum RepairAction {
     PublishOnly,
 }
 
-fn repair_action(job: &Job, now: DateTime<Utc>) -> Option<RepairAction> {
+fn repair_action(job: &Job, target: PollTarget, now: DateTime<Utc>) -> Option<RepairAction> {
     match job.state {
         State::Completed | State::Failed | State::Cancelled => Some(RepairAction::PublishOnly),
         State::Submitting if now - job.created_at >= SUBMIT_TIMEOUT_GRACE => {
@@ -188,7 +197,7 @@ fn repair_action(job: &Job, now: DateTime<Utc>) -> Option<RepairAction> {
         | State::Queued
         | State::Processing
         | State::TimedOut
-            if !job.outbox.is_empty() =>
+            if !job.outbox.is_empty() && target == PollTarget::Repair =>
         {
             Some(RepairAction::PublishOnly)
         }

@@ -134,9 +134,11 @@ impl PollQueue {
             let Some((_, id)) = self.order.pop_first() else { break };
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             entry.in_flight = true;
-            let task = match entry.plan.is_past_outage_limit(entry.created_at, now) {
-                true => Task::GiveUp,
-                false => entry.next.task,
+            let task = match entry.next.task {
+                Task::Poll if entry.plan.is_past_outage_limit(entry.created_at, now) => {
+                    Task::GiveUp
+                }
+                task @ (Task::Poll | Task::Repair | Task::GiveUp) => task,
             };
             due.push(Due { id, provider: entry.provider.clone(), task });
         }
@@ -190,11 +192,11 @@ impl PollQueue {
     /// Slows the polls of a provider's jobs down.
     pub(crate) fn slow_down(&mut self, provider: &ProviderName, slowdown: Slowdown) {
         for (id, entry) in &mut self.entries {
-            let Plan::Poll(tracking, schedule) = entry.plan else { continue };
+            let Some(schedule) = entry.plan.schedule_mut() else { continue };
             if entry.provider != *provider || schedule.slowdown == slowdown {
                 continue;
             }
-            entry.plan = Plan::Poll(tracking, PollSchedule { slowdown, ..schedule });
+            schedule.slowdown = slowdown;
             if !entry.in_flight {
                 self.order.remove(&(entry.next.at, id.clone()));
                 entry.next = entry.plan.next(entry.created_at, id.spread(), entry.last_polled);

@@ -103,7 +103,7 @@ impl ProviderQueues {
         }
         if let Some(id) = self.repairs.pop_front() {
             self.in_flight += 1;
-            return Some(Dispatch { id, queue: None, target: PollTarget::NoProvider });
+            return Some(Dispatch { id, queue: None, target: PollTarget::Repair });
         }
         for offset in 0..self.queues.len() {
             let at = (self.next_queue + offset) % self.queues.len();
@@ -113,7 +113,7 @@ impl ProviderQueues {
                 self.next_queue = at + 1;
                 let queue = match target {
                     PollTarget::Provider { .. } => Some(at),
-                    PollTarget::NoProvider => None,
+                    PollTarget::NoProvider | PollTarget::Repair => None,
                 };
                 return Some(Dispatch { id, queue, target });
             }

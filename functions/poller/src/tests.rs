@@ -48,7 +48,7 @@ fn inherited_shards_leave_the_budget_intact() {
     let aws = InMemoryAws::new(&[]);
     let poller = poller(&aws);
     let budget = |shard| poller.budgets(shard).values().sum::<f64>();
-    let inherited: f64 = (1..16).map(budget).sum();
+    let inherited: f64 = (1..32).map(budget).sum();
     assert!(budget(0) > 0.0 && inherited <= budget(0), "{inherited} of {}", budget(0));
 }
 

@@ -158,7 +158,7 @@ impl Submitter {
 
     /// Without a signing secret a receiver cannot verify webhooks.
     async fn require_webhook_secret(&self) -> Result<(), Problem> {
-        match self.tracker.store.webhook_config().await? {
+        match self.tracker.store.recent_webhook_config().await? {
             Some(_) => Ok(()),
             None => Err(Problem::new(
                 409,
@@ -259,18 +259,7 @@ impl Submitter {
                 return (job, wait);
             }
         };
-        let job = match self.tracker.publish_outbox(changed.clone(), now()).await {
-            Ok(job) => job,
-            Err(cause) => {
-                warn!(
-                    job.id = %changed.id,
-                    error = chain(&cause),
-                    "event publish failed; poller will retry"
-                );
-                changed
-            }
-        };
-        (job, wait)
+        (self.tracker.publish_or_leave(changed, now()).await, wait)
     }
 
     /// Sends the poller a wake-up call for a job for which no callback is expected.

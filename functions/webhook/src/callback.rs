@@ -319,24 +319,11 @@ impl Callbacks {
         match self.tracker.apply_report(job, &report, ReportSource::Callback, polls, now()).await? {
             ApplyOutcome::Changed(job) => {
                 let state = job.state;
-                self.publish(job, now()).await;
+                self.tracker.publish_or_leave(job, now()).await;
                 Ok(state)
             }
             ApplyOutcome::Unchanged(job) => Ok(job.state),
             ApplyOutcome::Gone => Err(Problem::not_found("job").into()),
-        }
-    }
-
-    /// The change is stored, so a failure here is no reason to have the callback repeated: the
-    /// poller finds the filled outbox.
-    async fn publish(&self, job: Job, now: DateTime<Utc>) {
-        let id = job.id.clone();
-        if let Err(cause) = self.tracker.publish_outbox(job, now).await {
-            warn!(
-                job.id = %id,
-                error = chain(&cause),
-                "event publish failed; poller will retry"
-            );
         }
     }
 }

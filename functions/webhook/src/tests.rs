@@ -103,7 +103,7 @@ async fn answered(aws: &InMemoryAws, event: &str) -> (i64, Value) {
 
 /// What is asked for a callback that is believed: nothing of the provider, and its API key
 /// is not even read.
-const STORED_AND_TOLD: [&str; 5] = ["GetItem", "PutItem", "PutEvents", "GetItem", "PutItem"];
+const STORED_AND_TOLD: [&str; 5] = ["GetItem", "PutItem", "GetItem", "PutEvents", "PutItem"];
 
 #[tokio::test]
 async fn wrong_token_is_refused_first() {

@@ -1,16 +1,23 @@
-//! The webhook configuration: the default receiver and its events and limits. A configuration, even one without a receiver, says that a signing secret was created, or is
-//! created when its owner repeats the PUT after a crash.
+//! The webhook configuration: the default receiver and its events and limits. A configuration,
+//! even one without a receiver, says that a signing secret was created, or is created when its
+//! owner repeats the PUT after a crash.
+//!
+//! All of it is one item, and every job needs it. So a process reads it at most once a second
+//! for its jobs, also when there is none, and however many ask at the same time.
 //!
 //! And the lock on it. Secrets and headers are SSM parameters, and SSM has no conditional
 //! write. So every change first takes this lock, by a conditional write to the table.
 
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::endpoint::EndpointLimits;
 use domain::event::{EventName, EventSet};
 use domain::time;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::job_item::instant;
 use super::{Item, Put, Store, StoreError, corrupt, unavailable};
@@ -22,6 +29,10 @@ const LOCK_SK: &str = "lock";
 /// When a lock that is not released expires. This is longer than the function that takes it may
 /// run (29 s) by more than clocks differ, so its holder has ended by then.
 const LOCK_TTL: TimeDelta = TimeDelta::seconds(45);
+
+/// How long a configuration that was read is used. A change through the API is in force
+/// everywhere after it, and at once in the process that made it.
+const CACHE_TTL: Duration = Duration::from_secs(1);
 
 /// Where webhooks go unless a job says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +47,23 @@ pub struct WebhookConfig {
     /// When the configuration was last set.
     pub updated_at: DateTime<Utc>,
 }
+
+/// The configuration as one process knows it. Locked from a read's begin to its end, so that
+/// those who need it meanwhile share the read.
+pub(super) type ConfigCache = Mutex<CachedConfig>;
+
+#[derive(Debug, Default)]
+pub(super) struct CachedConfig {
+    /// What was read, and when the read began.
+    read: Option<(Instant, Option<WebhookConfig>)>,
+    /// When the last read that failed had ended.
+    failed_at: Option<Instant>,
+}
+
+/// The read that this caller waited for has failed.
+#[derive(Debug, thiserror::Error)]
+#[error("another read of it has just failed")]
+struct SharedFailure;
 
 /// The lock on the webhook configuration. While it is held, no other change is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,14 +120,41 @@ pub enum LockOutcome {
     Busy(DateTime<Utc>),
 }
 
+const READ: &str = "read the webhook configuration";
+
 impl Store {
-    /// The webhook configuration, if it was ever set.
+    /// The webhook configuration as it is stored now, if it was ever set.
     ///
     /// # Errors
     /// When the table cannot be read.
     pub async fn webhook_config(&self) -> Result<Option<WebhookConfig>, StoreError> {
-        let item = self.get(PK, SK, "read the webhook configuration").await?;
+        let item = self.get(PK, SK, READ).await?;
         item.map(decode).transpose()
+    }
+
+    /// The webhook configuration, at most a second old.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn recent_webhook_config(&self) -> Result<Option<WebhookConfig>, StoreError> {
+        let asked_at = Instant::now();
+        let mut cached = self.webhook_config.lock().await;
+        if let Some((read_at, config)) = &cached.read
+            && read_at.elapsed() < CACHE_TTL
+        {
+            return Ok(config.clone());
+        }
+        // Otherwise those who waited for a slow failure would each wait for one of their own.
+        if cached.failed_at.is_some_and(|failed_at| failed_at > asked_at) {
+            return Err(unavailable(READ, SharedFailure));
+        }
+        let read_at = Instant::now();
+        let read = self.webhook_config().await;
+        match &read {
+            Ok(config) => cached.read = Some((read_at, config.clone())),
+            Err(_) => cached.failed_at = Some(Instant::now()),
+        }
+        read
     }
 
     /// Replaces the webhook configuration.
@@ -107,10 +162,16 @@ impl Store {
     /// # Errors
     /// When the table cannot be written.
     pub async fn put_webhook_config(&self, config: &WebhookConfig) -> Result<(), StoreError> {
-        let put = self.client.put_item().table_name(&self.table);
-        put.set_item(Some(encode(config)?)).send().await.map(drop).map_err(|error| {
+        let item = encode(config)?;
+        // A read meanwhile could bring back what is being replaced.
+        let mut cached = self.webhook_config.lock().await;
+        cached.read = None;
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        put.send().await.map_err(|error| {
             unavailable("store the webhook configuration", error.into_service_error())
-        })
+        })?;
+        cached.read = Some((Instant::now(), Some(config.clone())));
+        Ok(())
     }
 
     /// Takes the lock on the webhook configuration, unless it is held.

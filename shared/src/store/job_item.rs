@@ -65,12 +65,54 @@ struct JobItem {
     polled_at: Option<i64>,
     polls: u32,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    outbox: Vec<(EventName, State, i64)>,
+    outbox: Vec<StoredEntry>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     settled_at: Option<i64>,
     /// When DynamoDB deletes it, in seconds: some time after it was settled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<i64>,
+}
+
+/// An entry of the outbox. Most are written once, before anything of them is done.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredEntry {
+    Untouched(EventName, State, i64),
+    Half(EventName, State, i64, Done),
+}
+
+/// What is done of an entry. One of which both are done is not stored.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Done {
+    OnBus,
+    HandedOver,
+}
+
+impl StoredEntry {
+    fn of(entry: &OutboxEntry) -> Self {
+        let OutboxEntry { event, status, at, on_bus, handed_over } = *entry;
+        let at = time::millis(at);
+        match (on_bus, handed_over) {
+            (true, _) => Self::Half(event, status, at, Done::OnBus),
+            (false, true) => Self::Half(event, status, at, Done::HandedOver),
+            (false, false) => Self::Untouched(event, status, at),
+        }
+    }
+
+    fn entry(&self) -> Result<OutboxEntry, StoreError> {
+        let (event, status, at) = match *self {
+            Self::Untouched(event, status, at) | Self::Half(event, status, at, _) => {
+                (event, status, instant(at)?)
+            }
+        };
+        let untouched = OutboxEntry::new(event, status, at);
+        Ok(match self {
+            Self::Untouched(..) => untouched,
+            Self::Half(.., Done::OnBus) => OutboxEntry { on_bus: true, ..untouched },
+            Self::Half(.., Done::HandedOver) => OutboxEntry { handed_over: true, ..untouched },
+        })
+    }
 }
 
 pub(super) fn pk(id: &JobId) -> String {
@@ -108,11 +150,7 @@ pub(super) fn encode(job: &Job, retention: TimeDelta) -> Result<Item, StoreError
         timeline: job.timeline.iter().map(|line| (line.state, time::millis(line.at))).collect(),
         polled_at: job.last_checked_at.map(time::millis),
         polls: job.attempt_count,
-        outbox: job
-            .outbox
-            .iter()
-            .map(|entry| (entry.event, entry.status, time::millis(entry.at)))
-            .collect(),
+        outbox: job.outbox.iter().map(StoredEntry::of).collect(),
         settled_at: job.settled_at.map(time::millis),
         expires_at: job.settled_at.map(|at| (at + retention).timestamp()),
     };
@@ -123,10 +161,7 @@ pub(super) fn decode(item: Item) -> Result<Job, StoreError> {
     let item: JobItem = serde_dynamo::from_item(item).map_err(|error| corrupt("job", error))?;
     let timeline =
         item.timeline.into_iter().map(|(state, at)| Ok(Milestone { state, at: instant(at)? }));
-    let outbox = item
-        .outbox
-        .into_iter()
-        .map(|(event, status, at)| Ok(OutboxEntry { event, status, at: instant(at)? }));
+    let outbox = item.outbox.iter().map(StoredEntry::entry);
     Ok(Job {
         id: id(&item.pk)?,
         request: StoredRequest {
@@ -219,8 +254,7 @@ mod tests {
         job.failure = Some(Failure::new(FailureCode::TimedOut, "m").with_provider_code("C"));
         job.last_checked_at = Some(now);
         job.attempt_count = 4;
-        job.outbox =
-            vec![OutboxEntry { event: EventName::Failed, status: State::TimedOut, at: now }];
+        job.outbox = vec![OutboxEntry::new(EventName::Failed, State::TimedOut, now)];
         job
     }
 
@@ -230,6 +264,10 @@ mod tests {
     fn job_round_trips() {
         let mut job = job();
         assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
+        for (on_bus, handed_over) in [(true, false), (false, true)] {
+            job.outbox[0] = OutboxEntry { on_bus, handed_over, ..job.outbox[0] };
+            assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
+        }
         job.settled_at = job.last_checked_at;
         job.request.metadata.clear();
         assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);

@@ -137,7 +137,7 @@ fn job_view_separates_end_from_settlement() {
     assert_eq!(shown["settledAt"], Value::Null, "its event is not published yet");
 
     let later = values::noon() + chrono::TimeDelta::hours(1);
-    let settled = ended.mark_published(&ended.outbox).settle(chrono::TimeDelta::zero(), later);
+    let settled = ended.mark_all_published().settle(chrono::TimeDelta::zero(), later);
     let shown = view::job(&settled.unwrap(), None);
     assert_eq!(shown["settledAt"], domain::time::text(later));
 }

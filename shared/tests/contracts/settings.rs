@@ -44,10 +44,71 @@ fn template_gives_functions_the_same_shards() {
     assert_eq!(settings, ["          POLLER_SHARDS: !Ref PollerShards"; 3]);
 }
 
+fn template() -> Value {
+    serde_saphyr::from_str(&source::text("template.yaml")).unwrap()
+}
+
+/// The resources of a type, by their logical id.
+fn resources<'a>(template: &'a Value, kind: &str) -> Vec<(&'a str, &'a Value)> {
+    let resources = template["Resources"].as_object().unwrap().iter();
+    let resources = resources.filter(|(_, resource)| resource["Type"] == kind);
+    resources.map(|(id, resource)| (id.as_str(), &resource["Properties"])).collect()
+}
+
+/// Otherwise callers could use up the throttle of a provider's callbacks.
+#[test]
+fn callback_routes_have_limits_of_their_own() {
+    let template = template();
+    let routes = resources(&template, "AWS::ApiGatewayV2::Route");
+    let callbacks: Vec<_> = routes
+        .into_iter()
+        .filter(|(_, route)| route["Target"].as_str().unwrap().contains("{WebhookIntegration}"))
+        .collect();
+    let stage = &template["Resources"]["ApiStage"];
+    let limits = stage["Properties"]["RouteSettings"].as_object().unwrap();
+    assert_eq!(limits.len(), callbacks.len());
+    for (id, route) in &callbacks {
+        let own = &limits[route["RouteKey"].as_str().unwrap()];
+        assert_eq!(own["ThrottlingRateLimit"], "CallbackRateLimit", "{id}");
+        assert_eq!(own["ThrottlingBurstLimit"], "CallbackBurstLimit", "{id}");
+        let depends_on = stage["DependsOn"].as_array().unwrap();
+        assert!(depends_on.contains(&Value::from(*id)), "{id} exists before its limits");
+    }
+    let default = |parameter: &str| template["Parameters"][parameter]["Default"].as_u64().unwrap();
+    assert!(!callbacks.is_empty() && default("CallbackRateLimit") > default("ApiRateLimit"));
+    assert!(default("CallbackBurstLimit") > default("ApiBurstLimit"));
+}
+
+/// The document calculates with what the template says.
+#[test]
+fn scaling_document_matches_the_template() {
+    let (template, document) = (template(), source::text("docs/scaling.md"));
+    let [section] = source::between(&document, "## What the template says\n", "\n## ")[..] else {
+        panic!("it has one such section")
+    };
+    let rows: Vec<Vec<&str>> = section
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.split('|').map(|cell| cell.trim().trim_matches('`')).collect())
+        .collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in rows {
+        let [_, place, value, ..] = row[..] else { panic!("{row:?}") };
+        let found = template.pointer(&format!("/{place}")).unwrap_or(&Value::Null);
+        let found = match found {
+            Value::Array(items) => {
+                items.iter().map(Value::to_string).collect::<Vec<_>>().join(", ")
+            }
+            other => other.to_string(),
+        };
+        assert_eq!(found, value, "{place}");
+    }
+}
+
 /// The template always sets the schedule, so the code's default serves tools and tests.
 #[test]
 fn template_schedule_is_the_default() {
-    let template: Value = serde_saphyr::from_str(&source::text("template.yaml")).unwrap();
+    let template = template();
     let schedule = &template["Parameters"]["DeliverySchedule"]["Default"];
     assert_eq!(schedule, &DeliverySchedule::default().to_string());
 }

@@ -5,8 +5,13 @@ use serde_json::Value;
 use crate::source;
 
 /// Each condition about the number of shards, with the smallest number for which it holds.
-const CONDITIONS: [(&str, u64); 4] =
-    [("HasTwoShards", 2), ("HasFourShards", 4), ("HasEightShards", 8), ("HasSixteenShards", 16)];
+const CONDITIONS: [(&str, u64); 5] = [
+    ("HasTwoShards", 2),
+    ("HasFourShards", 4),
+    ("HasEightShards", 8),
+    ("HasSixteenShards", 16),
+    ("HasThirtyTwoShards", 32),
+];
 
 fn template() -> Value {
     serde_saphyr::from_str(&source::text("template.yaml")).unwrap()

@@ -114,7 +114,7 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
 pub(crate) fn deliveries() -> Vec<Delivery> {
     let job = full_job();
     let (status, at) = (domain::job::State::Completed, noon());
-    let event = Event::of(&job, &OutboxEntry { event: EventName::Completed, status, at });
+    let event = Event::of(&job, &OutboxEntry::new(EventName::Completed, status, at));
     let fresh = Delivery::of(&job, &event, "https://shop.example/hooks", at).unwrap();
     let outcomes = AttemptError::ALL.map(AttemptOutcome::Failed);
     let outcomes =

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod aws_limits;
 #[cfg(test)]
+mod bus;
+#[cfg(test)]
 mod durations;
 #[cfg(test)]
 mod endpoint_cache;
@@ -17,3 +19,5 @@ mod tracker;
 mod undelivered;
 #[cfg(test)]
 mod user_specs;
+#[cfg(test)]
+mod webhook_config;

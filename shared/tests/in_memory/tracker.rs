@@ -2,9 +2,10 @@
 
 use std::future::ready;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aws_in_memory::interceptor::NoFaults;
+use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception, NoFaults};
 use aws_in_memory::network::Network;
 use aws_in_memory::{InMemoryAws, builders, clock};
 use bytes::Bytes;
@@ -15,9 +16,11 @@ use domain::job::{Job, Report, Transition};
 use domain::provider::catalogue::Adjustments;
 use domain::provider::{Catalogue, StatusAnswer};
 use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
 use http::Response;
+use serde_json::Value;
 use shared::store::WebhookConfig;
-use shared::tracker::{ApplyOutcome, ReportSource};
+use shared::tracker::{ApplyOutcome, ReportSource, Tracker};
 
 fn job(callback_url: Option<&str>) -> Job {
     builders::job().callback_url(callback_url).created_at(clock::now()).build()
@@ -85,4 +88,132 @@ async fn default_receiver_filters_events() {
         (1, on_bus),
         "the default receiver was not asked"
     );
+}
+
+/// Calls that fail while they are said to.
+#[derive(Debug)]
+struct Outage {
+    of: fn(&Call<'_>) -> bool,
+    is_on: AtomicBool,
+}
+
+impl Outage {
+    fn new(of: fn(&Call<'_>) -> bool) -> Arc<Self> {
+        Arc::new(Self { of, is_on: AtomicBool::new(true) })
+    }
+
+    fn end(&self) {
+        self.is_on.store(false, Ordering::SeqCst);
+    }
+}
+
+impl CallInterceptor for Outage {
+    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
+        let fails = self.is_on.load(Ordering::SeqCst) && (self.of)(call);
+        let injected = if fails { Injected::Lost } else { Injected::Answered };
+        ready(injected.into()).boxed()
+    }
+}
+
+/// A completed job with a receiver of its own, stored with its outbox.
+async fn completed(tracker: &Tracker) -> Job {
+    let job = job(Some("https://shop.example/hooks"));
+    tracker.store.insert_job(&job).await.unwrap();
+    let failure = domain::failure::Failure::new(FailureCode::RenderFailed, "no");
+    let report = Report::Rejected(failure);
+    let outcome = tracker.apply_report(job, &report, ReportSource::Other, 0, clock::now()).await;
+    let ApplyOutcome::Changed(job) = outcome.unwrap() else { panic!() };
+    job
+}
+
+fn writes(aws: &InMemoryAws) -> usize {
+    aws.calls().iter().filter(|call| *call == "PutItem").count()
+}
+
+/// Publishes while one way fails, twice, and again when it works. Returns after each: events,
+/// tickets, and the writes that it took.
+async fn published_in_outage(of: fn(&Call<'_>) -> bool) -> Vec<(usize, usize, usize)> {
+    let aws = InMemoryAws::new(&[]);
+    let outage = Outage::new(of);
+    let tracker = aws.seen_by(outage.clone()).tracker().unwrap();
+    let mut job = completed(&aws.tracker().unwrap()).await;
+    let mut seen = Vec::new();
+    for publish in 0..3 {
+        if publish == 2 {
+            outage.end();
+        }
+        let before = writes(&aws);
+        job = tracker.publish_outbox(job, clock::now()).await.unwrap();
+        let stored = aws.store().job(&job.id).await.unwrap().unwrap();
+        assert_eq!(stored, job, "what is done is stored");
+        seen.push((aws.events().len(), aws.delivery_queue().len(), writes(&aws) - before));
+    }
+    assert!(job.settled_at.is_some());
+    seen
+}
+
+#[tokio::test(start_paused = true)]
+async fn working_bus_costs_no_further_write() {
+    let seen = published_in_outage(|_| false).await;
+    assert_eq!(seen, [(1, 1, 2), (1, 1, 0), (1, 1, 0)], "the delivery and the job");
+}
+
+#[tokio::test(start_paused = true)]
+async fn missing_bus_delays_no_webhook() {
+    let seen = published_in_outage(|call| call.to == "events").await;
+    assert_eq!(seen, [(0, 1, 2), (0, 1, 0), (1, 1, 1)], "and no ticket is sent twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn missing_queue_delays_no_event() {
+    let seen = published_in_outage(|call| call.to == "sqs").await;
+    // That the delivery is there is found out by a write.
+    assert_eq!(seen, [(1, 0, 2), (1, 0, 1), (1, 1, 2)], "and no event is published twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn failing_delivery_write_delays_no_event() {
+    let seen = published_in_outage(|call| {
+        let sk = call.body.pointer("/Item/sk/S").and_then(Value::as_str);
+        sk.is_some_and(|sk| sk.starts_with("delivery#"))
+    })
+    .await;
+    assert_eq!(seen, [(1, 0, 1), (1, 0, 0), (1, 1, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn outbox_goes_in_one_request() {
+    let aws = InMemoryAws::new(&[]);
+    let tracker = aws.tracker().unwrap();
+    let mut job = completed(&tracker).await;
+    for event in [EventName::Queued, EventName::Processing] {
+        job.outbox.push(domain::job::OutboxEntry::new(event, job.state, clock::now()));
+    }
+    tracker.publish_outbox(job, clock::now()).await.unwrap();
+    assert_eq!((aws.events().len(), aws.delivery_queue().len()), (3, 3));
+    assert_eq!(aws.calls().iter().filter(|call| *call == "PutEvents").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_share_the_default_receiver() {
+    let aws = InMemoryAws::new(&[]);
+    let tracker = aws.tracker().unwrap();
+    let jobs = (0..100_u8).map(|number| {
+        let id = domain::id::JobId::from_bytes([number; 16]);
+        let mut job = builders::job().id(id).created_at(clock::now()).build();
+        job.outbox.push(domain::job::OutboxEntry::new(
+            EventName::Completed,
+            domain::job::State::Completed,
+            clock::now(),
+        ));
+        job
+    });
+    let jobs: Vec<Job> = jobs.collect();
+    for job in &jobs {
+        tracker.store.insert_job(job).await.unwrap();
+    }
+    join_all(jobs.into_iter().map(|job| tracker.publish_outbox(job, clock::now()))).await;
+    assert_eq!(aws.events().len(), 100);
+    assert_eq!(aws.calls().iter().filter(|call| *call == "GetItem").count(), 1);
+    assert_eq!(aws.calls().iter().filter(|call| *call == "PutEvents").count(), 10);
 }

@@ -54,7 +54,7 @@ impl TestStack {
         let entry = job.outbox.last().context("its outbox is empty")?;
         let receiver = test_job.receiver().context("it has no receiver")?;
         let delivery = Delivery::of(&job, &Event::of(&job, entry), receiver, Utc::now())?;
-        let settled = job.mark_published(&job.outbox).settle(TimeDelta::hours(1), Utc::now());
+        let settled = job.mark_all_published().settle(TimeDelta::hours(1), Utc::now());
         self.insert_job(&settled.context("its outbox is not empty")?).await?;
         let stored = self.store().insert_delivery(&delivery, Wait::InQueue).await?;
         ensure!(stored == Inserted::New, "it was stored before: {stored:?}");

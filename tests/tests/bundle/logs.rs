@@ -15,6 +15,7 @@ use tests::SimulatedProvider;
 use tracing::Level;
 
 use crate::checks::invariant::Invariant;
+use crate::faults::fault::Fault;
 use crate::harness::backend::CallerRequest;
 use crate::harness::bundle::{API_KEY, Bundle, PROVIDER_SECRET, RunSettings};
 use crate::harness::functions::{PROVIDERS, PUBLIC_URL};
@@ -95,6 +96,13 @@ async fn run_everything(bundle: &Arc<Bundle>) {
         }
     }
     bundle.until("all of that is over", Bundle::is_quiet).await;
+
+    // A failure of our own.
+    bundle.random_faults.start_outage("dynamodb", Fault::Lost);
+    let path = format!("/v1/jobs?sourceRecordId={TAG}");
+    let answer = bundle.call_api(Method::GET, &path, None, &Value::Null).await;
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    bundle.random_faults.end_outage("dynamodb");
 }
 
 /// All that must not be in the log.

@@ -10,6 +10,7 @@ use http::Method;
 use http::header::RETRY_AFTER;
 use serde_json::{Value, json};
 use tests::SimulatedProvider;
+use tokio::time::Instant;
 
 use crate::faults::fault::{Fault, PlannedFault};
 use crate::harness::backend::CallerRequest;
@@ -204,6 +205,44 @@ fn refused_event_is_published_later() {
         assert_eq!(bundle.event_names_on_bus(), ["video.render.completed"]);
         assert_eq!(bundle.received("quiet"), 1);
     }
+}
+
+#[test]
+fn webhook_arrives_during_bus_outage() {
+    for how in [Fault::Busy, Fault::Lost] {
+        let bundle = run(async |bundle| {
+            let options = json!({"durationMs": 1000});
+            bundle.set_render_options(SimulatedProvider::ViralSync, "unheard", &options).await;
+            bundle.random_faults.start_outage(BUS, how);
+            bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "unheard")).await;
+            let begun = Instant::now();
+            bundle.until("the webhook arrives", |it| it.received("unheard") == 1).await;
+            assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+            tokio::time::sleep(OUTAGE).await;
+            assert!(bundle.event_names_on_bus().is_empty());
+            bundle.random_faults.end_outage(BUS);
+        });
+        assert_eq!(bundle.event_names_on_bus(), ["video.render.completed"]);
+        assert_eq!(bundle.received("unheard"), 1);
+    }
+}
+
+#[test]
+fn event_is_published_during_queue_outage() {
+    let bundle = run(async |bundle| {
+        let options = json!({"durationMs": 1000});
+        bundle.set_render_options(SimulatedProvider::ViralSync, "unsent", &options).await;
+        bundle.random_faults.start_outage(QUEUES, Fault::Lost);
+        bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "unsent")).await;
+        let begun = Instant::now();
+        bundle.until("the event", |it| !it.event_names_on_bus().is_empty()).await;
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        tokio::time::sleep(OUTAGE).await;
+        assert_eq!(bundle.received("unsent"), 0);
+        bundle.random_faults.end_outage(QUEUES);
+    });
+    assert_eq!(bundle.event_names_on_bus(), ["video.render.completed"], "once");
+    assert_eq!(bundle.received("unsent"), 1);
 }
 
 #[test]

@@ -1,5 +1,7 @@
+use domain::event::EventName;
+use domain::failure::{Failure, FailureCode};
 use domain::id::RenderJobId;
-use domain::job::{Report, Transition};
+use domain::job::{OutboxEntry, Report, Transition};
 
 use super::*;
 use crate::fixtures::{SCHEDULE, job, start};
@@ -16,6 +18,12 @@ fn after(job: &Job, report: &Report) -> Job {
 
 fn accepted(job: &Job) -> Job {
     after(job, &Report::Accepted(RenderJobId::parse("r").unwrap()))
+}
+
+/// A job that its provider refused, and whose event is not published.
+fn failed() -> Job {
+    let failure = Failure::new(FailureCode::ProviderRejected, "no scenes");
+    after(&job(Tracking::WebhookFirst), &Report::Rejected(failure))
 }
 
 /// The next task and the job's age in seconds at it, after a poll at the age `last_polled`.
@@ -56,11 +64,48 @@ fn unknown_submit_is_searched_for() {
 
 #[test]
 fn stale_outbox_is_repaired() {
-    let job = after(&accepted(&job(Tracking::WebhookFirst)), &Report::DeadlinePassed);
+    let job = failed();
     assert_eq!(job.outbox.len(), 1);
-    assert_eq!(next(&job, 0), (15, Task::Repair));
-    assert_eq!(next(&job, 15), (25, Task::Repair));
-    assert_eq!(next(&job, 100), (105, Task::Repair));
+    let ages: Vec<_> = [0, 15, 25, 45, 85, 165, 325, 645].map(|last| next(&job, last).0).into();
+    assert_eq!(ages, [15, 25, 45, 85, 165, 325, 645, 965], "the waits grow to 320 s");
+    let days = 86_400;
+    assert!((1..=320).contains(&(next(&job, days).0 - days)), "and no longer");
+}
+
+#[test]
+fn repairs_of_one_second_are_spread() {
+    let ended = failed();
+    let plan = Plan::of(&ended, SCHEDULE);
+    let hour = start() + TimeDelta::hours(1);
+    let at = |spread| (plan.next(ended.created_at, spread, hour).at - hour).num_seconds();
+    let seen: std::collections::BTreeSet<i64> =
+        (0..100).map(|part| at(f64::from(part) / 100.0) / 20).collect();
+    assert!(seen.len() > 12, "{seen:?}");
+}
+
+#[test]
+fn unpublished_event_does_not_stop_polls() {
+    let mut job = accepted(&job(Tracking::PollOnly));
+    job.outbox.push(OutboxEntry::new(EventName::Queued, State::Queued, start()));
+    let tasks: Vec<_> = [0, 2, 4, 8, 14, 15].map(|last_polled| next(&job, last_polled)).into();
+    let expected = [
+        (2, Task::Poll),
+        (4, Task::Poll),
+        (7, Task::Poll),
+        (13, Task::Poll),
+        (15, Task::Repair),
+        (19, Task::Poll),
+    ];
+    assert_eq!(tasks, expected);
+}
+
+#[test]
+fn unpublished_timeout_is_not_polled_past_deadline() {
+    let job = after(&accepted(&job(Tracking::PollOnly)), &Report::DeadlinePassed);
+    assert_eq!(next(&job, 1_000).1, Task::Poll, "a late completion still counts");
+    for last_polled in [1_800, 5_000, 86_400] {
+        assert_eq!(next(&job, last_polled).1, Task::Repair);
+    }
 }
 
 #[test]

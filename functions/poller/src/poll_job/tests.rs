@@ -11,9 +11,9 @@ fn at(seconds: i64) -> DateTime<Utc> {
 
 #[test]
 fn unanswered_submit_becomes_unclear() {
-    assert_eq!(repair_action(&job(Tracking::PollOnly), at(44)), None);
+    assert_eq!(repair_action(&job(Tracking::PollOnly), PollTarget::Repair, at(44)), None);
     assert_eq!(
-        repair_action(&job(Tracking::PollOnly), at(45)),
+        repair_action(&job(Tracking::PollOnly), PollTarget::Repair, at(45)),
         Some(RepairAction::Report(Report::SubmitUnclear)),
         "invariant 1: it is not submitted again"
     );
@@ -26,7 +26,7 @@ fn job_is_given_up_after_asking() {
         panic!("not accepted")
     };
     assert_eq!(
-        repair_action(&job, at(1_800)),
+        repair_action(&job, PollTarget::Provider { is_down: false }, at(1_800)),
         None,
         "invariant 2: the provider is asked once more"
     );

@@ -13,6 +13,8 @@ use aws_in_memory::{InMemoryAws, builders};
 use aws_lambda_events::sqs::SqsEvent;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use domain::endpoint::EndpointLimits;
+use domain::event::EventSet;
 use domain::id::{JobId, RenderJobId};
 use domain::job::{Job, Report, Transition};
 use domain::polling::{LognormalModel, Tracking};
@@ -22,6 +24,7 @@ use futures_util::FutureExt;
 use http::{Request, Response};
 use serde_json::{Value, json};
 use shared::queue::WakeUp;
+use shared::store::WebhookConfig;
 use tokio::sync::Notify;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
@@ -119,6 +122,18 @@ impl PollerWorld {
     pub(crate) fn with_faults(self, interceptor: Arc<dyn CallInterceptor>) -> Self {
         let poller = Arc::new(poller(&self.aws.seen_by(interceptor), &self.network, self.shards));
         Self { poller, ..self }
+    }
+
+    /// The same world, with a default receiver.
+    pub(crate) async fn with_receiver(self) -> Self {
+        let config = WebhookConfig {
+            url: Some("https://shop.example/hooks".to_owned()),
+            events: EventSet::terminal(),
+            limits: EndpointLimits::default(),
+            updated_at: now(),
+        };
+        self.aws.store().put_webhook_config(&config).await.unwrap();
+        self
     }
 
     pub(crate) fn with_time_limit(self, time_limit: Duration) -> Self {
