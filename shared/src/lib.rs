@@ -18,6 +18,7 @@ pub mod providers;
 pub mod queue;
 pub mod secrets;
 pub mod setup;
+pub mod shards;
 pub mod store;
 pub mod telemetry;
 pub mod tracker;

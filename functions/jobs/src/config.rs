@@ -5,6 +5,7 @@ use std::sync::Arc;
 use lambda_runtime::Error;
 use shared::env;
 use shared::setup::{self, Setup};
+use shared::shards::Shards;
 
 use crate::Jobs;
 
@@ -21,7 +22,7 @@ pub async fn jobs() -> Result<Jobs, Error> {
         tracker: setup.tracker(secrets.clone()).await?,
         secrets,
         policy,
-        shards,
+        shards: Shards::new(shards),
         entropy: setup.entropy(),
     })
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::api::{self, Problem};
 use shared::queue::Ticket;
-use shared::store::{Committed, Consistency, ListOrder, StoreError, TimeSpan, Wait};
+use shared::store::{Committed, Consistency, ListOrder, TimeSpan, Wait};
 use shared::view;
 
 use crate::Jobs;
@@ -52,12 +52,6 @@ enum RecoverOutcome {
 }
 
 impl Jobs {
-    /// The highest number of shards so far: a delivery stays in the shard of its job when the
-    /// number is lowered. The tick stores a higher number within a minute of the deployment.
-    async fn shards_so_far(&self) -> Result<u32, StoreError> {
-        Ok(self.tracker.store.max_shards().await?.max(self.shards))
-    }
-
     /// GET /v1/deliveries, by `state`, and by their creation between `since` and `until`; paged
     /// by `limit` and `cursor`.
     pub(crate) async fn list_deliveries(
@@ -72,7 +66,7 @@ impl Jobs {
         let store = &self.tracker.store;
         let page = match query.get("state")? {
             Some("exhausted") => {
-                let shards = self.shards_so_far().await?;
+                let shards = self.shards.most(&self.tracker.store).await?;
                 store.undelivered(shards, span, ListOrder::NewestFirst, cursor, limit).await
             }
             Some(state @ ("pending" | "delivered")) => {
@@ -113,7 +107,7 @@ impl Jobs {
 
         let cursor = recovery.cursor.as_deref();
         let store = &self.tracker.store;
-        let shards = self.shards_so_far().await?;
+        let shards = self.shards.most(&self.tracker.store).await?;
         let page = store.undelivered(shards, span, ListOrder::OldestFirst, cursor, limit).await;
         let page = page.map_err(|cause| page_problem(&cause))?;
         let mut selected = page.items;

@@ -26,6 +26,7 @@ use shared::api::{self, Problem};
 use shared::entropy::Entropy;
 use shared::http_event::HttpEvent;
 use shared::secrets::Secrets;
+use shared::shards::Shards;
 use shared::tracker::Tracker;
 
 /// What the routes need.
@@ -35,8 +36,8 @@ pub struct Jobs {
     pub secrets: Arc<Secrets>,
     /// Which receivers may be configured.
     pub policy: TargetPolicy,
-    /// The number of shards that new jobs and their deliveries are spread over.
-    pub shards: u32,
+    /// The shards that deliveries are spread over.
+    pub shards: Shards,
     /// Where secrets and ids of test events come from.
     pub entropy: Entropy,
 }

@@ -25,7 +25,7 @@ async fn answered(aws: &InMemoryAws, event: &str) -> (i64, Value) {
         tracker: aws.tracker().unwrap(),
         secrets: Arc::new(aws.secrets()),
         policy: TargetPolicy::public(),
-        shards: 1,
+        shards: Shards::new(1),
         entropy: aws.entropy(),
     };
     let response = handle(&jobs, serde_json::from_str(event).unwrap(), Utc::now).await.unwrap();

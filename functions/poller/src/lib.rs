@@ -30,9 +30,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use shared::batch::{self, Handled};
 use shared::queue::{WakeQueue, WakeUp};
+use shared::shards::Shards;
 use shared::telemetry::chain;
 use shared::tracker::Tracker;
-use tokio::sync::OnceCell;
 use tracing::warn;
 
 use crate::claim::{Interrupted, ShardClaim};
@@ -47,12 +47,10 @@ pub struct Poller {
     pub tracker: Tracker,
     /// The queue of wake-up calls.
     pub wakes: WakeQueue,
-    /// How many shards the active jobs are spread over.
-    pub shards: u32,
+    /// The shards that the active jobs are spread over.
+    pub shards: Shards,
     /// For which waits a poller keeps its concurrent execution.
     pub awake_policy: AwakePolicy,
-    /// The highest number of shards there ever was, once it is read.
-    max_shards: OnceCell<u32>,
     /// The last minute in which a tick found no active job, by shard.
     quiet: Mutex<BTreeMap<u32, i64>>,
 }
@@ -81,9 +79,8 @@ impl Poller {
         Self {
             tracker,
             wakes,
-            shards: shards.max(1),
+            shards: Shards::new(shards),
             awake_policy: AwakePolicy::default(),
-            max_shards: OnceCell::new(),
             quiet: Mutex::default(),
         }
     }
@@ -117,8 +114,8 @@ impl Poller {
     /// current number, which was lowered, has a third of the share that it had, because the current
     /// shards already divide the whole budget.
     fn budgets(&self, shard: u32) -> BTreeMap<ProviderName, f64> {
-        let shares = match shard < self.shards {
-            true => self.shards,
+        let shares = match shard < self.shards.current() {
+            true => self.shards.current(),
             false => shard.saturating_add(1).next_power_of_two().saturating_mul(3),
         };
         let catalogue = self.tracker.providers.catalogue();

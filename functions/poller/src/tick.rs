@@ -79,16 +79,9 @@ impl Poller {
     /// The shards whose work belongs to this shard's tick: after the number of shards was
     /// lowered, they have no tick of their own.
     async fn inherited(&self, shard: u32) -> Result<impl Iterator<Item = u32>, TrackError> {
-        let max = self.max_shards.get_or_try_init(async || {
-            let store = &self.tracker.store;
-            let max = store.max_shards().await?;
-            if max < self.shards {
-                store.put_max_shards(self.shards).await?;
-            }
-            Ok::<_, TrackError>(max.max(self.shards))
-        });
-        let (max, shards) = (*max.await?, self.shards);
-        Ok((shards..max).filter(move |inherited| inherited % shards == shard))
+        let most = self.shards.most(&self.tracker.store).await?;
+        let shards = self.shards.current();
+        Ok((shards..most).filter(move |inherited| inherited % shards == shard))
     }
 
     async fn release_deliveries(&self, shard: u32, now: DateTime<Utc>) -> Result<(), TrackError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use lambda_runtime::Error;
 use shared::env;
 use shared::setup::{self, Setup};
+use shared::shards::Shards;
 
 use crate::submission::Submitter;
 
@@ -23,7 +24,7 @@ pub async fn submitter() -> Result<Submitter, Error> {
         secrets,
         wakes: setup.wakes()?,
         public_url: public_url.trim_end_matches('/').to_owned(),
-        shards,
+        shards: Shards::new(shards),
         policy,
         entropy: setup.entropy(),
     })

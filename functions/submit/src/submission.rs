@@ -27,6 +27,7 @@ use shared::entropy::Entropy;
 use shared::providers::Submitted;
 use shared::queue::{WakeQueue, WakeUp};
 use shared::secrets::{SecretName, Secrets};
+use shared::shards::Shards;
 use shared::store::{Inserted, StoreError, StoredPayload};
 use shared::telemetry::chain;
 use shared::tracker::{ApplyOutcome, ReportSource, Tracker, age};
@@ -42,8 +43,8 @@ pub struct Submitter {
     pub wakes: WakeQueue,
     /// The API's own URL, without a trailing slash: where providers call back.
     pub public_url: String,
-    /// The number of shards of the active jobs.
-    pub shards: u32,
+    /// The shards that new jobs are spread over.
+    pub shards: Shards,
     /// Which receivers a request may name.
     pub policy: TargetPolicy,
     /// Where ids of jobs and the callback secret come from.
@@ -140,9 +141,11 @@ impl Submitter {
             true => Tracking::WebhookFirst,
             false => Tracking::PollOnly,
         };
+        // The number is stored before a job is: no later process may know fewer shards.
+        self.shards.most(&self.tracker.store).await?;
         let duration_model = self.tracker.duration_models.model(&job_request.provider).await;
         let stored = StoredRequest {
-            shard: job_id.shard(self.shards),
+            shard: job_id.shard(self.shards.current()),
             provider: job_request.provider,
             source_record_id: job_request.source_record_id,
             payload_version: job_request.payload_version,

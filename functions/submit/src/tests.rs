@@ -5,6 +5,7 @@ use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use aws_lambda_events::encodings::Body;
 use domain::address::TargetPolicy;
 use serde_json::Value;
+use shared::shards::Shards;
 
 use super::*;
 
@@ -20,7 +21,7 @@ async fn answered(aws: &InMemoryAws, request: ApiGatewayV2httpRequest) -> (i64, 
         secrets: Arc::new(aws.secrets()),
         wakes: aws.wakes(),
         public_url: "https://api.example.com".into(),
-        shards: 1,
+        shards: Shards::new(1),
         policy: TargetPolicy::public(),
         entropy: aws.entropy(),
     };

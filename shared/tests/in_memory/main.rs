@@ -11,6 +11,7 @@ mod durations;
 mod endpoint_cache;
 #[cfg(test)]
 mod secrets;
+mod shards;
 #[cfg(test)]
 mod store;
 #[cfg(test)]

@@ -26,7 +26,7 @@ async fn asked(aws: &InMemoryAws, route: &str, query: Value, body: Option<Value>
         tracker: aws.tracker().unwrap(),
         secrets: Arc::new(aws.secrets()),
         policy: TargetPolicy::public(),
-        shards: 1,
+        shards: Shards::new(1),
         entropy: aws.entropy(),
     };
     let mut event: Value = serde_json::from_str(GET).unwrap();

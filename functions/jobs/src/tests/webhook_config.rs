@@ -37,7 +37,7 @@ async fn answered(aws: &InMemoryAws, request: ApiGatewayV2httpRequest) -> (i64, 
         tracker: aws.tracker().unwrap(),
         secrets: Arc::new(aws.secrets()),
         policy: TargetPolicy::public(),
-        shards: 1,
+        shards: Shards::new(1),
         entropy: aws.entropy(),
     };
     let response = handle(&jobs, request.into(), clock::now).await.unwrap();

@@ -15,6 +15,7 @@ use domain::retry::DeliverySchedule;
 use serde_json::json;
 use shared::egress::{Dial, EgressLimits, Receivers};
 use shared::endpoint_cache::EndpointCache;
+use shared::shards::Shards;
 use tests::SimulatedProvider;
 
 /// Every provider that the simulator has.
@@ -130,7 +131,7 @@ impl Instance {
                 secrets,
                 wakes: aws.wakes(),
                 public_url: PUBLIC_URL.to_owned(),
-                shards: parameters.shards,
+                shards: Shards::new(parameters.shards),
                 policy,
                 entropy: aws.entropy(),
             }),
@@ -139,7 +140,7 @@ impl Instance {
             }
             Function::Webhook => Self::Webhook(webhook::Callbacks { tracker, secrets }),
             Function::Jobs | Function::Deliver => {
-                let (shards, entropy) = (parameters.shards, aws.entropy());
+                let (shards, entropy) = (Shards::new(parameters.shards), aws.entropy());
                 Self::Jobs(jobs::Jobs { tracker, secrets, policy, shards, entropy })
             }
         })
