@@ -90,7 +90,8 @@ def deploy(request):
     parameters = request["parameters"]
     template = _with_numbers(Path(request["template"]).read_text(), parameters)
     template = _upload(client("s3"), template, request["binaries"])
-    outputs = _create_stack(client("cloudformation"), template, parameters)
+    url = f"{request['endpoint']}/{template}"
+    outputs = _create_stack(client("cloudformation"), url, parameters)
     if outputs["ParameterPrefix"] != PREFIX:
         raise SystemExit(f"the stack's parameters are not below {PREFIX}")
     api_key = _put_parameters(client("ssm"), [*PROVIDERS, *specs], request["webhookSecrets"])
@@ -124,7 +125,8 @@ def _with_numbers(template, parameters):
 
 
 def _upload(s3, template, binaries):
-    """Answers the template with each `CodeUri` folder replaced by its uploaded zip."""
+    """Uploads the functions, and the template with each `CodeUri` folder replaced by its
+    zip: it is longer than a call may carry. Answers the template's path."""
     bucket = "artefacts"
     s3.create_bucket(Bucket=bucket)
     for name in FUNCTIONS:
@@ -134,7 +136,8 @@ def _upload(s3, template, binaries):
         )
         if found != 1:
             raise SystemExit(f"template.yaml names functions/{name} {found} times, not once")
-    return template
+    s3.put_object(Bucket=bucket, Key="template.yaml", Body=template.encode())
+    return f"{bucket}/template.yaml"
 
 
 def _zipped(binary):
@@ -148,10 +151,10 @@ def _zipped(binary):
     return archive.getvalue()
 
 
-def _create_stack(cloudformation, template, parameters):
+def _create_stack(cloudformation, template_url, parameters):
     cloudformation.create_stack(
         StackName=STACK,
-        TemplateBody=template,
+        TemplateURL=template_url,
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         Parameters=[
             {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
