@@ -1,5 +1,8 @@
 //! Credentials of requests to us: the API keys of clients, and the tokens in callback URLs.
 
+mod api_key;
+mod scope;
+
 use std::fmt;
 
 use base64::Engine;
@@ -9,6 +12,12 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::id::{JobId, ProviderName};
+
+pub use api_key::{
+    ApiKey, ApiKeyHash, ApiKeyHashError, ApiKeys, CreateRefusal, KeyCreator, KeyRecord,
+    MAX_API_KEYS, RevokeRefusal,
+};
+pub use scope::{Scope, ScopeSet};
 
 /// The SHA-256 digests of the API keys in force. Several keys may be valid at once.
 #[derive(Clone)]
