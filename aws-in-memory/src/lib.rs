@@ -23,6 +23,8 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use chrono::TimeDelta;
+use domain::credential::{ApiKeyHash, KeyCreator, KeyRecord, Scope, ScopeSet};
+use domain::id::{KeyId, KeyName, KeyOwner};
 use domain::provider::Catalogue;
 use domain::provider::catalogue::OwnSpec;
 use serde_json::{Value, json};
@@ -38,7 +40,7 @@ use shared::entropy::Entropy;
 use shared::providers::{Providers, SetupError};
 use shared::queue::{DeliveryQueue, WakeQueue};
 use shared::secrets::Secrets;
-use shared::store::Store;
+use shared::store::{Inserted, Store};
 use shared::tracker::Tracker;
 use shared::user_specs::{self, UserSpecsError};
 
@@ -103,7 +105,7 @@ struct AwsState {
 }
 
 impl InMemoryAws {
-    /// With these parameters (`api-key-hashes` and its value, say), and an empty table.
+    /// With these parameters (`webhook-secrets` and its value, say), and an empty table.
     #[must_use]
     pub fn new(parameters: &[(&str, &str)]) -> Self {
         Self::build(parameters, true, true)
@@ -215,6 +217,30 @@ impl InMemoryAws {
     #[must_use]
     pub fn secrets(&self) -> Secrets {
         Secrets::new(self.ssm(), PREFIX)
+    }
+
+    /// Stores an API key with these scopes, as an operator does. Its name ends in theirs.
+    ///
+    /// # Errors
+    /// When the table cannot be reached, or there is such a key already.
+    pub async fn add_api_key(&self, key: &str, scopes: ScopeSet) -> Result<KeyRecord, String> {
+        let names: Vec<&str> = scopes.scopes().map(Scope::name).collect();
+        let name = format!("may-{}", names.join("-"));
+        let id = self.entropy().bytes().map_err(|error| error.to_string())?;
+        let record = KeyRecord {
+            id: KeyId::from_bytes(id),
+            name: KeyName::parse(&name).map_err(|error| error.to_string())?,
+            owner: KeyOwner::parse("tests").map_err(|error| error.to_string())?,
+            scopes,
+            hash: ApiKeyHash::of(key),
+            created_at: clock::now(),
+            created_by: KeyCreator::Operator,
+        };
+        match self.store().insert_api_key(&record).await {
+            Ok(Inserted::New) => Ok(record),
+            Ok(Inserted::Exists(())) => Err(format!("there is a key {name}")),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// The provider specs among the parameters.

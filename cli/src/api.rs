@@ -40,6 +40,11 @@ impl Api {
         read(request.send_json(body))
     }
 
+    pub(crate) fn delete(&self, path: &[&str]) -> Result<Value> {
+        let request = self.agent.delete(self.at(path)).header("authorization", self.bearer());
+        read(request.call())
+    }
+
     pub(crate) fn post(&self, path: &[&str]) -> Result<Value> {
         let request = self.agent.post(self.at(path)).header("authorization", self.bearer());
         read(request.send_empty())

@@ -1,14 +1,15 @@
 //! `relay`: the command line for operators and developers.
 //!
 //! It uses the public HTTP API, so a program can read all that it shows. For the dead-letter
-//! queue and the account's limits it uses AWS with the operator's credentials ([`dlq`],
-//! [`doctor`]). It checks provider specs locally,
+//! queue, the account's limits and a first API key it uses AWS with the operator's credentials
+//! ([`dlq`], [`doctor`], [`key`]). It checks provider specs locally,
 //! with the code that the functions run.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod api;
 mod dlq;
 mod doctor;
+mod key;
 mod provider;
 mod show;
 
@@ -21,10 +22,10 @@ use anyhow::{Context, Result, bail};
 use chrono::Utc;
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::api::Api;
 use crate::dlq::Dlq;
+use crate::key::{KeyCommand, Output};
 
 /// Submit render jobs, see what became of them, send webhooks again.
 #[derive(Parser)]
@@ -49,12 +50,9 @@ struct Target {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make an API key, and print how to admit it.
-    NewKey {
-        /// The stack's name.
-        #[arg(long)]
-        stack: String,
-    },
+    /// Make, list and revoke API keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Submit a payload to a provider.
     Submit(Submit),
     /// Show one job.
@@ -224,7 +222,11 @@ fn run(cli: &Cli) -> Result<()> {
         Ok::<_, anyhow::Error>(Api::new(url, key))
     };
     match &cli.command {
-        Command::NewKey { stack } => new_key(stack),
+        Command::Key(command) => {
+            let output =
+                Output { result: &|line| println!("{line}"), note: &|line| eprintln!("{line}") };
+            key::run(command, api, &output)
+        }
         Command::Submit(submit) => {
             let job = api()?.submit(&body(submit)?, submit.idempotency_key.as_deref())?;
             println!("{}", show::job(&job));
@@ -324,15 +326,6 @@ fn recover(api: &Api, since: &str, until: Option<&str>, endpoint: Option<&str>) 
             return Ok(());
         }
     }
-}
-
-fn new_key(stack: &str) -> Result<()> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).context("this system has no random numbers")?;
-    let key = format!("rr_{}", hex::encode(bytes));
-    let hash = hex::encode(Sha256::digest(&key));
-    println!("{}", show::new_key(&key, &hash, stack));
-    Ok(())
 }
 
 /// Prints the whole result before it fails for mismatches.

@@ -208,13 +208,35 @@ fn in_force(answer: &Value) -> String {
     aligned(&rows)
 }
 
-/// A new API key, and how to store its hash.
-pub(crate) fn new_key(key: &str, hash: &str, stack: &str) -> String {
-    format!(
-        "API key (shown once; keep it):\n  {key}\n\nLet it in (several hashes may stand there, \
-         separated by commas):\n  aws ssm put-parameter --overwrite --type String \\\n    --name \
-         /render-relay/{stack}/api-key-hashes \\\n    --value {hash}"
-    )
+/// API keys, one a line.
+pub(crate) fn keys(keys: &[Value]) -> String {
+    let mut rows = vec![["key", "name", "owner", "scopes", "created", "by"].map(str::to_owned)];
+    rows.extend(keys.iter().map(|key| {
+        let [id, name, owner] = ["keyId", "name", "owner"].map(|member| text(key, member));
+        [id, name, owner, scopes(key), text(key, "createdAt"), text(key, "createdBy")]
+    }));
+    let mut table = aligned(&rows);
+    if rows.len() == 1 {
+        table.push_str("\n(none)");
+    }
+    table
+}
+
+/// What is said about a key that was made, without the key.
+pub(crate) fn made_key(key: &Value) -> String {
+    let [id, name, owner] = ["keyId", "name", "owner"].map(|member| text(key, member));
+    format!("{id}, `{name}` of {owner}, may: {}. The key is not shown again; keep it.", scopes(key))
+}
+
+/// What is said about a key that was revoked.
+pub(crate) fn revoked_key(key: &Value) -> String {
+    let [id, name, owner] = ["keyId", "name", "owner"].map(|member| text(key, member));
+    format!("{id}, `{name}` of {owner}, is revoked. It ends everywhere within a minute.")
+}
+
+fn scopes(key: &Value) -> String {
+    let scopes = list(key, "scopes").iter().filter_map(Value::as_str);
+    scopes.collect::<Vec<_>>().join(", ")
 }
 
 fn state(job: &Value) -> String {

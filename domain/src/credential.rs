@@ -1,54 +1,22 @@
 //! Credentials of requests to us: the API keys of clients, and the tokens in callback URLs.
 
+mod api_key;
+mod scope;
+
 use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use sha2::Sha256;
 
 use crate::id::{JobId, ProviderName};
 
-/// The SHA-256 digests of the API keys in force. Several keys may be valid at once.
-#[derive(Clone)]
-pub struct ApiKeyHashes(Vec<[u8; 32]>);
-
-/// Why a text is not a list of API key hashes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("API key hashes are SHA-256 digests of 64 hexadecimal digits, separated by commas")]
-pub struct ApiKeyHashesError;
-
-impl ApiKeyHashes {
-    /// Reads one or more digests of 64 hexadecimal digits, separated by commas.
-    ///
-    /// # Errors
-    /// When one is not such a digest.
-    pub fn parse(text: &str) -> Result<Self, ApiKeyHashesError> {
-        let hashes = text.split(',').map(|part| {
-            let mut hash = [0; 32];
-            hex::decode_to_slice(part.trim(), &mut hash).map_err(|_| ApiKeyHashesError)?;
-            Ok(hash)
-        });
-        hashes.collect::<Result<Vec<_>, _>>().map(Self)
-    }
-
-    /// Whether `key` is one of the keys. It compares with every digest in constant time, so the
-    /// time of the answer reveals nothing.
-    #[must_use]
-    pub fn accept(&self, key: &str) -> bool {
-        let presented: [u8; 32] = Sha256::digest(key.as_bytes()).into();
-        let matches =
-            self.0.iter().fold(Choice::from(0), |found, hash| found | hash.ct_eq(&presented));
-        matches.into()
-    }
-}
-
-impl fmt::Debug for ApiKeyHashes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ApiKeyHashes({} keys, redacted)", self.0.len())
-    }
-}
+pub use api_key::{
+    ApiKey, ApiKeyHash, ApiKeyHashError, ApiKeys, CreateRefusal, KeyCreator, KeyRecord,
+    MAX_API_KEYS, RevokeRefusal,
+};
+pub use scope::{Scope, ScopeSet};
 
 /// The key that makes callback tokens: 32 bytes, stored as base64url.
 #[derive(Clone)]
@@ -118,23 +86,6 @@ impl fmt::Debug for CallbackSecret {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn sha256_hex(text: &str) -> String {
-        hex::encode(Sha256::digest(text))
-    }
-
-    #[test]
-    fn api_keys_admit_only_keys_in_force() {
-        let hashes = format!("{}, {}", sha256_hex("rr_one"), sha256_hex("rr_two"));
-        let keys = ApiKeyHashes::parse(&hashes).unwrap();
-        assert!(keys.accept("rr_one"));
-        assert!(keys.accept("rr_two"));
-        for wrong in ["", "rr_on", "rr_one ", &sha256_hex("rr_one")] {
-            assert!(!keys.accept(wrong), "{wrong}");
-        }
-        assert!(ApiKeyHashes::parse("").is_err());
-        assert!(ApiKeyHashes::parse("abc").is_err());
-    }
 
     #[test]
     fn callback_token_is_bound_to_job() {

@@ -110,6 +110,10 @@ checked_text! {
     IdempotencyKey, limit 255, "must be visible ASCII without spaces", |c| c.is_ascii_graphic()
 }
 checked_text! {
+    /// Who answers for an API key, such as a team or an address.
+    KeyOwner, limit 128, "must not contain control characters", |c| !c.is_control()
+}
+checked_text! {
     /// The name of a provider, which is also the name of its spec file.
     ProviderName, limit 32, "must be lower-case letters, digits and hyphens",
     |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
@@ -240,6 +244,57 @@ impl EndpointId {
     }
 }
 
+/// The id of an API key: `key_` and 32 lower-case hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyId(String);
+
+impl KeyId {
+    const PREFIX: &str = "key_";
+
+    /// An id from 16 random bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(format!("{}{}", Self::PREFIX, hex::encode(bytes)))
+    }
+
+    /// Reads an id.
+    ///
+    /// # Errors
+    /// When `text` is not `key_` and 32 lower-case hexadecimal digits.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        prefixed_hex(Self::PREFIX, text, "must be key_ and 32 hexadecimal digits").map(Self)
+    }
+}
+
+/// The name of an API key, unique in its stack. It cannot be taken for an id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyName(String);
+
+impl KeyName {
+    /// Checks `text` and keeps it unchanged.
+    ///
+    /// # Errors
+    /// When it is empty, longer than 64 characters, has others than letters, digits, dots,
+    /// hyphens and underscores, or begins as an id does.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let rule =
+            "must be letters, digits, dots, hyphens and underscores, and not begin with key_";
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if text.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if text.chars().count() > 64 {
+            return Err(NameError::TooLong { limit: 64 });
+        }
+        if !text.chars().all(is_allowed) || text.starts_with(KeyId::PREFIX) {
+            return Err(NameError::Malformed { rule });
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
 fn first_16(parts: &[&str]) -> [u8; 16] {
     let mut hash = Sha256::new();
     for part in parts {
@@ -263,6 +318,8 @@ fn prefixed_hex(prefix: &str, text: &str, rule: &'static str) -> Result<String, 
 parsed_text!(JobId);
 parsed_text!(EventId);
 parsed_text!(EndpointId);
+parsed_text!(KeyId);
+parsed_text!(KeyName);
 
 #[cfg(test)]
 mod tests {
@@ -306,6 +363,16 @@ mod tests {
         }
         for no_uuid in ["", "----", "0707070707070707-0707-0707-0707", "é"] {
             assert_eq!(JobId::from_uuid(no_uuid), None, "{no_uuid}");
+        }
+    }
+
+    #[test]
+    fn key_name_is_no_key_id() {
+        let id = KeyId::from_bytes([7; 16]);
+        assert_eq!(KeyId::parse(id.as_str()), Ok(id.clone()));
+        assert!(KeyName::parse("Shop.backend_2-eu").is_ok());
+        for bad in [id.as_str(), "key_", "", "two words", "a/b", "ä", &"x".repeat(65)] {
+            assert!(KeyName::parse(bad).is_err(), "{bad}");
         }
     }
 

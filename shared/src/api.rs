@@ -1,9 +1,13 @@
-//! The edge of the HTTP API: API Gateway's requests and responses, problem documents, API keys.
+//! The edge of the HTTP API: API Gateway's requests and responses, problem documents, API keys
+//! and their scopes.
+
+mod route;
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use domain::credential::ApiKeyHashes;
+use chrono::{DateTime, Utc};
+use domain::credential::{KeyRecord, Scope};
 use domain::request::RequestError;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -11,11 +15,14 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::error;
 
+use crate::api_key_cache::{ApiKeyCache, KeysUnavailable};
 use crate::queue::QueueError;
-use crate::secrets::{SecretError, SecretName, Secrets};
+use crate::secrets::SecretError;
 use crate::store::StoreError;
 use crate::telemetry::chain;
 use crate::tracker::TrackError;
+
+pub use route::Route;
 
 /// A problem document of RFC 9457. `code` is stable; texts may change. It shows no internal
 /// cause: causes are logged.
@@ -103,6 +110,31 @@ impl Problem {
         }
     }
 
+    /// The request has no API key that is in force: 401.
+    #[must_use]
+    pub fn unauthorized() -> Self {
+        Self::new(
+            401,
+            "unauthorized",
+            "Unauthorized",
+            "Send a valid API key as `Authorization: Bearer <key>`.",
+        )
+        .wants_key()
+    }
+
+    /// The API key lacks a scope: 403.
+    #[must_use]
+    pub fn scope_missing(scope: Scope) -> Self {
+        let name = scope.name();
+        Self::new(
+            403,
+            "scope_missing",
+            "Scope missing",
+            format!("This API key lacks the scope `{name}`. Use one that has it."),
+        )
+        .with("scope", name.into())
+    }
+
     /// The path names nothing that exists: 404.
     #[must_use]
     pub fn not_found(what: &str) -> Self {
@@ -153,6 +185,12 @@ impl From<RequestError> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(cause: StoreError) -> Self {
+        Self::unavailable(&cause)
+    }
+}
+
+impl From<KeysUnavailable> for Problem {
+    fn from(cause: KeysUnavailable) -> Self {
         Self::unavailable(&cause)
     }
 }
@@ -224,29 +262,36 @@ pub fn path_parameter<'a>(request: &'a ApiGatewayV2httpRequest, name: &str) -> &
     request.path_parameters.get(name).map_or("", String::as_str)
 }
 
-/// Checks that a request carries a valid API key.
+/// Checks that a request carries an API key with the scope of its route, and returns the key's
+/// record.
 ///
 /// # Errors
-/// 401 without one; 503 when the keys cannot be read.
+/// 401 without a valid key; 403 without the scope; 503 when the keys cannot be read.
 pub async fn authorize(
     request: &ApiGatewayV2httpRequest,
-    secrets: &Secrets,
-) -> Result<(), Problem> {
+    route: Route,
+    keys: &ApiKeyCache,
+    now: DateTime<Utc>,
+) -> Result<KeyRecord, Problem> {
     let header = request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let key = header.and_then(|header| {
         let (scheme, key) = header.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
-    let hashes = secrets.get(&SecretName::ApiKeyHashes, ApiKeyHashes::parse).await?;
-    match key {
-        Some(key) if hashes.accept(key) => Ok(()),
-        Some(_) | None => Err(Problem::new(
-            401,
-            "unauthorized",
-            "Unauthorized",
-            "Send a valid API key as `Authorization: Bearer <key>`.",
-        )
-        .wants_key()),
+    let key = key.ok_or_else(Problem::unauthorized)?;
+    let record = keys.record_of(key, now).await?.ok_or_else(Problem::unauthorized)?;
+    require(&record, route.scope())?;
+    Ok(record)
+}
+
+/// Checks that a key has a scope.
+///
+/// # Errors
+/// 403 without it.
+pub fn require(record: &KeyRecord, scope: Scope) -> Result<(), Problem> {
+    match record.scopes.contains(scope) {
+        true => Ok(()),
+        false => Err(Problem::scope_missing(scope)),
     }
 }
 

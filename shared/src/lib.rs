@@ -5,6 +5,7 @@
 //! only path on which a job changes ([`tracker`]).
 
 pub mod api;
+pub mod api_key_cache;
 pub mod aws;
 pub mod batch;
 pub mod bus;

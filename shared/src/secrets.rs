@@ -10,7 +10,7 @@
 //! TTL is over: here an entry of one minute is still served, up to ten minutes, while SSM does
 //! not answer. An entry's
 //! age is read from two clocks, because a frozen function's monotonic clock may stand still. And
-//! for six names a library would only add to the size of each function.
+//! for five names a library would only add to the size of each function.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -39,8 +39,6 @@ const NEGATIVE_TTL: Duration = Duration::from_secs(30);
 /// A secret's place below the stack's prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SecretName {
-    /// SHA-256 of every API key in force, in hexadecimal, separated by commas.
-    ApiKeyHashes,
     /// The key of the tokens in callback URLs.
     CallbackSecret,
     /// The secrets that outgoing webhooks are signed with, newest first.
@@ -56,7 +54,6 @@ pub enum SecretName {
 impl SecretName {
     fn path(&self) -> String {
         match self {
-            Self::ApiKeyHashes => "api-key-hashes".into(),
             Self::CallbackSecret => "callback-secret".into(),
             Self::WebhookSecrets => "webhook-secrets".into(),
             Self::WebhookHeaders => "webhook-headers".into(),
@@ -70,10 +67,7 @@ impl SecretName {
     fn ttl(&self) -> Duration {
         match self {
             Self::WebhookSecrets | Self::WebhookHeaders => SHORT_TTL,
-            Self::ApiKeyHashes
-            | Self::CallbackSecret
-            | Self::ProviderKey(_)
-            | Self::ProviderWebhookSecrets(_) => TTL,
+            Self::CallbackSecret | Self::ProviderKey(_) | Self::ProviderWebhookSecrets(_) => TTL,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | delivery of a test | `test` / `delivery#<eventId>` | the same |
 //! | webhook configuration | `config` / `webhook` | by its owner |
 //! | the lock on it | `config` / `lock` | before and after each change |
+//! | API key | `api-keys` / its name | once, and deleted when it is revoked |
 //! | endpoint | `endpoint#<hash of its URL>` / `endpoint` | whole, while its state is not the default |
 //! | how long renders take | `durations#<provider>` / `durations` | at most once a minute and process |
 //! | lease of a shard | `lease#<shard>` / `lease` | when taken over or given back, once a minute while held, when its holder falls asleep, when a provider's pause begins or ends |
@@ -23,6 +24,8 @@
 //! index: an item pays for an index when it enters and when it leaves.
 
 mod active;
+mod api_key_item;
+mod api_keys;
 mod config;
 mod delivery;
 mod delivery_item;
@@ -52,6 +55,7 @@ use crate::entropy::Entropy;
 use config::ConfigCache;
 use put::{Put, committed};
 
+pub use api_keys::{StoredKeys, UnreadableKey};
 pub use config::{ConfigLock, LockOutcome, WebhookConfig};
 pub use delivery::Wait;
 pub use endpoints::Consistency;

@@ -1,7 +1,8 @@
-//! Jobs, deliveries and the webhook configuration as the HTTP API shows them.
+//! Jobs, deliveries, the webhook configuration and API keys as the HTTP API shows them.
 
 use chrono::{DateTime, Utc};
 use domain::attempt::{Attempt, AttemptOutcome};
+use domain::credential::{KeyRecord, Scope};
 use domain::delivery::{Delivery, DeliveryState};
 use domain::endpoint::Endpoint;
 use domain::event::EventName;
@@ -139,6 +140,19 @@ pub fn endpoint(endpoint: &Endpoint, now: DateTime<Utc>) -> Value {
         "slow": endpoint.is_slow(now),
         "disabledAt": endpoint.disabled.map(|disabled| time::text(disabled.at)),
         "disabledReason": endpoint.disabled.map(|disabled| disabled.reason.name()),
+    })
+}
+
+/// An API key. Shows neither the key nor its hash.
+#[must_use]
+pub fn api_key(record: &KeyRecord) -> Value {
+    json!({
+        "keyId": record.id,
+        "name": record.name,
+        "owner": record.owner,
+        "scopes": record.scopes.scopes().map(Scope::name).collect::<Vec<_>>(),
+        "createdAt": time::text(record.created_at),
+        "createdBy": record.created_by.as_str(),
     })
 }
 

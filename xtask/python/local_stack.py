@@ -94,7 +94,8 @@ def deploy(request):
     outputs = _create_stack(client("cloudformation"), url, parameters)
     if outputs["ParameterPrefix"] != PREFIX:
         raise SystemExit(f"the stack's parameters are not below {PREFIX}")
-    api_key = _put_parameters(client("ssm"), [*PROVIDERS, *specs], request["webhookSecrets"])
+    _put_parameters(client("ssm"), [*PROVIDERS, *specs], request["webhookSecrets"])
+    api_key = _put_api_key(client("dynamodb"), outputs["TableName"])
     demo_queue_url = _watch_bus(client("sqs"), client("events"), outputs["BusName"])
     return {
         "apiUrl": outputs["ApiUrl"],
@@ -186,11 +187,7 @@ def _put_specs(ssm, specs):
 
 
 def _put_parameters(ssm, providers, webhook_secrets):
-    """Stores a fresh API key's hash, the providers' keys, and the secrets that they
-    sign callbacks with; answers the API key."""
-    api_key = f"rr_{secrets.token_urlsafe(24)}"
-    digest = hashlib.sha256(api_key.encode()).hexdigest()
-    ssm.put_parameter(Name=f"{PREFIX}/api-key-hashes", Type="String", Value=digest)
+    """Stores the providers' keys, and the secrets that they sign callbacks with."""
     for provider in providers:
         ssm.put_parameter(
             Name=f"{PREFIX}/providers/{provider}/api-key", Type="SecureString", Value=PROVIDER_KEY
@@ -199,6 +196,23 @@ def _put_parameters(ssm, providers, webhook_secrets):
         ssm.put_parameter(
             Name=f"{PREFIX}/providers/{provider}/webhook-secrets", Type="SecureString", Value=secret
         )
+
+
+def _put_api_key(dynamodb, table):
+    """Stores a fresh API key that may do everything, as `relay key create --table` does;
+    answers the key."""
+    api_key = f"rr_{secrets.token_hex(32)}"
+    item = {
+        "pk": {"S": "api-keys"},
+        "sk": {"S": "local"},
+        "id": {"S": f"key_{secrets.token_hex(16)}"},
+        "owner": {"S": "cargo xtask"},
+        "scopes": {"L": [{"S": scope} for scope in ("submit", "read", "operate", "admin")]},
+        "sha256": {"S": hashlib.sha256(api_key.encode()).hexdigest()},
+        "created_at": {"N": str(int(time.time() * 1000))},
+        "created_by": {"S": "operator"},
+    }
+    dynamodb.put_item(TableName=table, Item=item)
     return api_key
 
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lambda_runtime::Error;
+use shared::api_key_cache::ApiKeyCache;
 use shared::env;
 use shared::setup::{self, Setup};
 use shared::shards::Shards;
@@ -18,8 +19,10 @@ pub async fn jobs() -> Result<Jobs, Error> {
     let shards = env::parsed("POLLER_SHARDS", 1, str::parse)?;
     let setup = Setup::from_env()?;
     let secrets = Arc::new(setup.secrets());
+    let tracker = setup.tracker(secrets.clone()).await?;
     Ok(Jobs {
-        tracker: setup.tracker(secrets.clone()).await?,
+        keys: ApiKeyCache::new(tracker.store.clone()),
+        tracker,
         secrets,
         policy,
         shards: Shards::new(shards),

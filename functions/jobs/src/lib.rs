@@ -1,10 +1,11 @@
-//! `jobs`: reading and cancelling jobs, reading and restarting deliveries, and the webhook
-//! configuration.
+//! `jobs`: reading and cancelling jobs, reading and restarting deliveries, the webhook
+//! configuration, and API keys.
 //!
-//! This file routes requests. To add a route, add its line to `Jobs::answer` and a method in the
-//! module of its subject, an `AWS::ApiGatewayV2::Route` to `template.yaml`, and its operation to
-//! `docs/openapi.yaml`: a contract test compares the last two.
+//! This file routes requests. To add a route, add it to `shared/src/api/route.rs`, its line to
+//! `Jobs::answer` and a method in the module of its subject, an `AWS::ApiGatewayV2::Route` to
+//! `template.yaml`, and its operation to `docs/openapi.yaml`: contract tests compare them.
 
+mod api_keys;
 mod cancellation;
 pub mod config;
 mod deliveries;
@@ -20,9 +21,10 @@ use std::sync::Arc;
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use chrono::{DateTime, Utc};
 use domain::address::TargetPolicy;
-use domain::id::{EventId, JobId};
+use domain::id::{EventId, JobId, KeyId};
 use lambda_runtime::Error;
-use shared::api::{self, Problem};
+use shared::api::{self, Problem, Route};
+use shared::api_key_cache::ApiKeyCache;
 use shared::entropy::Entropy;
 use shared::http_event::HttpEvent;
 use shared::secrets::Secrets;
@@ -34,6 +36,8 @@ pub struct Jobs {
     /// Reads and changes jobs and deliveries.
     pub tracker: Tracker,
     pub secrets: Arc<Secrets>,
+    /// Whom requests are from, and what they may do.
+    pub keys: ApiKeyCache,
     /// Which receivers may be configured.
     pub policy: TargetPolicy,
     /// The shards that deliveries are spread over.
@@ -64,24 +68,28 @@ impl Jobs {
         request: &ApiGatewayV2httpRequest,
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        api::authorize(request, &self.secrets).await?;
-        match request.route_key.as_deref().unwrap_or_default() {
-            "GET /v1/jobs" => self.list(request).await,
-            "GET /v1/jobs/{jobId}" => self.show(&job_id(request)?).await,
-            "GET /v1/jobs/{jobId}/deliveries" => self.deliveries(&job_id(request)?).await,
-            "POST /v1/jobs/{jobId}/redeliver" => self.redeliver(&job_id(request)?, now()).await,
-            "GET /v1/deliveries" => self.list_deliveries(request, now()).await,
-            "POST /v1/deliveries/recover" => self.recover(request, now).await,
-            "POST /v1/jobs/{jobId}/cancel" => self.cancel(&job_id(request)?, now).await,
-            "GET /v1/webhook-config" => self.show_webhook_config(now()).await,
-            "PUT /v1/webhook-config" => self.put_webhook_config(request, now).await,
-            "DELETE /v1/webhook-config" => self.delete_webhook_config(now).await,
-            "POST /v1/webhook-config/rotate-secret" => self.rotate_secret(request, now).await,
-            "POST /v1/webhook-config/test" => self.test_webhook(now()).await,
-            "GET /v1/webhook-config/test/{eventId}" => {
-                self.show_webhook_test(&event_id(request)?).await
-            }
-            _ => Err(Problem::not_found("resource")),
+        let route = request.route_key.as_deref().and_then(Route::parse);
+        let route = route.ok_or_else(|| Problem::not_found("resource"))?;
+        let caller = api::authorize(request, route, &self.keys, now()).await?;
+        match route {
+            Route::ListJobs => self.list(request).await,
+            Route::ShowJob => self.show(&job_id(request)?).await,
+            Route::ShowJobDeliveries => self.deliveries(&job_id(request)?).await,
+            Route::RedeliverJob => self.redeliver(&job_id(request)?, now()).await,
+            Route::ListDeliveries => self.list_deliveries(request, now()).await,
+            Route::RecoverDeliveries => self.recover(request, now).await,
+            Route::CancelJob => self.cancel(&job_id(request)?, now).await,
+            Route::ShowWebhookConfig => self.show_webhook_config(now()).await,
+            Route::PutWebhookConfig => self.put_webhook_config(request, now).await,
+            Route::DeleteWebhookConfig => self.delete_webhook_config(now).await,
+            Route::RotateSecret => self.rotate_secret(request, now).await,
+            Route::TestWebhook => self.test_webhook(now()).await,
+            Route::ShowWebhookTest => self.show_webhook_test(&event_id(request)?).await,
+            Route::ListKeys => self.list_keys(now()).await,
+            Route::CreateKey => self.create_key(request, &caller, now()).await,
+            Route::RevokeKey => self.revoke_key(&key_id(request)?, &caller, now()).await,
+            // Of another function.
+            Route::SubmitJob => Err(Problem::not_found("resource")),
         }
     }
 }
@@ -94,6 +102,11 @@ fn job_id(request: &ApiGatewayV2httpRequest) -> Result<JobId, Problem> {
 /// The same for an event.
 fn event_id(request: &ApiGatewayV2httpRequest) -> Result<EventId, Problem> {
     EventId::parse(api::path_parameter(request, "eventId")).map_err(|_| Problem::not_found("event"))
+}
+
+/// The same for an API key.
+fn key_id(request: &ApiGatewayV2httpRequest) -> Result<KeyId, Problem> {
+    KeyId::parse(api::path_parameter(request, "keyId")).map_err(|_| Problem::not_found("key"))
 }
 
 #[cfg(test)]

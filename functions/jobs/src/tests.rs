@@ -1,8 +1,11 @@
-use aws_in_memory::{InMemoryAws, builders};
+mod api_keys;
 mod deliveries;
 mod webhook_config;
 
+use aws_in_memory::interceptor::{FaultyOperation, Injected};
+use aws_in_memory::{InMemoryAws, builders};
 use aws_lambda_events::encodings::Body;
+use domain::credential::Scope;
 use domain::endpoint::EndpointLimits;
 use domain::event::EventSet;
 use domain::failure::{Failure, FailureCode};
@@ -13,21 +16,33 @@ use shared::store::WebhookConfig;
 
 use super::*;
 
-/// SHA-256 of the key in `events/`.
-pub(crate) const KEYS: (&str, &str) =
-    ("api-key-hashes", "3944ff91afd9897e8b4cbd1cf39ffe676e9a7058600d02660748b9947f682ce4");
+/// The key in `events/`.
+pub(crate) const KEY: &str = "rr_example";
 pub(crate) const GET: &str = include_str!("../../../events/jobs-get.json");
 const CANCEL: &str = include_str!("../../../events/jobs-cancel.json");
 const TEST_WEBHOOK: &str = include_str!("../../../events/jobs-test-webhook.json");
 
-async fn answered(aws: &InMemoryAws, event: &str) -> (i64, Value) {
-    let jobs = Jobs {
+/// AWS with that key, which may do everything.
+pub(crate) async fn with_key() -> InMemoryAws {
+    let aws = InMemoryAws::new(&[]);
+    aws.add_api_key(KEY, Scope::ALL.into_iter().collect()).await.unwrap();
+    aws
+}
+
+/// A process that was just started.
+pub(crate) fn started(aws: &InMemoryAws) -> Jobs {
+    Jobs {
         tracker: aws.tracker().unwrap(),
         secrets: Arc::new(aws.secrets()),
+        keys: ApiKeyCache::new(aws.store()),
         policy: TargetPolicy::public(),
         shards: Shards::new(1),
         entropy: aws.entropy(),
-    };
+    }
+}
+
+async fn answered(aws: &InMemoryAws, event: &str) -> (i64, Value) {
+    let jobs = started(aws);
     let response = handle(&jobs, serde_json::from_str(event).unwrap(), Utc::now).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
     (response.status_code, serde_json::from_str(&body).unwrap())
@@ -55,7 +70,7 @@ fn rejected(provider: &str) -> Job {
 }
 
 async fn with_job(job: &Job) -> InMemoryAws {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     aws.tracker().unwrap().store.insert_job(job).await.unwrap();
     aws
 }
@@ -70,7 +85,7 @@ async fn job_is_shown() {
 
 #[tokio::test]
 async fn listed_source_record_may_hold_a_comma() {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     let store = aws.tracker().unwrap().store;
     for (number, source) in ["shop", "shop,42", "42"].into_iter().enumerate() {
         let id = JobId::from_bytes([u8::try_from(number).unwrap(); 16]);
@@ -91,28 +106,34 @@ async fn listed_source_record_may_hold_a_comma() {
 #[tokio::test]
 async fn unknown_job_is_not_found() {
     for event in [GET, CANCEL] {
-        let (status, problem) = answered(&InMemoryAws::new(&[KEYS]), event).await;
+        let (status, problem) = answered(&with_key().await, event).await;
         assert_eq!((status, &problem["code"]), (404, &"not_found".into()));
     }
 }
 
 #[tokio::test]
 async fn wrong_api_key_is_unauthorized() {
-    let other = "0".repeat(64);
     for event in [GET, CANCEL] {
-        let aws = InMemoryAws::new(&[("api-key-hashes", &other)]);
+        let aws = InMemoryAws::new(&[]);
+        aws.add_api_key("rr_other", Scope::ALL.into_iter().collect()).await.unwrap();
         let (status, problem) = answered(&aws, event).await;
         assert_eq!((status, &problem["code"]), (401, &"unauthorized".into()));
-        assert_eq!(aws.calls(), ["GetParameter"], "nothing was read");
+        assert_eq!(aws.calls(), ["PutItem", "Query"], "nothing else was read");
     }
 }
 
 #[tokio::test]
 async fn internal_failure_is_503_without_cause() {
     for event in [GET, CANCEL] {
-        let (status, problem) = answered(&InMemoryAws::without_table(&[KEYS]), event).await;
-        assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
-        assert!(!problem.to_string().contains("table"), "{problem}");
+        let aws = with_key().await;
+        let refused = Injected::Refused(400, json!({"__type": "AccessDeniedException"}));
+        // The keys, and the job.
+        for operation in ["Query", "GetItem"] {
+            let broken = aws.seen_by(FaultyOperation::new(operation, refused.clone()));
+            let (status, problem) = answered(&broken, event).await;
+            assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
+            assert!(!problem.to_string().contains("table"), "{problem}");
+        }
     }
 }
 
@@ -130,7 +151,7 @@ async fn impossible_cancel_asks_no_provider() {
         let aws = with_job(&job).await;
         let (status, problem) = answered(&aws, CANCEL).await;
         assert_eq!((status, &problem["code"]), (409, &code.into()), "{problem}");
-        assert_eq!(aws.calls(), ["PutItem", "GetParameter", "GetItem"], "{code}");
+        assert_eq!(aws.calls(), ["PutItem", "PutItem", "Query", "GetItem"], "{code}");
     }
 }
 
@@ -139,7 +160,7 @@ async fn cancel_needs_the_provider_key() {
     let aws = with_job(&accepted("viralsync")).await;
     let (status, problem) = answered(&aws, CANCEL).await;
     assert_eq!((status, &problem["code"]), (503, &"provider_not_configured".into()));
-    assert_eq!(aws.calls(), ["PutItem", "GetParameter", "GetItem", "GetParameter"]);
+    assert_eq!(aws.calls(), ["PutItem", "PutItem", "Query", "GetItem", "GetParameter"]);
 }
 
 #[tokio::test]
@@ -169,7 +190,7 @@ fn about(test: &Value) -> String {
 
 #[tokio::test]
 async fn webhook_test_is_sent_and_shown() {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     with_receiver(&aws).await;
     let (status, sent) = answered(&aws, TEST_WEBHOOK).await;
     assert_eq!((status, &sent["event"]), (202, &"webhook.test".into()), "{sent}");
@@ -177,18 +198,17 @@ async fn webhook_test_is_sent_and_shown() {
     assert_eq!(sent["url"], "https://shop.example/hooks");
     assert_eq!(answered(&aws, &about(&sent)).await, (200, sent.clone()));
     let asked = aws.calls();
-    let writes: Vec<_> = asked
-        .iter()
-        .filter(|it| it.as_str() != "GetItem" && it.as_str() != "GetParameter")
-        .collect();
-    assert_eq!(writes, ["PutItem", "PutItem", "SendMessage"], "nothing went on the bus");
+    let reads = ["GetItem", "GetParameter", "Query"];
+    let writes: Vec<_> = asked.iter().filter(|it| !reads.contains(&it.as_str())).collect();
+    let expected = ["PutItem", "PutItem", "PutItem", "SendMessage"];
+    assert_eq!(writes, expected, "nothing went on the bus");
     let (_, another) = answered(&aws, TEST_WEBHOOK).await;
     assert_ne!(another["eventId"], sent["eventId"]);
 }
 
 #[tokio::test]
 async fn webhook_test_needs_a_receiver() {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     let (status, problem) = answered(&aws, TEST_WEBHOOK).await;
     assert_eq!((status, &problem["code"]), (409, &"webhook_not_configured".into()));
     let (status, problem) =

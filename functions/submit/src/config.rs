@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lambda_runtime::Error;
+use shared::api_key_cache::ApiKeyCache;
 use shared::env;
 use shared::setup::{self, Setup};
 use shared::shards::Shards;
@@ -19,8 +20,10 @@ pub async fn submitter() -> Result<Submitter, Error> {
     let policy = setup::target_policy()?;
     let setup = Setup::from_env()?;
     let secrets = Arc::new(setup.secrets());
+    let tracker = setup.tracker(secrets.clone()).await?;
     Ok(Submitter {
-        tracker: setup.tracker(secrets.clone()).await?,
+        keys: ApiKeyCache::new(tracker.store.clone()),
+        tracker,
         secrets,
         wakes: setup.wakes()?,
         public_url: public_url.trim_end_matches('/').to_owned(),

@@ -1,6 +1,9 @@
 //! `submit` as Lambda runs it: settings and clients are built once, then events are handled one
 //! by one.
 
+// The compiler computes the size of the nested futures of a request recursively.
+#![recursion_limit = "256"]
+
 use chrono::Utc;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use shared::http_event::HttpEvent;

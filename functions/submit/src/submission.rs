@@ -22,7 +22,8 @@ use domain::provider::catalogue::Provider;
 use domain::provider::request::SubmitParts;
 use domain::provider::{HttpRequest, Rejection, SubmitAnswer};
 use domain::request::{JobRequest, MAX_BODY_BYTES};
-use shared::api::{self, Problem};
+use shared::api::{self, Problem, Route};
+use shared::api_key_cache::ApiKeyCache;
 use shared::entropy::Entropy;
 use shared::providers::Submitted;
 use shared::queue::{WakeQueue, WakeUp};
@@ -39,6 +40,8 @@ pub struct Submitter {
     /// Reads and changes jobs.
     pub tracker: Tracker,
     pub secrets: Arc<Secrets>,
+    /// Whom requests are from, and what they may do.
+    pub keys: ApiKeyCache,
     /// Where the first wake-up call of a poll-only job goes.
     pub wakes: WakeQueue,
     /// The API's own URL, without a trailing slash: where providers call back.
@@ -69,7 +72,7 @@ impl Submitter {
         request: &ApiGatewayV2httpRequest,
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        api::authorize(request, &self.secrets).await?;
+        api::authorize(request, Route::SubmitJob, &self.keys, now()).await?;
         let key = idempotency_key(request)?;
         let body = api::body(request, MAX_BODY_BYTES)?;
         let job_request = JobRequest::parse(&body, &self.policy)?;

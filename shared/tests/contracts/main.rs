@@ -13,6 +13,7 @@ mod contract;
 mod events;
 mod logs;
 mod openapi;
+mod permissions;
 mod providers;
 mod recursion;
 mod settings;

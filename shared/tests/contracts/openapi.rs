@@ -5,15 +5,17 @@ use std::collections::BTreeSet;
 
 use domain::address::TargetPolicy;
 use domain::attempt::AttemptError;
+use domain::credential::{ApiKey, KeyCreator, KeyRecord, Scope};
 use domain::delivery::{Delivery, GiveUpReason};
 use domain::endpoint::{Endpoint, EndpointLimits, Health, HoldReason};
 use domain::event::{EventName, EventSet, TestEvent};
 use domain::headers::{CustomHeaders, ReceiverHeaders};
+use domain::id::{KeyId, KeyName, KeyOwner};
 use domain::job::State;
-use domain::request::JobRequest;
-use domain::request::ReceiverSettings;
+use domain::request::{JobRequest, KeyRequest, ReceiverSettings};
 use domain::signature::{GracePeriod, Rotation, SignatureType, SigningSecrets, WebhookSecret};
 use serde_json::{Value, json};
+use shared::api::Route;
 use shared::store::WebhookConfig;
 use shared::view;
 
@@ -57,6 +59,23 @@ fn openapi_lists_exactly_the_routes() {
         })
         .collect();
     assert_eq!(operations, template_routes());
+}
+
+/// Each route with the scope that it needs, as the code has them.
+#[test]
+fn routes_need_the_documented_scopes() {
+    let routes: BTreeSet<String> = Route::ALL.map(Route::key).map(str::to_owned).into();
+    assert_eq!(routes.len(), Route::ALL.len(), "no key twice");
+    let mut of_callers = template_routes();
+    of_callers.retain(|route| !route.contains("/v1/webhooks/"));
+    assert_eq!(routes, of_callers);
+    let document = document();
+    for route in Route::ALL {
+        let (method, path) = route.key().split_once(' ').unwrap();
+        let operation = &document["paths"][path][method.to_lowercase()];
+        let security = json!([{"apiKey": [route.scope().name()]}]);
+        assert_eq!(operation["security"], security, "{}", route.key());
+    }
 }
 
 /// The failure codes, from the one `match` that names each of them.
@@ -103,6 +122,7 @@ fn openapi_problem_codes_all_have_answers() {
 fn openapi_enums_match_the_code() {
     assert_eq!(named("FailureCode"), failure_codes());
     assert_eq!(named("JobState"), texts(State::ALL.map(State::name)));
+    assert_eq!(named("Scope"), texts(Scope::ALL.map(Scope::name)));
     assert_eq!(named("EventName"), texts(EventName::ALL.map(EventName::as_str)));
     let document = document();
     let errors =
@@ -229,6 +249,61 @@ fn rotation_schema_agrees_with_parser() {
     ] {
         let parsed = Rotation::parse(body.to_string().as_bytes());
         assert_eq!((contract.accepts(&body), parsed.is_ok()), (valid, valid), "{body}");
+    }
+}
+
+#[test]
+fn api_key_view_fits_openapi() {
+    let contract = schema("ApiKey");
+    let key = ApiKey::from_random([7; 32]);
+    for created_by in [KeyCreator::Operator, KeyCreator::Key(KeyId::from_bytes([8; 16]))] {
+        let record = KeyRecord {
+            id: KeyId::from_bytes([7; 16]),
+            name: KeyName::parse("shop").unwrap(),
+            owner: KeyOwner::parse("ops").unwrap(),
+            scopes: Scope::ALL.into_iter().collect(),
+            hash: key.hash(),
+            created_at: values::noon(),
+            created_by,
+        };
+        let mut shown = view::api_key(&record);
+        contract.assert_valid("a listed key", &shown);
+        shown["key"] = key.reveal().into();
+        contract.assert_valid("a new key", &shown);
+    }
+}
+
+#[test]
+fn key_request_schema_agrees_with_parser() {
+    let contract = schema("KeyRequest");
+    let minimal = json!({"name": "shop", "owner": "ops", "scopes": ["read"]});
+    let mut requests = vec![(true, minimal.clone())];
+    for (valid, member, value) in [
+        (true, "name", json!("A.b-c_9")),
+        (true, "name", json!("x".repeat(64))),
+        (true, "owner", json!("ä".repeat(128))),
+        (true, "scopes", json!(Scope::ALL.map(Scope::name))),
+        (false, "name", json!("x".repeat(65))),
+        (false, "name", json!("key_1")),
+        (false, "name", json!("two words")),
+        (false, "name", json!("")),
+        (false, "name", Value::Null),
+        (false, "owner", json!("")),
+        (false, "owner", json!("ä".repeat(129))),
+        (false, "owner", json!(7)),
+        (false, "scopes", json!([])),
+        (false, "scopes", json!(["all"])),
+        (false, "scopes", json!("read")),
+        (false, "scopes", Value::Null),
+        (false, "key", json!("rr_mine")),
+    ] {
+        let mut request = minimal.clone();
+        request[member] = value;
+        requests.push((valid, request));
+    }
+    for (valid, request) in requests {
+        let parsed = KeyRequest::parse(request.to_string().as_bytes());
+        assert_eq!((contract.accepts(&request), parsed.is_ok()), (valid, valid), "{request}");
     }
 }
 

@@ -2,6 +2,8 @@
 
 // `cfg(test)` is always true here; so the lints treat helpers as tests too.
 #[cfg(test)]
+mod api_keys;
+#[cfg(test)]
 mod aws_limits;
 #[cfg(test)]
 mod bus;

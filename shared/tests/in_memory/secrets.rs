@@ -48,21 +48,21 @@ fn denied() -> Injected {
 
 #[tokio::test(start_paused = true)]
 async fn ttl_depends_on_the_secret() {
-    let aws = InMemoryAws::new(&[("webhook-secrets", "old"), ("api-key-hashes", "old")]);
+    let aws = InMemoryAws::new(&[("webhook-secrets", "old"), ("callback-secret", "old")]);
     let secrets = aws.secrets();
-    for name in [&SECRETS, &SecretName::ApiKeyHashes] {
+    for name in [&SECRETS, &SecretName::CallbackSecret] {
         assert_eq!(read(&secrets, name).await.unwrap(), "old");
     }
     aws.set_parameter("webhook-secrets", "new");
-    aws.set_parameter("api-key-hashes", "new");
+    aws.set_parameter("callback-secret", "new");
 
     advance(Duration::from_secs(59)).await;
     assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old");
     advance(Duration::from_secs(1)).await;
     assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "new");
-    assert_eq!(read(&secrets, &SecretName::ApiKeyHashes).await.unwrap(), "old");
+    assert_eq!(read(&secrets, &SecretName::CallbackSecret).await.unwrap(), "old");
     advance(Duration::from_secs(540)).await;
-    assert_eq!(read(&secrets, &SecretName::ApiKeyHashes).await.unwrap(), "new");
+    assert_eq!(read(&secrets, &SecretName::CallbackSecret).await.unwrap(), "new");
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,6 +36,29 @@ impl TestStack {
         self.http.send(Method::POST, &url, headers, body).await
     }
 
+    /// Calls a path below `/v1/` with an API key.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn call_as(
+        &self,
+        key: &str,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<HttpAnswer> {
+        let url = format!("{}/v1/{path}", self.description.api_url);
+        let bearer = format!("Bearer {key}");
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        self.http.send(method, &url, &headers, body).await
+    }
+
+    /// The stack's own API key, which may do everything.
+    #[must_use]
+    pub fn api_key(&self) -> &str {
+        &self.description.api_key
+    }
+
     /// The value of the `Authorization` header.
     #[must_use]
     pub fn bearer(&self) -> String {

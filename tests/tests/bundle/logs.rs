@@ -43,6 +43,17 @@ async fn run_everything(bundle: &Arc<Bundle>) {
     bundle.call_until_answered(Method::POST, "/v1/webhook-config/test", &Value::Null, &[202]).await;
     let tag = |name: &str| format!("{TAG}-{name}");
 
+    // An API key that is made and revoked, and one that cannot be read.
+    let body = json!({"name": "reader", "owner": tag("owner"), "scopes": ["read"]});
+    let made = bundle.call_until_answered(Method::POST, "/v1/keys", &body, &[201, 409]).await;
+    if let Some(id) = made.and_then(|made| made.body["keyId"].as_str().map(str::to_owned)) {
+        let path = format!("/v1/keys/{id}");
+        bundle.call_until_answered(Method::DELETE, &path, &Value::Null, &[200, 404]).await;
+    }
+    let hash = hex::encode(Sha256::digest(API_KEY));
+    let broken = json!({"pk": {"S": "api-keys"}, "sk": {"S": "broken"}, "sha256": {"S": hash}});
+    bundle.aws.table().answer("PutItem", &json!({"TableName": "table", "Item": broken}));
+
     // A signed callback, an attempt that fails first, and the default receiver.
     bundle.receivers.set_behaviors(&tag("signed"), [PlannedAnswer::status(500)]);
     let metadata = json!({"note": tag("metadata")});
@@ -158,6 +169,9 @@ fn trace_log_holds_no_secret() {
         "job changed",
         "delivery attempt recorded",
         "webhook secret rotated",
+        "API key created",
+        "API key revoked",
+        "unreadable API key item skipped",
         "callback token refused",
         "callback not confirmed by the provider yet; answered 503",
         "\"level\":\"ERROR\"",

@@ -10,6 +10,7 @@
 )]
 
 mod account_webhooks;
+mod api_keys;
 mod bad_requests;
 mod callbacks;
 mod cancelling;

@@ -22,13 +22,7 @@ const URL: &str = "https://shop.example/hooks";
 const OTHER: &str = "https://other.example/hooks";
 
 async fn asked(aws: &InMemoryAws, route: &str, query: Value, body: Option<Value>) -> (i64, Value) {
-    let jobs = Jobs {
-        tracker: aws.tracker().unwrap(),
-        secrets: Arc::new(aws.secrets()),
-        policy: TargetPolicy::public(),
-        shards: Shards::new(1),
-        entropy: aws.entropy(),
-    };
+    let jobs = started(aws);
     let mut event: Value = serde_json::from_str(GET).unwrap();
     event["routeKey"] = route.into();
     event["rawQueryString"] = query_string(&query).into();
@@ -114,7 +108,7 @@ fn since(minutes: i64) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn redelivery_stops_after_a_thousand_attempts() {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     // Of the job that the event asks for.
     let delivery = given_up(7, 10, URL);
     let attempts = vec![delivery.attempts[0].clone(); 1_000];
@@ -131,7 +125,7 @@ async fn redelivery_stops_after_a_thousand_attempts() {
 /// number of shards was lowered since.
 #[tokio::test(start_paused = true)]
 async fn exhausted_deliveries_of_every_shard_are_listed() {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     aws.store().put_max_shards(4).await.unwrap();
     let deliveries: Vec<Delivery> = (0u8..4)
         .map(|shard| Delivery { shard: shard.into(), ..given_up(shard, 10, URL) })
@@ -149,7 +143,7 @@ async fn exhausted_deliveries_of_every_shard_are_listed() {
 /// ids do not grow with time are skipped then.
 #[tokio::test(start_paused = true)]
 async fn recovery_misses_no_delivery() {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     // Ids and ages each in an order of their own, and several of the same age.
     let ages = [50, 10, 40, 10, 30, 20, 20, 10, 60, 40, 30];
     let deliveries: Vec<Delivery> =
@@ -184,7 +178,7 @@ async fn recovery_misses_no_delivery() {
 
 #[tokio::test(start_paused = true)]
 async fn concurrent_recoveries_send_each_delivery_once() {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     let deliveries: Vec<Delivery> = (1..=9).map(|n| given_up(n, 5, URL)).collect();
     stored(&aws, &deliveries).await;
     // The second reads the index as it was before the first.
@@ -197,7 +191,7 @@ async fn concurrent_recoveries_send_each_delivery_once() {
 
 #[tokio::test(start_paused = true)]
 async fn recovery_filters_by_span_and_receiver() {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     stored(&aws, &[given_up(1, 50, URL), given_up(2, 30, URL), given_up(3, 30, OTHER)]).await;
     stored(&aws, &[given_up(4, 10, URL)]).await;
     let id = EndpointId::of(URL);
@@ -226,7 +220,7 @@ async fn recovery_filters_by_span_and_receiver() {
 /// index of waits that are over, and a repeated call goes on where this one broke off.
 #[tokio::test(start_paused = true)]
 async fn recovery_without_queue_loses_nothing() {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     stored(&aws, &[given_up(1, 5, URL)]).await;
     let broken = aws.seen_by(Arc::new(without_queue::NoQueue));
     let route = "POST /v1/deliveries/recover";
@@ -254,7 +248,7 @@ mod without_queue {
 
 #[tokio::test(start_paused = true)]
 async fn deliveries_are_listed_by_state() {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     let exhausted: Vec<Delivery> = (1..=5).map(|n| given_up(n, n.into(), URL)).collect();
     stored(&aws, &exhausted).await;
     let next_at = now() + TimeDelta::hours(2);
@@ -306,7 +300,7 @@ async fn get_config(aws: &InMemoryAws) -> Value {
 
 #[tokio::test(start_paused = true)]
 async fn configuring_again_enables_the_receiver() {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     put_config(&aws, json!({"url": URL})).await;
     assert_eq!(get_config(&aws).await["endpoint"]["state"], "healthy");
     answers(&aws, URL, 410).await;
@@ -327,7 +321,7 @@ async fn configuring_again_enables_the_receiver() {
 
 #[tokio::test(start_paused = true)]
 async fn limits_apply_to_configured_receiver_only() {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     let body = json!({"url": URL, "maxInFlight": 3, "ratePerSecond": 20});
     let (_, shown) = put_config(&aws, body).await;
     assert_eq!((&shown["maxInFlight"], &shown["ratePerSecond"]), (&json!(3), &json!(20)));
@@ -353,14 +347,14 @@ async fn limits_apply_to_configured_receiver_only() {
 
 #[tokio::test(start_paused = true)]
 async fn receiver_without_limits_has_no_item() {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     put_config(&aws, json!({"url": URL})).await;
     assert_eq!(endpoint(&aws, URL).await.version, 0, "there is nothing to say of it");
 }
 
 #[tokio::test(start_paused = true)]
 async fn manual_redelivery_is_a_probe() {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     let delivery = given_up(7, 5, URL);
     stored(&aws, std::slice::from_ref(&delivery)).await;
     let (status, shown) = asked(&aws, "POST /v1/jobs/{jobId}/redeliver", json!({}), None).await;

@@ -33,13 +33,7 @@ async fn asked(aws: &InMemoryAws, route: &str, body: Option<&Value>) -> (i64, Va
 }
 
 async fn answered(aws: &InMemoryAws, request: ApiGatewayV2httpRequest) -> (i64, Value) {
-    let jobs = Jobs {
-        tracker: aws.tracker().unwrap(),
-        secrets: Arc::new(aws.secrets()),
-        policy: TargetPolicy::public(),
-        shards: Shards::new(1),
-        entropy: aws.entropy(),
-    };
+    let jobs = started(aws);
     let response = handle(&jobs, request.into(), clock::now).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
     (response.status_code, serde_json::from_str(&body).unwrap())
@@ -74,7 +68,7 @@ fn secret(answer: &Value) -> WebhookSecret {
 
 /// With a receiver, and the secret that came with it.
 async fn configured() -> (InMemoryAws, WebhookSecret) {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     let (status, config) = put(&aws, json!({"url": URL})).await;
     assert_eq!(status, 200, "{config}");
     (aws, secret(&config))
@@ -82,7 +76,7 @@ async fn configured() -> (InMemoryAws, WebhookSecret) {
 
 #[tokio::test(start_paused = true)]
 async fn webhook_secret_is_shown_once() {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     let (status, first) = answered(&aws, serde_json::from_str(PUT).unwrap()).await;
     assert_eq!(status, 200, "{first}");
     let made = secret(&first);
@@ -108,7 +102,7 @@ async fn webhook_secret_is_shown_once() {
 
 #[tokio::test(start_paused = true)]
 async fn table_holds_no_secrets_or_headers() {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     let (_, first) = answered(&aws, serde_json::from_str(PUT).unwrap()).await;
     let (_, second) = rotate(&aws, json!({"type": "v1"})).await;
     let items = format!("{:?}", aws.table().items());
@@ -120,7 +114,7 @@ async fn table_holds_no_secrets_or_headers() {
 
 #[tokio::test(start_paused = true)]
 async fn headers_are_deleted_with_their_receiver() {
-    let aws = InMemoryAws::new(&[KEYS]);
+    let aws = with_key().await;
     put(&aws, json!({"url": URL, "headers": {"X-Key": "one"}})).await;
     let kept = ReceiverHeaders::parse(&aws.parameter("webhook-headers").unwrap()).unwrap();
     let pairs: Vec<_> = kept.for_receiver(URL).unwrap().iter().collect();
@@ -240,7 +234,7 @@ async fn rotation_error_hides_the_secret() {
         assert!(!problem.to_string().contains("aGlkZGVu"), "invariant 5: {problem}");
     }
     assert_eq!(in_force(&aws), [old]);
-    let (status, problem) = rotate(&InMemoryAws::new(&[KEYS]), json!({})).await;
+    let (status, problem) = rotate(&with_key().await, json!({})).await;
     assert_eq!((status, &problem["code"]), (409, &"webhook_not_configured".into()));
 }
 

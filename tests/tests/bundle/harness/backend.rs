@@ -249,11 +249,15 @@ impl Bundle {
         seen
     }
 
-    /// Makes a secret that the API shows known to the receivers and to the checks.
+    /// Makes a secret that the API shows known to the receivers and to the checks, and an API
+    /// key to the checks.
     fn keep_new_secret(&self, seen: &GatewayResponse) {
         if let Some(secret) = seen.body.get("secret").and_then(Value::as_str) {
             self.receivers.add_secret(secret);
             self.checker.keep_secret(secret);
+        }
+        if let Some(key) = seen.body.get("key").and_then(Value::as_str) {
+            self.checker.keep_secret(key);
         }
     }
 

@@ -9,13 +9,13 @@ use aws_in_memory::network::Network;
 use aws_in_memory::{InMemoryAws, clock, random};
 use aws_lambda_events::sqs::SqsEvent;
 use chrono::{DateTime, TimeDelta, Utc};
+use domain::credential::Scope;
 use domain::endpoint::EndpointLimits;
 use domain::event::EventName;
 use domain::retry::DeliverySchedule;
 use domain::signature::{SignatureType, WebhookSecret};
 use http::Method;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use shared::store::WebhookConfig;
 use tokio::runtime::LocalOptions;
 
@@ -152,9 +152,8 @@ impl Bundle {
         let mut chance = Random::new(settings.seed);
         clock::set(BEGINNING);
         let webhook_secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
-        let hashes = hex::encode(Sha256::digest(API_KEY));
-        let aws =
-            InMemoryAws::new(&[("api-key-hashes", &hashes), ("webhook-secrets", &webhook_secret)]);
+        let aws = InMemoryAws::new(&[("webhook-secrets", &webhook_secret)]);
+        aws.add_api_key(API_KEY, Scope::ALL.into_iter().collect()).await.unwrap();
         aws.table().lag_reads(READ_LAG);
         aws.table().split_batches();
         let checker = InvariantChecker::new(&aws);

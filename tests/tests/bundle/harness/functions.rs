@@ -13,6 +13,7 @@ use domain::provider::Catalogue;
 use domain::provider::catalogue::Adjustments;
 use domain::retry::DeliverySchedule;
 use serde_json::json;
+use shared::api_key_cache::ApiKeyCache;
 use shared::egress::{Dial, EgressLimits, Receivers};
 use shared::endpoint_cache::EndpointCache;
 use shared::shards::Shards;
@@ -127,6 +128,7 @@ impl Instance {
         let tracker = aws.tracker_on(network, catalogue).map_err(|error| error.to_string())?;
         Ok(match function {
             Function::Submit => Self::Submit(submit::Submitter {
+                keys: ApiKeyCache::new(aws.store()),
                 tracker,
                 secrets,
                 wakes: aws.wakes(),
@@ -141,7 +143,8 @@ impl Instance {
             Function::Webhook => Self::Webhook(webhook::Callbacks { tracker, secrets }),
             Function::Jobs | Function::Deliver => {
                 let (shards, entropy) = (Shards::new(parameters.shards), aws.entropy());
-                Self::Jobs(jobs::Jobs { tracker, secrets, policy, shards, entropy })
+                let keys = ApiKeyCache::new(aws.store());
+                Self::Jobs(jobs::Jobs { tracker, secrets, keys, policy, shards, entropy })
             }
         })
     }

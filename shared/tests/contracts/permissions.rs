@@ -1,0 +1,51 @@
+//! The roles of `template.yaml`: what keeps a function from letting itself in.
+
+use serde_json::{Value, json};
+
+use crate::source;
+
+const FUNCTIONS: [&str; 5] = ["Submit", "Poller", "Webhook", "Deliver", "Jobs"];
+
+/// A role's statements about the table itself.
+fn statements(function: &str) -> Vec<Value> {
+    let template: Value = serde_saphyr::from_str(&source::text("template.yaml")).unwrap();
+    let role = &template["Resources"][format!("{function}Role")]["Properties"];
+    let document = &role["Policies"][0]["PolicyDocument"]["Statement"];
+    let all = document.as_array().unwrap().iter().cloned();
+    all.filter(|statement| statement["Resource"] == "Table.Arn").collect()
+}
+
+fn names(statement: &Value, action: &str) -> bool {
+    match &statement["Action"] {
+        Value::Array(actions) => actions.iter().any(|named| named == action),
+        one => one == action,
+    }
+}
+
+/// The conditions, by effect, under which a role may do something to the table.
+fn conditions(function: &str, effect: &str, action: &str) -> Vec<Value> {
+    let all = statements(function).into_iter();
+    let about = all.filter(|it| it["Effect"] == effect && names(it, action));
+    about.map(|statement| statement["Condition"].clone()).collect()
+}
+
+#[test]
+fn api_keys_are_changed_by_jobs_alone() {
+    let keys = json!({"dynamodb:LeadingKeys": ["api-keys"]});
+    let all_are_keys = json!({"ForAllValues:StringEquals": keys});
+    let any_is_key = json!({"ForAnyValue:StringEquals": keys});
+    for function in FUNCTIONS {
+        let may_put = conditions(function, "Allow", "dynamodb:PutItem");
+        assert_eq!(may_put, [Value::Null], "{function} puts its own items");
+        let denied = conditions(function, "Deny", "dynamodb:PutItem");
+        let deletes = conditions(function, "Allow", "dynamodb:DeleteItem");
+        if function == "Jobs" {
+            assert_eq!((denied, deletes), (vec![], vec![all_are_keys.clone()]));
+        } else {
+            assert_eq!((denied, deletes), (vec![any_is_key.clone()], vec![]), "{function}");
+        }
+        for other in ["dynamodb:UpdateItem", "dynamodb:BatchWriteItem"] {
+            assert!(conditions(function, "Allow", other).is_empty(), "{function}: {other}");
+        }
+    }
+}
