@@ -163,7 +163,7 @@ mod tests {
         let bus = InMemoryBus::new(Rate::UNLIMITED);
         let put =
             |many, bytes| bus.answer("PutEvents", &entries(many, bytes), &Throttles::default()).0;
-        let [one, two] = [MAX_REQUEST - 2, MAX_REQUEST / 2 - 2];
+        let [one, two] = [262_144 - 2, 131_072 - 2];
         assert_eq!(
             [put(1, one), put(2, two), put(1, one + 1), put(2, two + 1)],
             [200, 200, 400, 400]
