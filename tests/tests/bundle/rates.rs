@@ -86,9 +86,11 @@ fn largest_rate_names_first_quota() {
         loop {
             let (statuses, throttles) = push(rate, settings.clone());
             println!("{rate} jobs a second: {statuses:?}, throttled {throttles:?}");
-            let Some((first, _)) = throttles.into_iter().next() else { break };
-            println!("  without: {}", first.name());
-            lift(&mut settings, first);
+            let Some((most, _)) = throttles.into_iter().max_by_key(|(_, times)| *times) else {
+                break;
+            };
+            println!("  binds and is lifted: {}", most.name());
+            lift(&mut settings, most);
         }
     }
 }
