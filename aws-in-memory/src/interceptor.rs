@@ -7,6 +7,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
+use super::trace::Trace;
+
 /// A call that is about to leave a process.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
@@ -53,6 +55,15 @@ impl From<Injected> for Interception {
 pub trait CallInterceptor: Debug + Send + Sync {
     /// Called before a call is made.
     fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception>;
+
+    /// The trace of the invocation that the process runs; none outside of one.
+    fn trace(&self) -> Option<Trace> {
+        None
+    }
+
+    /// Called when AWS has answered a call with this HTTP status and body, whether or not the
+    /// answer arrives.
+    fn answered(&self, _call: &Call<'_>, _status: u16, _answer: &Value) {}
 
     /// Whether the process can connect to a host of the network.
     fn connects(&self, _host: &str) -> bool {

@@ -7,10 +7,13 @@ pub mod interceptor;
 pub mod network;
 mod parameters;
 pub mod queue;
+pub mod quotas;
 pub mod random;
+pub mod trace;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig};
@@ -48,7 +51,10 @@ use self::bus::PublishedEvent;
 use self::interceptor::{Call, CallInterceptor, Injected, Interception, NoFaults};
 use self::parameters::ParameterStore;
 use self::queue::{InMemoryQueue, QueueSettings};
+use self::quotas::executions::Executions;
+use self::quotas::{Quotas, Throttle, Throttles};
 use self::table::Table;
+use self::table::bucket::TokenBucket;
 
 const PREFIX: &str = "/render-relay/test";
 
@@ -102,6 +108,28 @@ struct AwsState {
     has_parameters: bool,
     calls: Mutex<Vec<String>>,
     loses_answer: AtomicBool,
+    account: Mutex<Account>,
+    throttles: Throttles,
+}
+
+/// The quotas of the account, and what is left of those that no service here keeps by itself.
+#[derive(Debug)]
+struct Account {
+    quotas: Quotas,
+    executions: Executions,
+    parameter_reads: TokenBucket,
+    parameter_writes: TokenBucket,
+}
+
+impl Account {
+    fn new(quotas: Quotas) -> Self {
+        Self {
+            quotas,
+            executions: Executions::new(quotas.executions),
+            parameter_reads: quotas.parameter_reads.bucket(),
+            parameter_writes: quotas.parameter_writes.bucket(),
+        }
+    }
 }
 
 impl InMemoryAws {
@@ -134,11 +162,13 @@ impl InMemoryAws {
             slow_deliveries: InMemoryQueue::new(DELIVERIES),
             dead_deliveries: InMemoryQueue::new(DEAD_DELIVERIES),
             wakes: InMemoryQueue::new(WAKES),
-            bus: bus::InMemoryBus::default(),
+            bus: bus::InMemoryBus::new(Quotas::unlimited().bus_entries),
             has_table,
             has_parameters,
             calls: Mutex::default(),
             loses_answer: AtomicBool::new(false),
+            account: Mutex::new(Account::new(Quotas::unlimited())),
+            throttles: Throttles::default(),
         };
         let (interceptor, retries) = (Arc::new(NoFaults), RetryConfig::disabled());
         Self { state: Arc::new(state), interceptor, retries, budgets: budgets() }
@@ -150,6 +180,40 @@ impl InMemoryAws {
     pub fn seen_by(&self, interceptor: Arc<dyn CallInterceptor>) -> Self {
         let (state, retries) = (Arc::clone(&self.state), RetryConfig::standard());
         Self { state, interceptor, retries, budgets: budgets() }
+    }
+
+    /// Gives the account these quotas, from now on and with nothing used up. At first it has none,
+    /// because most tests are about something else and let no time pass.
+    pub fn set_quotas(&self, quotas: Quotas) {
+        self.state.table.limit(quotas.table);
+        self.state.bus.limit(quotas.bus_entries);
+        *self.state.account() = Account::new(quotas);
+    }
+
+    /// The account's quotas.
+    #[must_use]
+    pub fn quotas(&self) -> Quotas {
+        self.state.account().quotas
+    }
+
+    /// Lambda's concurrent executions. No function runs here by itself: who runs one begins an
+    /// execution first.
+    #[must_use]
+    pub fn executions(&self) -> Executions {
+        self.state.account().executions.clone()
+    }
+
+    /// Counts what a caller throttled that runs a part of AWS.
+    pub fn count_throttle(&self, what: Throttle) {
+        self.state.throttles.count(what);
+    }
+
+    /// How often the account's quotas throttled what, so far.
+    #[must_use]
+    pub fn throttles(&self) -> BTreeMap<Throttle, usize> {
+        let of_table = self.state.table.throttled().into_iter();
+        let of_table = of_table.map(|(met, times)| (Throttle::Table(met), times));
+        self.state.throttles.all().into_iter().chain(of_table).collect()
     }
 
     /// Loses the next answer of the table: the call takes effect and its caller sees a broken
@@ -387,16 +451,23 @@ impl InMemoryAws {
         let body = request.body().bytes().unwrap_or_default();
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let call = Call { to, what: operation, body: &body };
+        let trace = self.interceptor.trace().map(|trace| trace.to_string());
+        let trace = trace.as_deref();
         let broken = || Err(ConnectorError::io("the connection broke".into()));
         let Interception { injected, then } = self.interceptor.intercept(&call).await;
+        let made = || {
+            let answer = self.state.answer(&call, trace)?;
+            self.interceptor.answered(&call, answer.0, &answer.1);
+            Ok::<_, ConnectorError>(answer)
+        };
         let (status, answer) = match injected {
-            Injected::Answered => self.state.answer(&call)?,
+            Injected::Answered => made()?,
             Injected::Twice => {
-                self.state.answer(&call)?;
-                self.state.answer(&call)?
+                made()?;
+                made()?
             }
             Injected::Unanswered => {
-                self.state.answer(&call)?;
+                made()?;
                 return broken();
             }
             Injected::Lost => return broken(),
@@ -410,25 +481,47 @@ impl InMemoryAws {
 }
 
 impl AwsState {
-    fn answer(&self, call: &Call<'_>) -> Result<(u16, Value), ConnectorError> {
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn parameters(&self, operation: &str, request: &Value) -> (u16, Value) {
+        let mut account = self.account();
+        let met = match operation.starts_with("Get") {
+            true => (!account.parameter_reads.take(1.0)).then_some(Throttle::ParameterRead),
+            false => (!account.parameter_writes.take(1.0)).then_some(Throttle::ParameterWrite),
+        };
+        drop(account);
+        match met {
+            Some(throttle) => {
+                self.throttles.count(throttle);
+                (400, json!({"__type": "ThrottlingException", "message": "Rate exceeded"}))
+            }
+            None => self.parameters.answer(operation, request),
+        }
+    }
+
+    fn answer(&self, call: &Call<'_>, trace: Option<&str>) -> Result<(u16, Value), ConnectorError> {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         calls.push(call.what.to_owned());
         drop(calls);
         let answer = match call.to {
             "dynamodb" if self.has_table => self.table.answer(call.what, call.body),
             "dynamodb" => return Err(ConnectorError::io("the table cannot be reached".into())),
-            "ssm" if self.has_parameters => self.parameters.answer(call.what, call.body),
+            "ssm" if self.has_parameters => self.parameters(call.what, call.body),
             "ssm" => return Err(ConnectorError::io("the parameters cannot be reached".into())),
-            "events" => self.bus.answer(call.what, call.body),
+            "events" => self.bus.answer(call.what, call.body, &self.throttles),
             "sqs" => match call.body.get("QueueUrl").and_then(Value::as_str) {
-                Some("https://sqs/deliveries") => self.deliveries.answer(call.what, call.body),
+                Some("https://sqs/deliveries") => {
+                    self.deliveries.answer(call.what, call.body, trace)
+                }
                 Some("https://sqs/slow-deliveries") => {
-                    self.slow_deliveries.answer(call.what, call.body)
+                    self.slow_deliveries.answer(call.what, call.body, trace)
                 }
                 Some("https://sqs/dead-deliveries") => {
-                    self.dead_deliveries.answer(call.what, call.body)
+                    self.dead_deliveries.answer(call.what, call.body, trace)
                 }
-                Some("https://sqs/wakes") => self.wakes.answer(call.what, call.body),
+                Some("https://sqs/wakes") => self.wakes.answer(call.what, call.body, trace),
                 Some(_) | None => (400, json!({"__type": "com.amazonaws.sqs#QueueDoesNotExist"})),
             },
             other => (400, json!({"__type": "UnknownService", "message": other})),
@@ -443,5 +536,33 @@ impl AwsState {
 impl HttpConnector for InMemoryAws {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         HttpConnectorFuture::new(self.clone().call(request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(aws: &InMemoryAws, operation: &str, many: usize) -> usize {
+        let body =
+            json!({"Name": "/a", "Value": "1", "Path": "/", "Names": ["/a"], "Overwrite": true});
+        let call = Call { to: "ssm", what: operation, body: &body };
+        let answers = (0..many).map(|_| aws.state.answer(&call, None));
+        answers.filter(|answer| matches!(answer, Ok((200, _)))).count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn parameter_reads_share_one_quota() {
+        let aws = InMemoryAws::new(&[]);
+        aws.set_quotas(Quotas::default());
+        assert_eq!(answers(&aws, "PutParameter", 4), 3);
+        let kinds = ["GetParameter", "GetParameters", "GetParametersByPath"];
+        assert_eq!(kinds.map(|kind| answers(&aws, kind, 15)), [15, 15, 10]);
+        let throttles = [(Throttle::ParameterRead, 5), (Throttle::ParameterWrite, 1)];
+        assert_eq!(aws.throttles(), throttles.into());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(answers(&aws, "GetParameters", 50), 40);
+        aws.set_quotas(Quotas::unlimited());
+        assert_eq!(answers(&aws, "GetParameters", 50), 50);
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::clock;
+use super::{clock, trace};
 
 /// The longest delay SQS takes, in seconds.
 const MAX_DELAY_S: u64 = 900;
@@ -41,7 +41,7 @@ pub struct InMemoryQueue {
 #[derive(Debug, Default)]
 struct QueueState {
     messages: VecDeque<QueuedMessage>,
-    dead: Vec<String>,
+    dead: Vec<DeadLetter>,
     /// How many messages ever became dead letters.
     dead_letter_total: usize,
     /// Bodies and delays of everything that was sent.
@@ -50,9 +50,17 @@ struct QueueState {
 }
 
 #[derive(Clone, Debug)]
+struct DeadLetter {
+    body: String,
+    trace: Option<String>,
+}
+
+#[derive(Clone, Debug)]
 struct QueuedMessage {
     id: u64,
     body: String,
+    /// The header of the call that sent it.
+    trace: Option<String>,
     visible_at: Instant,
     expires_at: Instant,
     receives: u32,
@@ -91,6 +99,9 @@ impl InMemoryQueue {
             let mut record = SqsMessage::default();
             record.message_id = Some(format!("m-{id}"));
             record.body = Some(message.body.clone());
+            let receives = ("ApproximateReceiveCount".to_owned(), message.receives.to_string());
+            record.attributes.extend([receives]);
+            record.attributes.extend(message.trace.as_deref().map(trace::attribute));
             event.records.push(record);
         }
         (!event.records.is_empty()).then_some(event)
@@ -161,7 +172,7 @@ impl InMemoryQueue {
     /// The messages that were taken too often.
     #[must_use]
     pub fn dead_letters(&self) -> Vec<String> {
-        self.state().dead.clone()
+        self.state().dead.iter().map(|letter| letter.body.clone()).collect()
     }
 
     /// How many messages were ever taken too often, those that were moved back included.
@@ -170,12 +181,13 @@ impl InMemoryQueue {
         self.state().dead_letter_total
     }
 
-    /// Moves the dead letters back, as an operator does when the cause is gone.
+    /// Moves the dead letters back, as an operator does when the cause is gone. They keep their
+    /// traces: AWS does not say, and this is the pessimistic reading.
     pub fn redrive(&self) {
         let mut state = self.state();
         let now = Instant::now();
-        for body in std::mem::take(&mut state.dead) {
-            state.add(body, now, &self.settings);
+        for DeadLetter { body, trace } in std::mem::take(&mut state.dead) {
+            state.add(body, trace, now, &self.settings);
         }
         drop(state);
         self.arrived.notify_waiters();
@@ -191,11 +203,16 @@ impl InMemoryQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// HTTP status and body, as SQS answers.
-    pub(super) fn answer(&self, operation: &str, request: &Value) -> (u16, Value) {
+    /// HTTP status and body, as SQS answers a call with this trace header.
+    pub(super) fn answer(
+        &self,
+        operation: &str,
+        request: &Value,
+        trace: Option<&str>,
+    ) -> (u16, Value) {
         let sent = match operation {
-            "SendMessage" => self.send(request),
-            "SendMessageBatch" => self.send_batch(request),
+            "SendMessage" => self.send(request, trace),
+            "SendMessageBatch" => self.send_batch(request, trace),
             "ReceiveMessage" => Ok(self.receive(request)),
             "DeleteMessage" => {
                 self.of_receipt(request).map(|id| self.delete(&id)).map(|()| json!({}))
@@ -256,7 +273,7 @@ impl InMemoryQueue {
         if is_there { Ok(receipt.to_owned()) } else { Err("no such receipt".into()) }
     }
 
-    fn send(&self, request: &Value) -> Result<Value, String> {
+    fn send(&self, request: &Value, trace: Option<&str>) -> Result<Value, String> {
         let body = request.get("MessageBody").and_then(Value::as_str).unwrap_or_default();
         if body.is_empty() || body.len() > MAX_BODY {
             return Err("a message has 1 byte to 1 MiB".into());
@@ -269,13 +286,14 @@ impl InMemoryQueue {
         let delay = Duration::from_secs(delay);
         let mut state = self.state();
         state.sent.push(Sent { body: body.to_owned(), delay });
-        let id = state.add(body.to_owned(), Instant::now() + delay, &self.settings);
+        let (body, trace) = (body.to_owned(), trace.map(str::to_owned));
+        let id = state.add(body, trace, Instant::now() + delay, &self.settings);
         drop(state);
         self.arrived.notify_waiters();
         Ok(json!({"MessageId": format!("m-{id}")}))
     }
 
-    fn send_batch(&self, request: &Value) -> Result<Value, String> {
+    fn send_batch(&self, request: &Value, trace: Option<&str>) -> Result<Value, String> {
         let entries = request.get("Entries").and_then(Value::as_array);
         let entries = entries.map(Vec::as_slice).unwrap_or_default();
         if entries.is_empty() || entries.len() > MAX_BATCH {
@@ -285,7 +303,7 @@ impl InMemoryQueue {
         let mut failed = Vec::new();
         for entry in entries {
             let id = entry.get("Id").cloned().unwrap_or_default();
-            match self.send(entry) {
+            match self.send(entry, trace) {
                 Ok(sent) => successful.push(json!({"Id": id, "MessageId": sent.get("MessageId")})),
                 Err(problem) => failed.push(
                     json!({"Id": id, "SenderFault": true, "Code": "Invalid", "QueuedMessage": problem}),
@@ -297,12 +315,19 @@ impl InMemoryQueue {
 }
 
 impl QueueState {
-    fn add(&mut self, body: String, visible_at: Instant, settings: &QueueSettings) -> u64 {
+    fn add(
+        &mut self,
+        body: String,
+        trace: Option<String>,
+        visible_at: Instant,
+        settings: &QueueSettings,
+    ) -> u64 {
         self.ids += 1;
         let expires_at = Instant::now() + settings.retention;
         self.messages.push_back(QueuedMessage {
             id: self.ids,
             body,
+            trace,
             visible_at,
             expires_at,
             receives: 0,
@@ -317,12 +342,10 @@ impl QueueState {
         self.messages.retain(|it| it.expires_at > now);
         let is_dead =
             |it: &QueuedMessage| it.visible_at <= now && it.receives >= settings.max_receives;
-        let dead: BTreeMap<u64, String> = self
-            .messages
-            .iter()
-            .filter(|it| is_dead(it))
-            .map(|it| (it.id, it.body.clone()))
-            .collect();
+        let letter =
+            |it: &QueuedMessage| DeadLetter { body: it.body.clone(), trace: it.trace.clone() };
+        let dead: BTreeMap<u64, DeadLetter> =
+            self.messages.iter().filter(|it| is_dead(it)).map(|it| (it.id, letter(it))).collect();
         self.messages.retain(|it| !dead.contains_key(&it.id));
         self.dead_letter_total += dead.len();
         self.dead.extend(dead.into_values());
@@ -341,8 +364,33 @@ mod tests {
         })
     }
 
+    fn answer(queue: &InMemoryQueue, operation: &str, request: &Value) -> (u16, Value) {
+        queue.answer(operation, request, None)
+    }
+
     fn send(queue: &InMemoryQueue, body: &str, delay: u64) -> u16 {
-        queue.answer("SendMessage", &json!({"MessageBody": body, "DelaySeconds": delay})).0
+        answer(queue, "SendMessage", &json!({"MessageBody": body, "DelaySeconds": delay})).0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn moved_message_keeps_its_trace() {
+        let queue = queue();
+        let trace = trace::Trace::begun("deliver", 3);
+        let header = trace.to_string();
+        queue.answer("SendMessage", &json!({"MessageBody": "a"}), Some(&header));
+        let seen = |event: Option<SqsEvent>| {
+            let record = event.unwrap().records.remove(0);
+            let receives = record.attributes["ApproximateReceiveCount"].clone();
+            (trace::of_record(&record).unwrap(), receives)
+        };
+        for receives in ["1", "2"] {
+            queue.ready().await;
+            assert_eq!(seen(queue.take_in_order()), (trace.clone(), receives.to_owned()));
+        }
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert!(queue.take_in_order().is_none());
+        queue.redrive();
+        assert_eq!(seen(queue.take_in_order()), (trace, "1".to_owned()));
     }
 
     fn bodies(event: Option<SqsEvent>) -> Vec<String> {
@@ -396,15 +444,15 @@ mod tests {
     async fn receiver_chooses_visibility_timeout() {
         let queue = queue();
         send(&queue, "a", 0);
-        let received = queue.answer("ReceiveMessage", &json!({"VisibilityTimeout": 100})).1;
+        let received = answer(&queue, "ReceiveMessage", &json!({"VisibilityTimeout": 100})).1;
         let receipt = &received["Messages"][0]["ReceiptHandle"];
         tokio::time::advance(Duration::from_secs(99)).await;
         assert!(queue.take_in_order().is_none());
         let seen = json!({"ReceiptHandle": receipt, "VisibilityTimeout": 0});
-        assert_eq!(queue.answer("ChangeMessageVisibility", &seen).0, 200);
+        assert_eq!(answer(&queue, "ChangeMessageVisibility", &seen).0, 200);
         assert_eq!(bodies(queue.take_in_order()), ["a"]);
-        assert_eq!(queue.answer("DeleteMessage", &json!({"ReceiptHandle": receipt})).0, 200);
-        assert_eq!(queue.answer("DeleteMessage", &json!({"ReceiptHandle": receipt})).0, 400);
+        assert_eq!(answer(&queue, "DeleteMessage", &json!({"ReceiptHandle": receipt})).0, 200);
+        assert_eq!(answer(&queue, "DeleteMessage", &json!({"ReceiptHandle": receipt})).0, 400);
         assert!(queue.is_empty());
     }
 
@@ -413,11 +461,11 @@ mod tests {
         let queue = queue();
         assert_eq!(send(&queue, "a", 901), 400);
         assert_eq!(send(&queue, "", 0), 400);
-        assert_eq!(queue.answer("PurgeQueue", &json!({})).0, 400);
+        assert_eq!(answer(&queue, "PurgeQueue", &json!({})).0, 400);
         let batch = json!({"Entries": [
             {"Id": "1", "MessageBody": "a"}, {"Id": "2", "MessageBody": "b", "DelaySeconds": 901},
         ]});
-        let (status, answer) = queue.answer("SendMessageBatch", &batch);
+        let (status, answer) = answer(&queue, "SendMessageBatch", &batch);
         assert_eq!((status, answer["Failed"][0]["Id"].as_str()), (200, Some("2")));
         assert_eq!(queue.sent(), [Sent { body: "a".into(), delay: Duration::ZERO }]);
     }

@@ -7,6 +7,7 @@
 //! [`Delivery::redeliver`].
 
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -236,6 +237,20 @@ pub enum Consequence {
     GiveUp,
 }
 
+/// What becomes of an attempt whose endpoint too many others change at the same moment.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Contention {
+    /// It asks again after this time.
+    AskAgain(Duration),
+    /// It has asked for longer than the whole schedule may take.
+    GiveUp(Box<Delivery>),
+}
+
+/// The shortest and the longest wait at a contended endpoint, before the jitter that may make it
+/// four times as long.
+const CONTENTION: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+const CONTENTION_JITTER: f64 = 3.0;
+
 /// The status by which a receiver says that it is gone for good (Standard Webhooks 1.0.0).
 const GONE: u16 = 410;
 
@@ -386,6 +401,33 @@ impl Delivery {
         }
         let held = DeliveryState::Pending { next_at: until, held: Some(by) };
         (self.clone().moved(held), Consequence::Retry { at: until })
+    }
+
+    /// Decides when an attempt that is due asks its contended endpoint again: the later, the longer
+    /// it has asked. So its ticket is not sent round without end, and of many the newest ask
+    /// most often.
+    #[must_use]
+    pub fn contended(
+        &self,
+        jitter_sample: f64,
+        schedule: &DeliverySchedule,
+        now: DateTime<Utc>,
+    ) -> Contention {
+        let due = match self.state {
+            DeliveryState::Pending { next_at, .. } => next_at,
+            DeliveryState::Delivered | DeliveryState::GivenUp(_) | DeliveryState::Exhausted(_) => {
+                now
+            }
+        };
+        let [shortest, longest] = CONTENTION;
+        let asked = (now - due).to_std().unwrap_or_default() / 2;
+        let jitter = 1.0 + CONTENTION_JITTER * jitter_sample.clamp(0.0, 1.0);
+        let wait = asked.clamp(shortest, longest).mul_f64(jitter);
+        if later(now, wait) > later(self.round_at, schedule.longest()) {
+            let (given_up, _) = self.clone().given_up(GiveUpReason::HeldTooLong, now);
+            return Contention::GiveUp(Box::new(given_up));
+        }
+        Contention::AskAgain(wait)
     }
 
     /// The delivery, given up because its endpoint is disabled.

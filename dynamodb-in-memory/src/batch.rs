@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::items::Key;
-use super::{Cost, Refusal, State, consumed, exact_key, flag, object, only, size};
+use super::throughput::{Access, Throttle};
+use super::{Cost, Refusal, State, consumed, exact_key, flag, object, of_table, only, size};
 
 /// The most keys that one request names.
 const MAX_KEYS: usize = 100;
@@ -19,6 +20,7 @@ impl State {
         let mut unprocessed = Map::new();
         let mut costs = Vec::new();
         let mut bytes = 0;
+        let mut met: Option<Throttle> = None;
         for (table, mut wanted) in object(request, "RequestItems")? {
             only(&wanted, &["Keys", "ConsistentRead"])?;
             let consistent = flag(&wanted, "ConsistentRead", false);
@@ -41,10 +43,20 @@ impl State {
                 if bytes + size > MAX_ANSWER {
                     break;
                 }
+                let read = size::read_units(size, consistent);
+                let item = item.cloned();
+                if let Err(throttle) = self.admit(Access::Read, &[of_table(key, read)]) {
+                    met = Some(throttle);
+                    break;
+                }
                 bytes += size;
-                units += size::read_units(size, consistent);
+                units += read;
                 processed += 1;
-                found.extend(item.cloned().map(|item| (key, Value::Object(item))));
+                found.extend(item.map(|item| (key, Value::Object(item))));
+            }
+            // Only a request of which nothing is read fails as a whole.
+            if let Some(throttle) = met.filter(|_| processed == 0) {
+                return Err(throttle.into());
             }
             costs.push((table.clone(), Cost::read(units, None)));
             let found: Vec<Value> = found.into_values().collect();

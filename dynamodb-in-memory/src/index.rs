@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::items::Item;
 use super::key::{self, KeyAttribute, Place, place};
 use super::size;
+use super::throughput::Use;
 
 #[derive(Debug)]
 pub(super) struct Index {
@@ -56,6 +57,22 @@ impl Index {
             self.coming.push_back((at, Change::Enter(place, entry)));
         }
         units
+    }
+
+    /// What a change of the table would use, by partition key.
+    pub(super) fn uses(&self, before: Option<&Item>, after: Option<&Item>) -> Vec<Use> {
+        let [before, after] = [before, after].map(|item| item.and_then(|item| self.entry(item)));
+        if before.as_ref().map(|(place, _)| place) == after.as_ref().map(|(place, _)| place) {
+            return Vec::new();
+        }
+        let [hash, _] = self.keys;
+        let entries = [before, after].into_iter().flatten();
+        let uses = entries.map(|(_, entry)| Use {
+            index: Some(self.name),
+            key: entry.get(hash.name).map(Value::to_string),
+            units: size::write_units(size::of_item(&entry)),
+        });
+        uses.collect()
     }
 
     /// What a query sees now, in the index's order, from behind a place on.

@@ -5,12 +5,14 @@
 //! one that is ignored.
 
 mod batch;
+pub mod bucket;
 mod expression;
 mod index;
 mod items;
 mod key;
 mod number;
 mod size;
+mod throughput;
 mod value;
 
 use std::cmp::Ordering;
@@ -25,6 +27,9 @@ use self::expression::{Condition, Placeholders, Update};
 use self::index::Index;
 use self::items::{InOrder, Item, Items, Key};
 use self::key::{KeyAttribute, Place};
+use self::throughput::{Access, Meters, Use};
+
+pub use self::throughput::{Throttle, Throughput};
 
 /// The most that one page reads, in bytes.
 const PAGE_BYTES: usize = 1024 * 1024;
@@ -44,6 +49,8 @@ struct State {
     /// Keys that were left unprocessed.
     left_over: Vec<Value>,
     consumed: Consumed,
+    meters: Meters,
+    throttled: BTreeMap<Throttle, usize>,
 }
 
 /// Is shown every change: the item before and after it.
@@ -77,6 +84,14 @@ enum Refusal {
     Condition(Option<Item>),
     /// The request is invalid, or not implemented.
     Validation(String),
+    /// There were too many.
+    Throttled(Throttle),
+}
+
+impl From<Throttle> for Refusal {
+    fn from(met: Throttle) -> Self {
+        Self::Throttled(met)
+    }
 }
 
 impl From<String> for Refusal {
@@ -100,6 +115,21 @@ impl Refusal {
             }
             Self::Validation(problem) => {
                 (400, json!({"__type": "ValidationException", "message": problem}))
+            }
+            Self::Throttled(met) => {
+                let (kind, message) = match met {
+                    Throttle::Key | Throttle::IndexKey => (
+                        "ProvisionedThroughputExceededException",
+                        "The level of configured provisioned throughput for the table or index \
+                         was exceeded.",
+                    ),
+                    Throttle::Whole => (
+                        "ThrottlingException",
+                        "Throughput exceeds the current capacity of your table or index.",
+                    ),
+                };
+                let kind = format!("com.amazonaws.dynamodb.v20120810#{kind}");
+                (400, json!({"__type": kind, "message": message}))
             }
         }
     }
@@ -162,6 +192,8 @@ impl Default for Table {
             splits_batches: false,
             left_over: Vec::new(),
             consumed: Consumed::default(),
+            meters: Meters::new(Throughput::UNLIMITED),
+            throttled: BTreeMap::new(),
         }))
     }
 }
@@ -214,6 +246,17 @@ impl Table {
     #[must_use]
     pub fn consumed(&self) -> Consumed {
         self.state().consumed
+    }
+
+    /// From now on the table lets through so much. At first there is no limit.
+    pub fn limit(&self, throughput: Throughput) {
+        self.state().meters = Meters::new(throughput);
+    }
+
+    /// How many calls, or keys of a call for several, were throttled so far, and by what.
+    #[must_use]
+    pub fn throttled(&self) -> BTreeMap<Throttle, usize> {
+        self.state().throttled.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -298,10 +341,13 @@ impl State {
     fn get(&mut self, request: &Value) -> Result<Value, Refusal> {
         only(request, &["Key", "ConsistentRead"])?;
         let consistent = flag(request, "ConsistentRead", false);
-        let item = self.items.read(&exact_key(request)?, consistent).cloned();
+        let key = exact_key(request)?;
+        let item = self.items.read(&key, consistent).cloned();
         let bytes = item.as_ref().map_or(0, size::of_item);
         let mut answer = Map::new();
-        let cost = Cost::read(size::read_units(bytes, consistent), None);
+        let units = size::read_units(bytes, consistent);
+        self.admit(Access::Read, &[of_table(&key, units)])?;
+        let cost = Cost::read(units, None);
         self.charge_read(request, &mut answer, &cost);
         answer.extend(item.map(|item| ("Item".to_owned(), Value::Object(item))));
         Ok(Value::Object(answer))
@@ -413,6 +459,7 @@ impl State {
             Some(_) | None => None,
         };
         let units = size::write_units(item.map_or(0, size::of_item).max(bytes));
+        self.admit(Access::Write, &[of_table(key, units)])?;
         self.consumed.write_units += units;
         self.consumed.writes += 1;
         Err(Refusal::Condition(shown))
@@ -420,9 +467,13 @@ impl State {
 
     /// Stores or deletes, and lets the indexes follow.
     fn store(&mut self, request: &Value, key: &Key, item: Option<&Item>) -> Result<Value, Refusal> {
-        let before = self.items.store(key, item);
-        let bytes = [before.as_ref(), item].into_iter().flatten().map(size::of_item);
+        let before = self.items.get(key);
+        let bytes = [before, item].into_iter().flatten().map(size::of_item);
         let table = size::write_units(bytes.max().unwrap_or(0));
+        let mut uses = vec![of_table(key, table)];
+        uses.extend(self.indexes.iter().flat_map(|index| index.uses(before, item)));
+        self.admit(Access::Write, &uses)?;
+        let before = self.items.store(key, item);
         let mut cost = Cost { table, indexes: BTreeMap::new() };
         for index in &mut self.indexes {
             let units = index.follow(before.as_ref(), item, self.lag);
@@ -465,10 +516,12 @@ impl State {
         placeholders.all_used()?;
         let forward = flag(request, "ScanIndexForward", true);
         let mut read_index = None;
+        let partition;
         let (keys, names, after, items) = match text(request, "IndexName") {
             None => {
                 let pk = wanted.of_key(key::PRIMARY)?;
                 let pk = value::text(pk).unwrap_or_default();
+                partition = pk.to_owned();
                 let first = [pk.to_owned(), String::new()];
                 let beyond = [format!("{pk}\0"), String::new()];
                 let after = start_of(request, &key::PRIMARY, Some(&wanted))?;
@@ -481,7 +534,7 @@ impl State {
             Some(name) => {
                 let index = self.indexes.iter_mut().find(|index| index.name == name);
                 let index = index.ok_or_else(|| format!("there is no index {name}"))?;
-                wanted.of_key(index.keys)?;
+                partition = wanted.of_key(index.keys)?.to_string();
                 read_index = Some(index.name);
                 let (keys, names) = (index.keys, index.names());
                 let after = start_of(request, &names, Some(&wanted))?;
@@ -517,7 +570,7 @@ impl State {
             },
         };
         let page = page(request, candidates, filter.as_ref())?;
-        Ok(self.charge_page(request, page, read_index))
+        self.charge_page(request, page, read_index, Some(partition))
     }
 
     fn scan(&mut self, request: &Value) -> Result<Value, Refusal> {
@@ -543,13 +596,27 @@ impl State {
             after: start_of(request, &key::PRIMARY, None)?,
         };
         let page = page(request, all, filter.as_ref())?;
-        Ok(self.charge_page(request, page, None))
+        self.charge_page(request, page, None, None)
     }
 
-    fn charge_page(&mut self, request: &Value, page: Page, index: Option<&'static str>) -> Value {
+    fn charge_page(
+        &mut self,
+        request: &Value,
+        page: Page,
+        index: Option<&'static str>,
+        key: Option<String>,
+    ) -> Result<Value, Refusal> {
         let Page { mut answer, units } = page;
+        self.admit(Access::Read, &[Use { index, key, units }])?;
         self.charge_read(request, &mut answer, &Cost::read(units, index));
-        Value::Object(answer)
+        Ok(Value::Object(answer))
+    }
+
+    /// Lets a call through, unless it meets a limit.
+    fn admit(&mut self, access: Access, uses: &[Use]) -> Result<(), Throttle> {
+        self.meters.admit(access, uses).inspect_err(|met| {
+            *self.throttled.entry(*met).or_default() += 1;
+        })
     }
 
     fn charge_read(&mut self, request: &Value, answer: &mut Item, cost: &Cost) {
@@ -557,6 +624,11 @@ impl State {
         self.consumed.reads += 1;
         report_cost(request, answer, cost);
     }
+}
+
+/// What a call for one item uses of the table.
+fn of_table([pk, _]: &Key, units: f64) -> Use {
+    Use { index: None, key: Some(pk.clone()), units }
 }
 
 /// An expression of a request that is a condition, if it has this one.

@@ -204,3 +204,61 @@ fn unknown_parameters_are_refused() {
         assert_eq!(table.answer(operation, &request).0, 400, "{operation}");
     }
 }
+
+fn status(table: &Table, operation: &str, request: &Value) -> (u16, String) {
+    let (status, body) = table.answer(operation, request);
+    (status, body["__type"].as_str().unwrap_or_default().rsplit('#').next().unwrap().to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn partition_key_has_its_throughput() {
+    let table = table();
+    table.limit(Throughput::default());
+    let write = |pk: &str| {
+        let item = json!({"pk": {"S": pk}, "sk": {"S": "x"}});
+        status(&table, "PutItem", &json!({"Item": item}))
+    };
+    assert!((0..1000).all(|_| write("hot").0 == 200));
+    assert_eq!(write("hot"), (400, "ProvisionedThroughputExceededException".to_owned()));
+    assert_eq!(write("other").0, 200, "another key has its own");
+    let read = json!({"Key": {"pk": {"S": "hot"}, "sk": {"S": "x"}}, "ConsistentRead": true});
+    assert!((0..3000).all(|_| status(&table, "GetItem", &read).0 == 200));
+    assert_eq!(status(&table, "GetItem", &read).0, 400);
+    let keys = json!([read["Key"], {"pk": {"S": "other"}, "sk": {"S": "x"}}]);
+    let (code, body) =
+        table.answer("BatchGetItem", &json!({"RequestItems": {"t": {"Keys": keys}}}));
+    assert_eq!(code, 400, "nothing of it is read: {body}");
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!([write("hot").0, write("hot").0], [200, 400]);
+    assert_eq!(table.throttled(), [(Throttle::Key, 4)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttled_index_throttles_its_table() {
+    let table = table();
+    table.limit(Throughput::default());
+    for id in 0..1000 {
+        put(&table, &job(id, Some(id)));
+    }
+    let item = json!({"Item": job(1000, Some(1000))});
+    assert_eq!(status(&table, "PutItem", &item).0, 400);
+    assert_eq!(table.throttled(), [(Throttle::IndexKey, 1)].into());
+    assert_eq!(table.item("job#1000", "job"), None, "and nothing is written");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(status(&table, "PutItem", &item).0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_table_has_its_throughput() {
+    let table = table();
+    table.limit(Throughput::default());
+    let write = |id: u32| {
+        let item = json!({"pk": {"S": format!("p#{id}")}, "sk": {"S": "x"}});
+        status(&table, "PutItem", &json!({"Item": item}))
+    };
+    assert!((0..4000).all(|id| write(id).0 == 200));
+    assert_eq!(write(4000), (400, "ThrottlingException".to_owned()));
+    assert_eq!(table.throttled(), [(Throttle::Whole, 1)].into());
+    table.limit(Throughput::UNLIMITED);
+    assert_eq!(write(4000).0, 200);
+}

@@ -69,6 +69,41 @@ impl WakeUp {
             Self::NewJob { shard, .. } | Self::Continuation { shard, .. } => *shard,
         }
     }
+
+    /// The same calls without those that another of them stands for: one for the oldest of a
+    /// shard's new jobs, and one continuation of an epoch, the first. A failure must not leave
+    /// more calls than it found, because each may become a poller of its own.
+    #[must_use]
+    pub fn merged(calls: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut merged: Vec<Self> = Vec::new();
+        for call in calls {
+            let known = merged
+                .iter_mut()
+                .find_map(|known| known.with(&call).map(|for_both| (known, for_both)));
+            match known {
+                Some((known, for_both)) => *known = for_both,
+                None => merged.push(call),
+            }
+        }
+        merged
+    }
+
+    /// The call that stands for this one and another; none when there is no such call.
+    fn with(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (
+                Self::NewJob { shard, created_at },
+                Self::NewJob { shard: other, created_at: others },
+            ) if shard == other => {
+                Some(Self::NewJob { shard: *shard, created_at: *created_at.min(others) })
+            }
+            (
+                Self::Continuation { shard, epoch, .. },
+                Self::Continuation { shard: other, epoch: others, .. },
+            ) if (shard, epoch) == (other, others) => Some(self.clone()),
+            (Self::NewJob { .. } | Self::Continuation { .. }, _) => None,
+        }
+    }
 }
 
 /// The delivery queue, with one lane or two.
@@ -189,5 +224,26 @@ mod tests {
         assert_eq!(rounded_up(Duration::from_millis(1)), 1);
         assert_eq!(rounded_up(Duration::from_secs(5)), 5);
         assert_eq!(rounded_up(Duration::from_secs(86_400)), 900);
+    }
+
+    #[test]
+    fn calls_are_merged_by_errand() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let new_job = |shard, seconds| WakeUp::NewJob { shard, created_at: at(seconds) };
+        let continuation = |epoch, seconds| {
+            let (seen, failures) = (at(seconds), BTreeMap::new());
+            WakeUp::Continuation { shard: 0, epoch, seen, failures }
+        };
+        let calls = [
+            continuation(2, 9),
+            new_job(0, 5),
+            continuation(1, 7),
+            new_job(0, 3),
+            continuation(2, 8),
+            new_job(1, 1),
+        ];
+        let merged = WakeUp::merged(calls);
+        let expected = [continuation(2, 9), new_job(0, 3), continuation(1, 7), new_job(1, 1)];
+        assert_eq!(merged, expected);
     }
 }

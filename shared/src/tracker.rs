@@ -253,10 +253,18 @@ impl Tracker {
     #[must_use]
     pub fn poll_schedule(&self, job: &Job) -> PollSchedule {
         match self.providers.catalogue().get(&job.request.provider) {
-            Some(provider) => PollSchedule {
-                duration_model: job.request.duration_model,
-                ..provider.spec.poll_schedule()
-            },
+            Some(provider) => {
+                let schedule = PollSchedule {
+                    duration_model: job.request.duration_model,
+                    ..provider.spec.poll_schedule()
+                };
+                // Only a callback can name its render: until the deadline there is nothing to ask.
+                let has_no_poll = job.state == State::SubmitUnknown
+                    && job.render_job_id.is_none()
+                    && is_found_by_callback(provider);
+                let floor = if has_no_poll { schedule.deadline } else { schedule.floor };
+                PollSchedule { floor, ..schedule }
+            }
             None => PollSchedule {
                 floor: HOUR,
                 safety: HOUR,

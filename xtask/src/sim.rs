@@ -23,6 +23,9 @@ pub(crate) struct Sim {
     /// of the time.
     #[arg(long)]
     fast: bool,
+    /// Run in an account with ten concurrent executions and little of everything else.
+    #[arg(long)]
+    starved: bool,
 }
 
 /// Runs until every job of every seed is settled, and prints the faults and violations.
@@ -32,7 +35,11 @@ pub(crate) fn run(sim: &Sim, workspace: &Workspace, interrupt: &Interrupt) -> Re
     if sim.fast {
         cargo.args(["--profile", "fuzz"]);
     }
-    cargo.args(["--", "--nocapture", "invariants_hold_under_random_faults"]);
+    let test = match sim.starved {
+        true => "invariants_hold_in_starved_account",
+        false => "invariants_hold_under_random_faults",
+    };
+    cargo.args(["--", "--nocapture", test]);
     cargo.env("SIM_SEEDS", sim.seeds.to_string());
     cargo.env("SIM_FIRST", sim.first.to_string());
     cargo.env("SIM_JOBS", sim.jobs.to_string());

@@ -278,3 +278,34 @@ fn delivery_keeps_ten_excerpts() {
     let kept = delivery.attempts.iter().filter(|a| !a.excerpt.is_empty()).count();
     assert_eq!((delivery.attempts.len(), kept), (12, EXCERPTS_KEPT));
 }
+
+#[test]
+fn contended_attempt_asks_ever_more_rarely() {
+    let (delivery, schedule) = (delivery(), DeliverySchedule::default());
+    let asked = |jitter_sample| {
+        let (mut at, mut times) = (noon(), 0);
+        while at < noon() + TimeDelta::hours(1) {
+            let Contention::AskAgain(wait) = delivery.contended(jitter_sample, &schedule, at)
+            else {
+                panic!("it is given up after {}", at - noon());
+            };
+            assert!(wait >= Duration::from_secs(1));
+            at = later(at, wait);
+            times += 1;
+        }
+        times
+    };
+    assert_eq!([asked(0.0), asked(1.0)], [129, 34]);
+}
+
+#[test]
+fn contention_ends_with_the_schedule() {
+    let schedule = DeliverySchedule::default();
+    let longest = later(noon(), schedule.longest());
+    let early = longest - TimeDelta::minutes(1);
+    assert!(matches!(delivery().contended(0.0, &schedule, early), Contention::AskAgain(_)));
+    let Contention::GiveUp(given_up) = delivery().contended(0.0, &schedule, longest) else {
+        panic!("it asks for ever");
+    };
+    assert_eq!(reason(&given_up), "held_too_long");
+}

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::address::{ReceiverUrl, TargetPolicy};
 use domain::attempt::{Attempt, AttemptError, AttemptOutcome};
-use domain::delivery::{Consequence, Delivery, DeliveryState, DeliverySubject, TicketDecision};
+use domain::delivery::{
+    Consequence, Contention, Delivery, DeliveryState, DeliverySubject, TicketDecision,
+};
 use domain::endpoint::{
     AttemptRequest, AttemptSignal, Endpoint, HoldReason, Instruction, Lane, Permit, ResponseHints,
     SLOW,
@@ -33,11 +35,6 @@ use shared::store::{Committed, Consistency, Store, StoreError, Wait};
 use shared::telemetry::chain;
 use tokio::time::timeout;
 use tracing::{info, warn};
-
-/// The delay of an attempt after too many conflicts on its endpoint.
-const CONTENTION_BACKOFF: Duration = Duration::from_secs(1);
-/// The jitter that is added to it.
-const CONTENTION_SPREAD: Duration = Duration::from_secs(3);
 
 /// The first wait for a bus that did not take the event about a delivery's end.
 const FIRST_ANNOUNCEMENT_RETRY: Duration = Duration::from_secs(10);
@@ -152,18 +149,22 @@ impl Deliverer {
                 let ticket = ticket.clone().in_lane(Lane::Slow);
                 Ok(self.queue.send(&ticket, Duration::ZERO).await?)
             }
-            Admission::Refuse => {
-                let refused = delivery.refused(now());
-                match self.store.commit_delivery(&refused, Wait::InQueue).await? {
-                    Committed::Stored => self.announce(&refused, now()).await,
-                    Committed::Conflict(_) => Ok(()),
+            Admission::Refuse => self.give_up(&delivery.refused(now()), now()).await,
+            Admission::Contended => {
+                let jitter_sample = self.entropy.jitter_sample();
+                match delivery.contended(jitter_sample, &self.schedule, now()) {
+                    Contention::AskAgain(wait) => Ok(self.queue.send(ticket, wait).await?),
+                    Contention::GiveUp(given_up) => self.give_up(&given_up, now()).await,
                 }
             }
-            Admission::Contended => {
-                let delay =
-                    CONTENTION_BACKOFF + CONTENTION_SPREAD.mul_f64(self.entropy.jitter_sample());
-                Ok(self.queue.send(ticket, delay).await?)
-            }
+        }
+    }
+
+    /// Stores and publishes that a delivery is given up without another attempt.
+    async fn give_up(&self, given_up: &Delivery, now: DateTime<Utc>) -> Result<(), DeliverError> {
+        match self.store.commit_delivery(given_up, Wait::InQueue).await? {
+            Committed::Stored => self.announce(given_up, now).await,
+            Committed::Conflict(_) => Ok(()),
         }
     }
 

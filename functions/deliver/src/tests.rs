@@ -1,4 +1,5 @@
 use aws_in_memory::InMemoryAws;
+mod contention;
 mod gone;
 mod signing;
 

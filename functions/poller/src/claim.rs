@@ -32,6 +32,8 @@ pub(crate) struct ShardClaim {
     continued: Option<Continued>,
     /// When the oldest of the new jobs was created.
     new_since: Option<DateTime<Utc>>,
+    /// The calls that hold: all others are spent.
+    pub(crate) calls: Vec<WakeUp>,
 }
 
 /// What a continuation call carries.
@@ -77,27 +79,27 @@ impl Poller {
         let at = now();
         let mut new_since: Option<DateTime<Utc>> = None;
         let mut continued = None;
+        let mut holding = Vec::new();
         for call in calls {
-            match call {
+            let claim = match call {
                 WakeUp::NewJob { created_at, .. } => {
                     new_since = Some(new_since.map_or(*created_at, |it| it.min(*created_at)));
+                    Claim::NewJob(*created_at)
                 }
-                WakeUp::Continuation { epoch, seen, failures, .. } => {
-                    match Lease::resolve_claim(lease.as_ref(), Claim::Continuation(*epoch), at) {
-                        ClaimDecision::Continue => {
-                            continued = Some(Continued { seen: *seen, failures: failures.clone() });
-                        }
-                        ClaimDecision::TakeOver | ClaimDecision::Decline => {}
-                    }
+                WakeUp::Continuation { epoch, .. } => Claim::Continuation(*epoch),
+            };
+            match (Lease::resolve_claim(lease.as_ref(), claim, at), call) {
+                (ClaimDecision::Decline, _) => continue,
+                (ClaimDecision::Continue, WakeUp::Continuation { seen, failures, .. }) => {
+                    continued = Some(Continued { seen: *seen, failures: failures.clone() });
+                }
+                (ClaimDecision::TakeOver, _) | (ClaimDecision::Continue, WakeUp::NewJob { .. }) => {
                 }
             }
+            holding.push(call.clone());
         }
-        let takes_over = new_since.is_some_and(|created_at| {
-            Lease::resolve_claim(lease.as_ref(), Claim::NewJob(created_at), at)
-                == ClaimDecision::TakeOver
-        });
-        let holds = continued.is_some() || takes_over;
-        Ok(holds.then_some(ShardClaim { shard, lease, continued, new_since }))
+        let holds = !holding.is_empty();
+        Ok(holds.then_some(ShardClaim { shard, lease, continued, new_since, calls: holding }))
     }
 
     /// Writes the lease that a claim asks for: a takeover, or a renewal when one is due. The
@@ -111,7 +113,7 @@ impl Poller {
         claim: ShardClaim,
         now: fn() -> DateTime<Utc>,
     ) -> Result<Option<(Lease, CatchUp)>, Interrupted> {
-        let ShardClaim { shard, lease, continued, new_since } = claim;
+        let ShardClaim { shard, lease, continued, new_since, calls: _ } = claim;
         let at = now();
         let (lease, is_new, catch_up) = match (lease, continued) {
             (Some(lease), Some(Continued { seen, failures })) => {

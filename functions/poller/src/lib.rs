@@ -183,13 +183,13 @@ async fn handle_wake_ups(
         let outcome = match claim {
             Ok(None) => Handled::Done,
             Ok(Some(claim)) if accepted.is_none() => {
-                accepted = Some((shard, calls, claim));
+                accepted = Some((shard, claim.calls.clone(), claim));
                 Handled::Done
             }
-            Ok(Some(_)) => requeue(poller, &calls, Duration::ZERO).await,
+            Ok(Some(claim)) => requeue(poller, claim.calls, Duration::ZERO).await,
             Err(cause) => {
                 warn!(shard, error = chain(&cause), "shard claim failed; requeueing wake-up calls");
-                requeue(poller, &calls, REQUEUE_DELAY).await
+                requeue(poller, calls, REQUEUE_DELAY).await
             }
         };
         handled.insert(shard, outcome);
@@ -199,14 +199,14 @@ async fn handle_wake_ups(
     {
         warn!(shard, error = chain(&cause), "shard polling interrupted; requeueing wake-up calls");
         let calls: Vec<WakeUp> = continuations.into_iter().chain(calls).collect();
-        handled.insert(shard, requeue(poller, &calls, REQUEUE_DELAY).await);
+        handled.insert(shard, requeue(poller, calls, REQUEUE_DELAY).await);
     }
     handled
 }
 
-async fn requeue(poller: &Poller, calls: &[WakeUp], delay: Duration) -> Handled {
-    for call in calls {
-        if let Err(cause) = poller.wakes.send(call, delay).await {
+async fn requeue(poller: &Poller, calls: Vec<WakeUp>, delay: Duration) -> Handled {
+    for call in WakeUp::merged(calls) {
+        if let Err(cause) = poller.wakes.send(&call, delay).await {
             warn!(
                 shard = call.shard(),
                 error = chain(&cause),

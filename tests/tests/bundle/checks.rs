@@ -8,6 +8,7 @@ pub(crate) mod invariant_checker;
 pub(crate) mod lateness;
 pub(crate) mod redeliveries;
 pub(crate) mod requests;
+pub(crate) mod rounds;
 pub(crate) mod secrets;
 pub(crate) mod table;
 
@@ -32,5 +33,6 @@ impl Bundle {
             self.checker.violated(Invariant::EveryJobSettles, "a ticket is a dead letter");
         }
         self.check_secrets();
+        self.check_rounds();
     }
 }

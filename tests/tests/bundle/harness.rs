@@ -14,3 +14,4 @@ pub(crate) mod provider_hosts;
 pub(crate) mod receivers;
 pub(crate) mod renders;
 pub(crate) mod simulator;
+pub(crate) mod template;

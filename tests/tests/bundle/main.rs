@@ -11,12 +11,15 @@
 )]
 
 mod checks;
+mod cold_starts;
 mod crash_points;
 mod delivery_schedule;
 mod faults;
 mod harness;
 mod logs;
 mod outages;
+mod rates;
+mod recursion;
 mod scenarios;
 mod simulation;
 mod weak_points;

@@ -1,14 +1,16 @@
 //! Many jobs under random faults from one seed: five providers, receivers of every kind, forged
 //! callbacks. When the faults are over, every job has to end settled.
 //!
-//! `cargo xtask sim --seeds N` runs more seeds. A seed that fails is named in the output, and
-//! `--first` with that number runs it again.
+//! `cargo xtask sim --seeds N` runs more seeds, and with `--starved` in an account that has hardly
+//! any quota. A seed that fails is named in the output, and `--first` with that number runs it
+//! again.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write as _, stderr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use aws_in_memory::quotas::Quotas;
 use bytes::Bytes;
 use http::{Method, Request};
 use serde_json::{Value, json};
@@ -20,12 +22,13 @@ use crate::harness::functions::PROVIDERS;
 use crate::harness::parallel::in_parallel;
 use crate::harness::receivers::{self, DEFAULT, PlannedAnswer};
 
-/// The defaults of `SIM_SEEDS` and `SIM_JOBS`.
+/// The defaults of `SIM_SEEDS` and `SIM_JOBS`; in a starved account half as many seeds.
 const SEEDS: u64 = 4;
 const JOBS: u64 = 25;
 
-/// The time over which the jobs are spread.
+/// The time over which the jobs are spread; in a starved account they come in a rush.
 const SPREAD: Duration = Duration::from_secs(30 * 60);
+const RUSH: Duration = Duration::from_secs(1);
 
 /// The number of receivers that several requests share.
 const SHARED: usize = 4;
@@ -42,7 +45,11 @@ struct SeedOutcome {
     seed: u64,
     jobs: usize,
     refused: usize,
+    /// By kind: what went wrong by chance, and what was throttled.
     faults: BTreeMap<&'static str, usize>,
+    throttles: BTreeMap<&'static str, usize>,
+    /// The most messages in a row that came to nothing.
+    longest_round: usize,
     violations: Vec<String>,
 }
 
@@ -53,19 +60,22 @@ fn number(name: &str, fallback: u64) -> u64 {
     }
 }
 
-fn run(seed: u64, jobs: u64) -> Arc<Bundle> {
+fn run(seed: u64, jobs: u64, quotas: Quotas) -> Arc<Bundle> {
     let mut settings = RunSettings {
         seed,
+        quotas,
         has_random_faults: true,
         horizon: Duration::from_secs(12 * 3600),
         ..RunSettings::default()
     };
     settings.parameters.shards = u32::try_from(1 + seed % 3).unwrap();
-    Bundle::run(settings, async |bundle| submit_all(bundle, jobs).await)
+    let spread = if quotas == Quotas::default() { SPREAD } else { RUSH };
+    Bundle::run(settings, async |bundle| submit_all(bundle, jobs, spread).await)
 }
 
-fn simulate(seed: u64, jobs: u64) -> SeedOutcome {
-    let bundle = run(seed, jobs);
+fn simulate(seed: u64, jobs: u64, quotas: Quotas) -> SeedOutcome {
+    let bundle = run(seed, jobs, quotas);
+    let throttles = bundle.aws.throttles().into_iter();
     let answered = bundle.answered_requests.lock().unwrap();
     let refused = answered.iter().filter(|answered| answered.job.is_err()).count();
     if let (Ok(path), false) = (std::env::var("CRASH_LOG"), bundle.checker.violations().is_empty())
@@ -77,17 +87,19 @@ fn simulate(seed: u64, jobs: u64) -> SeedOutcome {
         jobs: answered.len() - refused,
         refused,
         faults: bundle.random_faults.counts(),
+        throttles: throttles.map(|(what, times)| (what.name(), times)).collect(),
+        longest_round: bundle.check_rounds(),
         violations: bundle.checker.violations(),
     }
 }
 
-async fn submit_all(bundle: &Arc<Bundle>, jobs: u64) {
+async fn submit_all(bundle: &Arc<Bundle>, jobs: u64, spread: Duration) {
     let config = json!({"url": receivers::url(DEFAULT)});
     bundle.call_until_answered(Method::PUT, "/v1/webhook-config", &config, &[200]).await;
     let mut backends = vec![tokio::spawn(Arc::clone(bundle).lag())];
     for number in 0..jobs {
         let request = random_request(bundle, number).await;
-        let after = bundle.random_duration(SPREAD);
+        let after = bundle.random_duration(spread);
         let bundle = Arc::clone(bundle);
         backends.push(tokio::spawn(async move {
             tokio::time::sleep(after).await;
@@ -260,12 +272,21 @@ impl SeedOutcome {
 
 #[test]
 fn invariants_hold_under_random_faults() {
+    simulate_seeds(number("SIM_SEEDS", SEEDS), Quotas::default());
+}
+
+#[test]
+fn invariants_hold_in_starved_account() {
+    simulate_seeds(number("SIM_SEEDS", SEEDS / 2), Quotas::starved());
+}
+
+fn simulate_seeds(seeds: u64, quotas: Quotas) {
     let first = number("SIM_FIRST", 1);
-    let seeds: Vec<u64> = (first..first + number("SIM_SEEDS", SEEDS)).collect();
+    let seeds: Vec<u64> = (first..first + seeds).collect();
     let jobs = number("SIM_JOBS", JOBS);
     let progress = SeedProgress::new(seeds.len());
     let outcomes = in_parallel(&seeds, |seed| {
-        let outcome = simulate(*seed, jobs);
+        let outcome = simulate(*seed, jobs, quotas);
         progress.report(&outcome);
         outcome
     });
@@ -276,10 +297,18 @@ fn invariants_hold_under_random_faults() {
     for (what, times) in outcomes.iter().flat_map(|outcome| &outcome.faults) {
         *faults.entry(what).or_default() += times;
     }
+    let mut throttles: BTreeMap<&str, usize> = BTreeMap::new();
+    for (what, times) in outcomes.iter().flat_map(|outcome| &outcome.throttles) {
+        *throttles.entry(what).or_default() += times;
+    }
+    let executions = quotas.executions;
     println!("\n{} seeds from {first}, {settled} jobs settled, {refused} refused", seeds.len());
-    for (what, times) in &faults {
+    println!("  {:<32} {executions:>9}", "concurrent executions");
+    for (what, times) in faults.iter().chain(&throttles) {
         println!("  {what:<32} {times:>9}");
     }
+    let longest = outcomes.iter().map(|outcome| outcome.longest_round).max().unwrap_or_default();
+    println!("  {:<32} {longest:>9}", "idle messages in a row");
     let failed: Vec<String> = outcomes
         .iter()
         .filter(|outcome| !outcome.violations.is_empty())
@@ -292,7 +321,7 @@ fn invariants_hold_under_random_faults() {
 
 /// Every call of every invocation, in order.
 fn trace(seed: u64, jobs: u64) -> Vec<String> {
-    let bundle = run(seed, jobs);
+    let bundle = run(seed, jobs, Quotas::default());
     let calls = bundle.invocations().into_iter().flat_map(|invocation| {
         let name = format!("{:?} {}", invocation.function, invocation.number);
         invocation.calls().into_iter().map(move |call| format!("{name}: {}", call.label))

@@ -54,6 +54,16 @@ async fn failed_list_is_retried_soon() {
     assert!(found < 16.0, "found after {found} s");
 }
 
+#[tokio::test(start_paused = true)]
+async fn failing_list_multiplies_no_calls() {
+    let world = PollerWorld::new().with_faults(FaultyCalls::new("Query", 1000, denied()));
+    world.submit("zvid", Tracking::PollOnly, 10_000.0).await;
+    world.run_unticked(80.0).await;
+    let calls = world.aws.wake_queue().len();
+    // Two leases may be stored when a renewal is under way.
+    assert!((1..=2).contains(&calls), "{calls} calls after {} rounds", world.invocations());
+}
+
 /// Loses the answers of all calls for a while, from the first write after `after` on.
 #[derive(Debug)]
 struct UnansweredCalls {

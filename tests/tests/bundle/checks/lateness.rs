@@ -106,8 +106,8 @@ impl Acceptances {
 
 /// The number of messages that became dead letters. One fault is too short for that.
 pub(crate) fn dead_letters(bundle: &Bundle) -> Option<String> {
-    let sources = [Source::Deliveries, Source::SlowDeliveries, Source::Wakes];
-    let deaths: usize = sources.iter().map(|source| source.queue(bundle).dead_letter_total()).sum();
+    let deaths: usize =
+        Source::ALL.iter().map(|source| source.queue(bundle).dead_letter_total()).sum();
     (deaths > 0)
         .then(|| format!("{}: {deaths} messages are dead letters", Invariant::EveryJobSettles))
 }

@@ -171,7 +171,7 @@ impl Bundle {
                 return Some(id);
             }
             // A refusal by the provider is final: the job exists, and has failed.
-            if seen.status < 500 || seen.body.get("job").is_some() {
+            if !seen.is_unavailable() || seen.body.get("job").is_some() {
                 break;
             }
             tokio::time::sleep(self.wait(&seen)).await;
@@ -197,7 +197,7 @@ impl Bundle {
             let since = clock::true_now();
             let seen = self.call_api(method.clone(), path, None, body).await;
             let code = seen.body.get("code").and_then(Value::as_str).unwrap_or_default();
-            if seen.status < 500 && code != "change_in_progress" {
+            if !seen.is_unavailable() && code != "change_in_progress" {
                 let (status, code) = (seen.status, code.to_owned());
                 if !expected.contains(&status) {
                     let body = &seen.body;

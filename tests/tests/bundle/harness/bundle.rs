@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use aws_in_memory::network::Network;
+use aws_in_memory::quotas::Quotas;
+use aws_in_memory::quotas::routes::RouteThrottles;
 use aws_in_memory::{InMemoryAws, clock, random};
 use aws_lambda_events::sqs::SqsEvent;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -32,6 +34,7 @@ use crate::harness::operator::PromisedRedelivery;
 use crate::harness::provider_hosts;
 use crate::harness::receivers::CustomerReceivers;
 use crate::harness::simulator::BundleEnvironment;
+use crate::harness::template::{Parameters, Template};
 use aws_in_memory::random::Random;
 
 pub(crate) const API_KEY: &str = "rr_the-key-of-the-backend";
@@ -64,6 +67,12 @@ pub(crate) struct RunSettings {
     pub(crate) skips_idle_ticks: bool,
     /// The time within which every job must be settled.
     pub(crate) horizon: Duration,
+    /// What the account may use.
+    pub(crate) quotas: Quotas,
+    /// Parameters of the stack other than their defaults.
+    pub(crate) stack: Parameters,
+    /// Whether the template lets any function call itself.
+    pub(crate) forbids_recursion: bool,
 }
 
 impl Default for RunSettings {
@@ -81,6 +90,9 @@ impl Default for RunSettings {
             has_random_faults: false,
             skips_idle_ticks: false,
             horizon: Duration::from_secs(3 * 3600),
+            quotas: Quotas::default(),
+            stack: Parameters::new(),
+            forbids_recursion: false,
         }
     }
 }
@@ -89,6 +101,9 @@ pub(crate) struct Bundle {
     pub(crate) aws: InMemoryAws,
     pub(crate) network: Network,
     pub(crate) parameters: StackParameters,
+    pub(crate) template: Template,
+    /// The throttles of the API.
+    pub(crate) routes: Mutex<RouteThrottles>,
     pub(crate) receivers: Arc<CustomerReceivers>,
     pub(crate) checker: Arc<InvariantChecker>,
     pub(crate) delivery_faults: Arc<DeliveryFaults>,
@@ -141,6 +156,8 @@ impl Bundle {
             for driver in drivers {
                 driver.abort();
             }
+            // The checks are no part of the run.
+            bundle.aws.set_quotas(Quotas::unlimited());
             bundle.check_all().await;
             bundle
         })
@@ -168,6 +185,7 @@ impl Bundle {
         for signing in ["viralsync", "renderio"] {
             aws.set_parameter(&format!("providers/{signing}/webhook-secrets"), PROVIDER_SECRET);
         }
+        let template = Template::with(settings.stack.clone());
         let network = Network::default();
         let receivers = CustomerReceivers::open(&network, &webhook_secret, &checker);
         let random = Mutex::new(Random::new(chance.next()));
@@ -183,6 +201,8 @@ impl Bundle {
                 aws,
                 network,
                 parameters: settings.parameters.clone(),
+                routes: Mutex::new(template.route_throttles()),
+                template,
                 receivers,
                 checker,
                 delivery_faults: Arc::default(),
@@ -211,6 +231,7 @@ impl Bundle {
             updated_at: clock::true_now(),
         };
         bundle.aws.store().put_webhook_config(&config).await.unwrap();
+        bundle.aws.set_quotas(bundle.settings.quotas);
         bundle
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_in_memory::clock;
+use aws_in_memory::quotas::Throttle;
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tracing::warn;
@@ -25,12 +26,17 @@ const QUIET: Duration = Duration::from_secs(70);
 pub(crate) type Started = (Arc<Process>, Instance);
 
 impl Bundle {
-    /// Calls a function with an event. The invocation continues when the handle is dropped.
+    /// Calls a function with an event, unless too many are running. The invocation continues when
+    /// the handle is dropped.
     pub(crate) fn invoke(
         self: &Arc<Self>,
         function: Function,
         event: FunctionEvent,
     ) -> JoinHandle<InvocationEnd> {
+        let Some(execution) = self.aws.executions().begin() else {
+            self.aws.count_throttle(Throttle::Execution);
+            return tokio::task::spawn_local(std::future::ready(InvocationEnd::Throttled));
+        };
         let invocation = self.begin(function, &event);
         let copy =
             invocation.is_overtaken().then(|| self.copy(&invocation, function, event.clone()));
@@ -42,6 +48,7 @@ impl Bundle {
                 invocation.record("", ObservedFault::Died);
             }
             *me.running.lock().unwrap() -= 1;
+            drop(execution);
             if let Some(copy) = copy {
                 copy.abort();
             }

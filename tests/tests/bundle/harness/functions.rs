@@ -38,6 +38,17 @@ pub(crate) enum Function {
 }
 
 impl Function {
+    /// The name by which traces know it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Submit => "submit",
+            Self::Poller => "poller",
+            Self::Webhook => "webhook",
+            Self::Deliver => "deliver",
+            Self::Jobs => "jobs",
+        }
+    }
+
     /// The timeout in the template.
     pub(crate) fn time_limit(self) -> Duration {
         Duration::from_secs(match self {

@@ -1,14 +1,16 @@
-//! API Gateway. A function that dies is a 500 to the caller, and one that takes too long a 503.
+//! API Gateway. A function that dies is a 500 to the caller, one that takes too long or has no
+//! free execution a 503, and a request too many a 429.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use aws_in_memory::quotas::Throttle;
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use aws_lambda_events::encodings::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::bundle::Bundle;
 use crate::harness::functions::{Function, FunctionAnswer, FunctionEvent};
@@ -27,7 +29,18 @@ pub(crate) struct GatewayResponse {
 
 impl GatewayResponse {
     fn of_gateway(status: u16) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Value::Null }
+        let message = match status {
+            404 => "Not Found",
+            429 => "Too Many Requests",
+            503 => "Service Unavailable",
+            _ => "Internal Server Error",
+        };
+        Self { status, headers: HeaderMap::new(), body: json!({"message": message}) }
+    }
+
+    /// Whether the same request may be answered later.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        self.status >= 500 || self.status == 429
     }
 }
 
@@ -82,6 +95,10 @@ impl Bundle {
         let Some((key, function, named)) = route(request.method(), request.uri().path()) else {
             return GatewayResponse::of_gateway(404);
         };
+        if !self.routes.lock().unwrap().admit(&key) {
+            self.aws.count_throttle(Throttle::Route);
+            return GatewayResponse::of_gateway(429);
+        }
         let mut event = ApiGatewayV2httpRequest::default();
         event.route_key = Some(key);
         event.headers = request.headers().clone();
@@ -103,6 +120,7 @@ impl Bundle {
                     body: serde_json::from_str(&body).unwrap_or_default(),
                 }
             }
+            Ok(Ok(InvocationEnd::Throttled)) => GatewayResponse::of_gateway(503),
             Ok(Ok(_) | Err(_)) => GatewayResponse::of_gateway(500),
             Err(_) => GatewayResponse::of_gateway(503),
         }

@@ -1,12 +1,17 @@
 //! One invocation of a function: its calls, and the faults at them.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use aws_in_memory::bus::not_taken;
+use aws_in_memory::clock;
 use aws_in_memory::interceptor::{Call, Injected, Interception};
+use aws_in_memory::trace::{self, Trace};
+use aws_lambda_events::sqs::SqsMessage;
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -27,6 +32,8 @@ pub(crate) enum InvocationEnd {
     Failed,
     /// The process ended without an answer.
     Died,
+    /// Too many others were running, so that it never began.
+    Throttled,
 }
 
 /// A call of an invocation.
@@ -46,6 +53,23 @@ impl CallRecord {
     pub(crate) fn reads_parameter(&self) -> bool {
         self.reads && self.label.starts_with("ssm ")
     }
+}
+
+/// What a message is about: a delivery, or the polling of a shard.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Errand {
+    /// The event's id.
+    Deliver(String),
+    /// The shard's number.
+    Poll(String),
+}
+
+/// A message that an invocation handles.
+#[derive(Clone, Debug)]
+pub(crate) struct HandledMessage {
+    pub(crate) errand: Errand,
+    /// The invocation that sent it.
+    pub(crate) sent_by: usize,
 }
 
 /// A fault that an invocation met.
@@ -68,6 +92,14 @@ pub(crate) struct Invocation {
     pub(crate) is_tick: bool,
     /// The body of the HTTP request; empty for other events.
     pub(crate) request: String,
+    pub(crate) trace: Trace,
+    pub(crate) begun: DateTime<Utc>,
+    /// The messages of its batch.
+    pub(crate) messages: Vec<HandledMessage>,
+    /// The errands on which it got further: by an attempt, a poll or a stored change.
+    progress: Mutex<BTreeSet<Errand>>,
+    /// Whether AWS refused one of its calls.
+    refused_by_aws: Mutex<bool>,
     planned: Option<PlannedFault>,
     random_faults: Arc<RandomFaults>,
     calls: Mutex<Vec<CallRecord>>,
@@ -97,11 +129,25 @@ impl Invocation {
             FunctionEvent::Http(request) => request.body.clone().unwrap_or_default(),
             FunctionEvent::Messages(_) | FunctionEvent::Tick(_) => String::new(),
         };
+        let (name, id) = (function.name(), u64::try_from(number).unwrap());
+        let trace = match event {
+            FunctionEvent::Messages(batch) => Trace::continued(name, id, batch),
+            FunctionEvent::Http(_) | FunctionEvent::Tick(_) => Trace::begun(name, id),
+        };
+        let messages = match event {
+            FunctionEvent::Messages(batch) => batch.records.iter().filter_map(handled).collect(),
+            FunctionEvent::Http(_) | FunctionEvent::Tick(_) => Vec::new(),
+        };
         Self {
             number,
             function,
             is_tick: matches!(event, FunctionEvent::Tick(_)),
             request,
+            trace,
+            begun: clock::true_now(),
+            messages,
+            progress: Mutex::default(),
+            refused_by_aws: Mutex::default(),
             planned,
             random_faults,
             calls: Mutex::default(),
@@ -135,6 +181,53 @@ impl Invocation {
     /// The faults so far, each with its service or host.
     pub(crate) fn observed_faults(&self) -> Vec<(String, ObservedFault)> {
         self.observed.lock().unwrap().clone()
+    }
+
+    /// Whether it got further on an errand.
+    pub(crate) fn got_further(&self, errand: &Errand) -> bool {
+        self.progress.lock().unwrap().contains(errand)
+    }
+
+    /// Whether it may have got no further for a reason that is not ours.
+    pub(crate) fn was_hindered(&self) -> bool {
+        *self.refused_by_aws.lock().unwrap() || !self.observed.lock().unwrap().is_empty()
+    }
+
+    /// Notes an answer of AWS.
+    pub(crate) fn note_answer(&self, call: &Call<'_>, status: u16, answer: &Value) {
+        let kind = answer.get("__type").and_then(Value::as_str).unwrap_or_default();
+        // These are no troubles of AWS.
+        let usual =
+            ["ConditionalCheckFailedException", "ParameterNotFound", "ParameterAlreadyExists"];
+        let is_usual = usual.iter().any(|usual| kind.ends_with(usual));
+        let failed = answer.get("FailedEntryCount").and_then(Value::as_u64).unwrap_or_default();
+        if (status >= 400 && !is_usual) || failed > 0 {
+            *self.refused_by_aws.lock().unwrap() = true;
+        }
+        if status < 300 && call.what == "PutItem" {
+            let key = |name: &str| call.body["Item"][name]["S"].as_str().unwrap_or_default();
+            let stored = match (key("pk").split_once('#'), key("sk").split_once('#')) {
+                (_, Some(("delivery", event))) => Some(Errand::Deliver(event.to_owned())),
+                (Some(("lease", shard)), None) => Some(Errand::Poll(shard.to_owned())),
+                _ => None,
+            };
+            self.progress.lock().unwrap().extend(stored);
+        }
+    }
+
+    /// Notes a call to a provider or a receiver: a poll is one for every shard at hand.
+    fn note_request(&self, call: &Call<'_>) {
+        let event = call.body.get("eventId").and_then(Value::as_str);
+        let mut progress = self.progress.lock().unwrap();
+        match (self.function, event) {
+            (Function::Deliver, Some(event)) => {
+                progress.insert(Errand::Deliver(event.to_owned()));
+            }
+            (Function::Poller, _) => {
+                progress.extend(self.messages.iter().map(|message| message.errand.clone()));
+            }
+            (Function::Deliver | Function::Submit | Function::Webhook | Function::Jobs, _) => {}
+        }
     }
 
     /// Whether it had no visible effect.
@@ -186,6 +279,9 @@ impl Invocation {
     fn begin(&self, call: &Call<'_>) -> (usize, CallRecord) {
         let mut pending = self.pending.lock().unwrap();
         let made = CallRecord { alone: *pending == 0, ..describe(call) };
+        if !made.to_aws {
+            self.note_request(call);
+        }
         *pending += 1;
         let mut calls = self.calls.lock().unwrap();
         calls.push(made.clone());
@@ -258,6 +354,18 @@ impl Invocation {
             }
         }
     }
+}
+
+/// A message that says what it is about.
+fn handled(record: &SqsMessage) -> Option<HandledMessage> {
+    let body: Value = serde_json::from_str(record.body.as_deref()?).ok()?;
+    let errand = match (body["eventId"].as_str(), body["shard"].as_u64()) {
+        (Some(event), _) => Errand::Deliver(event.to_owned()),
+        (None, Some(shard)) => Errand::Poll(shard.to_string()),
+        (None, None) => return None,
+    };
+    let sent_by = usize::try_from(trace::of_record(record)?.parent).ok()?;
+    Some(HandledMessage { errand, sent_by })
 }
 
 /// The work of an invocation, which makes no progress during a stall.

@@ -4,9 +4,11 @@
 use std::sync::{Arc, Mutex};
 
 use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
+use aws_in_memory::trace::Trace;
 use chrono::TimeDelta;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use serde_json::Value;
 
 use crate::checks::invariant_checker::InvariantChecker;
 use crate::faults::random_faults::RandomFaults;
@@ -45,6 +47,16 @@ impl Process {
 }
 
 impl CallInterceptor for Process {
+    fn trace(&self) -> Option<Trace> {
+        self.current.lock().unwrap().as_ref().map(|invocation| invocation.trace.clone())
+    }
+
+    fn answered(&self, call: &Call<'_>, status: u16, answer: &Value) {
+        if let Some(invocation) = &*self.current.lock().unwrap() {
+            invocation.note_answer(call, status, answer);
+        }
+    }
+
     fn connects(&self, host: &str) -> bool {
         self.checker.record_connection(host);
         let is_there = self.random_faults.outage(host).is_none();

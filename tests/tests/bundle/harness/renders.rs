@@ -29,9 +29,9 @@ impl ProviderRender {
         }
     }
 
-    /// Whether a callback was answered for good: accepted or refused.
+    /// Whether a callback was answered for good: accepted or refused, and not put off.
     pub(crate) fn callback_was_answered(&self) -> bool {
-        self.callbacks.iter().any(|status| matches!(status, 200..=299 | 400..=499))
+        self.callbacks.iter().any(|status| matches!(status, 200..=299 | 400..=428 | 430..=499))
     }
 }
 

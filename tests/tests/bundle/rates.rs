@@ -1,0 +1,96 @@
+//! The largest rate of jobs that the quotas let through, and which of them binds first. A quota that
+//! binds is named and lifted, and the same rate is tried again. It takes minutes and is run by hand:
+//! `cargo test --workspace --test bundle -- --ignored --nocapture largest_rate`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_in_memory::quotas::{Rate, Throttle};
+use aws_in_memory::table::{Throttle as TableThrottle, Throughput};
+use http::Method;
+use serde_json::json;
+use tests::SimulatedProvider;
+
+use crate::harness::backend::CallerRequest;
+use crate::harness::bundle::{Bundle, RunSettings};
+
+const PROVIDER: SimulatedProvider = SimulatedProvider::ViralSync;
+
+/// The rates that are tried, in jobs a second, and for how long each.
+const RATES: [u32; 5] = [50, 100, 200, 300, 400];
+const STEP: Duration = Duration::from_secs(4);
+
+/// How long a render takes.
+const RENDER: Duration = Duration::from_secs(1);
+
+/// The answers to submits by status, and what was throttled.
+type Outcome = (BTreeMap<u16, usize>, BTreeMap<Throttle, usize>);
+
+/// Submits at this rate for a while on a new stack, then waits for all webhooks.
+fn push(rate: u32, settings: RunSettings) -> Outcome {
+    let statuses = Arc::new(Mutex::new(BTreeMap::new()));
+    let seen = Arc::clone(&statuses);
+    let bundle = Bundle::run(settings, async move |bundle| {
+        let options = json!({"durationMs": u64::try_from(RENDER.as_millis()).unwrap()});
+        let submits = rate * u32::try_from(STEP.as_secs()).unwrap();
+        let mut callers = Vec::new();
+        for number in 0..submits {
+            let tag = format!("order-{number:05}.");
+            bundle.set_render_options(PROVIDER, &tag, &options).await;
+            let (bundle, seen) = (Arc::clone(bundle), Arc::clone(&seen));
+            callers.push(tokio::task::spawn_local(async move {
+                let request = CallerRequest::new(PROVIDER, &tag);
+                let key = request.key.as_deref();
+                let answer = bundle.call_api(Method::POST, "/v1/jobs", key, &request.body).await;
+                *seen.lock().unwrap().entry(answer.status).or_default() += 1;
+            }));
+            tokio::time::sleep(STEP / submits).await;
+        }
+        for caller in callers {
+            caller.await.unwrap();
+        }
+    });
+    let statuses = std::mem::take(&mut *statuses.lock().unwrap());
+    (statuses, bundle.aws.throttles())
+}
+
+/// The same account without a quota.
+fn lift(settings: &mut RunSettings, what: Throttle) {
+    let (quotas, without) = (&mut settings.quotas, Throughput::UNLIMITED);
+    match what {
+        Throttle::Recursion => quotas.recursion = u32::MAX,
+        Throttle::Execution => quotas.executions = usize::MAX,
+        Throttle::ParameterRead => quotas.parameter_reads = Rate::UNLIMITED,
+        Throttle::ParameterWrite => quotas.parameter_writes = Rate::UNLIMITED,
+        Throttle::BusEntry => quotas.bus_entries = Rate::UNLIMITED,
+        Throttle::Route => {
+            settings.stack = [("ApiRateLimit", 100_000), ("ApiBurstLimit", 100_000)].into();
+        }
+        Throttle::Table(TableThrottle::Key | TableThrottle::IndexKey) => {
+            (quotas.table.key_writes, quotas.table.key_reads) =
+                (without.key_writes, without.key_reads);
+        }
+        Throttle::Table(TableThrottle::Whole) => {
+            (quotas.table.all_writes, quotas.table.all_reads) =
+                (without.all_writes, without.all_reads);
+        }
+    }
+}
+
+#[test]
+#[ignore = "a measurement that takes minutes"]
+fn largest_rate_names_first_quota() {
+    let mut settings = RunSettings::default();
+    for rate in RATES {
+        loop {
+            let (statuses, throttles) = push(rate, settings.clone());
+            println!("{rate} jobs a second: {statuses:?}, throttled {throttles:?}");
+            let Some((most, _)) = throttles.into_iter().max_by_key(|(_, times)| *times) else {
+                break;
+            };
+            println!("  binds and is lifted: {}", most.name());
+            lift(&mut settings, most);
+        }
+    }
+}
