@@ -1,5 +1,5 @@
-//! `jobs`: reading and cancelling jobs, reading and restarting deliveries, and the webhook
-//! configuration.
+//! `jobs`: reading and cancelling jobs, reading and restarting deliveries, the webhook
+//! configuration, and the provider specs.
 //!
 //! This file routes requests. To add a route, add its line to `Jobs::answer` and a method in the
 //! module of its subject, an `AWS::ApiGatewayV2::Route` to `template.yaml`, and its operation to
@@ -8,6 +8,7 @@
 mod cancellation;
 pub mod config;
 mod deliveries;
+mod provider_specs;
 mod reading;
 mod redelivery;
 mod rotation;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use chrono::{DateTime, Utc};
 use domain::address::TargetPolicy;
-use domain::id::{EventId, JobId};
+use domain::id::{EventId, JobId, ProviderName};
 use lambda_runtime::Error;
 use shared::api::{self, Problem};
 use shared::entropy::Entropy;
@@ -74,6 +75,14 @@ impl Jobs {
             "GET /v1/webhook-config/test/{eventId}" => {
                 self.show_webhook_test(&event_id(request)?).await
             }
+            "GET /v1/providers" => self.list_providers().await,
+            "GET /v1/providers/{name}" => self.show_provider(&provider_name(request)?).await,
+            "PUT /v1/providers/{name}" => {
+                self.put_provider(&provider_name(request)?, request, now()).await
+            }
+            "DELETE /v1/providers/{name}" => {
+                self.remove_provider(&provider_name(request)?, request, now()).await
+            }
             _ => Err(Problem::not_found("resource")),
         }
     }
@@ -87,6 +96,14 @@ fn job_id(request: &ApiGatewayV2httpRequest) -> Result<JobId, Problem> {
 /// The same for an event.
 fn event_id(request: &ApiGatewayV2httpRequest) -> Result<EventId, Problem> {
     EventId::parse(api::path_parameter(request, "eventId")).map_err(|_| Problem::not_found("event"))
+}
+
+/// A malformed name is a mistake of whoever puts a spec, so the answer says what is wrong.
+fn provider_name(request: &ApiGatewayV2httpRequest) -> Result<ProviderName, Problem> {
+    ProviderName::parse(api::path_parameter(request, "name")).map_err(|error| {
+        let detail = format!("The name in the path {error}.");
+        Problem::new(422, "invalid_field", "Invalid field", detail).about("name")
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use aws_in_memory::{InMemoryAws, builders};
 mod deliveries;
+mod providers;
 mod webhook_config;
 
 use aws_lambda_events::encodings::Body;

@@ -95,6 +95,7 @@ impl Poller {
         until: DateTime<Utc>,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), Interrupted> {
+        self.tracker.providers.specs().refresh().await;
         match self.take_lease(claim, now).await? {
             Some((lease, catch_up)) => {
                 ShardPoller::new(self, lease, catch_up, until, now).run().await
@@ -111,7 +112,8 @@ impl Poller {
             true => self.shards,
             false => shard.saturating_add(1).next_power_of_two().saturating_mul(2),
         };
-        let catalogue = self.tracker.providers.catalogue();
+        let specs = self.tracker.providers.in_force();
+        let catalogue = &specs.catalogue;
         let budgets = catalogue.names().filter_map(|name| {
             let budget = catalogue.get(name)?.spec.polling_budget()?;
             Some((name.clone(), budget / f64::from(shares)))

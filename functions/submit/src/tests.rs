@@ -10,6 +10,7 @@ use super::*;
 /// SHA-256 of the key in `events/`.
 const KEYS: (&str, &str) =
     ("api-key-hashes", "3944ff91afd9897e8b4cbd1cf39ffe676e9a7058600d02660748b9947f682ce4");
+const ZVID_KEY: &str = r#"{"key": "zvid_key", "hosts": ["api.zvid.io"]}"#;
 const OK: &str = include_str!("../../../events/submit-ok.json");
 const MALFORMED: &str = include_str!("../../../events/submit-malformed.json");
 
@@ -55,7 +56,7 @@ async fn invalid_submit_stores_nothing() {
 
 #[tokio::test]
 async fn submit_without_table_asks_no_provider() {
-    let aws = InMemoryAws::without_table(&[KEYS, ("providers/zvid/api-key", "zvid_key")]);
+    let aws = InMemoryAws::without_table(&[KEYS, ("providers/zvid/api-key", ZVID_KEY)]);
     let (status, problem) = answered(&aws, serde_json::from_str(OK).unwrap()).await;
     let expected = (503, &"temporarily_unavailable".into());
     assert_eq!((status, &problem["code"]), expected, "invariant 3: nothing is stored");

@@ -36,6 +36,41 @@ fn template_gives_functions_the_same_policy() {
     }
 }
 
+/// Otherwise a spec could be taken by one function and be left out by another.
+#[test]
+fn template_gives_functions_the_same_providers() {
+    let template = source::text("template.yaml");
+    for function in ["Submit", "Poller", "Webhook", "Jobs"] {
+        let resource = source::between(
+            &template,
+            &format!("\n  {function}Function:\n"),
+            &format!("\n  {function}Role:\n"),
+        );
+        let [resource] = resource[..] else { panic!("{function}: {}", resource.len()) };
+        for (variable, parameter) in [
+            ("PROVIDER_BASE_URLS", "ProviderBaseUrls"),
+            ("PROVIDER_ENVIRONMENTS", "ProviderEnvironments"),
+            ("PRIVATE_PROVIDER_HOSTS", "PrivateProviderHosts"),
+            ("ALLOW_INSECURE_TARGETS", "AllowInsecureTargets"),
+        ] {
+            let line = format!("          {variable}: !Ref {parameter}\n");
+            assert!(resource.contains(&line), "{function} does not get {variable}");
+        }
+    }
+}
+
+#[test]
+fn template_lets_only_jobs_write_specs() {
+    let template: Value = serde_saphyr::from_str(&source::text("template.yaml")).unwrap();
+    for function in ["Submit", "Poller", "Webhook", "Deliver", "Jobs"] {
+        let role = &template["Resources"][format!("{function}Role")]["Properties"]["Policies"];
+        let role = role.to_string();
+        let is_denied = role.contains(r#""dynamodb:LeadingKeys":["provider-specs"]"#);
+        assert_eq!(is_denied, function != "Jobs", "{function}");
+        assert!(!role.contains("GetParametersByPath"), "{function}");
+    }
+}
+
 /// Otherwise a function would list or poll the shards of another number.
 #[test]
 fn template_gives_functions_the_same_shards() {

@@ -8,6 +8,8 @@ mod durations;
 #[cfg(test)]
 mod endpoint_cache;
 #[cfg(test)]
+mod provider_specs;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod store;
@@ -15,5 +17,3 @@ mod store;
 mod tracker;
 #[cfg(test)]
 mod undelivered;
-#[cfg(test)]
-mod user_specs;
