@@ -2,9 +2,11 @@
 //!
 //! They are read from the table when a function starts. After that, one small item, the index,
 //! is read at most every 20 s, and only the documents that changed. While the table does not
-//! answer, the specs that were read last stay in force.
+//! answer, the specs that were read last stay in force. A process that could never read them
+//! refuses its work: a job of a provider that seems missing would wait for nothing.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -23,8 +25,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(20);
 /// Why there are no provider specs.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderSpecsError {
-    /// The table cannot be read. Whether there are specs is then unknown, and a job of a
-    /// provider that is missing would wait for nothing; so this fails the start of a function.
+    /// The table cannot be read.
     #[error("the provider specs could not be read")]
     Store(#[from] StoreError),
     /// A shipped spec or an adjustment is wrong.
@@ -38,6 +39,8 @@ pub struct ProviderSpecs {
     adjustments: Adjustments,
     in_force: Mutex<Arc<SpecsInForce>>,
     checked: Mutex<Checked>,
+    /// Whether the table was ever read.
+    was_read: AtomicBool,
     /// Held by the call that checks.
     check: tokio::sync::Mutex<()>,
 }
@@ -92,16 +95,28 @@ impl ProviderSpecs {
             catalogue: Catalogue::load(&adjustments)?,
             stored: BTreeMap::new(),
         };
-        Ok(Self::of(store, adjustments, in_force))
+        Ok(Self::of(store, adjustments, in_force, true))
     }
 
-    /// The shipped specs and those in the table.
+    /// The shipped specs and those in the table. Without the table, [`ProviderSpecs::refresh`]
+    /// reads them before they are used.
     ///
     /// # Errors
-    /// When the table cannot be read, or a shipped spec or an adjustment is wrong.
+    /// When a shipped spec or an adjustment is wrong.
     pub async fn load(store: Store, adjustments: Adjustments) -> Result<Self, ProviderSpecsError> {
-        let index = store.spec_index().await?;
-        let in_force = read(&store, &adjustments, &index, &BTreeMap::new()).await?;
+        let read = async {
+            let index = store.spec_index().await?;
+            read(&store, &adjustments, &index, &BTreeMap::new()).await
+        };
+        let in_force = match read.await {
+            Ok(in_force) => in_force,
+            Err(ProviderSpecsError::Store(_)) => {
+                let specs = Self::shipped(store, adjustments)?;
+                specs.was_read.store(false, Ordering::SeqCst);
+                return Ok(specs);
+            }
+            Err(error @ ProviderSpecsError::Catalogue(_)) => return Err(error),
+        };
         let is_known = |name: &str| {
             let mut names = in_force.catalogue.names();
             in_force.stored.contains_key(name) || names.any(|known| known.as_str() == name)
@@ -109,15 +124,16 @@ impl ProviderSpecs {
         for name in adjustments.names().filter(|name| !is_known(name)) {
             error!(provider.name = name, "settings name an unknown provider");
         }
-        Ok(Self::of(store, adjustments, in_force))
+        Ok(Self::of(store, adjustments, in_force, true))
     }
 
-    fn of(store: Store, adjustments: Adjustments, in_force: SpecsInForce) -> Self {
+    fn of(store: Store, adjustments: Adjustments, in_force: SpecsInForce, was_read: bool) -> Self {
         Self {
             store,
             adjustments,
             in_force: Mutex::new(Arc::new(in_force)),
             checked: Mutex::new(Checked::now()),
+            was_read: AtomicBool::new(was_read),
             check: tokio::sync::Mutex::default(),
         }
     }
@@ -135,21 +151,28 @@ impl ProviderSpecs {
     }
 
     /// Reads what changed, unless that was done in the last 20 s or is being done. A failure
-    /// changes nothing.
-    pub async fn refresh(&self) {
+    /// changes nothing once the specs were read.
+    ///
+    /// # Errors
+    /// When the specs were never read, and cannot be read now.
+    pub async fn refresh(&self) -> Result<(), ProviderSpecsError> {
+        if !self.was_read.load(Ordering::SeqCst) {
+            return self.reload().await.map(drop);
+        }
         let is_fresh = || {
             let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
             checked.age() < CHECK_EVERY
         };
         if is_fresh() {
-            return;
+            return Ok(());
         }
-        let Ok(_checking) = self.check.try_lock() else { return };
+        let Ok(_checking) = self.check.try_lock() else { return Ok(()) };
         // A table that does not answer is asked no more often than one that does.
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Checked::now();
         if let Err(cause) = self.read_changes().await {
             warn!(error = chain(&cause), "provider specs not refreshed; cached ones stay in force");
         }
+        Ok(())
     }
 
     /// Reads what changed, for a caller that shows or changes it.
@@ -167,6 +190,7 @@ impl ProviderSpecs {
         let index = self.store.spec_index().await?;
         let before = self.in_force();
         if index.revision == before.revision {
+            self.was_read.store(true, Ordering::SeqCst);
             return Ok(());
         }
         let known = before
@@ -176,6 +200,7 @@ impl ProviderSpecs {
         let after = read(&self.store, &self.adjustments, &index, &known.collect()).await?;
         info!(revision = after.revision, "provider specs changed");
         *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+        self.was_read.store(true, Ordering::SeqCst);
         Ok(())
     }
 }

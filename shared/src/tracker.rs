@@ -27,6 +27,7 @@ use tracing::info;
 
 use crate::bus::{Bus, BusError};
 use crate::duration_models::DurationModels;
+use crate::provider_specs::ProviderSpecsError;
 use crate::providers::{KeyError, Providers, RenderSearch};
 use crate::queue::{DeliveryQueue, QueueError, Ticket};
 use crate::store::{Committed, Inserted, Store, StoreError, Wait};
@@ -81,6 +82,8 @@ pub enum TrackError {
     Queue(#[from] QueueError),
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error(transparent)]
+    Specs(#[from] ProviderSpecsError),
     #[error("an event could not be written as JSON")]
     Event(#[from] serde_json::Error),
     #[error("the job changes faster than it can be written")]
@@ -165,7 +168,7 @@ impl Tracker {
         hint: Option<&RenderJobId>,
         now: DateTime<Utc>,
     ) -> Result<Option<StatusAnswer>, TrackError> {
-        self.providers.specs().refresh().await;
+        self.providers.specs().refresh().await?;
         let Some(provider) = self.providers.get(&job.request.provider) else {
             return Ok(None);
         };

@@ -27,7 +27,7 @@ impl Jobs {
             let detail = format!("The job is {} already.", job.state.name());
             return Err(Problem::new(409, "job_ended", "Job ended", detail));
         }
-        self.tracker.providers.specs().refresh().await;
+        self.tracker.providers.specs().refresh().await?;
         let Some(provider) = self.tracker.providers.get(&job.request.provider) else {
             return Err(unknown_provider(&job));
         };

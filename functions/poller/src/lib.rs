@@ -95,7 +95,10 @@ impl Poller {
         until: DateTime<Utc>,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), Interrupted> {
-        self.tracker.providers.specs().refresh().await;
+        // No lease is taken yet, so the calls themselves are sent again.
+        let refreshed = self.tracker.providers.specs().refresh().await;
+        refreshed
+            .map_err(|cause| Interrupted { cause: cause.into(), continuations: Vec::new() })?;
         match self.take_lease(claim, now).await? {
             Some((lease, catch_up)) => {
                 ShardPoller::new(self, lease, catch_up, until, now).run().await

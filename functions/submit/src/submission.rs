@@ -91,7 +91,7 @@ impl Submitter {
         body: &[u8],
         now: DateTime<Utc>,
     ) -> Result<Prepared, Problem> {
-        self.tracker.providers.specs().refresh().await;
+        self.tracker.providers.specs().refresh().await?;
         let specs = self.tracker.providers.in_force();
         let provider = specs.get(&job_request.provider).ok_or_else(|| {
             let known: Vec<&str> = specs.catalogue.names().map(|name| name.as_str()).collect();

@@ -20,6 +20,7 @@ use domain::provider::{Callback, StatusAnswer};
 use domain::verifier::{Incoming, Verification};
 use serde_json::json;
 use shared::api::{self, Problem};
+use shared::provider_specs::ProviderSpecsError;
 use shared::secrets::{SecretError, SecretName, Secrets};
 use shared::store::StoreError;
 use shared::telemetry::chain;
@@ -78,6 +79,12 @@ impl From<SecretError> for CallbackError {
     }
 }
 
+impl From<ProviderSpecsError> for CallbackError {
+    fn from(cause: ProviderSpecsError) -> Self {
+        Self::not_stored(&cause)
+    }
+}
+
 impl From<TrackError> for CallbackError {
     fn from(cause: TrackError) -> Self {
         Self::not_stored(&cause)
@@ -112,7 +119,7 @@ impl Callbacks {
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         let body = api::body(request, MAX_CALLBACK_BYTES)?;
-        self.tracker.providers.specs().refresh().await;
+        self.tracker.providers.specs().refresh().await?;
         if api::path_parameter(request, "token").is_empty() {
             self.receive_for_account(request, &body, now).await
         } else {

@@ -54,11 +54,11 @@ async fn specs_cost_one_read_when_none_is_put() {
     let specs = loaded(&aws).await;
     assert!(has(&specs, "shotstack"));
     assert_eq!(aws.calls(), ["GetItem"]);
-    specs.refresh().await;
+    specs.refresh().await.unwrap();
     assert_eq!(aws.calls().len(), 1, "it is fresh");
     advance(Duration::from_secs(21)).await;
-    specs.refresh().await;
-    specs.refresh().await;
+    specs.refresh().await.unwrap();
+    specs.refresh().await.unwrap();
     assert_eq!(aws.calls(), ["GetItem"; 2]);
 }
 
@@ -70,12 +70,12 @@ async fn spec_is_in_force_within_a_minute() {
     assert!(!has(&warm, "acme"));
     advance(Duration::from_secs(60)).await;
     for specs in [&warm, &cold, &loaded(&aws).await] {
-        specs.refresh().await;
+        specs.refresh().await.unwrap();
         assert!(has(specs, "acme"));
     }
     remove(&aws, "acme").await;
     advance(Duration::from_secs(60)).await;
-    warm.refresh().await;
+    warm.refresh().await.unwrap();
     assert!(!has(&warm, "acme") && has(&warm, "shotstack"));
 }
 
@@ -90,7 +90,7 @@ async fn unchanged_specs_are_not_read_again() {
     remove(&aws, "zvid").await;
     advance(Duration::from_secs(60)).await;
     let written = aws.calls().len();
-    specs.refresh().await;
+    specs.refresh().await.unwrap();
     assert!(written > before);
     assert_eq!(aws.calls()[written..], ["GetItem"], "only the index");
     assert!(has(&specs, "acme"));
@@ -162,19 +162,19 @@ async fn cached_specs_serve_without_the_table() {
     let aws = InMemoryAws::new(&[]);
     aws.put_spec("acme", &acme()).await.unwrap();
     let without = InMemoryAws::without_table(&[]);
-    assert!(ProviderSpecs::load(without.store(), Adjustments::default()).await.is_err());
+    assert!(loaded(&without).await.refresh().await.is_err(), "it never read any");
     let outage = Arc::new(Outage::default());
     let process = aws.seen_by(outage.clone());
     let specs = ProviderSpecs::load(process.store(), Adjustments::default()).await.unwrap();
     outage.0.store(true, Ordering::SeqCst);
     aws.put_spec("zvid", "{").await.unwrap();
     advance(Duration::from_secs(60)).await;
-    specs.refresh().await;
+    specs.refresh().await.unwrap();
     assert!(has(&specs, "acme"));
     assert!(!specs.in_force().stored.contains_key("zvid"));
     outage.0.store(false, Ordering::SeqCst);
     advance(Duration::from_secs(60)).await;
-    specs.refresh().await;
+    specs.refresh().await.unwrap();
     assert!(specs.in_force().stored.contains_key("zvid"));
 }
 
