@@ -12,6 +12,7 @@ pub mod random;
 pub mod trace;
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,10 +27,10 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use chrono::TimeDelta;
+use domain::address::TargetPolicy;
 use domain::credential::{ApiKeyHash, KeyCreator, KeyRecord, Scope, ScopeSet};
-use domain::id::{KeyId, KeyName, KeyOwner};
-use domain::provider::Catalogue;
-use domain::provider::catalogue::OwnSpec;
+use domain::id::{KeyId, KeyName, KeyOwner, ProviderName};
+use domain::provider::catalogue::Adjustments;
 use serde_json::{Value, json};
 
 pub use dynamodb_in_memory as table;
@@ -40,12 +41,12 @@ use shared::duration_models::DurationModels;
 use shared::egress::Dial;
 use shared::egress::provider::ProviderHttp;
 use shared::entropy::Entropy;
+use shared::provider_specs::ProviderSpecs;
 use shared::providers::{Providers, SetupError};
 use shared::queue::{DeliveryQueue, WakeQueue};
 use shared::secrets::Secrets;
-use shared::store::{Inserted, Store};
+use shared::store::{Committed, Inserted, Store};
 use shared::tracker::Tracker;
-use shared::user_specs::{self, UserSpecsError};
 
 use self::bus::PublishedEvent;
 use self::interceptor::{Call, CallInterceptor, Injected, Interception, NoFaults};
@@ -307,18 +308,25 @@ impl InMemoryAws {
         }
     }
 
-    /// The provider specs among the parameters.
-    ///
-    /// # Errors
-    /// When the parameters cannot be reached.
-    pub async fn user_specs(&self) -> Result<Vec<OwnSpec>, UserSpecsError> {
-        user_specs::load(&self.ssm(), PREFIX).await
-    }
-
     /// The table as the functions see it.
     #[must_use]
     pub fn store(&self) -> Store {
         Store::new(self.dynamodb(), "table".into(), RETENTION, self.entropy())
+    }
+
+    /// Puts a provider spec into the table, even one that no function would take.
+    ///
+    /// # Errors
+    /// When the table cannot be reached.
+    pub async fn put_spec(&self, name: &str, json: &str) -> Result<(), Box<dyn Error>> {
+        let (name, store) = (ProviderName::parse(name)?, self.store());
+        let document = store.insert_spec_document(json).await?;
+        let index = store.spec_index().await?;
+        let (index, _) = index.with(&name, document, "a test", clock::now());
+        match store.commit_spec_index(&index).await? {
+            Committed::Stored => Ok(()),
+            Committed::Conflict(_) => Err("the index was changed meanwhile".into()),
+        }
     }
 
     /// Where random bytes come from: see [`random`].
@@ -347,38 +355,44 @@ impl InMemoryAws {
     }
 
     /// Table, bus and delivery queue, and the shipped providers, which are the real ones: a
-    /// test must not get as far as asking one.
-    ///
-    /// # Errors
-    /// When the environment of the test adjusts the providers, and wrongly.
-    pub fn tracker(&self) -> Result<Tracker, SetupError> {
-        self.tracker_with(&[])
-    }
-
-    /// The same, with providers of one's own.
-    ///
-    /// # Errors
-    /// When the environment of the test adjusts the providers, and wrongly.
-    pub fn tracker_with(&self, own: &[OwnSpec]) -> Result<Tracker, SetupError> {
-        let providers = Providers::from_env(Arc::new(self.secrets()), own)?;
-        Ok(self.tracker_of(providers))
-    }
-
-    /// The same, with these providers on a network of the test's.
+    /// test must not get as far as asking one. Specs in the table come into force 20 s later.
     ///
     /// # Errors
     /// When TLS cannot be set up.
+    pub fn tracker(&self) -> Result<Tracker, SetupError> {
+        let specs = ProviderSpecs::shipped(self.store(), Adjustments::default())?;
+        let http = ProviderHttp::new(TargetPolicy::public())?;
+        Ok(self.tracker_of(specs, http))
+    }
+
+    /// The same as a function starts with it: specs in the table are in force.
+    ///
+    /// # Errors
+    /// When the table cannot be reached, or a spec does not fit the adjustments.
+    pub async fn started_tracker(
+        &self,
+        network: Arc<dyn Dial>,
+        adjustments: Adjustments,
+    ) -> Result<Tracker, SetupError> {
+        let http = ProviderHttp::through(network, adjustments.policy.clone())?;
+        Ok(self.tracker_of(ProviderSpecs::load(self.store(), adjustments).await?, http))
+    }
+
+    /// The shipped providers, on a network of the test's.
+    ///
+    /// # Errors
+    /// When a spec does not fit the adjustments, or TLS cannot be set up.
     pub fn tracker_on(
         &self,
         network: Arc<dyn Dial>,
-        catalogue: Catalogue,
+        adjustments: Adjustments,
     ) -> Result<Tracker, SetupError> {
-        let secrets = Arc::new(self.secrets());
-        let http = ProviderHttp::through(network)?;
-        Ok(self.tracker_of(Providers::new(catalogue, http, secrets)))
+        let http = ProviderHttp::through(network, adjustments.policy.clone())?;
+        Ok(self.tracker_of(ProviderSpecs::shipped(self.store(), adjustments)?, http))
     }
 
-    fn tracker_of(&self, providers: Providers) -> Tracker {
+    fn tracker_of(&self, specs: ProviderSpecs, http: ProviderHttp) -> Tracker {
+        let providers = Providers::new(specs, http, Arc::new(self.secrets()));
         let (store, bus, deliveries) = (self.store(), self.bus(), self.deliveries());
         let duration_models = DurationModels::new(self.store());
         Tracker { store, providers, bus, deliveries, duration_models }
@@ -556,7 +570,7 @@ mod tests {
         let aws = InMemoryAws::new(&[]);
         aws.set_quotas(Quotas::default());
         assert_eq!(answers(&aws, "PutParameter", 4), 3);
-        let kinds = ["GetParameter", "GetParameters", "GetParametersByPath"];
+        let kinds = ["GetParameter", "GetParameters", "GetParameter"];
         assert_eq!(kinds.map(|kind| answers(&aws, kind, 15)), [15, 15, 10]);
         let throttles = [(Throttle::ParameterRead, 5), (Throttle::ParameterWrite, 1)];
         assert_eq!(aws.throttles(), throttles.into());

@@ -163,6 +163,7 @@ mod tests {
     use http::{Method, StatusCode};
 
     use super::*;
+    use domain::address::TargetPolicy;
     use shared::egress::provider::{ProviderHttp, ProviderHttpError};
 
     /// Injects the same into every call.
@@ -185,7 +186,11 @@ mod tests {
             Response::new(Bytes::from_static(b"{}"))
         };
         network.add("provider.test", host(answer));
-        let http = ProviderHttp::through(network.seen_by(Arc::new(Always(injected)))).unwrap();
+        let http = ProviderHttp::through(
+            network.seen_by(Arc::new(Always(injected))),
+            TargetPolicy::local_use(),
+        )
+        .unwrap();
         let url = "http://provider.test/render".parse().unwrap();
         let body = Some(Bytes::from_static(b"{}"));
         let sent = http.send(Method::POST, &url, [], body, Duration::from_secs(15)).await;
@@ -211,6 +216,7 @@ mod tests {
     async fn unknown_host_refuses_connections() {
         let http = ProviderHttp::through(
             Network::default().seen_by(Arc::new(crate::interceptor::NoFaults)),
+            TargetPolicy::local_use(),
         );
         let url = "http://unknown.test/".parse().unwrap();
         let sent = http.unwrap().send(Method::POST, &url, [], None, Duration::from_secs(1)).await;

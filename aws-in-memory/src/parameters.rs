@@ -36,7 +36,6 @@ impl ParameterStore {
         match operation {
             "GetParameter" => self.get(request),
             "GetParameters" => self.get_several(request),
-            "GetParametersByPath" => (200, self.below(request)),
             "PutParameter" => self.put(request),
             "DeleteParameter" => self.delete(request),
             other => {
@@ -98,23 +97,6 @@ impl ParameterStore {
         match parameters.remove(word(request, "Name")) {
             Some(_) => (200, json!({})),
             None => (400, json!({"__type": "ParameterNotFound"})),
-        }
-    }
-
-    /// Two a page; the token of the next page is how many came before it.
-    fn below(&self, request: &Value) -> Value {
-        let path = format!("{}/", word(request, "Path"));
-        let all = self.all();
-        let below = all
-            .iter()
-            .filter(|(name, _)| name.strip_prefix(&path).is_some_and(|rest| !rest.contains('/')));
-        let before: usize = word(request, "NextToken").parse().unwrap_or(0);
-        let mut left =
-            below.skip(before).map(|(name, value)| json!({"Name": name, "Value": value}));
-        let page: Vec<Value> = left.by_ref().take(2).collect();
-        match left.next() {
-            Some(_) => json!({"Parameters": page, "NextToken": (before + 2).to_string()}),
-            None => json!({"Parameters": page}),
         }
     }
 }

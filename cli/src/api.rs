@@ -40,6 +40,22 @@ impl Api {
         read(request.send_json(body))
     }
 
+    /// Puts a text that is JSON as it is, so that errors can name lines of it.
+    pub(crate) fn put_text(
+        &self,
+        path: &[&str],
+        json: &str,
+        if_match: Option<u64>,
+    ) -> Result<Value> {
+        let request = self.agent.put(self.at(path)).header("authorization", self.bearer());
+        let request = request.header("content-type", "application/json");
+        let request = match if_match {
+            Some(version) => request.header("if-match", format!("\"{version}\"")),
+            None => request,
+        };
+        read(request.send(json))
+    }
+
     pub(crate) fn delete(&self, path: &[&str]) -> Result<Value> {
         let request = self.agent.delete(self.at(path)).header("authorization", self.bearer());
         read(request.call())

@@ -1,8 +1,8 @@
 //! `relay`: the command line for operators and developers.
 //!
 //! It uses the public HTTP API, so a program can read all that it shows. For the dead-letter
-//! queue, the account's limits and a first API key it uses AWS with the operator's credentials
-//! ([`dlq`], [`doctor`], [`key`]). It checks provider specs locally,
+//! queue, the account's limits, a first API key and providers' keys it uses AWS with the operator's
+//! credentials ([`dlq`], [`doctor`], [`key`], [`provider_key`]). It checks provider specs locally,
 //! with the code that the functions run.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
@@ -11,6 +11,7 @@ mod dlq;
 mod doctor;
 mod key;
 mod provider;
+mod provider_key;
 mod show;
 
 use std::fs;
@@ -21,11 +22,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use chrono::Utc;
 use clap::{Args, Parser, Subcommand};
+use domain::id::ProviderName;
 use serde_json::{Map, Value, json};
 
 use crate::api::Api;
 use crate::dlq::Dlq;
 use crate::key::{KeyCommand, Output};
+use crate::provider_key::SetKey;
 
 /// Submit render jobs, see what became of them, send webhooks again.
 #[derive(Parser)]
@@ -119,7 +122,7 @@ enum Command {
         #[arg(long)]
         stack: String,
     },
-    /// Work on a spec of a provider of your own.
+    /// Work on providers: their specs, and their keys.
     #[command(subcommand)]
     Provider(ProviderCommand),
     /// Set the default receiver, and print the signing secret the first time.
@@ -179,6 +182,30 @@ enum ProviderCommand {
         #[arg(long)]
         conversation: Option<PathBuf>,
     },
+    /// Put a spec in force, within a minute, in place of one of the same name.
+    Put {
+        /// The spec. Its `name` is the provider's.
+        file: PathBuf,
+        /// Only if the stored spec has this version.
+        #[arg(long, value_name = "VERSION")]
+        if_version: Option<u64>,
+    },
+    /// List all providers: shipped, and put.
+    List,
+    /// Show a provider, and its spec as JSON.
+    Show {
+        /// The provider.
+        #[arg(value_parser = ProviderName::parse)]
+        name: ProviderName,
+    },
+    /// Remove a spec that was put. A shipped one of the same name is in force again.
+    Remove {
+        /// The provider.
+        #[arg(value_parser = ProviderName::parse)]
+        name: ProviderName,
+    },
+    /// Store a provider's key with the hosts that it may be sent to, with AWS credentials.
+    SetKey(SetKey),
 }
 
 #[derive(Args)]
@@ -272,6 +299,31 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Doctor { stack } => doctor::run(stack),
         Command::Provider(ProviderCommand::Check { file, conversation }) => {
             check(file, conversation.as_deref())
+        }
+        Command::Provider(ProviderCommand::Put { file, if_version }) => {
+            let json = read(file)?;
+            let spec = provider::Checked::parse(&file.display().to_string(), &json)?;
+            let put = api()?.put_text(&["v1", "providers", spec.name()], &json, *if_version)?;
+            println!("{}", show::provider_of_stack(&put));
+            Ok(())
+        }
+        Command::Provider(ProviderCommand::List) => {
+            println!("{}", show::providers(&api()?.get(&["v1", "providers"], &[])?));
+            Ok(())
+        }
+        Command::Provider(ProviderCommand::Show { name }) => {
+            let provider = api()?.get(&["v1", "providers", name.as_str()], &[])?;
+            println!("{}", show::provider_of_stack(&provider));
+            Ok(())
+        }
+        Command::Provider(ProviderCommand::Remove { name }) => {
+            let removed = api()?.delete(&["v1", "providers", name.as_str()])?;
+            println!("{}", show::removed_provider(&removed));
+            Ok(())
+        }
+        Command::Provider(ProviderCommand::SetKey(command)) => {
+            let api = cli.target.url.as_ref().map(|_| api()).transpose()?;
+            provider_key::run(command, api.as_ref(), |line| println!("{line}"))
         }
         Command::SetReceiver(settings) => {
             let config = api()?.put(&["v1", "webhook-config"], &receiver(settings)?)?;

@@ -7,14 +7,13 @@ use chrono::{DateTime, Utc};
 use domain::polling::Tracking;
 use domain::provider::ProviderSpec;
 use domain::provider::conversation::{Conversation, ReplayedExchange};
+use domain::provider::key::KeyHost;
 use domain::provider::spec::webhook::Unsigned;
 use domain::provider::spec::{CancelMethod, SubmitSafety};
 use serde_json::Value;
 
-/// The limit of a standard SSM parameter, in bytes.
-const STANDARD_BYTES: usize = 4096;
-/// The limit of an advanced SSM parameter, in bytes.
-const ADVANCED_BYTES: usize = 8192;
+/// The largest spec that a stack takes, in bytes.
+const MAX_BYTES: usize = 64 * 1024;
 /// How many polls are shown.
 const FIRST_POLLS: usize = 5;
 
@@ -57,7 +56,8 @@ impl Checked {
             ("polls", self.polls(Tracking::PollOnly)),
             ("", format!("{} with a callback", self.polls(Tracking::WebhookFirst))),
             ("size", self.size()),
-            ("store", self.store()),
+            ("put", self.put()),
+            ("key", self.key()),
         ];
         let lines = rows.map(|(name, value)| format!("{name:<11}{value}"));
         lines.join("\n")
@@ -178,26 +178,28 @@ impl Checked {
         }
     }
 
-    fn size(&self) -> String {
-        let compact = self.document.to_string().len();
-        format!(
-            "{} bytes, {compact} without spaces; {}",
-            self.bytes,
-            match self.bytes {
-                0..=STANDARD_BYTES => "fits a standard parameter",
-                _ if compact <= STANDARD_BYTES => "fits a standard parameter without spaces",
-                _ if compact <= ADVANCED_BYTES => "needs an advanced parameter (--tier Advanced)",
-                _ => "fits no parameter: 8192 is the most",
-            }
-        )
+    /// The provider's name.
+    pub(crate) fn name(&self) -> &str {
+        self.spec.name.as_str()
     }
 
-    fn store(&self) -> String {
-        format!(
-            "aws ssm put-parameter --overwrite --type String \\\n{:<13}--name \
-             /render-relay/<stack>/provider-specs/{} --value file://{}",
-            "", self.spec.name, self.file
-        )
+    fn size(&self) -> String {
+        match self.bytes {
+            0..=MAX_BYTES => format!("{} bytes", self.bytes),
+            _ => format!("{} bytes, more than {MAX_BYTES}: no stack takes it", self.bytes),
+        }
+    }
+
+    fn put(&self) -> String {
+        format!("relay provider put {}", self.file)
+    }
+
+    fn key(&self) -> String {
+        let hosts = self.spec.base_urls.values().filter_map(KeyHost::of);
+        let mut hosts: Vec<_> = hosts.map(|host| format!("--host {host}")).collect();
+        hosts.sort();
+        hosts.dedup();
+        format!("relay provider set-key {} --stack STACK {}", self.spec.name, hosts.join(" "))
     }
 }
 
@@ -245,8 +247,8 @@ mod tests {
         limits     2 s between polls, 15 s for a submit, 10 s for a status call, over after 1800 s
         polls      after 2 s, 4 s, 7.5 s, 13.5 s, 19.5 s, …
                    after 180 s, 270 s, 405 s, 607.5 s, 907.5 s, … with a callback
-        store      aws ssm put-parameter --overwrite --type String \
-                     --name /render-relay/<stack>/provider-specs/zvid --value file://zvid.json
+        put        relay provider put zvid.json
+        key        relay provider set-key zvid --stack STACK --host api.zvid.io
         ");
     }
 
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn shipped_specs_are_explained_and_stored() {
+    fn shipped_specs_are_explained() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../providers");
         for file in std::fs::read_dir(folder).unwrap() {
             let file = file.unwrap().path();
@@ -302,7 +304,6 @@ mod tests {
             let json = std::fs::read_to_string(&file).unwrap();
             let checked = Checked::parse("x.json", &json).unwrap();
             let meaning = checked.meaning();
-            assert!(meaning.contains("fits a standard parameter"), "{meaning}");
             assert!(!meaning.contains("never"), "{meaning}");
             assert!(meaning.contains("{id}"), "{meaning}");
         }

@@ -107,6 +107,52 @@ pub(crate) fn delivery_list(deliveries: &[Value]) -> String {
     table
 }
 
+/// All providers, one a line.
+pub(crate) fn providers(page: &Value) -> String {
+    let mut rows = vec![["provider", "spec", "version", "at", "problem"].map(str::to_owned)];
+    rows.extend(list(page, "providers").iter().map(|provider| {
+        ["name", "origin", "version", "baseUrl", "problem"].map(|name| text(provider, name))
+    }));
+    aligned(&rows)
+}
+
+/// One provider, and its spec if it was read.
+pub(crate) fn provider_of_stack(provider: &Value) -> String {
+    let is = |name: &str| provider.get(name).and_then(Value::as_bool) == Some(true);
+    let origin = match (text(provider, "origin"), is("replacesShipped")) {
+        (origin, true) => format!("{origin}, in place of the shipped one"),
+        (origin, false) => origin,
+    };
+    let force = if is("inForce") { "yes" } else { "no" };
+    let rows = [
+        ("provider", text(provider, "name")),
+        ("title", text(provider, "title")),
+        ("spec", origin),
+        ("in force", force.to_owned()),
+        ("problem", text(provider, "problem")),
+        ("at", text(provider, "baseUrl")),
+        ("key for", text(provider, "keyHost")),
+        ("version", text(provider, "version")),
+        ("put by", text(provider, "putBy")),
+        ("put at", text(provider, "putAt")),
+    ];
+    let facts = rows.into_iter().filter(|(_, value)| !value.is_empty());
+    let facts = facts.map(|(name, value)| format!("{name:<10}{value}"));
+    let spec = provider.get("spec").filter(|spec| !spec.is_null());
+    let spec = spec.map(|spec| format!("\n{spec:#}"));
+    facts.chain(spec).collect::<Vec<_>>().join("\n")
+}
+
+/// What the removal of a spec leaves behind.
+pub(crate) fn removed_provider(removed: &Value) -> String {
+    let name = text(removed, "name");
+    let is_shipped = removed.get("shippedInForce").and_then(Value::as_bool) == Some(true);
+    match is_shipped {
+        true => format!("removed; the shipped spec of {name} is in force again within a minute"),
+        false => format!("removed. {}", text(removed, "warning")),
+    }
+}
+
 /// The totals of a recovery over all pages.
 #[derive(Default)]
 pub(crate) struct Recovered {

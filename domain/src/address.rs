@@ -1,6 +1,6 @@
-//! Which addresses the relay may post to.
+//! Which addresses the relay may connect to.
 //!
-//! Customers choose where their webhooks go, and the relay runs inside an account
+//! Customers choose where their webhooks go, and specs where providers are; the relay runs inside an account
 //! whose services trust each other (SSRF). So no address is dialled unless [`judge`]
 //! finds every address of the name public. One other answer refuses the name,
 //! because a resolver that mixes public and private answers is broken or hostile.
@@ -9,6 +9,7 @@
 //! The ranges are IANA's special-purpose registries, plus every way to write an
 //! IPv4 address inside an IPv6 one.
 
+mod base_url;
 mod policy;
 mod target;
 
@@ -17,6 +18,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+pub use base_url::{BaseUrlError, check_base_url};
+pub(crate) use policy::is_dns_name;
 pub use policy::{
     HostsError, NetworksError, PortsError, PrivateHosts, PrivateNetworks, ReceiverPorts,
     TargetPolicy,

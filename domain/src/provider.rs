@@ -4,6 +4,7 @@
 //! - [`spec`]: the vocabulary, and what makes a document valid.
 //! - [`pointer`]: a place in a JSON document.
 //! - [`request`]: spec and job in, HTTP request out.
+//! - [`key`]: an API key, and the hosts that it may be sent to.
 //! - [`answer`]: HTTP answer in, [`crate::job::Report`] out.
 //! - [`inbound`]: callback body in, its meaning out.
 //! - [`catalogue`]: the specs that ship with the project, and those of an installation.
@@ -15,6 +16,7 @@ pub mod answer;
 pub mod catalogue;
 pub mod conversation;
 pub mod inbound;
+pub mod key;
 pub mod pointer;
 pub mod request;
 pub mod spec;
@@ -22,5 +24,6 @@ pub mod spec;
 pub use answer::{CancelAnswer, ListAnswer, Rejection, StatusAnswer, SubmitAnswer};
 pub use catalogue::Catalogue;
 pub use inbound::Callback;
+pub use key::{KeyNotForHost, ProviderKey};
 pub use request::{HttpMethod, HttpRequest};
 pub use spec::{ErrorClass, ProviderSpec, SpecError};

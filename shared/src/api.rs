@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use domain::credential::{KeyRecord, Scope};
+use domain::provider::KeyNotForHost;
 use domain::request::RequestError;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -16,6 +17,8 @@ use serde_json::{Map, Value};
 use tracing::error;
 
 use crate::api_key_cache::{ApiKeyCache, KeysUnavailable};
+use crate::provider_specs::ProviderSpecsError;
+use crate::providers::KeyError;
 use crate::queue::QueueError;
 use crate::secrets::SecretError;
 use crate::store::StoreError;
@@ -91,22 +94,44 @@ impl Problem {
         .retry_after(5)
     }
 
-    /// A provider's API key cannot be read: 503, with a code of its own when the operator has to
+    /// A provider's API key cannot be sent: 503, with a code of its own when the operator has to
     /// store it. The cause is logged here, once.
     #[must_use]
-    pub fn no_key(cause: &SecretError) -> Self {
+    pub fn no_key(cause: &KeyError) -> Self {
         match cause {
-            SecretError::Missing(_) | SecretError::Malformed { .. } => {
+            KeyError::Secret(SecretError::Missing(_) | SecretError::Malformed { .. }) => {
                 error!(error = chain(cause), "provider API key missing or malformed; answered 503");
                 Self::new(
                     503,
                     "provider_not_configured",
                     "Provider not configured",
-                    "The API key of this provider is not stored yet; ask the operator to store it.",
+                    "The API key of this provider is not stored yet, or not in the form that names \
+                     its hosts; ask the operator to store it with `relay provider set-key`.",
                 )
                 .about("provider")
             }
-            SecretError::Unavailable { .. } | SecretError::Stale(_) => Self::unavailable(cause),
+            KeyError::NotForHost { provider, refusal: KeyNotForHost { host } } => {
+                error!(
+                    provider.name = %provider,
+                    error = chain(cause),
+                    "provider API key not for this host; answered 503"
+                );
+                Self::new(
+                    503,
+                    "provider_key_not_for_this_host",
+                    "Provider key not for this host",
+                    format!(
+                        "The API key of {provider} may not be sent to {host}, where the \
+                         provider's spec sends this request; nothing was sent. If that host is \
+                         the provider's, an operator with AWS credentials allows it: `relay \
+                         provider set-key {provider} --stack STACK --host {host}`.",
+                    ),
+                )
+                .about("provider")
+            }
+            KeyError::Secret(SecretError::Unavailable { .. } | SecretError::Stale(_)) => {
+                Self::unavailable(cause)
+            }
         }
     }
 
@@ -209,6 +234,12 @@ impl From<QueueError> for Problem {
 
 impl From<TrackError> for Problem {
     fn from(cause: TrackError) -> Self {
+        Self::unavailable(&cause)
+    }
+}
+
+impl From<ProviderSpecsError> for Problem {
+    fn from(cause: ProviderSpecsError) -> Self {
         Self::unavailable(&cause)
     }
 }

@@ -1,12 +1,11 @@
-//! Posting to receivers, which are untrusted servers.
+//! HTTP to receivers, which are untrusted servers, and to providers.
 //!
 //! The limits here keep a hostile or failing receiver from harming the others: the address
 //! is checked when it is dialled (the `guard` module), redirects are not followed, and an
 //! attempt ends in time and in constant memory for any response. A failed attempt is data
 //! ([`AttemptError`]), never an `Err`.
 //!
-//! Providers are hosts that the operator configured. [`provider`] sends to them without the
-//! guard.
+//! [`provider`] sends to providers through the same guard, under a policy of its own.
 
 mod client;
 mod dial;

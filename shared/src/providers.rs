@@ -1,30 +1,32 @@
 //! Requests to providers: built by the specs in `domain`, sent over HTTP with the stored key.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use domain::address::TargetPolicy;
 use domain::id::{ProviderName, RenderJobId};
 use domain::job::Job;
 use domain::provider::answer::ProviderAnswer;
-use domain::provider::catalogue::{Adjustments, CatalogueError, OwnSpec, Provider};
+use domain::provider::catalogue::{Adjustments, CatalogueError, Provider};
 use domain::provider::request::ListPage;
 use domain::provider::spec::{CancelSpec, ListSpec};
 use domain::provider::{
-    CancelAnswer, Catalogue, ErrorClass, HttpMethod, HttpRequest, ListAnswer, StatusAnswer,
-    SubmitAnswer,
+    CancelAnswer, ErrorClass, HttpMethod, HttpRequest, KeyNotForHost, ListAnswer, ProviderKey,
+    StatusAnswer, SubmitAnswer,
 };
 use domain::retry::retry_after;
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue};
-use tracing::{error, warn};
+use tracing::warn;
 use url::Url;
 
 use crate::egress::TlsSetupError;
 use crate::egress::provider::{ProviderHttp, ProviderHttpError, ProviderResponse, Trouble};
 use crate::env::{self, EnvError};
+use crate::provider_specs::{ProviderSpecs, ProviderSpecsError, SpecsInForce};
 use crate::secrets::{SecretError, SecretName, Secrets};
 use crate::telemetry::chain;
 
@@ -34,8 +36,7 @@ const MAX_LIST_PAGES: usize = 5;
 /// The providers of this installation.
 #[derive(Clone)]
 pub struct Providers {
-    catalogue: Arc<Catalogue>,
-    left_out: Arc<BTreeSet<String>>,
+    specs: Arc<ProviderSpecs>,
     http: ProviderHttp,
     secrets: Arc<Secrets>,
 }
@@ -43,15 +44,31 @@ pub struct Providers {
 /// Why the providers cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// A setting is wrong.
+    /// There are no specs.
     #[error(transparent)]
-    Env(#[from] EnvError),
-    /// A spec or an adjustment is wrong.
+    Specs(#[from] ProviderSpecsError),
+    /// A shipped spec or an adjustment is wrong.
     #[error("the provider catalogue is wrong")]
     Catalogue(#[from] CatalogueError),
     /// TLS cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsSetupError),
+}
+
+/// Why a provider's key cannot be sent. No request was made.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// It is stored for other hosts than that of the request.
+    #[error("{refusal}; `relay provider set-key {provider} --host HOST` stores it for a host")]
+    NotForHost {
+        /// The provider.
+        provider: ProviderName,
+        /// The host of the request.
+        refusal: KeyNotForHost,
+    },
 }
 
 /// The outcome of a submit.
@@ -80,62 +97,36 @@ pub enum RenderSearch {
 }
 
 impl Providers {
-    /// The shipped providers and the installation's own, adjusted by `PROVIDER_BASE_URLS` and
-    /// `PROVIDER_ENVIRONMENTS`. An invalid spec of the installation is ignored, and logged.
+    /// The providers of these specs.
+    #[must_use]
+    pub fn new(specs: ProviderSpecs, http: ProviderHttp, secrets: Arc<Secrets>) -> Self {
+        Self { specs: Arc::new(specs), http, secrets }
+    }
+
+    /// The specs and how they are kept.
+    #[must_use]
+    pub fn specs(&self) -> &ProviderSpecs {
+        &self.specs
+    }
+
+    /// The specs as they were read last.
+    #[must_use]
+    pub fn in_force(&self) -> Arc<SpecsInForce> {
+        self.specs.in_force()
+    }
+
+    /// The provider of this name, by the specs as they were read last.
+    #[must_use]
+    pub fn get(&self, name: &ProviderName) -> Option<Arc<Provider>> {
+        self.in_force().get(name)
+    }
+
+    /// The API key of a provider, with the hosts that it is for.
     ///
     /// # Errors
-    /// When either setting is wrong.
-    pub fn from_env(secrets: Arc<Secrets>, own: &[OwnSpec]) -> Result<Self, SetupError> {
-        let environments = env::pairs("PROVIDER_ENVIRONMENTS", |value| {
-            Ok::<_, std::convert::Infallible>(value.to_owned())
-        })?;
-        let base_urls = env::pairs("PROVIDER_BASE_URLS", Url::parse)?;
-        let adjustments = Adjustments {
-            environments: BTreeMap::from_iter(environments),
-            base_urls: BTreeMap::from_iter(base_urls),
-        };
-        let (catalogue, left_out) = Catalogue::load_with(&adjustments, own)?;
-        for left_out in &left_out {
-            error!(
-                provider.name = left_out.name,
-                error = chain(&left_out.reason),
-                "invalid provider spec ignored"
-            );
-        }
-        let left_out = left_out.into_iter().map(|left_out| left_out.name).collect();
-        let providers = Self::new(catalogue, ProviderHttp::new()?, secrets);
-        Ok(Self { left_out: Arc::new(left_out), ..providers })
-    }
-
-    /// These providers, with `http` as their client.
-    #[must_use]
-    pub fn new(catalogue: Catalogue, http: ProviderHttp, secrets: Arc<Secrets>) -> Self {
-        Self { catalogue: Arc::new(catalogue), left_out: Arc::default(), http, secrets }
-    }
-
-    /// The provider specs in force.
-    #[must_use]
-    pub fn catalogue(&self) -> &Catalogue {
-        &self.catalogue
-    }
-
-    /// Whether the spec of this name was ignored because it is invalid.
-    #[must_use]
-    pub fn is_left_out(&self, name: &ProviderName) -> bool {
-        self.left_out.contains(name.as_str()) && self.catalogue.get(name).is_none()
-    }
-
-    /// The API key of a provider.
-    ///
-    /// # Errors
-    /// When the key is not stored, or SSM does not answer.
-    pub async fn key(&self, provider: &ProviderName) -> Result<String, SecretError> {
-        let parse = |text: &str| match text.trim() {
-            "" => Err("it is empty"),
-            key if HeaderValue::from_str(key).is_err() => Err("it cannot go into a header"),
-            key => Ok(key.to_owned()),
-        };
-        self.secrets.get(&SecretName::ProviderKey(provider.clone()), parse).await
+    /// When the key is not stored or malformed, or SSM does not answer.
+    pub async fn key(&self, provider: &ProviderName) -> Result<ProviderKey, SecretError> {
+        self.secrets.get(&SecretName::ProviderKey(provider.clone()), ProviderKey::parse).await
     }
 
     /// Sends a submit once, and reads the response by the spec.
@@ -165,16 +156,17 @@ impl Providers {
     /// Fetches a render's status. A failed request is an answer too: no status.
     ///
     /// # Errors
-    /// When the provider's API key cannot be read.
+    /// When the provider's API key cannot be read, or is not for the host.
     pub async fn status(
         &self,
         provider: &Provider,
         id: &RenderJobId,
         now: DateTime<Utc>,
-    ) -> Result<StatusAnswer, SecretError> {
+    ) -> Result<StatusAnswer, KeyError> {
         let key = self.key(&provider.spec.name).await?;
         let timeout = Duration::from_millis(provider.spec.limits.status_timeout_ms.get().into());
-        let response = self.send(provider.status_request(id, &key), timeout).await;
+        let request = provider.status_request(id, &key).map_err(not_for_host(provider))?;
+        let response = self.send(request, timeout).await;
         let status = match response {
             Ok(response) => provider.spec.read_status(id, &answer(&response, now), now),
             Err(error) => {
@@ -204,19 +196,21 @@ impl Providers {
     /// Looks for a job in the provider's list of renders, newest first.
     ///
     /// # Errors
-    /// When the provider's API key cannot be read.
+    /// When the provider's API key cannot be read, or is not for the host.
     pub async fn find(
         &self,
         provider: &Provider,
         list: &ListSpec,
         job: &Job,
         now: DateTime<Utc>,
-    ) -> Result<RenderSearch, SecretError> {
+    ) -> Result<RenderSearch, KeyError> {
         let key = self.key(&provider.spec.name).await?;
         let timeout = Duration::from_millis(provider.spec.limits.status_timeout_ms.get().into());
         let mut page = ListPage::First;
         for _ in 0..MAX_LIST_PAGES {
-            let request = provider.list_request(list, &page, job.created_at, &key);
+            let request = provider
+                .list_request(list, &page, job.created_at, &key)
+                .map_err(not_for_host(provider))?;
             let response = match self.send(request, timeout).await {
                 Ok(response) => response,
                 Err(error) => {
@@ -255,17 +249,18 @@ impl Providers {
     /// Asks the provider to cancel a render.
     ///
     /// # Errors
-    /// When the provider's API key cannot be read.
+    /// When the provider's API key cannot be read, or is not for the host.
     pub async fn cancel(
         &self,
         provider: &Provider,
         cancel: &CancelSpec,
         id: &RenderJobId,
         now: DateTime<Utc>,
-    ) -> Result<CancelAnswer, SecretError> {
+    ) -> Result<CancelAnswer, KeyError> {
         let key = self.key(&provider.spec.name).await?;
         let timeout = Duration::from_millis(provider.spec.limits.status_timeout_ms.get().into());
-        let response = self.send(provider.cancel_request(cancel, id, &key), timeout).await;
+        let request = provider.cancel_request(cancel, id, &key).map_err(not_for_host(provider))?;
+        let response = self.send(request, timeout).await;
         Ok(match response {
             Ok(response) => provider.spec.read_cancel(cancel, &answer(&response, now)),
             Err(error) => {
@@ -285,12 +280,12 @@ impl Providers {
         request: HttpRequest,
         timeout: Duration,
     ) -> Result<ProviderResponse, ProviderHttpError> {
-        let method = match request.method {
+        let method = match request.method() {
             HttpMethod::Get => http::Method::GET,
             HttpMethod::Post => http::Method::POST,
             HttpMethod::Delete => http::Method::DELETE,
         };
-        let headers = request.headers.iter().map(|(name, value)| {
+        let headers = request.headers().iter().map(|(name, value)| {
             let name = HeaderName::try_from(name.as_str());
             let mut value = HeaderValue::try_from(value.as_str());
             // One of them is the key. Sensitive values do not appear in a `Debug` form.
@@ -302,9 +297,31 @@ impl Providers {
         let Some(headers) = headers.collect::<Option<Vec<_>>>() else {
             return Err(ProviderHttpError::NotSent(Trouble::Headers));
         };
-        let body = request.body.map(Bytes::from);
-        self.http.send(method, &request.url, headers, body, timeout).await
+        let body = request.body().map(Bytes::copy_from_slice);
+        self.http.send(method, request.url(), headers, body, timeout).await
     }
+}
+
+fn not_for_host(provider: &Provider) -> impl FnOnce(KeyNotForHost) -> KeyError + use<> {
+    let provider = provider.spec.name.clone();
+    move |refusal| KeyError::NotForHost { provider, refusal }
+}
+
+/// How this installation reaches its providers, by `PROVIDER_ENVIRONMENTS` and
+/// `PROVIDER_BASE_URLS`, and which hosts they may be at, by `policy`.
+///
+/// # Errors
+/// When a setting is malformed; the error names it.
+pub fn adjustments(policy: TargetPolicy) -> Result<Adjustments, EnvError> {
+    let environments = env::pairs("PROVIDER_ENVIRONMENTS", |value| {
+        Ok::<_, std::convert::Infallible>(value.to_owned())
+    })?;
+    let base_urls = env::pairs("PROVIDER_BASE_URLS", Url::parse)?;
+    Ok(Adjustments {
+        environments: BTreeMap::from_iter(environments),
+        base_urls: BTreeMap::from_iter(base_urls),
+        policy,
+    })
 }
 
 fn answer(response: &ProviderResponse, now: DateTime<Utc>) -> ProviderAnswer<'_> {

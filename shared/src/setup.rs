@@ -7,16 +7,18 @@ use chrono::TimeDelta;
 use domain::address::{PrivateHosts, PrivateNetworks, ReceiverPorts, TargetPolicy};
 use lambda_runtime::Error;
 
+use crate::aws;
 use crate::bus::Bus;
 use crate::duration_models::DurationModels;
+use crate::egress::provider::ProviderHttp;
 use crate::entropy::Entropy;
 use crate::env::{self, EnvError};
-use crate::providers::Providers;
+use crate::provider_specs::ProviderSpecs;
+use crate::providers::{self, Providers};
 use crate::queue::{DeliveryQueue, WakeQueue};
 use crate::secrets::Secrets;
 use crate::store::Store;
 use crate::tracker::Tracker;
-use crate::{aws, user_specs};
 
 /// The clients of one process. All of them share one connector.
 pub struct Setup {
@@ -93,22 +95,37 @@ impl Setup {
         Secrets::new(aws_sdk_ssm::Client::new(&self.aws), &self.prefix)
     }
 
-    /// The tracker, with the installation's own provider specs among the providers.
+    /// The tracker, with the provider specs in the table among the providers.
     ///
     /// # Errors
     /// When a setting is missing or malformed, which the error names, or the specs cannot
     /// be read.
     pub async fn tracker(&self, secrets: Arc<Secrets>) -> Result<Tracker, Error> {
-        let own = user_specs::load(&aws_sdk_ssm::Client::new(&self.aws), &self.prefix).await?;
+        let policy = provider_policy()?;
         let store = self.store()?;
+        let adjustments = providers::adjustments(policy.clone())?;
+        let specs = ProviderSpecs::load(store.clone(), adjustments).await?;
         Ok(Tracker {
             duration_models: DurationModels::new(store.clone()),
             store,
-            providers: Providers::from_env(secrets, &own)?,
+            providers: Providers::new(specs, ProviderHttp::new(policy)?, secrets),
             bus: self.bus()?,
             deliveries: self.deliveries()?,
         })
     }
+}
+
+/// The policy of which hosts providers may be at.
+///
+/// # Errors
+/// When a setting is malformed; the error names it.
+pub fn provider_policy() -> Result<TargetPolicy, EnvError> {
+    let none = PrivateHosts::default();
+    let hosts = env::parsed("PRIVATE_PROVIDER_HOSTS", none, PrivateHosts::parse)?;
+    Ok(match env::flag("ALLOW_INSECURE_TARGETS")? {
+        true => TargetPolicy::local_use(),
+        false => TargetPolicy::public().with_private_hosts(hosts),
+    })
 }
 
 /// The policy of which receivers this stack may post to.

@@ -9,6 +9,8 @@
 //! | webhook configuration | `config` / `webhook` | by its owner |
 //! | the lock on it | `config` / `lock` | before and after each change |
 //! | API key | `api-keys` / its name | once, and deleted when it is revoked |
+//! | index of the provider specs | `provider-specs` / `index` | when a spec is put or removed |
+//! | provider spec | `provider-specs` / `document#<id>` | once, and once more when it is replaced |
 //! | endpoint | `endpoint#<hash of its URL>` / `endpoint` | whole, while its state is not the default |
 //! | how long renders take | `durations#<provider>` / `durations` | at most once a minute and process |
 //! | lease of a shard | `lease#<shard>` / `lease` | when taken over or given back, once a minute while held, when its holder falls asleep, when a provider's pause begins or ends |
@@ -36,6 +38,7 @@ mod job_item;
 mod lease_item;
 mod page;
 mod payload;
+mod provider_specs;
 mod put;
 mod reading;
 mod statistics_item;
@@ -61,6 +64,7 @@ pub use delivery::Wait;
 pub use endpoints::Consistency;
 pub use page::Page;
 pub use payload::{MAX_STORED_PAYLOAD, PayloadTooLarge, StoredPayload};
+pub use provider_specs::{DocumentId, SpecEntry, SpecIndex};
 pub use statistics_item::StoredStatistics;
 pub use undelivered::{ListOrder, TimeSpan};
 

@@ -29,9 +29,9 @@ use tracing::{info, warn};
 
 use crate::bus::{Bus, BusError};
 use crate::duration_models::DurationModels;
-use crate::providers::{Providers, RenderSearch};
+use crate::provider_specs::ProviderSpecsError;
+use crate::providers::{KeyError, Providers, RenderSearch};
 use crate::queue::{DeliveryQueue, QueueError, Ticket};
-use crate::secrets::SecretError;
 use crate::store::{Committed, Inserted, Store, StoreError, Wait};
 use crate::telemetry::chain;
 
@@ -39,7 +39,7 @@ use crate::telemetry::chain;
 /// more conflicts than this the caller fails and retries.
 const MAX_CONFLICT_RETRIES: usize = 8;
 
-const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Changes jobs and publishes their events.
 #[derive(Clone)]
@@ -82,7 +82,9 @@ pub enum TrackError {
     #[error(transparent)]
     Queue(#[from] QueueError),
     #[error(transparent)]
-    Secret(#[from] SecretError),
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Specs(#[from] ProviderSpecsError),
     #[error("an event could not be written as JSON")]
     Event(#[from] serde_json::Error),
     #[error("the job changes faster than it can be written")]
@@ -183,16 +185,18 @@ impl Tracker {
     /// that we chose; `hint` is an id from an unauthenticated callback. None when no id is known.
     ///
     /// # Errors
-    /// When the provider's API key cannot be read.
+    /// When the provider's API key cannot be read, or is not for the provider's host.
     pub async fn fetch_status(
         &self,
         job: &Job,
         hint: Option<&RenderJobId>,
         now: DateTime<Utc>,
     ) -> Result<Option<StatusAnswer>, TrackError> {
-        let Some(provider) = self.providers.catalogue().get(&job.request.provider) else {
+        self.providers.specs().refresh().await?;
+        let Some(provider) = self.providers.get(&job.request.provider) else {
             return Ok(None);
         };
+        let provider = provider.as_ref();
         let known = match (&job.render_job_id, hint) {
             (Some(id), _) => Some(id.clone()),
             // Other providers have a better source for the id than an unauthenticated body.
@@ -249,10 +253,12 @@ impl Tracker {
     }
 
     /// The poll schedule of a job. A provider without a spec (a release was rolled back, or the
-    /// spec is invalid) is not polled, and its jobs wait a day for the spec to be restored.
+    /// spec is invalid or was removed) is not polled, and its jobs wait a day for the spec to be
+    /// restored. They look for it every minute, and every five where a
+    /// callback is expected.
     #[must_use]
     pub fn poll_schedule(&self, job: &Job) -> PollSchedule {
-        match self.providers.catalogue().get(&job.request.provider) {
+        match self.providers.get(&job.request.provider) {
             Some(provider) => {
                 let schedule = PollSchedule {
                     duration_model: job.request.duration_model,
@@ -261,14 +267,14 @@ impl Tracker {
                 // Only a callback can name its render: until the deadline there is nothing to ask.
                 let has_no_poll = job.state == State::SubmitUnknown
                     && job.render_job_id.is_none()
-                    && is_found_by_callback(provider);
+                    && is_found_by_callback(&provider);
                 let floor = if has_no_poll { schedule.deadline } else { schedule.floor };
                 PollSchedule { floor, ..schedule }
             }
             None => PollSchedule {
-                floor: HOUR,
-                safety: HOUR,
-                deadline: HOUR * 24,
+                floor: MINUTE,
+                safety: MINUTE,
+                deadline: MINUTE * 60 * 24,
                 duration_model: None,
                 slowdown: Slowdown::NONE,
             },

@@ -1,4 +1,4 @@
-//! Jobs, deliveries, the webhook configuration and API keys as the HTTP API shows them.
+//! Jobs, deliveries, the webhook configuration, providers and API keys as the HTTP API shows them.
 
 use chrono::{DateTime, Utc};
 use domain::attempt::{Attempt, AttemptOutcome};
@@ -7,12 +7,15 @@ use domain::delivery::{Delivery, DeliveryState};
 use domain::endpoint::Endpoint;
 use domain::event::EventName;
 use domain::headers::ReceiverHeaders;
-use domain::id::EndpointId;
+use domain::id::{EndpointId, ProviderName};
 use domain::job::Job;
+use domain::provider::Catalogue;
+use domain::provider::key::KeyHost;
 use domain::signature::SigningSecrets;
 use domain::time;
 use serde_json::{Value, json};
 
+use crate::provider_specs::SpecsInForce;
 use crate::store::WebhookConfig;
 
 /// A job, with its newest delivery if that was read too.
@@ -126,6 +129,29 @@ pub fn in_force(secrets: &SigningSecrets, now: DateTime<Utc>) -> Vec<Value> {
         })
     });
     shown.collect()
+}
+
+/// A provider, without its spec.
+#[must_use]
+pub fn provider(name: &ProviderName, specs: &SpecsInForce) -> Value {
+    let stored = specs.stored.get(name.as_str());
+    let entry = stored.and_then(|stored| stored.entry.as_ref());
+    let provider = specs.get(name);
+    let provider = provider.as_deref();
+    let left_out = stored.and_then(|stored| stored.left_out.as_deref());
+    json!({
+        "name": name,
+        "title": provider.map(|provider| provider.spec.title.as_str()),
+        "origin": if stored.is_some() { "stored" } else { "shipped" },
+        "replacesShipped": stored.is_some() && Catalogue::shipped(name).is_some(),
+        "inForce": left_out.is_none(),
+        "problem": left_out,
+        "baseUrl": provider.map(|provider| provider.base_url.as_str()),
+        "keyHost": provider.and_then(|it| KeyHost::of(&it.base_url)).map(|host| host.to_string()),
+        "version": entry.map(|entry| entry.version),
+        "putBy": entry.map(|entry| entry.put_by.as_str()),
+        "putAt": entry.map(|entry| time::text(entry.put_at)),
+    })
 }
 
 /// The state of an endpoint.

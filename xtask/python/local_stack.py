@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def deploy(request):
 
     `request` names the `endpoint`, the `template` file, the function `binaries` by
     name, the template's `parameters`, the installation's own `providerSpecs` by
-    provider, and the `webhookSecrets` by provider.
+    provider, the `keyHost` that all providers are at, and the `webhookSecrets` by provider.
     """
     import boto3
     from botocore.config import Config
@@ -84,9 +85,6 @@ def deploy(request):
             config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}),
         )
 
-    # First, because functions read them once, when they start.
-    specs = request["providerSpecs"]
-    _put_specs(client("ssm"), specs)
     parameters = request["parameters"]
     template = _with_numbers(Path(request["template"]).read_text(), parameters)
     template = _upload(client("s3"), template, request["binaries"])
@@ -94,8 +92,11 @@ def deploy(request):
     outputs = _create_stack(client("cloudformation"), url, parameters)
     if outputs["ParameterPrefix"] != PREFIX:
         raise SystemExit(f"the stack's parameters are not below {PREFIX}")
-    _put_parameters(client("ssm"), [*PROVIDERS, *specs], request["webhookSecrets"])
+    specs = request["providerSpecs"]
+    providers = [*PROVIDERS, *specs]
+    _put_parameters(client("ssm"), providers, request["keyHost"], request["webhookSecrets"])
     api_key = _put_api_key(client("dynamodb"), outputs["TableName"])
+    _put_specs(outputs["ApiUrl"], api_key, specs)
     demo_queue_url = _watch_bus(client("sqs"), client("events"), outputs["BusName"])
     return {
         "apiUrl": outputs["ApiUrl"],
@@ -181,16 +182,27 @@ def _why(cloudformation, stack):
     return "\n".join([f"the stack is {stack['StackStatus']}", *reasons])
 
 
-def _put_specs(ssm, specs):
+def _put_specs(api_url, api_key, specs):
     for provider, spec in specs.items():
-        ssm.put_parameter(Name=f"{PREFIX}/provider-specs/{provider}", Type="String", Value=spec)
+        request = urllib.request.Request(
+            f"{api_url}/v1/providers/{provider}",
+            data=spec.encode(),
+            method="PUT",
+            headers={"authorization": f"Bearer {api_key}", "content-type": "application/json"},
+        )
+        # The first request starts the function.
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            answer.read()
 
 
-def _put_parameters(ssm, providers, webhook_secrets):
-    """Stores the providers' keys, and the secrets that they sign callbacks with."""
+def _put_parameters(ssm, providers, key_host, webhook_secrets):
+    """Stores the providers' keys with the host that they are for, and the secrets that
+    they sign callbacks with."""
     for provider in providers:
         ssm.put_parameter(
-            Name=f"{PREFIX}/providers/{provider}/api-key", Type="SecureString", Value=PROVIDER_KEY
+            Name=f"{PREFIX}/providers/{provider}/api-key",
+            Type="SecureString",
+            Value=json.dumps({"key": PROVIDER_KEY, "hosts": [key_host]}),
         )
     for provider, secret in webhook_secrets.items():
         ssm.put_parameter(

@@ -310,6 +310,7 @@ fn deploy(
             "SlowDeliveryConcurrency": "20",
         },
         "providerSpecs": {OWN_PROVIDER: own_spec(workspace)?},
+        "keyHost": simulator_url.trim_start_matches("http://"),
         "webhookSecrets": webhook_secrets(),
     });
     let script = workspace.path(SCRIPT);
@@ -328,7 +329,7 @@ fn base_urls(simulator_url: &str) -> String {
     all.map(|(name, api)| format!("{name}={simulator_url}/{api}")).collect::<Vec<_>>().join(",")
 }
 
-/// The spec of [`OWN_PROVIDER`], as an owner would store it.
+/// The spec of [`OWN_PROVIDER`], as an owner would put it.
 fn own_spec(workspace: &Workspace) -> Result<String> {
     let text = fs::read(workspace.path("providers/viralsync.json"))?;
     let mut spec: serde_json::Map<String, Value> = serde_json::from_slice(&text)?;

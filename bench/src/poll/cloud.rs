@@ -29,6 +29,7 @@ use tokio::net::TcpListener;
 
 use super::Server;
 use super::fleet::{Fleet, PROVIDER};
+use super::poll_client::stored_key;
 use crate::child;
 
 /// The path of the consumed capacity ([`ConsumedCapacity`]).
@@ -56,6 +57,9 @@ pub(crate) struct CloudOptions {
     /// The delay of an answer.
     #[arg(long)]
     latency_ms: u64,
+    /// The provider's port, which the stored key is for.
+    #[arg(long)]
+    provider_port: u16,
 }
 
 /// The address, and the time since which polls are due.
@@ -96,10 +100,15 @@ impl fmt::Display for ConsumedCapacity {
     }
 }
 
-/// Starts AWS with this fleet and this delay.
-pub(super) fn start(fleet: &Fleet, latency_ms: u64) -> Result<Server<CloudAddress>> {
+/// Starts AWS with this fleet, this delay and a key for the provider at this port.
+pub(super) fn start(
+    fleet: &Fleet,
+    latency_ms: u64,
+    provider_port: u16,
+) -> Result<Server<CloudAddress>> {
     let mut arguments = fleet.arguments();
     arguments.extend(["--latency-ms".to_owned(), latency_ms.to_string()]);
+    arguments.extend(["--provider-port".to_owned(), provider_port.to_string()]);
     Server::start("cloud", &arguments)
 }
 
@@ -116,7 +125,8 @@ pub(super) struct ConsumedCapacity {
 pub(crate) async fn serve(options: &CloudOptions) -> Result<()> {
     child::exit_with_parent();
     let key = format!("providers/{PROVIDER}/api-key");
-    let aws = InMemoryAws::new(&[(key.as_str(), simulator::API_KEY)]);
+    let stored = stored_key(options.provider_port);
+    let aws = InMemoryAws::new(&[(key.as_str(), stored.as_str())]);
     let store = aws.store();
     for job in options.fleet.all() {
         store.insert_job(&job?).await?;

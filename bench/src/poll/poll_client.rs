@@ -9,9 +9,10 @@ use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand, ValueEnum};
+use domain::address::TargetPolicy;
 use domain::job::{Job, Report, Transition};
+use domain::provider::StatusAnswer;
 use domain::provider::catalogue::Adjustments;
-use domain::provider::{Catalogue, StatusAnswer};
 use futures_util::future::try_join_all;
 use http::header::HeaderName;
 use http::{HeaderValue, Request, Uri};
@@ -22,12 +23,15 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use poller::{Poller, PollerInput};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use shared::duration_models::DurationModels;
 use shared::egress::provider::ProviderHttp;
+use shared::provider_specs::ProviderSpecs;
 use shared::providers::Providers;
 use shared::queue::WakeUp;
 use shared::secrets::Secrets;
 use shared::setup::Setup;
+use shared::store::Store;
 use shared::telemetry;
 use shared::tracker::Tracker;
 use tokio::task::JoinSet;
@@ -352,10 +356,11 @@ struct PollCore(Tracker);
 impl PollCore {
     fn new(options: &PollClientOptions) -> Result<Self> {
         let key = format!("providers/{PROVIDER}/api-key");
-        let aws = InMemoryAws::new(&[(key.as_str(), simulator::API_KEY)]);
+        let stored = stored_key(options.provider.port);
+        let aws = InMemoryAws::new(&[(key.as_str(), stored.as_str())]);
         Ok(Self(Tracker {
             store: aws.store(),
-            providers: providers(options, aws.secrets())?,
+            providers: providers(options, aws.store(), aws.secrets())?,
             bus: aws.bus(),
             deliveries: aws.deliveries(),
             duration_models: DurationModels::new(aws.store()),
@@ -374,14 +379,21 @@ impl PollCore {
     }
 }
 
+/// The simulator's key, for the host of the provider at this port.
+pub(super) fn stored_key(port: u16) -> String {
+    json!({"key": simulator::API_KEY, "hosts": [format!("{DOMAIN}:{port}")]}).to_string()
+}
+
 /// The shipped providers, with the base URL of this run.
-fn providers(options: &PollClientOptions, secrets: Secrets) -> Result<Providers> {
+fn providers(options: &PollClientOptions, store: Store, secrets: Secrets) -> Result<Providers> {
     let base_url = format!("https://{DOMAIN}:{}/{PROVIDER}", options.provider.port).parse()?;
     let base_urls = [(PROVIDER.to_owned(), base_url)].into();
-    let catalogue = Catalogue::load(&Adjustments { base_urls, ..Adjustments::default() })?;
+    let policy = TargetPolicy::local_use();
+    let adjustments = Adjustments { base_urls, policy: policy.clone(), ..Adjustments::default() };
+    let specs = ProviderSpecs::shipped(store, adjustments)?;
     let tls = tls::client(&options.provider.certificate)?;
-    let http = ProviderHttp::with_parts(Arc::new(loopback::connector()), tls);
-    Ok(Providers::new(catalogue, http, Arc::new(secrets)))
+    let http = ProviderHttp::with_parts(Arc::new(loopback::connector()), tls, policy);
+    Ok(Providers::new(specs, http, Arc::new(secrets)))
 }
 
 /// The deployed poller, except for the certificates that it trusts.
@@ -389,7 +401,8 @@ async fn poller(options: &PollClientOptions) -> Result<Poller> {
     let setup = Setup::from_env()?;
     let tracker =
         setup.tracker(Arc::new(setup.secrets())).await.map_err(anyhow::Error::from_boxed)?;
-    let tracker = Tracker { providers: providers(options, setup.secrets())?, ..tracker };
+    let providers = providers(options, setup.store()?, setup.secrets())?;
+    let tracker = Tracker { providers, ..tracker };
     Ok(Poller::new(tracker, setup.wakes()?, 1))
 }
 

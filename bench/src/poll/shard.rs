@@ -40,7 +40,7 @@ const SMALLEST: f64 = 128.0;
 pub(super) async fn busy(seconds: u64, targets: &mut Targets) -> Result<BusyShard> {
     let fleet = Fleet::now(BUSY_JOBS, EndReportedBy::Polls, YOUNGEST_S, OLDEST_S);
     let provider = provider::start(fleet.jobs, PROVIDER_MS)?;
-    let cloud = cloud::start(&fleet, AWS_MS)?;
+    let cloud = cloud::start(&fleet, AWS_MS, provider.listening.port)?;
     let times = [
         "--warm-up-s".to_owned(),
         WARM_UP_S.to_string(),
@@ -103,7 +103,7 @@ pub(super) async fn large(jobs: u32, targets: &mut Targets) -> Result<LargeShard
     // Some of these jobs are due for a safety poll at any time.
     let fleet = Fleet::now(jobs, EndReportedBy::Callbacks, 600, 900);
     let provider = provider::start(0, PROVIDER_MS)?;
-    let cloud = cloud::start(&fleet, AWS_MS)?;
+    let cloud = cloud::start(&fleet, AWS_MS, provider.listening.port)?;
     let mut arguments = vec!["start".to_owned()];
     arguments.extend(cloud.listening.wake_up_arguments());
     let environment = cloud.listening.environment();

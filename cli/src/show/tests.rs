@@ -162,3 +162,51 @@ fn job_list_is_shown_as_table() {
     (more; the API pages with `cursor`)
     ");
 }
+
+fn stored_provider() -> Value {
+    json!({
+        "name": "acme", "title": "Acme", "origin": "stored", "replacesShipped": false,
+        "inForce": true, "problem": null, "baseUrl": "https://api.acme.example/v1",
+        "keyHost": "api.acme.example", "version": 17, "putBy": "API key 3944ff91afd9 from 192.0.2.10",
+        "putAt": "2026-05-24T12:00:00.000Z",
+    })
+}
+
+#[test]
+fn provider_shows_who_put_its_spec() {
+    insta::assert_snapshot!(provider_of_stack(&stored_provider()), @r"
+    provider  acme
+    title     Acme
+    spec      stored
+    in force  yes
+    at        https://api.acme.example/v1
+    key for   api.acme.example
+    version   17
+    put by    API key 3944ff91afd9 from 192.0.2.10
+    put at    2026-05-24T12:00:00.000Z
+    ");
+    let mut wrong = stored_provider();
+    wrong["inForce"] = json!(false);
+    wrong["replacesShipped"] = json!(true);
+    wrong["problem"] = json!("acme.json: unknown field `limit`");
+    let shown = provider_of_stack(&wrong);
+    assert!(shown.contains("in place of the shipped one") && shown.contains("in force  no"));
+    assert!(shown.contains("unknown field `limit`"), "{shown}");
+}
+
+#[test]
+fn providers_are_one_a_line() {
+    let shown = providers(&json!({"providers": [stored_provider()]}));
+    insta::assert_snapshot!(shown, @r"
+    provider  spec    version  at                           problem
+    acme      stored  17       https://api.acme.example/v1
+    ");
+}
+
+#[test]
+fn removed_provider_says_what_waits() {
+    let gone = json!({"name": "acme", "shippedInForce": false, "warning": "Jobs of acme wait."});
+    assert_eq!(removed_provider(&gone), "removed. Jobs of acme wait.");
+    let back = json!({"name": "zvid", "shippedInForce": true, "warning": null});
+    assert!(removed_provider(&back).contains("the shipped spec of zvid is in force"));
+}

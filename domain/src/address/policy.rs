@@ -1,4 +1,5 @@
-//! Which receivers the operator of a stack allows, beyond https on the public internet.
+//! Which receivers and providers the operator of a stack allows, beyond https on the public
+//! internet.
 //!
 //! Only the operator can allow more, when the stack is deployed, and only private networks.
 //! Loopback, link-local metadata services and addresses that are not hosts stay refused: on a
@@ -16,7 +17,7 @@ use super::{AddressError, SpecialRange, VettedAddresses, v4, v6, vet_except};
 /// Name suffixes that resolve, if at all, to a host on a local network.
 pub(super) const LOCAL_SUFFIXES: [&str; 4] = ["localhost", "local", "internal", "home.arpa"];
 
-/// Which receivers may be posted to.
+/// Which receivers or providers may be connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetPolicy {
     plain_http: bool,
@@ -25,6 +26,12 @@ pub struct TargetPolicy {
     exempt: Vec<IpNet>,
     private_networks: PrivateNetworks,
     private_hosts: PrivateHosts,
+}
+
+impl Default for TargetPolicy {
+    fn default() -> Self {
+        Self::public()
+    }
 }
 
 impl TargetPolicy {
@@ -268,7 +275,7 @@ fn ranges() -> String {
     PRIVATE_RANGES.map(|range| range.to_string()).join(", ")
 }
 
-/// Names of receivers whose addresses may be private.
+/// Names of receivers or providers whose addresses may be private.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PrivateHosts(Vec<HostPattern>);
 
@@ -335,7 +342,7 @@ impl PrivateHosts {
 
 /// Whether `name` is a valid host name for DNS, TLS and HTTP, which is stricter than the `url`
 /// crate. A trailing dot is not part of the name.
-pub(super) fn is_dns_name(name: &str) -> bool {
+pub(crate) fn is_dns_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))

@@ -93,7 +93,12 @@ impl ReceiverUrl {
             return Err(ReceiverUrlError::Port { port, allowed });
         }
         let literal = match url.host() {
-            Some(Host::Domain(name)) => return check_name(name, policy),
+            Some(Host::Domain(name)) => {
+                return check_name(name, policy).map_err(|error| match error {
+                    NameError::Invalid => ReceiverUrlError::HostName,
+                    NameError::Local => ReceiverUrlError::LocalName,
+                });
+            }
             Some(Host::Ipv4(ip)) => ip.into(),
             Some(Host::Ipv6(ip)) => ip.into(),
             None => return Err(ReceiverUrlError::Malformed(url::ParseError::EmptyHost)),
@@ -119,19 +124,27 @@ impl fmt::Debug for ReceiverUrl {
     }
 }
 
+/// Why a name cannot be the host of a URL.
+pub(super) enum NameError {
+    /// No DNS server could know it.
+    Invalid,
+    /// It only means something on a private network.
+    Local,
+}
+
 /// `url` allows more in a host than DNS, TLS and HTTP do; they must agree on it.
-fn check_name(name: &str, policy: &TargetPolicy) -> Result<(), ReceiverUrlError> {
+pub(super) fn check_name(name: &str, policy: &TargetPolicy) -> Result<(), NameError> {
     // A trailing dot makes a name absolute; it does not make it another name.
     let name = name.strip_suffix('.').unwrap_or(name);
     if !is_dns_name(name) {
-        return Err(ReceiverUrlError::HostName);
+        return Err(NameError::Invalid);
     }
     let is_below = |suffix: &&str| {
         name.strip_suffix(*suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
     let is_local = !name.contains('.') || LOCAL_SUFFIXES.iter().any(is_below);
     if is_local && !policy.allows_local_name(name) {
-        return Err(ReceiverUrlError::LocalName);
+        return Err(NameError::Local);
     }
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! The providers of an installation: those that ship with the project, and its own.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use url::Url;
 
 use super::spec::{ProviderSpec, SpecError};
+use crate::address::{BaseUrlError, TargetPolicy, check_base_url};
 use crate::id::ProviderName;
 
 /// File name and content of every spec in `providers/`, embedded when this crate is built.
@@ -12,24 +14,26 @@ const SHIPPED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/providers.r
 
 /// All providers of this installation, by name, each with the base URL it is reached at.
 #[derive(Clone, Debug)]
-pub struct Catalogue(BTreeMap<ProviderName, Provider>);
+pub struct Catalogue(BTreeMap<ProviderName, Arc<Provider>>);
 
 /// A provider as this installation reaches it.
 #[derive(Clone, Debug)]
 pub struct Provider {
     /// The spec.
     pub spec: ProviderSpec,
-    /// The base of its API. Its key goes to no other host.
+    /// The base of its API.
     pub base_url: Url,
 }
 
-/// The adjustments of an installation to its providers; both parts are usually empty.
+/// The adjustments of an installation to its providers; the first two are usually empty.
 #[derive(Clone, Debug, Default)]
 pub struct Adjustments {
     /// The environment to use instead of `default`, by provider.
     pub environments: BTreeMap<String, String>,
     /// A base URL to use instead of the spec's, by provider.
     pub base_urls: BTreeMap<String, Url>,
+    /// Which hosts a base URL may have.
+    pub policy: TargetPolicy,
 }
 
 /// A spec that an installation supplies.
@@ -74,9 +78,16 @@ pub enum CatalogueError {
         /// What does not fit.
         reason: Box<CatalogueError>,
     },
-    /// An adjustment names an unknown provider.
-    #[error("there is no provider `{0}`")]
-    NoProvider(String),
+    /// A base URL is not one for a provider.
+    #[error("{file}: {place} {reason}")]
+    BaseUrl {
+        /// The file, or the provider.
+        file: String,
+        /// The member of the spec, or the setting, that has the URL.
+        place: String,
+        /// What is wrong with the URL.
+        reason: BaseUrlError,
+    },
     /// An adjustment names an unknown environment of a provider.
     #[error("{provider} has no environment `{environment}`")]
     NoEnvironment {
@@ -87,11 +98,48 @@ pub enum CatalogueError {
     },
 }
 
+impl Adjustments {
+    /// The providers that they name. Not all of them may exist: a spec is put after the stack was
+    /// deployed, and may be removed before.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.environments.keys().chain(self.base_urls.keys()).map(String::as_str)
+    }
+
+    /// A spec of the installation as it would be used. All its base URLs must be allowed, also
+    /// those of other environments.
+    ///
+    /// # Errors
+    /// When the spec is not valid, or does not fit the adjustments.
+    pub fn check(&self, own: &OwnSpec) -> Result<Provider, CatalogueError> {
+        let spec = own.parse()?;
+        for (environment, url) in &spec.base_urls {
+            check_base_url(url, &self.policy).map_err(|reason| CatalogueError::BaseUrl {
+                file: own.file.clone(),
+                place: format!("baseUrls.{environment}"),
+                reason,
+            })?;
+        }
+        self.apply(&own.file, spec)
+    }
+
+    fn apply(&self, file: &str, spec: ProviderSpec) -> Result<Provider, CatalogueError> {
+        let unfit = |reason| CatalogueError::Unfit { file: file.into(), reason: Box::new(reason) };
+        let base_url = base_url(&spec, self).map_err(unfit)?;
+        Ok(Provider { spec, base_url })
+    }
+}
+
+impl OwnSpec {
+    fn parse(&self) -> Result<ProviderSpec, CatalogueError> {
+        named(&self.file, &self.name, &self.json)
+    }
+}
+
 impl Catalogue {
     /// The shipped providers, adjusted.
     ///
     /// # Errors
-    /// When a spec is invalid, or an adjustment fits nothing.
+    /// When a spec is invalid, or an adjustment does not fit it.
     pub fn load(adjustments: &Adjustments) -> Result<Self, CatalogueError> {
         Self::load_with(adjustments, &[]).map(|(catalogue, _)| catalogue)
     }
@@ -103,61 +151,66 @@ impl Catalogue {
     /// a provider does not need a release. A spec that is left out replaces nothing.
     ///
     /// # Errors
-    /// When a shipped spec is invalid, or an adjustment fits no spec, not even one that was left
-    /// out.
+    /// When a shipped spec is invalid, or an adjustment does not fit it.
     pub fn load_with(
         adjustments: &Adjustments,
         own: &[OwnSpec],
     ) -> Result<(Self, Vec<LeftOut>), CatalogueError> {
         let mut providers = BTreeMap::new();
-        for (file, json) in SHIPPED {
-            let spec = named(file, file.trim_end_matches(".json"), json)?;
+        for spec in shipped_specs()? {
+            let spec = spec.clone();
             // The environment of the adjustment may exist only in the spec that was left out.
             let replaced = own.iter().any(|own| own.name == spec.name.as_str());
             match base_url(&spec, adjustments) {
                 Ok(base_url) => {
-                    providers.insert(spec.name.clone(), Provider { spec, base_url });
+                    providers.insert(spec.name.clone(), Arc::new(Provider { spec, base_url }));
                 }
                 Err(_) if replaced => {}
                 Err(error) => return Err(error),
             }
         }
         let mut left_out = Vec::new();
-        for OwnSpec { file, name, json } in own {
-            let unfit =
-                |reason| CatalogueError::Unfit { file: file.clone(), reason: Box::new(reason) };
-            let provider = named(file, name, json).and_then(|spec| {
-                let base_url = base_url(&spec, adjustments).map_err(unfit)?;
-                Ok(Provider { spec, base_url })
-            });
-            match provider {
+        for own in own {
+            match own.parse().and_then(|spec| adjustments.apply(&own.file, spec)) {
                 Ok(provider) => {
-                    providers.insert(provider.spec.name.clone(), provider);
+                    providers.insert(provider.spec.name.clone(), Arc::new(provider));
                 }
-                Err(reason) => left_out.push(LeftOut { name: name.clone(), reason }),
+                Err(reason) => left_out.push(LeftOut { name: own.name.clone(), reason }),
             }
-        }
-        let known = |name: &str| {
-            providers.keys().any(|known| known.as_str() == name)
-                || left_out.iter().any(|left_out| left_out.name == name)
-        };
-        let mut adjusted = adjustments.environments.keys().chain(adjustments.base_urls.keys());
-        if let Some(unknown) = adjusted.find(|name| !known(name)) {
-            return Err(CatalogueError::NoProvider(unknown.clone()));
         }
         Ok((Self(providers), left_out))
     }
 
     /// The provider with this name.
     #[must_use]
-    pub fn get(&self, name: &ProviderName) -> Option<&Provider> {
+    pub fn get(&self, name: &ProviderName) -> Option<&Arc<Provider>> {
         self.0.get(name)
+    }
+
+    /// The document of a shipped spec.
+    #[must_use]
+    pub fn shipped(name: &ProviderName) -> Option<&'static str> {
+        let is_of = |file: &str| file.strip_suffix(".json") == Some(name.as_str());
+        SHIPPED.iter().find(|(file, _)| is_of(file)).map(|(_, json)| *json)
     }
 
     /// The names of all providers, sorted.
     pub fn names(&self) -> impl Iterator<Item = &ProviderName> {
         self.0.keys()
     }
+}
+
+/// The shipped specs, which are read once in a process: each start and each change of a spec
+/// needs them.
+fn shipped_specs() -> Result<&'static [ProviderSpec], CatalogueError> {
+    static READ: OnceLock<Vec<ProviderSpec>> = OnceLock::new();
+    if let Some(specs) = READ.get() {
+        return Ok(specs);
+    }
+    let specs =
+        SHIPPED.iter().map(|(file, json)| named(file, file.trim_end_matches(".json"), json));
+    let specs = specs.collect::<Result<_, _>>()?;
+    Ok(READ.get_or_init(|| specs))
 }
 
 fn named(file: &str, name: &str, json: &str) -> Result<ProviderSpec, CatalogueError> {
@@ -170,15 +223,25 @@ fn named(file: &str, name: &str, json: &str) -> Result<ProviderSpec, CatalogueEr
 }
 
 fn base_url(spec: &ProviderSpec, adjustments: &Adjustments) -> Result<Url, CatalogueError> {
-    if let Some(url) = adjustments.base_urls.get(spec.name.as_str()) {
-        return Ok(url.clone());
-    }
-    let environment =
-        adjustments.environments.get(spec.name.as_str()).map_or("default", String::as_str);
-    spec.base_urls.get(environment).cloned().ok_or_else(|| CatalogueError::NoEnvironment {
-        provider: spec.name.to_string(),
-        environment: environment.to_owned(),
-    })
+    let (url, place) = match adjustments.base_urls.get(spec.name.as_str()) {
+        Some(url) => (url, "the setting PROVIDER_BASE_URLS".to_owned()),
+        None => {
+            let environment = adjustments.environments.get(spec.name.as_str());
+            let environment = environment.map_or("default", String::as_str);
+            let url = spec.base_urls.get(environment);
+            let url = url.ok_or_else(|| CatalogueError::NoEnvironment {
+                provider: spec.name.to_string(),
+                environment: environment.to_owned(),
+            })?;
+            (url, format!("baseUrls.{environment}"))
+        }
+    };
+    check_base_url(url, &adjustments.policy).map_err(|reason| CatalogueError::BaseUrl {
+        file: spec.name.to_string(),
+        place,
+        reason,
+    })?;
+    Ok(url.clone())
 }
 
 #[cfg(test)]

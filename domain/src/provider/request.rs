@@ -1,10 +1,11 @@
 //! Spec and job in, HTTP request out.
 //!
 //! A provider's API key goes into a header of its spec, as `{apiKey}` or `{apiKeyBase64}`. To add
-//! a way to authenticate that these do not express, add a placeholder to `Provider::headers`, to
+//! a way to authenticate that these do not express, add a placeholder to `HttpRequest::with_key`, to
 //! the ones that `spec/contradictions.rs` knows, and to the text of `headers` in
 //! `providers/schema.json`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine;
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::catalogue::Provider;
+use super::key::{KeyNotForHost, ProviderKey};
 use super::spec::{CancelMethod, CancelSpec, Injection, ListSpec, NextPage, ProviderSpec};
 use crate::id::{JobId, RenderJobId};
 use crate::time;
@@ -30,18 +32,62 @@ pub enum HttpMethod {
     Delete,
 }
 
-/// A request to a provider, ready to send. `Debug` hides the headers, because one of them is the
-/// provider's key.
+/// A request to a provider, ready to send. It carries the provider's key, which is for the host
+/// of its URL; so neither can be changed. `Debug` hides the headers.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpRequest {
+    method: HttpMethod,
+    url: Url,
+    headers: Vec<(String, String)>,
+    body: Option<Vec<u8>>,
+}
+
+impl HttpRequest {
+    /// The only way to make one: `spec_headers` are filled with the key if it is for the host.
+    fn with_key(
+        method: HttpMethod,
+        url: Url,
+        spec_headers: &BTreeMap<String, String>,
+        key: &ProviderKey,
+    ) -> Result<Self, KeyNotForHost> {
+        let key = key.for_url(&url)?;
+        let base64 = STANDARD.encode(key.reveal());
+        let known = [("{apiKeyBase64}", base64.as_str()), ("{apiKey}", key.reveal())];
+        let filled = spec_headers.iter();
+        let filled = filled.map(|(name, value)| (name.clone(), filled_text(value, &known)));
+        let headers = filled.chain([("accept".to_owned(), "application/json".to_owned())]);
+        Ok(Self { method, headers: headers.collect(), url, body: None })
+    }
+
+    fn with_json(mut self, body: &Value) -> Self {
+        self.headers.push(("content-type".into(), "application/json".into()));
+        self.body = Some(body.to_string().into_bytes());
+        self
+    }
+
     /// The method.
-    pub method: HttpMethod,
+    #[must_use]
+    pub fn method(&self) -> HttpMethod {
+        self.method
+    }
+
     /// The URL, always below the provider's base URL.
-    pub url: Url,
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// Names and values, the API key among them.
-    pub headers: Vec<(String, String)>,
+    #[must_use]
+    pub fn headers(&self) -> &[(String, String)] {
+        &self.headers
+    }
+
     /// The JSON body; none for a request without one.
-    pub body: Option<Vec<u8>>,
+    #[must_use]
+    pub fn body(&self) -> Option<&[u8]> {
+        self.body.as_deref()
+    }
 }
 
 impl fmt::Debug for HttpRequest {
@@ -80,6 +126,17 @@ pub enum PayloadError {
     NoCallback(&'static str),
 }
 
+/// Why a submit cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The payload is at fault.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+    /// The key may not go where the spec sends it.
+    #[error(transparent)]
+    Key(#[from] KeyNotForHost),
+}
+
 /// The parts of a submit.
 #[derive(Clone, Copy)]
 pub struct SubmitParts<'a> {
@@ -90,18 +147,15 @@ pub struct SubmitParts<'a> {
     /// The URL for the callback; none for a poll-only job.
     pub callback_url: Option<&'a str>,
     /// The provider's API key.
-    pub api_key: &'a str,
+    pub api_key: &'a ProviderKey,
 }
 
 impl Provider {
     /// The request that asks for a render.
     ///
     /// # Errors
-    /// When the payload has no place for the values that we add.
-    pub fn submit_request(
-        &self,
-        submission: &SubmitParts<'_>,
-    ) -> Result<HttpRequest, PayloadError> {
+    /// When the payload has no place for the values that we add, or the key is not for the host.
+    pub fn submit_request(&self, submission: &SubmitParts<'_>) -> Result<HttpRequest, SubmitError> {
         let submit = &self.spec.submit;
         let mut body = Value::Object(self.spec.wrapped(submission.payload));
         let mut url = below(&self.base_url, &submit.path);
@@ -117,49 +171,57 @@ impl Provider {
                 inject(injection, &known, &mut body, &mut url)?;
             }
         }
-        let mut headers = self.headers(submission.api_key);
-        headers.push(("content-type".into(), "application/json".into()));
-        let body = Some(body.to_string().into_bytes());
-        Ok(HttpRequest { method: HttpMethod::Post, url, headers, body })
+        let request = self.request(HttpMethod::Post, url, submission.api_key)?;
+        Ok(request.with_json(&body))
     }
 
     /// The status call for a render.
-    #[must_use]
-    pub fn status_request(&self, id: &RenderJobId, api_key: &str) -> HttpRequest {
+    ///
+    /// # Errors
+    /// When the key is not for the host.
+    pub fn status_request(
+        &self,
+        id: &RenderJobId,
+        api_key: &ProviderKey,
+    ) -> Result<HttpRequest, KeyNotForHost> {
         let status = &self.spec.status;
         let mut url = below(&self.base_url, &status.path.replace("{id}", &escaped(id.as_str())));
         for (name, value) in &status.query {
             url.query_pairs_mut().append_pair(name, &value.replace("{id}", id.as_str()));
         }
-        HttpRequest { method: HttpMethod::Get, url, headers: self.headers(api_key), body: None }
+        self.request(HttpMethod::Get, url, api_key)
     }
 
     /// The request that cancels a render.
-    #[must_use]
+    ///
+    /// # Errors
+    /// When the key is not for the host.
     pub fn cancel_request(
         &self,
         cancel: &CancelSpec,
         id: &RenderJobId,
-        api_key: &str,
-    ) -> HttpRequest {
+        api_key: &ProviderKey,
+    ) -> Result<HttpRequest, KeyNotForHost> {
         let method = match cancel.method {
             CancelMethod::Post => HttpMethod::Post,
             CancelMethod::Delete => HttpMethod::Delete,
         };
         let url = below(&self.base_url, &cancel.path.replace("{id}", &escaped(id.as_str())));
-        HttpRequest { method, url, headers: self.headers(api_key), body: None }
+        self.request(method, url, api_key)
     }
 
     /// The request for a page of the list in which a render that was submitted at
     /// `submitted` should be.
-    #[must_use]
+    ///
+    /// # Errors
+    /// When the key is not for the host.
     pub fn list_request(
         &self,
         list: &ListSpec,
         page: &ListPage,
         submitted: DateTime<Utc>,
-        api_key: &str,
-    ) -> HttpRequest {
+        api_key: &ProviderKey,
+    ) -> Result<HttpRequest, KeyNotForHost> {
         let since = time::text(submitted - CLOCKS_APART);
         let until = time::text(submitted + CLOCKS_APART);
         let known = [("{since}", since.as_str()), ("{until}", until.as_str())];
@@ -176,15 +238,16 @@ impl Provider {
             }
             (Some(_) | None, _) => {}
         }
-        HttpRequest { method: HttpMethod::Get, url, headers: self.headers(api_key), body: None }
+        self.request(HttpMethod::Get, url, api_key)
     }
 
-    fn headers(&self, api_key: &str) -> Vec<(String, String)> {
-        let base64 = STANDARD.encode(api_key);
-        let known = [("{apiKeyBase64}", base64.as_str()), ("{apiKey}", api_key)];
-        let headers = self.spec.headers.iter();
-        let filled = headers.map(|(name, value)| (name.clone(), filled_text(value, &known)));
-        filled.chain([("accept".to_owned(), "application/json".to_owned())]).collect()
+    fn request(
+        &self,
+        method: HttpMethod,
+        url: Url,
+        api_key: &ProviderKey,
+    ) -> Result<HttpRequest, KeyNotForHost> {
+        HttpRequest::with_key(method, url, &self.spec.headers, api_key)
     }
 }
 
@@ -299,20 +362,26 @@ mod tests {
     use super::*;
     use crate::fixtures::render_id;
     use crate::provider::catalogue::{Adjustments, Catalogue};
+    use crate::provider::key::KeyHost;
+
+    fn key_for(provider: &Provider) -> ProviderKey {
+        ProviderKey::new("secret-key", vec![KeyHost::of(&provider.base_url).unwrap()]).unwrap()
+    }
 
     fn provider(name: &str) -> Provider {
         let name = crate::id::ProviderName::parse(name).unwrap();
-        Catalogue::load(&Adjustments::default()).unwrap().get(&name).unwrap().clone()
+        Catalogue::load(&Adjustments::default()).unwrap().get(&name).unwrap().as_ref().clone()
     }
 
-    fn submit(name: &str, payload: &Value, callback: Option<&str>) -> Result<Value, PayloadError> {
+    fn submit(name: &str, payload: &Value, callback: Option<&str>) -> Result<Value, SubmitError> {
         let payload = payload.as_object().unwrap().clone();
         let job_id = JobId::from_bytes([7; 16]);
-        let request = provider(name).submit_request(&SubmitParts {
+        let provider = provider(name);
+        let request = provider.submit_request(&SubmitParts {
             payload: &payload,
             job_id: &job_id,
             callback_url: callback,
-            api_key: "k",
+            api_key: &key_for(&provider),
         })?;
         Ok(serde_json::from_slice(&request.body.unwrap()).unwrap())
     }
@@ -334,7 +403,7 @@ mod tests {
     #[test]
     fn submit_payload_without_room_is_refused() {
         let taken = submit("zvid", &json!({"template": "t", "jobId": "mine"}), None);
-        assert_eq!(taken, Err(PayloadError::Taken("/jobId".into())));
+        assert_eq!(taken, Err(PayloadError::Taken("/jobId".into()).into()));
     }
 
     #[test]
@@ -351,7 +420,9 @@ mod tests {
     #[test]
     fn status_call_stays_below_base_url() {
         let shotstack = provider("shotstack");
-        let url = |id| shotstack.status_request(&render_id(id), "k").url.to_string();
+        let key = key_for(&shotstack);
+        let request = |id| shotstack.status_request(&render_id(id), &key).unwrap();
+        let url = |id| request(id).url.to_string();
         assert_eq!(url("abc-1"), "https://api.shotstack.io/edit/v1/render/abc-1?data=false");
         assert_eq!(
             url("../../serve?x=/#"),
@@ -361,8 +432,45 @@ mod tests {
 
     #[test]
     fn api_key_is_a_hidden_header() {
-        let request = provider("zvid").status_request(&render_id("r"), "secret-key");
+        let zvid = provider("zvid");
+        let request = zvid.status_request(&render_id("r"), &key_for(&zvid)).unwrap();
         assert!(request.headers.contains(&("x-api-key".into(), "secret-key".into())));
         assert!(!format!("{request:?}").contains("secret-key"));
+    }
+
+    /// Status, list, cancel and submit: each at a base URL that the key is not for.
+    #[test]
+    fn requests_to_other_hosts_are_not_made() {
+        let key = key_for(&provider("viralsync"));
+        for base_url in [
+            "https://evil.example/viralsync",
+            "https://127.0.0.1/",
+            "https://user@viralsync.example/",
+            "http://viralsync.example/",
+        ] {
+            let base_url = Url::parse(base_url).unwrap();
+            for name in ["viralsync", "shotstack", "renderio", "creatomate"] {
+                let moved = Provider { base_url: base_url.clone(), ..provider(name) };
+                let payload = Map::new();
+                let submission = SubmitParts {
+                    payload: &payload,
+                    job_id: &JobId::from_bytes([7; 16]),
+                    callback_url: None,
+                    api_key: &key,
+                };
+                assert!(matches!(moved.submit_request(&submission), Err(SubmitError::Key(_))));
+                assert!(moved.status_request(&render_id("r"), &key).is_err());
+                if let Some(cancel) = &moved.spec.cancel {
+                    assert!(moved.cancel_request(cancel, &render_id("r"), &key).is_err());
+                }
+                if let crate::provider::spec::SubmitSafety::List(list) = &moved.spec.submit_safety {
+                    let token = ListPage::Token("https://viralsync.example/".into());
+                    for page in [ListPage::First, token, ListPage::Offset(3)] {
+                        let request = moved.list_request(list, &page, DateTime::UNIX_EPOCH, &key);
+                        assert!(request.is_err());
+                    }
+                }
+            }
+        }
     }
 }

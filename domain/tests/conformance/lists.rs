@@ -8,7 +8,7 @@ use domain::provider::{ListAnswer, ProviderSpec};
 use crate::facts::SearchFact;
 use crate::matrix::Matrix;
 use crate::meaning;
-use crate::requests::KEY;
+use crate::requests::key_for;
 use crate::tested_provider::{TestedProvider, job_id, noon};
 
 pub(crate) fn search(subject: &TestedProvider, matrix: &mut Matrix) {
@@ -22,11 +22,13 @@ pub(crate) fn search(subject: &TestedProvider, matrix: &mut Matrix) {
 /// Reads the pages as long as there is a next one, as the tracker does, and wants each of
 /// them at its own URL.
 fn found(subject: &TestedProvider, list: &ListSpec, search: &SearchFact) -> String {
+    let key = key_for(&subject.provider);
     let mut page = ListPage::First;
     let mut seen = 0;
     let mut answer = None;
     for fact in &search.pages {
-        let url = subject.provider.list_request(list, &page, noon(), KEY).url;
+        let request = subject.provider.list_request(list, &page, noon(), &key).unwrap();
+        let url = request.url();
         if url.as_str() != fact.url {
             return format!("a page at {url} instead of {}", fact.url);
         }

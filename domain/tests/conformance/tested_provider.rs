@@ -83,7 +83,7 @@ pub(crate) fn subjects() -> Vec<TestedProvider> {
         .names()
         .zip(facts)
         .map(|(name, facts)| TestedProvider {
-            provider: catalogue.get(name).unwrap().clone(),
+            provider: catalogue.get(name).unwrap().as_ref().clone(),
             facts,
             all_words: Rc::clone(&all_words),
         })

@@ -4,8 +4,10 @@
 use chrono::{DateTime, Utc};
 use domain::id::{JobId, RenderJobId};
 use domain::job::{Observation, RenderStatus};
+use domain::provider::ProviderKey;
 use domain::provider::answer::ProviderAnswer;
 use domain::provider::catalogue::{Adjustments, Catalogue, Provider};
+use domain::provider::key::KeyHost;
 use domain::provider::pointer::Pointer;
 use domain::provider::request::{ListPage, SubmitParts};
 use domain::provider::spec::SubmitSafety;
@@ -66,7 +68,7 @@ fn soils() -> Vec<Soil> {
             json!(0.5),
             json!([{"id": "r-1"}, null]),
         ]);
-        let provider = catalogue.get(name).unwrap().clone();
+        let provider = catalogue.get(name).unwrap().as_ref().clone();
         Soil { provider, pointers: pointers.collect(), values, document }
     });
     soils.collect()
@@ -242,32 +244,36 @@ fn specs() {
 /// Whatever the spec, requests can be sent, and go to its own host by https.
 fn requests_stay_below(spec: &ProviderSpec) {
     let base_url = spec.base_urls.get("default").unwrap().clone();
+    // A base URL whose host is none gets no key.
+    let Some(host) = KeyHost::of(&base_url) else { return };
+    let key = ProviderKey::new("k", vec![host]).unwrap();
     let provider = Provider { spec: spec.clone(), base_url };
     let stays = |request: &HttpRequest| {
-        let url = &request.url;
+        let url = request.url();
         assert_eq!(url.scheme(), "https", "{url}");
         assert_eq!(url.origin(), provider.base_url.origin(), "{url}");
-        for (name, value) in &request.headers {
+        for (name, value) in request.headers() {
             assert!(http::HeaderName::try_from(name).is_ok(), "{name:?}");
             assert!(http::HeaderValue::try_from(value).is_ok(), "{value:?}");
         }
     };
     let id = RenderJobId::parse("../x?y#z@evil.example").unwrap_or_else(|_| asked());
-    stays(&provider.status_request(&id, "k"));
+    stays(&provider.status_request(&id, &key).unwrap());
     let payload = Map::new();
     let submission = SubmitParts {
         payload: &payload,
         job_id: &job(),
         callback_url: Some("https://relay.example/cb"),
-        api_key: "k",
+        api_key: &key,
     };
     if let Ok(request) = provider.submit_request(&submission) {
         stays(&request);
     }
     if let Some(cancel) = &spec.cancel {
-        stays(&provider.cancel_request(cancel, &id, "k"));
+        stays(&provider.cancel_request(cancel, &id, &key).unwrap());
     }
     if let SubmitSafety::List(list) = &spec.submit_safety {
-        stays(&provider.list_request(list, &ListPage::Offset(9), noon(), "k"));
+        let page = ListPage::Offset(9);
+        stays(&provider.list_request(list, &page, noon(), &key).unwrap());
     }
 }

@@ -27,7 +27,8 @@ impl Jobs {
             let detail = format!("The job is {} already.", job.state.name());
             return Err(Problem::new(409, "job_ended", "Job ended", detail));
         }
-        let Some(provider) = self.tracker.providers.catalogue().get(&job.request.provider) else {
+        self.tracker.providers.specs().refresh().await?;
+        let Some(provider) = self.tracker.providers.get(&job.request.provider) else {
             return Err(unknown_provider(&job));
         };
         let Some(cancel) = &provider.spec.cancel else {
@@ -42,7 +43,7 @@ impl Jobs {
                 "The provider has not confirmed this job, so there is nothing to cancel yet.",
             ));
         };
-        let answer = self.tracker.providers.cancel(provider, cancel, render, now()).await;
+        let answer = self.tracker.providers.cancel(&provider, cancel, render, now()).await;
         match answer.map_err(|cause| Problem::no_key(&cause))? {
             CancelAnswer::Accepted => {}
             CancelAnswer::Refused { message } => return Err(refused(&message)),

@@ -1,5 +1,5 @@
 //! `jobs`: reading and cancelling jobs, reading and restarting deliveries, the webhook
-//! configuration, and API keys.
+//! configuration, API keys, and the provider specs.
 //!
 //! This file routes requests. To add a route, add it to `shared/src/api/route.rs`, its line to
 //! `Jobs::answer` and a method in the module of its subject, an `AWS::ApiGatewayV2::Route` to
@@ -9,6 +9,7 @@ mod api_keys;
 mod cancellation;
 pub mod config;
 mod deliveries;
+mod provider_specs;
 mod query;
 mod reading;
 mod redelivery;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use chrono::{DateTime, Utc};
 use domain::address::TargetPolicy;
-use domain::id::{EventId, JobId, KeyId};
+use domain::id::{EventId, JobId, KeyId, ProviderName};
 use lambda_runtime::Error;
 use shared::api::{self, Problem, Route};
 use shared::api_key_cache::ApiKeyCache;
@@ -88,6 +89,14 @@ impl Jobs {
             Route::ListKeys => self.list_keys(now()).await,
             Route::CreateKey => self.create_key(request, &caller, now()).await,
             Route::RevokeKey => self.revoke_key(&key_id(request)?, &caller, now()).await,
+            Route::ListProviders => self.list_providers().await,
+            Route::ShowProvider => self.show_provider(&provider_name(request)?).await,
+            Route::PutProvider => {
+                self.put_provider(&provider_name(request)?, request, &caller, now()).await
+            }
+            Route::RemoveProvider => {
+                self.remove_provider(&provider_name(request)?, request, &caller, now()).await
+            }
             // Of another function.
             Route::SubmitJob => Err(Problem::not_found("resource")),
         }
@@ -107,6 +116,14 @@ fn event_id(request: &ApiGatewayV2httpRequest) -> Result<EventId, Problem> {
 /// The same for an API key.
 fn key_id(request: &ApiGatewayV2httpRequest) -> Result<KeyId, Problem> {
     KeyId::parse(api::path_parameter(request, "keyId")).map_err(|_| Problem::not_found("key"))
+}
+
+/// A malformed name is a mistake of whoever puts a spec, so the answer says what is wrong.
+fn provider_name(request: &ApiGatewayV2httpRequest) -> Result<ProviderName, Problem> {
+    ProviderName::parse(api::path_parameter(request, "name")).map_err(|error| {
+        let detail = format!("The name in the path {error}.");
+        Problem::new(422, "invalid_field", "Invalid field", detail).about("name")
+    })
 }
 
 #[cfg(test)]

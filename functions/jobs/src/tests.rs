@@ -1,5 +1,6 @@
 mod api_keys;
 mod deliveries;
+mod providers;
 mod webhook_config;
 
 use aws_in_memory::interceptor::{FaultyOperation, Injected};

@@ -102,6 +102,10 @@ impl Poller {
         until: DateTime<Utc>,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), Interrupted> {
+        // No lease is taken yet, so the calls themselves are sent again.
+        let refreshed = self.tracker.providers.specs().refresh().await;
+        refreshed
+            .map_err(|cause| Interrupted { cause: cause.into(), continuations: Vec::new() })?;
         match self.take_lease(claim, now).await? {
             Some((lease, catch_up)) => {
                 ShardPoller::new(self, lease, catch_up, until, now).run().await
@@ -118,7 +122,8 @@ impl Poller {
             true => self.shards.current(),
             false => shard.saturating_add(1).next_power_of_two().saturating_mul(3),
         };
-        let catalogue = self.tracker.providers.catalogue();
+        let specs = self.tracker.providers.in_force();
+        let catalogue = &specs.catalogue;
         let budgets = catalogue.names().filter_map(|name| {
             let budget = catalogue.get(name)?.spec.polling_budget()?;
             Some((name.clone(), budget / f64::from(shares)))

@@ -92,8 +92,9 @@ impl Poller {
     ) -> Result<(Option<Job>, StatusReply), TrackError> {
         let answer = match self.tracker.fetch_status(&job, None, now()).await {
             Ok(answer) => answer,
-            // Without our own key no status can be had, and the job waits as in an outage.
-            Err(TrackError::Secret(cause)) => {
+            // Without our own key for this host no status can be had, and the job waits as in an
+            // outage.
+            Err(TrackError::Key(cause)) => {
                 error!(
                     job.id = %job.id, provider.name = %job.request.provider, error = chain(&cause),
                     "provider key unavailable; job status not fetched"

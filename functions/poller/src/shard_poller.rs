@@ -15,7 +15,7 @@
 //!     Announced --> Deciding: list new jobs once more
 //!     Deciding --> [*]: idle, over
 //!     Reading --> Draining: superseded, or 25 s left
-//!     Polling --> Draining: superseded, or 25 s left
+//!     Polling --> Draining: superseded, 25 s left, or specs changed
 //!     Draining --> [*]: superseded, out of time
 //! ```
 //!
@@ -28,7 +28,7 @@
 //! | idle | the next poll is farther away | renewed as asleep, unless it says so already; then new jobs are listed once more, because calls for jobs that came before that write were declined | a continuation call, delayed until the next poll |
 //! | over | the shard has no active job | given back; then new jobs are listed once more | nothing, until a new job's call or the tick |
 //! | superseded | a lease write met a conflict with another poller's lease | untouched: it is the other poller's | nothing: the other poller carries on |
-//! | out of time | 25 s before the invocation ends | left as it is | a continuation call, at once |
+//! | out of time | 25 s before the invocation ends, or the provider specs changed: the plans and budgets of all jobs may be others | left as it is | a continuation call, at once |
 //!
 //! An error ends the loop too. Its [`Interrupted`] carries the continuation calls of all leases
 //! that may be stored.
@@ -102,6 +102,8 @@ pub(crate) struct ShardPoller<'a> {
     clock: MonotonicClock,
     /// When the invocation ends.
     until: DateTime<Utc>,
+    /// The revision of the provider specs by which the polls are planned.
+    specs: u64,
     lease: LeaseKeeper,
     lister: Lister,
     poll_queue: PollQueue,
@@ -129,6 +131,7 @@ impl<'a> ShardPoller<'a> {
             now,
             clock: MonotonicClock { start, since: Instant::now() },
             until,
+            specs: poller.tracker.providers.in_force().revision,
             poll_queue: PollQueue::default(),
             provider_queues: ProviderQueues::new(budgets, &lease.pauses, failures, start),
             in_flight: FuturesUnordered::new(),
@@ -177,7 +180,8 @@ impl<'a> ShardPoller<'a> {
         self.list(Scope::Full);
         loop {
             let at = self.clock.now();
-            let may_begin = !self.lease.is_superseded() && at < self.drain_at();
+            let may_begin =
+                !self.lease.is_superseded() && at < self.drain_at() && !self.is_outdated();
             if may_begin && self.lister.is_complete() {
                 self.begin_polls(at);
             }
@@ -212,6 +216,12 @@ impl<'a> ShardPoller<'a> {
                 self.take(completion)?;
             }
         }
+    }
+
+    /// Whether the provider specs changed since the polls were planned. The continuation plans
+    /// them anew.
+    fn is_outdated(&self) -> bool {
+        self.poller.tracker.providers.in_force().revision != self.specs
     }
 
     fn drain_at(&self) -> DateTime<Utc> {

@@ -3,6 +3,7 @@ mod aws_faults;
 mod chain;
 mod providers;
 mod repairs;
+mod specs;
 mod ticks;
 mod world;
 

@@ -19,13 +19,13 @@ use domain::id::{IdempotencyKey, JobId};
 use domain::job::{Job, Report, State, StoredRequest};
 use domain::polling::Tracking;
 use domain::provider::catalogue::Provider;
-use domain::provider::request::SubmitParts;
+use domain::provider::request::{SubmitError, SubmitParts};
 use domain::provider::{HttpRequest, Rejection, SubmitAnswer};
 use domain::request::{JobRequest, MAX_BODY_BYTES};
 use shared::api::{self, Problem, Route};
 use shared::api_key_cache::ApiKeyCache;
 use shared::entropy::Entropy;
-use shared::providers::Submitted;
+use shared::providers::{KeyError, Submitted};
 use shared::queue::{WakeQueue, WakeUp};
 use shared::secrets::{SecretName, Secrets};
 use shared::shards::Shards;
@@ -55,10 +55,10 @@ pub struct Submitter {
 }
 
 /// A valid job, and the request to its provider.
-struct Prepared<'a> {
+struct Prepared {
     job: Job,
     payload: StoredPayload,
-    provider: &'a Provider,
+    provider: Arc<Provider>,
     request: HttpRequest,
 }
 
@@ -94,10 +94,11 @@ impl Submitter {
         key: Option<&IdempotencyKey>,
         body: &[u8],
         now: DateTime<Utc>,
-    ) -> Result<Prepared<'_>, Problem> {
-        let catalogue = self.tracker.providers.catalogue();
-        let provider = catalogue.get(&job_request.provider).ok_or_else(|| {
-            let known: Vec<&str> = catalogue.names().map(|name| name.as_str()).collect();
+    ) -> Result<Prepared, Problem> {
+        self.tracker.providers.specs().refresh().await?;
+        let specs = self.tracker.providers.in_force();
+        let provider = specs.get(&job_request.provider).ok_or_else(|| {
+            let known: Vec<&str> = specs.catalogue.names().map(|name| name.as_str()).collect();
             Problem::new(
                 422,
                 "unknown_provider",
@@ -123,7 +124,7 @@ impl Submitter {
             None => JobId::from_bytes(self.random()?),
         };
         let callback_url = match wants_callback {
-            true => Some(self.callback_url(provider, &job_id).await?),
+            true => Some(self.callback_url(&provider, &job_id).await?),
             false => None,
         };
         let api_key = self
@@ -131,7 +132,7 @@ impl Submitter {
             .providers
             .key(&job_request.provider)
             .await
-            .map_err(|it| Problem::no_key(&it))?;
+            .map_err(|cause| Problem::no_key(&cause.into()))?;
         let request = provider
             .submit_request(&SubmitParts {
                 payload: &job_request.payload,
@@ -139,7 +140,13 @@ impl Submitter {
                 callback_url: callback_url.as_deref(),
                 api_key: &api_key,
             })
-            .map_err(|error| invalid("payload", &error.to_string()))?;
+            .map_err(|error| match error {
+                SubmitError::Payload(error) => invalid("payload", &error.to_string()),
+                SubmitError::Key(refusal) => Problem::no_key(&KeyError::NotForHost {
+                    provider: provider.spec.name.clone(),
+                    refusal,
+                }),
+            })?;
         let tracking = match wants_callback {
             true => Tracking::WebhookFirst,
             false => Tracking::PollOnly,
@@ -197,7 +204,7 @@ impl Submitter {
     }
 
     /// Stores the payload, then the job, so that every job has its payload.
-    async fn store(&self, prepared: &Prepared<'_>) -> Result<Stored, StoreError> {
+    async fn store(&self, prepared: &Prepared) -> Result<Stored, StoreError> {
         let job = &prepared.job;
         let store = &self.tracker.store;
         let payload = store.insert_payload(&job.id, &prepared.payload, job.created_at).await?;
@@ -220,12 +227,12 @@ impl Submitter {
     /// the wait that the provider asks for.
     async fn submit_to_provider(
         &self,
-        prepared: Prepared<'_>,
+        prepared: Prepared,
         now: fn() -> DateTime<Utc>,
     ) -> (Job, Option<Duration>) {
         let Prepared { job, provider, request, .. } = prepared;
         let mut wait = None;
-        let report = match self.tracker.providers.submit(provider, request, now()).await {
+        let report = match self.tracker.providers.submit(&provider, request, now()).await {
             Submitted::PossiblySent(SubmitAnswer::Accepted(id)) => Report::Accepted(id),
             Submitted::PossiblySent(SubmitAnswer::Rejected(Rejection {
                 failure,

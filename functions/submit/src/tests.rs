@@ -14,6 +14,7 @@ use super::*;
 
 /// The key in `events/`.
 const KEY: &str = "rr_example";
+const ZVID_KEY: &str = r#"{"key": "zvid_key", "hosts": ["api.zvid.io"]}"#;
 const OK: &str = include_str!("../../../events/submit-ok.json");
 const MALFORMED: &str = include_str!("../../../events/submit-malformed.json");
 
@@ -67,7 +68,7 @@ async fn invalid_submit_stores_nothing() {
 
 #[tokio::test]
 async fn submit_without_writes_asks_no_provider() {
-    let aws = with_key(&[("providers/zvid/api-key", "zvid_key")]).await;
+    let aws = with_key(&[("providers/zvid/api-key", ZVID_KEY)]).await;
     let aws = aws.seen_by(FaultyOperation::new("PutItem", Injected::Lost));
     let (status, problem) = answered(&aws, serde_json::from_str(OK).unwrap()).await;
     let expected = (503, &"temporarily_unavailable".into());

@@ -20,6 +20,7 @@ use domain::provider::{Callback, StatusAnswer};
 use domain::verifier::{Incoming, Verification};
 use serde_json::json;
 use shared::api::{self, Problem};
+use shared::provider_specs::ProviderSpecsError;
 use shared::secrets::{SecretError, SecretName, Secrets};
 use shared::store::StoreError;
 use shared::telemetry::chain;
@@ -78,6 +79,12 @@ impl From<SecretError> for CallbackError {
     }
 }
 
+impl From<ProviderSpecsError> for CallbackError {
+    fn from(cause: ProviderSpecsError) -> Self {
+        Self::not_stored(&cause)
+    }
+}
+
 impl From<TrackError> for CallbackError {
     fn from(cause: TrackError) -> Self {
         Self::not_stored(&cause)
@@ -112,6 +119,7 @@ impl Callbacks {
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         let body = api::body(request, MAX_CALLBACK_BYTES)?;
+        self.tracker.providers.specs().refresh().await?;
         if api::path_parameter(request, "token").is_empty() {
             self.receive_for_account(request, &body, now).await
         } else {
@@ -127,13 +135,15 @@ impl Callbacks {
     ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         let (name, job_id) = self.authenticate(request).await?;
         // The token proves that the job is ours, even if its provider's spec is missing now.
-        let provider = self.tracker.providers.catalogue().get(&name);
+        let provider = self.tracker.providers.get(&name);
         let provider = provider.ok_or_else(|| missing_spec(&name))?;
         let proof = match &provider.spec.webhook {
-            Some(webhook) => self.verify_signature(provider, webhook, request, body, now()).await?,
+            Some(webhook) => {
+                self.verify_signature(&provider, webhook, request, body, now()).await?
+            }
             None => CallbackProof::Unsigned,
         };
-        let callback = read(provider, body, now())?;
+        let callback = read(&provider, body, now())?;
         if callback.kind == WebhookKind::Ignore {
             return Ok(acknowledge("ignored"));
         }
@@ -154,9 +164,9 @@ impl Callbacks {
     ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         let name = ProviderName::parse(api::path_parameter(request, "provider"));
         let name = name.map_err(|_| Problem::not_found("provider"))?;
-        let providers = &self.tracker.providers;
-        let provider = providers.catalogue().get(&name).ok_or_else(|| {
-            if providers.is_left_out(&name) {
+        let specs = self.tracker.providers.in_force();
+        let provider = specs.get(&name).ok_or_else(|| {
+            if specs.is_left_out(&name) {
                 missing_spec(&name)
             } else {
                 Problem::not_found("provider").into()
@@ -164,11 +174,11 @@ impl Callbacks {
         })?;
         let webhook = provider.spec.webhook.as_ref().filter(|webhook| webhook.account.is_some());
         let webhook = webhook.ok_or_else(|| Problem::not_found("provider"))?;
-        let proof = self.verify_signature(provider, webhook, request, body, now()).await?;
+        let proof = self.verify_signature(&provider, webhook, request, body, now()).await?;
         if proof == CallbackProof::Unsigned {
             return Err(wrong_signature().into());
         }
-        let callback = read(provider, body, now())?;
+        let callback = read(&provider, body, now())?;
         let Some(job_id) =
             callback.job_id.as_ref().filter(|_| callback.kind != WebhookKind::Ignore)
         else {

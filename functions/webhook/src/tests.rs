@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use aws_in_memory::interceptor::NoFaults;
+use aws_in_memory::network::Network;
 use aws_in_memory::{InMemoryAws, builders};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use aws_lambda_events::encodings::Body;
@@ -7,8 +9,9 @@ use domain::credential::CallbackSecret;
 use domain::id::{JobId, ProviderName, RenderJobId};
 use domain::job::{Job, Report, State, Transition};
 use domain::polling::Tracking;
-use domain::provider::catalogue::OwnSpec;
+use domain::provider::catalogue::Adjustments;
 use serde_json::{Value, json};
+use shared::tracker::Tracker;
 
 use super::*;
 
@@ -312,11 +315,17 @@ async fn account_url_needs_account_callbacks() {
     }
 }
 
+/// The tracker of a function that starts now.
+async fn started(aws: &InMemoryAws) -> Tracker {
+    let network = Network::default().seen_by(Arc::new(NoFaults));
+    aws.started_tracker(network, Adjustments::default()).await.unwrap()
+}
+
 /// What a function answers that found a broken spec of a provider of one's own.
 async fn answered_without(own: &str, request: ApiGatewayV2httpRequest) -> (i64, Value) {
     let aws = InMemoryAws::new(&[SECRET]);
-    let broken = OwnSpec { file: own.into(), name: own.into(), json: "{".into() };
-    let tracker = aws.tracker_with(&[broken]).unwrap();
+    aws.put_spec(own, "{").await.unwrap();
+    let tracker = started(&aws).await;
     let callbacks = Callbacks { tracker, secrets: Arc::new(aws.secrets()) };
     let response = handle(&callbacks, request.into(), arrival).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
@@ -346,21 +355,20 @@ async fn callback_without_spec_is_retried() {
 
 const GUIDE: &str = include_str!("../../../docs/adding-a-provider.md");
 
-/// The guide says to store its document as a parameter, and its secret beside it.
+/// The guide says to put its document, and to store its secret.
 #[tokio::test]
-async fn guide_provider_needs_only_a_parameter() {
+async fn guide_provider_needs_only_its_spec() {
     let blocks = GUIDE.split("```json\n").skip(1);
     let mut blocks = blocks.map(|rest| rest.split_once("\n```").unwrap().0);
     let (spec, conversation) = (blocks.next().unwrap(), blocks.next().unwrap());
     let conversation: Value = serde_json::from_str(conversation).unwrap();
     let exchanges = conversation["exchanges"].as_array().unwrap();
     let callback = exchanges.iter().find_map(|exchange| exchange.get("callback")).unwrap();
-    let aws = InMemoryAws::new(&[
-        ("provider-specs/reelworks", spec),
-        ("providers/reelworks/webhook-secrets", conversation["webhookSecrets"].as_str().unwrap()),
-    ]);
+    let secret = conversation["webhookSecrets"].as_str().unwrap();
+    let aws = InMemoryAws::new(&[("providers/reelworks/webhook-secrets", secret)]);
+    aws.put_spec("reelworks", spec).await.unwrap();
     let id = JobId::parse(conversation["jobId"].as_str().unwrap()).unwrap();
-    let tracker = aws.tracker_with(&aws.user_specs().await.unwrap()).unwrap();
+    let tracker = started(&aws).await;
     let rolling = Job { id: id.clone(), ..job("reelworks", "flm_1") };
     tracker.store.insert_job(&rolling).await.unwrap();
 

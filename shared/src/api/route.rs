@@ -26,11 +26,15 @@ pub enum Route {
     ListKeys,
     CreateKey,
     RevokeKey,
+    ListProviders,
+    ShowProvider,
+    PutProvider,
+    RemoveProvider,
 }
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::SubmitJob,
         Self::ListJobs,
         Self::ShowJob,
@@ -48,11 +52,15 @@ impl Route {
         Self::ListKeys,
         Self::CreateKey,
         Self::RevokeKey,
+        Self::ListProviders,
+        Self::ShowProvider,
+        Self::PutProvider,
+        Self::RemoveProvider,
     ];
 
     /// The table: API Gateway's key of the route, and the scope that it needs. What shows a
     /// submitted payload or a provider's answer needs [`Scope::Operate`]; what changes keys,
-    /// receivers or secrets, or sends a delivery elsewhere, [`Scope::Admin`].
+    /// specs, receivers or secrets, or sends a delivery elsewhere, [`Scope::Admin`].
     fn row(self) -> (&'static str, Scope) {
         match self {
             Self::SubmitJob => ("POST /v1/jobs", Scope::Submit),
@@ -72,6 +80,10 @@ impl Route {
             Self::ListKeys => ("GET /v1/keys", Scope::Admin),
             Self::CreateKey => ("POST /v1/keys", Scope::Admin),
             Self::RevokeKey => ("DELETE /v1/keys/{keyId}", Scope::Admin),
+            Self::ListProviders => ("GET /v1/providers", Scope::Read),
+            Self::ShowProvider => ("GET /v1/providers/{name}", Scope::Read),
+            Self::PutProvider => ("PUT /v1/providers/{name}", Scope::Admin),
+            Self::RemoveProvider => ("DELETE /v1/providers/{name}", Scope::Admin),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The only way to a receiver: a connector that checks addresses when it dials.
+//! The only way to a receiver or provider: a connector that checks addresses when it dials.
 //!
 //! To check a name first and connect afterwards would resolve it twice, and the second result
 //! can differ (DNS rebinding). Here the TCP connector gets the checked addresses. It dials a

@@ -1,38 +1,36 @@
-//! HTTP to render providers, at hosts that the operator configured.
+//! HTTP to render providers, at the hosts that their specs name. Specs are changed through the
+//! API, so addresses are checked where they are dialled, as those of receivers are.
 //!
 //! When a request to a provider fails, it matters whether it may have arrived: a submit that was not sent fails its job, and
 //! the caller may submit another; after one that may have arrived it is unknown whether there is
-//! a render. [`ProviderHttpError`] distinguishes the two.
+//! a render. [`ProviderHttpError`] distinguishes the two. A request to a blocked address was not
+//! sent.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use domain::address::{BaseUrlError, TargetPolicy, check_base_url};
 use http::header::{HeaderName, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::OUR_USER_AGENT;
 use super::client::{self, TlsSetupError, find, web_tls};
-use super::dial::{Dial, Dialler};
+use super::dial::Dial;
+use super::guard::{GuardedConnector, Resolve, SystemResolver};
+use super::{EgressLimits, OUR_USER_AGENT};
 
 /// The longest body of a provider's response, in bytes.
 const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
 
-/// How long an idle connection is kept.
-const IDLE: Duration = Duration::from_secs(30);
-
-/// The timeout of a TCP connection, all addresses together.
-const CONNECT: Duration = Duration::from_secs(5);
-
-type HttpsClient = Client<HttpsConnector<Dialler>, Full<Bytes>>;
+type HttpsClient = Client<HttpsConnector<GuardedConnector>, Full<Bytes>>;
 
 /// The HTTP client for providers. Built once per process; clones share its
 /// connections.
@@ -43,6 +41,7 @@ pub struct ProviderHttp {
     /// For all others. It reuses no connection: when a request is written into one that died
     /// while Lambda was frozen, it is unknown whether it arrived.
     changing: HttpsClient,
+    policy: Arc<TargetPolicy>,
 }
 
 /// A provider's response, with any status.
@@ -72,6 +71,9 @@ pub enum Trouble {
     /// The URL is not valid for HTTP.
     #[error("the URL is not one for HTTP")]
     Url(#[from] http::uri::InvalidUri),
+    /// The URL is not one for a provider.
+    #[error("the URL {0}")]
+    Blocked(#[from] BaseUrlError),
     /// A header's name or value is not valid.
     #[error("a header is not valid in HTTP")]
     Headers,
@@ -90,28 +92,43 @@ pub enum Trouble {
 }
 
 impl ProviderHttp {
-    /// A client that trusts the web's certificate authorities. It speaks plain
-    /// HTTP where a URL says `http`.
-    pub fn new() -> Result<Self, TlsSetupError> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT));
-        tcp.set_nodelay(true);
-        Self::through(Arc::new(tcp))
+    /// A client that trusts the web's certificate authorities and uses the system's resolver.
+    pub fn new(policy: TargetPolicy) -> Result<Self, TlsSetupError> {
+        Ok(Self::resolving(Arc::new(SystemResolver), web_tls()?, policy))
+    }
+
+    /// The same with another resolver and TLS configuration.
+    #[must_use]
+    pub fn resolving(resolver: Arc<dyn Resolve>, tls: ClientConfig, policy: TargetPolicy) -> Self {
+        let policy = Arc::new(policy);
+        let limits = EgressLimits::default();
+        let connector = GuardedConnector::new(resolver, Arc::clone(&policy), &limits);
+        Self::connected_by(connector, tls, policy)
     }
 
     /// A client on another network than the machine's, which resolves names itself.
-    pub fn through(network: Arc<dyn Dial>) -> Result<Self, TlsSetupError> {
-        Ok(Self::with_parts(network, web_tls()?))
+    pub fn through(network: Arc<dyn Dial>, policy: TargetPolicy) -> Result<Self, TlsSetupError> {
+        Ok(Self::with_parts(network, web_tls()?, policy))
     }
 
     /// The same with another TLS configuration.
     #[must_use]
-    pub fn with_parts(network: Arc<dyn Dial>, tls: ClientConfig) -> Self {
-        let connector = HttpsConnector::from((Dialler(network), tls));
+    pub fn with_parts(network: Arc<dyn Dial>, tls: ClientConfig, policy: TargetPolicy) -> Self {
+        let policy = Arc::new(policy);
+        Self::connected_by(GuardedConnector::through(network, Arc::clone(&policy)), tls, policy)
+    }
+
+    fn connected_by(
+        connector: GuardedConnector,
+        tls: ClientConfig,
+        policy: Arc<TargetPolicy>,
+    ) -> Self {
+        let connector = HttpsConnector::from((connector, tls));
+        let idle = EgressLimits::default().idle;
         Self {
-            reading: client::builder(IDLE).build(connector.clone()),
-            changing: client::builder(IDLE).pool_max_idle_per_host(0).build(connector),
+            reading: client::builder(idle).build(connector.clone()),
+            changing: client::builder(idle).pool_max_idle_per_host(0).build(connector),
+            policy,
         }
     }
 
@@ -125,6 +142,8 @@ impl ProviderHttp {
         timeout: Duration,
     ) -> Result<ProviderResponse, ProviderHttpError> {
         let deadline = Instant::now() + timeout;
+        check_base_url(url, &self.policy)
+            .map_err(|error| ProviderHttpError::NotSent(error.into()))?;
         let uri = Uri::try_from(url.as_str())
             .map_err(|error| ProviderHttpError::NotSent(error.into()))?;
         let client = if method.is_safe() { &self.reading } else { &self.changing };
@@ -179,7 +198,10 @@ async fn read(mut body: Incoming) -> Result<Bytes, Trouble> {
 mod tests {
     use tokio::net::TcpListener;
 
-    use super::super::test_server::{Reply, TestServer, no_tls, settle, unused_address};
+    use super::super::test_server::{
+        Answers, Reply, ScriptedResolver, TestCertificate, TestServer, no_tls, settle,
+        unused_address,
+    };
     use super::*;
 
     /// More than the busiest machine's loopback takes.
@@ -193,7 +215,7 @@ mod tests {
         url: &str,
         timeout: Duration,
     ) -> Result<ProviderResponse, ProviderHttpError> {
-        let http = ProviderHttp::new().unwrap();
+        let http = ProviderHttp::new(TargetPolicy::local_use()).unwrap();
         send(&http, method, url, timeout).await
     }
 
@@ -285,7 +307,7 @@ mod tests {
     #[tokio::test]
     async fn only_reads_reuse_connections() {
         let server = TestServer::plain(vec![Reply::ok()]).await;
-        let http = ProviderHttp::new().unwrap();
+        let http = ProviderHttp::new(TargetPolicy::local_use()).unwrap();
         for (method, connections) in
             [(Method::GET, 1), (Method::GET, 1), (Method::POST, 2), (Method::POST, 3)]
         {
@@ -293,5 +315,84 @@ mod tests {
             assert_eq!(server.seen().connections, connections);
             settle().await;
         }
+    }
+
+    /// A client with this resolver, and a TLS server at 127.0.0.1 that it trusts.
+    async fn guarded(
+        answers: impl IntoIterator<Item = Answers>,
+        policy: TargetPolicy,
+        replies: Vec<Reply>,
+    ) -> (ProviderHttp, ScriptedResolver, TestServer) {
+        let certificate = TestCertificate::new();
+        let server = TestServer::tls(replies, &certificate).await;
+        let resolver = ScriptedResolver::new(answers);
+        let client = certificate.client.clone();
+        (ProviderHttp::resolving(Arc::new(resolver.clone()), client, policy), resolver, server)
+    }
+
+    fn refused(outcome: Result<ProviderResponse, ProviderHttpError>) -> String {
+        match outcome {
+            Err(error @ ProviderHttpError::NotSent(_)) => crate::telemetry::chain(&error),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn private_provider_addresses_are_not_dialled() {
+        for addresses in [
+            &["127.0.0.1"][..],
+            &["10.0.0.1"],
+            &["169.254.169.254"],
+            &["fd00:ec2::254"],
+            &["::ffff:127.0.0.1"],
+            &["64:ff9b::7f00:1"],
+            // One private address refuses the name.
+            &["203.0.114.7", "127.0.0.1"],
+        ] {
+            let answers = [Answers::of(addresses)];
+            let (http, resolver, server) =
+                guarded(answers, TargetPolicy::public(), vec![Reply::ok()]).await;
+            for method in [Method::GET, Method::POST, Method::DELETE] {
+                let sent = send(&http, method, &server.named_url("/render"), PATIENT).await;
+                let error = refused(sent);
+                assert!(error.contains("the address is refused"), "{addresses:?}: {error}");
+            }
+            assert_eq!(resolver.asked().len(), 3);
+            assert_eq!(server.seen().connections, 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn provider_url_is_judged_before_it_is_dialled() {
+        let (http, resolver, server) =
+            guarded([Answers::of(&["127.0.0.1"])], TargetPolicy::public(), vec![Reply::ok()]).await;
+        let port = server.address.port();
+        for (url, why) in [
+            (format!("http://receiver.example:{port}/"), "is not https"),
+            (format!("https://127.0.0.1:{port}/"), "a loopback address"),
+            (format!("https://[::ffff:7f00:1]:{port}/"), "a loopback address"),
+            (format!("https://2130706433:{port}/"), "a loopback address"),
+            (format!("https://user@receiver.example:{port}/"), "a user name or password"),
+            (format!("https://localhost:{port}/"), "not a public, fully qualified DNS name"),
+        ] {
+            let error = refused(send(&http, Method::POST, &url, PATIENT).await);
+            assert!(error.contains(why), "{url}: {error}");
+        }
+        assert!(resolver.asked().is_empty());
+        assert_eq!(server.seen().connections, 0);
+    }
+
+    /// A name that was public when it was checked. Each connection is checked anew.
+    #[tokio::test]
+    async fn rebinding_provider_name_is_not_followed() {
+        let policy = TargetPolicy::public().with_networks(["127.0.0.1/32".parse().unwrap()]);
+        let answers = [Answers::of(&["127.0.0.1"]), Answers::of(&["127.0.0.2"])];
+        let (http, resolver, server) = guarded(answers, policy, vec![Reply::ok(); 2]).await;
+        let url = server.named_url("/render");
+        assert!(send(&http, Method::POST, &url, PATIENT).await.is_ok());
+        assert_eq!(resolver.asked().len(), 1, "what was checked is what was dialled");
+        let error = refused(send(&http, Method::POST, &url, PATIENT).await);
+        assert!(error.contains("the address is refused"), "{error}");
+        assert_eq!(server.seen().connections, 1);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use aws_in_memory::InMemoryAws;
 use domain::address::TargetPolicy;
 use domain::attempt::AttemptError;
 use domain::credential::{ApiKey, KeyCreator, KeyRecord, Scope};
@@ -10,12 +11,14 @@ use domain::delivery::{Delivery, GiveUpReason};
 use domain::endpoint::{Endpoint, EndpointLimits, Health, HoldReason};
 use domain::event::{EventName, EventSet, TestEvent};
 use domain::headers::{CustomHeaders, ReceiverHeaders};
-use domain::id::{KeyId, KeyName, KeyOwner};
+use domain::id::{KeyId, KeyName, KeyOwner, ProviderName};
 use domain::job::State;
+use domain::provider::catalogue::Adjustments;
 use domain::request::{JobRequest, KeyRequest, ReceiverSettings};
 use domain::signature::{GracePeriod, Rotation, SignatureType, SigningSecrets, WebhookSecret};
 use serde_json::{Value, json};
 use shared::api::Route;
+use shared::provider_specs::ProviderSpecs;
 use shared::store::WebhookConfig;
 use shared::view;
 
@@ -194,6 +197,28 @@ fn webhook_config_view_fits_openapi() {
         "with few members",
         &view::webhook_config(&config, &endpoint, None, None, now),
     );
+}
+
+#[tokio::test]
+async fn provider_view_fits_openapi() {
+    let contract = schema("Provider");
+    let aws = InMemoryAws::new(&[]);
+    let acme = source::text("providers/zvid.json").replace("\"zvid\"", "\"acme\"");
+    aws.put_spec("acme", &acme).await.unwrap();
+    aws.put_spec("broken", "{").await.unwrap();
+    aws.put_spec("shotstack", "{").await.unwrap();
+    let specs = ProviderSpecs::load(aws.store(), Adjustments::default()).await.unwrap();
+    for (name, origin, in_force) in [
+        ("zvid", "shipped", true),
+        ("acme", "stored", true),
+        ("broken", "stored", false),
+        ("shotstack", "stored", false),
+    ] {
+        let shown = view::provider(&ProviderName::parse(name).unwrap(), &specs.in_force());
+        contract.assert_valid(name, &shown);
+        assert_eq!((&shown["origin"], &shown["inForce"]), (&json!(origin), &json!(in_force)));
+        assert_eq!(shown["problem"].is_null(), in_force, "{shown}");
+    }
 }
 
 /// The schema describes only the shape of headers; the code refuses reserved names.

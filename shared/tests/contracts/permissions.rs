@@ -30,10 +30,11 @@ fn conditions(function: &str, effect: &str, action: &str) -> Vec<Value> {
 }
 
 #[test]
-fn api_keys_are_changed_by_jobs_alone() {
-    let keys = json!({"dynamodb:LeadingKeys": ["api-keys"]});
-    let all_are_keys = json!({"ForAllValues:StringEquals": keys});
-    let any_is_key = json!({"ForAnyValue:StringEquals": keys});
+fn keys_and_specs_are_changed_by_jobs_alone() {
+    let leading = |items: &[&str]| json!({"dynamodb:LeadingKeys": items});
+    let all_are_keys = json!({"ForAllValues:StringEquals": leading(&["api-keys"])});
+    let any_is_either =
+        json!({"ForAnyValue:StringEquals": leading(&["api-keys", "provider-specs"])});
     for function in FUNCTIONS {
         let may_put = conditions(function, "Allow", "dynamodb:PutItem");
         assert_eq!(may_put, [Value::Null], "{function} puts its own items");
@@ -42,7 +43,7 @@ fn api_keys_are_changed_by_jobs_alone() {
         if function == "Jobs" {
             assert_eq!((denied, deletes), (vec![], vec![all_are_keys.clone()]));
         } else {
-            assert_eq!((denied, deletes), (vec![any_is_key.clone()], vec![]), "{function}");
+            assert_eq!((denied, deletes), (vec![any_is_either.clone()], vec![]), "{function}");
         }
         for other in ["dynamodb:UpdateItem", "dynamodb:BatchWriteItem"] {
             assert!(conditions(function, "Allow", other).is_empty(), "{function}: {other}");

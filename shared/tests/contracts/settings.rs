@@ -36,6 +36,29 @@ fn template_gives_functions_the_same_policy() {
     }
 }
 
+/// Otherwise a spec could be taken by one function and be left out by another.
+#[test]
+fn template_gives_functions_the_same_providers() {
+    let template = source::text("template.yaml");
+    for function in ["Submit", "Poller", "Webhook", "Jobs"] {
+        let resource = source::between(
+            &template,
+            &format!("\n  {function}Function:\n"),
+            &format!("\n  {function}Role:\n"),
+        );
+        let [resource] = resource[..] else { panic!("{function}: {}", resource.len()) };
+        for (variable, parameter) in [
+            ("PROVIDER_BASE_URLS", "ProviderBaseUrls"),
+            ("PROVIDER_ENVIRONMENTS", "ProviderEnvironments"),
+            ("PRIVATE_PROVIDER_HOSTS", "PrivateProviderHosts"),
+            ("ALLOW_INSECURE_TARGETS", "AllowInsecureTargets"),
+        ] {
+            let line = format!("          {variable}: !Ref {parameter}\n");
+            assert!(resource.contains(&line), "{function} does not get {variable}");
+        }
+    }
+}
+
 /// Otherwise a function would list or poll the shards of another number.
 #[test]
 fn template_gives_functions_the_same_shards() {

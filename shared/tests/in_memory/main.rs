@@ -12,6 +12,8 @@ mod durations;
 #[cfg(test)]
 mod endpoint_cache;
 #[cfg(test)]
+mod provider_specs;
+#[cfg(test)]
 mod secrets;
 mod shards;
 #[cfg(test)]
@@ -20,7 +22,5 @@ mod store;
 mod tracker;
 #[cfg(test)]
 mod undelivered;
-#[cfg(test)]
-mod user_specs;
 #[cfg(test)]
 mod webhook_config;

@@ -9,12 +9,13 @@ use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception, 
 use aws_in_memory::network::Network;
 use aws_in_memory::{InMemoryAws, builders, clock};
 use bytes::Bytes;
+use domain::address::TargetPolicy;
 use domain::event::EventName;
 use domain::failure::FailureCode;
 use domain::id::ProviderName;
 use domain::job::{Job, Report, Transition};
+use domain::provider::StatusAnswer;
 use domain::provider::catalogue::Adjustments;
-use domain::provider::{Catalogue, StatusAnswer};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use http::Response;
@@ -52,7 +53,10 @@ async fn published(callback_url: Option<&str>, receiver_wants: EventName) -> (us
 
 #[tokio::test(start_paused = true)]
 async fn unlisted_provider_error_is_reported() {
-    let aws = InMemoryAws::new(&[("providers/viralsync/api-key", "key")]);
+    let aws = InMemoryAws::new(&[(
+        "providers/viralsync/api-key",
+        r#"{"key": "key", "hosts": ["viralsync.test:80"]}"#,
+    )]);
     let network = Network::default();
     let refuses = |_| {
         let refusal = Response::builder().status(503).header("retry-after", 30);
@@ -60,9 +64,9 @@ async fn unlisted_provider_error_is_reported() {
     };
     network.add("viralsync.test", Arc::new(refuses));
     let base_urls = [("viralsync".to_owned(), "http://viralsync.test".parse().unwrap())];
-    let adjustments = Adjustments { base_urls: base_urls.into(), ..Adjustments::default() };
-    let catalogue = Catalogue::load(&adjustments).unwrap();
-    let tracker = aws.tracker_on(network.seen_by(Arc::new(NoFaults)), catalogue).unwrap();
+    let policy = TargetPolicy::local_use();
+    let adjustments = Adjustments { base_urls: base_urls.into(), policy, ..Adjustments::default() };
+    let tracker = aws.tracker_on(network.seen_by(Arc::new(NoFaults)), adjustments).unwrap();
     let mut job = job(None);
     job.request.provider = ProviderName::parse("viralsync").unwrap();
     let Transition::Changed(job) = job.apply(&Report::SubmitUnclear, 0, clock::now()) else {

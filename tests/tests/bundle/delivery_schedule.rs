@@ -25,7 +25,7 @@ use crate::checks::invariant_checker::text;
 use crate::faults::delivery_faults::Counts;
 use crate::harness::backend::CallerRequest;
 use crate::harness::bundle::{Bundle, RunSettings};
-use crate::harness::functions::{Function, StackParameters, catalogue};
+use crate::harness::functions::{Function, StackParameters, adjustments};
 use crate::harness::parallel::in_parallel;
 use crate::harness::receivers::PlannedAnswer;
 
@@ -56,7 +56,7 @@ fn settings(seed: u64) -> RunSettings {
         parameters: StackParameters {
             shards: 1,
             schedule: DeliverySchedule::default(),
-            catalogue: catalogue(),
+            adjustments: adjustments(),
         },
         skips_idle_ticks: true,
         horizon: Duration::from_secs(10 * 24 * 3600),

@@ -52,7 +52,7 @@ use crate::checks::invariant_checker::text;
 use crate::faults::fault::{Fault, PlannedFault};
 use crate::harness::backend::CallerRequest;
 use crate::harness::bundle::{Bundle, PROVIDER_SECRET, RunSettings};
-use crate::harness::functions::{Function, PUBLIC_URL, StackParameters, catalogue};
+use crate::harness::functions::{Function, PUBLIC_URL, StackParameters, adjustments};
 use crate::harness::gateway::routes;
 use crate::harness::provider_hosts::video_url;
 use crate::harness::receivers::PlannedAnswer;
@@ -61,7 +61,7 @@ fn with_schedule(schedule: &str, horizon: Duration) -> RunSettings {
     let parameters = StackParameters {
         shards: 1,
         schedule: DeliverySchedule::parse(schedule).unwrap(),
-        catalogue: catalogue(),
+        adjustments: adjustments(),
     };
     RunSettings { parameters, horizon, skips_idle_ticks: true, ..RunSettings::default() }
 }

@@ -21,10 +21,43 @@ fn catalogue_takes_environments_and_base_urls() {
     let error = Catalogue::load(&wrong).unwrap_err().to_string();
     assert_eq!(error, "shotstack has no environment `moon`");
 
-    let base_urls =
-        BTreeMap::from([("no-such-provider".to_owned(), Url::parse("http://x").unwrap())]);
-    let error = Catalogue::load(&Adjustments { base_urls, ..Default::default() }).unwrap_err();
-    assert_eq!(error.to_string(), "there is no provider `no-such-provider`");
+    let moved = |url: &str, policy| {
+        let base_urls = BTreeMap::from([("shotstack".to_owned(), Url::parse(url).unwrap())]);
+        Catalogue::load(&Adjustments { base_urls, policy, ..Default::default() })
+    };
+    let error = moved("http://127.0.0.1:4010", TargetPolicy::public()).unwrap_err().to_string();
+    assert_eq!(error, "shotstack: the setting PROVIDER_BASE_URLS is not https");
+    assert!(moved("http://127.0.0.1:4010", TargetPolicy::local_use()).is_ok());
+}
+
+/// The spec that an adjustment is for may be put later.
+#[test]
+fn catalogue_ignores_adjustments_of_unknown_providers() {
+    let adjustments = adjusted(&[("no-such-provider", "x")]);
+    assert_eq!(Catalogue::load(&adjustments).unwrap().names().count(), SHIPPED.len());
+    assert_eq!(adjustments.names().collect::<Vec<_>>(), ["no-such-provider"]);
+}
+
+#[test]
+fn own_spec_is_checked_as_it_would_be_used() {
+    let zvid = shipped("zvid");
+    let checked = |adjustments: &Adjustments, json: &str| {
+        let checked = adjustments.check(&own("zvid", json));
+        checked.map(|provider| provider.base_url.to_string()).map_err(|it| it.to_string())
+    };
+    let none = Adjustments::default();
+    assert_eq!(checked(&none, &zvid).as_deref(), Ok("https://api.zvid.io/"));
+    // Also in an environment that is not used.
+    for url in ["https://10.0.0.1", "https://render.internal", "https://169.254.169.254"] {
+        let stage = zvid.replace("\"default\":", &format!("\"stage\": \"{url}\", \"default\":"));
+        let error = checked(&none, &stage).unwrap_err();
+        assert!(error.starts_with("/specs/zvid: baseUrls.stage "), "{error}");
+        let default = zvid.replace("https://api.zvid.io", url);
+        let error = checked(&none, &default).unwrap_err();
+        assert!(error.contains(": baseUrls.default "), "{error}");
+    }
+    let error = checked(&adjusted(&[("zvid", "moon")]), &zvid).unwrap_err();
+    assert_eq!(error, "/specs/zvid: zvid has no environment `moon`");
 }
 
 fn own(name: &str, json: &str) -> OwnSpec {
@@ -87,7 +120,6 @@ fn catalogue_leaves_out_wrong_spec() {
     let shotstack = ProviderName::parse("shotstack").unwrap();
     let kept = catalogue.get(&shotstack).unwrap();
     assert_eq!(kept.base_url.scheme(), "https", "the shipped one stays");
-    assert!(Catalogue::load_with(&adjusted(&[("no-such-provider", "x")]), &wrong).is_err());
 }
 
 #[test]

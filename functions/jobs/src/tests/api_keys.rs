@@ -26,6 +26,7 @@ fn request(key: &str, route: &str, body: &Value) -> ApiGatewayV2httpRequest {
     event["pathParameters"] = json!({
         "jobId": "job_07070707070787078707070707070707",
         "eventId": "evt_0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
+        "name": "zvid",
         "keyId": "key_0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
     });
     serde_json::from_value(event).unwrap()
@@ -73,6 +74,8 @@ const NEEDED: [(Scope, &[&str]); 3] = [
             "GET /v1/deliveries",
             "GET /v1/webhook-config",
             "GET /v1/webhook-config/test/{eventId}",
+            "GET /v1/providers",
+            "GET /v1/providers/{name}",
         ],
     ),
     (
@@ -92,6 +95,8 @@ const NEEDED: [(Scope, &[&str]); 3] = [
             "POST /v1/webhook-config/rotate-secret",
             "GET /v1/keys",
             "POST /v1/keys",
+            "PUT /v1/providers/{name}",
+            "DELETE /v1/providers/{name}",
             "DELETE /v1/keys/{keyId}",
         ],
     ),

@@ -13,12 +13,12 @@ use aws_in_memory::{InMemoryAws, builders};
 use aws_lambda_events::sqs::SqsEvent;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use domain::address::TargetPolicy;
 use domain::endpoint::EndpointLimits;
 use domain::event::EventSet;
 use domain::id::{JobId, RenderJobId};
 use domain::job::{Job, Report, Transition};
 use domain::polling::{LognormalModel, Tracking};
-use domain::provider::Catalogue;
 use domain::provider::catalogue::Adjustments;
 use futures_util::FutureExt;
 use http::{Request, Response};
@@ -92,12 +92,16 @@ impl PollerWorld {
     pub(crate) fn with_shards(shards: u32) -> Self {
         clock::set(DateTime::from_timestamp(1_779_602_430, 0).unwrap());
         let aws = InMemoryAws::new(&[
-            ("providers/zvid/api-key", "zvid_key"),
-            ("providers/shotstack/api-key", "shotstack_key"),
+            ("providers/zvid/api-key", r#"{"key": "zvid_key", "hosts": ["zvid.test:80"]}"#),
+            (
+                "providers/shotstack/api-key",
+                r#"{"key": "shotstack_key", "hosts": ["shotstack.test:80"]}"#,
+            ),
+            ("providers/acme/api-key", r#"{"key": "acme_key", "hosts": ["acme.test:80"]}"#),
         ]);
         let network = Network::default();
         let providers = Arc::new(Mutex::new(FakeProviders::default()));
-        for name in ["zvid", "shotstack"] {
+        for name in ["zvid", "shotstack", "acme"] {
             let host = format!("{name}.test");
             network.add(&host, answering(host.clone(), Arc::clone(&providers)));
         }
@@ -355,10 +359,10 @@ impl PollerWorld {
 
 fn poller(aws: &InMemoryAws, network: &Network, shards: u32) -> Poller {
     let url = |name: &str| (name.to_owned(), format!("http://{name}.test").parse().unwrap());
-    let base_urls = BTreeMap::from([url("zvid"), url("shotstack")]);
-    let adjustments = Adjustments { base_urls, ..Adjustments::default() };
-    let catalogue = Catalogue::load(&adjustments).unwrap();
-    let tracker = aws.tracker_on(network.seen_by(Arc::new(NoFaults)), catalogue).unwrap();
+    let base_urls = BTreeMap::from([url("zvid"), url("shotstack"), url("acme")]);
+    let policy = TargetPolicy::local_use();
+    let adjustments = Adjustments { base_urls, policy, ..Adjustments::default() };
+    let tracker = aws.tracker_on(network.seen_by(Arc::new(NoFaults)), adjustments).unwrap();
     Poller::new(tracker, aws.wakes(), shards)
 }
 

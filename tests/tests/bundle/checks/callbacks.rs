@@ -3,6 +3,7 @@
 use aws_in_memory::clock;
 use domain::id::ProviderName;
 use domain::job::State;
+use domain::provider::Catalogue;
 use domain::provider::spec::webhook::WebhookKind;
 
 use crate::checks::invariant::Invariant;
@@ -15,7 +16,8 @@ impl Bundle {
     pub(crate) fn check_accepted_callback(&self, path: &str, body: &[u8]) {
         let mut parts = path.split('/').skip(3);
         let provider = parts.next().and_then(|name| ProviderName::parse(name).ok());
-        let provider = provider.and_then(|name| self.parameters.catalogue.get(&name)).unwrap();
+        let catalogue = Catalogue::load(&self.parameters.adjustments).unwrap();
+        let provider = provider.and_then(|name| catalogue.get(&name)).unwrap();
         let callback = provider.spec.read_callback(body, clock::true_now()).unwrap();
         if callback.kind != WebhookKind::Ended {
             return;

@@ -28,7 +28,7 @@ use crate::faults::random_faults::RandomFaults;
 use crate::harness::backend::AnsweredRequest;
 use crate::harness::driver::Started;
 use crate::harness::event_sources::Source;
-use crate::harness::functions::{Function, PROVIDERS, StackParameters, catalogue};
+use crate::harness::functions::{Function, PROVIDERS, StackParameters, adjustments};
 use crate::harness::invocation::Invocation;
 use crate::harness::operator::PromisedRedelivery;
 use crate::harness::provider_hosts;
@@ -83,7 +83,7 @@ impl Default for RunSettings {
             parameters: StackParameters {
                 shards: 1,
                 schedule: DeliverySchedule::parse("0,5,60,1200").unwrap(),
-                catalogue: catalogue(),
+                adjustments: adjustments(),
             },
             fault: None,
             duplicates: false,
@@ -179,7 +179,8 @@ impl Bundle {
         }
         for provider in PROVIDERS {
             let (name, key) = (provider.name(), provider_hosts::key_of(provider));
-            aws.set_parameter(&format!("providers/{name}/api-key"), &key);
+            let stored = serde_json::json!({"key": key, "hosts": [format!("{name}.test:80")]});
+            aws.set_parameter(&format!("providers/{name}/api-key"), &stored.to_string());
             checker.keep_secret(&key);
         }
         for signing in ["viralsync", "renderio"] {

@@ -1,7 +1,7 @@
 //! The five functions as they are deployed: their handlers, set up as their `config.rs` does, with
 //! AWS in memory and a network in memory.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_in_memory::{InMemoryAws, clock};
@@ -9,7 +9,6 @@ use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use chrono::{DateTime, Utc};
 use domain::address::TargetPolicy;
-use domain::provider::Catalogue;
 use domain::provider::catalogue::Adjustments;
 use domain::retry::DeliverySchedule;
 use serde_json::json;
@@ -81,21 +80,16 @@ pub(crate) struct StackParameters {
     pub(crate) shards: u32,
     pub(crate) schedule: DeliverySchedule,
     /// The shipped providers, at the simulator's hosts.
-    pub(crate) catalogue: Catalogue,
+    pub(crate) adjustments: Adjustments,
 }
 
-/// The shipped providers, at the simulator's hosts. They are read once, because every start of a
-/// function needs them.
-pub(crate) fn catalogue() -> Catalogue {
-    static SHIPPED: OnceLock<Catalogue> = OnceLock::new();
-    let shipped = SHIPPED.get_or_init(|| {
-        let hosts = PROVIDERS.map(SimulatedProvider::name);
-        let base_urls = hosts
-            .map(|name| (name.to_owned(), format!("http://{name}.test/{name}").parse().unwrap()));
-        let adjustments = Adjustments { base_urls: base_urls.into(), ..Adjustments::default() };
-        Catalogue::load(&adjustments).unwrap()
-    });
-    shipped.clone()
+/// The shipped providers, at the simulator's hosts.
+pub(crate) fn adjustments() -> Adjustments {
+    let hosts = PROVIDERS.map(SimulatedProvider::name);
+    let base_urls =
+        hosts.map(|name| (name.to_owned(), format!("http://{name}.test/{name}").parse().unwrap()));
+    let policy = TargetPolicy::local_use();
+    Adjustments { base_urls: base_urls.into(), policy, ..Adjustments::default() }
 }
 
 /// A started function. It handles one event after another.
@@ -133,10 +127,9 @@ impl Instance {
                 entropy: aws.entropy(),
             }));
         }
-        // All other functions read the owner's specs at their start.
-        aws.user_specs().await.map_err(|error| error.to_string())?;
-        let catalogue = parameters.catalogue.clone();
-        let tracker = aws.tracker_on(network, catalogue).map_err(|error| error.to_string())?;
+        // All other functions read the provider specs at their start.
+        let tracker = aws.started_tracker(network, parameters.adjustments.clone()).await;
+        let tracker = tracker.map_err(|error| error.to_string())?;
         Ok(match function {
             Function::Submit => Self::Submit(submit::Submitter {
                 keys: ApiKeyCache::new(aws.store()),

@@ -1,0 +1,190 @@
+//! `relay provider set-key`: stores a provider's key together with the hosts that it may be sent
+//! to.
+//!
+//! It uses SSM with the operator's credentials, and not the stack's API: whoever may change a
+//! spec through the API must not decide where a key goes.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use aws_sdk_ssm::Client;
+use aws_sdk_ssm::types::ParameterType;
+use clap::Args;
+use domain::id::ProviderName;
+use domain::provider::key::KeyHost;
+use domain::provider::{Catalogue, ProviderKey, ProviderSpec};
+use serde_json::Value;
+
+use crate::api::Api;
+
+#[derive(Args)]
+pub(crate) struct SetKey {
+    /// The provider, such as `shotstack`.
+    #[arg(value_parser = ProviderName::parse)]
+    name: ProviderName,
+    /// The stack's name. Region and credentials come from the environment, as
+    /// `aws configure export-credentials --format env` writes them.
+    #[arg(long)]
+    stack: String,
+    /// A host that the key may be sent to, such as `api.shotstack.io`; by default those of the
+    /// provider's spec. With `--url` that is the spec in force in the stack.
+    #[arg(long, value_name = "HOST")]
+    host: Vec<String>,
+    /// Take the hosts of a spec that was put through the API.
+    #[arg(long)]
+    yes: bool,
+    /// A file with the key. Without it the key is read from the standard input.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
+/// Runs the command; `print` prints a line.
+pub(crate) fn run(command: &SetKey, api: Option<&Api>, print: impl Fn(String)) -> Result<()> {
+    let shown = match (command.host.is_empty(), api) {
+        (true, Some(api)) => Some(api.get(&["v1", "providers", command.name.as_str()], &[])?),
+        (true, None) | (false, _) => None,
+    };
+    let hosts = hosts(command, shown.as_ref())?;
+    let key = match &command.key_file {
+        Some(file) => crate::read(file)?,
+        None => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).context("cannot read the key")?;
+            text
+        }
+    };
+    let key = ProviderKey::new(&key, hosts)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let config = shared::aws::config().context("cannot find AWS credentials and a region")?;
+        store(&Client::new(&config), command, &key, print).await
+    })
+}
+
+/// The hosts that were given, or those of the spec: the one that the API showed, or else the
+/// shipped one.
+fn hosts(command: &SetKey, shown: Option<&Value>) -> Result<Vec<KeyHost>> {
+    if !command.host.is_empty() {
+        let hosts = command.host.iter();
+        let hosts = hosts.map(|host| {
+            KeyHost::parse(host).map_err(|reason| anyhow::anyhow!("--host {host}: it {reason}"))
+        });
+        return hosts.collect();
+    }
+    let name = &command.name;
+    let is_stored = shown.and_then(|it| it.get("origin")).and_then(Value::as_str) == Some("stored");
+    let spec = match shown.and_then(|it| it.get("spec")).filter(|spec| !spec.is_null()) {
+        Some(spec) => spec.to_string(),
+        None => Catalogue::shipped(name)
+            .with_context(|| {
+                format!("{name} is not shipped; name its hosts with --host, or give --url")
+            })?
+            .to_owned(),
+    };
+    let spec = ProviderSpec::parse(name.as_str(), &spec)
+        .map_err(|error| anyhow::anyhow!("{error}; name the hosts with --host"))?;
+    let mut hosts: Vec<KeyHost> = Vec::new();
+    for url in spec.base_urls.values() {
+        let host = KeyHost::of(url).with_context(|| format!("{url} has no host"))?;
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    if is_stored && !command.yes {
+        bail!(
+            "the spec of {name} was put through the API, and sends requests to {}. If these \
+             hosts are the provider's, repeat the command with --yes",
+            listed(&hosts)
+        );
+    }
+    Ok(hosts)
+}
+
+async fn store(
+    client: &Client,
+    command: &SetKey,
+    key: &ProviderKey,
+    print: impl Fn(String),
+) -> Result<()> {
+    let name = format!("/render-relay/{}/providers/{}/api-key", command.stack, command.name);
+    print(format!("{name}: a key that may be sent to {}", listed(key.hosts())));
+    let put = client.put_parameter().name(&name).value(key.reveal()).overwrite(true);
+    put.r#type(ParameterType::SecureString)
+        .send()
+        .await
+        .map_err(aws_sdk_ssm::error::SdkError::into_service_error)
+        .with_context(|| format!("cannot store {name}"))?;
+    print("stored; functions use it within ten minutes".into());
+    Ok(())
+}
+
+pub(crate) fn listed(hosts: &[KeyHost]) -> String {
+    hosts.iter().map(KeyHost::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use aws_in_memory::InMemoryAws;
+    use serde_json::json;
+
+    use super::*;
+
+    fn command(name: &str, host: &[&str], yes: bool) -> SetKey {
+        SetKey {
+            name: ProviderName::parse(name).unwrap(),
+            stack: "test".into(),
+            host: host.iter().map(|&host| host.to_owned()).collect(),
+            yes,
+            key_file: None,
+        }
+    }
+
+    fn chosen(command: &SetKey, shown: Option<&Value>) -> Result<String, String> {
+        hosts(command, shown).map(|hosts| listed(&hosts)).map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn provider_key_is_stored_with_its_hosts() {
+        let aws = InMemoryAws::new(&[]);
+        let client = Client::new(&aws.config());
+        let key = ProviderKey::new("k-4242\n", vec![KeyHost::parse("API.acme.example").unwrap()]);
+        let printed = RefCell::new(Vec::new());
+        let print = |line| printed.borrow_mut().push(line);
+        store(&client, &command("acme", &[], false), &key.unwrap(), print).await.unwrap();
+        let stored = aws.parameter("providers/acme/api-key");
+        assert_eq!(stored.as_deref(), Some(r#"{"hosts":["api.acme.example"],"key":"k-4242"}"#));
+        let printed = printed.into_inner().join("\n");
+        assert!(printed.contains("api.acme.example") && !printed.contains("4242"), "{printed}");
+    }
+
+    #[test]
+    fn key_hosts_are_given_or_shipped() {
+        let shotstack = command("shotstack", &[], false);
+        assert_eq!(chosen(&shotstack, None).as_deref(), Ok("api.shotstack.io"));
+        let given = command("shotstack", &["a.example", "*.b.example:8443"], false);
+        assert_eq!(chosen(&given, None).as_deref(), Ok("a.example, *.b.example:8443"));
+        let wrong = chosen(&command("shotstack", &["https://a.example"], false), None);
+        assert!(wrong.unwrap_err().starts_with("--host https://a.example: it is not a host"));
+        let unknown = chosen(&command("acme", &[], false), None).unwrap_err();
+        assert!(unknown.contains("--host"), "{unknown}");
+    }
+
+    /// An API key alone must not bring an operator to send a key elsewhere.
+    #[test]
+    fn key_hosts_of_stored_spec_need_consent() {
+        let spec = Catalogue::shipped(&ProviderName::parse("shotstack").unwrap()).unwrap();
+        let spec = spec.replace("https://api.shotstack.io", "https://evil.example");
+        let spec: Value = serde_json::from_str(&spec).unwrap();
+        let shown = json!({"origin": "stored", "spec": spec});
+        let refused = chosen(&command("shotstack", &[], false), Some(&shown)).unwrap_err();
+        assert!(refused.contains("evil.example") && refused.contains("--yes"), "{refused}");
+        let agreed = chosen(&command("shotstack", &[], true), Some(&shown));
+        assert_eq!(agreed.as_deref(), Ok("evil.example"));
+        let shipped = json!({"origin": "shipped", "spec": spec});
+        assert!(chosen(&command("shotstack", &[], false), Some(&shipped)).is_ok());
+    }
+}
