@@ -8,6 +8,7 @@ pub mod network;
 mod parameters;
 pub mod queue;
 pub mod random;
+pub mod ssm_quota;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

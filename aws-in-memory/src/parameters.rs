@@ -32,6 +32,7 @@ impl ParameterStore {
     pub(super) fn answer(&self, operation: &str, request: &Value) -> (u16, Value) {
         match operation {
             "GetParameter" => self.get(request),
+            "GetParameters" => self.get_several(request),
             "GetParametersByPath" => (200, self.below(request)),
             "PutParameter" => self.put(request),
             "DeleteParameter" => self.delete(request),
@@ -52,6 +53,25 @@ impl ParameterStore {
             }
             None => (400, json!({"__type": "ParameterNotFound"})),
         }
+    }
+
+    fn get_several(&self, request: &Value) -> (u16, Value) {
+        let names = request.get("Names").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        if names.is_empty() || names.len() > 10 {
+            let problem = "one to ten names are taken";
+            return (400, json!({"__type": "ValidationException", "message": problem}));
+        }
+        let parameters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut found, mut invalid) = (Vec::new(), Vec::new());
+        for name in names.iter().filter_map(Value::as_str) {
+            match parameters.get(name) {
+                Some((value, version)) => {
+                    found.push(json!({"Name": name, "Value": value, "Version": version}));
+                }
+                None => invalid.push(name),
+            }
+        }
+        (200, json!({"Parameters": found, "InvalidParameters": invalid}))
     }
 
     fn put(&self, request: &Value) -> (u16, Value) {
