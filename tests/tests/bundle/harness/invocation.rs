@@ -17,7 +17,7 @@ use crate::faults::random_faults::RandomFaults;
 use crate::harness::functions::{Function, FunctionAnswer, FunctionEvent};
 
 /// The length of a stall: shorter than any lease.
-const STALL: Duration = Duration::from_secs(20);
+pub(crate) const STALL: Duration = Duration::from_secs(20);
 
 /// How an invocation ended.
 #[derive(Debug)]
