@@ -215,7 +215,7 @@ impl InMemoryAws {
     /// The parameters.
     #[must_use]
     pub fn secrets(&self) -> Secrets {
-        Secrets::new(self.ssm(), PREFIX)
+        Secrets::new(&self.ssm(), PREFIX, self.entropy())
     }
 
     /// The provider specs among the parameters.

@@ -22,3 +22,4 @@ pub mod telemetry;
 pub mod tracker;
 pub mod user_specs;
 pub mod view;
+pub mod webhook_changes;

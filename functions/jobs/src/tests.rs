@@ -21,9 +21,10 @@ const CANCEL: &str = include_str!("../../../events/jobs-cancel.json");
 const TEST_WEBHOOK: &str = include_str!("../../../events/jobs-test-webhook.json");
 
 async fn answered(aws: &InMemoryAws, event: &str) -> (i64, Value) {
+    let tracker = aws.tracker().unwrap();
     let jobs = Jobs {
-        tracker: aws.tracker().unwrap(),
-        secrets: Arc::new(aws.secrets()),
+        secrets: Arc::clone(tracker.providers.secrets()),
+        tracker,
         policy: TargetPolicy::public(),
         shards: 1,
         entropy: aws.entropy(),
@@ -83,7 +84,7 @@ async fn wrong_api_key_is_unauthorized() {
         let aws = InMemoryAws::new(&[("api-key-hashes", &other)]);
         let (status, problem) = answered(&aws, event).await;
         assert_eq!((status, &problem["code"]), (401, &"unauthorized".into()));
-        assert_eq!(aws.calls(), ["GetParameter"], "nothing was read");
+        assert_eq!(aws.calls(), ["GetParameters"], "nothing was read");
     }
 }
 
@@ -110,7 +111,7 @@ async fn impossible_cancel_asks_no_provider() {
         let aws = with_job(&job).await;
         let (status, problem) = answered(&aws, CANCEL).await;
         assert_eq!((status, &problem["code"]), (409, &code.into()), "{problem}");
-        assert_eq!(aws.calls(), ["PutItem", "GetParameter", "GetItem"], "{code}");
+        assert_eq!(aws.calls(), ["PutItem", "GetParameters", "GetItem"], "{code}");
     }
 }
 
@@ -119,7 +120,7 @@ async fn cancel_needs_the_provider_key() {
     let aws = with_job(&accepted("viralsync")).await;
     let (status, problem) = answered(&aws, CANCEL).await;
     assert_eq!((status, &problem["code"]), (503, &"provider_not_configured".into()));
-    assert_eq!(aws.calls(), ["PutItem", "GetParameter", "GetItem", "GetParameter"]);
+    assert_eq!(aws.calls(), ["PutItem", "GetParameters", "GetItem", "GetParameters"]);
 }
 
 #[tokio::test]
@@ -159,7 +160,7 @@ async fn webhook_test_is_sent_and_shown() {
     let asked = aws.calls();
     let writes: Vec<_> = asked
         .iter()
-        .filter(|it| it.as_str() != "GetItem" && it.as_str() != "GetParameter")
+        .filter(|it| it.as_str() != "GetItem" && it.as_str() != "GetParameters")
         .collect();
     assert_eq!(writes, ["PutItem", "PutItem", "SendMessage"], "nothing went on the bus");
     let (_, another) = answered(&aws, TEST_WEBHOOK).await;

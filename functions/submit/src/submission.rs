@@ -118,6 +118,7 @@ impl Submitter {
             Some(key) => JobId::from_key(key),
             None => JobId::from_bytes(self.random()?),
         };
+        self.tracker.providers.expect_key(&job_request.provider);
         let callback_url = match wants_callback {
             true => Some(self.callback_url(provider, &job_id).await?),
             false => None,

@@ -14,9 +14,10 @@ const OK: &str = include_str!("../../../events/submit-ok.json");
 const MALFORMED: &str = include_str!("../../../events/submit-malformed.json");
 
 async fn answered(aws: &InMemoryAws, request: ApiGatewayV2httpRequest) -> (i64, Value) {
+    let tracker = aws.tracker().unwrap();
     let submitter = Submitter {
-        tracker: aws.tracker().unwrap(),
-        secrets: Arc::new(aws.secrets()),
+        secrets: Arc::clone(tracker.providers.secrets()),
+        tracker,
         wakes: aws.wakes(),
         public_url: "https://api.example.com".into(),
         shards: 1,
@@ -50,7 +51,7 @@ async fn invalid_submit_stores_nothing() {
     let aws = InMemoryAws::new(&[KEYS]);
     let (status, problem) = answered(&aws, serde_json::from_str(OK).unwrap()).await;
     assert_eq!((status, &problem["code"]), (503, &"provider_not_configured".into()));
-    assert_eq!(aws.calls(), ["GetParameter", "GetParameter"]);
+    assert_eq!(aws.calls(), ["GetParameters", "GetParameters"]);
 }
 
 #[tokio::test]

@@ -125,6 +125,7 @@ impl Callbacks {
         body: &[u8],
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
+        self.expect_secrets(request);
         let (name, job_id) = self.authenticate(request).await?;
         // The token proves that the job is ours, even if its provider's spec is missing now.
         let provider = self.tracker.providers.catalogue().get(&name);
@@ -214,6 +215,19 @@ impl Callbacks {
                 );
                 Err(wrong_signature().into())
             }
+        }
+    }
+
+    /// Has all that such a callback may need read in one call.
+    fn expect_secrets(&self, request: &ApiGatewayV2httpRequest) {
+        let name = ProviderName::parse(api::path_parameter(request, "provider")).ok();
+        let provider = name.and_then(|name| self.tracker.providers.catalogue().get(&name));
+        let Some(provider) = provider else { return };
+        self.tracker.providers.expect_key(&provider.spec.name);
+        let webhook = provider.spec.webhook.as_ref();
+        if webhook.is_some_and(|webhook| webhook.signature.is_some()) {
+            let name = provider.spec.name.clone();
+            self.secrets.expect([SecretName::ProviderWebhookSecrets(name)]);
         }
     }
 

@@ -8,6 +8,7 @@ use domain::job::{Job, Report, State, Transition};
 use domain::polling::Tracking;
 use domain::provider::catalogue::OwnSpec;
 use serde_json::{Value, json};
+use shared::tracker::Tracker;
 
 use super::*;
 
@@ -82,12 +83,17 @@ async fn stored(aws: &InMemoryAws) -> Job {
     aws.tracker().unwrap().store.job(&id).await.unwrap().unwrap()
 }
 
+fn callbacks(tracker: Tracker) -> Callbacks {
+    let secrets = Arc::clone(tracker.providers.secrets());
+    Callbacks { tracker, secrets }
+}
+
 /// Status and body of the answer, and what AWS was asked for it.
 async fn answered_with(
     aws: &InMemoryAws,
     request: ApiGatewayV2httpRequest,
 ) -> (i64, Value, Vec<String>) {
-    let callbacks = Callbacks { tracker: aws.tracker().unwrap(), secrets: Arc::new(aws.secrets()) };
+    let callbacks = callbacks(aws.tracker().unwrap());
     let before = aws.calls().len();
     let response = handle(&callbacks, request, arrival).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
@@ -109,18 +115,16 @@ async fn wrong_token_is_refused_first() {
     let aws = InMemoryAws::new(&[SECRET]);
     let (status, problem) = answered(&aws, WRONG_TOKEN).await;
     assert_eq!((status, &problem["code"]), (401, &"invalid_token".into()));
-    assert_eq!(aws.calls(), ["GetParameter"]);
+    assert_eq!(aws.calls(), ["GetParameters"]);
 }
 
 #[tokio::test]
 async fn callback_of_each_provider_is_read() {
-    for (callback, parameters) in [(ZVID, 2), (SHOTSTACK, 1), (VIRALSYNC, 2)] {
+    for callback in [ZVID, SHOTSTACK, VIRALSYNC] {
         let aws = InMemoryAws::new(&[SECRET]);
         let (status, problem) = answered(&aws, callback).await;
         assert_eq!((status, &problem["code"]), (404, &"not_found".into()));
-        let asked = aws.calls();
-        assert_eq!(asked.iter().filter(|asked| *asked == "GetParameter").count(), parameters);
-        assert_eq!(asked.last().unwrap(), "GetItem");
+        assert_eq!(aws.calls(), ["GetParameters", "GetItem"], "all secrets in one call");
     }
 }
 
@@ -136,8 +140,8 @@ async fn signed_callback_is_stored() {
     let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &viralsync_job()).await;
     let (status, body, asked) = answered_with(&aws, event(VIRALSYNC)).await;
     assert_eq!((status, body), (200, json!({"status": "stored"})));
-    let (parameters, rest) = asked.split_at(2);
-    assert_eq!(parameters, ["GetParameter", "GetParameter"]);
+    let (parameters, rest) = asked.split_at(1);
+    assert_eq!(parameters, ["GetParameters"]);
     assert_eq!(rest, STORED_AND_TOLD);
 
     let job = stored(&aws).await;
@@ -154,7 +158,7 @@ async fn repeated_callback_changes_nothing() {
     let first = stored(&aws).await;
     let (status, body, asked) = answered_with(&aws, event(VIRALSYNC)).await;
     assert_eq!((status, body), (200, json!({"status": "known"})));
-    assert_eq!(asked, ["GetParameter", "GetParameter", "GetItem"]);
+    assert_eq!(asked, ["GetParameters", "GetItem"]);
     assert_eq!(stored(&aws).await, first, "invariant 4: a repeat changes nothing");
 }
 
@@ -168,7 +172,7 @@ async fn flipped_bit_is_refused_first() {
     ] {
         let (status, problem, asked) = answered_with(&aws, forged).await;
         assert_eq!((status, &problem["code"]), (401, &"invalid_signature".into()));
-        assert_eq!(asked, ["GetParameter", "GetParameter"]);
+        assert_eq!(asked, ["GetParameters"]);
     }
     assert_eq!(stored(&aws).await, viralsync_job(), "invariant 4: a forged body is not believed");
 }
@@ -179,7 +183,7 @@ async fn unsigned_callback_is_refused() {
     let (status, problem, asked) =
         answered_with(&aws, without(VIRALSYNC, "x-render-signature")).await;
     assert_eq!((status, &problem["code"]), (401, &"invalid_signature".into()));
-    assert_eq!(asked, ["GetParameter", "GetParameter"]);
+    assert_eq!(asked, ["GetParameters"]);
     let job = stored(&aws).await;
     assert_eq!(job, viralsync_job(), "invariant 4: an unsigned body is not believed");
 }
@@ -190,7 +194,7 @@ async fn unsigned_callback_may_be_a_hint() {
     let (status, problem, asked) = answered_with(&aws, event(ZVID)).await;
     // Next it would be asked, with an API key that is not stored here.
     assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
-    assert_eq!(asked, ["GetParameter", "GetParameter", "GetItem", "GetParameter"]);
+    assert_eq!(asked, ["GetParameters", "GetItem"]);
     assert_eq!(stored(&aws).await, zvid_job());
 }
 
@@ -200,7 +204,7 @@ async fn callback_without_secret_is_a_hint() {
     for callback in [event(VIRALSYNC), without(VIRALSYNC, "x-render-signature")] {
         let (status, problem, asked) = answered_with(&aws, callback).await;
         assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
-        assert_eq!(asked, ["GetParameter", "GetParameter", "GetItem", "GetParameter"]);
+        assert_eq!(asked, ["GetParameters", "GetItem"]);
     }
     assert_eq!(stored(&aws).await, viralsync_job());
 }
@@ -211,7 +215,7 @@ async fn unsigned_progress_asks_no_provider() {
     let progress = tampered(VIRALSYNC, "\"done\"", "\"running\"");
     let (status, body, asked) = answered_with(&aws, progress).await;
     assert_eq!((status, body), (200, json!({"status": "ignored"})));
-    assert_eq!(asked, ["GetParameter", "GetParameter", "GetItem"]);
+    assert_eq!(asked, ["GetParameters", "GetItem"]);
     assert_eq!(stored(&aws).await, viralsync_job());
 }
 
@@ -230,7 +234,7 @@ async fn callback_before_render_id_is_retried() {
     let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &unanswered("viralsync")).await;
     let (status, problem, asked) = answered_with(&aws, event(VIRALSYNC)).await;
     assert_eq!((status, &problem["code"]), (503, &"not_confirmed".into()));
-    assert_eq!(asked, ["GetParameter", "GetParameter", "GetItem"]);
+    assert_eq!(asked, ["GetParameters", "GetItem"]);
     assert_eq!(stored(&aws).await, unanswered("viralsync"));
 }
 
@@ -248,7 +252,7 @@ async fn account_callback_finds_its_job() {
     let (status, body, asked) = answered_with(&aws, event(ZVID_ACCOUNT)).await;
     assert_eq!((status, body), (200, json!({"status": "stored"})));
     let (parameters, rest) = asked.split_at(1);
-    assert_eq!(parameters, ["GetParameter"], "there is no token to check");
+    assert_eq!(parameters, ["GetParameters"], "there is no token to check");
     assert_eq!(rest, STORED_AND_TOLD);
     assert_eq!(stored(&aws).await.state, State::Completed);
 }
@@ -266,7 +270,7 @@ async fn unsigned_account_callback_is_refused() {
     ] {
         let (status, problem, asked) = answered_with(&aws, callback).await;
         assert_eq!((status, &problem["code"]), (401, &"invalid_signature".into()));
-        assert_eq!(asked, ["GetParameter"]);
+        assert_eq!(asked, ["GetParameters"]);
     }
     assert_eq!(stored(&aws).await, zvid_job());
 }
@@ -276,13 +280,13 @@ async fn account_callback_needs_a_secret() {
     let aws = with_job(&[], &zvid_job()).await;
     let (status, problem, asked) = answered_with(&aws, event(ZVID_ACCOUNT)).await;
     assert_eq!((status, &problem["code"]), (401, &"invalid_signature".into()));
-    assert_eq!(asked, ["GetParameter"]);
+    assert_eq!(asked, ["GetParameters"]);
 }
 
 #[tokio::test]
 async fn old_account_callback_is_refused() {
     let aws = with_job(&[ZVID_SECRET], &zvid_job()).await;
-    let callbacks = Callbacks { tracker: aws.tracker().unwrap(), secrets: Arc::new(aws.secrets()) };
+    let callbacks = callbacks(aws.tracker().unwrap());
     let late = || DateTime::from_timestamp(1_779_624_041 + 301, 0).unwrap();
     let response = handle(&callbacks, event(ZVID_ACCOUNT), late).await.unwrap();
     assert_eq!(response.status_code, 401);
@@ -295,7 +299,7 @@ async fn foreign_account_callback_is_ignored() {
     for aws in [InMemoryAws::new(&[ZVID_SECRET]), with_job(&[ZVID_SECRET], &elsewhere).await] {
         let (status, body, asked) = answered_with(&aws, event(ZVID_ACCOUNT)).await;
         assert_eq!((status, body), (200, json!({"status": "ignored"})));
-        assert_eq!(asked, ["GetParameter", "GetItem"]);
+        assert_eq!(asked, ["GetParameters", "GetItem"]);
     }
 }
 
@@ -316,7 +320,7 @@ async fn answered_without(own: &str, request: ApiGatewayV2httpRequest) -> (i64, 
     let aws = InMemoryAws::new(&[SECRET]);
     let broken = OwnSpec { file: own.into(), name: own.into(), json: "{".into() };
     let tracker = aws.tracker_with(&[broken]).unwrap();
-    let callbacks = Callbacks { tracker, secrets: Arc::new(aws.secrets()) };
+    let callbacks = callbacks(tracker);
     let response = handle(&callbacks, request, arrival).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
     (response.status_code, serde_json::from_str(&body).unwrap())
@@ -368,7 +372,7 @@ async fn guide_provider_needs_only_a_parameter() {
     request["headers"] = callback["headers"].clone();
     request["body"] = callback["body"].clone();
     let request = serde_json::from_value(request).unwrap();
-    let callbacks = Callbacks { tracker, secrets: Arc::new(aws.secrets()) };
+    let callbacks = callbacks(tracker);
     let response = handle(&callbacks, request, arrival).await.unwrap();
 
     assert_eq!(response.status_code, 200);

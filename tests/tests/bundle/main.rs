@@ -19,4 +19,5 @@ mod logs;
 mod outages;
 mod scenarios;
 mod simulation;
+mod ssm_calls;
 mod weak_points;

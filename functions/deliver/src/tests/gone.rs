@@ -20,6 +20,7 @@ use serde_json::Value;
 use shared::egress::{EgressLimits, Receivers};
 use shared::endpoint_cache::EndpointCache;
 use shared::store::Wait;
+use shared::webhook_changes::WebhookChanges;
 use tokio::time::sleep;
 
 use super::*;
@@ -51,6 +52,7 @@ async fn gone_receiver_is_published_despite_slow_table() {
     let network = network.seen_by(Arc::new(NoFaults));
     let deliverer = Deliverer {
         endpoints: EndpointCache::new(seen.store()),
+        webhook_changes: WebhookChanges::new(seen.store()),
         store: seen.store(),
         secrets: seen.secrets(),
         bus: seen.bus(),

@@ -22,9 +22,10 @@ const URL: &str = "https://shop.example/hooks";
 const OTHER: &str = "https://other.example/hooks";
 
 async fn asked(aws: &InMemoryAws, route: &str, query: Value, body: Option<Value>) -> (i64, Value) {
+    let tracker = aws.tracker().unwrap();
     let jobs = Jobs {
-        tracker: aws.tracker().unwrap(),
-        secrets: Arc::new(aws.secrets()),
+        secrets: Arc::clone(tracker.providers.secrets()),
+        tracker,
         policy: TargetPolicy::public(),
         shards: 1,
         entropy: aws.entropy(),

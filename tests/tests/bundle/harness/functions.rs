@@ -15,6 +15,7 @@ use domain::retry::DeliverySchedule;
 use serde_json::json;
 use shared::egress::{Dial, EgressLimits, Receivers};
 use shared::endpoint_cache::EndpointCache;
+use shared::webhook_changes::WebhookChanges;
 use tests::SimulatedProvider;
 
 /// Every provider that the simulator has.
@@ -105,10 +106,10 @@ impl Instance {
         parameters: &StackParameters,
     ) -> Result<Self, String> {
         let policy = TargetPolicy::local_use();
-        let secrets = Arc::new(aws.secrets());
         if function == Function::Deliver {
             return Ok(Self::Deliver(deliver::Deliverer {
                 endpoints: EndpointCache::new(aws.store()),
+                webhook_changes: WebhookChanges::new(aws.store()),
                 store: aws.store(),
                 secrets: aws.secrets(),
                 bus: aws.bus(),
@@ -124,6 +125,7 @@ impl Instance {
         aws.user_specs().await.map_err(|error| error.to_string())?;
         let catalogue = parameters.catalogue.clone();
         let tracker = aws.tracker_on(network, catalogue).map_err(|error| error.to_string())?;
+        let secrets = Arc::clone(tracker.providers.secrets());
         Ok(match function {
             Function::Submit => Self::Submit(submit::Submitter {
                 tracker,
