@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::error;
 
+use crate::callback_secret::CallbackSecretError;
 use crate::queue::QueueError;
 use crate::secrets::{SecretError, SecretName, Secrets};
 use crate::store::StoreError;
@@ -159,6 +160,12 @@ impl From<StoreError> for Problem {
 
 impl From<SecretError> for Problem {
     fn from(cause: SecretError) -> Self {
+        Self::unavailable(&cause)
+    }
+}
+
+impl From<CallbackSecretError> for Problem {
+    fn from(cause: CallbackSecretError) -> Self {
         Self::unavailable(&cause)
     }
 }

@@ -8,6 +8,7 @@ pub mod api;
 pub mod aws;
 pub mod batch;
 pub mod bus;
+pub mod callback_secret;
 pub mod duration_models;
 pub mod egress;
 pub mod endpoint_cache;

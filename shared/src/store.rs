@@ -8,6 +8,7 @@
 //! | delivery of a test | `test` / `delivery#<eventId>` | the same |
 //! | webhook configuration | `config` / `webhook` | by its owner |
 //! | the lock on it | `config` / `lock` | before and after each change |
+//! | claim on the callback secret | `config` / `callback-secret` | when the secret is made |
 //! | endpoint | `endpoint#<hash of its URL>` / `endpoint` | whole, while its state is not the default |
 //! | how long renders take | `durations#<provider>` / `durations` | at most once a minute and process |
 //! | lease of a shard | `lease#<shard>` / `lease` | when taken over or given back, once a minute while held, when its holder falls asleep, when a provider's pause begins or ends |
@@ -23,6 +24,7 @@
 //! index: an item pays for an index when it enters and when it leaves.
 
 mod active;
+mod callback_claim;
 mod config;
 mod delivery;
 mod delivery_item;
@@ -50,6 +52,7 @@ use crate::entropy::Entropy;
 
 use put::{Put, committed};
 
+pub use callback_claim::CallbackClaim;
 pub use config::{ConfigLock, LockOutcome, WebhookConfig};
 pub use delivery::Wait;
 pub use endpoints::Consistency;

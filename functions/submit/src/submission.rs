@@ -13,7 +13,6 @@ use std::time::Duration;
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use chrono::{DateTime, Utc};
 use domain::address::TargetPolicy;
-use domain::credential::CallbackSecret;
 use domain::failure::{Failure, FailureCode};
 use domain::id::{IdempotencyKey, JobId};
 use domain::job::{Job, Report, State, StoredRequest};
@@ -23,10 +22,11 @@ use domain::provider::request::SubmitParts;
 use domain::provider::{HttpRequest, Rejection, SubmitAnswer};
 use domain::request::{JobRequest, MAX_BODY_BYTES};
 use shared::api::{self, Problem};
+use shared::callback_secret;
 use shared::entropy::Entropy;
 use shared::providers::Submitted;
 use shared::queue::{WakeQueue, WakeUp};
-use shared::secrets::{SecretName, Secrets};
+use shared::secrets::Secrets;
 use shared::store::{Inserted, StoreError, StoredPayload};
 use shared::telemetry::chain;
 use shared::tracker::{ApplyOutcome, ReportSource, Tracker, age};
@@ -72,7 +72,7 @@ impl Submitter {
         let key = idempotency_key(request)?;
         let body = api::body(request, MAX_BODY_BYTES)?;
         let job_request = JobRequest::parse(&body, &self.policy)?;
-        let prepared = self.prepare(job_request, key.as_ref(), &body, now()).await?;
+        let prepared = self.prepare(job_request, key.as_ref(), &body, now).await?;
 
         match self.store(&prepared).await? {
             Stored::New => {}
@@ -89,7 +89,7 @@ impl Submitter {
         job_request: JobRequest,
         key: Option<&IdempotencyKey>,
         body: &[u8],
-        now: DateTime<Utc>,
+        now: fn() -> DateTime<Utc>,
     ) -> Result<Prepared<'_>, Problem> {
         let catalogue = self.tracker.providers.catalogue();
         let provider = catalogue.get(&job_request.provider).ok_or_else(|| {
@@ -120,7 +120,7 @@ impl Submitter {
         };
         self.tracker.providers.expect_key(&job_request.provider);
         let callback_url = match wants_callback {
-            true => Some(self.callback_url(provider, &job_id).await?),
+            true => Some(self.callback_url(provider, &job_id, now).await?),
             false => None,
         };
         let api_key = self
@@ -154,7 +154,7 @@ impl Submitter {
             tracking,
             duration_model,
         };
-        Ok(Prepared { job: Job::new(job_id, stored, now), payload, provider, request })
+        Ok(Prepared { job: Job::new(job_id, stored, now()), payload, provider, request })
     }
 
     /// Without a signing secret a receiver cannot verify webhooks.
@@ -176,16 +176,14 @@ impl Submitter {
         self.entropy.bytes().map_err(|cause| Problem::unavailable(&cause))
     }
 
-    async fn callback_url(&self, provider: &Provider, job: &JobId) -> Result<String, Problem> {
-        let fresh = self.random()?;
-        let (secret, _) = self
-            .secrets
-            .get_or_create(
-                &SecretName::CallbackSecret,
-                || CallbackSecret::from_random(fresh).reveal(),
-                CallbackSecret::parse,
-            )
-            .await?;
+    async fn callback_url(
+        &self,
+        provider: &Provider,
+        job: &JobId,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<String, Problem> {
+        let store = &self.tracker.store;
+        let secret = callback_secret::get_or_make(&self.secrets, store, self.entropy, now).await?;
         let name = &provider.spec.name;
         let token = secret.token(name, job);
         Ok(format!("{}/v1/webhooks/{name}/{job}/{token}", self.public_url))

@@ -1,9 +1,21 @@
 use std::sync::Arc;
 
-use aws_in_memory::InMemoryAws;
+use std::time::Duration;
+
+use aws_in_memory::interceptor::NoFaults;
+use aws_in_memory::network::{Network, host};
+use aws_in_memory::ssm_quota::SsmQuota;
+use aws_in_memory::{InMemoryAws, clock};
 use aws_lambda_events::encodings::Body;
+use bytes::Bytes;
 use domain::address::TargetPolicy;
-use serde_json::Value;
+use domain::provider::Catalogue;
+use domain::provider::catalogue::Adjustments;
+use futures_util::future::join_all;
+use http::Response;
+use serde_json::{Value, json};
+use shared::tracker::Tracker;
+use tokio::time::Instant;
 
 use super::*;
 
@@ -14,7 +26,16 @@ const OK: &str = include_str!("../../../events/submit-ok.json");
 const MALFORMED: &str = include_str!("../../../events/submit-malformed.json");
 
 async fn answered(aws: &InMemoryAws, request: ApiGatewayV2httpRequest) -> (i64, Value) {
-    let tracker = aws.tracker().unwrap();
+    answered_by(aws, aws.tracker().unwrap(), request, Utc::now).await
+}
+
+/// What a process answers that has just started.
+async fn answered_by(
+    aws: &InMemoryAws,
+    tracker: Tracker,
+    request: ApiGatewayV2httpRequest,
+    now: fn() -> DateTime<Utc>,
+) -> (i64, Value) {
     let submitter = Submitter {
         secrets: Arc::clone(tracker.providers.secrets()),
         tracker,
@@ -24,7 +45,7 @@ async fn answered(aws: &InMemoryAws, request: ApiGatewayV2httpRequest) -> (i64, 
         policy: TargetPolicy::public(),
         entropy: aws.entropy(),
     };
-    let response = handle(&submitter, request, Utc::now).await.unwrap();
+    let response = handle(&submitter, request, now).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
     (response.status_code, serde_json::from_str(&body).unwrap())
 }
@@ -60,6 +81,49 @@ async fn submit_without_table_asks_no_provider() {
     let (status, problem) = answered(&aws, serde_json::from_str(OK).unwrap()).await;
     let expected = (503, &"temporarily_unavailable".into());
     assert_eq!((status, &problem["code"]), expected, "invariant 3: nothing is stored");
+}
+
+/// On a stack that has made a job before, and on one that has not.
+#[tokio::test(start_paused = true)]
+async fn cold_submits_share_the_ssm_quota() {
+    for secret in [None, Some("CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk")] {
+        let aws = InMemoryAws::new(&[KEYS, ("providers/zvid/api-key", "zvid_key")]);
+        if let Some(secret) = secret {
+            aws.set_parameter("callback-secret", secret);
+        }
+        let network = Network::default();
+        // Zvid's render has the id that we chose.
+        let accepts = |request: http::Request<Bytes>| {
+            let submitted: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+            let id = submitted["id"].as_str().unwrap_or("r-1");
+            Response::new(Bytes::from(json!({"id": id, "status": "queued"}).to_string()))
+        };
+        network.add("zvid.test", host(accepts));
+        let base_url = ("zvid".to_owned(), "http://zvid.test".parse().unwrap());
+        let adjustments = Adjustments { base_urls: [base_url].into(), ..Adjustments::default() };
+        let catalogue = Catalogue::load(&adjustments).unwrap();
+        let (quota, start) = (SsmQuota::new(), Instant::now());
+        let submits = (0..200).map(async |number| {
+            let aws = aws.seen_by(quota.clone());
+            let dial = network.seen_by(Arc::new(NoFaults));
+            let tracker = aws.tracker_on(dial, catalogue.clone()).unwrap();
+            let mut request: ApiGatewayV2httpRequest = serde_json::from_str(OK).unwrap();
+            let key = format!("product-{number}").parse().unwrap();
+            request.headers.insert("idempotency-key", key);
+            let mut body: Value = serde_json::from_str(request.body.as_ref().unwrap()).unwrap();
+            body["providerWebhook"] = true.into();
+            request.body = Some(body.to_string());
+            answered_by(&aws, tracker, request, clock::now).await
+        });
+        for (status, body) in join_all(submits).await {
+            assert_eq!(status, 202, "{body}");
+        }
+        let (took, (reads, throttled)) = (start.elapsed(), quota.reads());
+        println!("200 cold submits: {took:?}, {reads} reads, {throttled} throttled");
+        assert!(took < Duration::from_secs(29), "{took:?}");
+        assert_eq!(reads, 400, "the hashes of API keys, and the rest");
+        assert!(aws.parameter("callback-secret").is_some());
+    }
 }
 
 /// Lambda can then run several at once in one process, as its Managed Instances do.

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use chrono::{DateTime, Utc};
-use domain::credential::CallbackSecret;
 use domain::id::{JobId, ProviderName};
 use domain::job::{Job, Observation, RenderStatus, Report, State};
 use domain::provider::catalogue::Provider;
@@ -20,6 +19,8 @@ use domain::provider::{Callback, StatusAnswer};
 use domain::verifier::{Incoming, Verification};
 use serde_json::json;
 use shared::api::{self, Problem};
+use shared::callback_secret;
+use shared::entropy::Entropy;
 use shared::secrets::{SecretError, SecretName, Secrets};
 use shared::store::StoreError;
 use shared::telemetry::chain;
@@ -34,6 +35,8 @@ pub struct Callbacks {
     /// Reads and changes jobs.
     pub tracker: Tracker,
     pub secrets: Arc<Secrets>,
+    /// Where jitter comes from.
+    pub entropy: Entropy,
 }
 
 /// Why a callback is not answered with 2xx.
@@ -126,7 +129,7 @@ impl Callbacks {
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         self.expect_secrets(request);
-        let (name, job_id) = self.authenticate(request).await?;
+        let (name, job_id) = self.authenticate(request, now).await?;
         // The token proves that the job is ours, even if its provider's spec is missing now.
         let provider = self.tracker.providers.catalogue().get(&name);
         let provider = provider.ok_or_else(|| missing_spec(&name))?;
@@ -235,13 +238,12 @@ impl Callbacks {
     async fn authenticate(
         &self,
         request: &ApiGatewayV2httpRequest,
+        now: fn() -> DateTime<Utc>,
     ) -> Result<(ProviderName, JobId), Problem> {
-        let secret = self.secrets.get(&SecretName::CallbackSecret, CallbackSecret::parse).await;
-        let secret = match secret {
-            Ok(secret) => secret,
-            // No callback URL was ever created, so this one is not ours.
-            Err(SecretError::Missing(_)) => return Err(wrong_token()),
-            Err(cause) => return Err(cause.into()),
+        let (store, entropy) = (&self.tracker.store, self.entropy);
+        // Without a secret no callback URL was ever created, so this one is not ours.
+        let Some(secret) = callback_secret::find(&self.secrets, store, entropy, now).await? else {
+            return Err(wrong_token());
         };
         let provider = ProviderName::parse(api::path_parameter(request, "provider"));
         let job = JobId::parse(api::path_parameter(request, "jobId"));

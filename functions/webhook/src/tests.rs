@@ -83,9 +83,9 @@ async fn stored(aws: &InMemoryAws) -> Job {
     aws.tracker().unwrap().store.job(&id).await.unwrap().unwrap()
 }
 
-fn callbacks(tracker: Tracker) -> Callbacks {
+fn callbacks(tracker: Tracker, aws: &InMemoryAws) -> Callbacks {
     let secrets = Arc::clone(tracker.providers.secrets());
-    Callbacks { tracker, secrets }
+    Callbacks { tracker, secrets, entropy: aws.entropy() }
 }
 
 /// Status and body of the answer, and what AWS was asked for it.
@@ -93,7 +93,7 @@ async fn answered_with(
     aws: &InMemoryAws,
     request: ApiGatewayV2httpRequest,
 ) -> (i64, Value, Vec<String>) {
-    let callbacks = callbacks(aws.tracker().unwrap());
+    let callbacks = callbacks(aws.tracker().unwrap(), aws);
     let before = aws.calls().len();
     let response = handle(&callbacks, request, arrival).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
@@ -286,7 +286,7 @@ async fn account_callback_needs_a_secret() {
 #[tokio::test]
 async fn old_account_callback_is_refused() {
     let aws = with_job(&[ZVID_SECRET], &zvid_job()).await;
-    let callbacks = callbacks(aws.tracker().unwrap());
+    let callbacks = callbacks(aws.tracker().unwrap(), &aws);
     let late = || DateTime::from_timestamp(1_779_624_041 + 301, 0).unwrap();
     let response = handle(&callbacks, event(ZVID_ACCOUNT), late).await.unwrap();
     assert_eq!(response.status_code, 401);
@@ -320,7 +320,7 @@ async fn answered_without(own: &str, request: ApiGatewayV2httpRequest) -> (i64, 
     let aws = InMemoryAws::new(&[SECRET]);
     let broken = OwnSpec { file: own.into(), name: own.into(), json: "{".into() };
     let tracker = aws.tracker_with(&[broken]).unwrap();
-    let callbacks = callbacks(tracker);
+    let callbacks = callbacks(tracker, &aws);
     let response = handle(&callbacks, request, arrival).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
     (response.status_code, serde_json::from_str(&body).unwrap())
@@ -372,7 +372,7 @@ async fn guide_provider_needs_only_a_parameter() {
     request["headers"] = callback["headers"].clone();
     request["body"] = callback["body"].clone();
     let request = serde_json::from_value(request).unwrap();
-    let callbacks = callbacks(tracker);
+    let callbacks = callbacks(tracker, &aws);
     let response = handle(&callbacks, request, arrival).await.unwrap();
 
     assert_eq!(response.status_code, 200);

@@ -10,6 +10,8 @@ mod endpoint_cache;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
+mod ssm_quota;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod tracker;

@@ -1,4 +1,5 @@
-//! Secrets as one process sees them: [`shared::secrets`].
+//! Secrets as one process sees them: [`shared::secrets`]. What many processes do together is in
+//! [`ssm_quota`](crate::ssm_quota).
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

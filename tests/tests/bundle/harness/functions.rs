@@ -139,7 +139,10 @@ impl Instance {
             Function::Poller => {
                 Self::Poller(poller::Poller::new(tracker, aws.wakes(), parameters.shards))
             }
-            Function::Webhook => Self::Webhook(webhook::Callbacks { tracker, secrets }),
+            Function::Webhook => {
+                let entropy = aws.entropy();
+                Self::Webhook(webhook::Callbacks { tracker, secrets, entropy })
+            }
             Function::Jobs | Function::Deliver => {
                 let (shards, entropy) = (parameters.shards, aws.entropy());
                 Self::Jobs(jobs::Jobs { tracker, secrets, policy, shards, entropy })
