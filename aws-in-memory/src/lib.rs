@@ -281,7 +281,7 @@ impl InMemoryAws {
     /// The parameters.
     #[must_use]
     pub fn secrets(&self) -> Secrets {
-        Secrets::new(self.ssm(), PREFIX)
+        Secrets::new(&self.ssm(), PREFIX, self.entropy())
     }
 
     /// Stores an API key with these scopes, as an operator does. Its name ends in theirs.

@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use tracing::error;
 
 use crate::api_key_cache::{ApiKeyCache, KeysUnavailable};
+use crate::callback_secret::CallbackSecretError;
 use crate::provider_specs::ProviderSpecsError;
 use crate::providers::KeyError;
 use crate::queue::QueueError;
@@ -222,6 +223,12 @@ impl From<KeysUnavailable> for Problem {
 
 impl From<SecretError> for Problem {
     fn from(cause: SecretError) -> Self {
+        Self::unavailable(&cause)
+    }
+}
+
+impl From<CallbackSecretError> for Problem {
+    fn from(cause: CallbackSecretError) -> Self {
         Self::unavailable(&cause)
     }
 }

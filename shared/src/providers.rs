@@ -129,6 +129,17 @@ impl Providers {
         self.secrets.get(&SecretName::ProviderKey(provider.clone()), ProviderKey::parse).await
     }
 
+    /// The secrets that the providers' keys are among.
+    #[must_use]
+    pub fn secrets(&self) -> &Arc<Secrets> {
+        &self.secrets
+    }
+
+    /// Announces that this provider's key is going to be needed.
+    pub fn expect_key(&self, provider: &ProviderName) {
+        self.secrets.expect([SecretName::ProviderKey(provider.clone())]);
+    }
+
     /// Sends a submit once, and reads the response by the spec.
     pub async fn submit(
         &self,

@@ -1,43 +1,66 @@
 //! Secrets in SSM Parameter Store, below one prefix per stack, behind a cache.
 //!
-//! A secret is cached for ten minutes, so that a rotation reaches warm functions without a
-//! deployment. Secrets that the API changes are cached for one minute. That an optional
-//! parameter does not exist ([`Secrets::find`]) is cached for half a minute (negative caching); an
-//! absent one that is required ([`Secrets::get`]) is fetched at each call. Concurrent fetches of one secret
-//! are coalesced into one (single flight).
+//! An account has forty reads of parameters a second, for all its functions together. So a
+//! process asks for ten names in one call: [`Secrets`] collects what is asked for at the same
+//! time, and takes along what is due and what was announced by [`Secrets::expect`]. What it
+//! learned, also that a parameter does not exist, is used for ten minutes, and for ten minutes
+//! more while SSM does not answer: [`cache`] has the rules. What the API changes is announced by
+//! the table ([`Secrets::hear_of_change`]).
+//!
+//! A caller for whom there is something to use waits a second at most, and not at all after a
+//! call has just failed. Any other waits and repeats the call, with full jitter.
 //!
 //! This is not a cache library such as `moka`, because a library's entries are gone when their
-//! TTL is over: here an entry of one minute is still served, up to ten minutes, while SSM does
-//! not answer. An entry's
-//! age is read from two clocks, because a frozen function's monotonic clock may stand still. And
-//! for five names a library would only add to the size of each function.
+//! TTL is over. And for a few names a library would only add to the size of each function.
+
+mod cache;
+mod parameters;
+mod turn;
 
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use aws_sdk_ssm::Client;
-use aws_sdk_ssm::types::ParameterType;
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::ProviderName;
-use tokio::time::Instant;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared, WeakShared};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::warn;
 
+use self::cache::{Asked, Cache, Known, Mark, Moment, Need};
+use self::parameters::{CallError, Created, Parameters};
+use self::turn::next_turn;
+use crate::entropy::Entropy;
 use crate::telemetry::chain;
 
-/// How long a cached value is served, and how long it may be served while SSM does not answer.
-const TTL: Duration = Duration::from_secs(600);
+/// How long a caller without anything to use waits for SSM. API Gateway waits for 30 s, of which
+/// a provider may take 15.
+pub const PATIENCE: Duration = Duration::from_secs(12);
 
-/// The TTL of the secrets that the API changes. A change reaches all functions within it.
-const SHORT_TTL: Duration = Duration::from_secs(60);
+/// How long a caller waits that has something to use: for a healthy call after a long pause.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
 
-/// How long an absent parameter counts as absent.
-const NEGATIVE_TTL: Duration = Duration::from_secs(30);
+/// The wait after a failed call while somebody has nothing to use. It doubles up to the second.
+const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+
+/// The wait after a failed call while there is something to use.
+const RELAXED_WAITS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+
+/// How long SSM is not asked again for what it refuses to show.
+const REFUSED_FOR: Duration = Duration::from_secs(5);
+
+/// How long after a change a secret of before may be used while SSM does not answer.
+const OUTDATED_FOR: TimeDelta = TimeDelta::seconds(60);
+
+/// SSM reads are eventually consistent: what is read this soon after a change is read once more.
+const SETTLING: TimeDelta = TimeDelta::seconds(5);
 
 /// A secret's place below the stack's prefix.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SecretName {
     /// The key of the tokens in callback URLs.
     CallbackSecret,
@@ -63,13 +86,15 @@ impl SecretName {
             }
         }
     }
+}
 
-    fn ttl(&self) -> Duration {
-        match self {
-            Self::WebhookSecrets | Self::WebhookHeaders => SHORT_TTL,
-            Self::CallbackSecret | Self::ProviderKey(_) | Self::ProviderWebhookSecrets(_) => TTL,
-        }
-    }
+/// A change of a secret, as the table tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecretChange {
+    /// Grows with every change.
+    pub revision: u64,
+    /// When it was made, or a little earlier.
+    pub at: DateTime<Utc>,
 }
 
 /// Why a secret cannot be read or written. Never carries its value.
@@ -99,65 +124,92 @@ pub enum SecretError {
     },
 }
 
-/// The stack's secrets.
-pub struct Secrets {
-    client: Client,
-    prefix: String,
-    cache: Mutex<HashMap<SecretName, CachedSecret>>,
-    fetches: Mutex<HashMap<SecretName, Arc<InFlightFetch>>>,
+/// SSM took longer than a caller waits.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer in time")]
+struct NoAnswer;
+
+/// Where the secret of [`Secrets::get_or_create`] comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was stored before.
+    Stored,
+    /// This call created it.
+    Created,
 }
 
-/// Coalesces the fetches of one secret.
+/// The stack's secrets.
+pub struct Secrets(Arc<Reader>);
+
+/// Its state is locked for moments only, never across a call.
+struct Reader {
+    parameters: Parameters,
+    entropy: Entropy,
+    state: Mutex<State>,
+}
+
 #[derive(Default)]
-struct InFlightFetch {
-    /// Held while the secret is fetched. The error of the last fetch, if it failed.
-    last_error: tokio::sync::Mutex<Option<SecretError>>,
-    /// How many fetches are over.
-    completed: AtomicU64,
+struct State {
+    cache: Cache,
+    /// The call that is under way, or waits for its time. Its callers drive it.
+    call: Option<WeakShared<BoxFuture<'static, Troubles>>>,
+    failures: Failures,
+    refusals: HashMap<SecretName, (Moment, CallError)>,
+}
+
+/// Why a call did not read all that it asked for.
+type Troubles = Arc<HashMap<SecretName, CallError>>;
+
+/// The calls that failed in a row.
+#[derive(Default)]
+struct Failures {
+    count: u32,
+    last: Option<(Instant, f64)>,
+}
+
+impl Failures {
+    /// When the next call may be made: full jitter over a wait that doubles.
+    fn next_call(&self, (first, longest): (Duration, Duration)) -> Option<Instant> {
+        let (at, sample) = self.last?;
+        let doublings = self.count.saturating_sub(1).min(16);
+        let wait = first.saturating_mul(1 << doublings).min(longest);
+        Some(at + wait.mul_f64(sample))
+    }
+
+    /// Adds a failure that several callers may have noticed, once.
+    fn add_since(&mut self, began: Instant, sample: f64) {
+        if self.last.is_none_or(|(at, _)| at < began) {
+            self.add(sample);
+        }
+    }
+
+    fn add(&mut self, sample: f64) {
+        self.count = self.count.saturating_add(1);
+        self.last = Some((Instant::now(), sample));
+    }
 }
 
 /// Shows the names of the cached secrets, and no value.
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.0.state();
+        let names: Vec<_> = state.cache.names().collect();
         f.debug_struct("Secrets")
-            .field("prefix", &self.prefix)
-            .field("cached", &cache.keys())
+            .field("prefix", &self.0.parameters.prefix())
+            .field("cached", &names)
             .finish()
     }
 }
 
-/// A text that was fetched, and when. Its age is the larger one of two clocks: the monotonic
-/// clock may stand still while a function is frozen, and the wall clock may be set back.
-#[derive(Clone)]
-struct CachedSecret {
-    fetched_at: Instant,
-    fetched_at_wall: SystemTime,
-    /// None when the parameter did not exist.
-    text: Option<String>,
-}
-
-impl CachedSecret {
-    fn now(text: Option<&str>) -> Self {
-        let text = text.map(str::to_owned);
-        Self { fetched_at: Instant::now(), fetched_at_wall: SystemTime::now(), text }
-    }
-
-    fn age(&self) -> Duration {
-        self.fetched_at.elapsed().max(self.fetched_at_wall.elapsed().unwrap_or_default())
-    }
-}
-
 impl Secrets {
-    /// Secrets below `prefix`, such as `/render-relay/production`.
+    /// Secrets below `prefix`, such as `/render-relay/production`. Jitter comes from `entropy`.
     #[must_use]
-    pub fn new(client: Client, prefix: &str) -> Self {
-        let prefix = prefix.trim_end_matches('/').to_owned();
-        Self { client, prefix, cache: Mutex::default(), fetches: Mutex::default() }
+    pub fn new(client: &Client, prefix: &str, entropy: Entropy) -> Self {
+        let parameters = Parameters::new(client, prefix);
+        Self(Arc::new(Reader { parameters, entropy, state: Mutex::default() }))
     }
 
-    /// The secret, parsed by `parse`. While SSM does not answer, a value that was fetched
-    /// within the last ten minutes is served: to deliver nothing would be worse.
+    /// The secret, parsed by `parse`.
     ///
     /// # Errors
     /// When the secret is missing, cannot be read, or `parse` refuses it.
@@ -166,70 +218,12 @@ impl Secrets {
         name: &SecretName,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<T, SecretError> {
-        // That it is missing is not served from the cache here: see `find`.
-        let cached = self.cached(name).and_then(|cached| Some((cached.age(), cached.text?)));
-        let text = match cached {
-            Some((age, text)) if age < name.ttl() => text,
-            Some(_) | None => match (self.fetch_coalesced(name).await, cached) {
-                (Ok(text), _) => text,
-                (Err(cause @ SecretError::Unavailable { .. }), Some((age, text))) if age < TTL => {
-                    warn!(
-                        secret.name = self.full(name),
-                        secret.age_s = age.as_secs(),
-                        error = chain(&cause),
-                        "serving stale secret"
-                    );
-                    text
-                }
-                (Err(error), _) => return Err(error),
-            },
-        };
+        let text = self.0.read(name, Need::Required).await?;
+        let text = text.ok_or_else(|| SecretError::Missing(self.0.full(name)))?;
         self.parsed(name, &text, parse)
     }
 
-    /// Fetches a secret once for all concurrent callers: a poller begins a hundred polls at
-    /// once, and SSM takes forty calls a second. A caller that had to wait for another's fetch
-    /// takes its result.
-    async fn fetch_coalesced(&self, name: &SecretName) -> Result<String, SecretError> {
-        let in_flight = self.in_flight(name);
-        let completed = in_flight.completed.load(Ordering::SeqCst);
-        let mut last_error = in_flight.last_error.lock().await;
-        if in_flight.completed.load(Ordering::SeqCst) > completed {
-            match (last_error.as_ref(), self.cached(name).and_then(|cached| cached.text)) {
-                (Some(error), _) => return Err(error.clone()),
-                (None, Some(text)) => return Ok(text),
-                // `forget` was called meanwhile.
-                (None, None) => {}
-            }
-        }
-        let fetched = self.fetch(name).await;
-        in_flight.completed.fetch_add(1, Ordering::SeqCst);
-        match fetched {
-            Ok((text, _)) => {
-                *last_error = None;
-                self.cache(name, Some(&text));
-                Ok(text)
-            }
-            Err(error) => {
-                *last_error = Some(error.clone());
-                Err(error)
-            }
-        }
-    }
-
-    fn in_flight(&self, name: &SecretName) -> Arc<InFlightFetch> {
-        let mut fetches = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
-        fetches.entry(name.clone()).or_default().clone()
-    }
-
-    /// Removes the secret from the cache.
-    pub fn forget(&self, name: &SecretName) {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.remove(name);
-    }
-
-    /// The secret, or none when the parameter does not exist. That is cached too: a fetch at
-    /// every callback would use up the account's calls.
+    /// The secret, or none when the parameter does not exist.
     ///
     /// # Errors
     /// When the secret cannot be read, or `parse` refuses it.
@@ -238,23 +232,43 @@ impl Secrets {
         name: &SecretName,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<Option<T>, SecretError> {
-        let is_absent =
-            |cached: &CachedSecret| cached.text.is_none() && cached.age() < NEGATIVE_TTL;
-        if self.cached(name).as_ref().is_some_and(is_absent) {
-            return Ok(None);
-        }
-        match self.get(name, parse).await {
-            Ok(value) => Ok(Some(value)),
-            Err(SecretError::Missing(_)) => {
-                self.cache(name, None);
-                Ok(None)
-            }
-            Err(error) => Err(error),
+        let text = self.0.read(name, Need::Optional).await?;
+        text.map(|text| self.parsed(name, &text, parse)).transpose()
+    }
+
+    /// Announces what is going to be needed: the next call takes it along.
+    pub fn expect(&self, names: impl IntoIterator<Item = SecretName>) {
+        let mut state = self.0.state();
+        names.into_iter().for_each(|name| state.cache.expect(name));
+    }
+
+    /// Whether the secret's value is known and may still be used.
+    #[must_use]
+    pub fn holds(&self, name: &SecretName) -> bool {
+        match self.0.state().cache.look_up(name, Need::Required) {
+            Known::Fresh(text) | Known::Stale { text, .. } => text.is_some(),
+            Known::Nothing => false,
         }
     }
 
-    /// The secret, made by `create` if it does not exist. Of several concurrent callers one
-    /// stores its secret, and all of them get that one.
+    /// Secrets that were read before this change are read again. While SSM does not answer they
+    /// are used for another minute at most, counted from the change.
+    pub fn hear_of_change(&self, names: &[SecretName], change: &SecretChange, now: DateTime<Utc>) {
+        let is_settled = now - change.at >= SETTLING;
+        let mark = Mark(change.revision.saturating_mul(2).saturating_add(is_settled.into()));
+        // Not longer by a clock that is slow.
+        let left = (change.at + OUTDATED_FOR - now).min(OUTDATED_FOR).to_std().unwrap_or_default();
+        let mut state = self.0.state();
+        names.iter().for_each(|name| state.cache.hear_of_change(name, mark, left));
+    }
+
+    /// Removes the secret from the cache.
+    pub fn forget(&self, name: &SecretName) {
+        self.0.state().cache.forget(name);
+    }
+
+    /// The secret as it is stored now, made by `create` if it does not exist. Of several
+    /// concurrent callers one stores its secret, and all of them get that one.
     ///
     /// # Errors
     /// When the secret can be neither read nor written, or `parse` refuses it.
@@ -264,29 +278,37 @@ impl Secrets {
         create: impl FnOnce() -> String,
         parse: impl Fn(&str) -> Result<T, E>,
     ) -> Result<(T, Origin), SecretError> {
-        match self.get(name, &parse).await {
-            Ok(value) => return Ok((value, Origin::Stored)),
-            Err(SecretError::Missing(_)) => {}
-            Err(error) => return Err(error),
+        if let Some((text, _)) = self.stored(name).await? {
+            return Ok((self.parsed(name, &text, parse)?, Origin::Stored));
         }
         let made = create();
-        let put = self.client.put_parameter().name(self.full(name)).value(&made);
-        let put = put.r#type(ParameterType::SecureString).overwrite(false).send().await;
-        let text = match put {
-            Ok(_) => made.clone(),
-            Err(error) => {
-                let error = error.into_service_error();
-                if !error.is_parameter_already_exists() {
-                    return Err(self.unavailable(name, error));
-                }
-                // Stored by another caller, or by this call: the client repeats a request
-                // whose response was lost.
-                self.fetch(name).await?.0
+        let (text, origin) = match self.create(name, &made).await? {
+            Origin::Created => (made.into(), Origin::Created),
+            // By another caller, or by this call: one whose response was lost is repeated.
+            Origin::Stored => {
+                let (text, _) = self.stored(name).await?.ok_or_else(|| self.missing(name))?;
+                let is_ours = *text == *made;
+                (text, if is_ours { Origin::Created } else { Origin::Stored })
             }
         };
-        let origin = if text == made { Origin::Created } else { Origin::Stored };
-        self.cache(name, Some(&text));
         Ok((self.parsed(name, &text, parse)?, origin))
+    }
+
+    /// Stores a secret unless it exists.
+    ///
+    /// # Errors
+    /// When SSM does not confirm the write; the secret may be stored all the same.
+    pub async fn create(&self, name: &SecretName, text: &str) -> Result<Origin, SecretError> {
+        match self.0.repeat(name, || self.0.parameters.create(name, text)).await? {
+            Created::Stored => {
+                self.0.keep(name, Some(text.into()));
+                Ok(Origin::Created)
+            }
+            Created::Existed => {
+                self.forget(name);
+                Ok(Origin::Stored)
+            }
+        }
     }
 
     /// The secret as it is stored, of version `least` or later: for a caller that is going to
@@ -301,11 +323,11 @@ impl Secrets {
         least: i64,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<T, SecretError> {
-        let (text, version) = self.fetch(name).await?;
+        let (text, version) = self.stored(name).await?.ok_or_else(|| self.missing(name))?;
         if version < least {
-            return Err(SecretError::Stale(self.full(name)));
+            self.forget(name);
+            return Err(SecretError::Stale(self.0.full(name)));
         }
-        self.cache(name, Some(&text));
         self.parsed(name, &text, parse)
     }
 
@@ -316,35 +338,43 @@ impl Secrets {
     /// When SSM does not confirm the write; the value may be stored all the same.
     pub async fn replace(&self, name: &SecretName, text: &str) -> Result<i64, SecretError> {
         self.forget(name);
-        let put = self.client.put_parameter().name(self.full(name)).value(text);
-        let put = put.r#type(ParameterType::SecureString).overwrite(true).send().await;
-        let version = match put {
-            Ok(output) => output.version,
+        let version = match self.0.repeat(name, || self.0.parameters.replace(name, text)).await {
+            Ok(version) => version,
             // The write may have succeeded, and its response may be lost.
-            Err(error) => match self.fetch(name).await {
-                Ok((stored, version)) if stored == text => version,
-                Ok(_) | Err(_) => return Err(self.unavailable(name, error.into_service_error())),
+            Err(cause) => match self.0.parameters.read(std::slice::from_ref(name)).await {
+                Ok(found) => match found.get(name) {
+                    Some(stored) if *stored.text == *text => stored.version,
+                    Some(_) | None => return Err(cause),
+                },
+                Err(_) => return Err(cause),
             },
         };
-        self.cache(name, Some(text));
+        self.0.keep(name, Some(text.into()));
         Ok(version)
     }
 
-    /// Deletes the parameter, if it exists.
+    /// Deletes the parameter; whether it existed.
     ///
     /// # Errors
     /// When SSM does not confirm it; the parameter may be deleted all the same.
-    pub async fn remove(&self, name: &SecretName) -> Result<(), SecretError> {
-        let answer = self.client.delete_parameter().name(self.full(name)).send().await;
-        if let Err(error) = answer {
-            let error = error.into_service_error();
-            if !error.is_parameter_not_found() {
-                self.forget(name);
-                return Err(self.unavailable(name, error));
-            }
-        }
-        self.cache(name, None);
-        Ok(())
+    pub async fn remove(&self, name: &SecretName) -> Result<bool, SecretError> {
+        self.forget(name);
+        let existed = self.0.repeat(name, || self.0.parameters.delete(name)).await?;
+        self.0.keep(name, None);
+        Ok(existed)
+    }
+
+    /// Text and version of a secret, past the cache.
+    async fn stored(&self, name: &SecretName) -> Result<Option<(Arc<str>, i64)>, SecretError> {
+        let names = std::slice::from_ref(name);
+        let mut found = self.0.repeat(name, || self.0.parameters.read(names)).await?;
+        let stored = found.remove(name);
+        self.0.keep(name, stored.as_ref().map(|stored| stored.text.clone()));
+        Ok(stored.map(|stored| (stored.text, stored.version)))
+    }
+
+    fn missing(&self, name: &SecretName) -> SecretError {
+        SecretError::Missing(self.0.full(name))
     }
 
     fn parsed<T, E: ToString>(
@@ -354,59 +384,177 @@ impl Secrets {
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<T, SecretError> {
         parse(text).map_err(|error| SecretError::Malformed {
-            name: self.full(name),
+            name: self.0.full(name),
             problem: error.to_string(),
         })
     }
+}
 
-    /// The stored text, and its version.
-    async fn fetch(&self, name: &SecretName) -> Result<(String, i64), SecretError> {
-        let answer =
-            self.client.get_parameter().name(self.full(name)).with_decryption(true).send().await;
-        match answer {
-            Ok(output) => output
-                .parameter
-                .and_then(|parameter| Some((parameter.value?, parameter.version)))
-                .ok_or_else(|| SecretError::Missing(self.full(name))),
-            Err(error) => {
-                let error = error.into_service_error();
-                Err(if error.is_parameter_not_found() {
-                    SecretError::Missing(self.full(name))
-                } else {
-                    self.unavailable(name, error)
-                })
+/// What [`Reader::plan`] has decided for a caller.
+enum Plan {
+    Use(Option<Arc<str>>),
+    Fail(CallError),
+    /// Waits for the call. There may be something to use if that fails, and its age.
+    Wait(Shared<BoxFuture<'static, Troubles>>, Option<(Option<Arc<str>>, Duration)>),
+}
+
+impl Reader {
+    /// What a secret is now, or was a while ago if SSM does not answer.
+    async fn read(
+        self: &Arc<Self>,
+        name: &SecretName,
+        need: Need,
+    ) -> Result<Option<Arc<str>>, SecretError> {
+        let began = Instant::now();
+        let (patient, short) = (began + PATIENCE, began + SHORT_WAIT);
+        let mut last = None;
+        loop {
+            match self.plan(name, need) {
+                Plan::Use(text) => return Ok(text),
+                Plan::Fail(cause) => return Err(self.unavailable(name, cause.source)),
+                Plan::Wait(call, Some((text, age))) => {
+                    let cause = match timeout_at(short, call).await {
+                        Ok(troubles) => match troubles.get(name) {
+                            // Usually it was read. A full call leaves a name to the next one.
+                            None => continue,
+                            Some(cause) => cause.source.clone(),
+                        },
+                        Err(_) => {
+                            self.state().failures.add_since(began, self.entropy.jitter_sample());
+                            Arc::new(NoAnswer) as Arc<dyn Error + Send + Sync>
+                        }
+                    };
+                    warn!(
+                        secret.name = self.full(name),
+                        secret.age_s = age.as_secs(),
+                        error = chain(&*cause),
+                        "serving stale secret"
+                    );
+                    return Ok(text);
+                }
+                Plan::Wait(call, None) => match timeout_at(patient, call).await {
+                    Ok(troubles) => last = troubles.get(name).cloned(),
+                    Err(_) => {
+                        let cause = last.map_or_else(|| Arc::new(NoAnswer) as _, |it| it.source);
+                        return Err(self.unavailable(name, cause));
+                    }
+                },
             }
         }
     }
 
-    fn unavailable(
+    fn plan(self: &Arc<Self>, name: &SecretName, need: Need) -> Plan {
+        let mut state = self.state();
+        let known = state.cache.look_up(name, need);
+        let refusal = state.refusals.get(name).filter(|(at, _)| at.age() < REFUSED_FOR);
+        let usable = match known {
+            Known::Fresh(text) => return Plan::Use(text),
+            Known::Stale { text, age } => {
+                let waits = state.failures.next_call(RELAXED_WAITS);
+                if refusal.is_some() || waits.is_some_and(|next| Instant::now() < next) {
+                    return Plan::Use(text);
+                }
+                Some((text, age))
+            }
+            Known::Nothing => {
+                if let Some((_, cause)) = refusal {
+                    return Plan::Fail(cause.clone());
+                }
+                None
+            }
+        };
+        state.cache.want(name);
+        let under_way = state.call.as_ref().and_then(WeakShared::upgrade);
+        let call = under_way.unwrap_or_else(|| {
+            let call = Arc::clone(self).call(state.failures.next_call(WAITS)).boxed().shared();
+            state.call = call.downgrade();
+            call
+        });
+        Plan::Wait(call, usable)
+    }
+
+    /// Makes one call for all that is wanted when it begins: when all that is asked for at the
+    /// same time is known, and after a failure not before `next`.
+    async fn call(self: Arc<Self>, next: Option<Instant>) -> Troubles {
+        if let Some(next) = next {
+            sleep_until(next).await;
+        }
+        next_turn().await;
+        let asked = self.state().cache.take_call();
+        let mut troubles = HashMap::new();
+        match self.ask(&asked).await {
+            Err(cause) if !cause.passes && asked.len() > 1 => {
+                // One of them may be the reason: no other is to suffer from it.
+                for one in &asked {
+                    if let Err(cause) = self.ask(std::slice::from_ref(one)).await {
+                        troubles.insert(one.name.clone(), cause);
+                    }
+                }
+            }
+            Err(cause) => {
+                troubles.extend(asked.iter().map(|one| (one.name.clone(), cause.clone())));
+            }
+            Ok(()) => {}
+        }
+        let mut state = self.state();
+        state.call = None;
+        for (name, cause) in troubles.iter().filter(|(_, cause)| !cause.passes) {
+            state.cache.refuse(name);
+            state.refusals.insert(name.clone(), (Moment::now(), cause.clone()));
+        }
+        match troubles.values().any(|cause| cause.passes) {
+            true => state.failures.add(self.entropy.jitter_sample()),
+            false => state.failures = Failures::default(),
+        }
+        Arc::new(troubles)
+    }
+
+    async fn ask(&self, asked: &[Asked]) -> Result<(), CallError> {
+        let names: Vec<SecretName> = asked.iter().map(|one| one.name.clone()).collect();
+        let mut found = self.parameters.read(&names).await?;
+        let mut state = self.state();
+        for one in asked {
+            let text = found.remove(&one.name).map(|stored| stored.text);
+            state.cache.store(one, text, self.entropy.jitter_sample());
+        }
+        Ok(())
+    }
+
+    /// Repeats a call past the cache until it succeeds or cannot, or the caller's patience ends.
+    async fn repeat<T, F: Future<Output = Result<T, CallError>>>(
         &self,
         name: &SecretName,
-        error: impl Error + Send + Sync + 'static,
-    ) -> SecretError {
-        SecretError::Unavailable { name: self.full(name), source: Arc::new(error) }
+        call: impl Fn() -> F,
+    ) -> Result<T, SecretError> {
+        let patient = Instant::now() + PATIENCE;
+        let mut failures = Failures::default();
+        loop {
+            let cause = match call().await {
+                Ok(answer) => return Ok(answer),
+                Err(cause) => cause,
+            };
+            failures.add(self.entropy.jitter_sample());
+            match failures.next_call(WAITS).filter(|next| cause.passes && *next < patient) {
+                Some(next) => sleep_until(next).await,
+                None => return Err(self.unavailable(name, cause.source)),
+            }
+        }
+    }
+
+    fn keep(&self, name: &SecretName, text: Option<Arc<str>>) {
+        let sample = self.entropy.jitter_sample();
+        self.state().cache.put(name, text, sample);
+    }
+
+    fn unavailable(&self, name: &SecretName, source: Arc<dyn Error + Send + Sync>) -> SecretError {
+        SecretError::Unavailable { name: self.full(name), source }
     }
 
     fn full(&self, name: &SecretName) -> String {
-        format!("{}/{}", self.prefix, name.path())
+        self.parameters.full(name)
     }
 
-    fn cached(&self, name: &SecretName) -> Option<CachedSecret> {
-        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.get(name).cloned()
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn cache(&self, name: &SecretName, text: Option<&str>) {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.insert(name.clone(), CachedSecret::now(text));
-    }
-}
-
-/// Where the secret of [`Secrets::get_or_create`] comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// It was stored before.
-    Stored,
-    /// This call created it.
-    Created,
 }

@@ -92,7 +92,7 @@ impl Setup {
     /// The stack's secrets. Each call makes a cache of its own.
     #[must_use]
     pub fn secrets(&self) -> Secrets {
-        Secrets::new(aws_sdk_ssm::Client::new(&self.aws), &self.prefix)
+        Secrets::new(&aws_sdk_ssm::Client::new(&self.aws), &self.prefix, self.entropy)
     }
 
     /// The tracker, with the provider specs in the table among the providers.

@@ -150,10 +150,10 @@ impl ProviderKey {
         if is_bare && self.hosts.iter().any(|host| host.is_of(url)) {
             return Ok(KeyForUrl(&self.key));
         }
-        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        let scheme = if url.scheme() == "https" { "" } else { "http://" };
-        let host = url.host_str().unwrap_or_default();
-        Err(KeyNotForHost { host: format!("{scheme}{host}{port}") })
+        // As a key is stored for it, so that it can be copied.
+        let host = KeyHost::of(url).map(|host| host.to_string());
+        let host = host.unwrap_or_else(|| url.host_str().unwrap_or_default().to_owned());
+        Err(KeyNotForHost { host })
     }
 }
 
@@ -335,7 +335,7 @@ mod tests {
         };
         let text = refused("https://us%65r:pass@evil.example:8443/path?token=1#x");
         assert_eq!(text, "the provider's key is not for the host evil.example:8443");
-        assert!(refused("http://evil.example/").ends_with(" the host http://evil.example"));
+        assert!(refused("http://evil.example/").ends_with(" the host evil.example:80"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use shared::egress::Receivers;
 use shared::endpoint_cache::EndpointCache;
 use shared::env;
 use shared::setup::{self, Setup};
+use shared::webhook_changes::WebhookChanges;
 
 use crate::deliverer::Deliverer;
 
@@ -21,6 +22,7 @@ pub fn deliverer() -> Result<Deliverer, Error> {
     let store = setup.store()?;
     Ok(Deliverer {
         endpoints: EndpointCache::new(store.clone()),
+        webhook_changes: WebhookChanges::new(store.clone()),
         store,
         secrets: setup.secrets(),
         bus: setup.bus()?,

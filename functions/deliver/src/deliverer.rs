@@ -33,6 +33,7 @@ use shared::queue::{DeliveryQueue, MAX_DELAY, QueueError, Ticket};
 use shared::secrets::{SecretError, SecretName, Secrets};
 use shared::store::{Committed, Consistency, Store, StoreError, Wait};
 use shared::telemetry::chain;
+use shared::webhook_changes::WebhookChanges;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -45,6 +46,8 @@ pub struct Deliverer {
     /// The endpoints' state.
     pub endpoints: EndpointCache,
     pub secrets: Secrets,
+    /// When secrets and headers were changed.
+    pub webhook_changes: WebhookChanges,
     pub bus: Bus,
     /// The queue of the next tickets.
     pub queue: DeliveryQueue,
@@ -124,11 +127,13 @@ impl Deliverer {
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), DeliverError> {
         // The secrets are read before the endpoint is changed: without them no attempt is made.
-        if delivery.subject == DeliverySubject::Test {
-            // A test must use the secrets and headers that were changed a moment ago.
-            self.secrets.forget(&SecretName::WebhookSecrets);
-            self.secrets.forget(&SecretName::WebhookHeaders);
-        }
+        // A test must use the secrets and headers that were changed a moment ago.
+        let consistency = match delivery.subject {
+            DeliverySubject::Test => Consistency::Strong,
+            DeliverySubject::Render { .. } => Consistency::Eventual,
+        };
+        self.webhook_changes.follow(&self.secrets, consistency, now()).await?;
+        self.secrets.expect([SecretName::WebhookHeaders]);
         let signing = self.secrets.get(&SecretName::WebhookSecrets, SigningSecrets::parse).await?;
         let headers =
             self.secrets.find(&SecretName::WebhookHeaders, ReceiverHeaders::parse).await?;

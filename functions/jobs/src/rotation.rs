@@ -52,6 +52,7 @@ impl Jobs {
         let secret = rotation.into_secret(before.newest_kind(), random);
         let after = before.rotate(secret.clone(), grace, now).map_err(|full| too_many(&full))?;
 
+        lock.changes_secrets(now);
         let version = self.secrets.replace(&name, &after.reveal()).await?;
         lock.wrote(version, now);
         info!(

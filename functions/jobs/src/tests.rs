@@ -32,9 +32,10 @@ pub(crate) async fn with_key() -> InMemoryAws {
 
 /// A process that was just started.
 pub(crate) fn started(aws: &InMemoryAws) -> Jobs {
+    let tracker = aws.tracker().unwrap();
     Jobs {
-        tracker: aws.tracker().unwrap(),
-        secrets: Arc::new(aws.secrets()),
+        secrets: Arc::clone(tracker.providers.secrets()),
+        tracker,
         keys: ApiKeyCache::new(aws.store()),
         policy: TargetPolicy::public(),
         shards: Shards::new(1),
@@ -161,7 +162,7 @@ async fn cancel_needs_the_provider_key() {
     let aws = with_job(&accepted("viralsync")).await;
     let (status, problem) = answered(&aws, CANCEL).await;
     assert_eq!((status, &problem["code"]), (503, &"provider_not_configured".into()));
-    assert_eq!(aws.calls(), ["PutItem", "PutItem", "Query", "GetItem", "GetParameter"]);
+    assert_eq!(aws.calls(), ["PutItem", "PutItem", "Query", "GetItem", "GetParameters"]);
 }
 
 #[tokio::test]
@@ -199,7 +200,7 @@ async fn webhook_test_is_sent_and_shown() {
     assert_eq!(sent["url"], "https://shop.example/hooks");
     assert_eq!(answered(&aws, &about(&sent)).await, (200, sent.clone()));
     let asked = aws.calls();
-    let reads = ["GetItem", "GetParameter", "Query"];
+    let reads = ["GetItem", "GetParameters", "Query"];
     let writes: Vec<_> = asked.iter().filter(|it| !reads.contains(&it.as_str())).collect();
     let expected = ["PutItem", "PutItem", "PutItem", "SendMessage"];
     assert_eq!(writes, expected, "nothing went on the bus");

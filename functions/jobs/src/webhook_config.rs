@@ -18,6 +18,7 @@ use shared::secrets::{Origin, SecretError, SecretName};
 use shared::store::{ConfigLock, Consistency, LockOutcome, StoreError, WebhookConfig};
 use shared::telemetry::chain;
 use shared::view;
+use shared::webhook_changes::WebhookChanges;
 use tracing::warn;
 
 use crate::Jobs;
@@ -39,9 +40,10 @@ impl Jobs {
                 "Call PUT /v1/webhook-config with a `url` first.",
             ));
         };
-        // Not from the cache: another process may have changed them a moment ago.
-        self.secrets.forget(&SecretName::WebhookSecrets);
-        self.secrets.forget(&SecretName::WebhookHeaders);
+        // Another process may have changed them a moment ago.
+        let changes = WebhookChanges::new(self.tracker.store.clone());
+        changes.follow(&self.secrets, Consistency::Strong, now).await?;
+        self.secrets.expect([SecretName::WebhookHeaders]);
         let secrets = self.secrets.find(&SecretName::WebhookSecrets, SigningSecrets::parse).await?;
         let headers =
             self.secrets.find(&SecretName::WebhookHeaders, ReceiverHeaders::parse).await?;
@@ -60,8 +62,8 @@ impl Jobs {
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let body = api::body(request, MAX_BODY_BYTES)?;
         let settings = ReceiverSettings::parse(&body, &self.policy).map_err(refused)?;
-        let lock = self.lock_webhook_config(now()).await?;
-        let outcome = self.configure(&settings, now()).await;
+        let mut lock = self.lock_webhook_config(now()).await?;
+        let outcome = self.configure(&settings, &mut lock, now()).await;
         self.unlock_webhook_config(&lock).await;
         outcome
     }
@@ -69,12 +71,14 @@ impl Jobs {
     async fn configure(
         &self,
         settings: &ReceiverSettings,
+        lock: &mut ConfigLock,
         now: DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         // Headers are stored before the receiver that needs them. They are bound to its URL, so
         // after a crash in between they are sent nowhere.
         if let Some(headers) = &settings.headers {
             let text = headers.reveal().map_err(|cause| Problem::unavailable(&cause))?;
+            lock.changes_secrets(now);
             self.secrets.replace(&SecretName::WebhookHeaders, &text).await?;
         }
         let before = self.tracker.store.webhook_config().await?;
@@ -92,19 +96,24 @@ impl Jobs {
         let config = WebhookConfig { url, events: settings.events, limits, updated_at: now };
         self.tracker.store.put_webhook_config(&config).await?;
         if settings.headers.is_none() {
-            self.delete_headers().await?;
+            self.delete_headers(lock, now).await?;
         }
         // The secret is created last: only this response shows it.
         let fresh = self.entropy.bytes().map_err(|cause| Problem::unavailable(&cause))?;
         let fresh = WebhookSecret::from_random(SignatureType::V1, fresh);
-        let (secrets, origin) = self
+        let first = SigningSecrets::first(fresh.clone(), now);
+        let made = self
             .secrets
             .get_or_create(
                 &SecretName::WebhookSecrets,
-                || SigningSecrets::first(fresh.clone(), now).reveal(),
+                || {
+                    lock.changes_secrets(now);
+                    first.reveal()
+                },
                 SigningSecrets::parse,
             )
-            .await?;
+            .await;
+        let (secrets, origin) = made?;
         let headers = settings.headers.as_ref();
         let mut shown = view::webhook_config(&config, &endpoint, headers, Some(&secrets), now);
         if let (Origin::Created, Some(members)) = (origin, shown.as_object_mut()) {
@@ -118,13 +127,17 @@ impl Jobs {
         &self,
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let lock = self.lock_webhook_config(now()).await?;
-        let outcome = self.unconfigure(now()).await;
+        let mut lock = self.lock_webhook_config(now()).await?;
+        let outcome = self.unconfigure(&mut lock, now()).await;
         self.unlock_webhook_config(&lock).await;
         outcome
     }
 
-    async fn unconfigure(&self, now: DateTime<Utc>) -> Result<ApiGatewayV2httpResponse, Problem> {
+    async fn unconfigure(
+        &self,
+        lock: &mut ConfigLock,
+        now: DateTime<Utc>,
+    ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let before = self.tracker.store.webhook_config().await?;
         if let Some(url) = before.and_then(|config| config.url) {
             self.lift_limits(&url, now).await?;
@@ -133,7 +146,7 @@ impl Jobs {
             let none = WebhookConfig { url: None, events, limits, updated_at: now };
             self.tracker.store.put_webhook_config(&none).await?;
         }
-        self.delete_headers().await?;
+        self.delete_headers(lock, now).await?;
         Ok(api::json(200, &json!({"url": null})))
     }
 
@@ -143,8 +156,17 @@ impl Jobs {
         endpoints.update(url, Consistency::Strong, now, |it| it.unlimited(now)).await.map(drop)
     }
 
-    async fn delete_headers(&self) -> Result<(), SecretError> {
-        self.secrets.remove(&SecretName::WebhookHeaders).await
+    async fn delete_headers(
+        &self,
+        lock: &mut ConfigLock,
+        now: DateTime<Utc>,
+    ) -> Result<(), SecretError> {
+        let removed = self.secrets.remove(&SecretName::WebhookHeaders).await;
+        // Without an answer they may be gone.
+        if removed.as_ref().copied().unwrap_or(true) {
+            lock.changes_secrets(now);
+        }
+        removed.map(drop)
     }
 
     /// Takes the lock on the configuration; [`Jobs::unlock_webhook_config`] releases it.

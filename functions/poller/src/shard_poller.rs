@@ -392,6 +392,8 @@ impl<'a> ShardPoller<'a> {
     }
 
     fn take_job(&mut self, job: Job, read_at: DateTime<Utc>) {
+        // The keys of all providers are read in one call.
+        self.poller.tracker.providers.expect_key(&job.request.provider);
         let schedule = self.poll_schedule(&job);
         if self.poll_queue.contains(&job.id) {
             return self.poll_queue.refresh(job, schedule, read_at);

@@ -13,7 +13,6 @@ use std::time::Duration;
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use chrono::{DateTime, Utc};
 use domain::address::TargetPolicy;
-use domain::credential::CallbackSecret;
 use domain::failure::{Failure, FailureCode};
 use domain::id::{IdempotencyKey, JobId};
 use domain::job::{Job, Report, State, StoredRequest};
@@ -24,10 +23,11 @@ use domain::provider::{HttpRequest, Rejection, SubmitAnswer};
 use domain::request::{JobRequest, MAX_BODY_BYTES};
 use shared::api::{self, Problem, Route};
 use shared::api_key_cache::ApiKeyCache;
+use shared::callback_secret;
 use shared::entropy::Entropy;
 use shared::providers::{KeyError, Submitted};
 use shared::queue::{WakeQueue, WakeUp};
-use shared::secrets::{SecretName, Secrets};
+use shared::secrets::Secrets;
 use shared::shards::Shards;
 use shared::store::{Inserted, StoreError, StoredPayload};
 use shared::telemetry::chain;
@@ -76,7 +76,7 @@ impl Submitter {
         let key = idempotency_key(request)?;
         let body = api::body(request, MAX_BODY_BYTES)?;
         let job_request = JobRequest::parse(&body, &self.policy)?;
-        let prepared = self.prepare(job_request, key.as_ref(), &body, now()).await?;
+        let prepared = self.prepare(job_request, key.as_ref(), &body, now).await?;
 
         match self.store(&prepared).await? {
             Stored::New => {}
@@ -93,7 +93,7 @@ impl Submitter {
         job_request: JobRequest,
         key: Option<&IdempotencyKey>,
         body: &[u8],
-        now: DateTime<Utc>,
+        now: fn() -> DateTime<Utc>,
     ) -> Result<Prepared, Problem> {
         self.tracker.providers.specs().refresh().await?;
         let specs = self.tracker.providers.in_force();
@@ -123,8 +123,9 @@ impl Submitter {
             Some(key) => JobId::from_key(key),
             None => JobId::from_bytes(self.random()?),
         };
+        self.tracker.providers.expect_key(&job_request.provider);
         let callback_url = match wants_callback {
-            true => Some(self.callback_url(&provider, &job_id).await?),
+            true => Some(self.callback_url(&provider, &job_id, now).await?),
             false => None,
         };
         let api_key = self
@@ -166,7 +167,7 @@ impl Submitter {
             tracking,
             duration_model,
         };
-        Ok(Prepared { job: Job::new(job_id, stored, now), payload, provider, request })
+        Ok(Prepared { job: Job::new(job_id, stored, now()), payload, provider, request })
     }
 
     /// Without a signing secret a receiver cannot verify webhooks.
@@ -188,16 +189,14 @@ impl Submitter {
         self.entropy.bytes().map_err(|cause| Problem::unavailable(&cause))
     }
 
-    async fn callback_url(&self, provider: &Provider, job: &JobId) -> Result<String, Problem> {
-        let fresh = self.random()?;
-        let (secret, _) = self
-            .secrets
-            .get_or_create(
-                &SecretName::CallbackSecret,
-                || CallbackSecret::from_random(fresh).reveal(),
-                CallbackSecret::parse,
-            )
-            .await?;
+    async fn callback_url(
+        &self,
+        provider: &Provider,
+        job: &JobId,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<String, Problem> {
+        let store = &self.tracker.store;
+        let secret = callback_secret::get_or_make(&self.secrets, store, self.entropy, now).await?;
         let name = &provider.spec.name;
         let token = secret.token(name, job);
         Ok(format!("{}/v1/webhooks/{name}/{job}/{token}", self.public_url))

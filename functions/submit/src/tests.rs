@@ -1,14 +1,24 @@
 use std::sync::Arc;
 
-use aws_in_memory::InMemoryAws;
-use aws_in_memory::interceptor::{FaultyOperation, Injected};
+use std::time::Duration;
+
+use aws_in_memory::interceptor::{FaultyOperation, Injected, NoFaults};
+use aws_in_memory::network::{Network, host};
+use aws_in_memory::quotas::{Quotas, Throttle};
+use aws_in_memory::{InMemoryAws, clock};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use aws_lambda_events::encodings::Body;
+use bytes::Bytes;
 use domain::address::TargetPolicy;
 use domain::credential::Scope;
-use serde_json::Value;
+use domain::provider::catalogue::Adjustments;
+use futures_util::future::join_all;
+use http::Response;
+use serde_json::{Value, json};
 use shared::api_key_cache::ApiKeyCache;
 use shared::shards::Shards;
+use shared::tracker::Tracker;
+use tokio::time::Instant;
 
 use super::*;
 
@@ -26,9 +36,19 @@ async fn with_key(parameters: &[(&str, &str)]) -> InMemoryAws {
 }
 
 async fn answered(aws: &InMemoryAws, request: ApiGatewayV2httpRequest) -> (i64, Value) {
+    answered_by(aws, aws.tracker().unwrap(), request, Utc::now).await
+}
+
+/// What a process answers that has just started.
+async fn answered_by(
+    aws: &InMemoryAws,
+    tracker: Tracker,
+    request: ApiGatewayV2httpRequest,
+    now: fn() -> DateTime<Utc>,
+) -> (i64, Value) {
     let submitter = Submitter {
-        tracker: aws.tracker().unwrap(),
-        secrets: Arc::new(aws.secrets()),
+        secrets: Arc::clone(tracker.providers.secrets()),
+        tracker,
         keys: ApiKeyCache::new(aws.store()),
         wakes: aws.wakes(),
         public_url: "https://api.example.com".into(),
@@ -36,7 +56,7 @@ async fn answered(aws: &InMemoryAws, request: ApiGatewayV2httpRequest) -> (i64, 
         policy: TargetPolicy::public(),
         entropy: aws.entropy(),
     };
-    let response = handle(&submitter, request.into(), Utc::now).await.unwrap();
+    let response = handle(&submitter, request.into(), now).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
     (response.status_code, serde_json::from_str(&body).unwrap())
 }
@@ -63,7 +83,7 @@ async fn invalid_submit_stores_nothing() {
     let aws = with_key(&[]).await;
     let (status, problem) = answered(&aws, serde_json::from_str(OK).unwrap()).await;
     assert_eq!((status, &problem["code"]), (503, &"provider_not_configured".into()));
-    assert_eq!(aws.calls(), ["PutItem", "Query", "GetParameter"]);
+    assert_eq!(aws.calls(), ["PutItem", "Query", "GetParameters"]);
 }
 
 #[tokio::test]
@@ -85,6 +105,54 @@ async fn submit_needs_its_scope() {
         let passed = (503, "provider_not_configured");
         let expected = if scope == Scope::Submit { passed } else { refused };
         assert_eq!((status, problem["code"].as_str().unwrap()), expected, "{scope:?}");
+    }
+}
+
+/// On a stack that has made a job before, and on one that has not.
+#[tokio::test(start_paused = true)]
+async fn cold_submits_share_the_ssm_quota() {
+    for secret in [None, Some("CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk")] {
+        let key = r#"{"key": "zvid_key", "hosts": ["zvid.test:80"]}"#;
+        let aws = with_key(&[("providers/zvid/api-key", key)]).await;
+        if let Some(secret) = secret {
+            aws.set_parameter("callback-secret", secret);
+        }
+        let network = Network::default();
+        // Zvid's render has the id that we chose.
+        let accepts = |request: http::Request<Bytes>| {
+            let submitted: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+            let id = submitted["id"].as_str().unwrap_or("r-1");
+            Response::new(Bytes::from(json!({"id": id, "status": "queued"}).to_string()))
+        };
+        network.add("zvid.test", host(accepts));
+        let base_url = ("zvid".to_owned(), "http://zvid.test".parse().unwrap());
+        let policy = TargetPolicy::local_use();
+        let adjustments =
+            Adjustments { base_urls: [base_url].into(), policy, ..Adjustments::default() };
+        aws.set_quotas(Quotas::default());
+        let start = Instant::now();
+        let submits = (0..200).map(async |number| {
+            let aws = aws.seen_by(Arc::new(NoFaults));
+            let dial = network.seen_by(Arc::new(NoFaults));
+            let tracker = aws.started_tracker(dial, adjustments.clone()).await.unwrap();
+            let mut request: ApiGatewayV2httpRequest = serde_json::from_str(OK).unwrap();
+            let key = format!("product-{number}").parse().unwrap();
+            request.headers.insert("idempotency-key", key);
+            let mut body: Value = serde_json::from_str(request.body.as_ref().unwrap()).unwrap();
+            body["providerWebhook"] = true.into();
+            request.body = Some(body.to_string());
+            answered_by(&aws, tracker, request, clock::now).await
+        });
+        for (status, body) in join_all(submits).await {
+            assert_eq!(status, 202, "{body}");
+        }
+        let took = start.elapsed();
+        let throttled = aws.throttles().get(&Throttle::ParameterRead).copied().unwrap_or_default();
+        let calls = aws.calls().into_iter().filter(|it| it == "GetParameters").count();
+        println!("200 cold submits: {took:?}, {calls} calls, {throttled} throttled");
+        assert!(took < Duration::from_secs(29), "{took:?}");
+        assert_eq!(calls - throttled, 200, "one for each process");
+        assert!(aws.parameter("callback-secret").is_some());
     }
 }
 

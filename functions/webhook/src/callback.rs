@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use chrono::{DateTime, Utc};
-use domain::credential::CallbackSecret;
 use domain::id::{JobId, ProviderName};
 use domain::job::{Job, Observation, RenderStatus, Report, State};
 use domain::provider::catalogue::Provider;
@@ -20,6 +19,8 @@ use domain::provider::{Callback, StatusAnswer};
 use domain::verifier::{Incoming, Verification};
 use serde_json::json;
 use shared::api::{self, Problem};
+use shared::callback_secret;
+use shared::entropy::Entropy;
 use shared::provider_specs::ProviderSpecsError;
 use shared::secrets::{SecretError, SecretName, Secrets};
 use shared::store::StoreError;
@@ -35,6 +36,8 @@ pub struct Callbacks {
     /// Reads and changes jobs.
     pub tracker: Tracker,
     pub secrets: Arc<Secrets>,
+    /// Where jitter comes from.
+    pub entropy: Entropy,
 }
 
 /// Why a callback is not answered with 2xx.
@@ -133,7 +136,8 @@ impl Callbacks {
         body: &[u8],
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
-        let (name, job_id) = self.authenticate(request).await?;
+        self.expect_secrets(request);
+        let (name, job_id) = self.authenticate(request, now).await?;
         // The token proves that the job is ours, even if its provider's spec is missing now.
         let provider = self.tracker.providers.get(&name);
         let provider = provider.ok_or_else(|| missing_spec(&name))?;
@@ -227,17 +231,29 @@ impl Callbacks {
         }
     }
 
+    /// Has all that such a callback may need read in one call.
+    fn expect_secrets(&self, request: &ApiGatewayV2httpRequest) {
+        let name = ProviderName::parse(api::path_parameter(request, "provider")).ok();
+        let provider = name.and_then(|name| self.tracker.providers.get(&name));
+        let Some(provider) = provider else { return };
+        self.tracker.providers.expect_key(&provider.spec.name);
+        let webhook = provider.spec.webhook.as_ref();
+        if webhook.is_some_and(|webhook| webhook.signature.is_some()) {
+            let name = provider.spec.name.clone();
+            self.secrets.expect([SecretName::ProviderWebhookSecrets(name)]);
+        }
+    }
+
     /// Checks the token first: without a signature it is the only authentication.
     async fn authenticate(
         &self,
         request: &ApiGatewayV2httpRequest,
+        now: fn() -> DateTime<Utc>,
     ) -> Result<(ProviderName, JobId), Problem> {
-        let secret = self.secrets.get(&SecretName::CallbackSecret, CallbackSecret::parse).await;
-        let secret = match secret {
-            Ok(secret) => secret,
-            // No callback URL was ever created, so this one is not ours.
-            Err(SecretError::Missing(_)) => return Err(wrong_token()),
-            Err(cause) => return Err(cause.into()),
+        let (store, entropy) = (&self.tracker.store, self.entropy);
+        // Without a secret no callback URL was ever created, so this one is not ours.
+        let Some(secret) = callback_secret::find(&self.secrets, store, entropy, now).await? else {
+            return Err(wrong_token());
         };
         let provider = ProviderName::parse(api::path_parameter(request, "provider"));
         let job = JobId::parse(api::path_parameter(request, "jobId"));

@@ -86,12 +86,17 @@ async fn stored(aws: &InMemoryAws) -> Job {
     aws.tracker().unwrap().store.job(&id).await.unwrap().unwrap()
 }
 
+fn callbacks(tracker: Tracker, aws: &InMemoryAws) -> Callbacks {
+    let secrets = Arc::clone(tracker.providers.secrets());
+    Callbacks { tracker, secrets, entropy: aws.entropy() }
+}
+
 /// Status and body of the answer, and what AWS was asked for it.
 async fn answered_with(
     aws: &InMemoryAws,
     request: ApiGatewayV2httpRequest,
 ) -> (i64, Value, Vec<String>) {
-    let callbacks = Callbacks { tracker: aws.tracker().unwrap(), secrets: Arc::new(aws.secrets()) };
+    let callbacks = callbacks(aws.tracker().unwrap(), aws);
     let before = aws.calls().len();
     let response = handle(&callbacks, request.into(), arrival).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
@@ -113,18 +118,16 @@ async fn wrong_token_is_refused_first() {
     let aws = InMemoryAws::new(&[SECRET]);
     let (status, problem) = answered(&aws, WRONG_TOKEN).await;
     assert_eq!((status, &problem["code"]), (401, &"invalid_token".into()));
-    assert_eq!(aws.calls(), ["GetParameter"]);
+    assert_eq!(aws.calls(), ["GetParameters"]);
 }
 
 #[tokio::test]
 async fn callback_of_each_provider_is_read() {
-    for (callback, parameters) in [(ZVID, 2), (SHOTSTACK, 1), (VIRALSYNC, 2)] {
+    for callback in [ZVID, SHOTSTACK, VIRALSYNC] {
         let aws = InMemoryAws::new(&[SECRET]);
         let (status, problem) = answered(&aws, callback).await;
         assert_eq!((status, &problem["code"]), (404, &"not_found".into()));
-        let asked = aws.calls();
-        assert_eq!(asked.iter().filter(|asked| *asked == "GetParameter").count(), parameters);
-        assert_eq!(asked.last().unwrap(), "GetItem");
+        assert_eq!(aws.calls(), ["GetParameters", "GetItem"], "all secrets in one call");
     }
 }
 
@@ -140,8 +143,8 @@ async fn signed_callback_is_stored() {
     let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &viralsync_job()).await;
     let (status, body, asked) = answered_with(&aws, event(VIRALSYNC)).await;
     assert_eq!((status, body), (200, json!({"status": "stored"})));
-    let (parameters, rest) = asked.split_at(2);
-    assert_eq!(parameters, ["GetParameter", "GetParameter"]);
+    let (parameters, rest) = asked.split_at(1);
+    assert_eq!(parameters, ["GetParameters"]);
     assert_eq!(rest, STORED_AND_TOLD);
 
     let job = stored(&aws).await;
@@ -158,7 +161,7 @@ async fn repeated_callback_changes_nothing() {
     let first = stored(&aws).await;
     let (status, body, asked) = answered_with(&aws, event(VIRALSYNC)).await;
     assert_eq!((status, body), (200, json!({"status": "known"})));
-    assert_eq!(asked, ["GetParameter", "GetParameter", "GetItem"]);
+    assert_eq!(asked, ["GetParameters", "GetItem"]);
     assert_eq!(stored(&aws).await, first, "invariant 4: a repeat changes nothing");
 }
 
@@ -172,7 +175,7 @@ async fn flipped_bit_is_refused_first() {
     ] {
         let (status, problem, asked) = answered_with(&aws, forged).await;
         assert_eq!((status, &problem["code"]), (401, &"invalid_signature".into()));
-        assert_eq!(asked, ["GetParameter", "GetParameter"]);
+        assert_eq!(asked, ["GetParameters"]);
     }
     assert_eq!(stored(&aws).await, viralsync_job(), "invariant 4: a forged body is not believed");
 }
@@ -183,7 +186,7 @@ async fn unsigned_callback_is_refused() {
     let (status, problem, asked) =
         answered_with(&aws, without(VIRALSYNC, "x-render-signature")).await;
     assert_eq!((status, &problem["code"]), (401, &"invalid_signature".into()));
-    assert_eq!(asked, ["GetParameter", "GetParameter"]);
+    assert_eq!(asked, ["GetParameters"]);
     let job = stored(&aws).await;
     assert_eq!(job, viralsync_job(), "invariant 4: an unsigned body is not believed");
 }
@@ -194,7 +197,7 @@ async fn unsigned_callback_may_be_a_hint() {
     let (status, problem, asked) = answered_with(&aws, event(ZVID)).await;
     // Next it would be asked, with an API key that is not stored here.
     assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
-    assert_eq!(asked, ["GetParameter", "GetParameter", "GetItem", "GetParameter"]);
+    assert_eq!(asked, ["GetParameters", "GetItem"]);
     assert_eq!(stored(&aws).await, zvid_job());
 }
 
@@ -204,7 +207,7 @@ async fn callback_without_secret_is_a_hint() {
     for callback in [event(VIRALSYNC), without(VIRALSYNC, "x-render-signature")] {
         let (status, problem, asked) = answered_with(&aws, callback).await;
         assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
-        assert_eq!(asked, ["GetParameter", "GetParameter", "GetItem", "GetParameter"]);
+        assert_eq!(asked, ["GetParameters", "GetItem"]);
     }
     assert_eq!(stored(&aws).await, viralsync_job());
 }
@@ -215,7 +218,7 @@ async fn unsigned_progress_asks_no_provider() {
     let progress = tampered(VIRALSYNC, "\"done\"", "\"running\"");
     let (status, body, asked) = answered_with(&aws, progress).await;
     assert_eq!((status, body), (200, json!({"status": "ignored"})));
-    assert_eq!(asked, ["GetParameter", "GetParameter", "GetItem"]);
+    assert_eq!(asked, ["GetParameters", "GetItem"]);
     assert_eq!(stored(&aws).await, viralsync_job());
 }
 
@@ -234,7 +237,7 @@ async fn callback_before_render_id_is_retried() {
     let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &unanswered("viralsync")).await;
     let (status, problem, asked) = answered_with(&aws, event(VIRALSYNC)).await;
     assert_eq!((status, &problem["code"]), (503, &"not_confirmed".into()));
-    assert_eq!(asked, ["GetParameter", "GetParameter", "GetItem"]);
+    assert_eq!(asked, ["GetParameters", "GetItem"]);
     assert_eq!(stored(&aws).await, unanswered("viralsync"));
 }
 
@@ -252,7 +255,7 @@ async fn account_callback_finds_its_job() {
     let (status, body, asked) = answered_with(&aws, event(ZVID_ACCOUNT)).await;
     assert_eq!((status, body), (200, json!({"status": "stored"})));
     let (parameters, rest) = asked.split_at(1);
-    assert_eq!(parameters, ["GetParameter"], "there is no token to check");
+    assert_eq!(parameters, ["GetParameters"], "there is no token to check");
     assert_eq!(rest, STORED_AND_TOLD);
     assert_eq!(stored(&aws).await.state, State::Completed);
 }
@@ -270,7 +273,7 @@ async fn unsigned_account_callback_is_refused() {
     ] {
         let (status, problem, asked) = answered_with(&aws, callback).await;
         assert_eq!((status, &problem["code"]), (401, &"invalid_signature".into()));
-        assert_eq!(asked, ["GetParameter"]);
+        assert_eq!(asked, ["GetParameters"]);
     }
     assert_eq!(stored(&aws).await, zvid_job());
 }
@@ -280,13 +283,13 @@ async fn account_callback_needs_a_secret() {
     let aws = with_job(&[], &zvid_job()).await;
     let (status, problem, asked) = answered_with(&aws, event(ZVID_ACCOUNT)).await;
     assert_eq!((status, &problem["code"]), (401, &"invalid_signature".into()));
-    assert_eq!(asked, ["GetParameter"]);
+    assert_eq!(asked, ["GetParameters"]);
 }
 
 #[tokio::test]
 async fn old_account_callback_is_refused() {
     let aws = with_job(&[ZVID_SECRET], &zvid_job()).await;
-    let callbacks = Callbacks { tracker: aws.tracker().unwrap(), secrets: Arc::new(aws.secrets()) };
+    let callbacks = callbacks(aws.tracker().unwrap(), &aws);
     let late = || DateTime::from_timestamp(1_779_624_041 + 301, 0).unwrap();
     let response = handle(&callbacks, event(ZVID_ACCOUNT).into(), late).await.unwrap();
     assert_eq!(response.status_code, 401);
@@ -299,7 +302,7 @@ async fn foreign_account_callback_is_ignored() {
     for aws in [InMemoryAws::new(&[ZVID_SECRET]), with_job(&[ZVID_SECRET], &elsewhere).await] {
         let (status, body, asked) = answered_with(&aws, event(ZVID_ACCOUNT)).await;
         assert_eq!((status, body), (200, json!({"status": "ignored"})));
-        assert_eq!(asked, ["GetParameter", "GetItem"]);
+        assert_eq!(asked, ["GetParameters", "GetItem"]);
     }
 }
 
@@ -326,7 +329,7 @@ async fn answered_without(own: &str, request: ApiGatewayV2httpRequest) -> (i64, 
     let aws = InMemoryAws::new(&[SECRET]);
     aws.put_spec(own, "{").await.unwrap();
     let tracker = started(&aws).await;
-    let callbacks = Callbacks { tracker, secrets: Arc::new(aws.secrets()) };
+    let callbacks = callbacks(tracker, &aws);
     let response = handle(&callbacks, request.into(), arrival).await.unwrap();
     let Some(Body::Text(body)) = response.body else { panic!("no text") };
     (response.status_code, serde_json::from_str(&body).unwrap())
@@ -377,7 +380,7 @@ async fn guide_provider_needs_only_its_spec() {
     request["headers"] = callback["headers"].clone();
     request["body"] = callback["body"].clone();
     let request = serde_json::from_value(request).unwrap();
-    let callbacks = Callbacks { tracker, secrets: Arc::new(aws.secrets()) };
+    let callbacks = callbacks(tracker, &aws);
     let response = handle(&callbacks, request, arrival).await.unwrap();
 
     assert_eq!(response.status_code, 200);

@@ -20,7 +20,8 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::job_item::instant;
-use super::{Item, Put, Store, StoreError, corrupt, unavailable};
+use super::{Consistency, Item, Put, Store, StoreError, corrupt, key, unavailable};
+use crate::secrets::SecretChange;
 
 const PK: &str = "config";
 const SK: &str = "webhook";
@@ -73,11 +74,31 @@ pub struct ConfigLock {
     until: Option<DateTime<Utc>>,
     /// The version of the secrets' parameter that was written last under the lock, and when.
     written: Option<(i64, DateTime<Utc>)>,
+    /// The last change of the secrets or headers.
+    changed: Option<SecretChange>,
 }
 
 impl ConfigLock {
     /// The lock before it was taken for the first time.
-    const NEVER: Self = Self { version: 0, until: None, written: None };
+    const NEVER: Self = Self { version: 0, until: None, written: None, changed: None };
+
+    /// Records that secrets or headers are about to be written. Those who read them hear of it
+    /// when the lock is released, or expires.
+    pub fn changes_secrets(&mut self, now: DateTime<Utc>) {
+        self.changed = Some(SecretChange { revision: self.version, at: now });
+    }
+
+    /// The last change of the secrets or headers that is over. The holder of a lock that expired
+    /// may have made one.
+    fn last_change(&self, now: DateTime<Utc>) -> Option<SecretChange> {
+        match self.until {
+            Some(until) if until <= now => {
+                Some(SecretChange { revision: self.version, at: until - LOCK_TTL })
+            }
+            Some(_) => self.changed.filter(|changed| changed.revision < self.version),
+            None => self.changed,
+        }
+    }
 
     /// Records that the secrets were written, as this version of their parameter.
     pub fn wrote(&mut self, version: i64, now: DateTime<Utc>) {
@@ -102,6 +123,7 @@ impl ConfigLock {
         Self {
             version: self.version.saturating_add(1),
             until: Some(now + LOCK_TTL),
+            changed: self.last_change(now),
             ..self.clone()
         }
     }
@@ -209,6 +231,24 @@ impl Store {
         }
     }
 
+    /// The last change of webhook secrets or headers by the API, if there was one.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub async fn last_webhook_secret_change(
+        &self,
+        consistency: Consistency,
+        now: DateTime<Utc>,
+    ) -> Result<Option<SecretChange>, StoreError> {
+        let doing = "read the lock on the webhook configuration";
+        let get = self.client.get_item().table_name(&self.table);
+        let get = get.set_key(Some(key(PK, LOCK_SK)));
+        let output = get.consistent_read(consistency == Consistency::Strong).send().await;
+        let item = output.map_err(|error| unavailable(doing, error.into_service_error()))?.item;
+        let lock = item.map(decode_lock).transpose()?;
+        Ok(lock.and_then(|lock| lock.last_change(now)))
+    }
+
     async fn put_lock(&self, lock: &ConfigLock, doing: &'static str) -> Result<Put, StoreError> {
         let item = encode_lock(lock)?;
         self.put_version(item, lock.version, doing).await
@@ -269,12 +309,19 @@ struct LockItem {
     until: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     written: Option<(i64, i64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changed: Option<(u64, i64)>,
 }
 
 fn encode_lock(lock: &ConfigLock) -> Result<Item, StoreError> {
-    let until = lock.until.map(time::millis);
-    let written = lock.written.map(|(version, at)| (version, time::millis(at)));
-    let item = LockItem { pk: PK.into(), sk: LOCK_SK.into(), v: lock.version, until, written };
+    let item = LockItem {
+        pk: PK.into(),
+        sk: LOCK_SK.into(),
+        v: lock.version,
+        until: lock.until.map(time::millis),
+        written: lock.written.map(|(version, at)| (version, time::millis(at))),
+        changed: lock.changed.map(|changed| (changed.revision, time::millis(changed.at))),
+    };
     serde_dynamo::to_item(item).map_err(|error| corrupt("configuration lock", error))
 }
 
@@ -283,7 +330,9 @@ fn decode_lock(item: Item) -> Result<ConfigLock, StoreError> {
         serde_dynamo::from_item(item).map_err(|error| corrupt("configuration lock", error))?;
     let until = item.until.map(instant).transpose()?;
     let written = item.written.map(|(version, at)| Ok((version, instant(at)?))).transpose()?;
-    Ok(ConfigLock { version: item.v, until, written })
+    let changed =
+        item.changed.map(|(revision, at)| Ok(SecretChange { revision, at: instant(at)? }));
+    Ok(ConfigLock { version: item.v, until, written, changed: changed.transpose()? })
 }
 
 #[cfg(test)]
@@ -302,6 +351,7 @@ mod tests {
         }
         let mut written = ConfigLock::NEVER.taken(updated_at);
         written.wrote(7, updated_at);
+        written.changes_secrets(updated_at);
         for lock in [ConfigLock::NEVER, written.released(), written] {
             assert_eq!(decode_lock(encode_lock(&lock).unwrap()).unwrap(), lock);
         }
@@ -314,6 +364,25 @@ mod tests {
         assert_eq!(lock.busy_until(now), Some(now + LOCK_TTL));
         assert_eq!(lock.busy_until(now + LOCK_TTL), None);
         assert_eq!(lock.released().busy_until(now), None);
+    }
+
+    #[test]
+    fn config_lock_tells_of_finished_changes() {
+        let now = time::from_millis(1_800_000_000_123).unwrap();
+        let change = |revision, at| Some(SecretChange { revision, at });
+        assert_eq!(ConfigLock::NEVER.last_change(now), None);
+        let mut lock = ConfigLock::NEVER.taken(now);
+        lock.changes_secrets(now);
+        assert_eq!(lock.last_change(now), None, "it is under way");
+        let released = lock.released();
+        assert_eq!(released.last_change(now), change(1, now));
+        let next = released.taken(now);
+        assert_eq!(next.last_change(now), change(1, now));
+        assert_eq!(next.released().last_change(now), change(1, now), "it changed no secret");
+        // Its holder has crashed, and may have written before.
+        let later = now + LOCK_TTL;
+        assert_eq!(next.last_change(later), change(3, now));
+        assert_eq!(next.taken(later).released().last_change(later), change(3, now));
     }
 
     #[test]

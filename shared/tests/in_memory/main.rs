@@ -17,6 +17,8 @@ mod provider_specs;
 mod secrets;
 mod shards;
 #[cfg(test)]
+mod ssm_quota;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod tracker;

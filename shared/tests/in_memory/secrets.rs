@@ -1,16 +1,21 @@
-//! Secrets as one process sees them: [`shared::secrets`].
+//! Secrets as one process sees them: [`shared::secrets`]. What many processes do together is in
+//! [`ssm_quota`](crate::ssm_quota).
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_in_memory::InMemoryAws;
 use aws_in_memory::interceptor::{Call, CallInterceptor, FaultyOperation, Injected, Interception};
+use aws_in_memory::{InMemoryAws, clock};
+use domain::id::ProviderName;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
-use shared::secrets::{SecretError, SecretName, Secrets};
-use tokio::time::advance;
+use serde_json::{Value, json};
+use shared::secrets::{SecretChange, SecretError, SecretName, Secrets};
+use tokio::time::{Instant, advance};
 
 const SECRETS: SecretName = SecretName::WebhookSecrets;
+const HEADERS: SecretName = SecretName::WebhookHeaders;
+const PERIOD: Duration = Duration::from_secs(600);
 
 /// Injects the same into every call, which a test may change at any time.
 #[derive(Debug, Default)]
@@ -38,35 +43,83 @@ fn text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-async fn read(secrets: &Secrets, name: &SecretName) -> Result<String, SecretError> {
+pub(crate) async fn read(secrets: &Secrets, name: &SecretName) -> Result<String, SecretError> {
     secrets.get(name, text).await
 }
 
+async fn find(secrets: &Secrets, name: &SecretName) -> Option<String> {
+    secrets.find(name, text).await.unwrap()
+}
+
+pub(crate) fn key(provider: &str) -> SecretName {
+    SecretName::ProviderKey(ProviderName::parse(provider).unwrap())
+}
+
 fn denied() -> Injected {
-    Injected::Refused(400, serde_json::json!({"__type": "AccessDeniedException"}))
+    Injected::Refused(400, json!({"__type": "AccessDeniedException"}))
 }
 
-#[tokio::test(start_paused = true)]
-async fn ttl_depends_on_the_secret() {
-    let aws = InMemoryAws::new(&[("webhook-secrets", "old"), ("callback-secret", "old")]);
-    let secrets = aws.secrets();
-    for name in [&SECRETS, &SecretName::CallbackSecret] {
-        assert_eq!(read(&secrets, name).await.unwrap(), "old");
+pub(crate) fn throttled() -> Injected {
+    Injected::Refused(400, json!({"__type": "ThrottlingException"}))
+}
+
+/// A process whose calls pass the interceptor, with these secrets read. The first period is
+/// shorter than the others, so it is over.
+async fn warm(aws: &InMemoryAws, names: &[SecretName]) -> (Secrets, Arc<EveryCall>) {
+    let interceptor = Arc::new(EveryCall::default());
+    let secrets = aws.seen_by(interceptor.clone()).secrets();
+    for _ in 0..2 {
+        for name in names {
+            find(&secrets, name).await;
+        }
+        advance(PERIOD).await;
     }
-    aws.set_parameter("webhook-secrets", "new");
-    aws.set_parameter("callback-secret", "new");
+    for name in names {
+        find(&secrets, name).await;
+    }
+    (secrets, interceptor)
+}
 
-    advance(Duration::from_secs(59)).await;
-    assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old");
-    advance(Duration::from_secs(1)).await;
-    assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "new");
-    assert_eq!(read(&secrets, &SecretName::CallbackSecret).await.unwrap(), "old");
-    advance(Duration::from_secs(540)).await;
-    assert_eq!(read(&secrets, &SecretName::CallbackSecret).await.unwrap(), "new");
+/// With the keys of these providers, each named after its provider.
+fn with_keys(providers: &[String]) -> InMemoryAws {
+    let aws = InMemoryAws::new(&[]);
+    for provider in providers {
+        aws.set_parameter(&format!("providers/{provider}/api-key"), provider);
+    }
+    aws
+}
+
+fn providers(number: usize) -> Vec<String> {
+    (0..number).map(|number| format!("provider-{number}")).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn concurrent_reads_share_one_fetch() {
+async fn names_asked_together_share_a_call() {
+    for (number, calls) in [(1, 1), (9, 1), (10, 1), (11, 2), (25, 3)] {
+        let names = providers(number);
+        let aws = with_keys(&names);
+        let secrets = aws.secrets();
+        let asked = names.iter().map(async |name| read(&secrets, &key(name)).await.unwrap());
+        assert_eq!(join_all(asked).await, names);
+        assert_eq!(aws.calls(), vec!["GetParameters"; calls], "{number} names");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn expected_names_share_the_next_call() {
+    let aws = InMemoryAws::new(&[("callback-secret", "c"), ("providers/zvid/api-key", "z")]);
+    let secrets = aws.secrets();
+    let webhook = SecretName::ProviderWebhookSecrets(ProviderName::parse("zvid").unwrap());
+    secrets.expect([key("zvid"), webhook.clone()]);
+    assert_eq!(aws.calls(), [""; 0], "to expect is not to ask");
+    assert_eq!(read(&secrets, &SecretName::CallbackSecret).await.unwrap(), "c");
+    assert_eq!(read(&secrets, &key("zvid")).await.unwrap(), "z");
+    assert_eq!(find(&secrets, &webhook).await, None);
+    assert_eq!(aws.calls(), ["GetParameters"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrent_reads_share_one_call() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
     let interceptor = Arc::new(EveryCall::default());
     let secrets = aws.seen_by(interceptor.clone()).secrets();
@@ -75,29 +128,264 @@ async fn concurrent_reads_share_one_fetch() {
     assert!(crowd().await.iter().all(|read| read.as_deref().is_ok_and(|text| text == "old")));
     assert_eq!(aws.calls().len(), 1);
 
-    // One fetch fails, and so do all that wait for it.
+    // One call is refused, and so are all that wait for it.
     secrets.forget(&SECRETS);
     interceptor.set(denied());
     assert!(crowd().await.iter().all(Result::is_err));
     interceptor.set(Injected::Answered);
-    assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old", "and a later read fetches again");
+    advance(Duration::from_secs(5)).await;
+    assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old", "and a later read asks again");
     assert_eq!(aws.calls().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn secrets_are_read_once_in_ten_minutes() {
+    let names = providers(9);
+    let aws = with_keys(&names);
+    let secrets = aws.secrets();
+    let mut calls = Vec::new();
+    for second in 0..2 * 3600 {
+        // They are not all needed from the start, and one is absent.
+        for name in names.iter().take(1 + second / 100) {
+            assert_eq!(read(&secrets, &key(name)).await.unwrap(), *name);
+        }
+        assert_eq!(find(&secrets, &HEADERS).await, None);
+        let made = aws.calls().len() - calls.len();
+        calls.extend(vec![second; made]);
+        advance(Duration::from_secs(1)).await;
+    }
+    let steady: Vec<usize> = calls.into_iter().filter(|second| *second >= 1800).collect();
+    assert!(steady.len() >= 8, "{steady:?}");
+    assert!(steady.windows(2).all(|pair| pair[1] - pair[0] >= 600), "{steady:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn change_by_hand_arrives_in_ten_minutes() {
+    let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
+    let (secrets, _) = warm(&aws, &[SECRETS, HEADERS]).await;
+    aws.set_parameter("webhook-secrets", "new");
+    aws.set_parameter("webhook-headers", "{}");
+    advance(PERIOD - Duration::from_millis(1)).await;
+    assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old");
+    assert_eq!(find(&secrets, &HEADERS).await, None);
+    advance(Duration::from_millis(1)).await;
+    assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "new");
+    assert_eq!(find(&secrets, &HEADERS).await.as_deref(), Some("{}"));
+}
+
+/// A value, and that there is none.
+#[tokio::test(start_paused = true)]
+async fn throttled_minute_is_no_error() {
+    let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
+    // The minute may begin at any time.
+    for begin in (0..3600).step_by(50) {
+        let interceptor = Arc::new(EveryCall::default());
+        let secrets = aws.seen_by(interceptor.clone()).secrets();
+        let mut slowest = Duration::ZERO;
+        for second in 0..3600 {
+            let is_throttled = second > 0 && (begin..begin + 60).contains(&second);
+            interceptor.set(if is_throttled { throttled() } else { Injected::Answered });
+            let start = Instant::now();
+            assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old", "at {second}");
+            assert_eq!(find(&secrets, &HEADERS).await, None, "at {second}");
+            slowest = slowest.max(start.elapsed());
+            advance(Duration::from_secs(1)).await;
+        }
+        let one_call = Duration::from_millis(5);
+        assert!(slowest < one_call, "nobody waits for a throttled call's repeat: {slowest:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn stale_secret_serves_during_outage() {
     let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
+    for outage in [denied(), throttled(), Injected::Lost] {
+        let (secrets, interceptor) = warm(&aws, &[SECRETS, HEADERS]).await;
+        interceptor.set(outage);
+        for _ in 0..119 {
+            advance(Duration::from_secs(10)).await;
+            assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old");
+            assert_eq!(find(&secrets, &HEADERS).await, None);
+        }
+        advance(Duration::from_secs(10)).await;
+        let error = read(&secrets, &SECRETS).await.unwrap_err();
+        assert!(matches!(error, SecretError::Unavailable { .. }), "{error}");
+        secrets.find(&HEADERS, text).await.unwrap_err();
+        interceptor.set(Injected::Answered);
+        advance(Duration::from_secs(5)).await;
+        assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old");
+    }
+}
+
+/// Never answers.
+#[derive(Debug)]
+struct Hangs;
+
+impl CallInterceptor for Hangs {
+    fn intercept<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Interception> {
+        std::future::pending().boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hanging_call_delays_a_stale_secret_once() {
+    let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
+    let hanging = Arc::new(Mutex::new(false));
+    #[derive(Debug)]
+    struct Switch(Arc<Mutex<bool>>);
+    impl CallInterceptor for Switch {
+        fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
+            match *self.0.lock().unwrap() {
+                true => Hangs.intercept(call),
+                false => std::future::ready(Injected::Answered.into()).boxed(),
+            }
+        }
+    }
+    let secrets = aws.seen_by(Arc::new(Switch(Arc::clone(&hanging)))).secrets();
+    read(&secrets, &SECRETS).await.unwrap();
+    advance(PERIOD).await;
+    *hanging.lock().unwrap() = true;
+    let mut waited = Duration::ZERO;
+    for _ in 0..60 {
+        let start = Instant::now();
+        let crowd = join_all((0..10).map(|_| read(&secrets, &SECRETS))).await;
+        assert!(crowd.iter().all(|read| read.as_deref().is_ok_and(|text| text == "old")));
+        let took = start.elapsed();
+        assert!(took <= Duration::from_secs(1), "{took:?}");
+        waited += took;
+        advance(Duration::from_secs(1)).await;
+    }
+    assert!(waited <= Duration::from_secs(15), "{waited:?} of a minute");
+    *hanging.lock().unwrap() = false;
+    advance(Duration::from_secs(60)).await;
+    assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old");
+}
+
+#[tokio::test(start_paused = true)]
+async fn required_absent_secret_is_asked_again_soon() {
+    let aws = InMemoryAws::new(&[]);
+    let secrets = aws.secrets();
+    let mut calls = Vec::new();
+    for second in 0..2 * 3600 {
+        let error = read(&secrets, &key("zvid")).await.unwrap_err();
+        assert!(matches!(error, SecretError::Missing(_)), "{error}");
+        let made = aws.calls().len() - calls.len();
+        calls.extend(vec![second; made]);
+        advance(Duration::from_secs(1)).await;
+    }
+    assert!(calls[1] <= 6 && calls[2] <= 12 && calls[3] <= 24, "{calls:?}");
+    assert!(calls.len() <= 22, "{calls:?}");
+    let steady: Vec<usize> = calls.into_iter().filter(|second| *second >= 1800).collect();
+    assert!(steady.windows(2).all(|pair| pair[1] - pair[0] >= 599), "{steady:?}");
+}
+
+fn change(revision: u64) -> SecretChange {
+    SecretChange { revision, at: clock::now() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn announced_change_is_read() {
+    let aws = InMemoryAws::new(&[("webhook-secrets", "old"), ("webhook-headers", "{}")]);
+    let (secrets, _) = warm(&aws, &[SECRETS, HEADERS]).await;
+    let before = aws.calls().len();
+    aws.set_parameter("webhook-secrets", "new");
+    let change = change(3);
+    for after in 0..60 {
+        secrets.hear_of_change(&[SECRETS, HEADERS], &change, clock::now());
+        assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "new", "after {after} s");
+        assert_eq!(find(&secrets, &HEADERS).await.as_deref(), Some("{}"));
+        advance(Duration::from_secs(1)).await;
+    }
+    // Once more after five seconds, because SSM may have shown what was there before.
+    assert!(aws.calls().len() - before <= 4, "{:?}", aws.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn announced_absence_ends() {
+    let aws = InMemoryAws::new(&[]);
+    let (secrets, _) = warm(&aws, &[HEADERS]).await;
+    aws.set_parameter("webhook-headers", "{}");
+    secrets.hear_of_change(&[HEADERS], &change(1), clock::now());
+    assert_eq!(find(&secrets, &HEADERS).await.as_deref(), Some("{}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn outdated_secret_ends_after_a_minute() {
+    let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
+    for outage in [throttled(), denied(), Injected::Lost] {
+        aws.set_parameter("webhook-secrets", "old");
+        let (secrets, interceptor) = warm(&aws, &[SECRETS]).await;
+        interceptor.set(outage);
+        aws.set_parameter("webhook-secrets", "new");
+        let first = change(1);
+        let start = clock::now();
+        let mut revision = 1;
+        while (clock::now() - start).num_seconds() < 55 {
+            // Others follow: what is outdated gets no more time by them.
+            let last = if revision == 1 { first } else { change(revision) };
+            secrets.hear_of_change(&[SECRETS], &last, clock::now());
+            assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old");
+            advance(Duration::from_secs(3)).await;
+            revision += 1;
+        }
+        secrets.hear_of_change(&[SECRETS], &change(revision), clock::now());
+        let left = (start + chrono::TimeDelta::seconds(60) - clock::now()).to_std();
+        advance(left.unwrap_or_default()).await;
+        let error = read(&secrets, &SECRETS).await.unwrap_err();
+        assert!(matches!(error, SecretError::Unavailable { .. }), "{error}");
+        interceptor.set(Injected::Answered);
+        advance(Duration::from_secs(5)).await;
+        assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "new");
+    }
+}
+
+/// Refuses every call that asks for one name, as SSM does when its key may not be used.
+#[derive(Debug)]
+struct RefusesName(&'static str);
+
+impl CallInterceptor for RefusesName {
+    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
+        let names = call.body["Names"].as_array().map_or(&[][..], Vec::as_slice);
+        let asks = names.iter().filter_map(Value::as_str).any(|name| name.ends_with(self.0));
+        let injected = if asks { denied() } else { Injected::Answered };
+        std::future::ready(injected.into()).boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_name_fails_alone() {
+    let names = providers(4);
+    let aws = with_keys(&names);
+    let secrets = aws.seen_by(Arc::new(RefusesName("provider-2/api-key"))).secrets();
+    for round in 0..3 {
+        let asked = join_all(names.iter().map(async |name| read(&secrets, &key(name)).await));
+        for (name, answer) in names.iter().zip(asked.await) {
+            assert_eq!(answer.is_err(), name == "provider-2", "{name} in round {round}");
+        }
+        advance(PERIOD).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cold_read_outlasts_a_short_throttle() {
+    let aws = InMemoryAws::new(&[("webhook-secrets", "old")]);
     let interceptor = Arc::new(EveryCall::default());
     let secrets = aws.seen_by(interceptor.clone()).secrets();
-    read(&secrets, &SECRETS).await.unwrap();
-    interceptor.set(denied());
-    advance(Duration::from_secs(599)).await;
-    assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old");
-    advance(Duration::from_secs(1)).await;
+    interceptor.set(throttled());
+    let ends = async {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        interceptor.set(Injected::Answered);
+    };
+    let (answer, ()) = tokio::join!(read(&secrets, &SECRETS), ends);
+    assert_eq!(answer.unwrap(), "old");
+
+    let secrets = aws.seen_by(interceptor.clone()).secrets();
+    interceptor.set(throttled());
+    let start = Instant::now();
     let error = read(&secrets, &SECRETS).await.unwrap_err();
     assert!(matches!(error, SecretError::Unavailable { .. }), "{error}");
-    interceptor.set(Injected::Answered);
-    assert_eq!(read(&secrets, &SECRETS).await.unwrap(), "old");
+    let took = start.elapsed();
+    assert!((Duration::from_secs(11)..Duration::from_secs(13)).contains(&took), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,10 +436,12 @@ async fn older_version_is_reported_stale() {
 async fn removal_is_idempotent() {
     let aws = InMemoryAws::new(&[("webhook-headers", "{}")]);
     let secrets = aws.secrets();
-    for _ in 0..2 {
-        secrets.remove(&SecretName::WebhookHeaders).await.unwrap();
-        let found = secrets.find(&SecretName::WebhookHeaders, text).await.unwrap();
-        assert_eq!((found, aws.parameter("webhook-headers")), (None, None));
+    for existed in [true, false] {
+        assert_eq!(secrets.remove(&HEADERS).await.unwrap(), existed);
+        assert_eq!(
+            (find(&secrets, &HEADERS).await, aws.parameter("webhook-headers")),
+            (None, None)
+        );
     }
 }
 

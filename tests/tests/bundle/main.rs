@@ -22,4 +22,5 @@ mod rates;
 mod recursion;
 mod scenarios;
 mod simulation;
+mod ssm_calls;
 mod weak_points;

@@ -366,10 +366,12 @@ struct Stale(Value);
 
 impl CallInterceptor for Stale {
     fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
-        let name = call.body["Name"].as_str().unwrap_or_default();
-        let stale = call.what == "GetParameter" && name.ends_with("webhook-secrets");
+        let name = call.body["Names"][0].as_str().unwrap_or_default();
+        let stale = call.what == "GetParameters" && name.ends_with("webhook-secrets");
+        let mut parameter = self.0.clone();
+        parameter["Name"] = name.into();
         let injected = match stale {
-            true => Injected::Refused(200, json!({"Parameter": self.0})),
+            true => Injected::Refused(200, json!({"Parameters": [parameter]})),
             false => Injected::Answered,
         };
         std::future::ready(injected.into()).boxed()

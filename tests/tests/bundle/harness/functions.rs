@@ -16,6 +16,7 @@ use shared::api_key_cache::ApiKeyCache;
 use shared::egress::{Dial, EgressLimits, Receivers};
 use shared::endpoint_cache::EndpointCache;
 use shared::shards::Shards;
+use shared::webhook_changes::WebhookChanges;
 use tests::SimulatedProvider;
 
 /// Every provider that the simulator has.
@@ -112,10 +113,10 @@ impl Instance {
         parameters: &StackParameters,
     ) -> Result<Self, String> {
         let policy = TargetPolicy::local_use();
-        let secrets = Arc::new(aws.secrets());
         if function == Function::Deliver {
             return Ok(Self::Deliver(deliver::Deliverer {
                 endpoints: EndpointCache::new(aws.store()),
+                webhook_changes: WebhookChanges::new(aws.store()),
                 store: aws.store(),
                 secrets: aws.secrets(),
                 bus: aws.bus(),
@@ -130,6 +131,7 @@ impl Instance {
         // All other functions read the provider specs at their start.
         let tracker = aws.started_tracker(network, parameters.adjustments.clone()).await;
         let tracker = tracker.map_err(|error| error.to_string())?;
+        let secrets = Arc::clone(tracker.providers.secrets());
         Ok(match function {
             Function::Submit => Self::Submit(submit::Submitter {
                 keys: ApiKeyCache::new(aws.store()),
@@ -144,7 +146,10 @@ impl Instance {
             Function::Poller => {
                 Self::Poller(poller::Poller::new(tracker, aws.wakes(), parameters.shards))
             }
-            Function::Webhook => Self::Webhook(webhook::Callbacks { tracker, secrets }),
+            Function::Webhook => {
+                let entropy = aws.entropy();
+                Self::Webhook(webhook::Callbacks { tracker, secrets, entropy })
+            }
             Function::Jobs | Function::Deliver => {
                 let (shards, entropy) = (Shards::new(parameters.shards), aws.entropy());
                 let keys = ApiKeyCache::new(aws.store());

@@ -22,7 +22,7 @@ use crate::faults::random_faults::RandomFaults;
 use crate::harness::functions::{Function, FunctionAnswer, FunctionEvent};
 
 /// The length of a stall: shorter than any lease.
-const STALL: Duration = Duration::from_secs(20);
+pub(crate) const STALL: Duration = Duration::from_secs(20);
 
 /// How an invocation ended.
 #[derive(Debug)]
@@ -411,7 +411,8 @@ fn busy(call: &Call<'_>) -> Injected {
 
 fn describe(call: &Call<'_>) -> CallRecord {
     let to_aws = matches!(call.to, "dynamodb" | "sqs" | "events" | "ssm");
-    let item = ["/Item/sk/S", "/Key/sk/S", "/IndexName", "/Entries/0/DetailType", "/Name"];
+    let item =
+        ["/Item/sk/S", "/Key/sk/S", "/IndexName", "/Entries/0/DetailType", "/Name", "/Names/0"];
     let about = item.iter().find_map(|at| call.body.pointer(at)).and_then(Value::as_str);
     // A delivery's key ends in an id, which would make labels differ between runs.
     let about = about.unwrap_or_default().split('#').next().unwrap_or_default();

@@ -53,9 +53,10 @@ pub(crate) struct CustomerReceivers {
 
 const HOST: &str = "shop.test";
 
-/// The time after which every function uses a new secret, and the time before which the owner can
-/// have no newer one that was not shown.
-const ROTATION_DELAY: TimeDelta = TimeDelta::minutes(15);
+/// The time after which every function uses a new secret: a minute, a lock that was not released,
+/// a clock that is wrong, a stall. And the time before which the owner can have no newer one that
+/// was not shown.
+const ROTATION_DELAY: TimeDelta = TimeDelta::minutes(5);
 const ROTATION_LIMIT: TimeDelta = TimeDelta::minutes(50);
 
 /// The receiver of requests that name none.
