@@ -16,6 +16,7 @@ use domain::delivery::{Delivery, DeliveryState, GiveUpReason};
 use domain::endpoint::Lane;
 use domain::event::EventName;
 use domain::id::{EventId, JobId};
+use domain::lease::AwakePolicy;
 use domain::retry::DeliverySchedule;
 use serde_json::Value;
 use shared::queue::Ticket;
@@ -58,6 +59,7 @@ fn settings(seed: u64) -> RunSettings {
             shards: 1,
             schedule: DeliverySchedule::default(),
             adjustments: adjustments(),
+            awake_policy: AwakePolicy::default(),
         },
         skips_idle_ticks: true,
         horizon: Duration::from_secs(10 * 24 * 3600),

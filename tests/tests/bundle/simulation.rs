@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use aws_in_memory::quotas::Quotas;
 use bytes::Bytes;
+use domain::lease::AwakePolicy;
 use http::{Method, Request};
 use serde_json::{Value, json};
 
@@ -69,7 +70,13 @@ fn run(seed: u64, jobs: u64, quotas: Quotas) -> Arc<Bundle> {
         ..RunSettings::default()
     };
     settings.parameters.shards = u32::try_from(1 + seed % 3).unwrap();
-    let spread = if quotas == Quotas::default() { SPREAD } else { RUSH };
+    let spread = match quotas == Quotas::default() {
+        true => SPREAD,
+        false => {
+            settings.parameters.awake_policy = AwakePolicy::WhereNeeded;
+            RUSH
+        }
+    };
     Bundle::run(settings, async |bundle| submit_all(bundle, jobs, spread).await)
 }
 

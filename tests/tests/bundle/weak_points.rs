@@ -31,6 +31,7 @@ use chrono::TimeDelta;
 use domain::address::{ReceiverUrl, TargetPolicy};
 use domain::delivery::{DeliveryState, GiveUpReason};
 use domain::id::JobId;
+use domain::lease::AwakePolicy;
 use domain::retry::DeliverySchedule;
 use domain::signature::WebhookSecret;
 use domain::verifier::{Incoming, SchemeSpec, SignatureScheme, Verification};
@@ -62,6 +63,7 @@ fn with_schedule(schedule: &str, horizon: Duration) -> RunSettings {
         shards: 1,
         schedule: DeliverySchedule::parse(schedule).unwrap(),
         adjustments: adjustments(),
+        awake_policy: AwakePolicy::default(),
     };
     RunSettings { parameters, horizon, skips_idle_ticks: true, ..RunSettings::default() }
 }

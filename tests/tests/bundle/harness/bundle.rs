@@ -14,6 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::credential::Scope;
 use domain::endpoint::EndpointLimits;
 use domain::event::EventName;
+use domain::lease::AwakePolicy;
 use domain::retry::DeliverySchedule;
 use domain::signature::{SignatureType, WebhookSecret};
 use http::Method;
@@ -84,6 +85,7 @@ impl Default for RunSettings {
                 shards: 1,
                 schedule: DeliverySchedule::parse("0,5,60,1200").unwrap(),
                 adjustments: adjustments(),
+                awake_policy: AwakePolicy::default(),
             },
             fault: None,
             duplicates: false,

@@ -9,6 +9,7 @@ use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use chrono::{DateTime, Utc};
 use domain::address::TargetPolicy;
+use domain::lease::AwakePolicy;
 use domain::provider::catalogue::Adjustments;
 use domain::retry::DeliverySchedule;
 use serde_json::json;
@@ -82,6 +83,8 @@ pub(crate) struct StackParameters {
     pub(crate) schedule: DeliverySchedule,
     /// The shipped providers, at the simulator's hosts.
     pub(crate) adjustments: Adjustments,
+    /// For which waits a poller keeps its concurrent execution.
+    pub(crate) awake_policy: AwakePolicy,
 }
 
 /// The shipped providers, at the simulator's hosts.
@@ -144,7 +147,8 @@ impl Instance {
                 entropy: aws.entropy(),
             }),
             Function::Poller => {
-                Self::Poller(poller::Poller::new(tracker, aws.wakes(), parameters.shards))
+                let poller = poller::Poller::new(tracker, aws.wakes(), parameters.shards);
+                Self::Poller(poller.with_awake_policy(parameters.awake_policy))
             }
             Function::Webhook => {
                 let entropy = aws.entropy();
