@@ -14,7 +14,7 @@ use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse
 use chrono::{DateTime, Utc};
 use domain::address::TargetPolicy;
 use domain::failure::{Failure, FailureCode};
-use domain::id::{IdempotencyKey, JobId};
+use domain::id::{IdempotencyKey, JobId, ProviderName};
 use domain::job::{Job, Report, State, StoredRequest};
 use domain::polling::Tracking;
 use domain::provider::catalogue::Provider;
@@ -33,7 +33,22 @@ use shared::store::{Inserted, StoreError, StoredPayload};
 use shared::telemetry::chain;
 use shared::tracker::{ApplyOutcome, ReportSource, Tracker, age};
 use shared::view;
+use tokio::time::Instant;
 use tracing::warn;
+
+/// How long the function may run: its `Timeout` in `template.yaml`.
+const MAX_RUN: Duration = Duration::from_secs(29);
+/// The time that is kept for storing what the provider answers.
+const KEPT_FOR_ANSWER: Duration = Duration::from_secs(3);
+
+/// Secrets or the table took so long that the function might end while the provider is asked. Then
+/// it would be unknown whether there is a render.
+#[derive(Debug, thiserror::Error)]
+#[error("too little time is left to ask {provider}, after {} ms", spent.as_millis())]
+struct TooLittleTime {
+    provider: ProviderName,
+    spent: Duration,
+}
 
 /// The use case and what it needs.
 pub struct Submitter {
@@ -62,6 +77,18 @@ struct Prepared {
     request: HttpRequest,
 }
 
+impl Prepared {
+    /// Whether the function runs for long enough to hear the provider out.
+    fn fits(&self, spent: Duration) -> Result<(), TooLittleTime> {
+        let timeout = self.provider.spec.limits.submit_timeout_ms.get();
+        let submit = Duration::from_millis(timeout.into());
+        match spent + submit + KEPT_FOR_ANSWER <= MAX_RUN {
+            true => Ok(()),
+            false => Err(TooLittleTime { provider: self.provider.spec.name.clone(), spent }),
+        }
+    }
+}
+
 impl Submitter {
     /// Answers POST /v1/jobs.
     ///
@@ -72,11 +99,13 @@ impl Submitter {
         request: &ApiGatewayV2httpRequest,
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
+        let began = Instant::now();
         api::authorize(request, Route::SubmitJob, &self.keys, now()).await?;
         let key = idempotency_key(request)?;
         let body = api::body(request, MAX_BODY_BYTES)?;
         let job_request = JobRequest::parse(&body, &self.policy)?;
         let prepared = self.prepare(job_request, key.as_ref(), &body, now).await?;
+        prepared.fits(began.elapsed()).map_err(|cause| Problem::unavailable(&cause))?;
 
         match self.store(&prepared).await? {
             Stored::New => {}

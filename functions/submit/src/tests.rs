@@ -2,7 +2,9 @@ use std::sync::Arc;
 
 use std::time::Duration;
 
-use aws_in_memory::interceptor::{FaultyOperation, Injected, NoFaults};
+use aws_in_memory::interceptor::{
+    Call, CallInterceptor, FaultyOperation, Injected, Interception, NoFaults,
+};
 use aws_in_memory::network::{Network, host};
 use aws_in_memory::quotas::{Quotas, Throttle};
 use aws_in_memory::{InMemoryAws, clock};
@@ -12,7 +14,8 @@ use bytes::Bytes;
 use domain::address::TargetPolicy;
 use domain::credential::Scope;
 use domain::provider::catalogue::Adjustments;
-use futures_util::future::join_all;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
 use http::Response;
 use serde_json::{Value, json};
 use shared::api_key_cache::ApiKeyCache;
@@ -93,6 +96,29 @@ async fn submit_without_writes_asks_no_provider() {
     let (status, problem) = answered(&aws, serde_json::from_str(OK).unwrap()).await;
     let expected = (503, &"temporarily_unavailable".into());
     assert_eq!((status, &problem["code"]), expected, "invariant 3: nothing is stored");
+}
+
+/// Answers each call of AWS late, but not too late for the client.
+#[derive(Debug)]
+struct SlowAws;
+
+impl CallInterceptor for SlowAws {
+    fn intercept<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Interception> {
+        tokio::time::sleep(Duration::from_millis(2_900)).map(|()| Injected::Answered.into()).boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn submit_with_little_time_left_stores_nothing() {
+    let aws = with_key(&[("providers/zvid/api-key", ZVID_KEY)]).await;
+    let (start, before) = (Instant::now(), aws.calls().len());
+    let slow = aws.seen_by(Arc::new(SlowAws));
+    let (status, problem) = answered(&slow, serde_json::from_str(OK).unwrap()).await;
+    let expected = (503, &"temporarily_unavailable".into());
+    assert_eq!((status, &problem["code"]), expected, "the provider was not asked");
+    assert!(start.elapsed() > Duration::from_secs(11), "{:?}", start.elapsed());
+    let calls = aws.calls().split_off(before);
+    assert_eq!(aws.table().indexed("active").len(), 0, "{calls:?}");
 }
 
 #[tokio::test]
