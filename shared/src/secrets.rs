@@ -31,10 +31,11 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::warn;
 
-use self::cache::{Asked, Cache, Known, Mark, Moment, Need};
+use self::cache::{Asked, Cache, Known, Mark, Need};
 use self::parameters::{CallError, Created, Parameters};
 use self::turn::next_turn;
 use crate::entropy::Entropy;
+use crate::moment::Moment;
 use crate::telemetry::chain;
 
 /// How long a caller without anything to use waits for SSM. API Gateway waits for 30 s, of which
@@ -101,7 +102,7 @@ pub struct SecretChange {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SecretError {
     /// The parameter does not exist.
-    #[error("the parameter {0} does not exist; store it with `aws ssm put-parameter`")]
+    #[error("the parameter {0} does not exist")]
     Missing(String),
     /// SSM did not answer, or refused.
     #[error("the parameter {name} could not be read or written")]

@@ -19,7 +19,7 @@ use domain::provider::{Callback, StatusAnswer};
 use domain::verifier::{Incoming, Verification};
 use serde_json::json;
 use shared::api::{self, Problem};
-use shared::callback_secret;
+use shared::callback_secret::{self, CallbackSecretError};
 use shared::entropy::Entropy;
 use shared::provider_specs::ProviderSpecsError;
 use shared::secrets::{SecretError, SecretName, Secrets};
@@ -72,6 +72,12 @@ impl From<Problem> for CallbackError {
 
 impl From<StoreError> for CallbackError {
     fn from(cause: StoreError) -> Self {
+        Self::not_stored(&cause)
+    }
+}
+
+impl From<CallbackSecretError> for CallbackError {
+    fn from(cause: CallbackSecretError) -> Self {
         Self::not_stored(&cause)
     }
 }
@@ -249,11 +255,11 @@ impl Callbacks {
         &self,
         request: &ApiGatewayV2httpRequest,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<(ProviderName, JobId), Problem> {
+    ) -> Result<(ProviderName, JobId), CallbackError> {
         let (store, entropy) = (&self.tracker.store, self.entropy);
         // Without a secret no callback URL was ever created, so this one is not ours.
         let Some(secret) = callback_secret::find(&self.secrets, store, entropy, now).await? else {
-            return Err(wrong_token());
+            return Err(wrong_token().into());
         };
         let provider = ProviderName::parse(api::path_parameter(request, "provider"));
         let job = JobId::parse(api::path_parameter(request, "jobId"));
@@ -262,7 +268,7 @@ impl Callbacks {
         {
             return Ok((provider, job));
         }
-        Err(wrong_token())
+        Err(wrong_token().into())
     }
 
     /// Applies a callback to its job.

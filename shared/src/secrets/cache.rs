@@ -15,12 +15,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-
-use tokio::time::Instant;
+use std::time::Duration;
 
 use super::SecretName;
 use super::parameters::MAX_NAMES;
+use crate::moment::Moment;
 
 /// How long a secret is used before it is asked for again.
 const FRESH: Duration = Duration::from_secs(600);
@@ -33,24 +32,6 @@ const NEAR: Duration = Duration::from_secs(60);
 
 /// How soon a required secret that was absent is asked for again. The time doubles.
 const ABSENT_RETRY: Duration = Duration::from_secs(5);
-
-/// A moment on two clocks, because the monotonic one may stand still while a function is frozen,
-/// and the other may be set back.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
-    monotonic: Instant,
-    wall: SystemTime,
-}
-
-impl Moment {
-    pub(super) fn now() -> Self {
-        Self { monotonic: Instant::now(), wall: SystemTime::now() }
-    }
-
-    pub(super) fn age(&self) -> Duration {
-        self.monotonic.elapsed().max(self.wall.elapsed().unwrap_or_default())
-    }
-}
 
 /// Counts the changes of a secret that the table tells of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

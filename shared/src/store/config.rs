@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::moment::Moment;
+
 use super::job_item::instant;
 use super::{Consistency, Item, Put, Store, StoreError, corrupt, key, unavailable};
 use crate::secrets::SecretChange;
@@ -56,7 +58,7 @@ pub(super) type ConfigCache = Mutex<CachedConfig>;
 #[derive(Debug, Default)]
 pub(super) struct CachedConfig {
     /// What was read, and when the read began.
-    read: Option<(Instant, Option<WebhookConfig>)>,
+    read: Option<(Moment, Option<WebhookConfig>)>,
     /// When the last read that failed had ended.
     failed_at: Option<Instant>,
 }
@@ -162,7 +164,7 @@ impl Store {
         let asked_at = Instant::now();
         let mut cached = self.webhook_config.lock().await;
         if let Some((read_at, config)) = &cached.read
-            && read_at.elapsed() < CACHE_TTL
+            && read_at.age() < CACHE_TTL
         {
             return Ok(config.clone());
         }
@@ -170,7 +172,7 @@ impl Store {
         if cached.failed_at.is_some_and(|failed_at| failed_at > asked_at) {
             return Err(unavailable(READ, SharedFailure));
         }
-        let read_at = Instant::now();
+        let read_at = Moment::now();
         let read = self.webhook_config().await;
         match &read {
             Ok(config) => cached.read = Some((read_at, config.clone())),
@@ -192,7 +194,7 @@ impl Store {
         put.send().await.map_err(|error| {
             unavailable("store the webhook configuration", error.into_service_error())
         })?;
-        cached.read = Some((Instant::now(), Some(config.clone())));
+        cached.read = Some((Moment::now(), Some(config.clone())));
         Ok(())
     }
 
