@@ -1,7 +1,7 @@
 //! `relay dlq`: the tickets in the dead-letter queue, and sending them back.
 //!
-//! It uses SQS with the operator's credentials, and not the stack's API: an API key is for
-//! submitting jobs, and this must work when the API does not.
+//! It uses SQS with the operator's credentials, and not the stack's API: scopes could keep most
+//! API keys out, but this must work when the API does not.
 
 mod queues;
 
