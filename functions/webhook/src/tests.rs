@@ -138,6 +138,14 @@ async fn unstored_callback_is_500() {
     assert_eq!((status, &problem["code"]), expected, "invariant 3: no 2xx");
 }
 
+#[tokio::test(start_paused = true)]
+async fn callback_before_its_secret_is_readable_is_500() {
+    for callback in [ZVID, SHOTSTACK] {
+        let (status, problem) = answered(&InMemoryAws::without_parameters(), callback).await;
+        assert_eq!((status, &problem["code"]), (500, &"not_stored".into()), "{problem}");
+    }
+}
+
 #[tokio::test]
 async fn signed_callback_is_stored() {
     let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &viralsync_job()).await;
