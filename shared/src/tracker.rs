@@ -354,7 +354,7 @@ impl Tracker {
             Some(url) => Some(url.clone()),
             // A job's own receiver gets the job's events; the default receiver may want fewer.
             None => {
-                let config = self.store.recent_webhook_config().await?;
+                let config = self.store.recent_webhook_config(now).await?;
                 let config = config.filter(|config| config.events.contains(event.event));
                 config.and_then(|config| config.url)
             }

@@ -145,7 +145,7 @@ impl Submitter {
                 .about("payload")
         })?;
         if job_request.callback_url.is_some() {
-            self.require_webhook_secret().await?;
+            self.require_webhook_secret(now).await?;
         }
 
         let job_id = match key {
@@ -200,8 +200,8 @@ impl Submitter {
     }
 
     /// Without a signing secret a receiver cannot verify webhooks.
-    async fn require_webhook_secret(&self) -> Result<(), Problem> {
-        match self.tracker.store.recent_webhook_config().await? {
+    async fn require_webhook_secret(&self, now: fn() -> DateTime<Utc>) -> Result<(), Problem> {
+        match self.tracker.store.recent_webhook_config(now()).await? {
             Some(_) => Ok(()),
             None => Err(Problem::new(
                 409,

@@ -9,7 +9,6 @@
 //! write. So every change first takes this lock, by a conditional write to the table.
 
 use std::num::NonZeroU16;
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::endpoint::EndpointLimits;
@@ -18,8 +17,6 @@ use domain::time;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-
-use crate::moment::Moment;
 
 use super::job_item::instant;
 use super::{Consistency, Item, Put, Store, StoreError, corrupt, key, unavailable};
@@ -35,7 +32,7 @@ const LOCK_TTL: TimeDelta = TimeDelta::seconds(45);
 
 /// How long a configuration that was read is used. A change through the API is in force
 /// everywhere after it, and at once in the process that made it.
-const CACHE_TTL: Duration = Duration::from_secs(1);
+const CACHE_TTL: TimeDelta = TimeDelta::seconds(1);
 
 /// Where webhooks go unless a job says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +55,7 @@ pub(super) type ConfigCache = Mutex<CachedConfig>;
 #[derive(Debug, Default)]
 pub(super) struct CachedConfig {
     /// What was read, and when the read began.
-    read: Option<(Moment, Option<WebhookConfig>)>,
+    read: Option<(DateTime<Utc>, Option<WebhookConfig>)>,
     /// When the last read that failed had ended.
     failed_at: Option<Instant>,
 }
@@ -156,15 +153,18 @@ impl Store {
         item.map(decode).transpose()
     }
 
-    /// The webhook configuration, at most a second old.
+    /// The webhook configuration, at most a second old by the caller's clock.
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub async fn recent_webhook_config(&self) -> Result<Option<WebhookConfig>, StoreError> {
+    pub async fn recent_webhook_config(
+        &self,
+        now: DateTime<Utc>,
+    ) -> Result<Option<WebhookConfig>, StoreError> {
         let asked_at = Instant::now();
         let mut cached = self.webhook_config.lock().await;
         if let Some((read_at, config)) = &cached.read
-            && read_at.age() < CACHE_TTL
+            && (now - *read_at).abs() < CACHE_TTL
         {
             return Ok(config.clone());
         }
@@ -172,10 +172,9 @@ impl Store {
         if cached.failed_at.is_some_and(|failed_at| failed_at > asked_at) {
             return Err(unavailable(READ, SharedFailure));
         }
-        let read_at = Moment::now();
         let read = self.webhook_config().await;
         match &read {
-            Ok(config) => cached.read = Some((read_at, config.clone())),
+            Ok(config) => cached.read = Some((now, config.clone())),
             Err(_) => cached.failed_at = Some(Instant::now()),
         }
         read
@@ -194,7 +193,6 @@ impl Store {
         put.send().await.map_err(|error| {
             unavailable("store the webhook configuration", error.into_service_error())
         })?;
-        cached.read = Some((Moment::now(), Some(config.clone())));
         Ok(())
     }
 

@@ -36,14 +36,14 @@ async fn webhook_config_is_read_once_a_second() {
         let (one, same) = (aws.store(), aws.store());
         let one = [one.clone(), one];
         for _ in 0..30 {
-            let asked = one.iter().cycle().take(50).map(|store| store.recent_webhook_config());
+            let asked = one.iter().cycle().take(50).map(|store| store.recent_webhook_config(now()));
             for read in join_all(asked).await {
                 assert_eq!(read.unwrap(), stored);
             }
             sleep(Duration::from_millis(100)).await;
         }
         assert_eq!(reads(&aws), 3, "1,500 times in three seconds");
-        same.recent_webhook_config().await.unwrap();
+        same.recent_webhook_config(now()).await.unwrap();
         assert_eq!(reads(&aws), 4, "another process has its own");
     }
 }
@@ -53,14 +53,18 @@ async fn webhook_config_change_is_seen_within_a_second() {
     let aws = InMemoryAws::new(&[]);
     let (one, other) = (aws.store(), aws.store());
     for store in [&one, &other] {
-        assert_eq!(store.recent_webhook_config().await.unwrap(), None);
+        assert_eq!(store.recent_webhook_config(now()).await.unwrap(), None);
     }
     sleep(Duration::from_millis(10)).await;
     let changed = Some(config("https://shop.example/hooks"));
     one.put_webhook_config(changed.as_ref().unwrap()).await.unwrap();
-    assert_eq!(one.recent_webhook_config().await.unwrap(), changed, "at once in its own process");
+    assert_eq!(
+        one.recent_webhook_config(now()).await.unwrap(),
+        changed,
+        "at once in its own process"
+    );
     sleep(Duration::from_millis(990)).await;
-    assert_eq!(other.recent_webhook_config().await.unwrap(), changed);
+    assert_eq!(other.recent_webhook_config(now()).await.unwrap(), changed);
 }
 
 /// Takes a while for each call, and then loses it.
@@ -78,10 +82,10 @@ async fn failed_config_read_is_shared() {
     let away = InMemoryAws::new(&[]).seen_by(Arc::new(AwayTable(Duration::from_secs(1))));
     let store = away.store();
     let begun = Instant::now();
-    let asked = join_all((0..50).map(|_| store.recent_webhook_config())).await;
+    let asked = join_all((0..50).map(|_| store.recent_webhook_config(now()))).await;
     assert!(asked.iter().all(Result::is_err));
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     let again = Instant::now();
-    store.recent_webhook_config().await.unwrap_err();
+    store.recent_webhook_config(now()).await.unwrap_err();
     assert!(again.elapsed() > Duration::ZERO, "a failure is not remembered");
 }
