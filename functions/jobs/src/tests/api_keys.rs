@@ -300,18 +300,81 @@ async fn number_of_keys_is_bounded() {
     assert_eq!(listed(&jobs, KEY).await.len(), 100);
 }
 
-/// The cache of a process does not know yet that a key was revoked; a change looks at the table.
+fn admin_routes() -> impl Iterator<Item = &'static str> {
+    let routes = NEEDED.iter().filter(|(scope, _)| *scope == Scope::Admin);
+    routes.flat_map(|(_, routes)| *routes).copied()
+}
+
+/// The cache of a warm process does not know yet that a key was revoked. What an admin may do
+/// would outlast the key.
 #[tokio::test]
-async fn revoked_key_changes_no_keys() {
+async fn revoked_key_opens_no_admin_route() {
     let aws = with_key().await;
-    let (jobs, warm) = (started(&aws), started(&aws));
-    let (_, thief) = created(&jobs, KEY, "thief", &["admin"]).await;
+    let jobs = started(&aws);
+    let (_, thief) = created(&jobs, KEY, "thief", &["admin", "read"]).await;
     let key = text(&thief["key"]);
-    assert_eq!(listed(&warm, key).await.len(), 2);
+    let mut warm = Vec::new();
+    for route in admin_routes() {
+        let process = started(&aws);
+        assert_eq!(listed(&process, key).await.len(), 2);
+        warm.push((route, process));
+    }
     revoked(&jobs, KEY, text(&thief["keyId"])).await;
-    assert_eq!(created(&warm, key, "another", &["admin"]).await.0, 401);
-    assert_eq!(revoked(&warm, key, text(&thief["keyId"])).await.0, 401);
+    let before = aws.table().items();
+    for (route, process) in warm {
+        let read = asked(&process, key, "GET /v1/jobs", json!({})).await;
+        assert_eq!(read.0, 422, "the cache has it: {}", read.1);
+        let (status, answer) = asked(&process, key, route, json!({})).await;
+        assert_eq!(status, 401, "{route}: {answer}");
+        assert_eq!(asked(&process, key, "GET /v1/jobs", json!({})).await.0, 401, "now it has not");
+    }
+    assert_eq!(aws.table().items(), before);
+}
+
+#[tokio::test]
+async fn admin_routes_trust_no_cache_in_outages() {
+    let aws = with_key().await;
+    let faults = Arc::new(QueryOutage::default());
+    let jobs = started(&aws.seen_by(faults.clone()));
     assert_eq!(listed(&jobs, KEY).await.len(), 1);
+    *faults.is_on.lock().unwrap() = true;
+    assert_eq!(asked(&jobs, KEY, "GET /v1/jobs", json!({})).await.0, 422, "it is warm");
+    for route in admin_routes() {
+        let (status, answer) = asked(&jobs, KEY, route, json!({})).await;
+        assert_eq!(status, 503, "{route}: {answer}");
+    }
+}
+
+/// Refuses queries, such as those for the keys, while it is on.
+#[derive(Debug, Default)]
+struct QueryOutage {
+    is_on: Mutex<bool>,
+}
+
+impl CallInterceptor for QueryOutage {
+    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
+        let refused = call.what == "Query" && *self.is_on.lock().unwrap();
+        let answer = match refused {
+            true => Injected::Refused(400, json!({"__type": "AccessDeniedException"})),
+            false => Injected::Answered,
+        };
+        std::future::ready(answer.into()).boxed()
+    }
+}
+
+#[tokio::test]
+async fn only_admin_keys_cost_admin_routes_reads() {
+    let aws = with_key().await;
+    aws.add_api_key("rr_reader", [Scope::Read].into_iter().collect()).await.unwrap();
+    let jobs = started(&aws);
+    let reads = || aws.calls().iter().filter(|call| *call == "Query").count();
+    assert_eq!(asked(&jobs, "rr_reader", "GET /v1/keys", json!({})).await.0, 403);
+    let before = reads();
+    for route in admin_routes() {
+        assert_eq!(asked(&jobs, "rr_reader", route, json!({})).await.0, 403, "{route}");
+        assert_eq!(asked(&jobs, "rr_wrong", route, json!({})).await.0, 401, "{route}");
+    }
+    assert_eq!(reads(), before, "wrong keys are compared with what was read a moment ago");
 }
 
 /// Two functions are as two processes: neither knows of the other's changes.
