@@ -60,7 +60,7 @@ use crate::entropy::Entropy;
 use config::ConfigCache;
 use put::{Put, committed};
 
-pub use api_keys::{StoredKeys, UnreadableKey};
+pub use api_keys::{KeyChange, StoredKeys, UnreadableKey};
 pub use callback_claim::CallbackClaim;
 pub use config::{ConfigLock, LockOutcome, WebhookConfig};
 pub use delivery::Wait;

@@ -40,6 +40,9 @@ fn keys_specs_and_configuration_are_of_jobs() {
         assert_eq!(may_put, [Value::Null], "{function} puts its own items");
         let denied = conditions(function, "Deny", "dynamodb:PutItem");
         let deletes = conditions(function, "Allow", "dynamodb:DeleteItem");
+        // For `TransactWriteItems`, which is the sum of its parts.
+        let checks = conditions(function, "Allow", "dynamodb:ConditionCheckItem");
+        assert_eq!(deletes, checks, "{function}");
         if function == "Jobs" {
             assert_eq!((denied, deletes), (vec![], vec![all_are_keys.clone()]));
         } else {
