@@ -28,7 +28,8 @@ pub(crate) enum KeyCommand {
     Create(Create),
     /// List the API keys: whose they are, what they may do, who made them.
     List(Place),
-    /// Revoke one API key. It ends everywhere within a minute; no other key is touched.
+    /// Revoke one API key. What needs `admin` refuses it at once, and everything within a minute;
+    /// no other key is touched.
     Revoke {
         /// The key's id or name.
         key: String,

@@ -277,7 +277,10 @@ pub(crate) fn made_key(key: &Value) -> String {
 /// What is said about a key that was revoked.
 pub(crate) fn revoked_key(key: &Value) -> String {
     let [id, name, owner] = ["keyId", "name", "owner"].map(|member| text(key, member));
-    format!("{id}, `{name}` of {owner}, is revoked. It ends everywhere within a minute.")
+    format!(
+        "{id}, `{name}` of {owner}, is revoked. What needs `admin` refuses it from now on, and \
+         everything within a minute."
+    )
 }
 
 fn scopes(key: &Value) -> String {

@@ -14,7 +14,7 @@ use crate::id::{JobId, ProviderName};
 
 pub use api_key::{
     ApiKey, ApiKeyHash, ApiKeyHashError, ApiKeys, CreateRefusal, KeyCreator, KeyRecord,
-    MAX_API_KEYS, RevokeRefusal,
+    MAX_API_KEYS, Revocation, RevokeRefusal,
 };
 pub use scope::{Scope, ScopeSet};
 

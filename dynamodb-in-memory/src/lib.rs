@@ -13,6 +13,7 @@ mod key;
 mod number;
 mod size;
 mod throughput;
+mod transact;
 mod value;
 
 use std::cmp::Ordering;
@@ -28,6 +29,7 @@ use self::index::Index;
 use self::items::{InOrder, Item, Items, Key};
 use self::key::{KeyAttribute, Place};
 use self::throughput::{Access, Meters, Use};
+use self::transact::{MadeRequest, Obstacle};
 
 pub use self::throughput::{Throttle, Throughput};
 
@@ -48,6 +50,7 @@ struct State {
     splits_batches: bool,
     /// Keys that were left unprocessed.
     left_over: Vec<Value>,
+    made_requests: Vec<MadeRequest>,
     consumed: Consumed,
     meters: Meters,
     throttled: BTreeMap<Throttle, usize>,
@@ -86,6 +89,10 @@ enum Refusal {
     Validation(String),
     /// There were too many.
     Throttled(Throttle),
+    /// What each action of a transaction met.
+    Cancelled(Vec<Option<Obstacle>>),
+    /// A transaction has the token of another one.
+    TokenMismatch,
 }
 
 impl From<Throttle> for Refusal {
@@ -131,6 +138,13 @@ impl Refusal {
                 let kind = format!("com.amazonaws.dynamodb.v20120810#{kind}");
                 (400, json!({"__type": kind, "message": message}))
             }
+            Self::Cancelled(obstacles) => (400, transact::cancelled(obstacles)),
+            Self::TokenMismatch => {
+                let kind = "com.amazonaws.dynamodb.v20120810#IdempotentParameterMismatchException";
+                let message =
+                    "Request token already in use for another request with a different payload";
+                (400, json!({"__type": kind, "Message": message}))
+            }
         }
     }
 }
@@ -168,6 +182,13 @@ impl Cost {
         }
     }
 
+    fn add(&mut self, other: Self) {
+        self.table += other.table;
+        for (index, units) in other.indexes {
+            *self.indexes.entry(index).or_default() += units;
+        }
+    }
+
     fn total(&self) -> f64 {
         self.table + self.indexes.values().sum::<f64>()
     }
@@ -191,6 +212,7 @@ impl Default for Table {
             lag: Duration::ZERO,
             splits_batches: false,
             left_over: Vec::new(),
+            made_requests: Vec::new(),
             consumed: Consumed::default(),
             meters: Meters::new(Throughput::UNLIMITED),
             throttled: BTreeMap::new(),
@@ -272,6 +294,7 @@ impl Table {
             "PutItem" => state.put(request),
             "UpdateItem" => state.update(request),
             "DeleteItem" => state.delete(request),
+            "TransactWriteItems" => state.transact_write(request),
             "Query" => state.query(request),
             "Scan" => state.scan(request),
             other => Err(format!("the in-memory table has no {other}").into()),
@@ -473,6 +496,16 @@ impl State {
         let mut uses = vec![of_table(key, table)];
         uses.extend(self.indexes.iter().flat_map(|index| index.uses(before, item)));
         self.admit(Access::Write, &uses)?;
+        let cost = self.change(key, item, table);
+        self.consumed.write_units += cost.total();
+        self.consumed.writes += 1;
+        let mut answer = Map::new();
+        report_cost(request, &mut answer, &cost);
+        Ok(Value::Object(answer))
+    }
+
+    /// Makes a change that costs `table` units of the table; what it costs with the indexes.
+    fn change(&mut self, key: &Key, item: Option<&Item>, table: f64) -> Cost {
         let before = self.items.store(key, item);
         let mut cost = Cost { table, indexes: BTreeMap::new() };
         for index in &mut self.indexes {
@@ -485,11 +518,7 @@ impl State {
             let [before, after] = [before, item.cloned()].map(|item| item.map(Value::Object));
             watcher(before.as_ref(), after.as_ref());
         }
-        self.consumed.write_units += cost.total();
-        self.consumed.writes += 1;
-        let mut answer = Map::new();
-        report_cost(request, &mut answer, &cost);
-        Ok(Value::Object(answer))
+        cost
     }
 
     fn query(&mut self, request: &Value) -> Result<Value, Refusal> {

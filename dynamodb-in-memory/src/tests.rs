@@ -1,3 +1,5 @@
+mod transact;
+
 use super::*;
 
 fn table() -> Table {

@@ -71,7 +71,7 @@ type MeterId = (Access, Option<&'static str>, Option<String>);
 const MAX_METERS: usize = 4096;
 
 /// The meters of a table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Meters {
     throughput: Throughput,
     meters: HashMap<MeterId, TokenBucket>,

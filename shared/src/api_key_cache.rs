@@ -5,6 +5,7 @@
 //! that is not among them may have been made a moment ago: then they are read again, but not
 //! within five seconds of the last read, so that a flood of wrong keys costs next to nothing.
 //! While DynamoDB does not answer, keys that were read within the last minute still count.
+//! Routes that need the scope `admin` read past the cache: [`crate::api::authorize`].
 //!
 //! This is not a cache library such as `moka`: there is one entry, it outlives its TTL during an
 //! outage, and its age is judged by the caller's clock.
@@ -80,8 +81,8 @@ impl ApiKeyCache {
         Ok(self.keys(UNKNOWN_TTL, now).await?.of(key).cloned())
     }
 
-    /// The keys as they are now, for a caller that is going to change them. All requests after
-    /// this one see them too.
+    /// The keys as they are now, for what no revoked key may do. All requests after this one see
+    /// them too.
     ///
     /// # Errors
     /// When the table cannot be read.

@@ -11,7 +11,7 @@
 //! | API key | `api-keys` / its name | once, and deleted when it is revoked |
 //! | index of the provider specs | `provider-specs` / `index` | when a spec is put or removed |
 //! | provider spec | `provider-specs` / `document#<id>` | once, and once more when it is replaced |
-//! | claim on the callback secret | `config` / `callback-secret` | when the secret is made |
+//! | claim on the callback secret | `callback-secret` / `claim` | when the secret is made |
 //! | endpoint | `endpoint#<hash of its URL>` / `endpoint` | whole, while its state is not the default |
 //! | how long renders take | `durations#<provider>` / `durations` | at most once a minute and process |
 //! | lease of a shard | `lease#<shard>` / `lease` | when taken over or given back, once a minute while held, when its holder falls asleep, when a provider's pause begins or ends |
@@ -60,7 +60,7 @@ use crate::entropy::Entropy;
 use config::ConfigCache;
 use put::{Put, committed};
 
-pub use api_keys::{StoredKeys, UnreadableKey};
+pub use api_keys::{KeyChange, StoredKeys, UnreadableKey};
 pub use callback_claim::CallbackClaim;
 pub use config::{ConfigLock, LockOutcome, WebhookConfig};
 pub use delivery::Wait;

@@ -186,6 +186,16 @@ impl FromIterator<KeyRecord> for ApiKeys {
     }
 }
 
+/// A key that may be revoked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Revocation<'a> {
+    /// The key.
+    pub record: &'a KeyRecord,
+    /// An admin's key that has to be in force still when the other one goes: the revoker's, or
+    /// any other if the revoker revokes his own.
+    pub remaining: &'a KeyRecord,
+}
+
 impl ApiKeys {
     /// The keys.
     pub fn iter(&self) -> impl Iterator<Item = &KeyRecord> {
@@ -196,12 +206,6 @@ impl ApiKeys {
     #[must_use]
     pub fn get(&self, id: &KeyId) -> Option<&KeyRecord> {
         self.0.iter().find(|record| record.id == *id)
-    }
-
-    /// Whether a key may make others.
-    #[must_use]
-    pub fn has_admin(&self) -> bool {
-        self.0.iter().any(KeyRecord::is_admin)
     }
 
     /// The record of `key`, if it is in force. It is compared with every hash in constant time,
@@ -251,17 +255,20 @@ impl ApiKeys {
         }
     }
 
-    /// The key of this id, if the holder of a key may revoke it.
+    /// The key of this id, if `revoker` may revoke it.
     ///
     /// # Errors
     /// Why not.
-    pub fn check_revocation(&self, id: &KeyId) -> Result<&KeyRecord, RevokeRefusal> {
+    pub fn check_revocation<'a>(
+        &'a self,
+        revoker: &'a KeyRecord,
+        id: &KeyId,
+    ) -> Result<Revocation<'a>, RevokeRefusal> {
         let record = self.get(id).ok_or(RevokeRefusal::Unknown)?;
-        let others = self.0.iter().filter(|other| other.id != *id);
-        match record.is_admin() && !others.into_iter().any(KeyRecord::is_admin) {
-            true => Err(RevokeRefusal::LastAdmin),
-            false => Ok(record),
-        }
+        let mut others = self.0.iter().filter(|other| other.id != *id && other.is_admin());
+        let remaining = if revoker.id == *id { others.next() } else { Some(revoker) };
+        let remaining = remaining.filter(|remaining| remaining.is_admin());
+        remaining.map(|remaining| Revocation { record, remaining }).ok_or(RevokeRefusal::LastAdmin)
     }
 }
 
@@ -336,11 +343,18 @@ mod tests {
     fn last_admin_key_is_not_revoked() {
         let keys = some_keys();
         let id = |number| KeyId::from_bytes([number; 16]);
-        assert_eq!(keys.check_revocation(&id(2)), Err(RevokeRefusal::LastAdmin));
-        assert_eq!(keys.check_revocation(&id(9)), Err(RevokeRefusal::Unknown));
-        assert_eq!(keys.check_revocation(&id(1)).unwrap().id, id(1));
-        let two = keys.iter().cloned().chain([record(4, &[Scope::Admin])]);
-        assert!(two.collect::<ApiKeys>().check_revocation(&id(2)).is_ok());
+        let admin = keys.get(&id(2)).unwrap();
+        assert_eq!(keys.check_revocation(admin, &id(2)), Err(RevokeRefusal::LastAdmin));
+        assert_eq!(keys.check_revocation(admin, &id(9)), Err(RevokeRefusal::Unknown));
+        let ids = |revocation: Revocation<'_>| {
+            (revocation.record.id.clone(), revocation.remaining.id.clone())
+        };
+        assert_eq!(keys.check_revocation(admin, &id(1)).map(ids), Ok((id(1), id(2))));
+        let two: ApiKeys = keys.iter().cloned().chain([record(4, &[Scope::Admin])]).collect();
+        assert_eq!(two.check_revocation(admin, &id(2)).map(ids), Ok((id(2), id(4))));
+        assert_eq!(two.check_revocation(admin, &id(4)).map(ids), Ok((id(4), id(2))));
+        let other = two.get(&id(4)).unwrap();
+        assert_eq!(two.check_revocation(other, &id(1)).map(ids), Ok((id(1), id(4))));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! API keys: made, listed and revoked by the holder of another.
 //!
-//! A change looks at the table, not at the cache: a key that was revoked a moment ago makes none.
+//! A change is one transaction with the condition that the caller's key is still in force: one
+//! that was revoked a moment ago changes nothing, also when the revocation overtakes its request.
 //! Each key is an item of its own, so no change touches another key. The names are the items'
 //! keys, so two requests at once cannot give one name twice.
 
@@ -13,13 +14,21 @@ use domain::id::{KeyId, KeyName};
 use domain::request::KeyRequest;
 use serde_json::{Value, json};
 use shared::api::{self, Problem};
-use shared::store::Inserted;
+use shared::store::KeyChange;
 use shared::view;
 use tracing::info;
 
 use crate::Jobs;
 
 const MAX_BODY_BYTES: usize = 4 * 1024;
+
+/// How often a change is decided again when others changed the keys meanwhile.
+const MAX_DECISIONS: usize = 5;
+
+/// Others changed the keys again and again while a request was handled.
+#[derive(Debug, thiserror::Error)]
+#[error("the API keys were changed during each of {MAX_DECISIONS} attempts")]
+struct KeysContended;
 
 impl Jobs {
     /// GET /v1/keys. The response shows no key and no hash.
@@ -44,11 +53,6 @@ impl Jobs {
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
         let body = api::body(request, MAX_BODY_BYTES)?;
         let wanted = KeyRequest::parse(&body)?;
-        let keys = self.keys.reread(now).await?;
-        let creator = still_admin(&keys, caller)?;
-        keys.check_new(creator, &wanted.name, wanted.scopes)
-            .map_err(|why| not_created(&why, &wanted.name))?;
-
         let unavailable = |cause| Problem::unavailable(&cause);
         let key = ApiKey::from_random(self.entropy.bytes().map_err(unavailable)?);
         let record = KeyRecord {
@@ -58,13 +62,9 @@ impl Jobs {
             scopes: wanted.scopes,
             hash: key.hash(),
             created_at: now,
-            created_by: KeyCreator::Key(creator.id.clone()),
+            created_by: KeyCreator::Key(caller.id.clone()),
         };
-        match self.tracker.store.insert_api_key(&record).await? {
-            Inserted::New => {}
-            // By another request, a moment ago.
-            Inserted::Exists(()) => return Err(name_taken(&record.name, None)),
-        }
+        self.insert_key(&record, caller, now).await?;
         self.keys.forget();
         info!(key.id = %record.id, key.changed_by = %caller.id, "API key created");
         let mut shown = view::api_key(&record);
@@ -74,6 +74,27 @@ impl Jobs {
         Ok(api::json(201, &shown))
     }
 
+    async fn insert_key(
+        &self,
+        record: &KeyRecord,
+        caller: &KeyRecord,
+        now: DateTime<Utc>,
+    ) -> Result<(), Problem> {
+        for _ in 0..MAX_DECISIONS {
+            let keys = self.keys.reread(now).await?;
+            let creator = still_admin(&keys, caller)?;
+            keys.check_new(creator, &record.name, record.scopes)
+                .map_err(|why| not_created(&why, &record.name))?;
+            match self.tracker.store.insert_api_key_by(creator, record).await? {
+                KeyChange::Made => return Ok(()),
+                // By another request a moment ago, or by an item that cannot be read.
+                KeyChange::Refused => return Err(name_taken(&record.name, None)),
+                KeyChange::Outdated => {}
+            }
+        }
+        Err(Problem::unavailable(&KeysContended))
+    }
+
     /// DELETE /v1/keys/{keyId}. The response shows the key that was revoked.
     pub(crate) async fn revoke_key(
         &self,
@@ -81,19 +102,21 @@ impl Jobs {
         caller: &KeyRecord,
         now: DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, Problem> {
-        let keys = self.keys.reread(now).await?;
-        still_admin(&keys, caller)?;
-        let record = keys.check_revocation(id).map_err(|why| not_revoked(&why))?;
-        self.tracker.store.delete_api_key(record).await?;
-        self.keys.forget();
-        // Two holders may have revoked each other's key at once, and both have seen the other's.
-        if record.scopes.contains(Scope::Admin) && !self.keys.reread(now).await?.has_admin() {
-            self.tracker.store.insert_api_key(record).await?;
-            self.keys.forget();
-            return Err(not_revoked(&RevokeRefusal::LastAdmin));
+        for _ in 0..MAX_DECISIONS {
+            let keys = self.keys.reread(now).await?;
+            let revoker = still_admin(&keys, caller)?;
+            let revocation = keys.check_revocation(revoker, id).map_err(|why| not_revoked(&why))?;
+            match self.tracker.store.revoke_api_key(revocation).await? {
+                KeyChange::Made => {
+                    let record = revocation.record;
+                    self.keys.forget();
+                    info!(key.id = %record.id, key.changed_by = %caller.id, "API key revoked");
+                    return Ok(api::json(200, &view::api_key(record)));
+                }
+                KeyChange::Outdated | KeyChange::Refused => {}
+            }
         }
-        info!(key.id = %record.id, key.changed_by = %caller.id, "API key revoked");
-        Ok(api::json(200, &view::api_key(record)))
+        Err(Problem::unavailable(&KeysContended))
     }
 }
 

@@ -9,8 +9,9 @@ use super::job_item::instant;
 use super::{Item, Put, Store, StoreError, corrupt};
 use crate::secrets::SecretChange;
 
-const PK: &str = "config";
-const SK: &str = "callback-secret";
+/// Not the webhook configuration's: a role that may write this may not write that.
+const PK: &str = "callback-secret";
+const SK: &str = "claim";
 
 /// When another submit takes over from one that has not stored the secret. The first one may
 /// still store it: SSM stores it only once.

@@ -30,20 +30,23 @@ fn conditions(function: &str, effect: &str, action: &str) -> Vec<Value> {
 }
 
 #[test]
-fn keys_and_specs_are_changed_by_jobs_alone() {
+fn keys_specs_and_configuration_are_of_jobs() {
     let leading = |items: &[&str]| json!({"dynamodb:LeadingKeys": items});
     let all_are_keys = json!({"ForAllValues:StringEquals": leading(&["api-keys"])});
-    let any_is_either =
-        json!({"ForAnyValue:StringEquals": leading(&["api-keys", "provider-specs"])});
+    let of_jobs = &["api-keys", "provider-specs", "config"];
+    let any_is_of_jobs = json!({"ForAnyValue:StringEquals": leading(of_jobs)});
     for function in FUNCTIONS {
         let may_put = conditions(function, "Allow", "dynamodb:PutItem");
         assert_eq!(may_put, [Value::Null], "{function} puts its own items");
         let denied = conditions(function, "Deny", "dynamodb:PutItem");
         let deletes = conditions(function, "Allow", "dynamodb:DeleteItem");
+        // For `TransactWriteItems`, which is the sum of its parts.
+        let checks = conditions(function, "Allow", "dynamodb:ConditionCheckItem");
+        assert_eq!(deletes, checks, "{function}");
         if function == "Jobs" {
             assert_eq!((denied, deletes), (vec![], vec![all_are_keys.clone()]));
         } else {
-            assert_eq!((denied, deletes), (vec![any_is_either.clone()], vec![]), "{function}");
+            assert_eq!((denied, deletes), (vec![any_is_of_jobs.clone()], vec![]), "{function}");
         }
         for other in ["dynamodb:UpdateItem", "dynamodb:BatchWriteItem"] {
             assert!(conditions(function, "Allow", other).is_empty(), "{function}: {other}");

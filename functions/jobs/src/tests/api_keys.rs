@@ -8,6 +8,7 @@ use aws_in_memory::clock::now;
 use aws_in_memory::interceptor::{Call, CallInterceptor, FaultyOperation, Injected, Interception};
 use aws_lambda_events::encodings::Body;
 use domain::credential::Scope;
+use domain::id::KeyId;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -186,12 +187,12 @@ async fn second_key_of_a_name_is_refused() {
 #[tokio::test]
 async fn lost_answers_leave_no_unknown_key() {
     let aws = with_key().await;
-    let aws = aws.seen_by(FaultyOperation::new("PutItem", Injected::Unanswered));
+    let aws = aws.seen_by(FaultyOperation::new("TransactWriteItems", Injected::Unanswered));
     let jobs = started(&aws);
     let (status, made) = created(&jobs, KEY, "shop", &["read"]).await;
     assert_eq!(status, 201, "the write is recognised by its id: {made}");
     assert_eq!(listed(&jobs, KEY).await.len(), 2);
-    let aws = aws.seen_by(FaultyOperation::new("DeleteItem", Injected::Unanswered));
+    let aws = aws.seen_by(FaultyOperation::new("TransactWriteItems", Injected::Unanswered));
     let jobs = started(&aws);
     let (status, _) = revoked(&jobs, KEY, text(&made["keyId"])).await;
     assert_eq!(status, 503, "it may be revoked");
@@ -229,17 +230,17 @@ async fn last_admin_key_cannot_be_revoked() {
     assert_eq!(listed(&jobs, text(&other["key"])).await.len(), 2);
 }
 
-/// Holds a process before its first `DeleteItem`, until it is let go.
+/// Holds a process before its first transaction, until it is let go.
 #[derive(Debug, Default)]
-struct HeldDelete {
+struct HeldTransaction {
     arrived: Notify,
     go: Notify,
     was_held: Mutex<bool>,
 }
 
-impl CallInterceptor for HeldDelete {
+impl CallInterceptor for HeldTransaction {
     fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
-        let hold = call.what == "DeleteItem"
+        let hold = call.what == "TransactWriteItems"
             && !std::mem::replace(&mut *self.was_held.lock().unwrap(), true);
         async move {
             if hold {
@@ -252,25 +253,107 @@ impl CallInterceptor for HeldDelete {
     }
 }
 
+/// Handles a request in a process of its own, during whose first transaction `meanwhile`
+/// happens: after the request was allowed, and before it changes anything.
+async fn overtaken<Fut: Future<Output = (i64, Value)>>(
+    aws: &InMemoryAws,
+    request: impl FnOnce(Jobs) -> Fut,
+    meanwhile: impl Future<Output = ()>,
+) -> (i64, Value) {
+    let held = Arc::new(HeldTransaction::default());
+    let slow = request(started(&aws.seen_by(held.clone())));
+    let overtaking = async {
+        held.arrived.notified().await;
+        meanwhile.await;
+        held.go.notify_one();
+    };
+    futures_util::future::join(slow, overtaking).await.0
+}
+
+/// As the operator revokes one: `relay key revoke --table`.
+async fn revoked_in_table(aws: &InMemoryAws, id: &Value) {
+    let stored = aws.store().api_keys().await.unwrap().keys;
+    let record = stored.get(&KeyId::parse(text(id)).unwrap()).unwrap();
+    aws.store().delete_api_key(record).await.unwrap();
+}
+
+async fn names(aws: &InMemoryAws) -> Vec<String> {
+    let stored = aws.store().api_keys().await.unwrap().keys;
+    stored.iter().map(|record| record.name.to_string()).collect()
+}
+
+#[tokio::test]
+async fn overtaken_admin_makes_no_key() {
+    let aws = with_key().await;
+    let (_, thief) = created(&started(&aws), KEY, "thief", &["admin"]).await;
+    let key = text(&thief["key"]);
+    let request = async |jobs: Jobs| created(&jobs, key, "spare", &["admin"]).await;
+    let answer = overtaken(&aws, request, revoked_in_table(&aws, &thief["keyId"])).await;
+    assert_eq!(answer.0, 401, "{}", answer.1);
+    assert_eq!(names(&aws).await.len(), 1, "the operator's");
+}
+
+#[tokio::test]
+async fn overtaken_admin_brings_no_key_back() {
+    let aws = with_key().await;
+    let jobs = started(&aws);
+    let (_, one) = created(&jobs, KEY, "one", &["admin"]).await;
+    let (_, two) = created(&jobs, KEY, "two", &["admin"]).await;
+    let own = listed(&jobs, KEY).await[0]["keyId"].clone();
+    revoked_in_table(&aws, &own).await;
+    let key = text(&two["key"]);
+    let request = async |jobs: Jobs| revoked(&jobs, key, text(&one["keyId"])).await;
+    let meanwhile = async {
+        revoked_in_table(&aws, &one["keyId"]).await;
+        revoked_in_table(&aws, &two["keyId"]).await;
+    };
+    let answer = overtaken(&aws, request, meanwhile).await;
+    assert_eq!(answer.0, 401, "{}", answer.1);
+    assert_eq!(names(&aws).await, [""; 0]);
+}
+
 #[tokio::test]
 async fn admins_cannot_revoke_each_other_at_once() {
     let aws = with_key().await;
     let (_, other) = created(&started(&aws), KEY, "other", &["admin"]).await;
     let keys = listed(&started(&aws), KEY).await;
-    let held = Arc::new(HeldDelete::default());
-    let slow = started(&aws.seen_by(held.clone()));
-    let quick = started(&aws);
-    let first = revoked(&slow, KEY, text(&keys[1]["keyId"]));
-    let second = async {
-        held.arrived.notified().await;
+    let request = async |jobs: Jobs| revoked(&jobs, KEY, text(&keys[1]["keyId"])).await;
+    let meanwhile = async {
+        let quick = started(&aws);
         let second = revoked(&quick, text(&other["key"]), text(&keys[0]["keyId"])).await;
-        held.go.notify_one();
-        second
+        assert_eq!(second.0, 200, "{}", second.1);
     };
-    let (first, second) = futures_util::future::join(first, second).await;
-    assert_eq!((second.0, first.0), (200, 409), "{second:?} {first:?}");
-    assert_eq!(first.1["code"], "last_admin_key");
+    let first = overtaken(&aws, request, meanwhile).await;
+    assert_eq!(first.0, 401, "it was revoked first: {}", first.1);
     assert_eq!(listed(&started(&aws), text(&other["key"])).await.len(), 1, "one is left");
+}
+
+#[tokio::test]
+async fn admins_cannot_both_leave_at_once() {
+    let aws = with_key().await;
+    let (_, other) = created(&started(&aws), KEY, "other", &["admin"]).await;
+    let own = listed(&started(&aws), KEY).await[0]["keyId"].clone();
+    let request = async |jobs: Jobs| revoked(&jobs, KEY, text(&own)).await;
+    let meanwhile = async {
+        let answer = revoked(&started(&aws), text(&other["key"]), text(&other["keyId"])).await;
+        assert_eq!(answer.0, 200, "{}", answer.1);
+    };
+    let (status, problem) = overtaken(&aws, request, meanwhile).await;
+    assert_eq!((status, &problem["code"]), (409, &"last_admin_key".into()), "{problem}");
+    assert_eq!(names(&aws).await.len(), 1);
+}
+
+#[tokio::test]
+async fn overtaken_departure_names_another_admin() {
+    let aws = with_key().await;
+    let jobs = started(&aws);
+    let (_, one) = created(&jobs, KEY, "one", &["admin"]).await;
+    created(&jobs, KEY, "two", &["admin"]).await;
+    let own = listed(&jobs, KEY).await[0]["keyId"].clone();
+    let request = async |jobs: Jobs| revoked(&jobs, KEY, text(&own)).await;
+    let answer = overtaken(&aws, request, revoked_in_table(&aws, &one["keyId"])).await;
+    assert_eq!(answer.0, 200, "{}", answer.1);
+    assert_eq!(names(&aws).await, ["two"]);
 }
 
 #[tokio::test]
@@ -288,6 +371,15 @@ async fn concurrent_requests_make_one_key() {
 }
 
 #[tokio::test]
+async fn unreadable_key_keeps_its_name() {
+    let aws = with_key().await;
+    let item = json!({"pk": {"S": "api-keys"}, "sk": {"S": "broken"}});
+    assert_eq!(aws.table().answer("PutItem", &json!({"TableName": "t", "Item": item})).0, 200);
+    let (status, problem) = created(&started(&aws), KEY, "broken", &["read"]).await;
+    assert_eq!((status, &problem["code"]), (409, &"key_name_taken".into()), "{problem}");
+}
+
+#[tokio::test]
 async fn number_of_keys_is_bounded() {
     let aws = with_key().await;
     let jobs = started(&aws);
@@ -300,18 +392,81 @@ async fn number_of_keys_is_bounded() {
     assert_eq!(listed(&jobs, KEY).await.len(), 100);
 }
 
-/// The cache of a process does not know yet that a key was revoked; a change looks at the table.
+fn admin_routes() -> impl Iterator<Item = &'static str> {
+    let routes = NEEDED.iter().filter(|(scope, _)| *scope == Scope::Admin);
+    routes.flat_map(|(_, routes)| *routes).copied()
+}
+
+/// The cache of a warm process does not know yet that a key was revoked. What an admin may do
+/// would outlast the key.
 #[tokio::test]
-async fn revoked_key_changes_no_keys() {
+async fn revoked_key_opens_no_admin_route() {
     let aws = with_key().await;
-    let (jobs, warm) = (started(&aws), started(&aws));
-    let (_, thief) = created(&jobs, KEY, "thief", &["admin"]).await;
+    let jobs = started(&aws);
+    let (_, thief) = created(&jobs, KEY, "thief", &["admin", "read"]).await;
     let key = text(&thief["key"]);
-    assert_eq!(listed(&warm, key).await.len(), 2);
+    let mut warm = Vec::new();
+    for route in admin_routes() {
+        let process = started(&aws);
+        assert_eq!(listed(&process, key).await.len(), 2);
+        warm.push((route, process));
+    }
     revoked(&jobs, KEY, text(&thief["keyId"])).await;
-    assert_eq!(created(&warm, key, "another", &["admin"]).await.0, 401);
-    assert_eq!(revoked(&warm, key, text(&thief["keyId"])).await.0, 401);
+    let before = aws.table().items();
+    for (route, process) in warm {
+        let read = asked(&process, key, "GET /v1/jobs", json!({})).await;
+        assert_eq!(read.0, 422, "the cache has it: {}", read.1);
+        let (status, answer) = asked(&process, key, route, json!({})).await;
+        assert_eq!(status, 401, "{route}: {answer}");
+        assert_eq!(asked(&process, key, "GET /v1/jobs", json!({})).await.0, 401, "now it has not");
+    }
+    assert_eq!(aws.table().items(), before);
+}
+
+#[tokio::test]
+async fn admin_routes_trust_no_cache_in_outages() {
+    let aws = with_key().await;
+    let faults = Arc::new(QueryOutage::default());
+    let jobs = started(&aws.seen_by(faults.clone()));
     assert_eq!(listed(&jobs, KEY).await.len(), 1);
+    *faults.is_on.lock().unwrap() = true;
+    assert_eq!(asked(&jobs, KEY, "GET /v1/jobs", json!({})).await.0, 422, "it is warm");
+    for route in admin_routes() {
+        let (status, answer) = asked(&jobs, KEY, route, json!({})).await;
+        assert_eq!(status, 503, "{route}: {answer}");
+    }
+}
+
+/// Refuses queries, such as those for the keys, while it is on.
+#[derive(Debug, Default)]
+struct QueryOutage {
+    is_on: Mutex<bool>,
+}
+
+impl CallInterceptor for QueryOutage {
+    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
+        let refused = call.what == "Query" && *self.is_on.lock().unwrap();
+        let answer = match refused {
+            true => Injected::Refused(400, json!({"__type": "AccessDeniedException"})),
+            false => Injected::Answered,
+        };
+        std::future::ready(answer.into()).boxed()
+    }
+}
+
+#[tokio::test]
+async fn only_admin_keys_cost_admin_routes_reads() {
+    let aws = with_key().await;
+    aws.add_api_key("rr_reader", [Scope::Read].into_iter().collect()).await.unwrap();
+    let jobs = started(&aws);
+    let reads = || aws.calls().iter().filter(|call| *call == "Query").count();
+    assert_eq!(asked(&jobs, "rr_reader", "GET /v1/keys", json!({})).await.0, 403);
+    let before = reads();
+    for route in admin_routes() {
+        assert_eq!(asked(&jobs, "rr_reader", route, json!({})).await.0, 403, "{route}");
+        assert_eq!(asked(&jobs, "rr_wrong", route, json!({})).await.0, 401, "{route}");
+    }
+    assert_eq!(reads(), before, "wrong keys are compared with what was read a moment ago");
 }
 
 /// Two functions are as two processes: neither knows of the other's changes.
