@@ -45,6 +45,7 @@ impl Jobs {
         let specs = self.tracker.providers.specs().reload().await?;
         let mut names: Vec<&str> = specs.catalogue.names().map(ProviderName::as_str).collect();
         names.extend(specs.stored.keys().map(String::as_str));
+        names.extend(specs.shipped_left_out.keys().map(String::as_str));
         names.sort_unstable();
         names.dedup();
         let names = names.into_iter().filter_map(|name| ProviderName::parse(name).ok());
@@ -134,8 +135,8 @@ impl Jobs {
         Err(too_many_changes())
     }
 
-    /// DELETE /v1/providers/{name}. A shipped spec of the same name is in force again; without
-    /// one the jobs of the provider wait.
+    /// DELETE /v1/providers/{name}. A shipped spec of the same name is in force again, so it must
+    /// fit the settings; without one the jobs of the provider wait.
     pub(crate) async fn remove_provider(
         &self,
         name: &ProviderName,
@@ -151,6 +152,8 @@ impl Jobs {
                 return Err(not_stored(name, is_shipped));
             }
             matches_seen(&index, name, seen)?;
+            let fits = self.tracker.providers.specs().adjustments().check_shipped(name);
+            fits.map_err(|error| shipped_unfit(name, &error))?;
             let before = index.get(name);
             match self.tracker.store.commit_spec_index(&index.without(name)).await? {
                 Committed::Stored => {
@@ -248,6 +251,15 @@ fn not_stored(name: &ProviderName, is_shipped: bool) -> Problem {
         false => "There is no provider of this name.".to_owned(),
     };
     Problem::new(404, "not_found", "Not found", detail)
+}
+
+fn shipped_unfit(name: &ProviderName, error: &CatalogueError) -> Problem {
+    let detail = format!(
+        "Without this spec there would be none of {name}: the stack's settings do not fit the \
+         shipped one ({error}). Change ProviderEnvironments or ProviderBaseUrls first, or put \
+         another spec over this one."
+    );
+    Problem::new(409, "shipped_spec_unfit", "Shipped spec does not fit", detail)
 }
 
 fn too_many_changes() -> Problem {

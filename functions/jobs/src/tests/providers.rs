@@ -11,10 +11,10 @@ use shared::tracker::Tracker;
 
 use super::*;
 
-const VIRALSYNC: &str = include_str!("../../../../providers/viralsync.json");
+pub(super) const VIRALSYNC: &str = include_str!("../../../../providers/viralsync.json");
 
 /// A started function, and the whole request and response.
-struct Stack {
+pub(super) struct Stack {
     aws: InMemoryAws,
     jobs: Jobs,
 }
@@ -31,11 +31,19 @@ impl Stack {
         Self { aws, jobs }
     }
 
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::start(with_key().await, &Network::default()).await
     }
 
-    async fn call(&self, method: &str, name: Option<&str>, body: &str) -> (i64, Value) {
+    /// On a stack with these settings.
+    pub(super) async fn adjusted(aws: InMemoryAws, adjustments: Adjustments) -> Self {
+        let network = Network::default().seen_by(Arc::new(NoFaults));
+        let tracker = aws.started_tracker(network, adjustments).await.unwrap();
+        let jobs = Jobs { tracker, ..super::started(&aws) };
+        Self { aws, jobs }
+    }
+
+    pub(super) async fn call(&self, method: &str, name: Option<&str>, body: &str) -> (i64, Value) {
         self.call_seeing(method, name, body, None).await
     }
 
