@@ -90,19 +90,9 @@ impl Jobs {
         let specs = self.tracker.providers.specs();
         specs.adjustments().check(&own).map_err(|error| refused(&error))?;
 
-        let store = &self.tracker.store;
-        let index = store.spec_index().await?;
-        allows(&index, name, seen)?;
-        let document = store.insert_spec_document(&own.json).await?;
         let by = changed_by(caller);
-        let changed = self.put_in_force(index, name, &document, seen, &by, now).await;
-        let Changed { before, after } = match changed {
-            Ok(changed) => changed,
-            Err(problem) => {
-                self.retire(Some(&document), now).await;
-                return Err(problem);
-            }
-        };
+        let changed = self.put_in_force(name, &own.json, seen, &by, now).await?;
+        let Changed { before, after } = changed;
         self.retire(before.as_ref().map(|entry| &entry.document), now).await;
         info!(
             provider.name = %name,
@@ -116,21 +106,32 @@ impl Jobs {
 
     async fn put_in_force(
         &self,
-        mut index: SpecIndex,
         name: &ProviderName,
-        document: &DocumentId,
+        json: &str,
         seen: Option<u64>,
         by: &str,
         now: DateTime<Utc>,
     ) -> Result<Changed, Problem> {
+        let store = &self.tracker.store;
+        let mut index = store.spec_index().await?;
         for _ in 0..MAX_CONFLICT_RETRIES {
             allows(&index, name, seen)?;
+            // A document is offered once: it may have been in force for a moment, and whoever
+            // replaced it lets it expire.
+            let document = store.insert_spec_document(json).await?;
             let before = index.get(name);
             let (next, after) = index.with(name, document.clone(), by, now);
-            match self.tracker.store.commit_spec_index(&next).await? {
+            // Without an answer the document may be in force, so it stays.
+            match store.commit_spec_index(&next).await? {
                 Committed::Stored => return Ok(Changed { before, after }),
                 Committed::Conflict(current) => index = current.unwrap_or_default(),
             }
+            // The answer may have been lost, and another name changed since.
+            let ours = index.get(name).filter(|entry| entry.document == document);
+            if let Some(after) = ours {
+                return Ok(Changed { before, after });
+            }
+            self.retire(Some(&document), now).await;
         }
         Err(too_many_changes())
     }

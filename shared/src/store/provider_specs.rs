@@ -72,6 +72,15 @@ impl SpecIndex {
         self.specs.get(name.as_str()).and_then(decode_entry)
     }
 
+    /// Whether an entry has this document, also one that this release cannot read otherwise.
+    fn names(&self, document: &DocumentId) -> bool {
+        let id = text(&document.0);
+        self.specs.values().any(|entry| match entry {
+            AttributeValue::M(members) => members.get("document") == Some(&id),
+            _ => false,
+        })
+    }
+
     /// The next index, in which this document is the spec of `name`.
     #[must_use]
     pub fn with(
@@ -138,7 +147,7 @@ impl Store {
         }
     }
 
-    /// Lets a document expire that no index names any more.
+    /// Lets a document expire, unless the index names it.
     ///
     /// # Errors
     /// When the table cannot be read or written.
@@ -147,6 +156,9 @@ impl Store {
         id: &DocumentId,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
+        if self.spec_index().await?.names(id) {
+            return Ok(());
+        }
         let documents = self.spec_documents(std::slice::from_ref(id)).await?;
         let Some(json) = documents.get(id) else { return Ok(()) };
         let item = encode_document(id, json, Some(now + REPLACED_FOR));

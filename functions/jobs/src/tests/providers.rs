@@ -15,7 +15,7 @@ pub(super) const VIRALSYNC: &str = include_str!("../../../../providers/viralsync
 
 /// A started function, and the whole request and response.
 pub(super) struct Stack {
-    aws: InMemoryAws,
+    pub(super) aws: InMemoryAws,
     jobs: Jobs,
 }
 
@@ -47,7 +47,7 @@ impl Stack {
         self.call_seeing(method, name, body, None).await
     }
 
-    async fn call_seeing(
+    pub(super) async fn call_seeing(
         &self,
         method: &str,
         name: Option<&str>,
@@ -73,7 +73,7 @@ impl Stack {
     }
 }
 
-fn acme() -> String {
+pub(super) fn acme() -> String {
     VIRALSYNC.replace("\"viralsync\"", "\"acme\"")
 }
 
