@@ -15,18 +15,19 @@ use http::header::{ETAG, IF_MATCH};
 use serde_json::json;
 use shared::api::{self, Problem};
 use shared::provider_specs::file_of;
-use shared::store::{Committed, DocumentId, SpecEntry, SpecIndex};
+use shared::store::{Committed, DocumentId, MAX_SPEC_BYTES, SpecEntry, SpecIndex};
 use shared::telemetry::chain;
 use shared::view;
 use tracing::{info, warn};
 
 use crate::Jobs;
 
-/// The largest spec, in bytes. The shipped ones have up to 4 KB.
-const MAX_SPEC_BYTES: usize = 64 * 1024;
-
-/// The most specs of a stack, so that every function can hold them.
+/// The most specs of a stack.
 const MAX_SPECS: usize = 200;
+
+/// The most bytes of all of them together. Every function reads and holds them: in memory they
+/// are more than ten times as large.
+const MAX_BYTES_OF_SPECS: usize = 1024 * 1024;
 
 /// How often a change is decided again after a conflict.
 const MAX_CONFLICT_RETRIES: usize = 8;
@@ -115,12 +116,12 @@ impl Jobs {
         let store = &self.tracker.store;
         let mut index = store.spec_index().await?;
         for _ in 0..MAX_CONFLICT_RETRIES {
-            allows(&index, name, seen)?;
+            allows(&index, name, json.len(), seen)?;
             // A document is offered once: it may have been in force for a moment, and whoever
             // replaced it lets it expire.
             let document = store.insert_spec_document(json).await?;
             let before = index.get(name);
-            let (next, after) = index.with(name, document.clone(), by, now);
+            let (next, after) = index.with(name, document.clone(), json.len(), by, now);
             // Without an answer the document may be in force, so it stays.
             match store.commit_spec_index(&next).await? {
                 Committed::Stored => return Ok(Changed { before, after }),
@@ -181,18 +182,27 @@ impl Jobs {
     }
 }
 
-/// Whether a spec may be put into this index.
-fn allows(index: &SpecIndex, name: &ProviderName, seen: Option<u64>) -> Result<(), Problem> {
+/// Whether a spec of so many bytes may be put into this index.
+fn allows(
+    index: &SpecIndex,
+    name: &ProviderName,
+    bytes: usize,
+    seen: Option<u64>,
+) -> Result<(), Problem> {
     matches_seen(index, name, seen)?;
-    if !index.contains(name) && index.specs().count() >= MAX_SPECS {
-        return Err(Problem::new(
-            409,
-            "too_many_providers",
-            "Too many providers",
-            format!("The stack has {MAX_SPECS} specs of its own, the most that it holds."),
-        ));
-    }
-    Ok(())
+    let others = index.without(name);
+    let detail = if others.specs().count() >= MAX_SPECS {
+        format!("The stack has {MAX_SPECS} specs of its own, the most that it holds.")
+    } else if others.bytes().saturating_add(bytes) > MAX_BYTES_OF_SPECS {
+        format!(
+            "The stack's own specs may have {MAX_BYTES_OF_SPECS} bytes together. The others have \
+             {}, and this one has {bytes}.",
+            others.bytes()
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Problem::new(409, "too_many_providers", "Too many providers", detail))
 }
 
 fn matches_seen(index: &SpecIndex, name: &ProviderName, seen: Option<u64>) -> Result<(), Problem> {

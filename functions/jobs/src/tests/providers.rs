@@ -150,7 +150,7 @@ async fn invalid_spec_is_refused_with_its_place() {
         let (status, problem) = stack.call("PUT", Some(name), &spec).await;
         assert_eq!((status, &problem["code"]), (422, &"invalid_field".into()), "{name}");
     }
-    let large = format!("{spec}{}", " ".repeat(64 * 1024));
+    let large = format!("{spec}{}", " ".repeat(16 * 1024));
     let (status, problem) = stack.call("PUT", Some("acme"), &large).await;
     assert_eq!((status, &problem["code"]), (413, &"payload_too_large".into()));
     let puts = stack.aws.calls().into_iter().filter(|it| it == "PutItem").count();
@@ -193,6 +193,22 @@ async fn stack_holds_two_hundred_specs() {
     assert_eq!((status, &problem["code"]), (409, &"too_many_providers".into()));
     let p7 = acme().replace("\"acme\"", "\"p7\"");
     assert_eq!(stack.call("PUT", Some("p7"), &p7).await.0, 200, "in place of another");
+}
+
+/// A function holds all of them, and reads them when it starts.
+#[tokio::test]
+async fn stack_holds_a_mebibyte_of_specs() {
+    let stack = Stack::new().await;
+    for number in 0..64 {
+        let padding = " ".repeat(16 * 1024 - 2);
+        stack.aws.put_spec(&format!("p{number}"), &format!("{{{padding}}}")).await.unwrap();
+    }
+    let (status, problem) = stack.call("PUT", Some("acme"), &acme()).await;
+    assert_eq!((status, &problem["code"]), (409, &"too_many_providers".into()));
+    assert!(problem["detail"].as_str().unwrap().contains("1048576 bytes"), "{problem}");
+    let p7 = acme().replace("\"acme\"", "\"p7\"");
+    assert_eq!(stack.call("PUT", Some("p7"), &p7).await.0, 200, "in place of a larger one");
+    assert_eq!(stack.call("PUT", Some("acme"), &acme()).await.0, 200, "there is room now");
 }
 
 /// Two writers at once: both changes are kept.
