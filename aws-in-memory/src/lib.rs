@@ -322,7 +322,7 @@ impl InMemoryAws {
         let (name, store) = (ProviderName::parse(name)?, self.store());
         let document = store.insert_spec_document(json).await?;
         let index = store.spec_index().await?;
-        let (index, _) = index.with(&name, document, "a test", clock::now());
+        let (index, _) = index.with(&name, document, json.len(), "a test", clock::now());
         match store.commit_spec_index(&index).await? {
             Committed::Stored => Ok(()),
             Committed::Conflict(_) => Err("the index was changed meanwhile".into()),

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use domain::id::ProviderName;
 use domain::provider::Catalogue;
-use domain::provider::catalogue::{Adjustments, CatalogueError, OwnSpec, Provider};
+use domain::provider::catalogue::{Adjustments, CatalogueError, LeftOut, OwnSpec, Provider};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -28,7 +28,7 @@ pub enum ProviderSpecsError {
     /// The table cannot be read.
     #[error("the provider specs could not be read")]
     Store(#[from] StoreError),
-    /// A shipped spec or an adjustment is wrong.
+    /// A shipped spec is wrong.
     #[error("the provider catalogue is wrong")]
     Catalogue(#[from] CatalogueError),
 }
@@ -54,6 +54,8 @@ pub struct SpecsInForce {
     pub catalogue: Catalogue,
     /// The stack's own specs, by name.
     pub stored: BTreeMap<String, StoredSpec>,
+    /// Why shipped specs are not in the catalogue, by name: the settings do not fit them.
+    pub shipped_left_out: BTreeMap<String, String>,
 }
 
 /// A spec of the stack's own.
@@ -88,13 +90,9 @@ impl ProviderSpecs {
     /// The shipped specs alone. Those of the table come with the first check, 20 s later.
     ///
     /// # Errors
-    /// When a shipped spec or an adjustment is wrong.
+    /// When a shipped spec is wrong.
     pub fn shipped(store: Store, adjustments: Adjustments) -> Result<Self, CatalogueError> {
-        let in_force = SpecsInForce {
-            revision: 0,
-            catalogue: Catalogue::load(&adjustments)?,
-            stored: BTreeMap::new(),
-        };
+        let in_force = SpecsInForce::new(&adjustments, 0, BTreeMap::new())?;
         Ok(Self::of(store, adjustments, in_force, true))
     }
 
@@ -102,7 +100,7 @@ impl ProviderSpecs {
     /// reads them before they are used.
     ///
     /// # Errors
-    /// When a shipped spec or an adjustment is wrong.
+    /// When a shipped spec is wrong.
     pub async fn load(store: Store, adjustments: Adjustments) -> Result<Self, ProviderSpecsError> {
         let read = async {
             let index = store.spec_index().await?;
@@ -119,7 +117,9 @@ impl ProviderSpecs {
         };
         let is_known = |name: &str| {
             let mut names = in_force.catalogue.names();
-            in_force.stored.contains_key(name) || names.any(|known| known.as_str() == name)
+            in_force.stored.contains_key(name)
+                || in_force.shipped_left_out.contains_key(name)
+                || names.any(|known| known.as_str() == name)
         };
         for name in adjustments.names().filter(|name| !is_known(name)) {
             error!(provider.name = name, "settings name an unknown provider");
@@ -215,7 +215,49 @@ impl SpecsInForce {
     /// Whether there is a spec of this name that was left out.
     #[must_use]
     pub fn is_left_out(&self, name: &ProviderName) -> bool {
-        self.stored.contains_key(name.as_str()) && self.catalogue.get(name).is_none()
+        self.problem(name).is_some() && self.catalogue.get(name).is_none()
+    }
+
+    /// Why the spec of this name is not in force, if it is not. A shipped one may be all the
+    /// same.
+    #[must_use]
+    pub fn problem(&self, name: &ProviderName) -> Option<&str> {
+        match self.stored.get(name.as_str()) {
+            Some(stored) => stored.left_out.as_deref(),
+            None => self.shipped_left_out.get(name.as_str()).map(String::as_str),
+        }
+    }
+
+    /// The shipped specs with these, as far as they can be used.
+    fn new(
+        adjustments: &Adjustments,
+        revision: u64,
+        mut stored: BTreeMap<String, StoredSpec>,
+    ) -> Result<Self, CatalogueError> {
+        let own = stored.iter().map(|(name, spec)| {
+            // A document that cannot be read is left out like any other that is wrong.
+            let json = spec.json.clone().unwrap_or_default();
+            OwnSpec { file: file_of(name), name: name.clone(), json }
+        });
+        let (catalogue, left_out) = Catalogue::load_with(adjustments, &own.collect::<Vec<_>>())?;
+        let mut shipped_left_out = BTreeMap::new();
+        for LeftOut { name, reason } in left_out {
+            // Its cause is in it already.
+            let reason = reason.to_string();
+            let Some(spec) = stored.get_mut(&name) else {
+                error!(provider.name = name, error = reason, "shipped provider spec left out");
+                shipped_left_out.insert(name, reason);
+                continue;
+            };
+            let reason = match (&spec.entry, &spec.json) {
+                (Some(_), Some(_)) => reason,
+                (Some(_), None) => "its document is missing".into(),
+                (None, _) => "its entry was written by another release".into(),
+            };
+            error!(provider.name = name, error = reason, "invalid provider spec ignored");
+            spec.left_out = Some(reason);
+        }
+        Ok(Self { revision, catalogue, stored, shipped_left_out })
     }
 }
 
@@ -233,28 +275,12 @@ async fn read(
         false => store.spec_documents(&unknown).await?,
     };
     let mut stored = BTreeMap::new();
-    let mut own = Vec::new();
     for (name, entry) in index.specs() {
         let id = entry.as_ref().map(|entry| &entry.document);
         let json = id.and_then(|id| known.get(id).or_else(|| read.get(id))).cloned();
-        // A document that cannot be read is left out like any other that is wrong.
-        let text = json.clone().unwrap_or_default();
-        own.push(OwnSpec { file: file_of(name), name: name.to_owned(), json: text });
         stored.insert(name.to_owned(), StoredSpec { entry, json, left_out: None });
     }
-    let (catalogue, left_out) = Catalogue::load_with(adjustments, &own)?;
-    for left_out in left_out {
-        let Some(spec) = stored.get_mut(&left_out.name) else { continue };
-        let reason = match (&spec.entry, &spec.json) {
-            // Its cause is in it already.
-            (Some(_), Some(_)) => left_out.reason.to_string(),
-            (Some(_), None) => "its document is missing".into(),
-            (None, _) => "its entry was written by another release".into(),
-        };
-        error!(provider.name = left_out.name, error = reason, "invalid provider spec ignored");
-        spec.left_out = Some(reason);
-    }
-    Ok(SpecsInForce { revision: index.revision, catalogue, stored })
+    Ok(SpecsInForce::new(adjustments, index.revision, stored)?)
 }
 
 /// The name of a spec's document in errors.

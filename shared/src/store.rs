@@ -67,7 +67,7 @@ pub use delivery::Wait;
 pub use endpoints::Consistency;
 pub use page::Page;
 pub use payload::{MAX_STORED_PAYLOAD, PayloadTooLarge, StoredPayload};
-pub use provider_specs::{DocumentId, SpecEntry, SpecIndex};
+pub use provider_specs::{DocumentId, MAX_SPEC_BYTES, SpecEntry, SpecIndex};
 pub use statistics_item::StoredStatistics;
 pub use undelivered::{ListOrder, TimeSpan};
 

@@ -138,14 +138,14 @@ pub fn provider(name: &ProviderName, specs: &SpecsInForce) -> Value {
     let entry = stored.and_then(|stored| stored.entry.as_ref());
     let provider = specs.get(name);
     let provider = provider.as_deref();
-    let left_out = stored.and_then(|stored| stored.left_out.as_deref());
+    let problem = specs.problem(name);
     json!({
         "name": name,
         "title": provider.map(|provider| provider.spec.title.as_str()),
         "origin": if stored.is_some() { "stored" } else { "shipped" },
         "replacesShipped": stored.is_some() && Catalogue::shipped(name).is_some(),
-        "inForce": left_out.is_none(),
-        "problem": left_out,
+        "inForce": problem.is_none(),
+        "problem": problem,
         "baseUrl": provider.map(|provider| provider.base_url.as_str()),
         "keyHost": provider.and_then(|it| KeyHost::of(&it.base_url)).map(|host| host.to_string()),
         "version": entry.map(|entry| entry.version),

@@ -47,12 +47,12 @@ pub struct OwnSpec {
     pub json: String,
 }
 
-/// A spec of an installation that was left out of its catalogue.
+/// A spec that was left out of the catalogue.
 #[derive(Debug)]
 pub struct LeftOut {
     /// The name of its provider.
     pub name: String,
-    /// The error, which names the file.
+    /// The error, which names the file or the provider.
     pub reason: CatalogueError,
 }
 
@@ -122,6 +122,17 @@ impl Adjustments {
         self.apply(&own.file, spec)
     }
 
+    /// Whether the shipped spec of this name fits, if there is one.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check_shipped(&self, name: &ProviderName) -> Result<(), CatalogueError> {
+        match shipped_specs()?.iter().find(|spec| spec.name == *name) {
+            Some(spec) => base_url(spec, self).map(drop),
+            None => Ok(()),
+        }
+    }
+
     fn apply(&self, file: &str, spec: ProviderSpec) -> Result<Provider, CatalogueError> {
         let unfit = |reason| CatalogueError::Unfit { file: file.into(), reason: Box::new(reason) };
         let base_url = base_url(&spec, self).map_err(unfit)?;
@@ -141,35 +152,37 @@ impl Catalogue {
     /// # Errors
     /// When a spec is invalid, or an adjustment does not fit it.
     pub fn load(adjustments: &Adjustments) -> Result<Self, CatalogueError> {
-        Self::load_with(adjustments, &[]).map(|(catalogue, _)| catalogue)
+        let (catalogue, left_out) = Self::load_with(adjustments, &[])?;
+        left_out.into_iter().next().map_or(Ok(catalogue), |left_out| Err(left_out.reason))
     }
 
     /// The shipped providers and those of the installation, adjusted, and the specs that were
-    /// left out because they are invalid: one bad document must not disable the others.
+    /// left out because they are invalid, or because an adjustment does not fit them: one bad
+    /// document or setting must not disable the other providers.
     ///
     /// A spec of the installation replaces the shipped one of the same name, so that a change of
     /// a provider does not need a release. A spec that is left out replaces nothing.
     ///
     /// # Errors
-    /// When a shipped spec is invalid, or an adjustment does not fit it.
+    /// When a shipped spec is invalid.
     pub fn load_with(
         adjustments: &Adjustments,
         own: &[OwnSpec],
     ) -> Result<(Self, Vec<LeftOut>), CatalogueError> {
         let mut providers = BTreeMap::new();
+        let mut left_out = Vec::new();
         for spec in shipped_specs()? {
             let spec = spec.clone();
-            // The environment of the adjustment may exist only in the spec that was left out.
+            // The environment of the adjustment may exist only in the installation's own spec.
             let replaced = own.iter().any(|own| own.name == spec.name.as_str());
             match base_url(&spec, adjustments) {
                 Ok(base_url) => {
                     providers.insert(spec.name.clone(), Arc::new(Provider { spec, base_url }));
                 }
                 Err(_) if replaced => {}
-                Err(error) => return Err(error),
+                Err(reason) => left_out.push(LeftOut { name: spec.name.to_string(), reason }),
             }
         }
-        let mut left_out = Vec::new();
         for own in own {
             match own.parse().and_then(|spec| adjustments.apply(&own.file, spec)) {
                 Ok(provider) => {

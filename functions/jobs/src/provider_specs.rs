@@ -15,18 +15,19 @@ use http::header::{ETAG, IF_MATCH};
 use serde_json::json;
 use shared::api::{self, Problem};
 use shared::provider_specs::file_of;
-use shared::store::{Committed, DocumentId, SpecEntry, SpecIndex};
+use shared::store::{Committed, DocumentId, MAX_SPEC_BYTES, SpecEntry, SpecIndex};
 use shared::telemetry::chain;
 use shared::view;
 use tracing::{info, warn};
 
 use crate::Jobs;
 
-/// The largest spec, in bytes. The shipped ones have up to 4 KB.
-const MAX_SPEC_BYTES: usize = 64 * 1024;
-
-/// The most specs of a stack, so that every function can hold them.
+/// The most specs of a stack.
 const MAX_SPECS: usize = 200;
+
+/// The most bytes of all of them together. Every function reads and holds them: in memory they
+/// are more than ten times as large.
+const MAX_BYTES_OF_SPECS: usize = 1024 * 1024;
 
 /// How often a change is decided again after a conflict.
 const MAX_CONFLICT_RETRIES: usize = 8;
@@ -45,6 +46,7 @@ impl Jobs {
         let specs = self.tracker.providers.specs().reload().await?;
         let mut names: Vec<&str> = specs.catalogue.names().map(ProviderName::as_str).collect();
         names.extend(specs.stored.keys().map(String::as_str));
+        names.extend(specs.shipped_left_out.keys().map(String::as_str));
         names.sort_unstable();
         names.dedup();
         let names = names.into_iter().filter_map(|name| ProviderName::parse(name).ok());
@@ -89,19 +91,9 @@ impl Jobs {
         let specs = self.tracker.providers.specs();
         specs.adjustments().check(&own).map_err(|error| refused(&error))?;
 
-        let store = &self.tracker.store;
-        let index = store.spec_index().await?;
-        allows(&index, name, seen)?;
-        let document = store.insert_spec_document(&own.json).await?;
         let by = changed_by(caller);
-        let changed = self.put_in_force(index, name, &document, seen, &by, now).await;
-        let Changed { before, after } = match changed {
-            Ok(changed) => changed,
-            Err(problem) => {
-                self.retire(Some(&document), now).await;
-                return Err(problem);
-            }
-        };
+        let changed = self.put_in_force(name, &own.json, seen, &by, now).await?;
+        let Changed { before, after } = changed;
         self.retire(before.as_ref().map(|entry| &entry.document), now).await;
         info!(
             provider.name = %name,
@@ -115,27 +107,38 @@ impl Jobs {
 
     async fn put_in_force(
         &self,
-        mut index: SpecIndex,
         name: &ProviderName,
-        document: &DocumentId,
+        json: &str,
         seen: Option<u64>,
         by: &str,
         now: DateTime<Utc>,
     ) -> Result<Changed, Problem> {
+        let store = &self.tracker.store;
+        let mut index = store.spec_index().await?;
         for _ in 0..MAX_CONFLICT_RETRIES {
-            allows(&index, name, seen)?;
+            allows(&index, name, json.len(), seen)?;
+            // A document is offered once: it may have been in force for a moment, and whoever
+            // replaced it lets it expire.
+            let document = store.insert_spec_document(json).await?;
             let before = index.get(name);
-            let (next, after) = index.with(name, document.clone(), by, now);
-            match self.tracker.store.commit_spec_index(&next).await? {
+            let (next, after) = index.with(name, document.clone(), json.len(), by, now);
+            // Without an answer the document may be in force, so it stays.
+            match store.commit_spec_index(&next).await? {
                 Committed::Stored => return Ok(Changed { before, after }),
                 Committed::Conflict(current) => index = current.unwrap_or_default(),
             }
+            // The answer may have been lost, and another name changed since.
+            let ours = index.get(name).filter(|entry| entry.document == document);
+            if let Some(after) = ours {
+                return Ok(Changed { before, after });
+            }
+            self.retire(Some(&document), now).await;
         }
         Err(too_many_changes())
     }
 
-    /// DELETE /v1/providers/{name}. A shipped spec of the same name is in force again; without
-    /// one the jobs of the provider wait.
+    /// DELETE /v1/providers/{name}. A shipped spec of the same name is in force again, so it must
+    /// fit the settings; without one the jobs of the provider wait.
     pub(crate) async fn remove_provider(
         &self,
         name: &ProviderName,
@@ -151,6 +154,8 @@ impl Jobs {
                 return Err(not_stored(name, is_shipped));
             }
             matches_seen(&index, name, seen)?;
+            let fits = self.tracker.providers.specs().adjustments().check_shipped(name);
+            fits.map_err(|error| shipped_unfit(name, &error))?;
             let before = index.get(name);
             match self.tracker.store.commit_spec_index(&index.without(name)).await? {
                 Committed::Stored => {
@@ -177,18 +182,27 @@ impl Jobs {
     }
 }
 
-/// Whether a spec may be put into this index.
-fn allows(index: &SpecIndex, name: &ProviderName, seen: Option<u64>) -> Result<(), Problem> {
+/// Whether a spec of so many bytes may be put into this index.
+fn allows(
+    index: &SpecIndex,
+    name: &ProviderName,
+    bytes: usize,
+    seen: Option<u64>,
+) -> Result<(), Problem> {
     matches_seen(index, name, seen)?;
-    if !index.contains(name) && index.specs().count() >= MAX_SPECS {
-        return Err(Problem::new(
-            409,
-            "too_many_providers",
-            "Too many providers",
-            format!("The stack has {MAX_SPECS} specs of its own, the most that it holds."),
-        ));
-    }
-    Ok(())
+    let others = index.without(name);
+    let detail = if others.specs().count() >= MAX_SPECS {
+        format!("The stack has {MAX_SPECS} specs of its own, the most that it holds.")
+    } else if others.bytes().saturating_add(bytes) > MAX_BYTES_OF_SPECS {
+        format!(
+            "The stack's own specs may have {MAX_BYTES_OF_SPECS} bytes together. The others have \
+             {}, and this one has {bytes}.",
+            others.bytes()
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Problem::new(409, "too_many_providers", "Too many providers", detail))
 }
 
 fn matches_seen(index: &SpecIndex, name: &ProviderName, seen: Option<u64>) -> Result<(), Problem> {
@@ -248,6 +262,15 @@ fn not_stored(name: &ProviderName, is_shipped: bool) -> Problem {
         false => "There is no provider of this name.".to_owned(),
     };
     Problem::new(404, "not_found", "Not found", detail)
+}
+
+fn shipped_unfit(name: &ProviderName, error: &CatalogueError) -> Problem {
+    let detail = format!(
+        "Without this spec there would be none of {name}: the stack's settings do not fit the \
+         shipped one ({error}). Change ProviderEnvironments or ProviderBaseUrls first, or put \
+         another spec over this one."
+    );
+    Problem::new(409, "shipped_spec_unfit", "Shipped spec does not fit", detail)
 }
 
 fn too_many_changes() -> Problem {

@@ -1,5 +1,6 @@
 mod api_keys;
 mod deliveries;
+mod provider_changes;
 mod providers;
 mod webhook_config;
 

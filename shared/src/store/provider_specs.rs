@@ -26,6 +26,9 @@ use super::{
 const PK: &str = "provider-specs";
 const INDEX_SK: &str = "index";
 
+/// The largest spec, in bytes. The shipped ones have up to 3 KB.
+pub const MAX_SPEC_BYTES: usize = 16 * 1024;
+
 /// How long a document is kept after it was replaced.
 const REPLACED_FOR: TimeDelta = TimeDelta::days(1);
 
@@ -41,6 +44,8 @@ pub struct SpecIndex {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecEntry {
     pub document: DocumentId,
+    /// The size of the document.
+    pub bytes: usize,
     /// The revision of the index that brought it. No two specs have the same.
     pub version: u64,
     /// Who put it.
@@ -72,20 +77,37 @@ impl SpecIndex {
         self.specs.get(name.as_str()).and_then(decode_entry)
     }
 
-    /// The next index, in which this document is the spec of `name`.
+    /// Whether an entry has this document, also one that this release cannot read otherwise.
+    fn names(&self, document: &DocumentId) -> bool {
+        let id = text(&document.0);
+        self.specs.values().any(|entry| match entry {
+            AttributeValue::M(members) => members.get("document") == Some(&id),
+            _ => false,
+        })
+    }
+
+    /// The size of all documents together. One whose size is not known counts as the largest.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let sizes = self.specs().map(|(_, entry)| entry.map_or(MAX_SPEC_BYTES, |it| it.bytes));
+        sizes.fold(0, usize::saturating_add)
+    }
+
+    /// The next index, in which this document of so many bytes is the spec of `name`.
     #[must_use]
     pub fn with(
         &self,
         name: &ProviderName,
         document: DocumentId,
+        bytes: usize,
         put_by: &str,
         put_at: DateTime<Utc>,
     ) -> (Self, SpecEntry) {
-        let revision = self.revision.saturating_add(1);
-        let entry = SpecEntry { document, version: revision, put_by: put_by.to_owned(), put_at };
+        let version = self.revision.saturating_add(1);
+        let entry = SpecEntry { document, bytes, version, put_by: put_by.to_owned(), put_at };
         let mut specs = self.specs.clone();
         specs.insert(name.to_string(), encode_entry(&entry));
-        (Self { revision, specs }, entry)
+        (Self { revision: version, specs }, entry)
     }
 
     /// The next index, without `name`.
@@ -138,7 +160,7 @@ impl Store {
         }
     }
 
-    /// Lets a document expire that no index names any more.
+    /// Lets a document expire, unless the index names it.
     ///
     /// # Errors
     /// When the table cannot be read or written.
@@ -147,6 +169,9 @@ impl Store {
         id: &DocumentId,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
+        if self.spec_index().await?.names(id) {
+            return Ok(());
+        }
         let documents = self.spec_documents(std::slice::from_ref(id)).await?;
         let Some(json) = documents.get(id) else { return Ok(()) };
         let item = encode_document(id, json, Some(now + REPLACED_FOR));
@@ -171,14 +196,21 @@ impl Store {
 #[derive(Serialize, Deserialize)]
 struct EntryItem {
     document: String,
+    #[serde(default = "largest")]
+    bytes: usize,
     v: u64,
     by: String,
     at: i64,
 }
 
+fn largest() -> usize {
+    MAX_SPEC_BYTES
+}
+
 fn encode_entry(entry: &SpecEntry) -> AttributeValue {
     AttributeValue::M(HashMap::from([
         ("document".to_owned(), text(&entry.document.0)),
+        ("bytes".to_owned(), AttributeValue::N(entry.bytes.to_string())),
         ("v".to_owned(), number(entry.version)),
         ("by".to_owned(), text(&entry.put_by)),
         ("at".to_owned(), AttributeValue::N(time::millis(entry.put_at).to_string())),
@@ -190,6 +222,7 @@ fn decode_entry(entry: &AttributeValue) -> Option<SpecEntry> {
     let item: EntryItem = serde_dynamo::from_item(members.clone()).ok()?;
     Some(SpecEntry {
         document: DocumentId(item.document),
+        bytes: item.bytes,
         version: item.v,
         put_by: item.by,
         put_at: instant(item.at).ok()?,
@@ -245,8 +278,8 @@ mod tests {
     fn spec_entry_round_trips() {
         let at = time::from_millis(1_800_000_000_123).unwrap();
         let document = DocumentId("0a".into());
-        let (index, entry) = SpecIndex::default().with(&name("acme"), document, "key 3944", at);
-        assert_eq!((index.revision, entry.version), (1, 1));
+        let (index, entry) = SpecIndex::default().with(&name("acme"), document, 7, "key 3944", at);
+        assert_eq!((index.revision, entry.version, index.bytes()), (1, 1, 7));
         assert_eq!(index.get(&name("acme")), Some(entry));
         assert_eq!(index.get(&name("zvid")), None);
         assert!(!index.without(&name("acme")).contains(&name("acme")));
@@ -259,7 +292,8 @@ mod tests {
         let index = SpecIndex { revision: 3, specs };
         assert_eq!(index.specs().collect::<Vec<_>>(), [("later", None)]);
         let document = DocumentId("0a".into());
-        let (next, _) = index.with(&name("acme"), document, "key", DateTime::UNIX_EPOCH);
+        let (next, _) = index.with(&name("acme"), document, 7, "key", DateTime::UNIX_EPOCH);
         assert_eq!(next.specs.get("later"), Some(&strange));
+        assert_eq!(next.bytes(), MAX_SPEC_BYTES + 7, "its size is not known");
     }
 }

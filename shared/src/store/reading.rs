@@ -7,11 +7,20 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 
 use super::{Consistency, Item, Page, Store, StoreError, page, unavailable};
 
-/// How long to wait before the unprocessed keys of a batch are read again.
+/// How long to wait before the unprocessed keys of a batch are read again, the first time. Each
+/// further wait is twice as long.
 const UNPROCESSED_BACKOFF: Duration = Duration::from_millis(50);
+
+/// How often they are read again: for six seconds, so that a cold start ends in its ten.
+const MAX_UNPROCESSED_READS: u32 = 7;
 
 /// How many pages of the table one listing scans before it returns what it has found.
 const MAX_SCAN_PAGES: usize = 50;
+
+/// Keys of a batch stay unread.
+#[derive(Debug, thiserror::Error)]
+#[error("DynamoDB throttles and leaves keys unprocessed")]
+struct Unprocessed;
 
 /// The filter of a scan.
 pub(super) struct ScanFilter<'a> {
@@ -35,6 +44,7 @@ impl Store {
             let batch = batch.consistent_read(consistency == Consistency::Strong).build();
             let batch = batch.map_err(|error| unavailable(doing, error))?;
             let mut request = HashMap::from([(self.table.clone(), batch)]);
+            let mut waits = (0..MAX_UNPROCESSED_READS).map(|n| UNPROCESSED_BACKOFF * 2_u32.pow(n));
             while !request.is_empty() {
                 let output = self
                     .client
@@ -46,8 +56,8 @@ impl Store {
                 items.extend(output.responses.unwrap_or_default().into_values().flatten());
                 request = output.unprocessed_keys.unwrap_or_default();
                 if !request.is_empty() {
-                    // DynamoDB throttles.
-                    tokio::time::sleep(UNPROCESSED_BACKOFF).await;
+                    let wait = waits.next().ok_or_else(|| unavailable(doing, Unprocessed))?;
+                    tokio::time::sleep(wait).await;
                 }
             }
         }

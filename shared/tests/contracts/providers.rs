@@ -202,6 +202,9 @@ fn unusable() -> Vec<Mutation> {
         Mutation("zvid", "/status/answer/resultUrl", json!("https://{result}.example/video")),
         Mutation("zvid", "/limits/submitTimeoutMs", json!(25_001)),
         Mutation("zvid", "/limits/statusTimeoutMs", json!(25_001)),
+        // A job whose end is never learned ends at the deadline.
+        Mutation("zvid", "/limits/deadlineSeconds", json!(604_801)),
+        Mutation("zvid", "/limits/pollFloorMs", json!(499)),
     ]
 }
 
@@ -280,7 +283,8 @@ fn spec_valid_is_accepted_by_both() {
                 {"on": "submit", "http": [400], "pointer": "/error", "contains": "busy", "means": "busy"},
             ]),
         ),
-        Mutation("zvid", "/limits/pollFloorMs", json!(1)),
+        Mutation("zvid", "/limits/pollFloorMs", json!(500)),
+        Mutation("zvid", "/limits/deadlineSeconds", json!(604_800)),
     ] {
         let Mutation(name, at, value) = &mutation;
         assert_eq!(mutation.accepted(&schema), (true, true), "{name} {at} = {value}");

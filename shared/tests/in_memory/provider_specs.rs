@@ -111,6 +111,25 @@ async fn invalid_spec_leaves_others_in_force() {
     assert!(left_out.starts_with("later.json: unknown field `new`"), "{left_out}");
 }
 
+/// A setting that no spec fits disables its provider, and no function.
+#[tokio::test(start_paused = true)]
+async fn unfit_shipped_spec_leaves_others_in_force() {
+    let environments = BTreeMap::from([("shotstack".to_owned(), "v2".to_owned())]);
+    let adjustments = Adjustments { environments, ..Adjustments::default() };
+    let aws = InMemoryAws::new(&[]);
+    let specs = ProviderSpecs::load(aws.store(), adjustments.clone()).await.unwrap();
+    assert!(has(&specs, "zvid") && !has(&specs, "shotstack"));
+    assert!(specs.in_force().is_left_out(&name("shotstack")));
+    let v2 = "\"v2\": \"https://v2.example\", \"default\":";
+    aws.put_spec("shotstack", &SHOTSTACK.replacen("\"default\":", v2, 1)).await.unwrap();
+    specs.reload().await.unwrap();
+    assert!(has(&specs, "shotstack"));
+
+    let without = InMemoryAws::without_table(&[]);
+    let specs = ProviderSpecs::load(without.store(), adjustments).await.unwrap();
+    assert!(specs.refresh().await.is_err(), "it starts, and refuses its work");
+}
+
 /// An entry of another release, and a document that is gone.
 #[tokio::test(start_paused = true)]
 async fn unreadable_item_is_left_out() {

@@ -1,9 +1,14 @@
 //! Writes of the table whose answer is lost, or that another writer wins.
 
+use std::time::Duration;
+
+use aws_in_memory::interceptor::{FaultyOperation, Injected};
 use aws_in_memory::{InMemoryAws, builders};
 use domain::id::JobId;
 use domain::job::Job;
+use serde_json::json;
 use shared::store::{Committed, Inserted};
+use tokio::time::{Instant, timeout};
 
 fn job(source: &str) -> Job {
     builders::job().source_record(source).build()
@@ -37,6 +42,20 @@ async fn unprocessed_keys_are_requested_again() {
     read.sort();
     ids.sort();
     assert_eq!(read, ids);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unprocessed_keys_end_in_an_error() {
+    let key = json!({"pk": {"S": "job"}, "sk": {"S": "x"}});
+    let busy = json!({"Responses": {}, "UnprocessedKeys": {"table": {"Keys": [key]}}});
+    let busy = FaultyOperation::new("BatchGetItem", Injected::Refused(200, busy));
+    let aws = InMemoryAws::new(&[]).seen_by(busy);
+    let began = Instant::now();
+    let read = timeout(Duration::from_secs(60), aws.store().jobs(&[job("many").id])).await;
+    assert!(read.unwrap().is_err());
+    let waited = began.elapsed();
+    assert!((3..8).contains(&waited.as_secs()), "{waited:?}");
+    assert!(aws.calls().is_empty(), "none reached the table");
 }
 
 #[tokio::test]

@@ -122,6 +122,26 @@ fn catalogue_leaves_out_wrong_spec() {
     assert_eq!(kept.base_url.scheme(), "https", "the shipped one stays");
 }
 
+/// Whether it is replaced or not: one setting must not disable the other providers.
+#[test]
+fn catalogue_leaves_out_unfit_shipped_spec() {
+    let adjustments = adjusted(&[("shotstack", "v2")]);
+    let shotstack = ProviderName::parse("shotstack").unwrap();
+    let (catalogue, left_out) = Catalogue::load_with(&adjustments, &[]).unwrap();
+    assert!(catalogue.get(&shotstack).is_none());
+    assert_eq!(catalogue.names().count(), SHIPPED.len() - 1);
+    let reasons = left_out.iter().map(|it| (it.name.as_str(), it.reason.to_string()));
+    let reason = "shotstack has no environment `v2`".to_owned();
+    assert_eq!(reasons.collect::<Vec<_>>(), [("shotstack", reason)]);
+
+    let v2 = "\"v2\": \"https://v2.example\", \"default\":";
+    let v2 = shipped("shotstack").replacen("\"default\":", v2, 1);
+    let own = [own("shotstack", &v2)];
+    let (catalogue, left_out) = Catalogue::load_with(&adjustments, &own).unwrap();
+    assert!(left_out.is_empty(), "{left_out:?}");
+    assert_eq!(catalogue.names().count(), SHIPPED.len());
+}
+
 #[test]
 fn spec_that_cannot_be_sent_is_refused() {
     for (right, wrong, expected) in [

@@ -98,11 +98,7 @@ impl ProviderSpec {
         if self.errors.iter().any(|rule| rule.http.is_empty()) {
             return Some("a rule of errors has no http: it would fit no answer".into());
         }
-        let ProviderLimits { submit_timeout_ms, status_timeout_ms, .. } = &self.limits;
-        if submit_timeout_ms.get().max(status_timeout_ms.get()) > MAX_TIMEOUT_MS {
-            return Some(format!("limits has a timeout of more than {MAX_TIMEOUT_MS} ms"));
-        }
-        None
+        self.limits.contradiction()
     }
 
     /// The problems of the values that are added to a submit.
@@ -193,6 +189,27 @@ impl ProviderSpec {
             .map(|(path, _)| format!("the path `{path}` has braces around what stands for nothing"))
     }
 }
+
+impl ProviderLimits {
+    fn contradiction(&self) -> Option<String> {
+        if self.submit_timeout_ms.max(self.status_timeout_ms).get() > MAX_TIMEOUT_MS {
+            return Some(format!("limits has a timeout of more than {MAX_TIMEOUT_MS} ms"));
+        }
+        if self.deadline_seconds.get() > MAX_DEADLINE_SECONDS {
+            return Some(format!("limits.deadlineSeconds is more than {MAX_DEADLINE_SECONDS}"));
+        }
+        if self.poll_floor_ms.get() < MIN_POLL_FLOOR_MS {
+            return Some(format!("limits.pollFloorMs is less than {MIN_POLL_FLOOR_MS}"));
+        }
+        None
+    }
+}
+
+/// The latest deadline, seven days. A job whose end is never learned is polled until then.
+const MAX_DEADLINE_SECONDS: u32 = 604_800;
+
+/// The shortest time between two polls of a render. One poller polls all jobs of its shard.
+const MIN_POLL_FLOOR_MS: u32 = 500;
 
 /// The longest time-out of a call, in milliseconds. The functions that wait for it have 29 s, and
 /// need some of it for the table.

@@ -11,11 +11,11 @@ use shared::tracker::Tracker;
 
 use super::*;
 
-const VIRALSYNC: &str = include_str!("../../../../providers/viralsync.json");
+pub(super) const VIRALSYNC: &str = include_str!("../../../../providers/viralsync.json");
 
 /// A started function, and the whole request and response.
-struct Stack {
-    aws: InMemoryAws,
+pub(super) struct Stack {
+    pub(super) aws: InMemoryAws,
     jobs: Jobs,
 }
 
@@ -31,15 +31,23 @@ impl Stack {
         Self { aws, jobs }
     }
 
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::start(with_key().await, &Network::default()).await
     }
 
-    async fn call(&self, method: &str, name: Option<&str>, body: &str) -> (i64, Value) {
+    /// On a stack with these settings.
+    pub(super) async fn adjusted(aws: InMemoryAws, adjustments: Adjustments) -> Self {
+        let network = Network::default().seen_by(Arc::new(NoFaults));
+        let tracker = aws.started_tracker(network, adjustments).await.unwrap();
+        let jobs = Jobs { tracker, ..super::started(&aws) };
+        Self { aws, jobs }
+    }
+
+    pub(super) async fn call(&self, method: &str, name: Option<&str>, body: &str) -> (i64, Value) {
         self.call_seeing(method, name, body, None).await
     }
 
-    async fn call_seeing(
+    pub(super) async fn call_seeing(
         &self,
         method: &str,
         name: Option<&str>,
@@ -65,7 +73,7 @@ impl Stack {
     }
 }
 
-fn acme() -> String {
+pub(super) fn acme() -> String {
     VIRALSYNC.replace("\"viralsync\"", "\"acme\"")
 }
 
@@ -142,7 +150,7 @@ async fn invalid_spec_is_refused_with_its_place() {
         let (status, problem) = stack.call("PUT", Some(name), &spec).await;
         assert_eq!((status, &problem["code"]), (422, &"invalid_field".into()), "{name}");
     }
-    let large = format!("{spec}{}", " ".repeat(64 * 1024));
+    let large = format!("{spec}{}", " ".repeat(16 * 1024));
     let (status, problem) = stack.call("PUT", Some("acme"), &large).await;
     assert_eq!((status, &problem["code"]), (413, &"payload_too_large".into()));
     let puts = stack.aws.calls().into_iter().filter(|it| it == "PutItem").count();
@@ -185,6 +193,22 @@ async fn stack_holds_two_hundred_specs() {
     assert_eq!((status, &problem["code"]), (409, &"too_many_providers".into()));
     let p7 = acme().replace("\"acme\"", "\"p7\"");
     assert_eq!(stack.call("PUT", Some("p7"), &p7).await.0, 200, "in place of another");
+}
+
+/// A function holds all of them, and reads them when it starts.
+#[tokio::test]
+async fn stack_holds_a_mebibyte_of_specs() {
+    let stack = Stack::new().await;
+    for number in 0..64 {
+        let padding = " ".repeat(16 * 1024 - 2);
+        stack.aws.put_spec(&format!("p{number}"), &format!("{{{padding}}}")).await.unwrap();
+    }
+    let (status, problem) = stack.call("PUT", Some("acme"), &acme()).await;
+    assert_eq!((status, &problem["code"]), (409, &"too_many_providers".into()));
+    assert!(problem["detail"].as_str().unwrap().contains("1048576 bytes"), "{problem}");
+    let p7 = acme().replace("\"acme\"", "\"p7\"");
+    assert_eq!(stack.call("PUT", Some("p7"), &p7).await.0, 200, "in place of a larger one");
+    assert_eq!(stack.call("PUT", Some("acme"), &acme()).await.0, 200, "there is room now");
 }
 
 /// Two writers at once: both changes are kept.
