@@ -102,6 +102,47 @@ fn callback_routes_have_limits_of_their_own() {
     assert!(default("CallbackBurstLimit") > default("ApiBurstLimit"));
 }
 
+/// Names and defaults; a text that is too long for the table ends in `…` there.
+#[test]
+fn readme_lists_the_parameters() {
+    let (template, readme) = (template(), source::text("README.md"));
+    let [table] = source::between(&readme, "## Configuration\n", "\n\nReceivers are https")[..]
+    else {
+        panic!("it has one such table")
+    };
+    let mut listed: Vec<(String, String)> = Vec::new();
+    for row in table.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let names = cells[1].split(", ").map(|name| name.trim_matches('`').to_owned());
+        let names: Vec<String> = names.collect();
+        let default = cells[2].trim_matches('`');
+        // Several parameters share a row, and their defaults its cell.
+        let several: Vec<&str> = default.split(", ").collect();
+        for (number, name) in names.iter().enumerate() {
+            let own = if several.len() == names.len() { several[number] } else { default };
+            listed.push((name.clone(), own.to_owned()));
+        }
+    }
+    listed.sort();
+    let parameters = template["Parameters"].as_object().unwrap();
+    let names: Vec<&String> = listed.iter().map(|(name, _)| name).collect();
+    let mut expected: Vec<&String> = parameters.keys().collect();
+    expected.sort();
+    assert_eq!(names, expected);
+    for (name, shown) in &listed {
+        let default = match &parameters[name]["Default"] {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        match shown.strip_suffix('…') {
+            Some(beginning) => assert!(default.starts_with(beginning), "{name}: {default}"),
+            // For local use only, and not shown.
+            None if name == "AllowInsecureTargets" => {}
+            None => assert_eq!(*shown, default, "{name}"),
+        }
+    }
+}
+
 /// The document calculates with what the template says.
 #[test]
 fn scaling_document_matches_the_template() {
