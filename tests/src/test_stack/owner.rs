@@ -1,10 +1,14 @@
 //! The API calls of the default receiver's owner. A stack has one webhook configuration, so
 //! only one test at a time may change it.
 
+use std::time::Duration;
+
 use ::http::Method;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use serde_json::Value;
+
+use tokio::time::sleep;
 
 use super::TestStack;
 use crate::eventually::eventually;
@@ -12,8 +16,11 @@ use crate::http::HttpAnswer;
 use crate::relay::DeliveryView;
 use crate::test_job::TestJob;
 
+/// Each process reads the configuration at most once a second.
+const IN_FORCE_AFTER: Duration = Duration::from_millis(1_100);
+
 impl TestStack {
-    /// Calls a route below `/v1/webhook-config`.
+    /// Calls a route below `/v1/webhook-config`, and waits until a change is in force everywhere.
     ///
     /// # Errors
     /// When it does not answer.
@@ -27,7 +34,11 @@ impl TestStack {
         let bearer = self.bearer();
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-        self.http.send(method, &url, &headers, body).await
+        let answer = self.http.send(method.clone(), &url, &headers, body).await;
+        if method == Method::PUT || method == Method::DELETE {
+            sleep(IN_FORCE_AFTER).await;
+        }
+        answer
     }
 
     /// Sends a test event, waits for the first attempt, and returns the delivery.
