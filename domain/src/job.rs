@@ -212,21 +212,21 @@ pub struct OutboxEntry {
     pub at: DateTime<Utc>,
     /// Whether the event is on the bus.
     pub on_bus: bool,
-    /// Whether its delivery is stored and queued, or nobody is to get it.
-    pub handed_over: bool,
+    /// Whether its delivery is stored and its first ticket sent, or no receiver is to get it.
+    pub delivery_queued: bool,
 }
 
 impl OutboxEntry {
     /// The entry of a change that was just made.
     #[must_use]
     pub fn new(event: EventName, status: State, at: DateTime<Utc>) -> Self {
-        Self { event, status, at, on_bus: false, handed_over: false }
+        Self { event, status, at, on_bus: false, delivery_queued: false }
     }
 
     /// Whether both ways are done.
     #[must_use]
     pub fn is_published(&self) -> bool {
-        self.on_bus && self.handed_over
+        self.on_bus && self.delivery_queued
     }
 
     /// The entry with what `other` knows to be done, if that is of the same change.
@@ -236,7 +236,7 @@ impl OutboxEntry {
         }
         Self {
             on_bus: self.on_bus || other.on_bus,
-            handed_over: self.handed_over || other.handed_over,
+            delivery_queued: self.delivery_queued || other.delivery_queued,
             ..self
         }
     }

@@ -4,8 +4,8 @@
 //! `domain`'s transition table and stored by one conditional write, together with the job's
 //! outbox. [`Tracker::publish_outbox`] then publishes the outbox and clears it:
 //!
-//! 1. the event goes on the bus; at the same time it is handed over: its delivery is stored, if
-//!    there is a receiver, and the first ticket goes into the queue,
+//! 1. the event goes on the bus; at the same time its delivery is queued: it is stored, if there
+//!    is a receiver, and the first ticket goes into the queue,
 //! 2. the outbox is cleared, and a job that has ended leaves the `active` index.
 //!
 //! Neither way of the event waits for the other. Where only one was done, the second step stores
@@ -285,17 +285,21 @@ impl Tracker {
     async fn publish_entries(&self, job: &Job, now: DateTime<Utc>) -> Vec<OutboxEntry> {
         // All at once: what goes on the bus goes in one request.
         let on_bus = join_all(job.outbox.iter().map(|entry| self.put_on_bus(job, entry)));
-        let handed_over = async {
+        let delivery_queued = async {
             let mut done = Vec::new();
             for entry in &job.outbox {
-                done.push(self.is_handed_over(job, entry, now).await);
+                done.push(self.is_delivery_queued(job, entry, now).await);
             }
             done
         };
-        let (on_bus, handed_over) = tokio::join!(on_bus, handed_over);
-        let entries = job.outbox.iter().zip(on_bus).zip(handed_over);
+        let (on_bus, delivery_queued) = tokio::join!(on_bus, delivery_queued);
+        let entries = job.outbox.iter().zip(on_bus).zip(delivery_queued);
         entries
-            .map(|((entry, on_bus), handed_over)| OutboxEntry { on_bus, handed_over, ..*entry })
+            .map(|((entry, on_bus), delivery_queued)| OutboxEntry {
+                on_bus,
+                delivery_queued,
+                ..*entry
+            })
             .collect()
     }
 
@@ -323,14 +327,13 @@ impl Tracker {
         }
     }
 
-    /// Hands the event over to its receiver's delivery, unless that is done. Returns whether it
-    /// is.
-    async fn is_handed_over(&self, job: &Job, entry: &OutboxEntry, now: DateTime<Utc>) -> bool {
-        if entry.handed_over {
+    /// Queues the event's delivery, unless that is done. Returns whether it is.
+    async fn is_delivery_queued(&self, job: &Job, entry: &OutboxEntry, now: DateTime<Utc>) -> bool {
+        if entry.delivery_queued {
             return true;
         }
         let event = Event::of(job, entry);
-        match self.hand_over(job, &event, now).await {
+        match self.queue_delivery(job, &event, now).await {
             Ok(()) => true,
             Err(cause) => {
                 warn!(
@@ -344,7 +347,7 @@ impl Tracker {
         }
     }
 
-    async fn hand_over(
+    async fn queue_delivery(
         &self,
         job: &Job,
         event: &Event,

@@ -205,16 +205,16 @@ fn job_is_final_unless_completion_counts() {
 fn outbox_entry_leaves_when_both_ways_are_done() {
     let job = changed(new_job().apply(&observed(done()), 1, noon()));
     let on_bus = OutboxEntry { on_bus: true, ..job.outbox[0] };
-    let handed_over = OutboxEntry { handed_over: true, ..job.outbox[0] };
+    let delivery_queued = OutboxEntry { delivery_queued: true, ..job.outbox[0] };
 
     assert_eq!(job.mark_published(&[job.outbox[0]]), job, "nothing is done");
     let half = job.mark_published(&[on_bus]);
     assert_eq!(half.outbox, [on_bus]);
     assert_eq!(half.settle(TimeDelta::zero(), noon()), None, "a half is not enough");
     // Another process did the other half, and knew nothing of this one.
-    assert_eq!(half.mark_published(&[handed_over]).outbox, []);
-    assert_eq!(job.mark_published(&[on_bus, handed_over]).outbox, []);
+    assert_eq!(half.mark_published(&[delivery_queued]).outbox, []);
+    assert_eq!(job.mark_published(&[on_bus, delivery_queued]).outbox, []);
 
-    let another = OutboxEntry { status: State::Failed, handed_over: true, ..on_bus };
+    let another = OutboxEntry { status: State::Failed, delivery_queued: true, ..on_bus };
     assert_eq!(job.mark_published(&[another]).outbox, job.outbox, "that is another change");
 }

@@ -86,16 +86,16 @@ enum StoredEntry {
 #[serde(rename_all = "snake_case")]
 enum Done {
     OnBus,
-    HandedOver,
+    DeliveryQueued,
 }
 
 impl StoredEntry {
     fn of(entry: &OutboxEntry) -> Self {
-        let OutboxEntry { event, status, at, on_bus, handed_over } = *entry;
+        let OutboxEntry { event, status, at, on_bus, delivery_queued } = *entry;
         let at = time::millis(at);
-        match (on_bus, handed_over) {
+        match (on_bus, delivery_queued) {
             (true, _) => Self::Half(event, status, at, Done::OnBus),
-            (false, true) => Self::Half(event, status, at, Done::HandedOver),
+            (false, true) => Self::Half(event, status, at, Done::DeliveryQueued),
             (false, false) => Self::Untouched(event, status, at),
         }
     }
@@ -110,7 +110,9 @@ impl StoredEntry {
         Ok(match self {
             Self::Untouched(..) => untouched,
             Self::Half(.., Done::OnBus) => OutboxEntry { on_bus: true, ..untouched },
-            Self::Half(.., Done::HandedOver) => OutboxEntry { handed_over: true, ..untouched },
+            Self::Half(.., Done::DeliveryQueued) => {
+                OutboxEntry { delivery_queued: true, ..untouched }
+            }
         })
     }
 }
@@ -264,8 +266,8 @@ mod tests {
     fn job_round_trips() {
         let mut job = job();
         assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
-        for (on_bus, handed_over) in [(true, false), (false, true)] {
-            job.outbox[0] = OutboxEntry { on_bus, handed_over, ..job.outbox[0] };
+        for (on_bus, delivery_queued) in [(true, false), (false, true)] {
+            job.outbox[0] = OutboxEntry { on_bus, delivery_queued, ..job.outbox[0] };
             assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
         }
         job.settled_at = job.last_checked_at;

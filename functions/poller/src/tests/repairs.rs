@@ -114,7 +114,7 @@ async fn unpublished_event_does_not_hide_the_end() {
     // Its acceptance was stored, and its event could not be published.
     let mut job = world.job(&id).await.next_version();
     job.outbox = vec![OutboxEntry {
-        handed_over: true,
+        delivery_queued: true,
         ..OutboxEntry::new(EventName::Queued, State::Queued, now())
     }];
     world.aws.store().commit_job(&job).await.unwrap();
