@@ -1,8 +1,8 @@
 //! `relay provider set-key`: stores a provider's key together with the hosts that it may be sent
 //! to.
 //!
-//! It uses SSM with the operator's credentials, and not the stack's API: whoever may change a
-//! spec through the API must not decide where a key goes.
+//! It uses SSM with the operator's credentials, and not the stack's API: an API key that may
+//! change a spec must not decide where a provider's key goes.
 
 use std::io::Read as _;
 use std::path::PathBuf;

@@ -3,8 +3,8 @@
 //!
 //! Events that are published in the same turn of the scheduler go in one request, and so do those
 //! that wait while [`MAX_REQUESTS`] are in flight; an event that is alone waits for nothing. No
-//! task runs in the background, because Lambda may freeze it: whoever waits for its event sends
-//! the next request, which may have the events of others.
+//! task runs in the background, because Lambda may freeze it: a publisher that waits for its
+//! event sends the next request, which may have the events of others.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -62,8 +62,8 @@ pub struct Bus {
     client: Client,
     name: String,
     entropy: Entropy,
-    /// How long an event may take. Whoever publishes it has other work, and the event stays in
-    /// the table until it is published.
+    /// How long an event may take. Its publisher has other work, and the event stays in the
+    /// table until it is published.
     patience: Duration,
     waiting: Arc<Mutex<VecDeque<Waiting>>>,
     requests: Arc<Semaphore>,
@@ -134,12 +134,12 @@ impl Bus {
             if let Ok(done) = self.help(outcome).await {
                 return done;
             }
-            // Who sent it was dropped before the bus answered.
+            // The publisher that sent it was dropped before the bus answered.
             *outcome = self.enqueue(event.clone());
         }
     }
 
-    /// Sends what is waiting, whoever waits for it, until the outcome is there. It fails when the
+    /// Sends what is waiting, other publishers' events too, until the outcome is there. It fails when the
     /// sender of the outcome is dropped.
     async fn help(
         &self,
@@ -162,8 +162,8 @@ impl Bus {
         }
     }
 
-    /// The oldest events that fit into one request. Nobody waits for one whose caller has gone:
-    /// it is still in the table.
+    /// The oldest events that fit into one request, without those whose publisher has gone: they
+    /// are still in the table.
     fn take_batch(&self) -> Vec<Waiting> {
         let mut waiting = self.waiting();
         let (mut batch, mut bytes) = (Vec::new(), 0);
@@ -244,7 +244,7 @@ impl Bus {
 }
 
 impl Waiting {
-    /// Tells whoever waits, if anyone still does.
+    /// Tells the publisher, if it still waits.
     fn done(self, outcome: Result<(), BusError>) {
         drop(self.outcome.send(outcome));
     }

@@ -4,7 +4,7 @@
 //! one of them claims the secret by a conditional write to the table, stores it in SSM, and
 //! records in the table that it did. The others wait for that record, not for SSM. A claim
 //! expires, and SSM stores the secret only where none is, so a crash at any point leaves a stack
-//! on which the next submit goes on. Nobody uses a secret that was not stored.
+//! on which the next submit goes on. A secret that was not stored is not used.
 
 use std::time::Duration;
 

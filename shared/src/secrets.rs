@@ -45,7 +45,7 @@ pub const PATIENCE: Duration = Duration::from_secs(12);
 /// How long a caller waits that has something to use: for a healthy call after a long pause.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
-/// The wait after a failed call while somebody has nothing to use. It doubles up to the second.
+/// The wait after a failed call while a caller has nothing to use. It doubles up to the second.
 const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
 
 /// The wait after a failed call while there is something to use.

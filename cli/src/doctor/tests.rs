@@ -136,6 +136,6 @@ async fn doctor_finds_the_stack_among_others() {
         settings,
         StackSettings { shards: 4, pollers_stay_awake: true, deliveries: 30, slow_deliveries: 7 }
     );
-    let missing = read(&aws.config(), "nobody").await.unwrap_err();
-    assert!(missing.to_string().contains("no stack `nobody`"), "{missing}");
+    let missing = read(&aws.config(), "absent").await.unwrap_err();
+    assert!(missing.to_string().contains("no stack `absent`"), "{missing}");
 }

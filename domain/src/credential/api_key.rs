@@ -44,7 +44,7 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// The SHA-256 digest of an API key. A key is 32 random bytes, so nobody finds it by its hash.
+/// The SHA-256 digest of an API key. A key is 32 random bytes, so an attacker does not find it by its hash.
 #[derive(Clone, Copy)]
 pub struct ApiKeyHash([u8; 32]);
 
@@ -375,6 +375,6 @@ mod tests {
         for creator in [KeyCreator::Operator, KeyCreator::Key(KeyId::from_bytes([7; 16]))] {
             assert_eq!(KeyCreator::parse(creator.as_str()), Ok(creator));
         }
-        assert!(KeyCreator::parse("somebody").is_err());
+        assert!(KeyCreator::parse("alice").is_err());
     }
 }

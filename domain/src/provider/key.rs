@@ -1,7 +1,7 @@
 //! A provider's API key, and the hosts that it may be sent to.
 //!
-//! A spec says where requests go, and whoever may change a spec is not always trusted with the
-//! provider's key. So the hosts are stored with the key, and only [`ProviderKey::for_url`]
+//! A spec says where requests go, and an API key that may change a spec is not always trusted
+//! with the provider's key. So the hosts are stored with the key, and only [`ProviderKey::for_url`]
 //! gives it out: for one URL, if its host is among them.
 
 use std::fmt;

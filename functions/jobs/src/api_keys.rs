@@ -151,7 +151,7 @@ fn not_created(refusal: &CreateRefusal, name: &KeyName) -> Problem {
 fn name_taken(name: &KeyName, id: Option<&KeyId>) -> Problem {
     let which = id.map(|id| format!(" ({id})")).unwrap_or_default();
     let detail = format!(
-        "There is a key named `{name}` already{which}, and nobody is shown it again. If you lost \
+        "There is a key named `{name}` already{which}, and it is not shown again. If you lost \
          the answer that showed it, revoke it and repeat this; or choose another name."
     );
     let problem = Problem::new(409, "key_name_taken", "Name taken", detail).about("name");

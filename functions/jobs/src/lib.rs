@@ -118,7 +118,7 @@ fn key_id(request: &ApiGatewayV2httpRequest) -> Result<KeyId, Problem> {
     KeyId::parse(api::path_parameter(request, "keyId")).map_err(|_| Problem::not_found("key"))
 }
 
-/// A malformed name is a mistake of whoever puts a spec, so the answer says what is wrong.
+/// A malformed name is a mistake of the caller that puts a spec, so the answer says what is wrong.
 fn provider_name(request: &ApiGatewayV2httpRequest) -> Result<ProviderName, Problem> {
     ProviderName::parse(api::path_parameter(request, "name")).map_err(|error| {
         let detail = format!("The name in the path {error}.");

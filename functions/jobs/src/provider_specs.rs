@@ -117,8 +117,8 @@ impl Jobs {
         let mut index = store.spec_index().await?;
         for _ in 0..MAX_CONFLICT_RETRIES {
             allows(&index, name, json.len(), seen)?;
-            // A document is offered once: it may have been in force for a moment, and whoever
-            // replaced it lets it expire.
+            // A document is offered once: it may have been in force for a moment, and the
+            // request that replaced it lets it expire.
             let document = store.insert_spec_document(json).await?;
             let before = index.get(name);
             let (next, after) = index.with(name, document.clone(), json.len(), by, now);

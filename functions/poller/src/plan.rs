@@ -56,7 +56,7 @@ pub(crate) enum PollTarget {
         is_down: bool,
     },
     NoProvider,
-    /// A repair, which asks nobody.
+    /// A repair, which asks no provider.
     Repair,
 }
 
@@ -78,7 +78,7 @@ pub(crate) enum Plan {
 
 impl Plan {
     pub(crate) fn of(job: &Job, schedule: PollSchedule) -> Self {
-        // The newest entry: whoever stored it publishes the older ones too.
+        // The newest entry: the process that stored it publishes the older ones too.
         let repair_from = job.outbox.iter().map(|entry| entry.at + PUBLISH_GRACE).max();
         let (tracking, schedule) = match job.state {
             State::Submitting => return Self::Repair(job.created_at + SUBMIT_TIMEOUT_GRACE),

@@ -8,7 +8,7 @@
 //! | the same, and the table tells of a later change | | stale for the rest of a minute after the change, then worth nothing |
 //! | nothing, or something older | | worth nothing: waited for |
 //!
-//! A secret that is required and absent is asked for sooner: somebody may be storing it just now.
+//! A secret that is required and absent is asked for sooner: it may be being stored just now.
 //!
 //! All secrets of a process are asked for again together, every ten minutes. The first of these
 //! periods is shorter by a random part, so that processes that began together do not stay so.
@@ -53,7 +53,7 @@ struct Entry {
     /// How long it had been absent when it was read.
     absent_for: Duration,
     mark: Mark,
-    /// Whether somebody asked for it since.
+    /// Whether a caller asked for it since.
     is_used: bool,
 }
 

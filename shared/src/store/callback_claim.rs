@@ -42,7 +42,7 @@ impl CallbackClaim {
         }
     }
 
-    /// Whether somebody is making the secret at `now`.
+    /// Whether a process is making the secret at `now`.
     #[must_use]
     pub fn is_held(&self, now: DateTime<Utc>) -> bool {
         match self.progress {

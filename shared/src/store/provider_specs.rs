@@ -2,8 +2,8 @@
 //!
 //! Each spec is a document, an item that is written once, under an id of its own. The index is
 //! one item that names the document of every spec. A change writes the document first and the
-//! index afterwards, so one conditional write puts it in force, and whoever reads the index
-//! finds every document that it names. A document that is replaced expires after a day: no
+//! index afterwards, so one conditional write puts it in force, and a reader of the index finds
+//! every document that it names. A document that is replaced expires after a day: no
 //! process works with an index of that age.
 //!
 //! An entry of the index that a later release wrote is kept as it is by a change of another.

@@ -192,7 +192,7 @@ async fn throttled_minute_is_no_error() {
             advance(Duration::from_secs(1)).await;
         }
         let one_call = Duration::from_millis(5);
-        assert!(slowest < one_call, "nobody waits for a throttled call's repeat: {slowest:?}");
+        assert!(slowest < one_call, "no caller waits for a throttled call's repeat: {slowest:?}");
     }
 }
 

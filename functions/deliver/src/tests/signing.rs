@@ -209,7 +209,7 @@ async fn rotation_reaches_warm_function_within_a_minute() {
 async fn ended_secret_signs_nothing_after_a_minute() {
     let mut world = DeliverWorld::new(&first(1));
     world.render_delivered(SHOP).await;
-    // Without grace, and SSM shows nobody the new secret.
+    // Without grace, and SSM shows no process the new secret.
     world.store_secrets(&first(2)).await;
     world.ssm.0.store(true, Ordering::SeqCst);
     let (start, mut old, mut held_back) = (clock::now(), 0, 0);

@@ -169,7 +169,7 @@ async fn key_grants_no_scope_that_it_lacks() {
     assert_eq!(created(&jobs, admin, "another", &["admin", "read"]).await.0, 201);
 }
 
-/// A repeat of a request whose answer was lost would otherwise leave a key that nobody knows.
+/// A repeat of a request whose answer was lost would otherwise leave a key that no caller holds.
 #[tokio::test]
 async fn second_key_of_a_name_is_refused() {
     let aws = with_key().await;
