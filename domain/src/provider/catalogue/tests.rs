@@ -39,7 +39,7 @@ fn catalogue_ignores_adjustments_of_unknown_providers() {
 }
 
 #[test]
-fn own_spec_is_checked_as_it_would_be_used() {
+fn own_spec_is_checked_with_the_settings() {
     let zvid = shipped("zvid");
     let checked = |adjustments: &Adjustments, json: &str| {
         let checked = adjustments.check(&own("zvid", json));
