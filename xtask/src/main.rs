@@ -14,6 +14,7 @@ mod fuzz;
 mod http;
 mod load;
 mod process;
+mod rates;
 mod receivers;
 mod sim;
 mod stack;
@@ -50,6 +51,8 @@ enum Command {
     Load(load::Load),
     /// Simulate the bundle in one process, in virtual time and under random faults.
     Sim(sim::Sim),
+    /// Submit at higher and higher rates in the simulation, and name the quota that binds first.
+    Rates(rates::Rates),
     /// Build the functions as they are deployed, zip them, check their size.
     Package,
     /// Fuzz everything that reads foreign bytes.
@@ -81,6 +84,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Test => check::run(&workspace, &interrupt),
         Command::Load(load) => load::run(load, &workspace, &interrupt),
         Command::Sim(sim) => sim::run(sim, &workspace, &interrupt),
+        Command::Rates(rates) => rates::run(rates, &workspace, &interrupt),
         Command::Package => artefacts::package(&workspace, &interrupt),
         Command::Fuzz(fuzz) => fuzz::run(fuzz, &workspace, &interrupt),
         Command::Bench(bench) => bench::run(bench, &workspace, &interrupt),
