@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
+use super::cost::{Cost, consumed};
 use super::items::Key;
 use super::throughput::{Access, Throttle};
-use super::{Cost, Refusal, State, consumed, exact_key, flag, object, of_table, only, size};
+use super::{Refusal, State, exact_key, flag, object, of_table, only, size};
 
 /// The most keys that one request names.
 const MAX_KEYS: usize = 100;

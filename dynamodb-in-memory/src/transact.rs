@@ -6,12 +6,11 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use super::cost::{Cost, consumed};
 use super::expression::{Condition, Placeholders};
 use super::items::{Item, Key};
 use super::throughput::{Access, Throttle};
-use super::{
-    Cost, Refusal, State, condition, consumed, exact_key, item, key, of_table, only, size, text,
-};
+use super::{Refusal, State, condition, exact_key, item, key, of_table, only, size, text};
 
 /// The most actions of one request.
 const MAX_ACTIONS: usize = 100;
