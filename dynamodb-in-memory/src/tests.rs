@@ -195,7 +195,7 @@ async fn update_keeps_other_attributes() {
 fn unknown_parameters_are_refused() {
     let table = table();
     for (operation, request) in [
-        ("TransactWriteItems", json!({})),
+        ("BatchWriteItem", json!({})),
         ("PutItem", json!({"Item": job(1, None), "Expected": {}})),
         ("GetItem", json!({"Key": {"pk": {"S": "a"}}})),
         (
@@ -248,6 +248,18 @@ async fn throttled_index_throttles_its_table() {
     assert_eq!(table.item("job#1000", "job"), None, "and nothing is written");
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(status(&table, "PutItem", &item).0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn moved_index_entry_uses_its_key_twice() {
+    let table = table();
+    put(&table, &job(1, Some(5)));
+    table.limit(Throughput { key_writes: 1.0, ..Throughput::default() });
+    let moved = json!({"Item": job(1, Some(6))});
+    assert_eq!(status(&table, "PutItem", &moved).0, 400);
+    assert_eq!(table.throttled(), [(Throttle::IndexKey, 1)].into());
+    table.limit(Throughput { key_writes: 2.0, ..Throughput::default() });
+    assert_eq!(status(&table, "PutItem", &moved).0, 200);
 }
 
 #[tokio::test(start_paused = true)]
