@@ -74,20 +74,29 @@ impl Default for Quotas {
 }
 
 impl Quotas {
-    /// A new account in a small region that other stacks use too: ten concurrent executions, 400
-    /// events a second, and a tenth of the rest.
+    /// A new account that other stacks use too: ten concurrent executions, and so few parameters
+    /// and events a second that two dozen jobs at once are too many.
     #[must_use]
     pub fn starved() -> Self {
         Self {
             executions: 10,
             parameter_reads: Rate::per_second(4.0),
             parameter_writes: Rate::per_second(1.0),
-            bus_entries: Rate::per_second(400.0),
+            bus_entries: Rate::per_second(2.0),
+            ..Self::default()
+        }
+    }
+
+    /// A table that two dozen jobs at once are too many for. It is apart from
+    /// [`Quotas::starved`], where so few executions begin that no table is busy.
+    #[must_use]
+    pub fn starved_table() -> Self {
+        Self {
             table: Throughput {
-                key_writes: 100.0,
-                key_reads: 300.0,
-                all_writes: 400.0,
-                all_reads: 1200.0,
+                key_writes: 3.0,
+                key_reads: 9.0,
+                all_writes: 18.0,
+                all_reads: 54.0,
             },
             ..Self::default()
         }

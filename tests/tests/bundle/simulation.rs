@@ -10,7 +10,8 @@ use std::io::{IsTerminal, Write as _, stderr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use aws_in_memory::quotas::Quotas;
+use aws_in_memory::quotas::{Quotas, Throttle};
+use aws_in_memory::table::Throttle as TableThrottle;
 use bytes::Bytes;
 use domain::lease::AwakePolicy;
 use http::{Method, Request};
@@ -74,6 +75,7 @@ fn run(seed: u64, jobs: u64, quotas: Quotas) -> Arc<Bundle> {
         true => SPREAD,
         false => {
             settings.parameters.awake_policy = AwakePolicy::WhereNeeded;
+            settings.stack = [("ApiRateLimit", 10), ("ApiBurstLimit", 10)].into();
             RUSH
         }
     };
@@ -279,21 +281,39 @@ impl SeedOutcome {
 
 #[test]
 fn invariants_hold_under_random_faults() {
-    simulate_seeds(number("SIM_SEEDS", SEEDS), Quotas::default());
+    simulate_seeds(number("SIM_SEEDS", SEEDS), &[Quotas::default()]);
 }
 
 #[test]
 fn invariants_hold_in_starved_account() {
-    simulate_seeds(number("SIM_SEEDS", SEEDS / 2), Quotas::starved());
+    let accounts = [Quotas::starved(), Quotas::starved_table()];
+    let throttles = simulate_seeds(number("SIM_SEEDS", SEEDS / 2), &accounts);
+    // Recursion detection never binds, however small the account is.
+    let met = [
+        Throttle::Execution,
+        Throttle::ParameterRead,
+        Throttle::ParameterWrite,
+        Throttle::BusEntry,
+        Throttle::Route,
+        Throttle::Table(TableThrottle::Key),
+        Throttle::Table(TableThrottle::IndexKey),
+        Throttle::Table(TableThrottle::Whole),
+    ];
+    for quota in met {
+        assert!(throttles.contains_key(quota.name()), "never: {}", quota.name());
+    }
 }
 
-fn simulate_seeds(seeds: u64, quotas: Quotas) {
+/// Runs the seeds in each account, prints what happened, and returns what was throttled.
+fn simulate_seeds(seeds: u64, accounts: &[Quotas]) -> BTreeMap<&'static str, usize> {
     let first = number("SIM_FIRST", 1);
-    let seeds: Vec<u64> = (first..first + seeds).collect();
+    let numbers = first..first + seeds;
+    let seeds: Vec<(u64, Quotas)> =
+        numbers.flat_map(|seed| accounts.iter().map(move |quotas| (seed, *quotas))).collect();
     let jobs = number("SIM_JOBS", JOBS);
     let progress = SeedProgress::new(seeds.len());
-    let outcomes = in_parallel(&seeds, |seed| {
-        let outcome = simulate(*seed, jobs, quotas);
+    let outcomes = in_parallel(&seeds, |(seed, quotas)| {
+        let outcome = simulate(*seed, jobs, *quotas);
         progress.report(&outcome);
         outcome
     });
@@ -304,13 +324,11 @@ fn simulate_seeds(seeds: u64, quotas: Quotas) {
     for (what, times) in outcomes.iter().flat_map(|outcome| &outcome.faults) {
         *faults.entry(what).or_default() += times;
     }
-    let mut throttles: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut throttles: BTreeMap<&'static str, usize> = BTreeMap::new();
     for (what, times) in outcomes.iter().flat_map(|outcome| &outcome.throttles) {
         *throttles.entry(what).or_default() += times;
     }
-    let executions = quotas.executions;
     println!("\n{} seeds from {first}, {settled} jobs settled, {refused} refused", seeds.len());
-    println!("  {:<32} {executions:>9}", "concurrent executions");
     for (what, times) in faults.iter().chain(&throttles) {
         println!("  {what:<32} {times:>9}");
     }
@@ -324,6 +342,7 @@ fn simulate_seeds(seeds: u64, quotas: Quotas) {
     let violations: usize = outcomes.iter().map(|outcome| outcome.violations.len()).sum();
     println!("  {:<32} {violations:>9}", "violations");
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+    throttles
 }
 
 /// Every call of every invocation, in order.
