@@ -11,7 +11,7 @@ use crate::workspace::Workspace;
 #[derive(Args)]
 pub(crate) struct Rates {
     /// Jobs a second, one rate after the other.
-    #[arg(value_delimiter = ',', default_value = "50,100,200,300,400")]
+    #[arg(value_delimiter = ',', default_value = "100,200,300")]
     rates: Vec<u32>,
 }
 
