@@ -69,7 +69,7 @@ fn table_answers_as_dynamodb() {
     let outcomes = outcomes.into_inner();
     let reads = ["BatchGetItem", "GetItem", "Query"];
     let writes = ["DeleteItem", "PutItem", "UpdateItem"];
-    for operation in reads.into_iter().chain(writes) {
+    for operation in reads.into_iter().chain(writes).chain(["TransactWriteItems"]) {
         for error in [None, Some("ValidationException")] {
             assert!(outcomes.contains(&(operation, error.map(str::to_owned))), "{operation}");
         }
@@ -78,6 +78,8 @@ fn table_answers_as_dynamodb() {
         let failed = Some("ConditionalCheckFailedException".to_owned());
         assert!(outcomes.contains(&(operation, failed)), "{operation}");
     }
+    let cancelled = Some("TransactionCanceledException".to_owned());
+    assert!(outcomes.contains(&("TransactWriteItems", cancelled)));
 }
 
 #[test]

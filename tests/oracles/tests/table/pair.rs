@@ -53,6 +53,12 @@ impl Pair {
             "PutItem" => call(request, |request| theirs.put_item(request)),
             "UpdateItem" => call(request, |request| theirs.update_item(request)),
             "DeleteItem" => call(request, |request| theirs.delete_item(request)),
+            "TransactWriteItems" => {
+                let (status, mut answer) =
+                    call(request, |request| theirs.transact_write_items(request));
+                without("WriteCapacityUnits", &mut answer);
+                (status, answer)
+            }
             "Query" => {
                 let (status, answer) = call(request, |request| theirs.query(request));
                 (status, without_uncounted(request, answer))
@@ -119,6 +125,15 @@ fn without_uncounted(request: &Value, mut answer: Value) -> Value {
     answer
 }
 
+/// Removes a member, at any depth.
+fn without(name: &str, value: &mut Value) {
+    if let Some(members) = value.as_object_mut() {
+        members.remove(name);
+        members.values_mut().for_each(|inner| without(name, inner));
+    }
+    value.as_array_mut().into_iter().flatten().for_each(|inner| without(name, inner));
+}
+
 /// Without the words of errors, and with items of a batch in one order: they have none.
 ///
 /// Of an item that an update creates dynoxide says that it was its key before. "ReturnValues" of
@@ -126,7 +141,14 @@ fn without_uncounted(request: &Value, mut answer: Value) -> Value {
 fn comparable(operation: &str, request: &Value, (status, mut answer): Answer) -> Answer {
     if let Some(error) = answer.get("__type").and_then(Value::as_str) {
         let name = error.rsplit('#').next().unwrap();
-        answer = json!({"error": name, "Item": answer.get("Item")});
+        let reasons = answer.get("CancellationReasons").and_then(Value::as_array);
+        let reasons = reasons.into_iter().flatten();
+        let reasons = reasons.map(|it| json!({"Code": it.get("Code"), "Item": it.get("Item")}));
+        let reasons: Vec<Value> = reasons.collect();
+        answer = match reasons.iter().any(|reason| reason["Code"] == "ValidationError") {
+            true => json!({"error": "ValidationException", "Item": null, "reasons": []}),
+            false => json!({"error": name, "Item": answer.get("Item"), "reasons": reasons}),
+        };
     }
     if operation == "UpdateItem" && answer.get("Attributes") == request.get("Key") {
         answer.as_object_mut().unwrap().remove("Attributes");

@@ -30,9 +30,9 @@ const CONDITIONS: [&str; 34] = [
     "NOT v = :v",
     "NOT (v = :v OR #state = :state) AND attribute_exists(v)",
     "v <> :v AND (v < :w OR v >= :v)",
+    "created_at > :v",
     "v BETWEEN :v AND :w",
     "v BETWEEN :v AND :any",
-    "created_at > :v",
     "v IN (:w, :any, :v)",
     "extra = :any",
     "extra <> :any",
@@ -54,6 +54,10 @@ const CONDITIONS: [&str; 34] = [
     "#undefined = :v",
     "v = :undefined",
 ];
+
+/// The first conditions compare only what may be compared. In a transaction the other engine does
+/// not look at the operands of the rest before it has an item.
+const SOUND_CONDITIONS: usize = 12;
 
 /// Filters of the store, and others.
 const FILTERS: [&str; 9] = [
@@ -250,6 +254,9 @@ fn values() -> impl Strategy<Value = Map<String, Value>> {
     )
 }
 
+/// Defines no placeholder that is not used.
+const NO_MORE: u8 = u8::MAX;
+
 /// Defines the placeholders that the request's expressions name, and rarely one more.
 fn define(request: &mut Value, values: Map<String, Value>, names: &[(&str, &str)], one_more: u8) {
     let expressions: Vec<&str> = request
@@ -392,10 +399,44 @@ fn update() -> impl Strategy<Value = Call> {
     )
 }
 
+/// One action of a transaction: what the store makes transactions of.
+fn action() -> impl Strategy<Value = Value> {
+    let shown = prop::option::of(select(&["ALL_OLD", "NONE"]));
+    let condition = prop::option::of(select(&CONDITIONS[..SOUND_CONDITIONS]));
+    let subject = prop_oneof![
+        3 => item().prop_map(|item| ("Put", json!({"Item": item}))),
+        2 => perhaps_key().prop_map(|key| ("Delete", json!({"Key": key}))),
+        2 => perhaps_key().prop_map(|key| ("ConditionCheck", json!({"Key": key}))),
+    ];
+    (subject, condition, shown, values()).prop_map(|((kind, body), condition, shown, values)| {
+        let mut body = with(
+            body,
+            &[
+                ("ConditionExpression", condition.map(Value::from)),
+                ("ReturnValuesOnConditionCheckFailure", shown.map(Value::from)),
+            ],
+        );
+        define(&mut body, values, &NAMES, NO_MORE);
+        json!({kind: body})
+    })
+}
+
+pub(crate) fn transaction() -> impl Strategy<Value = Call> {
+    let actions = prop_oneof![30 => prop::collection::vec(action(), 1..4), 1 => Just(Vec::new())];
+    (actions, capacity()).prop_map(|(actions, capacity)| {
+        let mut request = json!({"TransactItems": actions});
+        if let Some(capacity) = capacity {
+            request["ReturnConsumedCapacity"] = json!(capacity);
+        }
+        ("TransactWriteItems", request)
+    })
+}
+
 /// One call on a few items.
 pub(crate) fn call() -> impl Strategy<Value = Call> {
     prop_oneof![
         8 => put(), 3 => get(), 2 => batch_get(), 1 => delete(), 2 => update(), 4 => query(),
+        4 => transaction(),
     ]
 }
 
