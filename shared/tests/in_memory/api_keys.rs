@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_in_memory::interceptor::Injected;
+use aws_in_memory::interceptor::{FaultyOperation, Injected};
 use aws_in_memory::{InMemoryAws, clock};
-use domain::credential::{Scope, ScopeSet};
+use domain::credential::{Revocation, Scope, ScopeSet};
 use futures_util::future::join_all;
 use serde_json::json;
 use shared::api_key_cache::ApiKeyCache;
+use shared::store::KeyChange;
 use tokio::time::advance;
 
 use crate::secrets::EveryCall;
@@ -114,7 +115,7 @@ async fn stale_keys_are_reread_after_a_pause() {
 }
 
 #[tokio::test]
-async fn unreadable_key_locks_out_nobody_else() {
+async fn unreadable_key_locks_out_no_other() {
     let aws = with_key().await;
     for broken in [
         json!({"pk": {"S": "api-keys"}, "sk": {"S": "broken"}}),
@@ -144,6 +145,32 @@ async fn deletion_spares_a_namesake() {
     aws.store().delete_api_key(&old).await.unwrap();
     let keys = aws.store().api_keys().await.unwrap().keys;
     assert_eq!(keys.of("rr_new").map(|record| &record.id), Some(&new.id));
+}
+
+/// Two transactions about one item at once: DynamoDB cancels one of them.
+#[tokio::test]
+async fn conflicting_key_change_is_outdated() {
+    let aws = InMemoryAws::new(&[]);
+    let mine = aws.add_api_key("rr_mine", may_read()).await.unwrap();
+    let conflict = |codes: [&str; 2]| {
+        let reasons = codes.map(|code| json!({"Code": code}));
+        Injected::Refused(
+            400,
+            json!({
+                "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+                "Message": "Transaction cancelled",
+                "CancellationReasons": reasons,
+            }),
+        )
+    };
+    for codes in [["TransactionConflict", "None"], ["None", "TransactionConflict"]] {
+        let faults = FaultyOperation::new("TransactWriteItems", conflict(codes));
+        let store = aws.seen_by(faults).store();
+        let revocation = Revocation { record: &mine, remaining: &mine };
+        let changed = store.revoke_api_key(revocation).await.unwrap();
+        assert_eq!(changed, KeyChange::Outdated, "{codes:?}");
+    }
+    assert!(aws.store().api_keys().await.unwrap().keys.of("rr_mine").is_some());
 }
 
 #[tokio::test]
