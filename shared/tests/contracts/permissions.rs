@@ -6,13 +6,29 @@ use crate::source;
 
 const FUNCTIONS: [&str; 5] = ["Submit", "Poller", "Webhook", "Deliver", "Jobs"];
 
+fn role(function: &str) -> Value {
+    let template: Value = serde_saphyr::from_str(&source::text("template.yaml")).unwrap();
+    template["Resources"][format!("{function}Role")]["Properties"].clone()
+}
+
+/// The statements in a part of a role, also those of a choice by a condition.
+fn statements_in(part: &Value) -> Vec<Value> {
+    match part {
+        Value::Object(members) if members.contains_key("Action") => vec![part.clone()],
+        Value::Object(members) => members.values().flat_map(statements_in).collect(),
+        Value::Array(elements) => elements.iter().flat_map(statements_in).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// A role's statements about the table itself.
 fn statements(function: &str) -> Vec<Value> {
-    let template: Value = serde_saphyr::from_str(&source::text("template.yaml")).unwrap();
-    let role = &template["Resources"][format!("{function}Role")]["Properties"];
-    let document = &role["Policies"][0]["PolicyDocument"]["Statement"];
-    let all = document.as_array().unwrap().iter().cloned();
-    all.filter(|statement| statement["Resource"] == "Table.Arn").collect()
+    let mut about = statements_in(&role(function)["Policies"]);
+    about.retain(|statement| match &statement["Resource"] {
+        Value::Array(several) => several.iter().any(|one| one == "Table.Arn"),
+        one => one == "Table.Arn",
+    });
+    about
 }
 
 fn names(statement: &Value, action: &str) -> bool {
@@ -27,6 +43,32 @@ fn conditions(function: &str, effect: &str, action: &str) -> Vec<Value> {
     let all = statements(function).into_iter();
     let about = all.filter(|it| it["Effect"] == effect && names(it, action));
     about.map(|statement| statement["Condition"].clone()).collect()
+}
+
+#[test]
+fn permissions_are_named_one_by_one() {
+    for function in FUNCTIONS {
+        let role = role(function);
+        assert_eq!(role["ManagedPolicyArns"], Value::Null, "{function}");
+        let statements = statements_in(&role["Policies"]);
+        assert!(statements.len() >= 5, "{function}");
+        for statement in statements {
+            assert_eq!(statement["NotAction"], Value::Null, "{function}: {statement}");
+            assert!(!statement["Action"].to_string().contains('*'), "{function}: {statement}");
+        }
+        let scans = conditions(function, "Allow", "dynamodb:Scan");
+        let queries = conditions(function, "Allow", "dynamodb:Query");
+        match function {
+            "Jobs" => assert_eq!(scans, [Value::Null]),
+            _ => assert!(scans.is_empty(), "{function} scans"),
+        }
+        let api_keys = json!({"dynamodb:LeadingKeys": ["api-keys"]});
+        match function {
+            "Submit" => assert_eq!(queries, [json!({"ForAllValues:StringEquals": api_keys})]),
+            "Jobs" => assert_eq!(queries, [Value::Null]),
+            _ => assert!(queries.is_empty(), "{function} queries the table"),
+        }
+    }
 }
 
 #[test]
