@@ -90,3 +90,28 @@ impl Bundle {
         longest
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(messages: usize, every: TimeDelta, came_further: bool) -> Chain {
+        let at = |n: usize| DateTime::UNIX_EPOCH + every * i32::try_from(n).unwrap();
+        (0..messages).fold(Chain::default(), |chain, n| chain.next(came_further, (n, at(n))))
+    }
+
+    #[test]
+    fn thirty_messages_take_thirty_seconds() {
+        assert!(chain(30, TimeDelta::milliseconds(999), true).is_too_fast());
+        assert!(!chain(30, TimeDelta::seconds(1), true).is_too_fast());
+        assert!(!chain(29, TimeDelta::zero(), true).is_too_fast(), "too few to tell");
+        assert!(chain(90, TimeDelta::milliseconds(999), true).is_too_fast(), "the last thirty");
+    }
+
+    #[test]
+    fn chain_that_comes_further_begins_anew() {
+        let idle = chain(7, TimeDelta::seconds(1), false);
+        assert_eq!(idle.idle, 7);
+        assert_eq!(idle.next(true, (7, DateTime::UNIX_EPOCH)).idle, 0);
+    }
+}

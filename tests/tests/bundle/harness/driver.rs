@@ -178,6 +178,7 @@ impl Bundle {
             ("slow tickets", self.aws.slow_delivery_queue().len()),
             ("dead tickets", self.aws.delivery_queue().dead_letters().len()),
             ("dead slow tickets", self.aws.slow_delivery_queue().dead_letters().len()),
+            ("wake-up calls", self.aws.wake_queue().len()),
         ];
         let some = counts.into_iter().filter(|(_, count)| *count > 0);
         some.map(|(what, count)| format!("{count} {what}")).collect()
