@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use domain::attempt::Attempt;
 use domain::delivery::{Delivery, DeliveryState, DeliverySubject};
 use domain::event::{EventName, EventSet, TestEvent};
-use domain::id::{EventId, JobId, PayloadVersion, ProviderName, SourceRecordId};
+use domain::id::{EventId, JobId, PayloadVersion, ProviderName, RequestId, SourceRecordId};
 use domain::job::{Job, StoredRequest};
 use domain::polling::{LognormalModel, Tracking};
 use domain::request::JobRequest;
@@ -31,6 +31,7 @@ pub fn job() -> JobBuilder {
             callback_url: None,
             subscribed_events: EventSet::terminal(),
             fingerprint: [1; 32],
+            record: RequestId::of_job(&JobId::from_bytes([7; 16])),
             tracking: Tracking::PollOnly,
             duration_model: None,
             shard: 0,

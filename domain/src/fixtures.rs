@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeZone, Utc};
 
 use crate::event::EventSet;
-use crate::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
+use crate::id::{JobId, PayloadVersion, ProviderName, RenderJobId, RequestId, SourceRecordId};
 use crate::job::{Job, Observation, RenderResult, RenderStatus, Report, StoredRequest, Transition};
 use crate::polling::Tracking;
 
@@ -20,6 +20,7 @@ fn request() -> StoredRequest {
         callback_url: None,
         subscribed_events: EventSet::terminal(),
         fingerprint: [1; 32],
+        record: RequestId::of_job(&JobId::from_bytes([7; 16])),
         tracking: Tracking::PollOnly,
         duration_model: None,
         shard: 0,

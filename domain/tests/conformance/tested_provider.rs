@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use chrono::{DateTime, TimeZone, Utc};
 use domain::event::EventSet;
-use domain::id::{JobId, RenderJobId, SourceRecordId};
+use domain::id::{JobId, RenderJobId, RequestId, SourceRecordId};
 use domain::job::{Job, StoredRequest};
 use domain::polling::Tracking;
 use domain::provider::catalogue::{Adjustments, Catalogue, Provider};
@@ -51,6 +51,7 @@ impl TestedProvider {
             callback_url: None,
             subscribed_events: EventSet::terminal(),
             fingerprint: [1; 32],
+            record: RequestId::of_job(&job_id()),
             tracking: Tracking::PollOnly,
             duration_model: None,
             shard: 0,

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::event::{EventName, EventSet};
 use domain::failure::Failure;
-use domain::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
+use domain::id::{JobId, PayloadVersion, ProviderName, RenderJobId, RequestId, SourceRecordId};
 use domain::job::{Job, Milestone, OutboxEntry, RenderResult, State, StoredRequest};
 use domain::polling::{LognormalModel, Tracking};
 use domain::time;
@@ -51,6 +51,8 @@ struct JobItem {
     callback_url: Option<String>,
     events: u8,
     fingerprint: String,
+    /// The request record.
+    req: RequestId,
     tracking: Tracking,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     durations: Option<LognormalModel>,
@@ -144,6 +146,7 @@ pub(super) fn encode(job: &Job, retention: TimeDelta) -> Result<Item, StoreError
         callback_url: job.request.callback_url.clone(),
         events: job.request.subscribed_events.to_bits(),
         fingerprint: URL_SAFE_NO_PAD.encode(job.request.fingerprint),
+        req: job.request.record.clone(),
         tracking: job.request.tracking,
         durations: job.request.duration_model,
         url: job.result.url.clone(),
@@ -183,6 +186,7 @@ pub(super) fn decode(item: Item) -> Result<Job, StoreError> {
                 .ok()
                 .and_then(|bytes| bytes.try_into().ok())
                 .ok_or_else(|| corrupt("job", "its fingerprint is not 32 bytes"))?,
+            record: item.req,
             tracking: item.tracking,
             duration_model: item.durations,
             shard: item.shard_no,
@@ -242,6 +246,7 @@ mod tests {
                 callback_url: Some("https://shop.example/hooks".into()),
                 subscribed_events: EventSet::terminal(),
                 fingerprint: [9; 32],
+                record: RequestId::of_job(&JobId::from_bytes([7; 16])),
                 tracking: Tracking::WebhookFirst,
                 duration_model: Some(LognormalModel::new(3.0, 0.5)),
                 shard: 3,

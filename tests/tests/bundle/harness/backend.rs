@@ -6,13 +6,14 @@ use std::time::Duration;
 use aws_in_memory::clock;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use domain::id::{IdempotencyKey, JobId};
+use domain::id::JobId;
 use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::{Method, Request};
 use serde_json::{Value, json};
 use tests::SimulatedProvider;
 
 use crate::checks::invariant::Invariant;
+use crate::checks::invariant_checker::text;
 use crate::harness::bundle::{API_KEY, Bundle};
 use crate::harness::functions::PUBLIC_URL;
 use crate::harness::gateway::GatewayResponse;
@@ -90,12 +91,6 @@ impl CallerRequest {
     pub(crate) fn receiver(&self) -> Option<&str> {
         self.body.get("callbackUrl").and_then(Value::as_str)
     }
-
-    /// The job of the request's idempotency key.
-    pub(crate) fn job(&self) -> Option<JobId> {
-        let key = IdempotencyKey::parse(self.key.as_ref()?).unwrap();
-        Some(JobId::from_key(&key))
-    }
 }
 
 /// A request and its answer.
@@ -136,17 +131,23 @@ impl RefusedAnswer {
     }
 }
 
-impl AnsweredRequest {
-    /// The request's job, if it is known.
-    pub(crate) fn job(&self) -> Option<JobId> {
-        match &self.job {
+impl Bundle {
+    /// The job of a request: the one that the answer names, or the one that the table has of its
+    /// source record.
+    pub(crate) fn job_of(&self, answered: &AnsweredRequest) -> Option<JobId> {
+        match &answered.job {
             Ok(job) => Some(job.clone()),
-            Err(refusal) => refusal.job.clone().or_else(|| self.request.job()),
+            Err(refusal) => refusal.job.clone().or_else(|| self.stored_job(&answered.request.tag)),
         }
     }
-}
 
-impl Bundle {
+    fn stored_job(&self, source: &str) -> Option<JobId> {
+        let items = self.aws.table().items();
+        let job =
+            items.iter().find(|it| text(it, "sk") == "job" && text(it, "source") == source)?;
+        JobId::parse(text(job, "pk").strip_prefix("job#")?).ok()
+    }
+
     /// Submits a job, and repeats the request until it is accepted or refused.
     pub(crate) async fn submit(self: &Arc<Self>, request: &CallerRequest) -> Option<JobId> {
         self.ensure_render_options(request.provider, &request.tag).await;
