@@ -23,4 +23,5 @@ mod recursion;
 mod scenarios;
 mod simulation;
 mod ssm_calls;
+mod two_stacks;
 mod weak_points;

@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use aws_in_memory::clock;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
-use domain::id::JobId;
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::address::TargetPolicy;
+use domain::id::{IdempotencyKey, JobId, RequestId};
+use domain::request::JobRequest;
 use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::{Method, Request};
 use serde_json::{Value, json};
+use shared::store::{Inserted, StoredPayload};
 use tests::SimulatedProvider;
 
 use crate::checks::invariant::Invariant;
-use crate::checks::invariant_checker::text;
 use crate::harness::bundle::{API_KEY, Bundle};
-use crate::harness::functions::PUBLIC_URL;
 use crate::harness::gateway::GatewayResponse;
 use crate::harness::receivers;
 
@@ -64,6 +65,12 @@ impl CallerRequest {
     /// The same request, refused by its provider with this code.
     pub(crate) fn refused(mut self, code: &'static str) -> Self {
         self.expected = ExpectedAnswer::Refused(code);
+        self
+    }
+
+    /// The same request with another idempotency key than its tag.
+    pub(crate) fn with_key(mut self, key: &str) -> Self {
+        self.key = Some(key.to_owned());
         self
     }
 
@@ -137,15 +144,24 @@ impl Bundle {
     pub(crate) fn job_of(&self, answered: &AnsweredRequest) -> Option<JobId> {
         match &answered.job {
             Ok(job) => Some(job.clone()),
-            Err(refusal) => refusal.job.clone().or_else(|| self.stored_job(&answered.request.tag)),
+            Err(refusal) => refusal.job.clone().or_else(|| {
+                let stored = self.stored_jobs(&answered.request.tag);
+                stored.first().map(|job| JobId::parse(job).unwrap())
+            }),
         }
     }
 
-    fn stored_job(&self, source: &str) -> Option<JobId> {
-        let items = self.aws.table().items();
-        let job =
-            items.iter().find(|it| text(it, "sk") == "job" && text(it, "source") == source)?;
-        JobId::parse(text(job, "pk").strip_prefix("job#")?).ok()
+    /// Stores the record of a request and no job, as if that was so long ago.
+    pub(crate) async fn abandon(&self, request: &CallerRequest, ago: TimeDelta) {
+        let body = request.body.to_string();
+        let parsed = JobRequest::parse(body.as_bytes(), &TargetPolicy::local_use()).unwrap();
+        let key = IdempotencyKey::parse(request.key.as_ref().unwrap()).unwrap();
+        let (id, job) = (RequestId::of_key(&key), JobId::from_bytes([9; 16]));
+        let store = self.aws.store();
+        let record = store.new_record(job, parsed.fingerprint, clock::true_now() - ago);
+        let payload = StoredPayload::compress(body.as_bytes()).unwrap();
+        let stored = store.insert_record(&id, &record, &payload).await.unwrap();
+        assert_eq!(stored, Inserted::New);
     }
 
     /// Submits a job, and repeats the request until it is accepted or refused.
@@ -225,7 +241,7 @@ impl Bundle {
     ) -> GatewayResponse {
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{PUBLIC_URL}{path}"))
+            .uri(format!("{}{path}", self.url))
             .header(AUTHORIZATION, format!("Bearer {API_KEY}"));
         if let Some(key) = key {
             request = request.header("idempotency-key", key);

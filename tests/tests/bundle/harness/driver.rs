@@ -105,7 +105,8 @@ impl Bundle {
         process.begin(invocation);
         let aws = self.aws.seen_by(Arc::clone(&process) as _);
         let network = self.network.seen_by(Arc::clone(&process) as _);
-        let instance = Instance::start(function, &aws, network, &self.parameters).await?;
+        let instance =
+            Instance::start(function, &aws, network, &self.parameters, &self.url).await?;
         Ok((process, instance))
     }
 
