@@ -1,5 +1,7 @@
 //! The request record: which job a key names after a crash, at once, and after a while.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use aws_in_memory::interceptor::CallInterceptor;
 use chrono::TimeDelta;
 use domain::id::{IdempotencyKey, JobId, RequestId};
@@ -104,6 +106,17 @@ async fn repeat_goes_on_with_recorded_job() {
     assert_eq!(stack.submit_count(), 1);
 }
 
+/// Answers each call after another while, so that requests overtake each other.
+#[derive(Debug, Default)]
+struct UnevenAws(AtomicU64);
+
+impl CallInterceptor for UnevenAws {
+    fn intercept<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Interception> {
+        let wait = self.0.fetch_add(37, Ordering::SeqCst) % 50;
+        tokio::time::sleep(Duration::from_millis(wait)).map(|()| Injected::Answered.into()).boxed()
+    }
+}
+
 /// However old the record is that they find, without a job or with one.
 #[tokio::test(start_paused = true)]
 async fn concurrent_repeats_submit_once() {
@@ -117,7 +130,9 @@ async fn concurrent_repeats_submit_once() {
             }
             None => None,
         };
-        let posts = join_all((0..12).map(|_| stack.post("order-1", "a"))).await;
+        let uneven = Arc::new(UnevenAws::default());
+        let posts = (0..12).map(|_| stack.post_through(uneven.clone(), "order-1", "a"));
+        let posts = join_all(posts).await;
         let first = id(&posts[0].1).to_owned();
         for (status, answer) in &posts {
             assert_eq!((*status, id(answer)), (202, first.as_str()), "{minutes:?}: {answer}");
