@@ -28,6 +28,7 @@ pub fn job() -> JobBuilder {
             source_record_id: source_record("product-123"),
             payload_version: None,
             metadata: Map::new(),
+            submitted_to: "http://zvid.test".parse().expect("a URL"),
             callback_url: None,
             subscribed_events: EventSet::terminal(),
             fingerprint: [1; 32],
@@ -56,10 +57,17 @@ impl JobBuilder {
         self
     }
 
-    /// The provider that renders it.
+    /// The provider that renders it, at `http://<name>.test`.
     #[must_use]
     pub fn provider(mut self, name: &str) -> Self {
         self.request.provider = provider(name);
+        self.submitted_to(&format!("http://{name}.test"))
+    }
+
+    /// The base URL that it was submitted to.
+    #[must_use]
+    pub fn submitted_to(mut self, base_url: &str) -> Self {
+        self.request.submitted_to = base_url.parse().expect("a URL");
         self
     }
 

@@ -1,6 +1,7 @@
 //! Values that the unit tests of this crate share.
 
 use chrono::{DateTime, TimeZone, Utc};
+use url::Url;
 
 use crate::event::EventSet;
 use crate::id::{JobId, PayloadVersion, ProviderName, RenderJobId, RequestId, SourceRecordId};
@@ -17,6 +18,7 @@ fn request() -> StoredRequest {
         source_record_id: SourceRecordId::parse("product-123").unwrap(),
         payload_version: Some(PayloadVersion::parse("product-promo-v4").unwrap()),
         metadata: serde_json::Map::new(),
+        submitted_to: Url::parse("https://api.zvid.io").unwrap(),
         callback_url: None,
         subscribed_events: EventSet::terminal(),
         fingerprint: [1; 32],

@@ -18,6 +18,7 @@ mod transition;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use url::Url;
 
 use crate::event::{EventName, EventSet};
 use crate::failure::Failure;
@@ -186,6 +187,8 @@ pub struct StoredRequest {
     pub callback_url: Option<String>,
     /// The events that the client subscribed to.
     pub subscribed_events: EventSet,
+    /// The base URL that it was submitted to, and is asked about at.
+    pub submitted_to: Url,
     /// SHA-256 of the request's canonical body, which is the same for a repeat only.
     pub fingerprint: [u8; 32],
     /// The record of the request, which has its payload.

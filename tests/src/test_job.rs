@@ -233,6 +233,7 @@ impl TestJob {
                 source_record_id: SourceRecordId::parse(&self.tag)?,
                 payload_version: Some(PayloadVersion::parse("product-promo-v4")?),
                 metadata: metadata.unwrap_or_default(),
+                submitted_to: "http://provider.example".parse()?,
                 callback_url: self.receiver().map(str::to_owned),
                 subscribed_events: EventSet::terminal(),
                 fingerprint: [7; 32],

@@ -48,6 +48,7 @@ impl TestedProvider {
             source_record_id: SourceRecordId::parse("product-123").unwrap(),
             payload_version: None,
             metadata: Map::new(),
+            submitted_to: self.provider.base_url.clone(),
             callback_url: None,
             subscribed_events: EventSet::terminal(),
             fingerprint: [1; 32],

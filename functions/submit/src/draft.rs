@@ -146,6 +146,7 @@ impl Submitter {
         let stored = StoredRequest {
             shard: job_id.shard(self.shards.current()),
             provider: request.provider.clone(),
+            submitted_to: target.provider.base_url.clone(),
             source_record_id: request.source_record_id.clone(),
             payload_version: request.payload_version.clone(),
             metadata: request.metadata.clone(),

@@ -13,6 +13,7 @@ use domain::polling::{LognormalModel, Tracking};
 use domain::time;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
+use url::Url;
 
 use super::{Item, StoreError, corrupt};
 
@@ -36,6 +37,8 @@ struct JobItem {
     v: u64,
     state: State,
     provider: ProviderName,
+    /// The base URL that it was submitted to.
+    at: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     render: Option<RenderJobId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,6 +141,7 @@ pub(super) fn encode(job: &Job, retention: TimeDelta) -> Result<Item, StoreError
         v: job.version,
         state: job.state,
         provider: job.request.provider.clone(),
+        at: job.request.submitted_to.to_string(),
         render: job.render_job_id.clone(),
         raw_status: job.provider_status.clone(),
         progress: job.progress,
@@ -179,6 +183,7 @@ pub(super) fn decode(item: Item) -> Result<Job, StoreError> {
                     .map_err(|_| corrupt("job", "its metadata is not a JSON object"))?,
                 None => Map::new(),
             },
+            submitted_to: Url::parse(&item.at).map_err(|error| corrupt("job", error))?,
             callback_url: item.callback_url,
             subscribed_events: EventSet::from_bits(item.events),
             fingerprint: URL_SAFE_NO_PAD
@@ -243,6 +248,7 @@ mod tests {
                 source_record_id: SourceRecordId::parse("product-123").unwrap(),
                 payload_version: Some(PayloadVersion::parse("product-promo-v4").unwrap()),
                 metadata: json!({"a": [1, {"b": null}]}).as_object().unwrap().clone(),
+                submitted_to: Url::parse("https://api.shotstack.io/edit/stage").unwrap(),
                 callback_url: Some("https://shop.example/hooks".into()),
                 subscribed_events: EventSet::terminal(),
                 fingerprint: [9; 32],
@@ -307,6 +313,9 @@ mod tests {
         assert!(decode(Item::new()).is_err());
         let mut item = encode(&job(), RETENTION).unwrap();
         item.insert("state".into(), AttributeValue::S("exploded".into()));
+        assert!(matches!(decode(item), Err(StoreError::Corrupt { kind: "job", .. })));
+        let mut item = encode(&job(), RETENTION).unwrap();
+        item.insert("at".into(), AttributeValue::S("api.shotstack.io".into()));
         assert!(matches!(decode(item), Err(StoreError::Corrupt { kind: "job", .. })));
     }
 }

@@ -17,6 +17,7 @@ mod delivery_schedule;
 mod faults;
 mod harness;
 mod logs;
+mod moves;
 mod outages;
 mod rates;
 mod recursion;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use domain::credential::Scope;
 use domain::endpoint::EndpointLimits;
 use domain::event::EventName;
 use domain::lease::AwakePolicy;
+use domain::provider::catalogue::Adjustments;
 use domain::retry::DeliverySchedule;
 use domain::signature::{SignatureType, WebhookSecret};
 use http::{Method, Uri};
@@ -113,7 +115,9 @@ fn in_virtual_time<F: Future>(work: F) -> F::Output {
 pub(crate) struct Bundle {
     pub(crate) aws: InMemoryAws,
     pub(crate) network: Network,
-    pub(crate) parameters: StackParameters,
+    parameters: Mutex<StackParameters>,
+    /// How often the stack was deployed anew.
+    pub(crate) deployments: AtomicUsize,
     pub(crate) template: Template,
     /// The throttles of the API.
     pub(crate) routes: Mutex<RouteThrottles>,
@@ -250,7 +254,8 @@ impl Bundle {
             Self {
                 aws,
                 network,
-                parameters: settings.parameters.clone(),
+                parameters: Mutex::new(settings.parameters.clone()),
+                deployments: AtomicUsize::new(0),
                 routes: Mutex::new(template.route_throttles()),
                 template,
                 receivers,
@@ -291,6 +296,19 @@ impl Bundle {
         bundle.aws.store().put_webhook_config(&config).await.unwrap();
         bundle.aws.set_quotas(bundle.settings.quotas);
         bundle
+    }
+
+    /// The parameters of the stack now.
+    pub(crate) fn parameters(&self) -> StackParameters {
+        self.parameters.lock().unwrap().clone()
+    }
+
+    /// Deploys the stack with other settings of its providers. A process that is at work then
+    /// ends with its invocation.
+    pub(crate) fn deploy(&self, adjustments: Adjustments) {
+        self.parameters.lock().unwrap().adjustments = adjustments;
+        self.deployments.fetch_add(1, Ordering::SeqCst);
+        self.end_warm_processes();
     }
 
     /// The stack that a callback URL is of.
