@@ -165,12 +165,6 @@ impl TestJob {
         self.job_id.get().expect("the job was submitted")
     }
 
-    /// Whether an answer named the job's id.
-    #[must_use]
-    pub fn has_id(&self) -> bool {
-        self.job_id.get().is_some()
-    }
-
     /// Keeps the id that an answer names. A later answer must name the same.
     ///
     /// # Errors

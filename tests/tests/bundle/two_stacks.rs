@@ -43,7 +43,7 @@ fn violations(bundle: &Bundle, case: &str) -> Vec<String> {
         .collect()
 }
 
-fn assert_none(failed: Vec<Vec<String>>) {
+fn assert_none(failed: &[Vec<String>]) {
     let failed = failed.concat();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
@@ -81,7 +81,7 @@ fn stacks_at_one_account_tell_own_renders() {
         // Only its callback finds a lost render of this provider.
         .filter(|case| *case != (SimulatedProvider::Shotstack, case.1, Callbacks::Lost))
         .collect();
-    assert_none(in_parallel(&cases, |(provider, lost, callbacks)| {
+    assert_none(&in_parallel(&cases, |(provider, lost, callbacks)| {
         let case = format!("{} {lost:?} {callbacks:?}", provider.name());
         let tags = [["a-one", "a-two"], ["b-one", "b-two"]];
         let stacks = Bundle::run_beside(RunSettings::default(), async |first, second| {
@@ -126,7 +126,7 @@ fn account_callbacks_reach_own_jobs() {
         .into_iter()
         .flat_map(|provider| LOST.map(|lost| (provider, lost)))
         .collect();
-    assert_none(in_parallel(&cases, |(provider, lost)| {
+    assert_none(&in_parallel(&cases, |(provider, lost)| {
         let case = format!("{} {lost:?}", provider.name());
         let mut statuses = Vec::new();
         let stacks = Bundle::run_beside(RunSettings::default(), async |first, second| {
@@ -189,7 +189,7 @@ fn under_way(lost: bool) -> Value {
 fn stack_made_anew_tells_own_renders() {
     let cases: Vec<_> =
         PROVIDERS.into_iter().flat_map(|it| [false, true].map(|lost| (it, lost))).collect();
-    assert_none(in_parallel(&cases, |(provider, lost)| {
+    assert_none(&in_parallel(&cases, |(provider, lost)| {
         let case = format!("{} lost: {lost}", provider.name());
         let bundle = Bundle::run(RunSettings::default(), async |bundle| {
             let late = called_back_late(Duration::from_secs(600));
@@ -214,7 +214,7 @@ fn key_used_again_makes_its_own_render() {
         .flat_map(|provider| [2, 9].map(|days| (provider, days)))
         .flat_map(|(provider, days)| [false, true].map(|lost| (provider, days, lost)))
         .collect();
-    assert_none(in_parallel(&cases, |(provider, days, lost)| {
+    assert_none(&in_parallel(&cases, |(provider, days, lost)| {
         let case = format!("{} after {days} days, lost: {lost}", provider.name());
         let settings = RunSettings { skips_idle_ticks: true, ..RunSettings::default() };
         let bundle = Bundle::run(settings, async |bundle| {
