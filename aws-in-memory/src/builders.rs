@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use domain::attempt::Attempt;
 use domain::delivery::{Delivery, DeliveryState, DeliverySubject};
 use domain::event::{EventName, EventSet, TestEvent};
-use domain::id::{EventId, JobId, PayloadVersion, ProviderName, SourceRecordId};
+use domain::id::{EventId, JobId, PayloadVersion, ProviderName, RequestId, SourceRecordId};
 use domain::job::{Job, StoredRequest};
 use domain::polling::{LognormalModel, Tracking};
 use domain::request::JobRequest;
@@ -28,9 +28,11 @@ pub fn job() -> JobBuilder {
             source_record_id: source_record("product-123"),
             payload_version: None,
             metadata: Map::new(),
+            submitted_to: "http://zvid.test".parse().expect("a URL"),
             callback_url: None,
             subscribed_events: EventSet::terminal(),
             fingerprint: [1; 32],
+            record: RequestId::of_job(&JobId::from_bytes([7; 16])),
             tracking: Tracking::PollOnly,
             duration_model: None,
             shard: 0,
@@ -55,10 +57,17 @@ impl JobBuilder {
         self
     }
 
-    /// The provider that renders it.
+    /// The provider that renders it, at `http://<name>.test`.
     #[must_use]
     pub fn provider(mut self, name: &str) -> Self {
         self.request.provider = provider(name);
+        self.submitted_to(&format!("http://{name}.test"))
+    }
+
+    /// The base URL that it was submitted to.
+    #[must_use]
+    pub fn submitted_to(mut self, base_url: &str) -> Self {
+        self.request.submitted_to = base_url.parse().expect("a URL");
         self
     }
 

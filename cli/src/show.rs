@@ -8,6 +8,7 @@ pub(crate) fn job(job: &Value) -> String {
         ("job", text(job, "jobId")),
         ("state", state(job)),
         ("provider", provider(job)),
+        ("at", text(job, "submittedTo")),
         ("source", text(job, "sourceRecordId")),
         ("shape", text(job, "payloadVersion")),
         ("result", text(job, "resultUrl")),

@@ -1,9 +1,10 @@
 //! Values that the unit tests of this crate share.
 
 use chrono::{DateTime, TimeZone, Utc};
+use url::Url;
 
 use crate::event::EventSet;
-use crate::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
+use crate::id::{JobId, PayloadVersion, ProviderName, RenderJobId, RequestId, SourceRecordId};
 use crate::job::{Job, Observation, RenderResult, RenderStatus, Report, StoredRequest, Transition};
 use crate::polling::Tracking;
 
@@ -17,9 +18,11 @@ fn request() -> StoredRequest {
         source_record_id: SourceRecordId::parse("product-123").unwrap(),
         payload_version: Some(PayloadVersion::parse("product-promo-v4").unwrap()),
         metadata: serde_json::Map::new(),
+        submitted_to: Url::parse("https://api.zvid.io").unwrap(),
         callback_url: None,
         subscribed_events: EventSet::terminal(),
         fingerprint: [1; 32],
+        record: RequestId::of_job(&JobId::from_bytes([7; 16])),
         tracking: Tracking::PollOnly,
         duration_model: None,
         shard: 0,

@@ -1,7 +1,8 @@
 //! Ids and names. Each type has one checking constructor, so every value is valid.
 //!
-//! Ids that follow from others make repeats harmless: one idempotency key always names one job,
-//! and one event always has one id, by which receivers and subscribers deduplicate.
+//! Ids that follow from others make repeats harmless: one idempotency key always leads to one
+//! request record, and one event always has one id, by which receivers and subscribers deduplicate.
+//! A job's id follows from nothing: a provider keeps it, and knows other stacks than this one.
 
 use std::fmt;
 
@@ -128,14 +129,8 @@ checked_text! {
 pub struct JobId(String);
 
 impl JobId {
-    /// The id that follows from an idempotency key. One key always names the same job, so the
-    /// conditional put of the job is also the idempotency record.
-    #[must_use]
-    pub fn from_key(key: &IdempotencyKey) -> Self {
-        Self::from_bytes(first_16(&["render-relay/job/", key.as_str()]))
-    }
-
-    /// An id from 16 random bytes, for a request without an idempotency key.
+    /// An id from 16 random bytes. It is unique among all stacks, because it finds a render at
+    /// a provider whose account other stacks may share.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self::of(Builder::from_custom_bytes(bytes).into_uuid())
@@ -181,6 +176,34 @@ impl JobId {
         let bytes = first_16(&["render-relay/shard/", &self.0]);
         let [a, b, c, d, ..] = bytes;
         u32::from_be_bytes([a, b, c, d]) % shards.max(1)
+    }
+}
+
+/// The id of a request record: 32 lower-case hexadecimal digits. It is the partition key of the
+/// record, and kept in the job, which leads back to what was submitted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RequestId(String);
+
+impl RequestId {
+    /// The id that follows from an idempotency key, so that repeats find the same record.
+    #[must_use]
+    pub fn of_key(key: &IdempotencyKey) -> Self {
+        Self(hex::encode(first_16(&["render-relay/request/key/", key.as_str()])))
+    }
+
+    /// The id for a request without an idempotency key, which is never repeated.
+    #[must_use]
+    pub fn of_job(job: &JobId) -> Self {
+        Self(hex::encode(first_16(&["render-relay/request/job/", job.as_str()])))
+    }
+
+    /// Reads an id.
+    ///
+    /// # Errors
+    /// When `text` is not 32 lower-case hexadecimal digits.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        prefixed_hex("", text, "must be 32 hexadecimal digits").map(Self)
     }
 }
 
@@ -316,6 +339,7 @@ fn prefixed_hex(prefix: &str, text: &str, rule: &'static str) -> Result<String, 
 }
 
 parsed_text!(JobId);
+parsed_text!(RequestId);
 parsed_text!(EventId);
 parsed_text!(EndpointId);
 parsed_text!(KeyId);
@@ -325,12 +349,18 @@ parsed_text!(KeyName);
 mod tests {
     use super::*;
 
+    /// The digits are those that `sha256sum` gives: a stored record must be found by any release.
     #[test]
-    fn job_id_follows_from_key() {
+    fn request_id_follows_from_key() {
         let key = IdempotencyKey::parse("order-1").unwrap();
-        assert_eq!(JobId::from_key(&key).as_str(), "job_b8cc40881da4853bac584723b0cd2d7f");
-        let other = IdempotencyKey::parse("order-2").unwrap();
-        assert_ne!(JobId::from_key(&key), JobId::from_key(&other));
+        let id = RequestId::of_key(&key);
+        assert_eq!(id.as_str(), "8829512c3afd3faa72081614b3aa1b39");
+        assert_eq!(RequestId::parse(id.as_str()), Ok(id.clone()));
+        assert_ne!(id, RequestId::of_key(&IdempotencyKey::parse("order-2").unwrap()));
+        let (job, other) = (JobId::from_bytes([1; 16]), JobId::from_bytes([2; 16]));
+        assert_ne!(RequestId::of_job(&job), RequestId::of_job(&other));
+        let named_like_a_job = IdempotencyKey::parse(job.as_str()).unwrap();
+        assert_ne!(RequestId::of_key(&named_like_a_job), RequestId::of_job(&job));
     }
 
     #[test]
@@ -352,8 +382,7 @@ mod tests {
 
     #[test]
     fn job_id_round_trips_as_uuid_v8() {
-        let key = IdempotencyKey::parse("order-1").unwrap();
-        for job in [JobId::from_bytes([0xff; 16]), JobId::from_key(&key)] {
+        for job in [JobId::from_bytes([0xff; 16]), JobId::from_bytes([0; 16])] {
             let uuid = job.as_uuid();
             let parts: Vec<&str> = uuid.split('-').collect();
             assert_eq!(parts.iter().map(|p| p.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);

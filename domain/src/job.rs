@@ -18,10 +18,11 @@ mod transition;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use url::Url;
 
 use crate::event::{EventName, EventSet};
 use crate::failure::Failure;
-use crate::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
+use crate::id::{JobId, PayloadVersion, ProviderName, RenderJobId, RequestId, SourceRecordId};
 use crate::polling::{LognormalModel, Tracking};
 
 pub use transition::{Move, ReportKind, is_final, next};
@@ -186,8 +187,12 @@ pub struct StoredRequest {
     pub callback_url: Option<String>,
     /// The events that the client subscribed to.
     pub subscribed_events: EventSet,
+    /// The base URL that it was submitted to, and is asked about at.
+    pub submitted_to: Url,
     /// SHA-256 of the request's canonical body, which is the same for a repeat only.
     pub fingerprint: [u8; 32],
+    /// The record of the request, which has its payload.
+    pub record: RequestId,
     /// Whether the provider calls back, or only polls show changes.
     pub tracking: Tracking,
     /// How long the provider's renders took, as known when the job was made. Kept, because
@@ -245,7 +250,7 @@ impl OutboxEntry {
 /// A render job. Built by [`Job::new`], changed by [`Job::apply`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
-    /// Our id, which also follows from the idempotency key, if there was one.
+    /// Our id.
     pub id: JobId,
     /// What the client asked for, and what was decided when the job was made.
     pub request: StoredRequest,

@@ -62,7 +62,10 @@ pub enum KeyError {
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// It is stored for other hosts than that of the request.
-    #[error("{refusal}; `relay provider set-key {provider} --host HOST` stores it for a host")]
+    #[error(
+        "{refusal}; `relay provider set-key {provider} --host HOST` stores it for a host, or for \
+         several"
+    )]
     NotForHost {
         /// The provider.
         provider: ProviderName,
@@ -119,6 +122,14 @@ impl Providers {
     #[must_use]
     pub fn get(&self, name: &ProviderName) -> Option<Arc<Provider>> {
         self.in_force().get(name)
+    }
+
+    /// The provider of a job, by the specs as they were read last, at the base URL that the job
+    /// was submitted to.
+    #[must_use]
+    pub fn of_job(&self, job: &Job) -> Option<Arc<Provider>> {
+        let provider = self.get(&job.request.provider)?;
+        Some(provider.at(&job.request.submitted_to))
     }
 
     /// The API key of a provider, with the hosts that it is for.

@@ -3,7 +3,7 @@
 //! | item | pk / sk | written |
 //! |---|---|---|
 //! | job | `job#<id>` / `job` | whole, by one conditional put per change |
-//! | submitted payload | `job#<id>` / `payload` | once |
+//! | request record, with the payload | `request#<hash of its key>` / `payload` | once, and again when its key is used anew |
 //! | delivery | `job#<id>` / `delivery#<eventId>` | whole, by one conditional put per change |
 //! | delivery of a test | `test` / `delivery#<eventId>` | the same |
 //! | webhook configuration | `config` / `webhook` | by its owner |
@@ -43,6 +43,7 @@ mod payload;
 mod provider_specs;
 mod put;
 mod reading;
+mod request_record;
 mod statistics_item;
 mod undelivered;
 
@@ -68,6 +69,7 @@ pub use endpoints::Consistency;
 pub use page::Page;
 pub use payload::{MAX_STORED_PAYLOAD, PayloadTooLarge, StoredPayload};
 pub use provider_specs::{DocumentId, MAX_SPEC_BYTES, SpecEntry, SpecIndex};
+pub use request_record::FoundRecord;
 pub use statistics_item::StoredStatistics;
 pub use undelivered::{ListOrder, TimeSpan};
 

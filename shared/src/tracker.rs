@@ -181,7 +181,7 @@ impl Tracker {
         }
     }
 
-    /// Fetches the render's status from the job's provider, by the provider's id or by an id
+    /// Fetches the render's status from where the job was submitted to, by the provider's id or by an id
     /// that we chose; `hint` is an id from an unauthenticated callback. None when no id is known.
     ///
     /// # Errors
@@ -193,7 +193,7 @@ impl Tracker {
         now: DateTime<Utc>,
     ) -> Result<Option<StatusAnswer>, TrackError> {
         self.providers.specs().refresh().await?;
-        let Some(provider) = self.providers.get(&job.request.provider) else {
+        let Some(provider) = self.providers.of_job(job) else {
             return Ok(None);
         };
         let provider = provider.as_ref();

@@ -31,6 +31,7 @@ pub fn job(job: &Job, delivery: Option<&Delivery>) -> Value {
         "state": job.state.name(),
         "final": job.is_final(),
         "provider": job.request.provider,
+        "submittedTo": KeyHost::of(&job.request.submitted_to).map(|host| host.to_string()),
         "renderJobId": job.render_job_id,
         "providerStatus": job.provider_status,
         "sourceRecordId": job.request.source_record_id,

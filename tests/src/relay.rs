@@ -13,6 +13,7 @@ pub struct JobView {
     #[serde(rename = "final")]
     pub is_final: bool,
     pub provider: String,
+    pub submitted_to: Option<String>,
     pub render_job_id: Option<String>,
     pub provider_status: Option<String>,
     pub source_record_id: String,

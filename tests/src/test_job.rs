@@ -1,16 +1,19 @@
 //! A job as a customer's backend submits it.
 
-use anyhow::{Result, bail};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Result, bail, ensure};
 use chrono::{TimeDelta, Utc};
 use domain::event::EventSet;
 use domain::id::{
-    EventId, IdempotencyKey, JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId,
+    EventId, JobId, PayloadVersion, ProviderName, RenderJobId, RequestId, SourceRecordId,
 };
 use domain::job::{
     Job, Observation, RenderResult, RenderStatus, Report, StoredRequest, Transition,
 };
 use domain::polling::Tracking;
 use serde_json::{Value, json};
+use shared::entropy::Entropy;
 
 use crate::relay::JobView;
 
@@ -117,11 +120,12 @@ pub struct TestJob {
     pub provider: SimulatedProvider,
     /// The body that is posted to `/v1/jobs`.
     pub body: Value,
-    job_id: JobId,
+    /// Set by the answer to its first submit. Clones share it.
+    job_id: Arc<OnceLock<JobId>>,
 }
 
 impl TestJob {
-    pub(crate) fn new(provider: SimulatedProvider, tag: String, receiver: &str) -> Result<Self> {
+    pub(crate) fn new(provider: SimulatedProvider, tag: String, receiver: &str) -> Self {
         let body = json!({
             "provider": provider.name(),
             "payload": provider.payload(&tag),
@@ -130,8 +134,7 @@ impl TestJob {
             "metadata": {"shop": "berlin", "rank": [1, 2]},
             "callbackUrl": receiver,
         });
-        let job_id = JobId::from_key(&IdempotencyKey::parse(&tag)?);
-        Ok(Self { tag, provider, body, job_id })
+        Self { tag, provider, body, job_id: Arc::default() }
     }
 
     /// The same job with one more member in its body, or with another value for it.
@@ -152,10 +155,25 @@ impl TestJob {
         self
     }
 
-    /// The id of the job, which follows from the idempotency key.
+    /// The id of the job.
+    ///
+    /// # Panics
+    /// When the job was not submitted: until then it has none.
     #[must_use]
+    #[allow(clippy::expect_used, reason = "a test that asks too early is wrong")]
     pub fn job_id(&self) -> &JobId {
-        &self.job_id
+        self.job_id.get().expect("the job was submitted")
+    }
+
+    /// Keeps the id that an answer names. A later answer must name the same.
+    ///
+    /// # Errors
+    /// When it names another, or none.
+    pub(crate) fn keep_id(&self, named: &str) -> Result<()> {
+        let named = JobId::parse(named)?;
+        let kept = self.job_id.get_or_init(|| named.clone());
+        ensure!(*kept == named, "two jobs for {}: {kept} and {named}", self.tag);
+        Ok(())
     }
 
     /// The URL of its own receiver; none when its webhooks go to the default receiver.
@@ -167,7 +185,7 @@ impl TestJob {
     /// The id of one of the job's events.
     #[must_use]
     pub fn event_id(&self, event: &str) -> String {
-        EventId::of(&self.job_id, event).to_string()
+        EventId::of(self.job_id(), event).to_string()
     }
 
     /// The event that has to announce the job's end, with every member.
@@ -177,7 +195,7 @@ impl TestJob {
         json!({
             "event": event,
             "eventId": self.event_id(&event),
-            "jobId": self.job_id,
+            "jobId": self.job_id(),
             "renderJobId": job.render_job_id,
             "provider": self.provider.name(),
             "sourceRecordId": self.tag,
@@ -198,6 +216,8 @@ impl TestJob {
     /// # Errors
     /// When the body is one that `submit` would refuse.
     pub fn completed_unpublished(&self) -> Result<Job> {
+        let id = JobId::from_bytes(Entropy::os().bytes()?);
+        self.job_id.get_or_init(|| id);
         let then = Utc::now() - TimeDelta::minutes(1);
         let metadata = self.body.get("metadata").and_then(Value::as_object).cloned();
         let job = Job::new(
@@ -207,9 +227,11 @@ impl TestJob {
                 source_record_id: SourceRecordId::parse(&self.tag)?,
                 payload_version: Some(PayloadVersion::parse("product-promo-v4")?),
                 metadata: metadata.unwrap_or_default(),
+                submitted_to: "http://provider.example".parse()?,
                 callback_url: self.receiver().map(str::to_owned),
                 subscribed_events: EventSet::terminal(),
                 fingerprint: [7; 32],
+                record: RequestId::of_job(self.job_id()),
                 tracking: Tracking::WebhookFirst,
                 duration_model: None,
                 shard: 0,

@@ -82,7 +82,7 @@ impl TestStack {
     pub async fn new_job(&self, provider: SimulatedProvider) -> Result<TestJob> {
         let tag = self.next_tag();
         let receiver = format!("{}/receiver/{tag}", self.description.simulator_url);
-        let test_job = TestJob::new(provider, tag, &receiver)?;
+        let test_job = TestJob::new(provider, tag, &receiver);
         self.set_receiver_answers(&test_job, &json!([])).await?;
         Ok(test_job)
     }

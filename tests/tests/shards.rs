@@ -32,7 +32,7 @@ async fn submit_active(stack: &TestStack, number: usize) -> Result<Vec<TestJob>>
 async fn give_up(stack: &TestStack, receiver: &SharedReceiver) -> Result<Vec<TestJob>> {
     let mut given_up = Vec::new();
     for _ in 0..JOBS {
-        let test_job = stack.new_job_to(SimulatedProvider::Zvid, receiver)?;
+        let test_job = stack.new_job_to(SimulatedProvider::Zvid, receiver);
         stack.set_scenario(&test_job, &json!({"durationMs": 1})).await?;
         stack.submit(&test_job).await?;
         given_up.push(test_job);

@@ -128,7 +128,7 @@ pub(crate) async fn serve(options: &CloudOptions) -> Result<()> {
     let stored = stored_key(options.provider_port);
     let aws = InMemoryAws::new(&[(key.as_str(), stored.as_str())]);
     let store = aws.store();
-    for job in options.fleet.all() {
+    for job in options.fleet.all(options.provider_port) {
         store.insert_job(&job?).await?;
     }
     // Filling took a while, for which no polls are due.

@@ -10,6 +10,8 @@ use domain::id::{JobId, RenderJobId};
 use domain::job::{Job, Observation, RenderStatus, Report, Transition};
 use domain::polling::Tracking;
 
+use crate::tls::DOMAIN;
+
 /// A provider that accepts our id of a render, so that the render of a job is known beforehand.
 pub(super) const PROVIDER: &str = "zvid";
 
@@ -75,22 +77,28 @@ impl Fleet {
         arguments.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
     }
 
-    /// All jobs, as they are after a poll just now.
-    pub(super) fn all(&self) -> impl Iterator<Item = Result<Job>> {
-        (0..self.jobs).map(|number| self.job(number))
+    /// All jobs, as they are after a poll just now, of the provider at this port.
+    pub(super) fn all(&self, port: u16) -> impl Iterator<Item = Result<Job>> {
+        (0..self.jobs).map(move |number| self.job(number, &base_url(port)))
     }
 
-    fn job(&self, number: u32) -> Result<Job> {
+    fn job(&self, number: u32, base_url: &str) -> Result<Job> {
         let (youngest, oldest) = (f64::from(self.youngest_s), f64::from(self.oldest_s));
         let age = youngest + (oldest - youngest) * f64::from(number) / f64::from(self.jobs);
         let at = DateTime::from_timestamp_millis(self.at_ms).context("no such time")?;
-        job(number, self.reported_by, at - Duration::from_secs_f64(age), at)
+        job(number, base_url, self.reported_by, at - Duration::from_secs_f64(age), at)
     }
+}
+
+/// The base URL of the provider at this port.
+pub(super) fn base_url(port: u16) -> String {
+    format!("https://{DOMAIN}:{port}/{PROVIDER}")
 }
 
 /// The job with this number, as it is after a poll at `at`.
 fn job(
     number: u32,
+    base_url: &str,
     reported_by: EndReportedBy,
     created_at: DateTime<Utc>,
     at: DateTime<Utc>,
@@ -104,6 +112,7 @@ fn job(
     let intended = builders::job()
         .id(id)
         .provider(PROVIDER)
+        .submitted_to(base_url)
         .source_record(&format!("order-{number}"))
         .tracking(tracking)
         .created_at(created_at)

@@ -37,7 +37,7 @@ use shared::tracker::Tracker;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::fleet::{Fleet, PROVIDER};
+use super::fleet::{Fleet, PROVIDER, base_url};
 use super::provider::COUNT;
 use crate::child::{self, RoleProcess};
 use crate::cost::{self, Cost, Stopwatch};
@@ -192,7 +192,8 @@ pub(crate) async fn run(options: &PollClientOptions) -> Result<()> {
     let bare = Bare::new(options)?;
     match options.measure {
         PollMeasurement::Cpu { rounds } => {
-            let jobs = options.fleet.all().take(TURN).collect::<Result<Vec<_>>>()?;
+            let jobs =
+                options.fleet.all(options.provider.port).take(TURN).collect::<Result<Vec<_>>>()?;
             let core = PollCore::new(options)?;
             // The first turns warm up connections, caches and branch predictors.
             for way in PollWay::ALL {
@@ -210,7 +211,7 @@ pub(crate) async fn run(options: &PollClientOptions) -> Result<()> {
             Ok(())
         }
         PollMeasurement::Bare { per_second, warm_up_s, seconds } => {
-            let jobs = options.fleet.all().collect::<Result<Vec<_>>>()?;
+            let jobs = options.fleet.all(options.provider.port).collect::<Result<Vec<_>>>()?;
             let polling = bare.poll_steadily(&jobs, per_second);
             let due = |_, _| Ok(u64::from(per_second) * seconds);
             tokio::select! {
@@ -222,7 +223,7 @@ pub(crate) async fn run(options: &PollClientOptions) -> Result<()> {
             let poller = poller(options).await?;
             let schedule = |job: &Job| poller.tracker.poll_schedule(job);
             let due = |from: DateTime<Utc>, to: DateTime<Utc>| {
-                options.fleet.all().try_fold(0, |sum, job| {
+                options.fleet.all(options.provider.port).try_fold(0, |sum, job| {
                     let job = job?;
                     let until = |at: DateTime<Utc>| {
                         let age = (at - job.created_at).to_std().unwrap_or_default();
@@ -386,7 +387,7 @@ pub(super) fn stored_key(port: u16) -> String {
 
 /// The shipped providers, with the base URL of this run.
 fn providers(options: &PollClientOptions, store: Store, secrets: Secrets) -> Result<Providers> {
-    let base_url = format!("https://{DOMAIN}:{}/{PROVIDER}", options.provider.port).parse()?;
+    let base_url = base_url(options.provider.port).parse()?;
     let base_urls = [(PROVIDER.to_owned(), base_url)].into();
     let policy = TargetPolicy::local_use();
     let adjustments = Adjustments { base_urls, policy: policy.clone(), ..Adjustments::default() };

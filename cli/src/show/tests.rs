@@ -5,6 +5,7 @@ use super::*;
 fn finished() -> Value {
     json!({
         "jobId": "job_1", "state": "completed", "provider": "zvid", "renderJobId": "r-1",
+        "submittedTo": "api.zvid.io",
         "sourceRecordId": "product-123", "payloadVersion": null, "progress": 1.0,
         "resultUrl": "https://cdn/x.mp4", "resultExpiresAt": null, "failure": null,
         "final": true, "endedAt": "2026-05-24T12:00:09.000Z",
@@ -23,6 +24,7 @@ fn job_reads_top_down() {
     job       job_1
     state     completed
     provider  zvid, render r-1
+    at        api.zvid.io
     source    product-123
     result    https://cdn/x.mp4
     checked   2026-05-24T12:00:09.000Z, 4 times

@@ -25,6 +25,19 @@ pub struct Provider {
     pub base_url: Url,
 }
 
+impl Provider {
+    /// The same provider where a job was submitted to, which may be another place than new jobs
+    /// are submitted to. The key still goes only to hosts that are stored with it.
+    #[must_use]
+    pub fn at(self: &Arc<Self>, submitted_to: &Url) -> Arc<Self> {
+        match self.base_url == *submitted_to {
+            true => Arc::clone(self),
+            // Rare: the place changed while the job is under way.
+            false => Arc::new(Self { spec: self.spec.clone(), base_url: submitted_to.clone() }),
+        }
+    }
+}
+
 /// The adjustments of an installation to its providers; the first two are usually empty.
 #[derive(Clone, Debug, Default)]
 pub struct Adjustments {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use chrono::{DateTime, TimeZone, Utc};
 use domain::event::EventSet;
-use domain::id::{JobId, RenderJobId, SourceRecordId};
+use domain::id::{JobId, RenderJobId, RequestId, SourceRecordId};
 use domain::job::{Job, StoredRequest};
 use domain::polling::Tracking;
 use domain::provider::catalogue::{Adjustments, Catalogue, Provider};
@@ -48,9 +48,11 @@ impl TestedProvider {
             source_record_id: SourceRecordId::parse("product-123").unwrap(),
             payload_version: None,
             metadata: Map::new(),
+            submitted_to: self.provider.base_url.clone(),
             callback_url: None,
             subscribed_events: EventSet::terminal(),
             fingerprint: [1; 32],
+            record: RequestId::of_job(&job_id()),
             tracking: Tracking::PollOnly,
             duration_model: None,
             shard: 0,

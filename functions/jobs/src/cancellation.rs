@@ -28,7 +28,7 @@ impl Jobs {
             return Err(Problem::new(409, "job_ended", "Job ended", detail));
         }
         self.tracker.providers.specs().refresh().await?;
-        let Some(provider) = self.tracker.providers.get(&job.request.provider) else {
+        let Some(provider) = self.tracker.providers.of_job(&job) else {
             return Err(unknown_provider(&job));
         };
         let Some(cancel) = &provider.spec.cancel else {

@@ -1,9 +1,10 @@
 //! `submit`: POST /v1/jobs.
 //!
-//! [`submission`] is the use case; `domain` checks the request and decides,
+//! [`submission`] is the use case, [`draft`] what it refuses before it stores anything; `domain` checks the request and decides,
 //! `shared` reaches the table and the providers.
 
 pub mod config;
+mod draft;
 mod submission;
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;

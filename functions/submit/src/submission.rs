@@ -4,8 +4,9 @@
 //! the provider is asked; and the provider is asked once, by the request whose job was new. If
 //! anything is lost after that, the poller finds the job in the `active` index.
 //!
-//! A job's id follows from the idempotency key, so a repeated request finds the job of the first
-//! one; a fingerprint of the body shows whether it is a repeat.
+//! A job's id is random. The request record, which is stored first, keeps it under the idempotency
+//! key, so a repeated request goes on with the job of the first one; a fingerprint of the body
+//! shows whether it is a repeat.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,41 +15,34 @@ use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse
 use chrono::{DateTime, Utc};
 use domain::address::TargetPolicy;
 use domain::failure::{Failure, FailureCode};
-use domain::id::{IdempotencyKey, JobId, ProviderName};
-use domain::job::{Job, Report, State, StoredRequest};
+use domain::id::{IdempotencyKey, JobId};
+use domain::job::{Job, Report, State};
 use domain::polling::Tracking;
-use domain::provider::catalogue::Provider;
-use domain::provider::request::{SubmitError, SubmitParts};
-use domain::provider::{HttpRequest, Rejection, SubmitAnswer};
-use domain::request::{JobRequest, MAX_BODY_BYTES};
+use domain::provider::{Rejection, SubmitAnswer};
+use domain::request::{Claim, JobRequest, MAX_BODY_BYTES};
 use shared::api::{self, Problem, Route};
 use shared::api_key_cache::ApiKeyCache;
-use shared::callback_secret;
 use shared::entropy::Entropy;
-use shared::providers::{KeyError, Submitted};
+use shared::providers::Submitted;
 use shared::queue::{WakeQueue, WakeUp};
 use shared::secrets::Secrets;
 use shared::shards::Shards;
-use shared::store::{Inserted, StoreError, StoredPayload};
+use shared::store::{FoundRecord, Inserted};
 use shared::telemetry::chain;
 use shared::tracker::{ApplyOutcome, ReportSource, Tracker, age};
 use shared::view;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// How long the function may run: its `Timeout` in `template.yaml`.
-const MAX_RUN: Duration = Duration::from_secs(29);
-/// The time that is kept for storing what the provider answers.
-const KEPT_FOR_ANSWER: Duration = Duration::from_secs(3);
+use crate::draft::{Draft, Prepared};
 
-/// Secrets or the table took so long that the function might end while the provider is asked. Then
-/// it would be unknown whether there is a render.
+/// How often a request record is looked at again because another request changed it meanwhile.
+const MAX_CONFLICTS: usize = 4;
+
+/// Other requests with the same key change its record again and again.
 #[derive(Debug, thiserror::Error)]
-#[error("too little time is left to ask {provider}, after {} ms", spent.as_millis())]
-struct TooLittleTime {
-    provider: ProviderName,
-    spent: Duration,
-}
+#[error("the request record changes faster than it can be written")]
+struct TooManyConflicts;
 
 /// The use case and what it needs.
 pub struct Submitter {
@@ -69,26 +63,6 @@ pub struct Submitter {
     pub entropy: Entropy,
 }
 
-/// A valid job, and the request to its provider.
-struct Prepared {
-    job: Job,
-    payload: StoredPayload,
-    provider: Arc<Provider>,
-    request: HttpRequest,
-}
-
-impl Prepared {
-    /// Whether the function runs for long enough to hear the provider out.
-    fn fits(&self, spent: Duration) -> Result<(), TooLittleTime> {
-        let timeout = self.provider.spec.limits.submit_timeout_ms.get();
-        let submit = Duration::from_millis(timeout.into());
-        match spent + submit + KEPT_FOR_ANSWER <= MAX_RUN {
-            true => Ok(()),
-            false => Err(TooLittleTime { provider: self.provider.spec.name.clone(), spent }),
-        }
-    }
-}
-
 impl Submitter {
     /// Answers POST /v1/jobs.
     ///
@@ -104,146 +78,68 @@ impl Submitter {
         let key = idempotency_key(request)?;
         let body = api::body(request, MAX_BODY_BYTES)?;
         let job_request = JobRequest::parse(&body, &self.policy)?;
-        let prepared = self.prepare(job_request, key.as_ref(), &body, now).await?;
-        prepared.fits(began.elapsed()).map_err(|cause| Problem::unavailable(&cause))?;
-
-        match self.store(&prepared).await? {
-            Stored::New => {}
+        let draft = self.draft(job_request, key.as_ref(), &body, now).await?;
+        let prepared = match self.store(&draft, began, now).await? {
+            Stored::New(prepared) => *prepared,
             Stored::Repeated(job) => return Ok(answer(&job, None)),
             Stored::Mismatch => return Err(mismatch()),
-        }
+        };
         let (job, wait) = self.submit_to_provider(prepared, now).await;
         self.wake_poller(&job, now()).await;
         Ok(answer(&job, wait))
     }
 
-    async fn prepare(
+    /// Stores the request record, then the job, so that every job has its payload. Of all
+    /// requests of one key, one finds that its job is new.
+    async fn store(
         &self,
-        job_request: JobRequest,
-        key: Option<&IdempotencyKey>,
-        body: &[u8],
+        draft: &Draft,
+        began: Instant,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<Prepared, Problem> {
-        self.tracker.providers.specs().refresh().await?;
-        let specs = self.tracker.providers.in_force();
-        let provider = specs.get(&job_request.provider).ok_or_else(|| {
-            let known: Vec<&str> = specs.catalogue.names().map(|name| name.as_str()).collect();
-            Problem::new(
-                422,
-                "unknown_provider",
-                "Unknown provider",
-                format!("There is no provider of this name. Known: {}.", known.join(", ")),
-            )
-            .about("provider")
-        })?;
-        let wants_callback = provider
-            .spec
-            .wants_callback(&job_request.payload, job_request.provider_webhook)
-            .map_err(|error| invalid("providerWebhook", &error.to_string()))?;
-        let payload = StoredPayload::compress(body, job_request.fingerprint).map_err(|error| {
-            Problem::new(413, "payload_too_large", "Payload too large", format!("{error}."))
-                .about("payload")
-        })?;
-        if job_request.callback_url.is_some() {
-            self.require_webhook_secret(now).await?;
+    ) -> Result<Stored, Problem> {
+        let store = &self.tracker.store;
+        let Draft { payload, job_id: ours, .. } = draft;
+        let fingerprint = draft.request.fingerprint;
+        let record = |job: &JobId| store.new_record(job.clone(), fingerprint, now());
+        for _ in 0..MAX_CONFLICTS {
+            draft.fits(began.elapsed()).map_err(|cause| Problem::unavailable(&cause))?;
+            let found = match store.insert_record(&draft.record, &record(ours), payload).await? {
+                Inserted::New => return self.store_job(draft, ours, now).await,
+                Inserted::Exists(found) => found,
+            };
+            let FoundRecord { record: before, .. } = &found;
+            if before.is_being_stored(now()) {
+                return match before.fingerprint == fingerprint {
+                    true => self.store_job(draft, &before.job_id, now).await,
+                    false => Ok(Stored::Mismatch),
+                };
+            }
+            let job = store.job(&before.job_id).await?;
+            let id = match before.claim(job, &fingerprint, now()) {
+                Claim::Repeat(job) => return Ok(Stored::Repeated(job)),
+                Claim::Mismatch => return Ok(Stored::Mismatch),
+                Claim::Renew => &before.job_id,
+                Claim::Replace => ours,
+            };
+            draft.fits(began.elapsed()).map_err(|cause| Problem::unavailable(&cause))?;
+            if store.replace_record(&draft.record, &found, &record(id), payload).await? {
+                return self.store_job(draft, id, now).await;
+            }
+            // Another request was first, and its record is young.
         }
-
-        let job_id = match key {
-            Some(key) => JobId::from_key(key),
-            None => JobId::from_bytes(self.random()?),
-        };
-        self.tracker.providers.expect_key(&job_request.provider);
-        let callback_url = match wants_callback {
-            true => Some(self.callback_url(&provider, &job_id, now).await?),
-            false => None,
-        };
-        let api_key = self
-            .tracker
-            .providers
-            .key(&job_request.provider)
-            .await
-            .map_err(|cause| Problem::no_key(&cause.into()))?;
-        let request = provider
-            .submit_request(&SubmitParts {
-                payload: &job_request.payload,
-                job_id: &job_id,
-                callback_url: callback_url.as_deref(),
-                api_key: &api_key,
-            })
-            .map_err(|error| match error {
-                SubmitError::Payload(error) => invalid("payload", &error.to_string()),
-                SubmitError::Key(refusal) => Problem::no_key(&KeyError::NotForHost {
-                    provider: provider.spec.name.clone(),
-                    refusal,
-                }),
-            })?;
-        let tracking = match wants_callback {
-            true => Tracking::WebhookFirst,
-            false => Tracking::PollOnly,
-        };
-        // The number is stored before a job is: no later process may know fewer shards.
-        self.shards.most(&self.tracker.store).await?;
-        let duration_model = self.tracker.duration_models.model(&job_request.provider).await;
-        let stored = StoredRequest {
-            shard: job_id.shard(self.shards.current()),
-            provider: job_request.provider,
-            source_record_id: job_request.source_record_id,
-            payload_version: job_request.payload_version,
-            metadata: job_request.metadata,
-            callback_url: job_request.callback_url.map(|url| url.as_str().to_owned()),
-            subscribed_events: job_request.subscribed_events,
-            fingerprint: job_request.fingerprint,
-            tracking,
-            duration_model,
-        };
-        Ok(Prepared { job: Job::new(job_id, stored, now()), payload, provider, request })
+        Err(Problem::unavailable(&TooManyConflicts))
     }
 
-    /// Without a signing secret a receiver cannot verify webhooks.
-    async fn require_webhook_secret(&self, now: fn() -> DateTime<Utc>) -> Result<(), Problem> {
-        match self.tracker.store.recent_webhook_config(now()).await? {
-            Some(_) => Ok(()),
-            None => Err(Problem::new(
-                409,
-                "webhook_not_configured",
-                "Webhooks are not configured",
-                "Call PUT /v1/webhook-config once: it makes the secret that webhooks are signed \
-                 with.",
-            )
-            .about("callbackUrl")),
-        }
-    }
-
-    fn random<const N: usize>(&self) -> Result<[u8; N], Problem> {
-        self.entropy.bytes().map_err(|cause| Problem::unavailable(&cause))
-    }
-
-    async fn callback_url(
+    async fn store_job(
         &self,
-        provider: &Provider,
-        job: &JobId,
+        draft: &Draft,
+        id: &JobId,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<String, Problem> {
-        let store = &self.tracker.store;
-        let secret = callback_secret::get_or_make(&self.secrets, store, self.entropy, now).await?;
-        let name = &provider.spec.name;
-        let token = secret.token(name, job);
-        Ok(format!("{}/v1/webhooks/{name}/{job}/{token}", self.public_url))
-    }
-
-    /// Stores the payload, then the job, so that every job has its payload.
-    async fn store(&self, prepared: &Prepared) -> Result<Stored, StoreError> {
-        let job = &prepared.job;
-        let store = &self.tracker.store;
-        let payload = store.insert_payload(&job.id, &prepared.payload, job.created_at).await?;
-        if let Inserted::Exists(payload) = payload
-            && payload.fingerprint != job.request.fingerprint
-        {
-            return Ok(Stored::Mismatch);
-        }
-        Ok(match store.insert_job(job).await? {
-            Inserted::New => Stored::New,
-            Inserted::Exists(before) if before.request.fingerprint == job.request.fingerprint => {
+    ) -> Result<Stored, Problem> {
+        let prepared = self.prepare(draft, id, now)?;
+        Ok(match self.tracker.store.insert_job(&prepared.job).await? {
+            Inserted::New => Stored::New(Box::new(prepared)),
+            Inserted::Exists(before) if before.request.fingerprint == draft.request.fingerprint => {
                 Stored::Repeated(Box::new(before))
             }
             Inserted::Exists(_) => Stored::Mismatch,
@@ -326,8 +222,8 @@ impl Submitter {
 
 /// The outcome of storing a job.
 enum Stored {
-    /// The job is new.
-    New,
+    /// The job is new, and its provider is to be asked.
+    New(Box<Prepared>),
     /// The same request was made before; its job.
     Repeated(Box<Job>),
     /// Another request was made before with the same idempotency key.
@@ -347,11 +243,6 @@ fn idempotency_key(request: &ApiGatewayV2httpRequest) -> Result<Option<Idempoten
     };
     let text = value.to_str().map_err(|_| problem("must be visible ASCII without spaces"))?;
     IdempotencyKey::parse(text).map(Some).map_err(|error| problem(&error.to_string()))
-}
-
-fn invalid(field: &str, problem: &str) -> Problem {
-    Problem::new(422, "invalid_field", "Invalid field", format!("`{field}` {problem}."))
-        .about(field)
 }
 
 fn mismatch() -> Problem {

@@ -1,5 +1,4 @@
-use std::sync::Arc;
-
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_in_memory::interceptor::{
@@ -25,6 +24,8 @@ use tokio::time::Instant;
 
 use super::*;
 
+mod records;
+
 /// The key in `events/`.
 const KEY: &str = "rr_example";
 const ZVID_KEY: &str = r#"{"key": "zvid_key", "hosts": ["api.zvid.io"]}"#;
@@ -36,6 +37,29 @@ async fn with_key(parameters: &[(&str, &str)]) -> InMemoryAws {
     let aws = InMemoryAws::new(parameters);
     aws.add_api_key(KEY, [Scope::Submit].into_iter().collect()).await.unwrap();
     aws
+}
+
+/// A network with `zvid.test`, which accepts all submits, and the bodies of these.
+fn rendering_network() -> (Network, Arc<Mutex<Vec<Value>>>) {
+    let (network, submits) = (Network::default(), Arc::<Mutex<Vec<Value>>>::default());
+    let kept = Arc::clone(&submits);
+    // Zvid's render has the id that we chose.
+    let accepts = move |request: http::Request<Bytes>| {
+        let submitted: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+        let id = submitted["jobId"].as_str().unwrap_or("r-1").to_owned();
+        kept.lock().unwrap().push(submitted);
+        let mut answer = Response::new(Bytes::from(json!({"jobId": id}).to_string()));
+        *answer.status_mut() = http::StatusCode::ACCEPTED;
+        answer
+    };
+    network.add("zvid.test", host(accepts));
+    (network, submits)
+}
+
+fn at_zvid_test() -> Adjustments {
+    let base_url = ("zvid".to_owned(), "http://zvid.test".parse().unwrap());
+    let policy = TargetPolicy::local_use();
+    Adjustments { base_urls: [base_url].into(), policy, ..Adjustments::default() }
 }
 
 async fn answered(aws: &InMemoryAws, request: ApiGatewayV2httpRequest) -> (i64, Value) {
@@ -143,18 +167,8 @@ async fn cold_submits_share_the_ssm_quota() {
         if let Some(secret) = secret {
             aws.set_parameter("callback-secret", secret);
         }
-        let network = Network::default();
-        // Zvid's render has the id that we chose.
-        let accepts = |request: http::Request<Bytes>| {
-            let submitted: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-            let id = submitted["id"].as_str().unwrap_or("r-1");
-            Response::new(Bytes::from(json!({"id": id, "status": "queued"}).to_string()))
-        };
-        network.add("zvid.test", host(accepts));
-        let base_url = ("zvid".to_owned(), "http://zvid.test".parse().unwrap());
-        let policy = TargetPolicy::local_use();
-        let adjustments =
-            Adjustments { base_urls: [base_url].into(), policy, ..Adjustments::default() };
+        let (network, _) = rendering_network();
+        let adjustments = at_zvid_test();
         aws.set_quotas(Quotas::default());
         let start = Instant::now();
         let submits = (0..200).map(async |number| {

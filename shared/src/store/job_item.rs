@@ -7,12 +7,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::event::{EventName, EventSet};
 use domain::failure::Failure;
-use domain::id::{JobId, PayloadVersion, ProviderName, RenderJobId, SourceRecordId};
+use domain::id::{JobId, PayloadVersion, ProviderName, RenderJobId, RequestId, SourceRecordId};
 use domain::job::{Job, Milestone, OutboxEntry, RenderResult, State, StoredRequest};
 use domain::polling::{LognormalModel, Tracking};
 use domain::time;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
+use url::Url;
 
 use super::{Item, StoreError, corrupt};
 
@@ -36,6 +37,8 @@ struct JobItem {
     v: u64,
     state: State,
     provider: ProviderName,
+    /// The base URL that it was submitted to.
+    at: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     render: Option<RenderJobId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,6 +54,8 @@ struct JobItem {
     callback_url: Option<String>,
     events: u8,
     fingerprint: String,
+    /// The request record.
+    req: RequestId,
     tracking: Tracking,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     durations: Option<LognormalModel>,
@@ -136,6 +141,7 @@ pub(super) fn encode(job: &Job, retention: TimeDelta) -> Result<Item, StoreError
         v: job.version,
         state: job.state,
         provider: job.request.provider.clone(),
+        at: job.request.submitted_to.to_string(),
         render: job.render_job_id.clone(),
         raw_status: job.provider_status.clone(),
         progress: job.progress,
@@ -144,6 +150,7 @@ pub(super) fn encode(job: &Job, retention: TimeDelta) -> Result<Item, StoreError
         callback_url: job.request.callback_url.clone(),
         events: job.request.subscribed_events.to_bits(),
         fingerprint: URL_SAFE_NO_PAD.encode(job.request.fingerprint),
+        req: job.request.record.clone(),
         tracking: job.request.tracking,
         durations: job.request.duration_model,
         url: job.result.url.clone(),
@@ -176,6 +183,7 @@ pub(super) fn decode(item: Item) -> Result<Job, StoreError> {
                     .map_err(|_| corrupt("job", "its metadata is not a JSON object"))?,
                 None => Map::new(),
             },
+            submitted_to: Url::parse(&item.at).map_err(|error| corrupt("job", error))?,
             callback_url: item.callback_url,
             subscribed_events: EventSet::from_bits(item.events),
             fingerprint: URL_SAFE_NO_PAD
@@ -183,6 +191,7 @@ pub(super) fn decode(item: Item) -> Result<Job, StoreError> {
                 .ok()
                 .and_then(|bytes| bytes.try_into().ok())
                 .ok_or_else(|| corrupt("job", "its fingerprint is not 32 bytes"))?,
+            record: item.req,
             tracking: item.tracking,
             duration_model: item.durations,
             shard: item.shard_no,
@@ -239,9 +248,11 @@ mod tests {
                 source_record_id: SourceRecordId::parse("product-123").unwrap(),
                 payload_version: Some(PayloadVersion::parse("product-promo-v4").unwrap()),
                 metadata: json!({"a": [1, {"b": null}]}).as_object().unwrap().clone(),
+                submitted_to: Url::parse("https://api.shotstack.io/edit/stage").unwrap(),
                 callback_url: Some("https://shop.example/hooks".into()),
                 subscribed_events: EventSet::terminal(),
                 fingerprint: [9; 32],
+                record: RequestId::of_job(&JobId::from_bytes([7; 16])),
                 tracking: Tracking::WebhookFirst,
                 duration_model: Some(LognormalModel::new(3.0, 0.5)),
                 shard: 3,
@@ -302,6 +313,9 @@ mod tests {
         assert!(decode(Item::new()).is_err());
         let mut item = encode(&job(), RETENTION).unwrap();
         item.insert("state".into(), AttributeValue::S("exploded".into()));
+        assert!(matches!(decode(item), Err(StoreError::Corrupt { kind: "job", .. })));
+        let mut item = encode(&job(), RETENTION).unwrap();
+        item.insert("at".into(), AttributeValue::S("api.shotstack.io".into()));
         assert!(matches!(decode(item), Err(StoreError::Corrupt { kind: "job", .. })));
     }
 }

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailur
 use super::{Committed, Item, Store, StoreError, number, unavailable};
 
 /// The attribute that identifies the call that wrote an item.
-const WRITE_ID: &str = "w";
+pub(super) const WRITE_ID: &str = "w";
 
 pub(super) enum Put {
     Stored,
@@ -41,15 +41,27 @@ impl Store {
     }
 
     /// Puts an item if `condition` holds; `:v` in it is the version before `version`.
+    pub(super) async fn put(
+        &self,
+        item: Item,
+        condition: &str,
+        version: Option<u64>,
+        doing: &'static str,
+    ) -> Result<Put, StoreError> {
+        let before = version.map(|version| (":v", number(version.saturating_sub(1))));
+        self.put_expecting(item, condition, before, doing).await
+    }
+
+    /// Puts an item if `condition` holds, in which a name may stand for a value.
     ///
     /// The item carries an id of this call. When the response to a successful write is lost, the
     /// client repeats the request, and the repeat conflicts with the item of the first one. The
     /// id distinguishes that from a conflict with another writer.
-    pub(super) async fn put(
+    pub(super) async fn put_expecting(
         &self,
         mut item: Item,
         condition: &str,
-        version: Option<u64>,
+        expected: Option<(&str, AttributeValue)>,
         doing: &'static str,
     ) -> Result<Put, StoreError> {
         let write_id: [u8; 8] = self.entropy.bytes().map_err(|error| unavailable(doing, error))?;
@@ -64,8 +76,8 @@ impl Store {
             .set_item(Some(item))
             .condition_expression(condition)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        if let Some(version) = version {
-            put = put.expression_attribute_values(":v", number(version.saturating_sub(1)));
+        if let Some((name, value)) = expected {
+            put = put.expression_attribute_values(name, value);
         }
         match put.send().await.map_err(aws_sdk_dynamodb::error::SdkError::into_service_error) {
             Ok(_) => Ok(Put::Stored),

@@ -11,7 +11,7 @@ use domain::delivery::EXCERPTS_KEPT;
 use domain::delivery::{Delivery, DeliveryState, GiveUpReason, GivenUp, MAX_ATTEMPTS};
 use domain::event::{DeliveryExhausted, Event, EventName};
 use domain::failure::{Failure, FailureCode};
-use domain::id::{JobId, RenderJobId};
+use domain::id::{JobId, RenderJobId, RequestId};
 use domain::job::{Job, MAX_METADATA_BYTES, Observation, Report, Transition};
 use domain::job::{RenderResult, RenderStatus};
 use domain::polling::Tracking;
@@ -156,7 +156,10 @@ async fn payload_size_is_limited() {
         (0..MAX_STORED_PAYLOAD).map(|_| Entropy::os().bytes::<1>().unwrap()[0]).collect();
     // Deflate adds a few bytes to what it cannot make smaller.
     let (fits, too_much) = (&noise[..MAX_STORED_PAYLOAD - 1024], &noise[..]);
-    let payload = StoredPayload::compress(fits, [7; 32]).unwrap();
-    InMemoryAws::new(&[]).store().insert_payload(&id, &payload, noon()).await.unwrap();
-    assert!(StoredPayload::compress(too_much, [7; 32]).is_err());
+    let payload = StoredPayload::compress(fits).unwrap();
+    let store = InMemoryAws::new(&[]).store();
+    let record = store.new_record(id.clone(), [7; 32], noon());
+    let stored = store.insert_record(&RequestId::of_job(&id), &record, &payload).await.unwrap();
+    assert_eq!(stored, Inserted::New);
+    assert!(StoredPayload::compress(too_much).is_err());
 }

@@ -12,6 +12,8 @@ mod durations;
 #[cfg(test)]
 mod endpoint_cache;
 #[cfg(test)]
+mod places;
+#[cfg(test)]
 mod provider_specs;
 #[cfg(test)]
 mod secrets;

@@ -69,6 +69,7 @@ async fn unlisted_provider_error_is_reported() {
     let tracker = aws.tracker_on(network.seen_by(Arc::new(NoFaults)), adjustments).unwrap();
     let mut job = job(None);
     job.request.provider = ProviderName::parse("viralsync").unwrap();
+    job.request.submitted_to = "http://viralsync.test".parse().unwrap();
     let Transition::Changed(job) = job.apply(&Report::SubmitUnclear, 0, clock::now()) else {
         panic!("it is unclear")
     };

@@ -103,14 +103,8 @@ impl TestStack {
     }
 
     /// A job that is not submitted yet, whose webhooks go to this receiver.
-    ///
-    /// # Errors
-    /// When the tag is not a valid idempotency key.
-    pub fn new_job_to(
-        &self,
-        provider: SimulatedProvider,
-        receiver: &SharedReceiver,
-    ) -> Result<TestJob> {
+    #[must_use]
+    pub fn new_job_to(&self, provider: SimulatedProvider, receiver: &SharedReceiver) -> TestJob {
         TestJob::new(provider, self.next_tag(), &receiver.url)
     }
 

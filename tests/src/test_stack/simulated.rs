@@ -3,13 +3,21 @@
 use ::http::Method;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use domain::id::{JobId, ProviderName};
+use domain::provider::catalogue::Adjustments;
+use domain::provider::key::KeyHost;
+use domain::provider::request::SubmitParts;
+use domain::provider::{Catalogue, ProviderKey};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::TestStack;
 use crate::eventually::eventually;
 use crate::simulator::{ApiCall, ReceivedWebhook, SimulatedRender};
-use crate::test_job::TestJob;
+use crate::test_job::{SimulatedProvider, TestJob};
+
+/// The only key that a simulated provider accepts.
+const SIMULATOR_KEY: &str = "sim-key";
 
 impl TestStack {
     /// Sets how the provider treats this job; the simulator documents the options. The
@@ -54,6 +62,37 @@ impl TestStack {
         let path = format!("/renders/{}/{}/{what}", test_job.provider.simulated_as(), test_job.tag);
         let url = self.control(&path);
         self.http.send(Method::POST, &url, &[], Bytes::new()).await?.expect(204).map(drop)
+    }
+
+    /// Makes a render at the job's provider as another stack with the same account does, which
+    /// has the job id `other`. Its callbacks go nowhere.
+    ///
+    /// # Errors
+    /// When the provider does not accept it.
+    pub async fn render_of_another_stack(
+        &self,
+        provider: SimulatedProvider,
+        other: &JobId,
+        tag: &str,
+    ) -> Result<()> {
+        let name = ProviderName::parse(provider.simulated_as())?;
+        let base_url = format!("{}/{name}", self.description.simulator_url).parse()?;
+        let catalogue = Catalogue::load(&Adjustments::default())?;
+        let provider_now = catalogue.get(&name).context("it is shipped")?.at(&base_url);
+        let host = KeyHost::of(&base_url).context("the simulator has a host")?;
+        let payload = provider.payload(tag);
+        let request = provider_now.submit_request(&SubmitParts {
+            payload: payload.as_object().context("a payload is an object")?,
+            job_id: other,
+            callback_url: None,
+            api_key: &ProviderKey::new(SIMULATOR_KEY, vec![host])?,
+        })?;
+        let headers: Vec<(&str, &str)> =
+            request.headers().iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let body = Bytes::copy_from_slice(request.body().unwrap_or_default());
+        let answer = self.http.send(Method::POST, request.url().as_str(), &headers, body).await?;
+        ensure!((200..300).contains(&answer.status), "answered {answer}");
+        Ok(())
     }
 
     /// Sets the answers of the job's receiver, one for each webhook; later webhooks get 200.

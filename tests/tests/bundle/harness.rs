@@ -2,6 +2,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod bundle;
+pub(crate) mod deletions;
 pub(crate) mod driver;
 pub(crate) mod event_sources;
 pub(crate) mod functions;

@@ -138,7 +138,7 @@ fn hidden(bundle: &Bundle) -> Vec<String> {
     let secret = stored("callback-secret");
     let callback_secret = CallbackSecret::parse(&secret).unwrap();
     for answered in bundle.answered_requests.lock().unwrap().iter() {
-        if let Some(job) = answered.job() {
+        if let Some(job) = bundle.job_of(answered) {
             let provider = ProviderName::parse(answered.request.provider.name()).unwrap();
             hidden.push(callback_secret.token(&provider, &job));
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::Method;
@@ -38,6 +39,8 @@ scenarios![
     callback_before_answer,
     every_step_is_reported,
     provider_refuses,
+    abandoned_request_goes_on,
+    key_is_used_again,
     unknown_submit_found_by_id,
     unknown_submit_found_in_list,
     unknown_submit_called_back,
@@ -123,6 +126,21 @@ async fn provider_refuses(bundle: Arc<Bundle>) {
         .await;
     let request =
         CallerRequest::new(SimulatedProvider::Zvid, "refused").refused("provider_rejected");
+    bundle.submit(&request).await;
+}
+
+/// A function died between the record of the request and its job, half an hour ago.
+async fn abandoned_request_goes_on(bundle: Arc<Bundle>) {
+    let request = CallerRequest::new(SimulatedProvider::ViralSync, "abandoned");
+    bundle.abandon(&request, TimeDelta::minutes(30)).await;
+    bundle.submit(&request).await;
+}
+
+/// The job that the key named was deleted.
+async fn key_is_used_again(bundle: Arc<Bundle>) {
+    let before = CallerRequest::new(SimulatedProvider::ViralSync, "before").with_key("order-1");
+    bundle.abandon(&before, TimeDelta::days(2)).await;
+    let request = CallerRequest::new(SimulatedProvider::ViralSync, "after").with_key("order-1");
     bundle.submit(&request).await;
 }
 

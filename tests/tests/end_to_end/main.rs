@@ -20,6 +20,7 @@ mod deliveries;
 mod endings;
 mod endpoints;
 mod json2video;
+mod other_stacks;
 mod own_provider;
 mod polling;
 mod refusals;

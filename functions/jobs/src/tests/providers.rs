@@ -243,7 +243,10 @@ async fn put_spec_takes_no_key_elsewhere() {
     let aws = with_key().await;
     aws.set_parameter("providers/viralsync/api-key", key);
     let stack = Stack::start(aws, &network).await;
-    stack.jobs.tracker.store.insert_job(&accepted("viralsync")).await.unwrap();
+    // Not even what the table says of a job.
+    let mut job = accepted("viralsync");
+    job.request.submitted_to = "https://evil.example/api".parse().unwrap();
+    stack.jobs.tracker.store.insert_job(&job).await.unwrap();
     let warm = started(&stack.aws, &network).await;
     let mut evil: Value = serde_json::from_str(VIRALSYNC).unwrap();
     evil["baseUrls"]["default"] = "https://evil.example/api".into();
@@ -259,7 +262,7 @@ async fn put_spec_takes_no_key_elsewhere() {
 
     // Another process that was running all the while.
     tokio::time::advance(Duration::from_secs(60)).await;
-    let polled = warm.fetch_status(&accepted("viralsync"), None, Utc::now()).await;
+    let polled = warm.fetch_status(&job, None, Utc::now()).await;
     assert!(format!("{polled:?}").contains("NotForHost"), "{polled:?}");
     assert_eq!(requests.load(Ordering::SeqCst), 0, "no request was made at all");
 }

@@ -16,7 +16,7 @@ impl Bundle {
     pub(crate) fn check_accepted_callback(&self, path: &str, body: &[u8]) {
         let mut parts = path.split('/').skip(3);
         let provider = parts.next().and_then(|name| ProviderName::parse(name).ok());
-        let catalogue = Catalogue::load(&self.parameters.adjustments).unwrap();
+        let catalogue = Catalogue::load(&self.parameters().adjustments).unwrap();
         let provider = provider.and_then(|name| catalogue.get(&name)).unwrap();
         let callback = provider.spec.read_callback(body, clock::true_now()).unwrap();
         if callback.kind != WebhookKind::Ended {

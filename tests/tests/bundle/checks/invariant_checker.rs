@@ -27,7 +27,7 @@ pub(crate) struct InvariantChecker {
     default_receiver: Mutex<Option<String>>,
     /// By the job's partition key: the default receiver's URL when the job was made.
     receivers: Mutex<BTreeMap<String, Option<String>>>,
-    /// The partition keys of the stored payloads.
+    /// The partition keys of the jobs whose payloads are stored.
     payloads: Mutex<BTreeSet<String>>,
     /// By host: the number of connections.
     connections_by_host: Mutex<BTreeMap<String, usize>>,
@@ -107,8 +107,8 @@ impl InvariantChecker {
                 let url = Some(text(after, "url")).filter(|url| !url.is_empty());
                 *self.default_receiver.lock().unwrap() = url.map(str::to_owned);
             }
-            (None, "payload") => {
-                self.payloads.lock().unwrap().insert(text(after, "pk").into());
+            (_, "payload") => {
+                self.payloads.lock().unwrap().insert(format!("job#{}", text(after, "job")));
             }
             (None, "job") => self.record_new_job(text(after, "pk")),
             _ => {}

@@ -46,7 +46,10 @@ fn due(scenario: &str) -> Duration {
         "provider_refuses" => 1,
         // The render and the first wait of the schedule with its jitter.
         "second_attempt_delivers" => 3 + 6 + 1,
-        "webhook_is_redelivered" | "secret_is_rotated" => 3 + 1,
+        "webhook_is_redelivered"
+        | "secret_is_rotated"
+        | "abandoned_request_goes_on"
+        | "key_is_used_again" => 3 + 1,
         // All waits of the schedule with their jitter, and the time until the operator acts.
         "webhook_is_recovered" => 3 + (5 + 60 + 1200) * 11 / 10 + 100,
         "job_is_cancelled" => 5 + 1,

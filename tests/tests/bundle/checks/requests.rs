@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aws_in_memory::clock;
 use domain::failure::FailureCode;
+use domain::id::JobId;
 use domain::job::{Job, State};
 use serde_json::Value;
 use shared::store::{Inserted, StoredPayload};
@@ -43,7 +44,7 @@ impl Bundle {
             );
         }
         self.check_answer(answered, asked);
-        let Some(id) = answered.job() else { return };
+        let Some(id) = self.job_of(answered) else { return };
         let Some(job) = self.aws.store().job(&id).await.unwrap() else {
             self.checker.violated(Invariant::EveryJobSettles, format!("the job of {tag} is gone"));
             return;
@@ -131,12 +132,20 @@ impl Bundle {
     /// Checks that the job's payload is stored.
     async fn check_payload(&self, request: &CallerRequest, job: &Job) {
         // An insert never overwrites, and returns what is stored.
-        let other = StoredPayload::compress(b"", [0; 32]).unwrap();
-        let stored = self.aws.store().insert_payload(&job.id, &other, clock::true_now()).await;
-        let kept = match stored.unwrap() {
-            Inserted::Exists(payload) => payload.body().unwrap(),
-            Inserted::New => Vec::new(),
+        let store = self.aws.store();
+        let other = store.new_record(JobId::from_bytes([0; 16]), [0; 32], clock::true_now());
+        let empty = StoredPayload::compress(b"").unwrap();
+        let found = store.insert_record(&job.request.record, &other, &empty).await.unwrap();
+        let (owner, kept) = match found {
+            Inserted::Exists(found) => (Some(found.record.job_id), found.payload.body().unwrap()),
+            Inserted::New => (None, Vec::new()),
         };
+        if owner.as_ref() != Some(&job.id) {
+            self.checker.violated(
+                Invariant::OneRenderPerRequest,
+                format!("the record of {} names {owner:?}", request.tag),
+            );
+        }
         if serde_json::from_slice::<Value>(&kept).ok().as_ref() != Some(&request.body) {
             let kept = String::from_utf8_lossy(&kept);
             self.checker.violated(

@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use crate::checks::invariant::Invariant;
 use crate::checks::invariant_checker::text;
-use crate::harness::backend::AnsweredRequest;
 use crate::harness::bundle::Bundle;
 
 impl Bundle {
@@ -16,7 +15,8 @@ impl Bundle {
     pub(crate) async fn check_table(&self) {
         let store = self.aws.store();
         let answered = self.answered_requests.lock().unwrap().clone();
-        let requested: BTreeSet<JobId> = answered.iter().filter_map(AnsweredRequest::job).collect();
+        let requested: BTreeSet<JobId> =
+            answered.iter().filter_map(|answered| self.job_of(answered)).collect();
         for id in self.job_ids() {
             let Some(job) = store.job(&id).await.unwrap() else { continue };
             let tag = &job.request.source_record_id;

@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use aws_in_memory::clock;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
-use domain::id::{IdempotencyKey, JobId};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::address::TargetPolicy;
+use domain::id::{IdempotencyKey, JobId, RequestId};
+use domain::request::JobRequest;
 use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::{Method, Request};
 use serde_json::{Value, json};
+use shared::store::{Inserted, StoredPayload};
 use tests::SimulatedProvider;
 
 use crate::checks::invariant::Invariant;
 use crate::harness::bundle::{API_KEY, Bundle};
-use crate::harness::functions::PUBLIC_URL;
 use crate::harness::gateway::GatewayResponse;
 use crate::harness::receivers;
 
@@ -66,6 +68,12 @@ impl CallerRequest {
         self
     }
 
+    /// The same request with another idempotency key than its tag.
+    pub(crate) fn with_key(mut self, key: &str) -> Self {
+        self.key = Some(key.to_owned());
+        self
+    }
+
     /// The same request with a member added or replaced.
     pub(crate) fn with(mut self, member: &str, value: Value) -> Self {
         self.body[member] = value;
@@ -89,12 +97,6 @@ impl CallerRequest {
     /// The URL of the request's own receiver.
     pub(crate) fn receiver(&self) -> Option<&str> {
         self.body.get("callbackUrl").and_then(Value::as_str)
-    }
-
-    /// The job of the request's idempotency key.
-    pub(crate) fn job(&self) -> Option<JobId> {
-        let key = IdempotencyKey::parse(self.key.as_ref()?).unwrap();
-        Some(JobId::from_key(&key))
     }
 }
 
@@ -136,17 +138,32 @@ impl RefusedAnswer {
     }
 }
 
-impl AnsweredRequest {
-    /// The request's job, if it is known.
-    pub(crate) fn job(&self) -> Option<JobId> {
-        match &self.job {
+impl Bundle {
+    /// The job of a request: the one that the answer names, or the one that the table has of its
+    /// source record.
+    pub(crate) fn job_of(&self, answered: &AnsweredRequest) -> Option<JobId> {
+        match &answered.job {
             Ok(job) => Some(job.clone()),
-            Err(refusal) => refusal.job.clone().or_else(|| self.request.job()),
+            Err(refusal) => refusal.job.clone().or_else(|| {
+                let stored = self.stored_jobs(&answered.request.tag);
+                stored.first().map(|job| JobId::parse(job).unwrap())
+            }),
         }
     }
-}
 
-impl Bundle {
+    /// Stores the record of a request and no job, as if that was so long ago.
+    pub(crate) async fn abandon(&self, request: &CallerRequest, ago: TimeDelta) {
+        let body = request.body.to_string();
+        let parsed = JobRequest::parse(body.as_bytes(), &TargetPolicy::local_use()).unwrap();
+        let key = IdempotencyKey::parse(request.key.as_ref().unwrap()).unwrap();
+        let (id, job) = (RequestId::of_key(&key), JobId::from_bytes([9; 16]));
+        let store = self.aws.store();
+        let record = store.new_record(job, parsed.fingerprint, clock::true_now() - ago);
+        let payload = StoredPayload::compress(body.as_bytes()).unwrap();
+        let stored = store.insert_record(&id, &record, &payload).await.unwrap();
+        assert_eq!(stored, Inserted::New);
+    }
+
     /// Submits a job, and repeats the request until it is accepted or refused.
     pub(crate) async fn submit(self: &Arc<Self>, request: &CallerRequest) -> Option<JobId> {
         self.ensure_render_options(request.provider, &request.tag).await;
@@ -224,7 +241,7 @@ impl Bundle {
     ) -> GatewayResponse {
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{PUBLIC_URL}{path}"))
+            .uri(format!("{}{path}", self.url))
             .header(AUTHORIZATION, format!("Bearer {API_KEY}"));
         if let Some(key) = key {
             request = request.header("idempotency-key", key);

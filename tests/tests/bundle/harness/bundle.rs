@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -15,12 +16,14 @@ use domain::credential::Scope;
 use domain::endpoint::EndpointLimits;
 use domain::event::EventName;
 use domain::lease::AwakePolicy;
+use domain::provider::catalogue::Adjustments;
 use domain::retry::DeliverySchedule;
 use domain::signature::{SignatureType, WebhookSecret};
-use http::Method;
+use http::{Method, Uri};
 use serde_json::Value;
 use shared::store::WebhookConfig;
 use tokio::runtime::LocalOptions;
+use tokio::task::JoinHandle;
 
 use crate::checks::invariant_checker::InvariantChecker;
 use crate::faults::delivery_faults::DeliveryFaults;
@@ -29,7 +32,7 @@ use crate::faults::random_faults::RandomFaults;
 use crate::harness::backend::AnsweredRequest;
 use crate::harness::driver::Started;
 use crate::harness::event_sources::Source;
-use crate::harness::functions::{Function, PROVIDERS, StackParameters, adjustments};
+use crate::harness::functions::{Function, PROVIDERS, PUBLIC_URL, StackParameters, adjustments};
 use crate::harness::invocation::Invocation;
 use crate::harness::operator::PromisedRedelivery;
 use crate::harness::provider_hosts;
@@ -48,6 +51,9 @@ pub(crate) const PROVIDER_SECRET: &str = "a-secret-of-the-provider";
 const READ_LAG: Duration = Duration::from_millis(500);
 
 pub(crate) const BEGINNING: DateTime<Utc> = DateTime::from_timestamp(1_779_602_400, 0).unwrap();
+
+/// The URL of a second stack.
+const NEIGHBOUR_URL: &str = "http://neighbour.test";
 
 /// A delivery is moved into the queue at most this long before it is due.
 const DUE_SOON: TimeDelta = TimeDelta::minutes(40);
@@ -99,10 +105,19 @@ impl Default for RunSettings {
     }
 }
 
+/// Runs `work` on a runtime whose clock moves only when nothing else is left to do.
+fn in_virtual_time<F: Future>(work: F) -> F::Output {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true);
+    runtime.build_local(LocalOptions::default()).unwrap().block_on(work)
+}
+
 pub(crate) struct Bundle {
     pub(crate) aws: InMemoryAws,
     pub(crate) network: Network,
-    pub(crate) parameters: StackParameters,
+    parameters: Mutex<StackParameters>,
+    /// How often the stack was deployed anew.
+    pub(crate) deployments: AtomicUsize,
     pub(crate) template: Template,
     /// The throttles of the API.
     pub(crate) routes: Mutex<RouteThrottles>,
@@ -113,7 +128,11 @@ pub(crate) struct Bundle {
     pub(crate) promised_redeliveries: Mutex<Vec<PromisedRedelivery>>,
     pub(crate) random_faults: Arc<RandomFaults>,
     pub(crate) settings: RunSettings,
+    /// The base URL of the API.
+    pub(crate) url: String,
     pub(crate) simulator: Mutex<axum::Router>,
+    /// Other stacks that providers call back.
+    neighbours: Mutex<Vec<Weak<Self>>>,
     /// The body of every submit that reached a provider.
     pub(crate) submitted: Mutex<Vec<String>>,
     /// The providers and tags whose options were set.
@@ -138,38 +157,70 @@ impl Bundle {
     where
         S: AsyncFnOnce(&Arc<Self>),
     {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_time().start_paused(true);
-        let runtime = runtime.build_local(LocalOptions::default()).unwrap();
-        runtime.block_on(async move {
-            let bundle = Self::open(settings).await;
+        in_virtual_time(async move {
+            let bundle = Self::open_first(settings).await;
             let log = tracing_subscriber::fmt().json().with_writer(bundle.checker.log()).finish();
             let _logging = tracing::subscriber::set_default(log);
-            let first = Duration::from_millis(bundle.random.lock().unwrap().next() % 60_000);
-            let drivers = [
-                tokio::spawn(Arc::clone(&bundle).schedule(first)),
-                tokio::spawn(Arc::clone(&bundle).source(Source::Deliveries)),
-                tokio::spawn(Arc::clone(&bundle).source(Source::SlowDeliveries)),
-                tokio::spawn(Arc::clone(&bundle).source(Source::Wakes)),
-                tokio::spawn(Arc::clone(&bundle).redrive()),
-            ];
+            let drivers = bundle.drive();
             scenario(&bundle).await;
             bundle.until_quiet().await;
-            for driver in drivers {
-                driver.abort();
-            }
-            // The checks are no part of the run.
-            bundle.aws.set_quotas(Quotas::unlimited());
-            bundle.check_all().await;
+            bundle.finish(drivers).await;
             bundle
         })
     }
 
-    async fn open(settings: RunSettings) -> Arc<Self> {
+    /// The same with two stacks that share the providers' accounts, and nothing else.
+    pub(crate) fn run_beside<S>(settings: RunSettings, scenario: S) -> [Arc<Self>; 2]
+    where
+        S: AsyncFnOnce(&Arc<Self>, &Arc<Self>),
+    {
+        in_virtual_time(async move {
+            let first = Self::open_first(settings.clone()).await;
+            let log = tracing_subscriber::fmt().json().with_writer(first.checker.log()).finish();
+            let _logging = tracing::subscriber::set_default(log);
+            let second = Self::open(settings, NEIGHBOUR_URL, Some(&first)).await;
+            let drivers = [first.drive(), second.drive()];
+            scenario(&first, &second).await;
+            first.until_quiet().await;
+            second.until_quiet().await;
+            let stacks = [first, second];
+            for (stack, drivers) in stacks.iter().zip(drivers) {
+                stack.finish(drivers).await;
+            }
+            stacks
+        })
+    }
+
+    fn drive(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
+        let first = Duration::from_millis(self.random.lock().unwrap().next() % 60_000);
+        vec![
+            tokio::spawn(Arc::clone(self).schedule(first)),
+            tokio::spawn(Arc::clone(self).source(Source::Deliveries)),
+            tokio::spawn(Arc::clone(self).source(Source::SlowDeliveries)),
+            tokio::spawn(Arc::clone(self).source(Source::Wakes)),
+            tokio::spawn(Arc::clone(self).redrive()),
+        ]
+    }
+
+    async fn finish(self: &Arc<Self>, drivers: Vec<JoinHandle<()>>) {
+        for driver in drivers {
+            driver.abort();
+        }
+        // The checks are no part of the run.
+        self.aws.set_quotas(Quotas::unlimited());
+        self.check_all().await;
+    }
+
+    async fn open_first(settings: RunSettings) -> Arc<Self> {
         random::seed(settings.seed);
         fastrand::seed(settings.seed);
-        let mut chance = Random::new(settings.seed);
         clock::set(BEGINNING);
+        Self::open(settings, PUBLIC_URL, None).await
+    }
+
+    /// A stack at this URL, with the providers' accounts of another.
+    async fn open(settings: RunSettings, url: &str, beside: Option<&Arc<Self>>) -> Arc<Self> {
+        let mut chance = Random::new(settings.seed);
         let webhook_secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
         let aws = InMemoryAws::new(&[("webhook-secrets", &webhook_secret)]);
         aws.add_api_key(API_KEY, Scope::ALL.into_iter().collect()).await.unwrap();
@@ -203,7 +254,8 @@ impl Bundle {
             Self {
                 aws,
                 network,
-                parameters: settings.parameters.clone(),
+                parameters: Mutex::new(settings.parameters.clone()),
+                deployments: AtomicUsize::new(0),
                 routes: Mutex::new(template.route_throttles()),
                 template,
                 receivers,
@@ -214,7 +266,12 @@ impl Bundle {
                 random_faults,
                 submitted: Mutex::default(),
                 configured_tags: Mutex::default(),
-                simulator: Mutex::new(simulator::router_in(environment)),
+                url: url.to_owned(),
+                simulator: Mutex::new(match beside {
+                    Some(beside) => beside.simulator.lock().unwrap().clone(),
+                    None => simulator::router_in(environment),
+                }),
+                neighbours: Mutex::default(),
                 settings,
                 warm: Mutex::default(),
                 invocations: Mutex::default(),
@@ -222,6 +279,9 @@ impl Bundle {
                 random,
             }
         });
+        if let Some(beside) = beside {
+            beside.neighbours.lock().unwrap().push(Arc::downgrade(&bundle));
+        }
         bundle.open_providers();
         for signing in ["viralsync", "renderio"] {
             let secret = serde_json::json!({"secret": PROVIDER_SECRET});
@@ -236,6 +296,27 @@ impl Bundle {
         bundle.aws.store().put_webhook_config(&config).await.unwrap();
         bundle.aws.set_quotas(bundle.settings.quotas);
         bundle
+    }
+
+    /// The parameters of the stack now.
+    pub(crate) fn parameters(&self) -> StackParameters {
+        self.parameters.lock().unwrap().clone()
+    }
+
+    /// Deploys the stack with other settings of its providers. A process that is at work then
+    /// ends with its invocation.
+    pub(crate) fn deploy(&self, adjustments: Adjustments) {
+        self.parameters.lock().unwrap().adjustments = adjustments;
+        self.deployments.fetch_add(1, Ordering::SeqCst);
+        self.end_warm_processes();
+    }
+
+    /// The stack that a callback URL is of.
+    pub(crate) fn stack_at(self: &Arc<Self>, url: &Uri) -> Arc<Self> {
+        let url = url.to_string();
+        let neighbours = self.neighbours.lock().unwrap();
+        let found = neighbours.iter().filter_map(Weak::upgrade).find(|it| url.starts_with(&it.url));
+        found.unwrap_or_else(|| Arc::clone(self))
     }
 
     /// All invocations so far, in the order of their begin.

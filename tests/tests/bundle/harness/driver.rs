@@ -3,6 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_in_memory::clock;
@@ -62,6 +63,7 @@ impl Bundle {
         event: FunctionEvent,
     ) -> InvocationEnd {
         let function = invocation.function;
+        let deployed = self.deployments.load(Ordering::SeqCst);
         let warm = self.warm.lock().unwrap().get_mut(&function).and_then(Vec::pop);
         let work = async {
             let (process, instance) = match warm {
@@ -72,7 +74,9 @@ impl Bundle {
                 None => self.start(function, invocation).await?,
             };
             let answer = clock::skewed(process.skew, instance.handle(event)).await;
-            self.warm.lock().unwrap().entry(function).or_default().push((process, instance));
+            if self.deployments.load(Ordering::SeqCst) == deployed {
+                self.warm.lock().unwrap().entry(function).or_default().push((process, instance));
+            }
             answer
         };
         let work = invocation.with_stalls(AssertUnwindSafe(work).catch_unwind());
@@ -105,7 +109,8 @@ impl Bundle {
         process.begin(invocation);
         let aws = self.aws.seen_by(Arc::clone(&process) as _);
         let network = self.network.seen_by(Arc::clone(&process) as _);
-        let instance = Instance::start(function, &aws, network, &self.parameters).await?;
+        let instance =
+            Instance::start(function, &aws, network, &self.parameters(), &self.url).await?;
         Ok((process, instance))
     }
 

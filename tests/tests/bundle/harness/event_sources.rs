@@ -92,7 +92,7 @@ impl Bundle {
     pub(crate) async fn schedule(self: Arc<Self>, first: Duration) {
         tokio::time::sleep(first).await;
         loop {
-            let shards = if self.is_idle_tick() { 0 } else { self.parameters.shards };
+            let shards = if self.is_idle_tick() { 0 } else { self.parameters().shards };
             for shard in 0..shards {
                 self.tick(shard);
                 if self.duplicates_everything() {

@@ -105,7 +105,7 @@ pub(crate) enum Instance {
     Jobs(jobs::Jobs),
 }
 
-/// The base URL of the API.
+/// The base URL of the API; where there are two stacks, of the first.
 pub(crate) const PUBLIC_URL: &str = "http://relay.test";
 
 impl Instance {
@@ -114,6 +114,7 @@ impl Instance {
         aws: &InMemoryAws,
         network: Arc<dyn Dial>,
         parameters: &StackParameters,
+        public_url: &str,
     ) -> Result<Self, String> {
         let policy = TargetPolicy::local_use();
         if function == Function::Deliver {
@@ -141,7 +142,7 @@ impl Instance {
                 tracker,
                 secrets,
                 wakes: aws.wakes(),
-                public_url: PUBLIC_URL.to_owned(),
+                public_url: public_url.to_owned(),
                 shards: Shards::new(parameters.shards),
                 policy,
                 entropy: aws.entropy(),

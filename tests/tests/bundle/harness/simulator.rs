@@ -96,6 +96,7 @@ impl Environment for BundleEnvironment {
         let bundle = self.bundle.upgrade();
         Box::pin(async move {
             let bundle = bundle.ok_or_else(|| "it is over".to_owned())?;
+            let bundle = bundle.stack_at(request.uri());
             if bundle.duplicates_everything() {
                 let (bundle, request) = (Arc::clone(&bundle), request.clone());
                 tokio::spawn(async move { bundle.called_back(request).await });
