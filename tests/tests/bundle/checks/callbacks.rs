@@ -12,8 +12,11 @@ use crate::checks::invariant::Invariant;
 use crate::checks::invariant_checker::text;
 use crate::harness::bundle::Bundle;
 
-/// How long a hint stands for those that follow it, and what clocks may be wrong by.
+/// How long a hint stands for those that follow it, with the time until they are answered.
 const HINTS_JOIN: TimeDelta = TimeDelta::seconds(15);
+
+/// How wrong a process's clock may be by a random fault.
+const MAX_SKEW: TimeDelta = TimeDelta::seconds(150);
 
 impl Bundle {
     /// Checks that the content of an accepted callback is stored, because the provider does not
@@ -50,6 +53,7 @@ impl Bundle {
         let Some(hint) = self.aws.table().item(job, "hint") else { return false };
         let at = hint.pointer("/at/N").and_then(|at| at.as_str()?.parse().ok());
         let at = at.and_then(time::from_millis).unwrap();
-        (clock::true_now() - at).abs() < HINTS_JOIN
+        let skew = if self.has_random_faults() { MAX_SKEW } else { TimeDelta::zero() };
+        (clock::true_now() - at).abs() < HINTS_JOIN + skew
     }
 }
