@@ -1,8 +1,8 @@
 //! `relay`: the command line for operators and developers.
 //!
 //! It uses the public HTTP API, so a program can read all that it shows. For the dead-letter
-//! queue, the account's limits, a first API key and providers' keys it uses AWS with the operator's
-//! credentials ([`dlq`], [`doctor`], [`key`], [`provider_key`]). It checks provider specs locally,
+//! queue, the account's limits, a first API key, providers' keys and what they sign with it uses AWS with the operator's
+//! credentials ([`dlq`], [`doctor`], [`key`], [`provider_key`], [`provider_secrets`]). It checks provider specs locally,
 //! with the code that the functions run.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
@@ -12,6 +12,7 @@ mod doctor;
 mod key;
 mod provider;
 mod provider_key;
+mod provider_secrets;
 mod show;
 
 use std::fs;
@@ -29,6 +30,7 @@ use crate::api::Api;
 use crate::dlq::Dlq;
 use crate::key::{KeyCommand, Output};
 use crate::provider_key::SetKey;
+use crate::provider_secrets::SetWebhookSecrets;
 
 /// Submit render jobs, see what became of them, send webhooks again.
 #[derive(Parser)]
@@ -206,6 +208,8 @@ enum ProviderCommand {
     },
     /// Store a provider's key with the hosts that it may be sent to, with AWS credentials.
     SetKey(SetKey),
+    /// Store what a provider signs its callbacks with, with AWS credentials.
+    SetWebhookSecrets(SetWebhookSecrets),
 }
 
 #[derive(Args)]
@@ -324,6 +328,10 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Provider(ProviderCommand::SetKey(command)) => {
             let api = cli.target.url.as_ref().map(|_| api()).transpose()?;
             provider_key::run(command, api.as_ref(), |line| println!("{line}"))
+        }
+        Command::Provider(ProviderCommand::SetWebhookSecrets(command)) => {
+            let api = cli.target.url.as_ref().map(|_| api()).transpose()?;
+            provider_secrets::run(command, api.as_ref(), |line| println!("{line}"))
         }
         Command::SetReceiver(settings) => {
             let config = api()?.put(&["v1", "webhook-config"], &receiver(settings)?)?;

@@ -153,6 +153,17 @@ pub enum RenderStatus {
     TimedOut,
 }
 
+impl RenderStatus {
+    /// Whether the provider does no more for the render.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        match self {
+            Self::Completed(_) | Self::Failed(_) | Self::Cancelled | Self::TimedOut => true,
+            Self::Queued | Self::Processing => false,
+        }
+    }
+}
+
 /// The rendered video. A provider may report completion without a URL.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenderResult {

@@ -15,6 +15,7 @@ pub mod event;
 pub mod failure;
 mod form;
 pub mod headers;
+pub mod hint;
 pub mod id;
 pub mod job;
 pub mod lease;

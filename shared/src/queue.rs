@@ -8,7 +8,8 @@ use aws_sdk_sqs::Client;
 use chrono::{DateTime, Utc};
 use domain::delivery::Delivery;
 use domain::endpoint::Lane;
-use domain::id::{EventId, JobId, ProviderName};
+use domain::hint::Hint;
+use domain::id::{EventId, JobId, ProviderName, RenderJobId};
 use serde::{Deserialize, Serialize};
 
 /// The longest delay SQS carries.
@@ -60,6 +61,60 @@ pub enum WakeUp {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         failures: BTreeMap<ProviderName, u32>,
     },
+}
+
+/// Asks the poller to look at a job's hint: to ask the provider how the render stands. It is in
+/// the queue of the wake-up calls, and needs no shard's lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LookCall {
+    /// What tells it from the calls for a shard.
+    kind: LookKind,
+    pub job_id: JobId,
+    /// When the hint came, in Unix milliseconds, by which it is known.
+    #[serde(with = "chrono::serde::ts_milliseconds")]
+    pub hinted_at: DateTime<Utc>,
+    /// The render that the hint names, where the job did not know its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub render_job_id: Option<RenderJobId>,
+    /// The number of this look, by which its wait was chosen.
+    pub look: usize,
+    /// Whether it is only needed if no other call was sent for the hint.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_guard: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LookKind {
+    Look,
+}
+
+impl LookCall {
+    /// The call for the first look at a hint.
+    #[must_use]
+    pub fn first(job: &JobId, hint: &Hint) -> Self {
+        Self {
+            kind: LookKind::Look,
+            job_id: job.clone(),
+            hinted_at: hint.at,
+            render_job_id: hint.render_job_id.clone(),
+            look: hint.first_look(),
+            is_guard: false,
+        }
+    }
+
+    /// The same call, in case no other is sent for the hint.
+    #[must_use]
+    pub fn guard(self) -> Self {
+        Self { is_guard: true, ..self }
+    }
+
+    /// The call for the look after this one.
+    #[must_use]
+    pub fn next(&self) -> Self {
+        Self { look: self.look.saturating_add(1), is_guard: false, ..self.clone() }
+    }
 }
 
 impl WakeUp {
@@ -186,6 +241,14 @@ impl WakeQueue {
     pub async fn send(&self, wake_up: &WakeUp, delay: Duration) -> Result<(), QueueError> {
         self.0.send(wake_up, capped(delay.as_secs())).await
     }
+
+    /// Sends a call for a look, to arrive after `delay` (at most [`MAX_DELAY`]) or later.
+    ///
+    /// # Errors
+    /// When SQS does not confirm it; the call may be sent all the same.
+    pub async fn send_look(&self, call: &LookCall, delay: Duration) -> Result<(), QueueError> {
+        self.0.send(call, rounded_up(delay)).await
+    }
 }
 
 impl SqsQueue {
@@ -224,6 +287,27 @@ mod tests {
         assert_eq!(rounded_up(Duration::from_millis(1)), 1);
         assert_eq!(rounded_up(Duration::from_secs(5)), 5);
         assert_eq!(rounded_up(Duration::from_secs(86_400)), 900);
+    }
+
+    #[test]
+    fn look_call_is_no_wake_up_of_shard() {
+        let call = LookCall {
+            kind: LookKind::Look,
+            job_id: JobId::from_bytes([7; 16]),
+            hinted_at: DateTime::from_timestamp_millis(1_800_000_000_123).unwrap(),
+            render_job_id: None,
+            look: 1,
+            is_guard: false,
+        };
+        let text = serde_json::to_string(&call).unwrap();
+        let expected = r#"{"kind":"look","jobId":"job_07070707070787078707070707070707","hintedAt":1800000000123,"look":1}"#;
+        assert_eq!(text, expected);
+        assert_eq!(serde_json::from_str::<LookCall>(&text).unwrap(), call);
+        assert!(serde_json::from_str::<WakeUp>(&text).is_err());
+        let wake_up = r#"{"kind":"new_job","shard":0,"createdAt":1}"#;
+        assert!(serde_json::from_str::<LookCall>(wake_up).is_err());
+        let mixed = text.replace("look\",", "continuation\",");
+        assert!(serde_json::from_str::<LookCall>(&mixed).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | job | `job#<id>` / `job` | whole, by one conditional put per change |
 //! | request record, with the payload | `request#<hash of its key>` / `payload` | once, and again when its key is used anew |
+//! | hint | `job#<id>` / `hint` | by a callback that asks about the job's render, and when a wake-up call is sent for it |
 //! | delivery | `job#<id>` / `delivery#<eventId>` | whole, by one conditional put per change |
 //! | delivery of a test | `test` / `delivery#<eventId>` | the same |
 //! | webhook configuration | `config` / `webhook` | by its owner |
@@ -18,7 +19,7 @@
 //! | number of shards | `shards` / `shards` | when there are more than ever |
 //!
 //! A change and what follows from it (a job's outbox, a delivery's next attempt) are one
-//! item and so one write. Every write of a job, delivery, endpoint, lease, lock or statistics is conditional on the
+//! item and so one write. Every write of a job, hint, delivery, endpoint, lease, lock or statistics is conditional on the
 //! version that was read (optimistic
 //! concurrency), so of two concurrent writers one gets a conflict, and the response holds what
 //! the other one wrote.
@@ -35,6 +36,7 @@ mod delivery;
 mod delivery_item;
 mod endpoint_item;
 mod endpoints;
+mod hint;
 mod job;
 mod job_item;
 mod lease_item;

@@ -181,11 +181,13 @@ impl Tracker {
         }
     }
 
-    /// Fetches the render's status from where the job was submitted to, by the provider's id or by an id
-    /// that we chose; `hint` is an id from an unauthenticated callback. None when no id is known.
+    /// Fetches the render's status from where the job was submitted to, by the provider's id or
+    /// by an id that we chose; `hint` is an id from an unauthenticated callback, of which the last
+    /// is stored. None when no id is known.
     ///
     /// # Errors
-    /// When the provider's API key cannot be read, or is not for the provider's host.
+    /// When the provider's API key cannot be read, or is not for the provider's host, or the
+    /// stored hint cannot be read.
     pub async fn fetch_status(
         &self,
         job: &Job,
@@ -201,6 +203,11 @@ impl Tracker {
             (Some(id), _) => Some(id.clone()),
             // Other providers have a better source for the id than an unauthenticated body.
             (None, Some(hint)) if is_found_by_callback(provider) => Some(hint.clone()),
+            // Its callback came while the provider could not be asked, and will not come again.
+            (None, None) if is_found_by_callback(provider) => {
+                let hint = self.store.hint(&job.id).await?;
+                hint.and_then(|hint| hint.render_job_id)
+            }
             (None, _) => match self.find_render_id(provider, job, now).await? {
                 RenderSearch::Found(id) => Some(id),
                 RenderSearch::Absent => None,
@@ -264,11 +271,12 @@ impl Tracker {
                     duration_model: job.request.duration_model,
                     ..provider.spec.poll_schedule()
                 };
-                // Only a callback can name its render: until the deadline there is nothing to ask.
-                let has_no_poll = job.state == State::SubmitUnknown
+                // Only a callback can name its render. It is a hint that is looked at by itself, so
+                // polls are for what is not confirmed by then.
+                let is_named_by_hint = job.state == State::SubmitUnknown
                     && job.render_job_id.is_none()
                     && is_found_by_callback(&provider);
-                let floor = if has_no_poll { schedule.deadline } else { schedule.floor };
+                let floor = if is_named_by_hint { schedule.safety } else { schedule.floor };
                 PollSchedule { floor, ..schedule }
             }
             None => PollSchedule {

@@ -204,10 +204,11 @@ fn status(
             }
         }
     };
+    let wait = Duration::from_millis(scenario.status_delay_ms.into());
     let is_enough = scenario.ends_after_polls.is_some_and(|enough| render.polls >= enough);
     let scheduled = is_enough.then(|| render.end(now)).flatten();
     let callbacks = scheduled.map(|scheduled| (id, scheduled));
-    CallOutcome { about, callbacks, ..CallOutcome::just(answer) }
+    CallOutcome { about, wait, callbacks, ..CallOutcome::just(answer) }
 }
 
 fn list(

@@ -73,6 +73,8 @@ pub(crate) struct Scenario {
     /// An additional delay of the answer.
     pub(crate) submit_delay_ms: u32,
 
+    /// The delay of the answer to a status call.
+    pub(crate) status_delay_ms: u32,
     /// Answers status calls with this status.
     pub(crate) status_code: Option<Status>,
     /// The number of status calls that fail for each render. `None`: all.
@@ -118,6 +120,7 @@ impl Default for Scenario {
             submit_body: None,
             submit_answer: SubmitAnswerTime::AtOnce,
             submit_delay_ms: 0,
+            status_delay_ms: 0,
             status_code: None,
             status_code_times: None,
             retry_after: None,

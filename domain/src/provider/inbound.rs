@@ -10,7 +10,7 @@ use super::spec::ProviderSpec;
 use super::spec::webhook::WebhookKind;
 use crate::form;
 use crate::id::{JobId, RenderJobId};
-use crate::job::Observation;
+use crate::job::{Observation, RenderStatus};
 
 /// The meaning of a callback.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,22 @@ pub struct Callback {
     pub job_id: Option<JobId>,
     /// The observation in the body. It is believed only when a signature proves the body.
     pub claim: Option<Observation>,
+}
+
+impl Callback {
+    /// Whether it announces an end and does not tell which: its status is none of an end, or it
+    /// lacks the result that a status call may have. A failure or a cancellation needs no more.
+    #[must_use]
+    pub fn leaves_end_open(&self, spec: &ProviderSpec) -> bool {
+        let Some(claim) = &self.claim else { return self.kind == WebhookKind::Ended };
+        match &claim.status {
+            RenderStatus::Queued | RenderStatus::Processing => self.kind == WebhookKind::Ended,
+            RenderStatus::Completed(result) => {
+                result.url.is_none() && !spec.status.answer.result.is_empty()
+            }
+            RenderStatus::Failed(_) | RenderStatus::Cancelled | RenderStatus::TimedOut => false,
+        }
+    }
 }
 
 /// Why a body is not a callback.
@@ -209,6 +225,29 @@ mod tests {
         let callback =
             spec("renderio").read_callback(renderio.to_string().as_bytes(), noon()).unwrap();
         assert_eq!(callback.job_id, Some(job));
+    }
+
+    #[test]
+    fn callback_without_result_leaves_end_open() {
+        let id = "job_a1";
+        let is_open = |body: Value| {
+            let spec = spec("viralsync");
+            let callback = spec.read_callback(body.to_string().as_bytes(), noon()).unwrap();
+            callback.leaves_end_open(&spec)
+        };
+        assert!(!is_open(json!({"jobId": id, "status": "done", "outputUrl": "https://a/b.mp4"})));
+        for url in [Value::Null, json!(""), json!("pending"), json!("javascript:alert(1)")] {
+            assert!(is_open(json!({"jobId": id, "status": "done", "outputUrl": url})), "{url}");
+        }
+        assert!(is_open(json!({"jobId": id, "status": "done"})));
+        for status in ["failed", "cancelled", "running"] {
+            assert!(!is_open(json!({"jobId": id, "status": status})), "{status}");
+        }
+        // Where a status call has no result either, there is nothing to ask for.
+        let mut spec = spec("viralsync");
+        spec.status.answer.result.clear();
+        let body = json!({"jobId": id, "status": "done"}).to_string();
+        assert!(!spec.read_callback(body.as_bytes(), noon()).unwrap().leaves_end_open(&spec));
     }
 
     #[test]

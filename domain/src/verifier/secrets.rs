@@ -79,6 +79,9 @@ pub enum SecretsError {
     /// A secret does not have the encoding of the scheme.
     #[error("a secret of this scheme is {0}")]
     Encoding(Encoding),
+    /// A secret is the version of a signature, as in `v1,whsec_…`, which is no list of two secrets.
+    #[error("`v` and a number is the version of a signature, and no secret")]
+    Version,
     /// A secret has no token.
     #[error("a secret of this scheme is a token, a colon and a key")]
     Token,
@@ -143,6 +146,7 @@ impl VerifierSecrets {
             let (token, key) = match text {
                 "" => return Err(SecretsError::Empty),
                 NO_SECRET_PROVIDED => return Err(SecretsError::Placeholder),
+                text if is_version(text) => return Err(SecretsError::Version),
                 text if tokens => {
                     let (token, key) = text.rsplit_once(':').ok_or(SecretsError::Token)?;
                     if token.is_empty() || key.is_empty() {
@@ -187,6 +191,14 @@ impl VerifierSecret {
             (None, Some(_)) | (Some(_), None) => Choice::from(0),
         }
     }
+}
+
+/// Whether a text is `v1`, `v1a` or the like. Anyone could sign with it.
+fn is_version(text: &str) -> bool {
+    let digits = text.strip_prefix('v').unwrap_or_default();
+    digits.len() <= 3
+        && digits.starts_with(|first: char| first.is_ascii_digit())
+        && digits.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 fn public_key(bytes: &[u8]) -> Result<VerifierKey, SecretsError> {

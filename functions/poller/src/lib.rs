@@ -2,12 +2,14 @@
 //!
 //! It is called in two ways. Wake-up calls from the `wake` queue start or continue the polling
 //! of a shard: `claim` decides whether a call holds, `shard_poller` runs the event loop,
-//! `poll_job` polls one job. The schedule's tick, once a minute and shard, ensures that a shard
+//! `poll_job` polls one job. Others ask for a look at a job whose callback is not confirmed
+//! (`hint`). The schedule's tick, once a minute and shard, ensures that a shard
 //! with active jobs has a poller, and moves deliveries whose long wait is nearly over into their
 //! queue (`tick`).
 
 mod claim;
 pub mod config;
+mod hint;
 mod plan;
 mod poll_job;
 mod poll_queue;
@@ -145,8 +147,14 @@ pub async fn handle(
 ) -> Result<Value, Error> {
     let answer = match call {
         PollerInput::WakeUps(batch) => {
-            let handled = handle_wake_ups(poller, &batch, until, now).await;
+            let (handled, looks) = tokio::join!(
+                handle_wake_ups(poller, &batch, until, now),
+                poller.take_looks(&batch, now)
+            );
             let answer = batch::answer(&batch, |message| {
+                if let Some(look) = looks.get(message.message_id.as_deref().unwrap_or_default()) {
+                    return ready(*look);
+                }
                 let shard = parse(message).map(|call| call.shard());
                 // A malformed call would be malformed again, so it counts as done.
                 let handled = shard.and_then(|shard| handled.get(&shard).copied());
@@ -177,6 +185,7 @@ async fn handle_wake_ups(
     for message in &batch.records {
         match parse(message) {
             Some(call) => shards.entry(call.shard()).or_default().push(call),
+            None if hint::parse(message).is_some() => {}
             None => warn!("malformed wake-up call dropped"),
         }
     }

@@ -1,6 +1,7 @@
 mod awake;
 mod aws_faults;
 mod chain;
+mod hints;
 mod providers;
 mod repairs;
 mod specs;

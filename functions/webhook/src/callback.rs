@@ -1,10 +1,11 @@
 //! From a provider's callback to a stored change, in this order: size, token, signature, body,
 //! the write, and only then 2xx.
 //!
-//! A body with a valid signature is believed. Any other callback proves only that its sender
-//! knows the URL, so it is a hint: the provider is asked with our own key, and its response
-//! decides. A URL or key is never taken from a body. After a failure the response is not 2xx,
-//! so that the provider calls again; if it does not, the poller polls.
+//! A body with a valid signature is believed, unless it leaves open how the render ended. Any
+//! other callback proves only that its sender knows the URL, so it is a hint ([`crate::hint`]): the
+//! provider is asked with our own key, and its response decides. A URL or key is never taken from
+//! a body. After a failure of our own the response is not 2xx, so that the provider calls again;
+//! if it does not, the poller polls.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -12,21 +13,26 @@ use std::sync::Arc;
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use chrono::{DateTime, Utc};
 use domain::id::{JobId, ProviderName};
-use domain::job::{Job, Observation, RenderStatus, Report, State};
+use domain::job::Job;
+use domain::provider::Callback;
 use domain::provider::catalogue::Provider;
 use domain::provider::spec::webhook::{Unsigned, WebhookKind, WebhookSpec};
-use domain::provider::{Callback, StatusAnswer};
 use domain::verifier::{Incoming, Verification};
 use serde_json::json;
 use shared::api::{self, Problem};
 use shared::callback_secret::{self, CallbackSecretError};
 use shared::entropy::Entropy;
 use shared::provider_specs::ProviderSpecsError;
+use shared::queue::WakeQueue;
 use shared::secrets::{SecretError, SecretName, Secrets};
 use shared::store::StoreError;
 use shared::telemetry::chain;
-use shared::tracker::{ApplyOutcome, ReportSource, TrackError, Tracker, polls_due};
-use tracing::{error, info, warn};
+use shared::tracker::{ReportSource, TrackError, Tracker};
+use tokio::time::Instant;
+use tracing::{error, warn};
+
+use crate::address::{CallbackAddress, Place};
+use crate::hint::ASK_WITHIN;
 
 /// The largest callback body, in bytes.
 const MAX_CALLBACK_BYTES: usize = 256 * 1024;
@@ -36,6 +42,8 @@ pub struct Callbacks {
     /// Reads and changes jobs.
     pub tracker: Tracker,
     pub secrets: Arc<Secrets>,
+    /// The queue of the poller's wake-up calls.
+    pub wakes: WakeQueue,
     /// Where jitter comes from.
     pub entropy: Entropy,
 }
@@ -114,39 +122,50 @@ enum CallbackProof {
     Signed,
     /// Its author is unknown.
     Unsigned,
+    /// The stored secrets are malformed, so no signature can be verified.
+    Unverifiable,
 }
 
 impl Callbacks {
-    /// Answers a provider's POST: to a job's own URL, `/v1/webhooks/{provider}/{jobId}/{token}`,
-    /// or to an account's, `/v1/webhooks/{provider}`.
+    /// Answers a provider's POST to a job's own URL or to an account's.
     ///
     /// # Errors
     /// The reason for a response other than 2xx. The provider should call again after a 5xx.
     pub(crate) async fn receive(
         &self,
         request: &ApiGatewayV2httpRequest,
+        address: CallbackAddress<'_>,
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
+        let ask_until = Instant::now() + ASK_WITHIN;
         let body = api::body(request, MAX_CALLBACK_BYTES)?;
         self.tracker.providers.specs().refresh().await?;
-        if api::path_parameter(request, "token").is_empty() {
-            self.receive_for_account(request, &body, now).await
-        } else {
-            self.receive_for_job(request, &body, now).await
+        let name = ProviderName::parse(address.provider).ok();
+        let Verified { provider, job, callback, proof } = match address.place {
+            Place::Job { id, token } => {
+                self.expect_secrets(name.as_ref());
+                let (name, job) = self.authenticate(name, id, token, now).await?;
+                self.verify_for_job(request, &body, &name, &job, now).await?
+            }
+            Place::Account => self.verify_for_account(request, &body, name, now).await?,
+        };
+        match job {
+            Some(job) => self.apply(job, &provider, callback, proof, ask_until, now).await,
+            None => Ok(acknowledge("ignored")),
         }
     }
 
-    async fn receive_for_job(
+    async fn verify_for_job(
         &self,
         request: &ApiGatewayV2httpRequest,
         body: &[u8],
+        name: &ProviderName,
+        job_id: &JobId,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
-        self.expect_secrets(request);
-        let (name, job_id) = self.authenticate(request, now).await?;
+    ) -> Result<Verified, CallbackError> {
         // The token proves that the job is ours, even if its provider's spec is missing now.
-        let provider = self.tracker.providers.get(&name);
-        let provider = provider.ok_or_else(|| missing_spec(&name))?;
+        let provider = self.tracker.providers.get(name);
+        let provider = provider.ok_or_else(|| missing_spec(name))?;
         let proof = match &provider.spec.webhook {
             Some(webhook) => {
                 self.verify_signature(&provider, webhook, request, body, now()).await?
@@ -155,25 +174,25 @@ impl Callbacks {
         };
         let callback = read(&provider, body, now())?;
         if callback.kind == WebhookKind::Ignore {
-            return Ok(acknowledge("ignored"));
+            return Ok(Verified { provider, job: None, callback, proof });
         }
-        let job = self.tracker.store.job(&job_id).await?;
+        let job = self.tracker.store.job(job_id).await?;
         let job = job
             .filter(|job| job.request.provider == provider.spec.name)
             .ok_or_else(|| Problem::not_found("job"))?;
-        self.apply(job, callback, proof, now).await
+        Ok(Verified { provider, job: Some(job), callback, proof })
     }
 
     /// An account's URL is not secret, so a signature is required. Callbacks about other renders
     /// of the account are answered 200 and ignored: vendors disable an endpoint that refuses.
-    async fn receive_for_account(
+    async fn verify_for_account(
         &self,
         request: &ApiGatewayV2httpRequest,
         body: &[u8],
+        name: Option<ProviderName>,
         now: fn() -> DateTime<Utc>,
-    ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
-        let name = ProviderName::parse(api::path_parameter(request, "provider"));
-        let name = name.map_err(|_| Problem::not_found("provider"))?;
+    ) -> Result<Verified, CallbackError> {
+        let name = name.ok_or_else(|| Problem::not_found("provider"))?;
         let specs = self.tracker.providers.in_force();
         let provider = specs.get(&name).ok_or_else(|| {
             if specs.is_left_out(&name) {
@@ -185,20 +204,20 @@ impl Callbacks {
         let webhook = provider.spec.webhook.as_ref().filter(|webhook| webhook.account.is_some());
         let webhook = webhook.ok_or_else(|| Problem::not_found("provider"))?;
         let proof = self.verify_signature(&provider, webhook, request, body, now()).await?;
-        if proof == CallbackProof::Unsigned {
-            return Err(wrong_signature().into());
+        match proof {
+            CallbackProof::Signed => {}
+            CallbackProof::Unsigned => return Err(wrong_signature().into()),
+            // It is logged where the secrets are read.
+            CallbackProof::Unverifiable => return Err(CallbackError::NotStored),
         }
         let callback = read(&provider, body, now())?;
-        let Some(job_id) =
-            callback.job_id.as_ref().filter(|_| callback.kind != WebhookKind::Ignore)
-        else {
-            return Ok(acknowledge("ignored"));
+        let marked = callback.job_id.as_ref().filter(|_| callback.kind != WebhookKind::Ignore);
+        let job = match marked {
+            Some(id) => self.tracker.store.job(id).await?,
+            None => None,
         };
-        let job = self.tracker.store.job(job_id).await?;
-        match job.filter(|job| job.request.provider == provider.spec.name) {
-            Some(job) => self.apply(job, callback, proof, now).await,
-            None => Ok(acknowledge("ignored")),
-        }
+        let job = job.filter(|job| job.request.provider == provider.spec.name);
+        Ok(Verified { provider, job, callback, proof })
     }
 
     /// Verifies the signature over the bytes as they were received.
@@ -212,7 +231,17 @@ impl Callbacks {
     ) -> Result<CallbackProof, CallbackError> {
         let Some(scheme) = &webhook.signature else { return Ok(CallbackProof::Unsigned) };
         let name = SecretName::ProviderWebhookSecrets(provider.spec.name.clone());
-        let secrets = self.secrets.find(&name, |text| scheme.parse_secrets(text)).await?;
+        let secrets = match self.secrets.find(&name, |text| scheme.parse_secrets(text)).await {
+            Err(cause @ SecretError::Malformed { .. }) => {
+                error!(
+                    provider.name = %provider.spec.name,
+                    error = chain(&cause),
+                    "provider webhook secrets malformed; signature not verified"
+                );
+                return Ok(CallbackProof::Unverifiable);
+            }
+            secrets => secrets?,
+        };
         // Without a stored secret no signature can be verified. So the callback counts as unsigned.
         let Some(secrets) = secrets else { return Ok(CallbackProof::Unsigned) };
         let headers: Vec<(&str, &[u8])> =
@@ -238,9 +267,8 @@ impl Callbacks {
     }
 
     /// Has all that such a callback may need read in one call.
-    fn expect_secrets(&self, request: &ApiGatewayV2httpRequest) {
-        let name = ProviderName::parse(api::path_parameter(request, "provider")).ok();
-        let provider = name.and_then(|name| self.tracker.providers.get(&name));
+    fn expect_secrets(&self, name: Option<&ProviderName>) {
+        let provider = name.and_then(|name| self.tracker.providers.get(name));
         let Some(provider) = provider else { return };
         self.tracker.providers.expect_key(&provider.spec.name);
         let webhook = provider.spec.webhook.as_ref();
@@ -253,7 +281,9 @@ impl Callbacks {
     /// Checks the token first: without a signature it is the only authentication.
     async fn authenticate(
         &self,
-        request: &ApiGatewayV2httpRequest,
+        provider: Option<ProviderName>,
+        job: &str,
+        token: &str,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(ProviderName, JobId), CallbackError> {
         let (store, entropy) = (&self.tracker.store, self.entropy);
@@ -261,10 +291,8 @@ impl Callbacks {
         let Some(secret) = callback_secret::find(&self.secrets, store, entropy, now).await? else {
             return Err(wrong_token().into());
         };
-        let provider = ProviderName::parse(api::path_parameter(request, "provider"));
-        let job = JobId::parse(api::path_parameter(request, "jobId"));
-        if let (Ok(provider), Ok(job)) = (provider, job)
-            && secret.accept(api::path_parameter(request, "token"), &provider, &job)
+        if let (Some(provider), Ok(job)) = (provider, JobId::parse(job))
+            && secret.accept(token, &provider, &job)
         {
             return Ok((provider, job));
         }
@@ -275,8 +303,10 @@ impl Callbacks {
     async fn apply(
         &self,
         job: Job,
+        provider: &Provider,
         callback: Callback,
         proof: CallbackProof,
+        ask_until: Instant,
         now: fn() -> DateTime<Utc>,
     ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
         // Copies of a callback arrive together. The call that stored the end publishes its event,
@@ -285,79 +315,39 @@ impl Callbacks {
         if job.is_final() {
             return Ok(acknowledge("known"));
         }
-        if let (CallbackProof::Signed, Some(claim)) = (proof, &callback.claim) {
-            // A callback about an end whose status is not one: the provider is asked.
-            let is_incomplete =
-                matches!(claim.status, RenderStatus::Queued | RenderStatus::Processing);
-            match subject(&job, &callback) {
-                CallbackSubject::ThisJob
-                    if is_incomplete && callback.kind == WebhookKind::Ended => {}
-                CallbackSubject::ThisJob => {
-                    let claim = claim.clone();
-                    self.store(job, claim, now).await?;
-                    return Ok(acknowledge("stored"));
-                }
-                CallbackSubject::Another => return Ok(acknowledge("ignored")),
-                CallbackSubject::Unknown => {}
-            }
+        let subject = subject(&job, &callback);
+        if subject == CallbackSubject::Another {
+            return Ok(acknowledge("ignored"));
         }
+        let is_open = callback.leaves_end_open(&provider.spec);
+        if let (CallbackProof::Signed, CallbackSubject::ThisJob, Some(claim), false) =
+            (proof, subject, &callback.claim, is_open)
+        {
+            let claim = claim.clone();
+            let stored = self.tracker.observe(job, claim, ReportSource::Callback, now).await?;
+            stored.ok_or_else(|| Problem::not_found("job"))?;
+            return Ok(acknowledge("stored"));
+        }
+        // A proved word of an end is one, whatever the rule calls it.
+        let is_proved = proof == CallbackProof::Signed && subject == CallbackSubject::ThisJob;
         match callback.kind {
-            WebhookKind::Ended => self.confirm_with_provider(job, &callback, now).await,
+            WebhookKind::Progress if is_proved && is_open => {
+                self.take_hint(job, &callback, ask_until, now).await
+            }
+            WebhookKind::Ended => self.take_hint(job, &callback, ask_until, now).await,
             // Unauthenticated progress is not worth a request to the provider.
             WebhookKind::Progress | WebhookKind::Ignore => Ok(acknowledge("ignored")),
         }
     }
+}
 
-    /// Fetches the render's status from the provider, and stores it.
-    async fn confirm_with_provider(
-        &self,
-        job: Job,
-        callback: &Callback,
-        now: fn() -> DateTime<Utc>,
-    ) -> Result<ApiGatewayV2httpResponse, CallbackError> {
-        let job_id = job.id.clone();
-        // 503 and not 500: nothing was to be stored yet.
-        let answer = self.tracker.fetch_status(&job, callback.render_job_id.as_ref(), now()).await;
-        let answer = answer.map_err(Problem::from)?;
-        let observation = match answer {
-            Some(StatusAnswer::Observed(observation)) => observation,
-            Some(StatusAnswer::NotFound | StatusAnswer::Unavailable { .. }) => {
-                return Err(unconfirmed(&job_id).into());
-            }
-            // The callback came before the provider's answer to our submit, or names no render.
-            None => return Err(unconfirmed(&job_id).into()),
-        };
-        // The provider's API may lag behind its callback. The callback is refused, so that the
-        // provider repeats it; otherwise the end would be found only by a safety poll.
-        match self.store(job, observation, now).await? {
-            State::Completed | State::Failed | State::Cancelled | State::TimedOut => {
-                Ok(acknowledge("stored"))
-            }
-            State::Submitting | State::SubmitUnknown | State::Queued | State::Processing => {
-                Err(unconfirmed(&job_id).into())
-            }
-        }
-    }
-
-    /// Stores an observation and publishes its events. Returns the job's state after it.
-    async fn store(
-        &self,
-        job: Job,
-        observation: Observation,
-        now: fn() -> DateTime<Utc>,
-    ) -> Result<State, CallbackError> {
-        let polls = polls_due(&self.tracker.poll_schedule(&job), &job, now());
-        let report = Report::Observed(observation);
-        match self.tracker.apply_report(job, &report, ReportSource::Callback, polls, now()).await? {
-            ApplyOutcome::Changed(job) => {
-                let state = job.state;
-                self.tracker.publish_or_leave(job, now()).await;
-                Ok(state)
-            }
-            ApplyOutcome::Unchanged(job) => Ok(job.state),
-            ApplyOutcome::Gone => Err(Problem::not_found("job").into()),
-        }
-    }
+/// A callback whose token or signature was checked.
+struct Verified {
+    provider: Arc<Provider>,
+    /// None when it is about something else.
+    job: Option<Job>,
+    callback: Callback,
+    proof: CallbackProof,
 }
 
 /// Which render an authentic body is about.
@@ -404,17 +394,6 @@ fn wrong_token() -> Problem {
     Problem::new(401, "invalid_token", "Invalid token", "This callback URL is not ours.")
 }
 
-fn acknowledge(what: &str) -> ApiGatewayV2httpResponse {
+pub(crate) fn acknowledge(what: &str) -> ApiGatewayV2httpResponse {
     api::json(200, &json!({"status": what}))
-}
-
-fn unconfirmed(job: &JobId) -> Problem {
-    info!(job.id = %job, "callback not confirmed by the provider yet; answered 503");
-    Problem::new(
-        503,
-        "not_confirmed",
-        "Not confirmed",
-        "The provider's API does not say yet what this callback says. Call again.",
-    )
-    .retry_after(5)
 }

@@ -15,5 +15,5 @@ pub async fn callbacks() -> Result<Callbacks, Error> {
     let setup = Setup::from_env()?;
     let tracker = setup.tracker(Arc::new(setup.secrets())).await?;
     let secrets = Arc::clone(tracker.providers.secrets());
-    Ok(Callbacks { tracker, secrets, entropy: setup.entropy() })
+    Ok(Callbacks { tracker, secrets, wakes: setup.wakes()?, entropy: setup.entropy() })
 }

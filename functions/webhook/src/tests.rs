@@ -1,6 +1,7 @@
 use std::sync::Arc;
+use std::time::Duration;
 
-use aws_in_memory::interceptor::NoFaults;
+use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception, NoFaults};
 use aws_in_memory::network::Network;
 use aws_in_memory::{InMemoryAws, builders};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
@@ -10,6 +11,7 @@ use domain::id::{JobId, ProviderName, RenderJobId};
 use domain::job::{Job, Report, State, Transition};
 use domain::polling::Tracking;
 use domain::provider::catalogue::Adjustments;
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use shared::tracker::Tracker;
 
@@ -88,7 +90,7 @@ async fn stored(aws: &InMemoryAws) -> Job {
 
 fn callbacks(tracker: Tracker, aws: &InMemoryAws) -> Callbacks {
     let secrets = Arc::clone(tracker.providers.secrets());
-    Callbacks { tracker, secrets, entropy: aws.entropy() }
+    Callbacks { tracker, secrets, wakes: aws.wakes(), entropy: aws.entropy() }
 }
 
 /// Status and body of the answer, and what AWS was asked for it.
@@ -108,6 +110,10 @@ async fn answered(aws: &InMemoryAws, event: &str) -> (i64, Value) {
     let (status, body, _) = answered_with(aws, serde_json::from_str(event).unwrap()).await;
     (status, body)
 }
+
+/// What is asked for a hint, when the provider cannot be asked. It is known afterwards that a
+/// wake-up call was sent.
+const STORED_AND_LEFT: [&str; 4] = ["GetItem", "PutItem", "SendMessage", "PutItem"];
 
 /// What is asked for a callback that is believed: nothing of the provider, and its API key
 /// is not even read.
@@ -202,22 +208,78 @@ async fn unsigned_callback_is_refused() {
 #[tokio::test]
 async fn unsigned_callback_may_be_a_hint() {
     let aws = with_job(&[SECRET, ZVID_SECRET], &zvid_job()).await;
-    let (status, problem, asked) = answered_with(&aws, event(ZVID)).await;
-    // Next it would be asked, with an API key that is not stored here.
-    assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
-    assert_eq!(asked, ["GetParameters", "GetItem"]);
+    let (status, body, asked) = answered_with(&aws, event(ZVID)).await;
+    // The provider's API key is not stored here, so the poller has to look.
+    assert_eq!((status, body), (200, json!({"status": "hint_stored"})));
+    let (parameters, rest) = asked.split_at(1);
+    assert_eq!(parameters, ["GetParameters"]);
+    assert_eq!(rest, STORED_AND_LEFT);
     assert_eq!(stored(&aws).await, zvid_job());
+    let calls = aws.wake_queue().sent();
+    let call: Value = serde_json::from_str(&calls[0].body).unwrap();
+    assert_eq!((calls.len(), &call["kind"], &call["look"]), (1, &json!("look"), &json!(0)));
+}
+
+#[tokio::test]
+async fn hint_is_no_2xx_before_it_is_queued() {
+    let aws = with_job(&[SECRET], &zvid_job()).await;
+    let refused = aws.seen_by(Arc::new(NoQueue));
+    let callbacks = callbacks(refused.tracker().unwrap(), &refused);
+    let response = handle(&callbacks, event(ZVID).into(), arrival).await.unwrap();
+    assert_eq!(response.status_code, 500, "invariant 3: no 2xx");
+    assert!(aws.wake_queue().sent().is_empty());
+    // The repeat finds that the hint is asked about, and sees to it if that ends without a call.
+    let (status, _, asked) = answered_with(&aws, event(ZVID)).await;
+    assert_eq!(status, 200);
+    assert_eq!(asked[1..], ["GetItem", "PutItem", "PutItem", "SendMessage"]);
+}
+
+/// A network on which no message can be sent.
+#[derive(Debug)]
+struct NoQueue;
+
+impl CallInterceptor for NoQueue {
+    fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
+        let injected = if call.to == "sqs" { Injected::Lost } else { Injected::Answered };
+        Box::pin(std::future::ready(injected.into()))
+    }
 }
 
 #[tokio::test]
 async fn callback_without_secret_is_a_hint() {
-    let aws = with_job(&[SECRET], &viralsync_job()).await;
     for callback in [event(VIRALSYNC), without(VIRALSYNC, "x-render-signature")] {
-        let (status, problem, asked) = answered_with(&aws, callback).await;
-        assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
-        assert_eq!(asked, ["GetParameters", "GetItem"]);
+        let aws = with_job(&[SECRET], &viralsync_job()).await;
+        let (status, body, asked) = answered_with(&aws, callback.clone()).await;
+        assert_eq!((status, body), (200, json!({"status": "hint_stored"})));
+        assert_eq!(asked[1..], STORED_AND_LEFT);
+        let (status, body, asked) = answered_with(&aws, callback).await;
+        assert_eq!((status, body), (200, json!({"status": "hint_stored"})));
+        assert_eq!(asked[1..], ["GetItem", "PutItem"], "it joins the first");
+        assert_eq!(stored(&aws).await, viralsync_job());
     }
-    assert_eq!(stored(&aws).await, viralsync_job());
+}
+
+/// As it is pasted from the console of a sender of Standard Webhooks.
+const MALFORMED: &str = "v1,whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+#[tokio::test]
+async fn malformed_secret_makes_callback_a_hint() {
+    let malformed = ("providers/viralsync/webhook-secrets", MALFORMED);
+    let aws = with_job(&[SECRET, malformed], &viralsync_job()).await;
+    for callback in [event(VIRALSYNC), without(VIRALSYNC, "x-render-signature")] {
+        let (status, body, _) = answered_with(&aws, callback).await;
+        assert_eq!((status, body), (200, json!({"status": "hint_stored"})));
+    }
+    assert_eq!(stored(&aws).await, viralsync_job(), "invariant 4: it proves nothing");
+}
+
+#[tokio::test]
+async fn malformed_secret_of_account_is_500() {
+    let aws = with_job(&[("providers/zvid/webhook-secrets", MALFORMED)], &zvid_job()).await;
+    let (status, problem, asked) = answered_with(&aws, event(ZVID_ACCOUNT)).await;
+    assert_eq!((status, &problem["code"]), (500, &"not_stored".into()));
+    assert_eq!(asked, ["GetParameters"]);
+    assert_eq!(stored(&aws).await, zvid_job());
 }
 
 #[tokio::test]
@@ -241,12 +303,29 @@ async fn callback_of_another_render_is_ignored() {
 
 /// The signature proves the account; whether it is this job's render is not known yet.
 #[tokio::test]
-async fn callback_before_render_id_is_retried() {
+async fn callback_before_render_id_is_a_hint() {
     let aws = with_job(&[SECRET, VIRALSYNC_SECRET], &unanswered("viralsync")).await;
-    let (status, problem, asked) = answered_with(&aws, event(VIRALSYNC)).await;
-    assert_eq!((status, &problem["code"]), (503, &"not_confirmed".into()));
-    assert_eq!(asked, ["GetParameters", "GetItem"]);
+    let (status, body, asked) = answered_with(&aws, event(VIRALSYNC)).await;
+    assert_eq!((status, body), (200, json!({"status": "hint_stored"})));
+    assert_eq!(asked[1..], STORED_AND_LEFT);
+    assert_eq!(aws.wake_queue().sent()[0].delay, Duration::from_secs(2));
     assert_eq!(stored(&aws).await, unanswered("viralsync"));
+}
+
+#[tokio::test]
+async fn registration_check_reads_nothing() {
+    let aws = InMemoryAws::without_table(&[]);
+    let callbacks = callbacks(aws.tracker().unwrap(), &aws);
+    for (method, expected) in [("OPTIONS", 204), ("HEAD", 200), ("GET", 200)] {
+        for known in [ZVID, ZVID_ACCOUNT, WRONG_TOKEN] {
+            let mut request = event(known);
+            request.request_context.http.method = method.parse().unwrap();
+            let response = handle(&callbacks, request.into(), arrival).await.unwrap();
+            assert_eq!((response.status_code, response.body), (expected, None), "{method}");
+            assert!(response.headers.is_empty(), "{:?}", response.headers);
+        }
+    }
+    assert!(aws.calls().is_empty(), "{:?}", aws.calls());
 }
 
 #[tokio::test]

@@ -133,6 +133,14 @@ impl TestStack {
         self.http.send(Method::POST, url, &json, body).await
     }
 
+    /// Checks a callback URL, as a vendor does that registers it.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn check_url(&self, method: Method, url: &str) -> Result<HttpAnswer> {
+        self.http.send(method, url, &[("origin", "https://vendor.example")], Bytes::new()).await
+    }
+
     /// The callback URL with the right token for a job id, whether the job exists or not.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ pub(crate) mod invocation;
 pub(crate) mod operator;
 pub(crate) mod parallel;
 pub(crate) mod process;
+pub(crate) mod provider_callbacks;
 pub(crate) mod provider_hosts;
 pub(crate) mod receivers;
 pub(crate) mod renders;

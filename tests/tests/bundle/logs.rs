@@ -173,7 +173,7 @@ fn trace_log_holds_no_secret() {
         "API key revoked",
         "unreadable API key item skipped",
         "callback token refused",
-        "callback not confirmed by the provider yet; answered 503",
+        "hint not confirmed yet; poller looks again",
         "\"level\":\"ERROR\"",
     ] {
         assert!(all.contains(message), "{message}");

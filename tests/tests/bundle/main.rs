@@ -16,6 +16,7 @@ mod crash_points;
 mod delivery_schedule;
 mod faults;
 mod harness;
+mod hints;
 mod logs;
 mod moves;
 mod outages;

@@ -34,6 +34,9 @@ scenarios![
     completion_is_polled,
     failure_is_polled,
     unsigned_callback,
+    slow_status_is_awaited,
+    unconfirmed_hint_is_looked_at,
+    hints_are_joined,
     signed_callback,
     account_callback,
     callback_before_answer,
@@ -73,6 +76,32 @@ async fn unsigned_callback(bundle: Arc<Bundle>) {
     let options = json!({"durationMs": 20_000, "callbackRetryMs": 8000});
     bundle.set_render_options(SimulatedProvider::Shotstack, "hinted", &options).await;
     bundle.submit(&CallerRequest::new(SimulatedProvider::Shotstack, "hinted")).await;
+}
+
+/// The provider confirms its callback only after the callback is answered.
+async fn slow_status_is_awaited(bundle: Arc<Bundle>) {
+    let options = json!({"durationMs": 20_000, "statusDelayMs": 9000, "callbackRetryMs": 1000});
+    bundle.set_render_options(SimulatedProvider::Shotstack, "slowly", &options).await;
+    bundle.submit(&CallerRequest::new(SimulatedProvider::Shotstack, "slowly")).await;
+}
+
+/// The provider's API fails when its callback comes, and once more.
+async fn unconfirmed_hint_is_looked_at(bundle: Arc<Bundle>) {
+    let options = json!({
+        "durationMs": 20_000, "statusCode": 503, "statusCodeTimes": 2, "callbackRetryMs": 1000,
+    });
+    bundle.set_render_options(SimulatedProvider::Shotstack, "unheard", &options).await;
+    bundle.submit(&CallerRequest::new(SimulatedProvider::Shotstack, "unheard")).await;
+}
+
+/// Copies of a callback come at once, to a provider whose API takes a while.
+async fn hints_are_joined(bundle: Arc<Bundle>) {
+    let options = json!({
+        "durationMs": 20_000, "statusDelayMs": 1500, "callback": {"times": 3},
+        "callbackRetryMs": 1000,
+    });
+    bundle.set_render_options(SimulatedProvider::Shotstack, "joined", &options).await;
+    bundle.submit(&CallerRequest::new(SimulatedProvider::Shotstack, "joined")).await;
 }
 
 async fn signed_callback(bundle: Arc<Bundle>) {

@@ -36,11 +36,9 @@ use domain::retry::DeliverySchedule;
 use domain::signature::WebhookSecret;
 use domain::verifier::{Incoming, SchemeSpec, SignatureScheme, Verification};
 use futures_util::FutureExt;
-use hmac::{Hmac, KeyInit, Mac};
-use http::{Method, Request, Uri};
+use http::{Method, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use sha2::Sha256;
 use shared::egress::{
     Answered, Dial, Dialling, EgressLimits, Outgoing, PostOutcome, Receivers, Stream,
 };
@@ -53,8 +51,9 @@ use crate::checks::invariant_checker::text;
 use crate::faults::fault::{Fault, PlannedFault};
 use crate::harness::backend::CallerRequest;
 use crate::harness::bundle::{Bundle, PROVIDER_SECRET, RunSettings};
-use crate::harness::functions::{Function, PUBLIC_URL, StackParameters, adjustments};
+use crate::harness::functions::{Function, StackParameters, adjustments};
 use crate::harness::gateway::routes;
+use crate::harness::provider_callbacks::{callback_path, hmac, post};
 use crate::harness::provider_hosts::video_url;
 use crate::harness::receivers::PlannedAnswer;
 
@@ -446,12 +445,6 @@ fn pairs() -> SignatureScheme {
 }
 
 /// HMAC-SHA256, as hex.
-fn hmac(key: &str, content: &[u8]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).unwrap();
-    mac.update(content);
-    hex::encode(mac.finalize().into_bytes())
-}
-
 #[tokio::test(start_paused = true)]
 async fn any_of_several_signatures_verifies() {
     let (scheme, now, body) = (pairs(), clock::now(), b"{}");
@@ -519,21 +512,6 @@ fn unsupported_signed_content_is_refused() {
     }
 }
 
-/// The callback URL of the only render.
-fn callback_path(bundle: &Bundle) -> String {
-    let submitted = bundle.submitted.lock().unwrap().join("");
-    let begin = submitted.find(PUBLIC_URL).expect("a callback is asked for") + PUBLIC_URL.len();
-    submitted[begin..].split('"').next().unwrap().to_owned()
-}
-
-fn post(path: &str, headers: &[(&str, &str)], body: &str) -> Request<Bytes> {
-    let mut request = Request::builder().method(Method::POST).uri(format!("{PUBLIC_URL}{path}"));
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    request.body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
-}
-
 /// A job whose render sends no callback, and the body of a callback about its end.
 async fn silent(bundle: &Arc<Bundle>, tag: &str) -> (JobId, String) {
     let options = json!({"durationMs": 5000, "callback": {"skip": true}});
@@ -569,7 +547,9 @@ fn every_route_verifies() {
             let path = pattern
                 .replace("{provider}", provider)
                 .replace("{jobId}", job.as_str())
-                .replace("{token}", "a-guess");
+                .replace("{token}", "a-guess")
+                .replace("{proxy+}", &format!("viralsync/{job}/a-guess/"));
+            let method = if method == "ANY" { "POST" } else { method };
             for authorization in [None, Some("Bearer rr_a-guess"), Some("Basic cnI6cnI=")] {
                 let mut request = post(&path, &[], &body);
                 *request.method_mut() = method.parse().unwrap();

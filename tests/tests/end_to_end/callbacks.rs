@@ -1,4 +1,6 @@
-//! Callbacks that are forged or premature.
+//! Callbacks that are forged or premature, and checks of their URLs.
+
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use domain::id::JobId;
@@ -86,27 +88,27 @@ async fn callback_forged_is_not_confirmed() -> Result<()> {
     let url = render.callback_url().context("Shotstack gets a callback URL")?;
 
     // The provider is polled, and its answer "rendering" is stored.
-    let answer = stack.call_back(url, done(&render)).await?.expect(503)?;
-    assert_eq!(answer.json::<Value>()?["code"], "not_confirmed");
-    assert!(!answer.header("retry-after").is_empty(), "a true callback should be repeated");
+    let answer = stack.call_back(url, done(&render)).await?.expect(200)?;
+    assert_eq!(answer.json::<Value>()?, json!({"status": "hint_stored"}));
     let job = stack.job(&test_job).await?;
     assert_eq!(job.states(), ["submitting", "queued", "processing"]);
     assert_eq!((job.provider_status.as_deref(), job.result_url), (Some("rendering"), None));
 
-    // Further polls have the same answer, so nothing more is stored.
+    // Further callbacks join the hint, and the looks at it have the same answer.
     let before = stack.items(&test_job).await?;
-    for _ in 0..2 {
-        stack.call_back(url, done(&render)).await?.expect(503)?;
+    for _ in 0..10 {
+        stack.call_back(url, done(&render)).await?.expect(200)?;
     }
     assert_eq!(stack.items(&test_job).await?, before);
-    assert_eq!(stack.render(&test_job).await?.polls, 3);
+    let polls = stack.render(&test_job).await?.polls;
+    assert!((1..=3).contains(&polls), "{polls} polls for eleven callbacks");
     assert_eq!(stack.events(&test_job).await?, []);
     assert_eq!(stack.webhooks(&test_job).await?.len(), 0);
     Ok(())
 }
 
 #[tokio::test]
-async fn callback_naming_another_render_is_unconfirmed() -> Result<()> {
+async fn callback_naming_another_render_is_ignored() -> Result<()> {
     let stack = TestStack::connect("misnamed").await?;
     let (test_job, render) = set_endless(&stack).await?;
     let completed = stack.new_job(SimulatedProvider::Shotstack).await?;
@@ -116,10 +118,56 @@ async fn callback_naming_another_render_is_unconfirmed() -> Result<()> {
     let completed = stack.render(&completed).await?;
     let url = render.callback_url().context("Shotstack gets a callback URL")?;
 
-    stack.call_back(url, done(&completed)).await?.expect(503)?;
+    let answer = stack.call_back(url, done(&completed)).await?.expect(200)?;
+    assert_eq!(answer.json::<Value>()?, json!({"status": "ignored"}));
 
     let job = stack.job(&test_job).await?;
-    assert_eq!((job.state.as_str(), job.render_job_id), ("processing", Some(render.id)));
+    assert_eq!((job.state.as_str(), job.render_job_id), ("queued", Some(render.id)));
     assert_eq!(stack.events(&test_job).await?, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn callback_is_answered_before_slow_status() -> Result<()> {
+    let stack = TestStack::connect("slow-status").await?;
+    let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;
+    let slow = json!({"durationMs": 1, "statusDelayMs": 9000, "callback": {"skip": true}});
+    stack.set_scenario(&test_job, &slow).await?;
+    stack.submit(&test_job).await?;
+    let render = stack.render(&test_job).await?;
+    let url = render.callback_url().context("Shotstack gets a callback URL")?;
+
+    let begun = Instant::now();
+    let answer = stack.call_back(url, done(&render)).await?.expect(200)?;
+    let took = begun.elapsed();
+    assert_eq!(answer.json::<Value>()?, json!({"status": "hint_stored"}));
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    stack.until_settled(&test_job).await?;
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(20), "the poller looks at once: {took:?}");
+    assert_eq!(stack.job(&test_job).await?.state, "completed");
+    Ok(())
+}
+
+#[tokio::test]
+async fn callback_url_answers_registration_checks() -> Result<()> {
+    let stack = TestStack::connect("registration").await?;
+    let (test_job, render) = set_endless(&stack).await?;
+    let url = render.callback_url().context("Shotstack gets a callback URL")?;
+    let (start, _) = url.rsplit_once('/').context("a callback URL ends with the token")?;
+    let account = stack.account_url(SimulatedProvider::RenderIo);
+    for url in [url, &format!("{start}/a-guess"), &account] {
+        for end in ["", "/"] {
+            for (method, status) in [("OPTIONS", 204), ("HEAD", 200), ("GET", 200)] {
+                let answer = stack.check_url(method.parse()?, &format!("{url}{end}")).await?;
+                assert_eq!((answer.status, answer.text.len()), (status, 0), "{method}: {answer}");
+                assert_eq!(answer.header("access-control-allow-origin"), "");
+            }
+        }
+        stack.check_url("DELETE".parse()?, url).await?.expect(405)?;
+    }
+    let answer = stack.call_back(&format!("{url}/"), done(&render)).await?.expect(200)?;
+    assert_eq!(answer.json::<Value>()?, json!({"status": "hint_stored"}), "it is the same URL");
+    assert_eq!(stack.job(&test_job).await?.state, "processing");
     Ok(())
 }

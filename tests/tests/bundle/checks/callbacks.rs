@@ -1,14 +1,22 @@
 //! What must be stored when a callback is accepted.
 
 use aws_in_memory::clock;
+use chrono::TimeDelta;
 use domain::id::ProviderName;
 use domain::job::State;
 use domain::provider::Catalogue;
 use domain::provider::spec::webhook::WebhookKind;
+use domain::time;
 
 use crate::checks::invariant::Invariant;
 use crate::checks::invariant_checker::text;
 use crate::harness::bundle::Bundle;
+
+/// How long a hint stands for those that follow it, with the time until they are answered.
+const HINTS_JOIN: TimeDelta = TimeDelta::seconds(15);
+
+/// How wrong a process's clock may be by a random fault.
+const MAX_SKEW: TimeDelta = TimeDelta::seconds(150);
 
 impl Bundle {
     /// Checks that the content of an accepted callback is stored, because the provider does not
@@ -31,12 +39,21 @@ impl Bundle {
             (Some(id), render) => id.as_str() == render,
         };
         let state = State::from_name(text(&job, "state")).unwrap();
-        if ours && !state.has_ended() {
+        if ours && !state.has_ended() && !self.is_hint_stored(text(&job, "pk")) {
             let state = state.name();
             self.checker.violated(
                 Invariant::StoredBeforeAnswered,
                 format!("a callback about the end is accepted, but the job is {state}"),
             );
         }
+    }
+
+    /// Whether a hint about the job is stored that is so young that it is looked at.
+    fn is_hint_stored(&self, job: &str) -> bool {
+        let Some(hint) = self.aws.table().item(job, "hint") else { return false };
+        let at = hint.pointer("/at/N").and_then(|at| at.as_str()?.parse().ok());
+        let at = at.and_then(time::from_millis).unwrap();
+        let skew = if self.has_random_faults() { MAX_SKEW } else { TimeDelta::zero() };
+        (clock::true_now() - at).abs() < HINTS_JOIN + skew
     }
 }

@@ -38,8 +38,13 @@ fn due(scenario: &str) -> Duration {
         // The same, and the callback does not come.
         "unknown_submit_found_in_list" => 240,
         "callback_before_answer" => 1 + 1,
-        // The first callback is refused and repeated.
-        "unknown_submit_called_back" => 25 + 8 + 1,
+        // The provider fails the first status call, and is asked again at once.
+        "unknown_submit_called_back" => 25 + 2,
+        // It takes nine seconds to say how a render stands, and the callback waits for two.
+        "slow_status_is_awaited" => 20 + 2 + 9 + 2,
+        // Two status calls fail; the third comes after five seconds.
+        "unconfirmed_hint_is_looked_at" => 20 + 5 + 2,
+        "hints_are_joined" => 20 + 2,
         "unsigned_callback" | "signed_callback" | "account_callback" | "every_step_is_reported" => {
             20 + 1
         }

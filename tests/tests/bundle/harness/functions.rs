@@ -152,8 +152,8 @@ impl Instance {
                 Self::Poller(poller.with_awake_policy(parameters.awake_policy))
             }
             Function::Webhook => {
-                let entropy = aws.entropy();
-                Self::Webhook(webhook::Callbacks { tracker, secrets, entropy })
+                let (wakes, entropy) = (aws.wakes(), aws.entropy());
+                Self::Webhook(webhook::Callbacks { tracker, secrets, wakes, entropy })
             }
             Function::Jobs | Function::Deliver => {
                 let (shards, entropy) = (Shards::new(parameters.shards), aws.entropy());

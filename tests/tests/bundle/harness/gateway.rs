@@ -69,24 +69,36 @@ pub(crate) fn routes() -> &'static [(String, String, Function)] {
     })
 }
 
-/// The route of a request, with its path parameters.
+/// The route of a request, with its path parameters. One that takes the rest of a path as one
+/// parameter is for what no other route takes.
 fn route(method: &Method, path: &str) -> Option<(String, Function, HashMap<String, String>)> {
-    routes().iter().find_map(|(wanted, pattern, function)| {
-        let parts: Vec<&str> = path.split('/').collect();
-        let names: Vec<&str> = pattern.split('/').collect();
-        if method.as_str() != *wanted || parts.len() != names.len() {
+    let (greedy, full): (Vec<_>, Vec<_>) =
+        routes().iter().partition(|(_, pattern, _)| pattern.ends_with("+}"));
+    full.into_iter().chain(greedy).find_map(|(wanted, pattern, function)| {
+        if wanted != "ANY" && method.as_str() != *wanted {
             return None;
         }
-        let mut named = HashMap::new();
-        for (part, name) in parts.into_iter().zip(names) {
-            match name.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
-                Some(name) => drop(named.insert(name.to_owned(), part.to_owned())),
-                None if part == name => {}
-                None => return None,
-            }
-        }
-        Some((format!("{wanted} {pattern}"), *function, named))
+        Some((format!("{wanted} {pattern}"), *function, named(pattern, path)?))
     })
+}
+
+/// The path parameters, if the path has this pattern.
+fn named(pattern: &str, path: &str) -> Option<HashMap<String, String>> {
+    let mut named = HashMap::new();
+    let mut parts = path.split('/');
+    for name in pattern.split('/') {
+        match name.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+            Some(name) if name.ends_with('+') => {
+                let rest = parts.by_ref().collect::<Vec<_>>().join("/");
+                named.insert(name.trim_end_matches('+').to_owned(), rest);
+            }
+            Some(name) => drop(named.insert(name.to_owned(), parts.next()?.to_owned())),
+            None if parts.next() == Some(name) => {}
+            None => return None,
+        }
+    }
+    let is_named = named.values().all(|value| !value.is_empty());
+    (parts.next().is_none() && is_named).then_some(named)
 }
 
 impl Bundle {
@@ -101,6 +113,7 @@ impl Bundle {
         }
         let mut event = ApiGatewayV2httpRequest::default();
         event.route_key = Some(key);
+        event.request_context.http.method = request.method().clone();
         event.headers = request.headers().clone();
         event.path_parameters = named;
         event.raw_query_string = request.uri().query().map(str::to_owned);

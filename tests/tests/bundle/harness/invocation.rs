@@ -55,13 +55,15 @@ impl CallRecord {
     }
 }
 
-/// What a message is about: a delivery, or the polling of a shard.
+/// What a message is about: a delivery, the polling of a shard, or a look at a job's hint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Errand {
     /// The event's id.
     Deliver(String),
     /// The shard's number.
     Poll(String),
+    /// The job's id.
+    Look(String),
 }
 
 /// A message that an invocation handles.
@@ -362,6 +364,7 @@ fn handled(record: &SqsMessage) -> Option<HandledMessage> {
     let errand = match (body["eventId"].as_str(), body["shard"].as_u64()) {
         (Some(event), _) => Errand::Deliver(event.to_owned()),
         (None, Some(shard)) => Errand::Poll(shard.to_string()),
+        (None, None) if body["kind"] == "look" => Errand::Look(body["jobId"].as_str()?.to_owned()),
         (None, None) => return None,
     };
     let sent_by = usize::try_from(trace::of_record(record)?.parent).ok()?;
