@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use chrono::TimeDelta;
+
 use super::*;
 use crate::attempt::AttemptError;
 use crate::endpoint::{AdmissionDecision, AttemptRequest, AttemptSignal, Lane};
