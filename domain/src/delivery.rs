@@ -20,7 +20,7 @@ use crate::id::{EventId, JobId};
 use crate::job::Job;
 use crate::retry::{DeliverySchedule, later, with_jitter};
 
-pub use restart::{MAX_ATTEMPTS, RedeliverError};
+pub use restart::{DropError, MAX_ATTEMPTS, RedeliverError};
 
 /// The number of attempts, the newest ones, that keep an excerpt of the receiver's answer.
 pub const EXCERPTS_KEPT: usize = 10;
@@ -140,16 +140,19 @@ pub enum GiveUpReason {
     EndpointDisabled,
     /// Its endpoint held it for longer than the whole schedule may take.
     HeldTooLong,
+    /// An operator dropped it.
+    Dropped,
 }
 
 impl GiveUpReason {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::AttemptsExhausted,
         Self::Gone,
         Self::Aborted,
         Self::EndpointDisabled,
         Self::HeldTooLong,
+        Self::Dropped,
     ];
 
     /// The wire name.
@@ -161,6 +164,21 @@ impl GiveUpReason {
             Self::Aborted => "aborted",
             Self::EndpointDisabled => "endpoint_disabled",
             Self::HeldTooLong => "held_too_long",
+            Self::Dropped => "dropped",
+        }
+    }
+
+    /// Whether it is sent again with all others that were given up.
+    #[must_use]
+    pub fn is_recovered(self) -> bool {
+        match self {
+            Self::AttemptsExhausted
+            | Self::Gone
+            | Self::Aborted
+            | Self::EndpointDisabled
+            | Self::HeldTooLong => true,
+            // It was not to be sent.
+            Self::Dropped => false,
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What an operator does with a delivery: sends it again.
+//! What an operator does with a delivery: sends it again, here or elsewhere, or drops it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Delivery, DeliveryState};
+use super::{Delivery, DeliveryState, GiveUpReason};
 use crate::endpoint::HoldReason;
 
 /// An attempt this late has lost its ticket to the dead-letter queue: the queue retries a ticket
@@ -18,8 +18,25 @@ pub const MAX_ATTEMPTS: usize = 1_000;
 pub enum RedeliverError {
     /// Attempts of its schedule are still due.
     Pending,
+    /// An attempt at its present receiver has begun, which cannot be taken back. It is over then.
+    UnderWay {
+        /// When it is over at the latest.
+        until: DateTime<Utc>,
+    },
     /// It has had [`MAX_ATTEMPTS`] attempts.
     TooOften,
+}
+
+/// Why a delivery cannot be dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropError {
+    /// It is over: it arrived, or was given up.
+    Over,
+    /// An attempt has begun, which cannot be taken back.
+    UnderWay {
+        /// When it is over at the latest.
+        until: DateTime<Utc>,
+    },
 }
 
 impl Delivery {
@@ -47,12 +64,56 @@ impl Delivery {
         Ok(Self { manual: true, ..self.restarted(now) })
     }
 
+    /// The same, to the receiver at `url`: also while attempts at another receiver are still due.
+    /// A ticket for one of them then finds another version of the delivery, and makes none.
+    ///
+    /// # Errors
+    /// When an attempt at the other receiver has begun, or it has had too many. To the receiver
+    /// that it has already, as [`Delivery::redeliver`].
+    pub fn redirect(&self, url: &str, now: DateTime<Utc>) -> Result<Self, RedeliverError> {
+        if url == self.url {
+            return self.redeliver(now);
+        }
+        if let Some(until) = self.leased_until.filter(|_| self.is_leased(now)) {
+            return Err(RedeliverError::UnderWay { until });
+        }
+        if self.attempts.len() >= MAX_ATTEMPTS {
+            return Err(RedeliverError::TooOften);
+        }
+        Ok(Self { manual: true, ..self.restarted(now) }.sent_to(url))
+    }
+
+    /// The delivery, to the receiver at `url`.
+    #[must_use]
+    pub fn sent_to(self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self }
+    }
+
+    /// The delivery, given up because nothing is to be sent any more.
+    ///
+    /// # Errors
+    /// When it is over, or an attempt has begun.
+    pub fn dropped(&self, now: DateTime<Utc>) -> Result<Self, DropError> {
+        match (self.state, self.leased_until.filter(|_| self.is_leased(now))) {
+            (DeliveryState::Pending { .. }, None) => {
+                Ok(self.clone().given_up(GiveUpReason::Dropped, now).0)
+            }
+            (DeliveryState::Pending { .. }, Some(until)) => Err(DropError::UnderWay { until }),
+            (
+                DeliveryState::Delivered | DeliveryState::GivenUp(_) | DeliveryState::Exhausted(_),
+                _,
+            ) => Err(DropError::Over),
+        }
+    }
+
     /// The delivery with its schedule restarted, as one of many that were given up; its attempts
-    /// are not manual. None when it was not given up, or has had too many attempts.
+    /// are not manual. None when it was not given up, was dropped, or has had too many attempts.
     #[must_use]
     pub fn recover(&self, now: DateTime<Utc>) -> Option<Self> {
         let given_up = match self.state {
-            DeliveryState::GivenUp(_) | DeliveryState::Exhausted(_) => true,
+            DeliveryState::GivenUp(given_up) | DeliveryState::Exhausted(given_up) => {
+                given_up.reason.is_recovered()
+            }
             DeliveryState::Pending { .. } | DeliveryState::Delivered => false,
         };
         let is_allowed = given_up && self.attempts.len() < MAX_ATTEMPTS;
