@@ -147,10 +147,11 @@ fn deliveries_are_shown_as_table() {
 fn recovery_is_summed_up() {
     let mut total = Recovered::default();
     total.add(&json!({"queued": 100, "disabled": 0, "next": "x"}));
-    assert_eq!(total.text(), "100 on their way again");
+    assert_eq!(total.text(false), "100 on their way again");
+    assert_eq!(total.text(true), "100 on their way");
     total.add(&json!({"queued": 7, "disabled": 2, "next": null}));
     let expected = "107 on their way again; 2 left, because their receivers are disabled";
-    assert_eq!(total.text(), expected);
+    assert_eq!(total.text(false), expected);
 }
 
 #[test]
