@@ -6,6 +6,7 @@ use bytes::Bytes;
 use domain::credential::CallbackSecret;
 use domain::id::{JobId, ProviderName};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{TestStack, parameter};
 use crate::http::HttpAnswer;
@@ -102,6 +103,23 @@ impl TestStack {
     /// When the API does not answer.
     pub async fn redeliver(&self, test_job: &TestJob) -> Result<HttpAnswer> {
         self.call(Method::POST, test_job, "/redeliver").await
+    }
+
+    /// Sends an event of the job again or elsewhere, as `wish` says.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn redeliver_as(&self, test_job: &TestJob, wish: &Value) -> Result<HttpAnswer> {
+        let path = format!("/v1/jobs/{}/redeliver", test_job.job_id());
+        self.call_api(Method::POST, &path, wish.to_string()).await
+    }
+
+    /// Gives up the job's pending delivery.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn drop_delivery(&self, test_job: &TestJob) -> Result<HttpAnswer> {
+        self.call(Method::POST, test_job, "/drop-delivery").await
     }
 
     /// Cancels the job.

@@ -107,6 +107,24 @@ impl TestStack {
         answer.expect(202)?.json()
     }
 
+    /// Makes the deliveries that events since a time never had, and returns how many.
+    ///
+    /// # Errors
+    /// When the answer for a page is not 202.
+    pub async fn recover_missing(&self, since: &str) -> Result<u64> {
+        let mut queued = 0;
+        let mut body = json!({"since": since, "missing": true});
+        loop {
+            let answer = self.call_api(Method::POST, "/v1/deliveries/recover", body.to_string());
+            let page: Value = answer.await?.expect(202)?.json()?;
+            queued += page["queued"].as_u64().unwrap_or_default();
+            body["cursor"] = page["next"].clone();
+            if body["cursor"].is_null() {
+                return Ok(queued);
+            }
+        }
+    }
+
     /// The deliveries of an endpoint in a state since a time, from all pages.
     ///
     /// # Errors
@@ -138,7 +156,7 @@ impl TestStack {
         DEFAULT_RECEIVER.lock().await
     }
 
-    async fn call_api(
+    pub(super) async fn call_api(
         &self,
         method: Method,
         path: &str,
