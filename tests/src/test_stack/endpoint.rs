@@ -112,14 +112,19 @@ impl TestStack {
     /// # Errors
     /// When the answer for a page is not 202.
     pub async fn recover_missing(&self, since: &str) -> Result<u64> {
-        let mut queued = 0;
-        let mut body = json!({"since": since, "missing": true});
+        #[derive(Deserialize)]
+        struct Recovery {
+            queued: u64,
+            next: Option<String>,
+        }
+        let (mut queued, mut cursor) = (0, None);
         loop {
+            let body = json!({"since": since, "missing": true, "cursor": cursor});
             let answer = self.call_api(Method::POST, "/v1/deliveries/recover", body.to_string());
-            let page: Value = answer.await?.expect(202)?.json()?;
-            queued += page["queued"].as_u64().unwrap_or_default();
-            body["cursor"] = page["next"].clone();
-            if body["cursor"].is_null() {
+            let page: Recovery = answer.await?.expect(202)?.json()?;
+            queued += page.queued;
+            cursor = page.next;
+            if cursor.is_none() {
                 return Ok(queued);
             }
         }

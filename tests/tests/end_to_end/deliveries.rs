@@ -257,7 +257,7 @@ async fn event_without_receiver_is_delivered_later() -> Result<()> {
     }
     let taken = stack.webhooks(by_hand).await?;
     let ids: Vec<&str> = taken.iter().map(|webhook| webhook.header("webhook-id")).collect();
-    let expected = [by_hand, by_span].map(|it| it.event_id(COMPLETED).to_string());
+    let expected = [by_hand, by_span].map(|it| it.event_id(COMPLETED));
     assert!(expected.iter().all(|id| ids.contains(&id.as_str())), "{ids:?}");
     let before = json!({"url": before["url"]});
     stack.webhook_config(Method::PUT, "", Some(&before)).await?.expect(200)?;
