@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::attempt::{ATTEMPT_LEASE, Attempt, AttemptOutcome};
+use crate::attempt::{ATTEMPT_LEASE, Attempt, AttemptOutcome, LEAST_LEASE};
 use crate::endpoint::{Endpoint, HoldReason, Instruction, ResponseHints};
 use crate::event::{Event, EventName, TestEvent};
 use crate::id::{EventId, JobId};
@@ -485,6 +485,13 @@ impl Delivery {
             | DeliveryState::Exhausted(_)) => state,
         };
         Self { state, version: self.version.saturating_add(1), ..self.clone() }
+    }
+
+    /// Whether an attempt that posts now is over when its lease is. When that has lapsed, the
+    /// delivery may have another receiver.
+    #[must_use]
+    pub fn may_post(&self, now: DateTime<Utc>) -> bool {
+        self.leased_until.is_some_and(|until| until - now >= LEAST_LEASE)
     }
 
     /// Whether an attempt is in flight.
