@@ -97,22 +97,26 @@ enum Command {
         #[arg(long, requires = "state")]
         until: Option<String>,
     },
-    /// Send deliveries again that were given up.
-    Recover {
-        /// Only those created since then, such as 2026-05-24T12:00:00Z.
-        #[arg(long)]
-        since: String,
-        /// Only those created until then; by default, until now.
-        #[arg(long)]
-        until: Option<String>,
-        /// Only those to this receiver, such as ep_1c7f….
-        #[arg(long)]
-        endpoint: Option<String>,
-    },
-    /// Send a job's last event again.
+    /// Send deliveries again that were given up, or those that events never had.
+    Recover(Recover),
+    /// Send a job's last event again, or for the first time if it had no receiver.
     Redeliver {
         /// The job's id.
         job: String,
+        /// This event of it, such as video.render.completed.
+        #[arg(long, value_name = "NAME")]
+        event: Option<String>,
+        /// To another receiver: `current`, the one configured now, or a URL.
+        #[arg(long, value_name = "RECEIVER")]
+        to: Option<String>,
+    },
+    /// Give up a job's delivery that is still being tried.
+    Drop {
+        /// The job's id.
+        job: String,
+        /// That of this event; by default of the only one that is pending.
+        #[arg(long, value_name = "NAME")]
+        event: Option<String>,
     },
     /// Show and repair deliveries that the stack itself repeatedly failed to make.
     #[command(subcommand)]
@@ -139,6 +143,25 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         timeout: u64,
     },
+}
+
+#[derive(Args)]
+struct Recover {
+    /// Only those created since then, such as 2026-05-24T12:00:00Z.
+    #[arg(long)]
+    since: String,
+    /// Only those created until then; by default, until now.
+    #[arg(long)]
+    until: Option<String>,
+    /// Only those to this receiver, such as ep_1c7f….
+    #[arg(long)]
+    endpoint: Option<String>,
+    /// Events that have no delivery, because no receiver was configured when they were made.
+    #[arg(long, conflicts_with = "endpoint")]
+    missing: bool,
+    /// To another receiver: `current`, the one configured now, or a URL.
+    #[arg(long, value_name = "RECEIVER")]
+    to: Option<String>,
 }
 
 /// Replaces the whole configuration. An option that is left out has its default value afterwards.
@@ -291,11 +314,16 @@ fn run(cli: &Cli) -> Result<()> {
             println!("{}", show::delivery_list(&all_pages(&api()?, &filters)?));
             Ok(())
         }
-        Command::Recover { since, until, endpoint } => {
-            recover(&api()?, since, until.as_deref(), endpoint.as_deref())
+        Command::Recover(command) => recover(&api()?, command),
+        Command::Redeliver { job, event, to } => {
+            let body = json!({"event": event, "to": to});
+            let delivery = api()?.post_json(&["v1", "jobs", job, "redeliver"], &body)?;
+            println!("{}", show::deliveries(&json!({"deliveries": [delivery]})));
+            Ok(())
         }
-        Command::Redeliver { job } => {
-            let delivery = api()?.post(&["v1", "jobs", job, "redeliver"])?;
+        Command::Drop { job, event } => {
+            let body = json!({"event": event});
+            let delivery = api()?.post_json(&["v1", "jobs", job, "drop-delivery"], &body)?;
             println!("{}", show::deliveries(&json!({"deliveries": [delivery]})));
             Ok(())
         }
@@ -369,20 +397,22 @@ fn all_pages(api: &Api, filters: &[(&str, &str)]) -> Result<Vec<Value>> {
     }
 }
 
-/// Recovers page by page. It may be interrupted and started again: a restarted delivery is not
-/// found again.
-fn recover(api: &Api, since: &str, until: Option<&str>, endpoint: Option<&str>) -> Result<()> {
+/// Recovers page by page. It may be interrupted and started again: what was sent is not found
+/// again.
+fn recover(api: &Api, command: &Recover) -> Result<()> {
+    let Recover { since, until, endpoint, missing, to } = command;
     let mut total = show::Recovered::default();
     let mut cursor = Value::Null;
     loop {
         let body = json!({
-            "since": since, "until": until, "endpointId": endpoint, "cursor": cursor,
+            "since": since, "until": until, "endpointId": endpoint, "missing": missing, "to": to,
+            "cursor": cursor,
         });
         let page = api.post_json(&["v1", "deliveries", "recover"], &body)?;
         total.add(&page);
         cursor = page.get("next").cloned().unwrap_or_default();
         if cursor.is_null() {
-            println!("{}", total.text());
+            println!("{}", total.text(*missing));
             return Ok(());
         }
     }

@@ -11,9 +11,8 @@ use domain::provider::key::KeyHost;
 use domain::provider::spec::webhook::Unsigned;
 use domain::provider::spec::{CancelMethod, SubmitSafety};
 use serde_json::Value;
+use shared::store::MAX_SPEC_BYTES;
 
-/// The largest spec that a stack takes, in bytes.
-const MAX_BYTES: usize = 64 * 1024;
 /// How many polls are shown.
 const FIRST_POLLS: usize = 5;
 
@@ -185,8 +184,8 @@ impl Checked {
 
     fn size(&self) -> String {
         match self.bytes {
-            0..=MAX_BYTES => format!("{} bytes", self.bytes),
-            _ => format!("{} bytes, more than {MAX_BYTES}: no stack takes it", self.bytes),
+            0..=MAX_SPEC_BYTES => format!("{} bytes", self.bytes),
+            _ => format!("{} bytes, more than {MAX_SPEC_BYTES}: no stack takes it", self.bytes),
         }
     }
 
@@ -250,6 +249,19 @@ mod tests {
         put        relay provider put zvid.json
         key        relay provider set-key zvid --stack STACK --host api.zvid.io
         ");
+    }
+
+    #[test]
+    fn spec_size_limit_is_the_stacks() {
+        // A stack takes 16 KiB.
+        let size = |bytes: usize| {
+            let padded = format!("{ZVID}{}", " ".repeat(bytes - ZVID.len()));
+            let meaning = Checked::parse("zvid.json", &padded).unwrap().meaning();
+            meaning.lines().find(|line| line.starts_with("size")).unwrap().to_owned()
+        };
+        assert!(size(16 * 1024).ends_with("16384 bytes"));
+        let refused = size(16 * 1024 + 1);
+        assert!(refused.ends_with("more than 16384: no stack takes it"), "{refused}");
     }
 
     #[test]

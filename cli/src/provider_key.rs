@@ -74,12 +74,18 @@ fn hosts(command: &SetKey, shown: Option<&Value>) -> Result<Vec<KeyHost>> {
         return hosts.collect();
     }
     let name = &command.name;
-    let is_stored = shown.and_then(|it| it.get("origin")).and_then(Value::as_str) == Some("stored");
-    let spec = match shown.and_then(|it| it.get("spec")).filter(|spec| !spec.is_null()) {
+    // One that is not in force sends no request, so it has no say in where a key goes.
+    let in_force = shown.filter(|it| it.get("inForce").and_then(Value::as_bool) == Some(true));
+    let is_stored =
+        in_force.and_then(|it| it.get("origin")).and_then(Value::as_str) == Some("stored");
+    let spec = match in_force.and_then(|it| it.get("spec")).filter(|spec| !spec.is_null()) {
         Some(spec) => spec.to_string(),
         None => Catalogue::shipped(name)
-            .with_context(|| {
-                format!("{name} is not shipped; name its hosts with --host, or give --url")
+            .with_context(|| match shown {
+                Some(_) => {
+                    format!("the spec of {name} is not in force; name its hosts with --host")
+                }
+                None => format!("{name} is not shipped; name its hosts with --host, or give --url"),
             })?
             .to_owned(),
     };
@@ -90,6 +96,14 @@ fn hosts(command: &SetKey, shown: Option<&Value>) -> Result<Vec<KeyHost>> {
         let host = KeyHost::of(url).with_context(|| format!("{url} has no host"))?;
         if !hosts.contains(&host) {
             hosts.push(host);
+        }
+    }
+    // The stack may send requests to another host than the spec says.
+    let used = shown.and_then(|it| it.get("keyHost")).and_then(Value::as_str);
+    if let Some(used) = used {
+        let used = KeyHost::parse(used).map_err(|reason| anyhow::anyhow!("{used}: it {reason}"))?;
+        if !hosts.contains(&used) {
+            hosts.push(used);
         }
     }
     if is_stored && !command.yes {
@@ -179,12 +193,46 @@ mod tests {
         let spec = Catalogue::shipped(&ProviderName::parse("shotstack").unwrap()).unwrap();
         let spec = spec.replace("https://api.shotstack.io", "https://evil.example");
         let spec: Value = serde_json::from_str(&spec).unwrap();
-        let shown = json!({"origin": "stored", "spec": spec});
+        let shown = json!({"origin": "stored", "inForce": true, "spec": spec});
         let refused = chosen(&command("shotstack", &[], false), Some(&shown)).unwrap_err();
         assert!(refused.contains("evil.example") && refused.contains("--yes"), "{refused}");
         let agreed = chosen(&command("shotstack", &[], true), Some(&shown));
         assert_eq!(agreed.as_deref(), Ok("evil.example"));
-        let shipped = json!({"origin": "shipped", "spec": spec});
+        let shipped = json!({"origin": "shipped", "inForce": true, "spec": spec});
         assert!(chosen(&command("shotstack", &[], false), Some(&shipped)).is_ok());
+    }
+
+    #[test]
+    fn key_hosts_are_of_spec_in_force() {
+        let spec = Catalogue::shipped(&ProviderName::parse("shotstack").unwrap()).unwrap();
+        let spec = spec.replace("https://api.shotstack.io", "https://wrong.example");
+        let spec: Value = serde_json::from_str(&spec).unwrap();
+        for spec in [spec, Value::Null] {
+            let shown = json!({
+                "origin": "stored", "inForce": false, "spec": spec, "keyHost": "api.shotstack.io",
+            });
+            let shotstack = command("shotstack", &[], false);
+            assert_eq!(chosen(&shotstack, Some(&shown)).as_deref(), Ok("api.shotstack.io"));
+            let unused =
+                json!({"origin": "stored", "inForce": false, "spec": spec, "keyHost": null});
+            let refused = chosen(&command("acme", &[], true), Some(&unused)).unwrap_err();
+            assert!(refused.contains("not in force") && refused.contains("--host"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn key_hosts_contain_the_one_used() {
+        let spec = Catalogue::shipped(&ProviderName::parse("shotstack").unwrap()).unwrap();
+        let spec: Value = serde_json::from_str(spec).unwrap();
+        let shown = json!({
+            "origin": "shipped", "inForce": true, "spec": spec, "keyHost": "proxy.example:8443",
+        });
+        let hosts = chosen(&command("shotstack", &[], false), Some(&shown));
+        assert_eq!(hosts.as_deref(), Ok("api.shotstack.io, proxy.example:8443"));
+        let stored = json!({
+            "origin": "stored", "inForce": true, "spec": spec, "keyHost": "proxy.example:8443",
+        });
+        let refused = chosen(&command("shotstack", &[], false), Some(&stored)).unwrap_err();
+        assert!(refused.contains("proxy.example:8443") && refused.contains("--yes"), "{refused}");
     }
 }

@@ -168,8 +168,10 @@ impl Recovered {
         self.disabled += count("disabled");
     }
 
-    pub(crate) fn text(&self) -> String {
-        let queued = format!("{} on their way again", self.queued);
+    /// `missing` says that they are sent for the first time.
+    pub(crate) fn text(&self, missing: bool) -> String {
+        let again = if missing { "" } else { " again" };
+        let queued = format!("{} on their way{again}", self.queued);
         match self.disabled {
             0 => queued,
             some => format!("{queued}; {some} left, because their receivers are disabled"),

@@ -6,6 +6,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 /// time to store its outcome. A process that crashes delays the next attempt by at most this.
 pub const ATTEMPT_LEASE: TimeDelta = TimeDelta::seconds(30);
 
+/// How much of its lease an attempt must have left when it posts: its time limit, so that it is over
+/// when the lease is.
+pub const LEAST_LEASE: TimeDelta = TimeDelta::seconds(15);
+
 /// One attempt and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {

@@ -6,37 +6,24 @@
 //! A ticket that is lost to the dead-letter queue leaves the delivery overdue; see
 //! [`Delivery::redeliver`].
 
+mod restart;
+
 use std::fmt;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
-use crate::attempt::{ATTEMPT_LEASE, Attempt, AttemptOutcome};
+use crate::attempt::{ATTEMPT_LEASE, Attempt, AttemptOutcome, LEAST_LEASE};
 use crate::endpoint::{Endpoint, HoldReason, Instruction, ResponseHints};
 use crate::event::{Event, EventName, TestEvent};
 use crate::id::{EventId, JobId};
 use crate::job::Job;
 use crate::retry::{DeliverySchedule, later, with_jitter};
 
-/// An attempt this late has lost its ticket to the dead-letter queue: the queue retries a ticket
-/// for less time.
-const OVERDUE: TimeDelta = TimeDelta::minutes(20);
+pub use restart::{DropError, MAX_ATTEMPTS, RedeliverError};
 
 /// The number of attempts, the newest ones, that keep an excerpt of the receiver's answer.
 pub const EXCERPTS_KEPT: usize = 10;
-
-/// A delivery with this many attempts is not sent again. Every attempt is stored in the
-/// delivery's item, for which DynamoDB has a limit of 400 KiB and a price by the KiB.
-pub const MAX_ATTEMPTS: usize = 1_000;
-
-/// Why a delivery cannot be sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RedeliverError {
-    /// Attempts of its schedule are still due.
-    Pending,
-    /// It has had [`MAX_ATTEMPTS`] attempts.
-    TooOften,
-}
 
 /// The delivery of one event to one receiver.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,16 +140,19 @@ pub enum GiveUpReason {
     EndpointDisabled,
     /// Its endpoint held it for longer than the whole schedule may take.
     HeldTooLong,
+    /// An operator dropped it.
+    Dropped,
 }
 
 impl GiveUpReason {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::AttemptsExhausted,
         Self::Gone,
         Self::Aborted,
         Self::EndpointDisabled,
         Self::HeldTooLong,
+        Self::Dropped,
     ];
 
     /// The wire name.
@@ -174,6 +164,21 @@ impl GiveUpReason {
             Self::Aborted => "aborted",
             Self::EndpointDisabled => "endpoint_disabled",
             Self::HeldTooLong => "held_too_long",
+            Self::Dropped => "dropped",
+        }
+    }
+
+    /// Whether it is sent again with all others that were given up.
+    #[must_use]
+    pub fn is_recovered(self) -> bool {
+        match self {
+            Self::AttemptsExhausted
+            | Self::Gone
+            | Self::Aborted
+            | Self::EndpointDisabled
+            | Self::HeldTooLong => true,
+            // It was not to be sent.
+            Self::Dropped => false,
         }
     }
 }
@@ -482,46 +487,11 @@ impl Delivery {
         Self { state, version: self.version.saturating_add(1), ..self.clone() }
     }
 
-    /// The delivery with its schedule restarted, due at once, with the same id and bytes. Its
-    /// first attempt is manual: neither the circuit breaker nor a disabled endpoint stops it.
-    ///
-    /// # Errors
-    /// When it has had too many attempts, or attempts of its schedule are still due. There are
-    /// two exceptions: a delivery that is held because its endpoint fails may be sent at once,
-    /// and one that is long overdue has lost its ticket, so its attempt would never be made.
-    pub fn redeliver(&self, now: DateTime<Utc>) -> Result<Self, RedeliverError> {
-        let is_allowed = match self.state {
-            DeliveryState::Pending { held: Some(HoldReason::Failing), .. } => !self.is_leased(now),
-            DeliveryState::Pending { next_at, .. } => now - next_at > OVERDUE,
-            DeliveryState::GivenUp(_) | DeliveryState::Delivered | DeliveryState::Exhausted(_) => {
-                true
-            }
-        };
-        if !is_allowed {
-            return Err(RedeliverError::Pending);
-        }
-        if self.attempts.len() >= MAX_ATTEMPTS {
-            return Err(RedeliverError::TooOften);
-        }
-        Ok(Self { manual: true, ..self.restarted(now) })
-    }
-
-    /// The delivery with its schedule restarted, as one of many that were given up; its attempts
-    /// are not manual. None when it was not given up, or has had too many attempts.
+    /// Whether an attempt that posts now is over when its lease is. When that has lapsed, the
+    /// delivery may have another receiver.
     #[must_use]
-    pub fn recover(&self, now: DateTime<Utc>) -> Option<Self> {
-        let given_up = match self.state {
-            DeliveryState::GivenUp(_) | DeliveryState::Exhausted(_) => true,
-            DeliveryState::Pending { .. } | DeliveryState::Delivered => false,
-        };
-        let is_allowed = given_up && self.attempts.len() < MAX_ATTEMPTS;
-        is_allowed.then(|| self.restarted(now))
-    }
-
-    fn restarted(&self, now: DateTime<Utc>) -> Self {
-        let round_start = self.attempts.len();
-        let state = DeliveryState::Pending { next_at: now, held: None };
-        Self { round_start, round_at: now, manual: false, ..self.clone().moved(state) }
+    pub fn may_post(&self, now: DateTime<Utc>) -> bool {
+        self.leased_until.is_some_and(|until| until - now >= LEAST_LEASE)
     }
 
     /// Whether an attempt is in flight.

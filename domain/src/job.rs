@@ -287,6 +287,8 @@ pub struct Job {
     pub attempt_count: u32,
     /// The changes whose events are not published yet, stored in the same write as the change.
     pub outbox: Vec<OutboxEntry>,
+    /// The events that had no receiver when they were published, and have no delivery since.
+    pub without_receiver: EventSet,
     /// When it settled: it has ended, its outbox is empty, and it left the `active` index.
     pub settled_at: Option<DateTime<Utc>>,
     /// The number of writes; a store replaces only the version that was read.
@@ -329,6 +331,7 @@ impl Job {
             last_checked_at: None,
             attempt_count: 0,
             outbox: Vec::new(),
+            without_receiver: EventSet::none(),
             settled_at: None,
             version: 1,
         }
@@ -374,15 +377,49 @@ impl Job {
     }
 
     /// The job with what is done of its outbox, as `entries` say. An entry that is published
-    /// leaves it.
+    /// leaves it. Of those whose delivery was open until now, `without_receiver` had none.
     #[must_use]
-    pub fn mark_published(&self, entries: &[OutboxEntry]) -> Self {
+    pub fn mark_published(&self, entries: &[OutboxEntry], without_receiver: EventSet) -> Self {
         let mut job = self.clone();
         for entry in &mut job.outbox {
-            *entry = entries.iter().fold(*entry, |entry, known| entry.merged(known));
+            let before = *entry;
+            *entry = entries.iter().fold(before, |entry, known| entry.merged(known));
+            let is_new = entry.delivery_queued && !before.delivery_queued;
+            if is_new && without_receiver.contains(entry.event) {
+                job.without_receiver = job.without_receiver.union(entry.event.into());
+            }
         }
         job.outbox.retain(|entry| !entry.is_published());
         job
+    }
+
+    /// The job's changes that have an event, oldest first, whether or not its client subscribed to
+    /// it, each as an entry of which nothing is done. Each event is there once.
+    #[must_use]
+    pub fn changes(&self) -> Vec<OutboxEntry> {
+        let mut changes: Vec<OutboxEntry> = Vec::new();
+        for line in &self.timeline {
+            let Some(event) = line.state.event() else { continue };
+            if changes.iter().all(|change| change.event != event) {
+                changes.push(OutboxEntry::new(event, line.state, line.at));
+            }
+        }
+        changes
+    }
+
+    /// Whether the event's delivery is yet to be queued, by itself.
+    #[must_use]
+    pub fn is_to_queue(&self, event: EventName) -> bool {
+        self.outbox.iter().any(|entry| entry.event == event && !entry.delivery_queued)
+    }
+
+    /// The job after these events got a delivery, or are found to have one; none when it already
+    /// says so.
+    #[must_use]
+    pub fn mark_delivered_late(&self, events: EventSet) -> Option<Self> {
+        let without_receiver = self.without_receiver.without(events);
+        let is_news = without_receiver != self.without_receiver;
+        is_news.then(|| Self { without_receiver, ..self.clone().next_version() })
     }
 
     /// The job after all of its outbox was published.

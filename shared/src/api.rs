@@ -303,15 +303,28 @@ pub fn path_parameter<'a>(request: &'a ApiGatewayV2httpRequest, name: &str) -> &
 /// Checks that a request carries an API key with the scope of its route, and returns the key's
 /// record.
 ///
-/// What an admin does outlasts his key: another receiver, another spec, a secret that he was
-/// shown. So a route for admins asks the table whether the key is still in force, but only for
-/// keys that the cache knows as an admin's: a flood of others costs no read.
-///
 /// # Errors
-/// 401 without a valid key; 403 without the scope; 503 when the keys cannot be read.
+/// As [`authorize_for`].
 pub async fn authorize(
     request: &ApiGatewayV2httpRequest,
     route: Route,
+    keys: &ApiKeyCache,
+    now: DateTime<Utc>,
+) -> Result<KeyRecord, Problem> {
+    authorize_for(request, route.scope(), keys, now).await
+}
+
+/// Checks that a request carries an API key with a scope, and returns the key's record.
+///
+/// What an admin does outlasts his key: another receiver, another spec, a secret that he was
+/// shown. So what only admins may do asks the table whether the key is still in force, but only
+/// for keys that the cache knows as an admin's: a flood of others costs no read.
+///
+/// # Errors
+/// 401 without a valid key; 403 without the scope; 503 when the keys cannot be read.
+pub async fn authorize_for(
+    request: &ApiGatewayV2httpRequest,
+    scope: Scope,
     keys: &ApiKeyCache,
     now: DateTime<Utc>,
 ) -> Result<KeyRecord, Problem> {
@@ -322,8 +335,8 @@ pub async fn authorize(
     });
     let key = key.ok_or_else(Problem::unauthorized)?;
     let record = keys.record_of(key, now).await?.ok_or_else(Problem::unauthorized)?;
-    require(&record, route.scope())?;
-    match route.scope() {
+    require(&record, scope)?;
+    match scope {
         Scope::Submit | Scope::Read | Scope::Operate => Ok(record),
         Scope::Admin => {
             let keys = keys.reread(now).await?;

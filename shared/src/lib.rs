@@ -16,6 +16,7 @@ pub mod endpoint_cache;
 pub mod entropy;
 pub mod env;
 pub mod http_event;
+pub mod late_delivery;
 pub mod looks;
 mod moment;
 pub mod provider_specs;

@@ -9,6 +9,7 @@
 //! | delivery of a test | `test` / `delivery#<eventId>` | the same |
 //! | webhook configuration | `config` / `webhook` | by its owner |
 //! | the lock on it | `config` / `lock` | before and after each change |
+//! | when there was a receiver first | `config` / `first-receiver` | before the first configuration |
 //! | API key | `api-keys` / its name | once, and deleted when it is revoked |
 //! | index of the provider specs | `provider-specs` / `index` | when a spec is put or removed |
 //! | provider spec | `provider-specs` / `document#<id>` | once, and once more when it is replaced |
@@ -48,6 +49,7 @@ mod reading;
 mod request_record;
 mod statistics_item;
 mod undelivered;
+mod without_receiver;
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -74,6 +76,7 @@ pub use provider_specs::{DocumentId, MAX_SPEC_BYTES, SpecEntry, SpecIndex};
 pub use request_record::FoundRecord;
 pub use statistics_item::StoredStatistics;
 pub use undelivered::{ListOrder, TimeSpan};
+pub use without_receiver::JobWithoutReceiver;
 
 type Item = HashMap<String, AttributeValue>;
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::delivery::{Delivery, DeliveryState};
-use domain::event::Event;
+use domain::event::{Event, EventSet};
 use domain::id::RenderJobId;
 use domain::job::{Job, OutboxEntry, Report, State, Transition};
 use domain::polling::{PollSchedule, Slowdown, Tracking};
@@ -32,12 +32,12 @@ use crate::duration_models::DurationModels;
 use crate::provider_specs::ProviderSpecsError;
 use crate::providers::{KeyError, Providers, RenderSearch};
 use crate::queue::{DeliveryQueue, QueueError, Ticket};
-use crate::store::{Committed, Inserted, Store, StoreError, Wait};
+use crate::store::{Committed, Inserted, Store, StoreError, Wait, WebhookConfig};
 use crate::telemetry::chain;
 
-/// How often a change is decided again after a conflict. A job has few concurrent writers; after
-/// more conflicts than this the caller fails and retries.
-const MAX_CONFLICT_RETRIES: usize = 8;
+/// How often a change is decided again after a conflict. A job and a delivery have few concurrent
+/// writers; after more conflicts than this the caller fails and retries.
+pub const MAX_CONFLICT_RETRIES: usize = 8;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -89,6 +89,17 @@ pub enum TrackError {
     Event(#[from] serde_json::Error),
     #[error("the job changes faster than it can be written")]
     TooManyConflicts,
+}
+
+/// What became of an event's delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DeliveryQueueing {
+    /// It is queued, or its receiver does not want it.
+    Done,
+    /// No receiver is configured any more.
+    NoReceiver,
+    /// It is not queued.
+    Failed,
 }
 
 /// Why an event could not be put on the bus.
@@ -148,9 +159,9 @@ impl Tracker {
         mut job: Job,
         now: DateTime<Utc>,
     ) -> Result<Job, TrackError> {
-        let published = self.publish_entries(&job, now).await;
+        let (published, without_receiver) = self.publish_entries(&job, now).await;
         for _ in 0..MAX_CONFLICT_RETRIES {
-            let after = job.mark_published(&published);
+            let after = job.mark_published(&published, without_receiver);
             let after = self.settled(&after, now).unwrap_or(after);
             if after == job {
                 return Ok(job);
@@ -289,26 +300,33 @@ impl Tracker {
         }
     }
 
-    /// Sends each event of the outbox both ways. Returns the entries with what is done.
-    async fn publish_entries(&self, job: &Job, now: DateTime<Utc>) -> Vec<OutboxEntry> {
+    /// Sends each event of the outbox both ways. Returns the entries with what is done, and the
+    /// events that have no receiver.
+    async fn publish_entries(&self, job: &Job, now: DateTime<Utc>) -> (Vec<OutboxEntry>, EventSet) {
         // All at once: what goes on the bus goes in one request.
         let on_bus = join_all(job.outbox.iter().map(|entry| self.put_on_bus(job, entry)));
-        let delivery_queued = async {
+        let queued = async {
             let mut done = Vec::new();
             for entry in &job.outbox {
-                done.push(self.is_delivery_queued(job, entry, now).await);
+                done.push(self.try_to_queue_delivery(job, entry, now).await);
             }
             done
         };
-        let (on_bus, delivery_queued) = tokio::join!(on_bus, delivery_queued);
-        let entries = job.outbox.iter().zip(on_bus).zip(delivery_queued);
-        entries
-            .map(|((entry, on_bus), delivery_queued)| OutboxEntry {
-                on_bus,
-                delivery_queued,
-                ..*entry
-            })
-            .collect()
+        let (on_bus, queued) = tokio::join!(on_bus, queued);
+        let without_receiver = job.outbox.iter().zip(&queued).filter_map(|(entry, queued)| {
+            (*queued == DeliveryQueueing::NoReceiver).then_some(entry.event)
+        });
+        let without_receiver = without_receiver.collect();
+        let entries = job.outbox.iter().zip(on_bus).zip(queued);
+        let entries = entries.map(|((entry, on_bus), queued)| OutboxEntry {
+            on_bus,
+            delivery_queued: match queued {
+                DeliveryQueueing::Done | DeliveryQueueing::NoReceiver => true,
+                DeliveryQueueing::Failed => false,
+            },
+            ..*entry
+        });
+        (entries.collect(), without_receiver)
     }
 
     /// Puts the event on the bus, unless it is there. Returns whether it is.
@@ -335,14 +353,19 @@ impl Tracker {
         }
     }
 
-    /// Queues the event's delivery, unless that is done. Returns whether it is.
-    async fn is_delivery_queued(&self, job: &Job, entry: &OutboxEntry, now: DateTime<Utc>) -> bool {
+    /// Queues the event's delivery, unless that is done.
+    async fn try_to_queue_delivery(
+        &self,
+        job: &Job,
+        entry: &OutboxEntry,
+        now: DateTime<Utc>,
+    ) -> DeliveryQueueing {
         if entry.delivery_queued {
-            return true;
+            return DeliveryQueueing::Done;
         }
         let event = Event::of(job, entry);
         match self.queue_delivery(job, &event, now).await {
-            Ok(()) => true,
+            Ok(queueing) => queueing,
             Err(cause) => {
                 warn!(
                     job.id = %job.id,
@@ -350,7 +373,7 @@ impl Tracker {
                     error = chain(&cause),
                     "delivery not queued; poller will retry"
                 );
-                false
+                DeliveryQueueing::Failed
             }
         }
     }
@@ -360,17 +383,20 @@ impl Tracker {
         job: &Job,
         event: &Event,
         now: DateTime<Utc>,
-    ) -> Result<(), TrackError> {
-        let receiver = match &job.request.callback_url {
-            Some(url) => Some(url.clone()),
+    ) -> Result<DeliveryQueueing, TrackError> {
+        let url = match &job.request.callback_url {
+            Some(url) => url.clone(),
             // A job's own receiver gets the job's events; the default receiver may want fewer.
-            None => {
-                let config = self.store.recent_webhook_config(now).await?;
-                let config = config.filter(|config| config.events.contains(event.event));
-                config.and_then(|config| config.url)
-            }
+            None => match self.store.recent_webhook_config(now).await? {
+                // A stack that never had a receiver only uses the bus.
+                None => return Ok(DeliveryQueueing::Done),
+                Some(config) if !config.events.contains(event.event) => {
+                    return Ok(DeliveryQueueing::Done);
+                }
+                Some(WebhookConfig { url: None, .. }) => return Ok(DeliveryQueueing::NoReceiver),
+                Some(WebhookConfig { url: Some(url), .. }) => url,
+            },
         };
-        let Some(url) = receiver else { return Ok(()) };
         let delivery = Delivery::of(job, event, &url, now)?;
         let stored = match self.store.insert_delivery(&delivery, Wait::InQueue).await? {
             Inserted::New => delivery,
@@ -381,7 +407,7 @@ impl Tracker {
         if waiting && stored.attempts.is_empty() {
             self.deliveries.send(&Ticket::next(&stored), Duration::ZERO).await?;
         }
-        Ok(())
+        Ok(DeliveryQueueing::Done)
     }
 
     fn settled(&self, job: &Job, now: DateTime<Utc>) -> Option<Job> {

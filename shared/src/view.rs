@@ -144,7 +144,7 @@ pub fn provider(name: &ProviderName, specs: &SpecsInForce) -> Value {
         "name": name,
         "title": provider.map(|provider| provider.spec.title.as_str()),
         "origin": if stored.is_some() { "stored" } else { "shipped" },
-        "replacesShipped": stored.is_some() && Catalogue::shipped(name).is_some(),
+        "replacesShipped": stored.is_some() && problem.is_none() && Catalogue::shipped(name).is_some(),
         "inForce": problem.is_none(),
         "problem": problem,
         "baseUrl": provider.map(|provider| provider.base_url.as_str()),

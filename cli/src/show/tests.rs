@@ -149,10 +149,11 @@ fn deliveries_are_shown_as_table() {
 fn recovery_is_summed_up() {
     let mut total = Recovered::default();
     total.add(&json!({"queued": 100, "disabled": 0, "next": "x"}));
-    assert_eq!(total.text(), "100 on their way again");
+    assert_eq!(total.text(false), "100 on their way again");
+    assert_eq!(total.text(true), "100 on their way");
     total.add(&json!({"queued": 7, "disabled": 2, "next": null}));
     let expected = "107 on their way again; 2 left, because their receivers are disabled";
-    assert_eq!(total.text(), expected);
+    assert_eq!(total.text(false), expected);
 }
 
 #[test]
@@ -187,12 +188,13 @@ fn provider_shows_who_put_its_spec() {
     put by    API key 3944ff91afd9 from 192.0.2.10
     put at    2026-05-24T12:00:00.000Z
     ");
+    let replacing = provider_of_stack(&json!({"origin": "stored", "replacesShipped": true}));
+    assert!(replacing.contains("stored, in place of the shipped one"), "{replacing}");
     let mut wrong = stored_provider();
     wrong["inForce"] = json!(false);
-    wrong["replacesShipped"] = json!(true);
     wrong["problem"] = json!("acme.json: unknown field `limit`");
     let shown = provider_of_stack(&wrong);
-    assert!(shown.contains("in place of the shipped one") && shown.contains("in force  no"));
+    assert!(shown.contains("in force  no"), "{shown}");
     assert!(shown.contains("unknown field `limit`"), "{shown}");
 }
 

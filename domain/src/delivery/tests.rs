@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use chrono::TimeDelta;
+
 use super::*;
 use crate::attempt::AttemptError;
 use crate::endpoint::{AdmissionDecision, AttemptRequest, AttemptSignal, Lane};
@@ -308,4 +310,51 @@ fn contention_ends_with_the_schedule() {
         panic!("it asks for ever");
     };
     assert_eq!(reason(&given_up), "held_too_long");
+}
+
+const ELSEWHERE: &str = "https://other.example/hooks";
+
+#[test]
+fn redirected_delivery_makes_no_attempt_before() {
+    let pending = record(&delivery(), AttemptOutcome::Answered(500), noon()).0;
+    let moved = pending.redirect(ELSEWHERE, noon()).unwrap();
+    assert_eq!((moved.url.as_str(), moved.manual), (ELSEWHERE, true));
+    assert_eq!((&moved.event_id, &moved.body), (&pending.event_id, &pending.body));
+    assert_eq!(moved.state, DeliveryState::Pending { next_at: noon(), held: None });
+    assert_eq!((moved.round_start, &moved.attempts), (1, &pending.attempts));
+    assert!(moved.version > pending.version, "what an old ticket wants to write is refused");
+    assert_eq!(moved.redirect(ELSEWHERE, noon()), Err(RedeliverError::Pending), "it is there");
+
+    let begun = pending.leased(noon());
+    let until = begun.leased_until.unwrap();
+    assert_eq!(begun.redirect(ELSEWHERE, noon()), Err(RedeliverError::UnderWay { until }));
+    assert!(begun.redirect(ELSEWHERE, until).is_ok(), "the lease of a crashed attempt lapses");
+    let done = record(&delivery(), AttemptOutcome::Answered(200), noon()).0;
+    assert!(done.redirect(ELSEWHERE, noon()).is_ok_and(|again| again.url == ELSEWHERE));
+}
+
+#[test]
+fn redirect_ends_after_thousand_attempts() {
+    let attempts = vec![attempt(AttemptOutcome::Answered(500)); MAX_ATTEMPTS];
+    let tried = Delivery { attempts, ..delivery() };
+    assert_eq!(tried.redirect(ELSEWHERE, noon()), Err(RedeliverError::TooOften));
+}
+
+#[test]
+fn dropped_delivery_is_not_recovered() {
+    let dropped = delivery().dropped(noon()).unwrap();
+    let given_up = GivenUp { at: noon(), reason: GiveUpReason::Dropped };
+    assert_eq!(dropped.state, DeliveryState::GivenUp(given_up));
+    assert_eq!(dropped.decide_ticket(0, noon()), TicketDecision::Announce);
+    assert_eq!(dropped.recover(noon()), None);
+    assert_eq!(dropped.announced().recover(noon()), None);
+    assert!(dropped.announced().redeliver(noon()).is_ok(), "by its name it is sent again");
+    assert_eq!(dropped.dropped(noon()), Err(DropError::Over));
+
+    let begun = delivery().leased(noon());
+    let until = begun.leased_until.unwrap();
+    assert_eq!(begun.dropped(noon()), Err(DropError::UnderWay { until }));
+    assert!(begun.dropped(until).is_ok());
+    let done = record(&delivery(), AttemptOutcome::Answered(200), noon()).0;
+    assert_eq!(done.dropped(noon()), Err(DropError::Over));
 }

@@ -79,6 +79,24 @@ impl EventSet {
         self.0 & event.bit() != 0
     }
 
+    /// The set without events.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(0)
+    }
+
+    /// The events of both sets.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The events that are not in `other`.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether the set has no event.
     #[must_use]
     pub fn is_empty(self) -> bool {
@@ -95,6 +113,12 @@ impl EventSet {
     #[must_use]
     pub fn from_bits(bits: u8) -> Self {
         EventName::ALL.into_iter().filter(|event| bits & event.bit() != 0).collect()
+    }
+}
+
+impl From<EventName> for EventSet {
+    fn from(event: EventName) -> Self {
+        Self(event.bit())
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::EventName;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureCode};
 use crate::id::EventId;
 use crate::job::{self, Job, OutboxEntry, State};
 use crate::time;
@@ -52,11 +52,15 @@ impl Event {
             | State::Completed
             | State::Cancelled => None,
         };
+        // A submit is unknown because no id came, which a late completion may have brought since.
+        let is_unknown =
+            failure.as_ref().is_some_and(|failure| failure.code == FailureCode::SubmitUnknown);
+        let render_job_id = job.render_job_id.as_ref().filter(|_| !is_unknown);
         Self {
             event: entry.event,
             event_id: EventId::of(&job.id, entry.event.as_str()),
             job_id: job.id.to_string(),
-            render_job_id: job.render_job_id.as_ref().map(ToString::to_string),
+            render_job_id: render_job_id.map(ToString::to_string),
             provider: job.request.provider.to_string(),
             source_record_id: job.request.source_record_id.to_string(),
             payload_version: job.request.payload_version.as_ref().map(ToString::to_string),
@@ -135,5 +139,21 @@ mod tests {
         };
         job.outbox.insert(0, timed_out);
         assert_eq!(Event::of(&job, &timed_out).to_body().unwrap(), before);
+    }
+    #[test]
+    fn event_of_unknown_submit_survives_late_completion() {
+        let mut job = completed_job();
+        let failed = OutboxEntry::new(EventName::Failed, State::Failed, noon());
+        let before = {
+            let mut earlier = job.clone();
+            earlier.state = State::Failed;
+            earlier.failure = Some(Failure::submit_unknown());
+            earlier.render_job_id = None;
+            earlier.result = Default::default();
+            Event::of(&earlier, &failed).to_body().unwrap()
+        };
+        assert!(job.render_job_id.is_some(), "the completion brought it");
+        job.outbox.insert(0, failed);
+        assert_eq!(Event::of(&job, &failed).to_body().unwrap(), before);
     }
 }

@@ -207,14 +207,55 @@ fn outbox_entry_leaves_when_both_ways_are_done() {
     let on_bus = OutboxEntry { on_bus: true, ..job.outbox[0] };
     let delivery_queued = OutboxEntry { delivery_queued: true, ..job.outbox[0] };
 
-    assert_eq!(job.mark_published(&[job.outbox[0]]), job, "nothing is done");
-    let half = job.mark_published(&[on_bus]);
+    assert_eq!(job.mark_published(&[job.outbox[0]], EventSet::none()), job, "nothing is done");
+    let half = job.mark_published(&[on_bus], EventSet::none());
     assert_eq!(half.outbox, [on_bus]);
     assert_eq!(half.settle(TimeDelta::zero(), noon()), None, "a half is not enough");
     // Another process did the other half, and knew nothing of this one.
-    assert_eq!(half.mark_published(&[delivery_queued]).outbox, []);
-    assert_eq!(job.mark_published(&[on_bus, delivery_queued]).outbox, []);
+    assert_eq!(half.mark_published(&[delivery_queued], EventSet::none()).outbox, []);
+    assert_eq!(job.mark_published(&[on_bus, delivery_queued], EventSet::none()).outbox, []);
 
     let another = OutboxEntry { status: State::Failed, delivery_queued: true, ..on_bus };
-    assert_eq!(job.mark_published(&[another]).outbox, job.outbox, "that is another change");
+    assert_eq!(
+        job.mark_published(&[another], EventSet::none()).outbox,
+        job.outbox,
+        "that is another change"
+    );
+}
+
+#[test]
+fn event_without_receiver_is_remembered_once() {
+    let job = changed(new_job().apply(&observed(done()), 1, noon()));
+    let completed = EventSet::from(EventName::Completed);
+    let queued = OutboxEntry { delivery_queued: true, ..job.outbox[0] };
+    let half = job.mark_published(&[queued], completed);
+    assert_eq!(half.without_receiver, completed);
+    // What another process did meanwhile counts, not what this one saw.
+    let theirs = job.mark_published(&[queued], EventSet::none());
+    assert_eq!(theirs.mark_published(&[queued], completed).without_receiver, EventSet::none());
+
+    let late = half.mark_delivered_late(completed).unwrap();
+    assert_eq!((late.without_receiver, late.version), (EventSet::none(), half.version + 1));
+    assert_eq!(late.mark_delivered_late(completed), None, "no write without news");
+}
+
+#[test]
+fn changes_are_those_of_the_outbox() {
+    let mut job = new_job();
+    job.request.subscribed_events = EventName::ALL.into_iter().collect();
+    let mut outbox = Vec::new();
+    for (second, report) in [
+        (1, Report::Accepted(render_id("r-1"))),
+        (2, observed(RenderStatus::Processing)),
+        (3, Report::DeadlinePassed),
+        (4, observed(done())),
+    ] {
+        job = changed(job.apply(&report, 1, noon() + TimeDelta::seconds(second)));
+        outbox.clone_from(&job.outbox);
+    }
+    assert_eq!(outbox.len(), 4);
+    assert_eq!(job.changes(), outbox);
+    job.request.subscribed_events = EventSet::none();
+    assert_eq!(job.changes().len(), 4, "also what the client did not subscribe to");
+    assert!(job.is_to_queue(EventName::Failed) && !job.is_to_queue(EventName::Cancelled));
 }

@@ -84,6 +84,8 @@ pub(crate) enum DeliverError {
     HeaderName(#[from] InvalidHeaderName),
     #[error("another process holds the lease of this attempt until {0}")]
     Leased(DateTime<Utc>),
+    #[error("this process stood still, and its lease would end before the attempt")]
+    StoodStill,
     #[error("another process wrote this delivery first")]
     Conflict,
 }
@@ -184,6 +186,10 @@ impl Deliverer {
         match self.store.commit_delivery(&delivery, Wait::InQueue).await? {
             Committed::Stored => {}
             Committed::Conflict(_) => return Err(DeliverError::Conflict),
+        }
+        // A process that stood still begins no attempt: the delivery may be redirected by then.
+        if !delivery.may_post(now()) {
+            return Err(DeliverError::StoodStill);
         }
         let (attempt, hints) = self.post_and_mark_slow(&delivery, secrets, now).await?;
         let (outcome, took) = (attempt.outcome, Duration::from_millis(attempt.duration_ms));

@@ -2,6 +2,7 @@ use aws_in_memory::InMemoryAws;
 mod contention;
 mod gone;
 mod signing;
+mod stalled;
 
 use domain::address::TargetPolicy;
 use domain::retry::DeliverySchedule;

@@ -1,5 +1,5 @@
-//! `jobs`: reading and cancelling jobs, reading and restarting deliveries, the webhook
-//! configuration, API keys, and the provider specs.
+//! `jobs`: reading and cancelling jobs, reading, restarting and dropping deliveries, the
+//! webhook configuration, API keys, and the provider specs.
 //!
 //! This file routes requests. To add a route, add it to `shared/src/api/route.rs`, its line to
 //! `Jobs::answer` and a method in the module of its subject, an `AWS::ApiGatewayV2::Route` to
@@ -9,9 +9,12 @@ mod api_keys;
 mod cancellation;
 pub mod config;
 mod deliveries;
+mod destination;
+mod dropping;
 mod provider_specs;
 mod query;
 mod reading;
+mod recovery;
 mod redelivery;
 mod rotation;
 mod webhook_config;
@@ -76,7 +79,8 @@ impl Jobs {
             Route::ListJobs => self.list(request).await,
             Route::ShowJob => self.show(&job_id(request)?).await,
             Route::ShowJobDeliveries => self.deliveries(&job_id(request)?).await,
-            Route::RedeliverJob => self.redeliver(&job_id(request)?, now()).await,
+            Route::RedeliverJob => self.redeliver(&job_id(request)?, request, now()).await,
+            Route::DropDelivery => self.drop_delivery(&job_id(request)?, request, now()).await,
             Route::ListDeliveries => self.list_deliveries(request, now()).await,
             Route::RecoverDeliveries => self.recover(request, now).await,
             Route::CancelJob => self.cancel(&job_id(request)?, now).await,

@@ -1,7 +1,9 @@
 mod api_keys;
 mod deliveries;
+mod missing;
 mod provider_changes;
 mod providers;
+mod redirection;
 mod webhook_config;
 
 use aws_in_memory::interceptor::{FaultyOperation, Injected};

@@ -82,6 +82,10 @@ impl Jobs {
             self.secrets.replace(&SecretName::WebhookHeaders, &text).await?;
         }
         let before = self.tracker.store.webhook_config().await?;
+        if before.is_none() {
+            // From then on, jobs that miss a receiver say so.
+            self.tracker.store.put_first_receiver(now).await?;
+        }
         if let Some(other) = before.and_then(|it| it.url).filter(|it| it != settings.url.as_str()) {
             self.lift_limits(&other, now).await?;
         }

@@ -117,8 +117,15 @@ impl Poller {
             // Its attempt is in flight and has taken it out of the index.
             return Ok(());
         }
-        if let DeliveryState::Pending { next_at, .. } = delivery.state {
-            let wait = (next_at - now).to_std().unwrap_or(Duration::ZERO);
+        let wait = match delivery.state {
+            DeliveryState::Pending { next_at, .. } => {
+                Some((next_at - now).to_std().unwrap_or(Duration::ZERO))
+            }
+            // It was dropped, and the event about that may not be published.
+            DeliveryState::GivenUp(_) => Some(Duration::ZERO),
+            DeliveryState::Delivered | DeliveryState::Exhausted(_) => None,
+        };
+        if let Some(wait) = wait {
             if wait > MAX_DELAY {
                 return Ok(());
             }

@@ -15,6 +15,7 @@ pub enum Route {
     CancelJob,
     ShowJobDeliveries,
     RedeliverJob,
+    DropDelivery,
     ListDeliveries,
     RecoverDeliveries,
     ShowWebhookConfig,
@@ -34,13 +35,14 @@ pub enum Route {
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::SubmitJob,
         Self::ListJobs,
         Self::ShowJob,
         Self::CancelJob,
         Self::ShowJobDeliveries,
         Self::RedeliverJob,
+        Self::DropDelivery,
         Self::ListDeliveries,
         Self::RecoverDeliveries,
         Self::ShowWebhookConfig,
@@ -60,7 +62,8 @@ impl Route {
 
     /// The table: API Gateway's key of the route, and the scope that it needs. What shows a
     /// submitted payload or a provider's answer needs [`Scope::Operate`]; what changes keys,
-    /// specs, receivers or secrets, or sends a delivery elsewhere, [`Scope::Admin`].
+    /// specs, receivers or secrets, [`Scope::Admin`]; and what sends a delivery to a URL of the
+    /// caller's needs that too.
     fn row(self) -> (&'static str, Scope) {
         match self {
             Self::SubmitJob => ("POST /v1/jobs", Scope::Submit),
@@ -69,6 +72,7 @@ impl Route {
             Self::CancelJob => ("POST /v1/jobs/{jobId}/cancel", Scope::Operate),
             Self::ShowJobDeliveries => ("GET /v1/jobs/{jobId}/deliveries", Scope::Read),
             Self::RedeliverJob => ("POST /v1/jobs/{jobId}/redeliver", Scope::Operate),
+            Self::DropDelivery => ("POST /v1/jobs/{jobId}/drop-delivery", Scope::Operate),
             Self::ListDeliveries => ("GET /v1/deliveries", Scope::Read),
             Self::RecoverDeliveries => ("POST /v1/deliveries/recover", Scope::Operate),
             Self::ShowWebhookConfig => ("GET /v1/webhook-config", Scope::Read),

@@ -7,7 +7,9 @@ use tracing::error;
 
 use super::put::{Put, committed};
 use super::reading::ScanFilter;
-use super::{Committed, Consistency, Inserted, Page, Store, StoreError, job_item, key, page, text};
+use super::{
+    Committed, Consistency, Inserted, Item, Page, Store, StoreError, job_item, key, page, text,
+};
 use crate::telemetry::chain;
 
 impl Store {
@@ -69,6 +71,15 @@ impl Store {
         consistency: Consistency,
     ) -> Result<Vec<Job>, StoreError> {
         let keys = ids.iter().map(|id| key(&job_item::pk(id), job_item::SK)).collect();
+        self.readable_jobs(keys, consistency).await
+    }
+
+    /// The jobs at these keys, as far as they exist and this release can read them.
+    pub(super) async fn readable_jobs(
+        &self,
+        keys: Vec<Item>,
+        consistency: Consistency,
+    ) -> Result<Vec<Job>, StoreError> {
         let mut jobs = Vec::new();
         for item in self.batch(keys, consistency, "read jobs").await? {
             match job_item::decode(item) {

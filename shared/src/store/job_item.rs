@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use url::Url;
 
-use super::{Item, StoreError, corrupt};
+use super::{Item, StoreError, corrupt, undelivered};
 
 pub(super) const SK: &str = "job";
 const PK_PREFIX: &str = "job#";
@@ -71,6 +71,12 @@ struct JobItem {
     polls: u32,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     outbox: Vec<StoredEntry>,
+    /// The events without a receiver, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    no_receiver: Option<u8>,
+    /// Key of the `undelivered` index: there while there are such events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    undelivered: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     settled_at: Option<i64>,
     /// When DynamoDB deletes it, in seconds: some time after it was settled.
@@ -130,6 +136,7 @@ pub(super) fn encode(job: &Job, retention: TimeDelta) -> Result<Item, StoreError
     let active = job.settled_at.is_none();
     let metadata = Some(&job.request.metadata).filter(|metadata| !metadata.is_empty());
     let metadata = metadata.map(serde_json::to_string).transpose();
+    let no_receiver = Some(job.without_receiver).filter(|events| !events.is_empty());
     let item = JobItem {
         pk: pk(&job.id),
         sk: SK.into(),
@@ -160,6 +167,8 @@ pub(super) fn encode(job: &Job, retention: TimeDelta) -> Result<Item, StoreError
         polled_at: job.last_checked_at.map(time::millis),
         polls: job.attempt_count,
         outbox: job.outbox.iter().map(StoredEntry::of).collect(),
+        no_receiver: no_receiver.map(EventSet::to_bits),
+        undelivered: no_receiver.map(|_| undelivered::partition_of_jobs(job.request.shard)),
         settled_at: job.settled_at.map(time::millis),
         expires_at: job.settled_at.map(|at| (at + retention).timestamp()),
     };
@@ -210,6 +219,7 @@ pub(super) fn decode(item: Item) -> Result<Job, StoreError> {
         last_checked_at: item.polled_at.map(instant).transpose()?,
         attempt_count: item.polls,
         outbox: outbox.collect::<Result<_, StoreError>>()?,
+        without_receiver: EventSet::from_bits(item.no_receiver.unwrap_or_default()),
         settled_at: item.settled_at.map(instant).transpose()?,
         version: item.v,
     })
@@ -282,6 +292,7 @@ mod tests {
             assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
         }
         job.settled_at = job.last_checked_at;
+        job.without_receiver = EventName::Failed.into();
         job.request.metadata.clear();
         assert_eq!(decode(encode(&job, RETENTION).unwrap()).unwrap(), job);
     }
@@ -297,6 +308,17 @@ mod tests {
         assert!(!settled.contains_key("shard") && !settled.contains_key("since"));
         let in_90_days = AttributeValue::N("1807776000".into());
         assert_eq!(settled.get("expires_at"), Some(&in_90_days));
+    }
+
+    #[test]
+    fn only_job_without_receiver_is_undelivered() {
+        let mut job = job();
+        let item = encode(&job, RETENTION).unwrap();
+        assert!(!item.contains_key("undelivered") && !item.contains_key("no_receiver"));
+        job.without_receiver = EventName::Failed.into();
+        let item = encode(&job, RETENTION).unwrap();
+        // No shard of deliveries has such a number.
+        assert_eq!(item.get("undelivered"), Some(&AttributeValue::N("4294967299".into())));
     }
 
     #[test]

@@ -85,7 +85,8 @@ impl Store {
                 .scan()
                 .table_name(&self.table)
                 .filter_expression(filter.expression)
-                .set_expression_attribute_names(Some(names.clone()))
+                // DynamoDB refuses an empty list of names.
+                .set_expression_attribute_names(Some(names.clone()).filter(|it| !it.is_empty()))
                 .set_expression_attribute_values(Some(values.clone()))
                 .limit(1000)
                 .set_exclusive_start_key(cursor.take())

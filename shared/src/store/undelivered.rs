@@ -1,5 +1,10 @@
-//! Listing deliveries: those that were given up, from their index, and those in another
-//! state, from the whole table.
+//! The index of what was not delivered, and listing deliveries: those that were given up, from
+//! that index, and those in another state, from the whole table.
+//!
+//! The index has deliveries that were given up and, in partitions of their own, jobs with events
+//! that had no receiver.
+
+use std::ops::Range;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{DateTime, Utc};
@@ -14,13 +19,24 @@ use super::{
 use crate::telemetry::chain;
 
 /// The index's name, and its hash key.
-const UNDELIVERED: &str = "undelivered";
+pub(super) const UNDELIVERED: &str = "undelivered";
 
-/// When deliveries were created, both ends included.
+/// The first partition of jobs. Those of deliveries are the numbers of the shards.
+const FIRST_OF_JOBS: u64 = 1 << 32;
+
+/// When deliveries were created, or events made, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeSpan {
     pub since: DateTime<Utc>,
     pub until: DateTime<Utc>,
+}
+
+impl TimeSpan {
+    /// Whether a time is in it.
+    #[must_use]
+    pub fn contains(&self, at: DateTime<Utc>) -> bool {
+        (self.since..=self.until).contains(&at)
+    }
 }
 
 /// The order of a listing.
@@ -46,15 +62,39 @@ impl Store {
         limit: u8,
     ) -> Result<Page<Delivery>, StoreError> {
         let doing = "list undelivered webhooks";
-        let (mut shard, mut key) = start.map(place).transpose()?.unwrap_or((0, None));
+        let (keys, next) =
+            self.keys_of_undelivered(0..shards.into(), span, order, start, limit, doing).await?;
+        let next = next.map(|key| page::encode_cursor(&key)).transpose()?;
+        let mut items = readable(self.batch(keys, Consistency::Strong, "read deliveries").await?);
+        match order {
+            ListOrder::OldestFirst => items.sort_by_key(|delivery| delivery.created_at),
+            ListOrder::NewestFirst => items.sort_by_key(|it| std::cmp::Reverse(it.created_at)),
+        }
+        Ok(Page { items, next })
+    }
+
+    /// The keys of the items in these partitions of the index, and where to go on.
+    pub(super) async fn keys_of_undelivered(
+        &self,
+        partitions: Range<u64>,
+        span: TimeSpan,
+        order: ListOrder,
+        start: Option<&str>,
+        limit: u8,
+        doing: &'static str,
+    ) -> Result<(Vec<Item>, Option<Item>), StoreError> {
+        let (mut partition, mut key) = match start {
+            Some(cursor) => place(cursor, &partitions)?,
+            None => (partitions.start, None),
+        };
         let mut keys: Vec<Item> = Vec::new();
         let next = loop {
-            if shard >= shards {
+            if partition >= partitions.end {
                 break None;
             }
             let room = usize::from(limit).saturating_sub(keys.len());
             if room == 0 {
-                break Some(Item::from([(UNDELIVERED.to_owned(), number(shard.into()))]));
+                break Some(Item::from([(UNDELIVERED.to_owned(), number(partition))]));
             }
             let output = self
                 .client
@@ -62,7 +102,7 @@ impl Store {
                 .table_name(&self.table)
                 .index_name(UNDELIVERED)
                 .key_condition_expression("undelivered = :shard AND created_at BETWEEN :a AND :b")
-                .expression_attribute_values(":shard", number(shard.into()))
+                .expression_attribute_values(":shard", number(partition))
                 .expression_attribute_values(":a", instant(span.since))
                 .expression_attribute_values(":b", instant(span.until))
                 .scan_index_forward(order == ListOrder::OldestFirst)
@@ -74,16 +114,10 @@ impl Store {
             keys.extend(output.items.unwrap_or_default().iter().map(page::key_of));
             match output.last_evaluated_key {
                 Some(last) => break Some(last),
-                None => shard += 1,
+                None => partition += 1,
             }
         };
-        let next = next.map(|key| page::encode_cursor(&key)).transpose()?;
-        let mut items = readable(self.batch(keys, Consistency::Strong, "read deliveries").await?);
-        match order {
-            ListOrder::OldestFirst => items.sort_by_key(|delivery| delivery.created_at),
-            ListOrder::NewestFirst => items.sort_by_key(|it| std::cmp::Reverse(it.created_at)),
-        }
-        Ok(Page { items, next })
+        Ok((keys, next))
     }
 
     /// The deliveries that are pending, or were delivered. Reads the whole table a page at a
@@ -116,6 +150,11 @@ impl Store {
     }
 }
 
+/// The partition for the jobs of a shard that have events without a receiver.
+pub(super) fn partition_of_jobs(shard: u32) -> u64 {
+    FIRST_OF_JOBS + u64::from(shard)
+}
+
 /// Skips items that cannot be decoded: one that another release wrote must not hide the others.
 fn readable(items: impl IntoIterator<Item = Item>) -> Vec<Delivery> {
     let decoded = items.into_iter().map(delivery_item::decode);
@@ -127,17 +166,19 @@ fn readable(items: impl IntoIterator<Item = Item>) -> Vec<Delivery> {
     readable.collect()
 }
 
-/// Where a page starts: the shard, and the item of it to start after.
-fn place(cursor: &str) -> Result<(u32, Option<Item>), StoreError> {
+/// Where a page starts: the partition, and the item of it to start after.
+fn place(cursor: &str, partitions: &Range<u64>) -> Result<(u64, Option<Item>), StoreError> {
     let key = page::decode_cursor(cursor)?;
-    let shard = match key.get(UNDELIVERED) {
-        Some(AttributeValue::N(shard)) => shard.parse().ok(),
+    let partition: Option<u64> = match key.get(UNDELIVERED) {
+        Some(AttributeValue::N(partition)) => partition.parse().ok(),
         Some(_) | None => None,
     };
-    let shard = shard.ok_or_else(|| corrupt("page", "it is of another listing"))?;
-    Ok((shard, Some(key).filter(|key| key.len() > 1)))
+    let partition = partition
+        .filter(|partition| partitions.contains(partition))
+        .ok_or_else(|| corrupt("page", "it is of another listing"))?;
+    Ok((partition, Some(key).filter(|key| key.len() > 1)))
 }
 
-fn instant(at: DateTime<Utc>) -> AttributeValue {
+pub(super) fn instant(at: DateTime<Utc>) -> AttributeValue {
     AttributeValue::N(time::millis(at).to_string())
 }

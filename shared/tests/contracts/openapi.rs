@@ -224,17 +224,20 @@ async fn provider_view_fits_openapi() {
     aws.put_spec("acme", &acme).await.unwrap();
     aws.put_spec("broken", "{").await.unwrap();
     aws.put_spec("shotstack", "{").await.unwrap();
+    aws.put_spec("json2video", &source::text("providers/json2video.json")).await.unwrap();
     let specs = ProviderSpecs::load(aws.store(), Adjustments::default()).await.unwrap();
-    for (name, origin, in_force) in [
-        ("zvid", "shipped", true),
-        ("acme", "stored", true),
-        ("broken", "stored", false),
-        ("shotstack", "stored", false),
+    for (name, origin, in_force, replaces) in [
+        ("zvid", "shipped", true, false),
+        ("acme", "stored", true, false),
+        ("broken", "stored", false, false),
+        ("shotstack", "stored", false, false),
+        ("json2video", "stored", true, true),
     ] {
         let shown = view::provider(&ProviderName::parse(name).unwrap(), &specs.in_force());
         contract.assert_valid(name, &shown);
         assert_eq!((&shown["origin"], &shown["inForce"]), (&json!(origin), &json!(in_force)));
         assert_eq!(shown["problem"].is_null(), in_force, "{shown}");
+        assert_eq!(shown["replacesShipped"], replaces, "{shown}");
     }
 }
 

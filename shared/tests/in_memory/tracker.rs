@@ -95,6 +95,46 @@ async fn default_receiver_filters_events() {
     );
 }
 
+/// The write units of a failed job from its creation on, and whether it is then in the index.
+async fn cost(config: Option<WebhookConfig>) -> (f64, bool) {
+    let aws = InMemoryAws::new(&[]);
+    let tracker = aws.tracker().unwrap();
+    if let Some(config) = config {
+        tracker.store.put_webhook_config(&config).await.unwrap();
+    }
+    let before = aws.table().consumed().write_units;
+    let job = job(None);
+    tracker.store.insert_job(&job).await.unwrap();
+    let failure = domain::failure::Failure::new(FailureCode::ProviderRejected, "no scenes");
+    let report = Report::Rejected(failure);
+    let outcome = tracker.apply_report(job, &report, ReportSource::Other, 0, clock::now()).await;
+    let ApplyOutcome::Changed(job) = outcome.unwrap() else { panic!() };
+    let job = tracker.publish_outbox(job, clock::now()).await.unwrap();
+    assert!(job.settled_at.is_some());
+    let is_indexed = !aws.table().indexed("undelivered").is_empty();
+    (aws.table().consumed().write_units - before, is_indexed)
+}
+
+/// A new job is three units (the item and two entries), its end one, its settlement two (the item
+/// and the entry that goes), a delivery one.
+#[tokio::test(start_paused = true)]
+async fn only_missed_receiver_costs_a_unit() {
+    let config = |url: Option<&str>| WebhookConfig {
+        url: url.map(str::to_owned),
+        events: EventName::ALL.into_iter().collect(),
+        limits: domain::endpoint::EndpointLimits::default(),
+        updated_at: clock::now(),
+    };
+    assert_eq!(cost(None).await, (6.0, false), "it only uses the bus");
+    assert_eq!(cost(Some(config(Some("https://shop.example/hooks")))).await, (7.0, false));
+    let picky = WebhookConfig {
+        events: EventName::Completed.into(),
+        ..config(Some("https://shop.example/hooks"))
+    };
+    assert_eq!(cost(Some(picky)).await, (6.0, false), "the receiver does not want it");
+    assert_eq!(cost(Some(config(None))).await, (7.0, true), "its receiver is gone");
+}
+
 /// Calls that fail while they are said to.
 #[derive(Debug)]
 struct Outage {

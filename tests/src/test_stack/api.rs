@@ -110,6 +110,23 @@ impl TestStack {
         self.call(Method::POST, test_job, "/redeliver").await
     }
 
+    /// Sends an event of the job again or elsewhere, as `wish` says.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn redeliver_as(&self, test_job: &TestJob, wish: &Value) -> Result<HttpAnswer> {
+        let path = format!("/v1/jobs/{}/redeliver", test_job.job_id());
+        self.call_api(Method::POST, &path, wish.to_string()).await
+    }
+
+    /// Gives up the job's pending delivery.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub async fn drop_delivery(&self, test_job: &TestJob) -> Result<HttpAnswer> {
+        self.call(Method::POST, test_job, "/drop-delivery").await
+    }
+
     /// Cancels the job.
     ///
     /// # Errors

@@ -107,6 +107,29 @@ impl TestStack {
         answer.expect(202)?.json()
     }
 
+    /// Makes the deliveries that events since a time never had, and returns how many.
+    ///
+    /// # Errors
+    /// When the answer for a page is not 202.
+    pub async fn recover_missing(&self, since: &str) -> Result<u64> {
+        #[derive(Deserialize)]
+        struct Recovery {
+            queued: u64,
+            next: Option<String>,
+        }
+        let (mut queued, mut cursor) = (0, None);
+        loop {
+            let body = json!({"since": since, "missing": true, "cursor": cursor});
+            let answer = self.call_api(Method::POST, "/v1/deliveries/recover", body.to_string());
+            let page: Recovery = answer.await?.expect(202)?.json()?;
+            queued += page.queued;
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(queued);
+            }
+        }
+    }
+
     /// The deliveries of an endpoint in a state since a time, from all pages.
     ///
     /// # Errors
@@ -138,7 +161,7 @@ impl TestStack {
         DEFAULT_RECEIVER.lock().await
     }
 
-    async fn call_api(
+    pub(super) async fn call_api(
         &self,
         method: Method,
         path: &str,

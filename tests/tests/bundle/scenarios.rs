@@ -53,6 +53,10 @@ scenarios![
     endpoint_is_disabled,
     webhook_is_redelivered,
     webhook_is_recovered,
+    webhook_is_redirected,
+    webhook_is_dropped,
+    missing_webhook_is_redelivered,
+    missing_webhooks_are_recovered,
     job_is_cancelled,
     secret_is_rotated,
 ];
@@ -253,6 +257,62 @@ async fn webhook_is_recovered(bundle: Arc<Bundle>) {
     let before = bundle.received("later");
     bundle.recover().await;
     bundle.until("the webhook is delivered", |it| it.received("later") > before).await;
+}
+
+/// The receiver has moved, and its old place refuses what comes. The ticket of the next attempt
+/// there is in the queue.
+async fn webhook_is_redirected(bundle: Arc<Bundle>) {
+    bundle.receivers.always_answer("moved", 500);
+    let job = bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "moved")).await;
+    bundle.until("the webhook is refused", |it| it.received("moved") > 0).await;
+    let Some(job) = job else { return };
+    bundle.redirect(&job, &receivers::url("here")).await;
+    let before = bundle.received("moved");
+    bundle.until("the webhook is delivered", |it| it.is_quiet() && it.received("here") > 0).await;
+    bundle.expect_no_more("moved", before);
+}
+
+async fn webhook_is_dropped(bundle: Arc<Bundle>) {
+    bundle.receivers.always_answer("dropped", 500);
+    let job = bundle.submit(&CallerRequest::new(SimulatedProvider::ViralSync, "dropped")).await;
+    bundle.until("the webhook is refused", |it| it.received("dropped") > 0).await;
+    let Some(job) = job else { return };
+    bundle.drop_delivery(&job).await;
+    let before = bundle.received("dropped");
+    bundle.until("its end is known", |it| it.is_quiet()).await;
+    bundle.expect_no_more("dropped", before);
+}
+
+/// A job ends while no receiver is configured.
+async fn missing_webhook_is_redelivered(bundle: Arc<Bundle>) {
+    let request = CallerRequest::new(SimulatedProvider::ViralSync, "late").without("callbackUrl");
+    let job = bundle.submit(&request).await;
+    bundle.until("the job settles", |it| it.is_quiet()).await;
+    let Some(job) = job else { return };
+    let config = json!({"url": receivers::url(DEFAULT)});
+    bundle.call_until_answered(Method::PUT, "/v1/webhook-config", &config, &[200]).await;
+    bundle.redeliver(&job).await;
+    bundle.until("the webhook is delivered", |it| it.received(DEFAULT) > 0).await;
+}
+
+/// The same for all events of a job.
+async fn missing_webhooks_are_recovered(bundle: Arc<Bundle>) {
+    let events = ["queued", "processing", "completed", "failed"];
+    let events = events.map(|step| format!("video.render.{step}"));
+    let request = CallerRequest::new(SimulatedProvider::ViralSync, "missed");
+    let request = request.without("callbackUrl").with("events", json!(events));
+    bundle.submit(&request).await;
+    bundle.until("the job settles", |it| it.is_quiet()).await;
+    let config = json!({"url": receivers::url(DEFAULT)});
+    bundle.call_until_answered(Method::PUT, "/v1/webhook-config", &config, &[200]).await;
+    bundle.recover_missing().await;
+    let arrived = |it: &Bundle| {
+        let events = it.aws.events().into_iter().map(|event| event.detail_type);
+        let webhooks = it.receivers.received().into_iter();
+        let ids = webhooks.filter(|it| it.receiver == DEFAULT).map(|it| it.id);
+        ids.collect::<BTreeSet<_>>().len() >= events.collect::<BTreeSet<_>>().len()
+    };
+    bundle.until("a webhook of each event arrives", arrived).await;
 }
 
 async fn job_is_cancelled(bundle: Arc<Bundle>) {

@@ -3,6 +3,7 @@
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
+use http::Method;
 use serde_json::{Value, json};
 use tests::{DeliveryView, ReceivedWebhook, SimulatedProvider, TestJob, TestStack, eventually};
 
@@ -174,5 +175,91 @@ async fn delivery_obeys_status_and_retry_after() -> Result<()> {
     let waited = stack.webhooks(&busy).await?;
     assert_eq!(waited.len(), 2);
     assert!(waited[1].at - waited[0].at >= 4_000, "{waited:#?}");
+    Ok(())
+}
+
+/// The delivery waits for its next attempt at a place that refuses it.
+#[tokio::test]
+async fn pending_delivery_can_be_redirected() -> Result<()> {
+    let stack = TestStack::connect("moved").await?;
+    let pause = json!({"status": 503, "headers": {"retry-after": "60"}});
+    let moved = test_job(&stack, &json!([pause])).await?;
+    let here = stack.new_job(SimulatedProvider::Shotstack).await?;
+    stack.submit(&moved).await?;
+    stack.until_delivery(&moved, "pending", Some("endpoint_throttled")).await?;
+
+    let to = json!({"to": here.body["callbackUrl"]});
+    let sent: DeliveryView = stack.redeliver_as(&moved, &to).await?.expect(202)?.json()?;
+    let delivered = stack.until_delivery(&moved, "delivered", None).await?;
+
+    assert_eq!(json!(delivered.url), here.body["callbackUrl"]);
+    assert_eq!((&delivered.event_id, &delivered.body), (&sent.event_id, &sent.body));
+    assert_eq!(delivered.statuses(), [Some(503), Some(200)]);
+    assert_eq!(stack.webhooks(&moved).await?.len(), 1, "nothing more went to the old place");
+    let taken = stack.webhooks(&here).await?;
+    assert_eq!(taken.len(), 1, "{taken:#?}");
+    assert_eq!((&taken[0].body, taken[0].verified), (&delivered.body, Some(true)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn pending_delivery_can_be_dropped() -> Result<()> {
+    let stack = TestStack::connect("dropped").await?;
+    let pause = json!({"status": 503, "headers": {"retry-after": "60"}});
+    let test_job = test_job(&stack, &json!([pause])).await?;
+    stack.submit(&test_job).await?;
+    stack.until_delivery(&test_job, "pending", Some("endpoint_throttled")).await?;
+
+    stack.drop_delivery(&test_job).await?.expect(202)?;
+
+    stack.until_delivery(&test_job, "exhausted", Some("dropped")).await?;
+    let reason = eventually("an event about the end", async || {
+        let events = stack.events(&test_job).await?;
+        let end = events.into_iter().find(|event| event.detail_type == EXHAUSTED);
+        ensure!(end.is_some(), "there is none");
+        Ok(end.map(|event| event.detail["reason"].clone()))
+    });
+    assert_eq!(reason.await?, Some(json!("dropped")));
+    let refused = stack.drop_delivery(&test_job).await?.expect(409)?;
+    assert_eq!(refused.json::<Value>()?["code"], "not_pending");
+    assert_eq!(stack.webhooks(&test_job).await?.len(), 1);
+    Ok(())
+}
+
+/// Two jobs end while no receiver is configured.
+#[tokio::test]
+async fn event_without_receiver_is_delivered_later() -> Result<()> {
+    let stack = TestStack::connect("late").await?;
+    let since = domain::time::text(chrono::Utc::now());
+    let missed = [
+        test_job(&stack, &json!([])).await?.without_receiver(),
+        test_job(&stack, &json!([])).await?.without_receiver(),
+    ];
+    let [by_hand, by_span] = &missed;
+    let _guard = stack.lock_default_receiver().await;
+    let before: Value = stack.webhook_config(Method::GET, "", None).await?.json()?;
+    stack.webhook_config(Method::DELETE, "", None).await?.expect(200)?;
+    for test_job in &missed {
+        stack.submit(test_job).await?;
+        stack.until_inactive(test_job).await?;
+        let refused = stack.redeliver(test_job).await?.expect(409)?;
+        assert_eq!(refused.json::<Value>()?["code"], "webhook_not_configured");
+    }
+    let url = json!({"url": stack.receiver_of(by_hand)});
+    stack.webhook_config(Method::PUT, "", Some(&url)).await?.expect(200)?;
+
+    stack.redeliver(by_hand).await?.expect(202)?;
+    assert_eq!(stack.recover_missing(&since).await?, 1, "the other one");
+    assert_eq!(stack.recover_missing(&since).await?, 0);
+
+    for test_job in &missed {
+        stack.until_delivery(test_job, "delivered", None).await?;
+    }
+    let taken = stack.webhooks(by_hand).await?;
+    let ids: Vec<&str> = taken.iter().map(|webhook| webhook.header("webhook-id")).collect();
+    let expected = [by_hand, by_span].map(|it| it.event_id(COMPLETED));
+    assert!(expected.iter().all(|id| ids.contains(&id.as_str())), "{ids:?}");
+    let before = json!({"url": before["url"]});
+    stack.webhook_config(Method::PUT, "", Some(&before)).await?.expect(200)?;
     Ok(())
 }

@@ -39,10 +39,10 @@ impl CallInterceptor for SlowEndpoints {
     }
 }
 
-const RECEIVER: &str = "http://shop.test/hooks";
+pub(super) const RECEIVER: &str = "http://shop.test/hooks";
 
 /// A receiver that answers 410, and a deliverer whose calls to AWS pass this interceptor.
-fn gone_receiver(interceptor: Arc<dyn CallInterceptor>) -> (InMemoryAws, Deliverer) {
+pub(super) fn gone_receiver(interceptor: Arc<dyn CallInterceptor>) -> (InMemoryAws, Deliverer) {
     let secret = WebhookSecret::from_random(SignatureType::V1, [7; 32]).reveal();
     let aws = InMemoryAws::new(&[("webhook-secrets", &secret)]);
     let network = Network::default();
@@ -66,7 +66,7 @@ fn gone_receiver(interceptor: Arc<dyn CallInterceptor>) -> (InMemoryAws, Deliver
     (aws, deliverer)
 }
 
-fn batch_of(ticket: &Ticket) -> SqsEvent {
+pub(super) fn batch_of(ticket: &Ticket) -> SqsEvent {
     let mut message = SqsMessage::default();
     message.message_id = Some("m-1".into());
     message.body = Some(serde_json::to_string(ticket).unwrap());

@@ -84,6 +84,7 @@ const NEEDED: [(Scope, &[&str]); 3] = [
         &[
             "POST /v1/jobs/{jobId}/cancel",
             "POST /v1/jobs/{jobId}/redeliver",
+            "POST /v1/jobs/{jobId}/drop-delivery",
             "POST /v1/deliveries/recover",
             "POST /v1/webhook-config/test",
         ],

@@ -18,10 +18,15 @@ use tokio::time::{Duration, sleep};
 
 use super::*;
 
-const URL: &str = "https://shop.example/hooks";
-const OTHER: &str = "https://other.example/hooks";
+pub(super) const URL: &str = "https://shop.example/hooks";
+pub(super) const OTHER: &str = "https://other.example/hooks";
 
-async fn asked(aws: &InMemoryAws, route: &str, query: Value, body: Option<Value>) -> (i64, Value) {
+pub(super) async fn asked(
+    aws: &InMemoryAws,
+    route: &str,
+    query: Value,
+    body: Option<Value>,
+) -> (i64, Value) {
     let jobs = started(aws);
     let mut event: Value = serde_json::from_str(GET).unwrap();
     event["routeKey"] = route.into();
@@ -44,14 +49,14 @@ fn query_string(parameters: &Value) -> String {
     query.finish()
 }
 
-async fn recover(aws: &InMemoryAws, body: Value) -> Value {
+pub(super) async fn recover(aws: &InMemoryAws, body: Value) -> Value {
     let (status, answer) = asked(aws, "POST /v1/deliveries/recover", json!({}), Some(body)).await;
     assert_eq!(status, 202, "{answer}");
     answer
 }
 
 /// A delivery of job number `n` that was given up, created so many minutes ago.
-fn given_up(n: u8, minutes: i64, url: &str) -> Delivery {
+pub(super) fn given_up(n: u8, minutes: i64, url: &str) -> Delivery {
     let at = now() - TimeDelta::minutes(minutes);
     let attempt = Attempt {
         at,
@@ -69,14 +74,14 @@ fn given_up(n: u8, minutes: i64, url: &str) -> Delivery {
         .build()
 }
 
-async fn stored(aws: &InMemoryAws, deliveries: &[Delivery]) {
+pub(super) async fn stored(aws: &InMemoryAws, deliveries: &[Delivery]) {
     for delivery in deliveries {
         aws.store().insert_delivery(delivery, Wait::InQueue).await.unwrap();
     }
 }
 
 /// The endpoint after an answer of this status.
-async fn answers(aws: &InMemoryAws, url: &str, status: u16) {
+pub(super) async fn answers(aws: &InMemoryAws, url: &str, status: u16) {
     let request = AttemptRequest {
         manual: true,
         has_slot: false,
@@ -102,7 +107,7 @@ async fn endpoint(aws: &InMemoryAws, url: &str) -> Endpoint {
     aws.store().endpoint(url, Consistency::Strong).await.unwrap()
 }
 
-fn since(minutes: i64) -> String {
+pub(super) fn since(minutes: i64) -> String {
     time::text(now() - TimeDelta::minutes(minutes))
 }
 
@@ -230,13 +235,13 @@ async fn recovery_without_queue_loses_nothing() {
     assert_eq!(aws.store().due_deliveries(0, now()).await.unwrap().len(), 1);
 }
 
-mod without_queue {
+pub(super) mod without_queue {
     use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
     use futures_util::FutureExt;
     use futures_util::future::BoxFuture;
 
     #[derive(Debug)]
-    pub(super) struct NoQueue;
+    pub(crate) struct NoQueue;
 
     impl CallInterceptor for NoQueue {
         fn intercept<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Interception> {
@@ -290,7 +295,7 @@ async fn deliveries_are_listed_by_state() {
     }
 }
 
-async fn put_config(aws: &InMemoryAws, body: Value) -> (i64, Value) {
+pub(super) async fn put_config(aws: &InMemoryAws, body: Value) -> (i64, Value) {
     asked(aws, "PUT /v1/webhook-config", json!({}), Some(body)).await
 }
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use aws_in_memory::builders;
 use aws_in_memory::clock::now;
 use domain::job::{Job, State};
 use domain::polling::{LognormalModel, Tracking};
+use shared::store::Wait;
 use tokio::time::timeout;
 
 use super::world::PollerWorld;
@@ -69,6 +71,18 @@ async fn safety_poll_finds_lost_callback() {
         [world.settled_at(&known).await.unwrap(), world.settled_at(&unknown).await.unwrap()];
     assert!((53.0..127.0).contains(&known), "{known}: a minute, and until the next tick");
     assert!((108.0..195.0).contains(&unknown), "{unknown}");
+}
+
+/// The drop's own ticket is lost: without another, no event says that nothing is sent any more.
+#[tokio::test(start_paused = true)]
+async fn dropped_delivery_gets_another_ticket() {
+    let world = PollerWorld::new();
+    let dropped = builders::delivery().created_at(now()).build().dropped(now()).unwrap();
+    let store = world.aws.store();
+    store.insert_delivery(&dropped, Wait::InIndex { until: now() }).await.unwrap();
+    world.run(310.0).await;
+    assert_eq!(world.aws.delivery_queue().sent().len(), 1);
+    assert_eq!(store.due_deliveries(0, now()).await.unwrap(), []);
 }
 
 #[tokio::test(start_paused = true)]

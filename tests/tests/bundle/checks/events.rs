@@ -113,6 +113,8 @@ impl Bundle {
     ) {
         let default = self.checker.default_receiver(&job.id);
         let receiver = request.receiver().map(str::to_owned).or(default);
+        let redirected = self.checker.redirected(&EventId::of(&job.id, event));
+        let receiver = redirected.or(receiver);
         let is_well = match (delivery, &receiver) {
             (None, None) => true,
             (None, Some(_)) => false,

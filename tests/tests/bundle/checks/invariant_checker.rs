@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::{fmt, io};
 
 use aws_in_memory::InMemoryAws;
-use domain::id::JobId;
+use domain::id::{EventId, JobId};
 use serde_json::Value;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -27,6 +27,8 @@ pub(crate) struct InvariantChecker {
     default_receiver: Mutex<Option<String>>,
     /// By the job's partition key: the default receiver's URL when the job was made.
     receivers: Mutex<BTreeMap<String, Option<String>>>,
+    /// By event id: the receiver that the operator has sent the delivery to.
+    redirected: Mutex<BTreeMap<EventId, String>>,
     /// The partition keys of the jobs whose payloads are stored.
     payloads: Mutex<BTreeSet<String>>,
     /// By host: the number of connections.
@@ -145,6 +147,16 @@ impl InvariantChecker {
     /// The default receiver's URL when a job was made.
     pub(crate) fn default_receiver(&self, job: &JobId) -> Option<String> {
         self.receivers.lock().unwrap().get(&format!("job#{job}")).cloned().flatten()
+    }
+
+    /// Records that a delivery goes to another receiver from now on.
+    pub(crate) fn expect_at(&self, event: &EventId, url: &str) {
+        self.redirected.lock().unwrap().insert(event.clone(), url.to_owned());
+    }
+
+    /// The receiver that a delivery was redirected to.
+    pub(crate) fn redirected(&self, event: &EventId) -> Option<String> {
+        self.redirected.lock().unwrap().get(event).cloned()
     }
 
     /// Checks the events of a request to the bus.

@@ -57,9 +57,16 @@ fn due(scenario: &str) -> Duration {
         | "key_is_used_again" => 3 + 1,
         // All waits of the schedule with their jitter, and the time until the operator acts.
         "webhook_is_recovered" => 3 + (5 + 60 + 1200) * 11 / 10 + 100,
+        // The render, and the second in which the operator sees what has become of it.
+        "webhook_is_redirected" => 3 + 2,
+        // The operator waits until every process has ended.
+        "missing_webhook_is_redelivered" | "missing_webhooks_are_recovered" => 60 + 2,
         "job_is_cancelled" => 5 + 1,
         // The receiver never accepts them.
-        "delivery_exhausts" | "endpoint_is_gone" | "endpoint_is_disabled" => 0,
+        "delivery_exhausts"
+        | "endpoint_is_gone"
+        | "endpoint_is_disabled"
+        | "webhook_is_dropped" => 0,
         other => panic!("say when the webhooks of {other} are due"),
     })
 }

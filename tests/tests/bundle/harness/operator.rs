@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use aws_in_memory::clock;
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::delivery::{Delivery, DeliveryState};
+use domain::delivery::{Delivery, DeliveryState, GiveUpReason};
 use domain::id::{EndpointId, EventId, JobId};
 use domain::job::State;
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::checks::invariant_checker::text;
+use crate::harness::backend::AnsweredCall;
 use crate::harness::bundle::Bundle;
 use crate::harness::renders::ProviderRender;
 
@@ -80,6 +81,7 @@ impl Bundle {
     pub(crate) async fn redeliver(self: &Arc<Self>, job: &JobId) -> Option<u16> {
         let path = format!("/v1/jobs/{job}/redeliver");
         let before = self.aws.store().deliveries(job).await.unwrap();
+        let is_unpublished = self.item_of(job).get("outbox").is_some();
         let begun = clock::true_now();
         let tried =
             self.call_until_answered(Method::POST, &path, &Value::Null, &[202, 409]).await?;
@@ -93,10 +95,11 @@ impl Bundle {
                 }
                 Some(Err(_)) | None => false,
             },
-            (409, "nothing_to_deliver") => before.is_empty(),
+            (409, "nothing_to_deliver" | "webhook_not_configured") => before.is_empty(),
             // It is pending by itself, or by an earlier try whose answer was lost.
             (409, "delivery_pending") => {
-                before.iter().chain(&after).any(is_pending)
+                is_unpublished
+                    || before.iter().chain(&after).any(is_pending)
                     || after.iter().any(|it| self.arrived_since(&it.event_id, begun))
             }
             _ => false,
@@ -107,6 +110,83 @@ impl Bundle {
             ));
         }
         Some(tried.status)
+    }
+
+    /// Redirects the webhook of a job that is being tried. The answer may be lost, or come when the
+    /// attempt has begun that it could not take back; then it is asked for again.
+    pub(crate) async fn redirect(self: &Arc<Self>, job: &JobId, url: &str) {
+        let path = format!("/v1/jobs/{job}/redeliver");
+        let tried = self.post_until_possible(&path, &json!({"to": url})).await;
+        let Some(tried) = tried else { return };
+        let is_so =
+            matches!((tried.status, tried.code.as_str()), (202, _) | (409, "delivery_pending"));
+        let event = self.aws.store().deliveries(job).await.unwrap().pop();
+        match event {
+            Some(delivery) if is_so && delivery.url == url => {
+                self.checker.expect_at(&delivery.event_id, url);
+            }
+            other => self.checker.violation(format!(
+                "contract: the redirect of {job} is answered {tried:?}: {other:?}"
+            )),
+        }
+    }
+
+    /// Drops the webhook of a job that is being tried, the same way.
+    pub(crate) async fn drop_delivery(self: &Arc<Self>, job: &JobId) {
+        let path = format!("/v1/jobs/{job}/drop-delivery");
+        let Some(tried) = self.post_until_possible(&path, &Value::Null).await else { return };
+        let is_so = matches!((tried.status, tried.code.as_str()), (202, _) | (409, "not_pending"));
+        let delivery = self.aws.store().deliveries(job).await.unwrap().pop();
+        let is_over = |delivery: &Delivery| match delivery.state {
+            DeliveryState::GivenUp(given_up) | DeliveryState::Exhausted(given_up) => {
+                given_up.reason == GiveUpReason::Dropped
+            }
+            DeliveryState::Pending { .. } | DeliveryState::Delivered => false,
+        };
+        if !is_so || !delivery.as_ref().is_some_and(is_over) {
+            self.checker.violation(format!(
+                "contract: the drop of {job} is answered {tried:?}: {delivery:?}"
+            ));
+        }
+    }
+
+    async fn post_until_possible(
+        self: &Arc<Self>,
+        path: &str,
+        body: &Value,
+    ) -> Option<AnsweredCall> {
+        loop {
+            let tried = self.call_until_answered(Method::POST, path, body, &[202, 409]).await?;
+            if tried.code != "attempt_under_way" {
+                return Some(tried);
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Checks that a receiver got no more than it had `before`.
+    pub(crate) fn expect_no_more(&self, receiver: &str, before: usize) {
+        let after = self.received(receiver);
+        if after != before {
+            let more = after - before;
+            self.checker.violation(format!("contract: {more} attempts at {receiver} began late"));
+        }
+    }
+
+    /// Makes the webhooks that are missing.
+    pub(crate) async fn recover_missing(self: &Arc<Self>) {
+        let mut wanted = json!({"since": "2026-01-01T00:00:00Z", "missing": true});
+        loop {
+            let path = "/v1/deliveries/recover";
+            let Some(tried) = self.call_until_answered(Method::POST, path, &wanted, &[202]).await
+            else {
+                return;
+            };
+            match &tried.body["next"] {
+                Value::Null => break,
+                next => wanted["cursor"] = next.clone(),
+            }
+        }
     }
 
     /// Redelivers all exhausted webhooks.
