@@ -107,24 +107,27 @@ impl ProviderSpec {
     #[must_use]
     pub fn read_submit(&self, answer: &ProviderAnswer<'_>) -> SubmitAnswer {
         let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
-        if self.submit.accepted.contains(&answer.status) {
-            // Accepted without an id that can be read. A second submit would render twice.
-            return match first_text(&self.submit.id, &body).and_then(|id| render_id(&id)) {
-                Some(id) => SubmitAnswer::Accepted(id),
-                None => SubmitAnswer::Unclear,
-            };
+        let accepted = self.submit.accepted.contains(&answer.status);
+        let id = first_text(&self.submit.id, &body).and_then(|id| render_id(&id));
+        if let Some(id) = id.filter(|_| accepted) {
+            return SubmitAnswer::Accepted(id);
         }
-        let class = self.class(Operation::Submit, answer.status, &body);
-        if class == ErrorClass::Transient || !(300..=499).contains(&answer.status) {
-            return SubmitAnswer::Unclear;
-        }
-        let code = match class {
-            ErrorClass::Auth => FailureCode::ProviderAuth,
-            ErrorClass::Quota => FailureCode::ProviderQuota,
-            ErrorClass::Rate | ErrorClass::Busy => FailureCode::ProviderBusy,
-            ErrorClass::Invalid | ErrorClass::NotFound | ErrorClass::Transient => {
-                FailureCode::ProviderRejected
+        // What may hide a render is no refusal: a caller who is told of one asks for another.
+        let refused = match self.rule(Operation::Submit, answer.status, &body) {
+            Some(class) => Some(class),
+            None if REFUSES_A_SUBMIT.contains(&answer.status) => Some(usual_class(answer.status)),
+            None => None,
+        };
+        let (class, code) = match refused {
+            Some(class @ ErrorClass::Auth) => (class, FailureCode::ProviderAuth),
+            Some(class @ ErrorClass::Quota) => (class, FailureCode::ProviderQuota),
+            Some(class @ (ErrorClass::Rate | ErrorClass::Busy)) => {
+                (class, FailureCode::ProviderBusy)
             }
+            Some(class @ (ErrorClass::Invalid | ErrorClass::NotFound)) => {
+                (class, FailureCode::ProviderRejected)
+            }
+            Some(ErrorClass::Transient) | None => return SubmitAnswer::Unclear,
         };
         let message = first_text(&self.submit.error, &body)
             .unwrap_or_else(|| format!("HTTP status {}", answer.status));
@@ -223,6 +226,11 @@ impl ProviderSpec {
     }
 
     fn class(&self, operation: Operation, status: u16, body: &Value) -> ErrorClass {
+        self.rule(operation, status, body).unwrap_or_else(|| usual_class(status))
+    }
+
+    /// What the first rule of the spec that fits says.
+    fn rule(&self, operation: Operation, status: u16, body: &Value) -> Option<ErrorClass> {
         let fits = self.errors.iter().find(|rule| {
             rule.on.is_none_or(|on| on == operation)
                 && rule.http.contains(&status)
@@ -231,12 +239,18 @@ impl ProviderSpec {
                     text.to_lowercase().contains(&searched.to_lowercase())
                 })
         });
-        match fits {
-            Some(rule) => rule.means,
-            None => usual_class(status),
-        }
+        fits.map(|rule| rule.means)
     }
 }
+
+/// The statuses by which a server certainly did nothing with a submit, when no rule of the spec
+/// applies. The others leave open whether there is a render: a 303 names the place of one, a 409
+/// may be about the very one that we asked for, and after a 408, 425, 499 or 5xx the request may
+/// be under way. A status that HTTP does not define says nothing.
+pub const REFUSES_A_SUBMIT: [u16; 22] = [
+    400, 401, 402, 403, 404, 405, 406, 407, 410, 411, 412, 413, 414, 415, 417, 421, 422, 426, 428,
+    429, 431, 451,
+];
 
 /// The default class of an HTTP status, when no rule of the spec applies. What follows a 429 of
 /// a poll is decided in `polling/throttle.rs`.

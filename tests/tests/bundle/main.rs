@@ -23,4 +23,5 @@ mod recursion;
 mod scenarios;
 mod simulation;
 mod ssm_calls;
+mod unclear_answers;
 mod weak_points;

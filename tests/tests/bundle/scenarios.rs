@@ -38,6 +38,7 @@ scenarios![
     callback_before_answer,
     every_step_is_reported,
     provider_refuses,
+    redirected_submit_found_by_id,
     unknown_submit_found_by_id,
     unknown_submit_found_in_list,
     unknown_submit_called_back,
@@ -124,6 +125,13 @@ async fn provider_refuses(bundle: Arc<Bundle>) {
     let request =
         CallerRequest::new(SimulatedProvider::Zvid, "refused").refused("provider_rejected");
     bundle.submit(&request).await;
+}
+
+/// The render is made, and the answer names another place.
+async fn redirected_submit_found_by_id(bundle: Arc<Bundle>) {
+    let options = json!({"durationMs": 15_000, "submitHiddenBy": 303});
+    bundle.set_render_options(SimulatedProvider::Zvid, "redirected", &options).await;
+    bundle.submit(&CallerRequest::new(SimulatedProvider::Zvid, "redirected")).await;
 }
 
 async fn unknown_submit_found_by_id(bundle: Arc<Bundle>) {

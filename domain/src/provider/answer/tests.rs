@@ -49,11 +49,57 @@ fn submit_in_doubt_is_unclear() {
         (500, json!({"error": "oops"})),
         (502, Value::Null),
         (504, Value::Null),
-        (408, Value::Null),
         (101, Value::Null),
+        (201, json!({"jobId": "r-1"})),
+        (409, json!({"error": "jobId exists already"})),
     ] {
         assert_eq!(submit("zvid", code, &body), SubmitAnswer::Unclear, "{code} {body}");
     }
+}
+
+/// What HTTP says of a submit that no rule is about: RFC 9110 section 15 and RFC 6585.
+#[test]
+fn submit_refusal_is_certain_by_http() {
+    let certain = [
+        400, 401, 402, 403, 404, 405, 406, 407, 410, 411, 412, 413, 414, 415, 417, 421, 422, 426,
+        428, 429, 431, 451,
+    ];
+    for code in (100..=199).chain(300..=599) {
+        let is_refused = matches!(submit("zvid", code, &Value::Null), SubmitAnswer::Rejected(no) if no.status == code);
+        assert_eq!(is_refused, certain.contains(&code), "{code}");
+    }
+}
+
+#[test]
+fn submit_rule_of_spec_decides_certainty() {
+    let rules = json!([
+        {"on": "submit", "http": [503], "pointer": "/error", "contains": "at capacity", "means": "busy"},
+        {"http": [303, 409], "pointer": "/error", "contains": "no credits", "means": "quota"},
+        {"on": "submit", "http": [200, 202], "pointer": "/error", "contains": "no font", "means": "invalid"},
+        {"on": "submit", "http": [422], "pointer": "/error", "contains": "again", "means": "transient"},
+        {"on": "status", "http": [500], "means": "busy"},
+    ]);
+    let mut spec = spec("zvid");
+    spec.errors = serde_json::from_value(rules).unwrap();
+    let read = |status, body: Value| {
+        let body = body.to_string();
+        match spec.read_submit(&ProviderAnswer { status, retry_after: None, body: body.as_bytes() })
+        {
+            SubmitAnswer::Accepted(id) => id.to_string(),
+            SubmitAnswer::Rejected(no) => no.failure.code.name().to_owned(),
+            SubmitAnswer::Unclear => "unclear".to_owned(),
+        }
+    };
+    assert_eq!(read(503, json!({"error": "We are AT CAPACITY"})), "provider_busy");
+    assert_eq!(read(503, json!({"error": "oops"})), "unclear");
+    assert_eq!(read(303, json!({"error": "no credits"})), "provider_quota");
+    assert_eq!(read(409, json!({"error": "no credits"})), "provider_quota");
+    assert_eq!(read(409, json!({"error": "exists"})), "unclear");
+    assert_eq!(read(202, json!({"error": "no font"})), "provider_rejected");
+    assert_eq!(read(202, json!({"error": "no font", "jobId": "r-1"})), "r-1");
+    assert_eq!(read(422, json!({"error": "try again"})), "unclear");
+    assert_eq!(read(422, json!({"error": "no scenes"})), "provider_rejected");
+    assert_eq!(read(500, json!({})), "unclear", "a rule about another call");
 }
 
 #[test]
@@ -86,7 +132,7 @@ fn submit_rejection_has_message_and_code() {
             FailureCode::ProviderAuth,
             "Forbidden",
         ),
-        ("shotstack", 302, &Value::Null, FailureCode::ProviderRejected, "HTTP status 302"),
+        ("shotstack", 405, &Value::Null, FailureCode::ProviderRejected, "HTTP status 405"),
     ] {
         match submit(provider, code, body) {
             SubmitAnswer::Rejected(rejection) => {
