@@ -7,7 +7,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use uuid::fmt::Hyphenated;
 use uuid::{Builder, Uuid};
 
 /// Why a text is not a valid name.
@@ -160,11 +159,11 @@ impl JobId {
         Uuid::try_parse(digits).unwrap_or_default().hyphenated().to_string()
     }
 
-    /// The id of the job whose [`JobId::as_uuid`] is `uuid`, in either case; none when `uuid`
-    /// is not a hyphenated UUID.
+    /// The id of the job whose [`JobId::as_uuid`] is `uuid`, in any spelling; none when `uuid`
+    /// is not a UUID.
     #[must_use]
     pub fn from_uuid(uuid: &str) -> Option<Self> {
-        uuid.parse().ok().map(Hyphenated::into_uuid).map(Self::of)
+        any_uuid(uuid).map(Self::of)
     }
 
     /// A number in `0.0..1.0` that is a pure function of the id: the jitter of its polls.
@@ -181,6 +180,15 @@ impl JobId {
         let bytes = first_16(&["render-relay/shard/", &self.0]);
         let [a, b, c, d, ..] = bytes;
         u32::from_be_bytes([a, b, c, d]) % shards.max(1)
+    }
+}
+
+impl RenderJobId {
+    /// Whether `other` is this id. Two spellings of one UUID are the same id, because providers
+    /// vary them; any other id has one spelling.
+    #[must_use]
+    pub fn is_same(&self, other: &str) -> bool {
+        self.0 == other || any_uuid(&self.0).is_some_and(|ours| any_uuid(other) == Some(ours))
     }
 }
 
@@ -295,6 +303,16 @@ impl KeyName {
     }
 }
 
+/// A UUID in any of its spellings: in either case, with or without hyphens, in braces, and as a
+/// URN (RFC 9562 section 4).
+fn any_uuid(text: &str) -> Option<Uuid> {
+    let text = text.to_ascii_lowercase();
+    let bare = text.strip_prefix("urn:uuid:").unwrap_or(&text);
+    let bare = bare.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(bare);
+    let is_bare = matches!(bare.len(), 32 | 36);
+    is_bare.then(|| Uuid::try_parse(bare).ok()).flatten()
+}
+
 fn first_16(parts: &[&str]) -> [u8; 16] {
     let mut hash = Sha256::new();
     for part in parts {
@@ -363,6 +381,46 @@ mod tests {
         }
         for no_uuid in ["", "----", "0707070707070707-0707-0707-0707", "é"] {
             assert_eq!(JobId::from_uuid(no_uuid), None, "{no_uuid}");
+        }
+    }
+
+    #[test]
+    fn render_id_is_same_in_any_uuid_spelling() {
+        let uuid = "5b6a0e2c-9d4f-8a13-b7c2-5e6f70819234";
+        let spellings = [
+            uuid.to_owned(),
+            uuid.to_uppercase(),
+            uuid.replace('-', ""),
+            uuid.replace('-', "").to_uppercase(),
+            format!("{{{uuid}}}"),
+            format!("{{{}}}", uuid.replace('-', "").to_uppercase()),
+            format!("urn:uuid:{uuid}"),
+            format!("URN:UUID:{}", uuid.to_uppercase()),
+        ];
+        let job = JobId::from_uuid(uuid).unwrap();
+        for ours in &spellings {
+            let id = RenderJobId::parse(ours).unwrap();
+            for theirs in &spellings {
+                assert!(id.is_same(theirs), "{ours} {theirs}");
+            }
+            assert!(!id.is_same("5b6a0e2c-9d4f-8a13-b7c2-5e6f70819235"), "{ours}");
+            assert_eq!(JobId::from_uuid(ours).as_ref(), Some(&job), "{ours}");
+        }
+    }
+
+    #[test]
+    fn render_id_without_uuid_is_exact() {
+        for (ours, theirs) in [
+            ("WAEE8PohgVwv2teP", "waee8pohgvwv2tep"),
+            ("job_a1b2c3d4e5f6", "JOB_A1B2C3D4E5F6"),
+            ("a-b", "ab"),
+            ("{r-1}", "r-1"),
+            ("urn:uuid:r-1", "r-1"),
+            // As long as a UUID, with hyphens elsewhere.
+            ("5b6a0e2c9-d4f-8a13-b7c2-5e6f70819234", "5b6a0e2c-9d4f-8a13-b7c2-5e6f70819234"),
+        ] {
+            let id = RenderJobId::parse(ours).unwrap();
+            assert!(id.is_same(ours) && !id.is_same(theirs), "{ours} {theirs}");
         }
     }
 

@@ -157,7 +157,7 @@ impl ProviderSpec {
             };
         }
         let id = first_text(&self.status.id, &body);
-        if id.is_some_and(|id| id != render.as_str()) {
+        if id.is_some_and(|id| !render.is_same(&id)) {
             return unavailable(ErrorClass::Transient);
         }
         match observe(&self.status.answer, &body, now) {
@@ -330,7 +330,7 @@ fn failure(reading: &Reading, body: &Value) -> Failure {
     }
 }
 
-/// Whether `ours`, which we put into a submit, is the id of this job or its UUID.
+/// Whether `ours`, which we put into a submit, is the id of this job or its UUID, in any spelling.
 fn is_id_of(ours: &str, job: &JobId) -> bool {
     ours == job.as_str() || JobId::from_uuid(ours).as_ref() == Some(job)
 }

@@ -374,7 +374,7 @@ fn subject(job: &Job, callback: &Callback) -> CallbackSubject {
     let marked = callback.job_id.as_ref().map(|id| *id == job.id);
     match (&job.render_job_id, &callback.render_job_id, marked) {
         (_, _, Some(false)) => CallbackSubject::Another,
-        (Some(ours), Some(theirs), _) if ours != theirs => CallbackSubject::Another,
+        (Some(ours), Some(theirs), _) if !ours.is_same(theirs.as_str()) => CallbackSubject::Another,
         (Some(_), Some(_), _) | (_, _, Some(true)) => CallbackSubject::ThisJob,
         (Some(_), None, None) | (None, _, None) => CallbackSubject::Unknown,
     }

@@ -238,6 +238,34 @@ fn status_error_never_fails_the_render() {
 }
 
 #[test]
+fn status_of_uuid_is_read_in_any_spelling() {
+    let id = "550e8400-e29b-41d4-a716-446655440000";
+    for theirs in [id.to_uppercase(), id.replace('-', ""), format!("urn:uuid:{id}")] {
+        let body = json!({"id": theirs, "state": "active"});
+        // The id is kept as it was asked about: that spelling has worked.
+        assert_eq!(observed("zvid", id, &body).render_job_id, Some(render_id(id)), "{theirs}");
+        let accepted = submit("zvid", 202, &json!({"jobId": theirs}));
+        assert_eq!(accepted, SubmitAnswer::Accepted(render_id(&theirs)), "the provider's own");
+    }
+}
+
+#[test]
+fn list_row_is_ours_in_any_spelling() {
+    let spec = spec("renderio");
+    let job = JobId::from_bytes([7; 16]);
+    let SubmitSafety::List(list) = spec.submit_safety.clone() else { panic!("no list") };
+    for mark in [job.as_uuid().to_uppercase(), job.as_uuid().replace('-', ""), job.to_string()] {
+        let body = json!([{"command_id": "c-1", "metadata": {"relay_job": mark}}]).to_string();
+        let answer = ProviderAnswer { status: 200, retry_after: None, body: body.as_bytes() };
+        let found = spec.read_list(&list, &job, 0, &answer);
+        assert_eq!(found, ListAnswer::Found(render_id("c-1")), "{mark}");
+    }
+    let other = json!([{"command_id": "c-1", "metadata": {"relay_job": "JOB_07"}}]).to_string();
+    let answer = ProviderAnswer { status: 200, retry_after: None, body: other.as_bytes() };
+    assert_eq!(spec.read_list(&list, &job, 0, &answer), ListAnswer::Next(ListPage::Offset(1)));
+}
+
+#[test]
 fn list_next_page_follows_the_rows() {
     let spec = spec("renderio");
     let SubmitSafety::List(list) = &spec.submit_safety else { panic!("no list") };
