@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
+use crate::invisible::is_invisible;
+
 /// Why a text is not a valid name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -29,9 +31,13 @@ pub enum NameError {
     },
 }
 
-/// The accessors and conversions of a checked text.
+/// The accessors and conversions of a checked text. A stored one is read by its constructor, or by
+/// a rule of its own that also takes what older releases stored.
 macro_rules! parsed_text {
     ($name:ident) => {
+        parsed_text!($name, parse);
+    };
+    ($name:ident, $stored:ident) => {
         impl $name {
             /// The text itself.
             #[must_use]
@@ -49,7 +55,7 @@ macro_rules! parsed_text {
         impl TryFrom<String> for $name {
             type Error = NameError;
             fn try_from(text: String) -> Result<Self, NameError> {
-                Self::parse(&text)
+                Self::$stored(&text)
             }
         }
 
@@ -61,9 +67,18 @@ macro_rules! parsed_text {
     };
 }
 
-/// Declares a newtype over a checked string: private field, one constructor `parse`.
+/// Declares a newtype over a checked string: private field, one constructor `parse`. What `stored`
+/// allows is still read where it is stored, because a job with it has to end.
 macro_rules! checked_text {
     ($(#[$doc:meta])* $name:ident, limit $limit:literal, $rule:literal, |$c:ident| $allowed:expr) => {
+        checked_text! {
+            $(#[$doc])* $name, limit $limit, $rule, |$c| $allowed, stored |$c| $allowed
+        }
+    };
+    (
+        $(#[$doc:meta])* $name:ident, limit $limit:literal, $rule:literal,
+        |$c:ident| $allowed:expr, stored |$k:ident| $kept:expr
+    ) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -75,33 +90,44 @@ macro_rules! checked_text {
             /// # Errors
             /// When it is empty, too long, or has a character that the type does not allow.
             pub fn parse(text: &str) -> Result<Self, NameError> {
+                Self::checked(text, |$c| $allowed)
+            }
+
+            fn stored(text: &str) -> Result<Self, NameError> {
+                Self::checked(text, |$k| $kept)
+            }
+
+            fn checked(text: &str, is_allowed: impl Fn(char) -> bool) -> Result<Self, NameError> {
                 if text.is_empty() {
                     return Err(NameError::Empty);
                 }
                 if text.chars().count() > $limit {
                     return Err(NameError::TooLong { limit: $limit });
                 }
-                if !text.chars().all(|$c| $allowed) {
+                if !text.chars().all(is_allowed) {
                     return Err(NameError::Malformed { rule: $rule });
                 }
                 Ok(Self(text.to_owned()))
             }
         }
 
-        parsed_text!($name);
+        parsed_text!($name, stored);
     };
 }
 
 checked_text! {
     /// The customer's own id of what is rendered, such as `product-123`.
-    SourceRecordId, limit 256, "must not contain control characters", |c| !c.is_control()
+    SourceRecordId, limit 256, "must not contain control or invisible characters",
+    |c| is_readable(c), stored |c| !c.is_control()
 }
 checked_text! {
     /// The customer's own name for the shape of the payload, such as `product-promo-v4`.
-    PayloadVersion, limit 128, "must not contain control characters", |c| !c.is_control()
+    PayloadVersion, limit 128, "must not contain control or invisible characters",
+    |c| is_readable(c), stored |c| !c.is_control()
 }
 checked_text! {
-    /// The provider's id of a render. It is opaque, and escaped in URLs.
+    /// The provider's id of a render. It is opaque, so what is invisible in it stays; it is escaped
+    /// in URLs, and where people read it.
     RenderJobId, limit 256, "must not contain control characters", |c| !c.is_control()
 }
 checked_text! {
@@ -110,7 +136,8 @@ checked_text! {
 }
 checked_text! {
     /// Who answers for an API key, such as a team or an address.
-    KeyOwner, limit 128, "must not contain control characters", |c| !c.is_control()
+    KeyOwner, limit 128, "must not contain control or invisible characters",
+    |c| is_readable(c), stored |c| !c.is_control()
 }
 checked_text! {
     /// The name of a provider, which is also the name of its spec file.
@@ -313,6 +340,10 @@ fn any_uuid(text: &str) -> Option<Uuid> {
     is_bare.then(|| Uuid::try_parse(bare).ok()).flatten()
 }
 
+fn is_readable(c: char) -> bool {
+    !c.is_control() && !is_invisible(c)
+}
+
 fn first_16(parts: &[&str]) -> [u8; 16] {
     let mut hash = Sha256::new();
     for part in parts {
@@ -440,6 +471,19 @@ mod tests {
         assert!(IdempotencyKey::parse("two words").is_err());
         assert!(ProviderName::parse("Zvid").is_err());
         assert!(SourceRecordId::parse("a\nb").is_err());
+        for hidden in ["a\u{200b}b", "\u{202e}321-tcudorp", "a\u{feff}", "a\u{2066}b", "a\u{2028}b"]
+        {
+            let rule = "must not contain control or invisible characters";
+            let refused = NameError::Malformed { rule };
+            assert_eq!(SourceRecordId::parse(hidden), Err(refused.clone()), "{hidden:?}");
+            assert_eq!(PayloadVersion::parse(hidden), Err(refused.clone()), "{hidden:?}");
+            assert_eq!(KeyOwner::parse(hidden), Err(refused), "{hidden:?}");
+            assert!(IdempotencyKey::parse(hidden).is_err(), "{hidden:?}");
+            assert!(RenderJobId::parse(hidden).is_ok(), "opaque: {hidden:?}");
+            let stored: Result<SourceRecordId, _> = hidden.to_owned().try_into();
+            assert!(stored.is_ok(), "a job that was stored with it has to end");
+        }
+        assert!(SourceRecordId::parse("Größe 日本 №5 😀").is_ok());
         assert_eq!(SourceRecordId::parse(&"ä".repeat(257)), Err(NameError::TooLong { limit: 256 }));
         assert!(SourceRecordId::parse(&"ä".repeat(256)).is_ok());
         for bad in ["job_", "job_0", "JOB_00000000000000000000000000000000", "evt_0"] {

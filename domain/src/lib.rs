@@ -16,6 +16,7 @@ pub mod failure;
 mod form;
 pub mod headers;
 pub mod id;
+pub mod invisible;
 pub mod job;
 pub mod lease;
 pub mod polling;
