@@ -15,7 +15,7 @@ use domain::id::{JobId, ProviderName};
 use domain::job::{Job, Observation, RenderStatus, Report, State};
 use domain::provider::catalogue::Provider;
 use domain::provider::spec::webhook::{Unsigned, WebhookKind, WebhookSpec};
-use domain::provider::{Callback, StatusAnswer};
+use domain::provider::{Callback, EchoMask, StatusAnswer};
 use domain::verifier::{Incoming, Verification};
 use serde_json::json;
 use shared::api::{self, Problem};
@@ -153,7 +153,8 @@ impl Callbacks {
             }
             None => CallbackProof::Unsigned,
         };
-        let callback = read(&provider, body, now())?;
+        let mask = self.echo_mask(&provider, request, body).await?;
+        let callback = read(&provider, body, &mask, now())?;
         if callback.kind == WebhookKind::Ignore {
             return Ok(acknowledge("ignored"));
         }
@@ -184,11 +185,13 @@ impl Callbacks {
         })?;
         let webhook = provider.spec.webhook.as_ref().filter(|webhook| webhook.account.is_some());
         let webhook = webhook.ok_or_else(|| Problem::not_found("provider"))?;
+        self.tracker.providers.expect_key(&provider.spec.name);
         let proof = self.verify_signature(&provider, webhook, request, body, now()).await?;
         if proof == CallbackProof::Unsigned {
             return Err(wrong_signature().into());
         }
-        let callback = read(&provider, body, now())?;
+        let mask = self.echo_mask(&provider, request, body).await?;
+        let callback = read(&provider, body, &mask, now())?;
         let Some(job_id) =
             callback.job_id.as_ref().filter(|_| callback.kind != WebhookKind::Ignore)
         else {
@@ -380,11 +383,20 @@ fn subject(job: &Job, callback: &Callback) -> CallbackSubject {
     }
 }
 
-fn read(provider: &Provider, body: &[u8], now: DateTime<Utc>) -> Result<Callback, Problem> {
-    provider.spec.read_callback(body, now).map_err(|error| {
+fn read(
+    provider: &Provider,
+    body: &[u8],
+    mask: &EchoMask,
+    now: DateTime<Utc>,
+) -> Result<Callback, Problem> {
+    let callback = provider.spec.read_callback(body, mask, now).map_err(|error| {
         let detail = format!("{error}.");
         Problem::new(400, "malformed_callback", "Malformed callback", detail)
-    })
+    })?;
+    if callback.had_secret {
+        warn!(provider.name = %provider.spec.name, "secret masked in a provider's callback");
+    }
+    Ok(callback)
 }
 
 /// A callback cannot be read without its provider's spec. The operator can restore the spec, so

@@ -4,6 +4,7 @@
 
 mod callback;
 pub mod config;
+mod echoes;
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use chrono::{DateTime, Utc};

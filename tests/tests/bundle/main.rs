@@ -14,6 +14,7 @@ mod checks;
 mod cold_starts;
 mod crash_points;
 mod delivery_schedule;
+mod echoes;
 mod faults;
 mod harness;
 mod logs;

@@ -12,14 +12,18 @@ fn spec(name: &str) -> ProviderSpec {
     Catalogue::load(&Adjustments::default()).unwrap().get(&name).unwrap().spec.clone()
 }
 
+fn answer(status: u16, body: &str) -> ProviderAnswer {
+    ProviderAnswer::read(status, None, body.as_bytes(), &EchoMask::default())
+}
+
 fn submit(provider: &str, status: u16, body: &Value) -> SubmitAnswer {
     let body = body.to_string();
-    spec(provider).read_submit(&ProviderAnswer { status, retry_after: None, body: body.as_bytes() })
+    spec(provider).read_submit(&answer(status, &body))
 }
 
 fn status(provider: &str, id: &str, status: u16, body: &Value) -> StatusAnswer {
     let body = body.to_string();
-    let answer = ProviderAnswer { status, retry_after: None, body: body.as_bytes() };
+    let answer = answer(status, &body);
     spec(provider).read_status(&render_id(id), &answer, noon())
 }
 
@@ -83,8 +87,7 @@ fn submit_rule_of_spec_decides_certainty() {
     spec.errors = serde_json::from_value(rules).unwrap();
     let read = |status, body: Value| {
         let body = body.to_string();
-        match spec.read_submit(&ProviderAnswer { status, retry_after: None, body: body.as_bytes() })
-        {
+        match spec.read_submit(&answer(status, &body)) {
             SubmitAnswer::Accepted(id) => id.to_string(),
             SubmitAnswer::Rejected(no) => no.failure.code.name().to_owned(),
             SubmitAnswer::Unclear => "unclear".to_owned(),
@@ -256,13 +259,67 @@ fn list_row_is_ours_in_any_spelling() {
     let SubmitSafety::List(list) = spec.submit_safety.clone() else { panic!("no list") };
     for mark in [job.as_uuid().to_uppercase(), job.as_uuid().replace('-', ""), job.to_string()] {
         let body = json!([{"command_id": "c-1", "metadata": {"relay_job": mark}}]).to_string();
-        let answer = ProviderAnswer { status: 200, retry_after: None, body: body.as_bytes() };
-        let found = spec.read_list(&list, &job, 0, &answer);
+        let found = spec.read_list(&list, &job, 0, &answer(200, &body));
         assert_eq!(found, ListAnswer::Found(render_id("c-1")), "{mark}");
     }
     let other = json!([{"command_id": "c-1", "metadata": {"relay_job": "JOB_07"}}]).to_string();
-    let answer = ProviderAnswer { status: 200, retry_after: None, body: other.as_bytes() };
-    assert_eq!(spec.read_list(&list, &job, 0, &answer), ListAnswer::Next(ListPage::Offset(1)));
+    assert_eq!(
+        spec.read_list(&list, &job, 0, &answer(200, &other)),
+        ListAnswer::Next(ListPage::Offset(1))
+    );
+}
+
+/// Each value that comes out of an answer, where the provider put our secrets into all of them.
+#[test]
+fn answer_that_echoes_shows_no_secret() {
+    let key = "sk-0123456789abcdef";
+    let mask = EchoMask::default().with_secret(key);
+    let read = |status, body: Value| {
+        ProviderAnswer::read(status, None, body.to_string().as_bytes(), &mask)
+    };
+    let zvid = spec("zvid");
+    let refused = read(401, json!({"message": format!("{key} is unknown")}));
+    assert!(refused.had_secret());
+    let SubmitAnswer::Rejected(no) = zvid.read_submit(&refused) else { panic!("not refused") };
+    assert_eq!(no.failure.message, "[secret] is unknown");
+    let long = format!("{}{key}", "x".repeat(290));
+    let SubmitAnswer::Rejected(no) = zvid.read_submit(&read(400, json!({"message": long}))) else {
+        panic!("not refused")
+    };
+    assert!(!no.failure.message.contains("sk-"), "cut in two: {}", no.failure.message);
+    let accepted = read(202, json!({"jobId": format!("r-{key}")}));
+    assert_eq!(zvid.read_submit(&accepted), SubmitAnswer::Unclear, "no id that can be shown");
+
+    let id = render_id("r");
+    let observe = |body: Value| match zvid.read_status(&id, &read(200, body), noon()) {
+        StatusAnswer::Observed(observation) => observation,
+        other => panic!("{other:?}"),
+    };
+    let word = observe(json!({"id": "r", "state": format!("waits for {key}")}));
+    assert_eq!(word.provider_status, "waits for [secret]");
+    let failed = observe(json!({"id": "r", "state": "failed", "failedReason": key}));
+    let expected = Failure::new(FailureCode::RenderFailed, "[secret]");
+    assert_eq!(failed.status, RenderStatus::Failed(expected));
+    for url in [format!("https://cdn/x.mp4?k={key}"), format!("https://cdn/{key}/x.mp4")] {
+        let done = observe(json!({"id": "r", "state": "completed", "result": url}));
+        let expected = RenderResult { url: None, expires_at: None };
+        assert_eq!(done.status, RenderStatus::Completed(expected), "useless or leaked");
+    }
+
+    let viralsync = spec("viralsync");
+    let body = json!({"jobId": "r", "status": "failed", "error": format!("{key}: bad {key}")});
+    let answer = viralsync.read_status(&id, &read(200, body), noon());
+    let StatusAnswer::Observed(failed) = answer else { panic!("{answer:?}") };
+    let expected = Failure::new(FailureCode::RenderFailed, "bad [secret]");
+    assert_eq!(failed.status, RenderStatus::Failed(expected.with_provider_code("[secret]")));
+    let cancel = viralsync.cancel.clone().unwrap();
+    let answer = viralsync.read_cancel(&cancel, &read(409, json!({"error": format!("no {key}")})));
+    assert_eq!(answer, CancelAnswer::Refused { message: "no [secret]".into() });
+    let SubmitSafety::List(list) = viralsync.submit_safety.clone() else { panic!("no list") };
+    let job = JobId::from_bytes([7; 16]);
+    let row = json!({"jobId": format!("r-{key}"), "payload": {"movie": {"id": job}}});
+    let page = read(200, json!({"jobs": [row], "nextCursor": key}));
+    assert_eq!(viralsync.read_list(&list, &job, 0, &page), ListAnswer::Absent);
 }
 
 #[test]
@@ -271,7 +328,7 @@ fn list_next_page_follows_the_rows() {
     let SubmitSafety::List(list) = &spec.submit_safety else { panic!("no list") };
     let read = |body: &Value| {
         let body = body.to_string();
-        let answer = ProviderAnswer { status: 200, retry_after: None, body: body.as_bytes() };
+        let answer = answer(200, &body);
         spec.read_list(list, &JobId::from_bytes([7; 16]), 100, &answer)
     };
     let row = json!({"command_id": "c-1", "metadata": {}});
