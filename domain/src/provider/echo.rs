@@ -93,12 +93,14 @@ impl EchoMask {
                 }
                 is_secret
             }
-            // Not `any`: it would stop at the first.
+            // All of them: `any` would stop at the first.
             Value::Array(elements) => {
-                elements.iter_mut().fold(false, |found, element| self.mask(element) || found)
+                let found = elements.iter_mut().map(|element| self.mask(element));
+                found.filter(|found| *found).count() > 0
             }
             Value::Object(members) => {
-                members.values_mut().fold(false, |found, member| self.mask(member) || found)
+                let found = members.values_mut().map(|member| self.mask(member));
+                found.filter(|found| *found).count() > 0
             }
             Value::Null | Value::Bool(_) => false,
         }

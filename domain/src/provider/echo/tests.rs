@@ -156,5 +156,5 @@ fn ordinary_text_is_not_masked() {
     ] {
         assert_eq!(mask.masked(text), None, "{text}");
     }
-    assert_eq!(format!("{mask:?}").contains("sk_live"), false);
+    assert!(!format!("{mask:?}").contains("sk_live"));
 }
