@@ -6,10 +6,11 @@ use anyhow::{Result, anyhow};
 use chrono::{DateTime, Utc};
 use domain::polling::Tracking;
 use domain::provider::ProviderSpec;
+use domain::provider::answer::REFUSES_A_SUBMIT;
 use domain::provider::conversation::{Conversation, ReplayedExchange};
 use domain::provider::key::KeyHost;
 use domain::provider::spec::webhook::Unsigned;
-use domain::provider::spec::{CancelMethod, SubmitSafety};
+use domain::provider::spec::{CancelMethod, ErrorClass, Operation, SubmitSafety};
 use serde_json::Value;
 use shared::store::MAX_SPEC_BYTES;
 
@@ -46,6 +47,7 @@ impl Checked {
         let rows = [
             ("provider", format!("{} ({}), {}", self.spec.name, self.spec.title, self.spec.docs)),
             ("submit", self.submit()),
+            ("refused", self.refused()),
             ("status", self.status()),
             ("cancel", self.cancel()),
             ("lost", self.lost().to_owned()),
@@ -86,6 +88,28 @@ impl Checked {
         let submit = &self.spec.submit;
         let accepted: Vec<_> = submit.accepted.iter().map(u16::to_string).collect();
         format!("POST {}, accepted by {}", self.url(&submit.path), accepted.join(", "))
+    }
+
+    /// Which answers say that there is certainly no render.
+    fn refused(&self) -> String {
+        let usual = runs(&REFUSES_A_SUBMIT);
+        let rules = self.spec.errors.iter();
+        let rules = rules.filter(|rule| rule.on.is_none_or(|on| on == Operation::Submit));
+        let rules = rules.map(|rule| {
+            let http = runs(&rule.http);
+            let text = rule.contains.as_ref().map(|text| format!(" with `{text}`"));
+            let unclear = match rule.means {
+                ErrorClass::Transient => " not",
+                ErrorClass::Auth
+                | ErrorClass::Invalid
+                | ErrorClass::Quota
+                | ErrorClass::Rate
+                | ErrorClass::Busy
+                | ErrorClass::NotFound => "",
+            };
+            format!("; {http}{}{unclear}", text.unwrap_or_default())
+        });
+        format!("by {usual}{}; else it is unclear", rules.collect::<String>())
     }
 
     fn status(&self) -> String {
@@ -215,6 +239,22 @@ fn understood(reply: &ReplayedExchange) -> String {
     pairs.collect::<Vec<_>>().join(", ")
 }
 
+/// Statuses as text, those in a row as one: `400-407, 429`.
+fn runs(statuses: &[u16]) -> String {
+    let mut runs: Vec<(u16, u16)> = Vec::new();
+    for status in statuses {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == *status => *last = *status,
+            Some(_) | None => runs.push((*status, *status)),
+        }
+    }
+    let runs = runs.iter().map(|(first, last)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    });
+    runs.collect::<Vec<_>>().join(", ")
+}
+
 fn seconds(wait: Duration) -> String {
     format!("{} s", (wait.as_secs_f64() * 10.0).round() / 10.0)
 }
@@ -238,6 +278,7 @@ mod tests {
         insta::assert_snapshot!(lines.join("\n"), @r"
         provider   zvid (Zvid), https://docs.zvid.io/
         submit     POST https://api.zvid.io/api/render/api-key, accepted by 200, 202
+        refused    by 400-407, 410-415, 417, 421-422, 426, 428-429, 431, 451; else it is unclear
         status     GET https://api.zvid.io/api/jobs/{id}
         cancel     not possible
         lost       a submit without an answer is asked about by our own id
@@ -262,6 +303,19 @@ mod tests {
         assert!(size(16 * 1024).ends_with("16384 bytes"));
         let refused = size(16 * 1024 + 1);
         assert!(refused.ends_with("more than 16384: no stack takes it"), "{refused}");
+    }
+
+    #[test]
+    fn spec_rules_about_refusals_are_explained() {
+        let rules = "\"errors\": [
+            {\"http\": [409, 503], \"pointer\": \"/e\", \"contains\": \"full\", \"means\": \"busy\"},
+            {\"on\": \"submit\", \"http\": [422], \"means\": \"transient\"},
+            {\"on\": \"status\", \"http\": [400], \"means\": \"not_found\"}
+        ], \"limits\"";
+        let spec = ZVID.replacen("\"limits\"", rules, 1);
+        let meaning = Checked::parse("zvid.json", &spec).unwrap().meaning();
+        let line = meaning.lines().find(|line| line.starts_with("refused")).unwrap();
+        assert!(line.ends_with("451; 409, 503 with `full`; 422 not; else it is unclear"), "{line}");
     }
 
     #[test]

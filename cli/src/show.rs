@@ -1,5 +1,6 @@
 //! Responses of the API as text for the terminal. Pure: JSON in, text out.
 
+use domain::invisible::visible;
 use serde_json::Value;
 
 /// One job: its members, then its timeline.
@@ -355,9 +356,9 @@ pub(crate) fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
 /// A member as text; empty when it is absent or null.
 fn text(value: &Value, name: &str) -> String {
     match value.get(name) {
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => visible(text),
         Some(Value::Null) | None => String::new(),
-        Some(other) => other.to_string(),
+        Some(other) => visible(&other.to_string()),
     }
 }
 

@@ -154,7 +154,8 @@ fn judge_v6(ip: Ipv6Addr) -> AddressVerdict {
     }
     match SPECIAL_V6.iter().find(|(range, _)| range.contains(&ip)) {
         Some((_, kind)) => AddressVerdict::Forbidden(*kind),
-        None => AddressVerdict::Public,
+        None if GLOBAL_V6.contains(&ip) => AddressVerdict::Public,
+        None => AddressVerdict::Forbidden(SpecialRange::Reserved),
     }
 }
 
@@ -200,6 +201,10 @@ const SPECIAL_V6: [(Ipv6Net, SpecialRange); 15] = [
 ];
 
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
+
+/// The only part of IPv6 that IANA has given to the public internet. A network may use any other
+/// for itself.
+const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 
 /// What IANA marks globally reachable inside 2001::/23.
 const GLOBAL_DESPITE_2001_23: [Ipv6Net; 5] = [

@@ -8,8 +8,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use uuid::fmt::Hyphenated;
 use uuid::{Builder, Uuid};
+
+use crate::invisible::is_invisible;
 
 /// Why a text is not a valid name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,9 +32,13 @@ pub enum NameError {
     },
 }
 
-/// The accessors and conversions of a checked text.
+/// The accessors and conversions of a checked text. A stored one is read by its constructor, or by
+/// a rule of its own that also takes what older releases stored.
 macro_rules! parsed_text {
     ($name:ident) => {
+        parsed_text!($name, parse);
+    };
+    ($name:ident, $stored:ident) => {
         impl $name {
             /// The text itself.
             #[must_use]
@@ -51,7 +56,7 @@ macro_rules! parsed_text {
         impl TryFrom<String> for $name {
             type Error = NameError;
             fn try_from(text: String) -> Result<Self, NameError> {
-                Self::parse(&text)
+                Self::$stored(&text)
             }
         }
 
@@ -63,9 +68,18 @@ macro_rules! parsed_text {
     };
 }
 
-/// Declares a newtype over a checked string: private field, one constructor `parse`.
+/// Declares a newtype over a checked string: private field, one constructor `parse`. What `stored`
+/// allows is still read where it is stored, because a job with it has to end.
 macro_rules! checked_text {
     ($(#[$doc:meta])* $name:ident, limit $limit:literal, $rule:literal, |$c:ident| $allowed:expr) => {
+        checked_text! {
+            $(#[$doc])* $name, limit $limit, $rule, |$c| $allowed, stored |$c| $allowed
+        }
+    };
+    (
+        $(#[$doc:meta])* $name:ident, limit $limit:literal, $rule:literal,
+        |$c:ident| $allowed:expr, stored |$k:ident| $kept:expr
+    ) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -77,33 +91,44 @@ macro_rules! checked_text {
             /// # Errors
             /// When it is empty, too long, or has a character that the type does not allow.
             pub fn parse(text: &str) -> Result<Self, NameError> {
+                Self::checked(text, |$c| $allowed)
+            }
+
+            fn stored(text: &str) -> Result<Self, NameError> {
+                Self::checked(text, |$k| $kept)
+            }
+
+            fn checked(text: &str, is_allowed: impl Fn(char) -> bool) -> Result<Self, NameError> {
                 if text.is_empty() {
                     return Err(NameError::Empty);
                 }
                 if text.chars().count() > $limit {
                     return Err(NameError::TooLong { limit: $limit });
                 }
-                if !text.chars().all(|$c| $allowed) {
+                if !text.chars().all(is_allowed) {
                     return Err(NameError::Malformed { rule: $rule });
                 }
                 Ok(Self(text.to_owned()))
             }
         }
 
-        parsed_text!($name);
+        parsed_text!($name, stored);
     };
 }
 
 checked_text! {
     /// The customer's own id of what is rendered, such as `product-123`.
-    SourceRecordId, limit 256, "must not contain control characters", |c| !c.is_control()
+    SourceRecordId, limit 256, "must not contain control or invisible characters",
+    |c| is_readable(c), stored |c| !c.is_control()
 }
 checked_text! {
     /// The customer's own name for the shape of the payload, such as `product-promo-v4`.
-    PayloadVersion, limit 128, "must not contain control characters", |c| !c.is_control()
+    PayloadVersion, limit 128, "must not contain control or invisible characters",
+    |c| is_readable(c), stored |c| !c.is_control()
 }
 checked_text! {
-    /// The provider's id of a render. It is opaque, and escaped in URLs.
+    /// The provider's id of a render. It is opaque, so what is invisible in it stays; it is escaped
+    /// in URLs, and where people read it.
     RenderJobId, limit 256, "must not contain control characters", |c| !c.is_control()
 }
 checked_text! {
@@ -112,7 +137,8 @@ checked_text! {
 }
 checked_text! {
     /// Who answers for an API key, such as a team or an address.
-    KeyOwner, limit 128, "must not contain control characters", |c| !c.is_control()
+    KeyOwner, limit 128, "must not contain control or invisible characters",
+    |c| is_readable(c), stored |c| !c.is_control()
 }
 checked_text! {
     /// The name of a provider, which is also the name of its spec file.
@@ -155,11 +181,11 @@ impl JobId {
         Uuid::try_parse(digits).unwrap_or_default().hyphenated().to_string()
     }
 
-    /// The id of the job whose [`JobId::as_uuid`] is `uuid`, in either case; none when `uuid`
-    /// is not a hyphenated UUID.
+    /// The id of the job whose [`JobId::as_uuid`] is `uuid`, in any spelling; none when `uuid`
+    /// is not a UUID.
     #[must_use]
     pub fn from_uuid(uuid: &str) -> Option<Self> {
-        uuid.parse().ok().map(Hyphenated::into_uuid).map(Self::of)
+        any_uuid(uuid).map(Self::of)
     }
 
     /// A number in `0.0..1.0` that is a pure function of the id: the jitter of its polls.
@@ -204,6 +230,15 @@ impl RequestId {
     /// When `text` is not 32 lower-case hexadecimal digits.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         prefixed_hex("", text, "must be 32 hexadecimal digits").map(Self)
+    }
+}
+
+impl RenderJobId {
+    /// Whether `other` is this id. Two spellings of one UUID are the same id, because providers
+    /// vary them; any other id has one spelling.
+    #[must_use]
+    pub fn is_same(&self, other: &str) -> bool {
+        self.0 == other || any_uuid(&self.0).is_some_and(|ours| any_uuid(other) == Some(ours))
     }
 }
 
@@ -318,6 +353,20 @@ impl KeyName {
     }
 }
 
+/// A UUID in any of its spellings: in either case, with or without hyphens, in braces, and as a
+/// URN (RFC 9562 section 4).
+fn any_uuid(text: &str) -> Option<Uuid> {
+    let text = text.to_ascii_lowercase();
+    let bare = text.strip_prefix("urn:uuid:").unwrap_or(&text);
+    let bare = bare.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(bare);
+    let is_bare = matches!(bare.len(), 32 | 36);
+    is_bare.then(|| Uuid::try_parse(bare).ok()).flatten()
+}
+
+fn is_readable(c: char) -> bool {
+    !c.is_control() && !is_invisible(c)
+}
+
 fn first_16(parts: &[&str]) -> [u8; 16] {
     let mut hash = Sha256::new();
     for part in parts {
@@ -396,6 +445,46 @@ mod tests {
     }
 
     #[test]
+    fn render_id_is_same_in_any_uuid_spelling() {
+        let uuid = "5b6a0e2c-9d4f-8a13-b7c2-5e6f70819234";
+        let spellings = [
+            uuid.to_owned(),
+            uuid.to_uppercase(),
+            uuid.replace('-', ""),
+            uuid.replace('-', "").to_uppercase(),
+            format!("{{{uuid}}}"),
+            format!("{{{}}}", uuid.replace('-', "").to_uppercase()),
+            format!("urn:uuid:{uuid}"),
+            format!("URN:UUID:{}", uuid.to_uppercase()),
+        ];
+        let job = JobId::from_uuid(uuid).unwrap();
+        for ours in &spellings {
+            let id = RenderJobId::parse(ours).unwrap();
+            for theirs in &spellings {
+                assert!(id.is_same(theirs), "{ours} {theirs}");
+            }
+            assert!(!id.is_same("5b6a0e2c-9d4f-8a13-b7c2-5e6f70819235"), "{ours}");
+            assert_eq!(JobId::from_uuid(ours).as_ref(), Some(&job), "{ours}");
+        }
+    }
+
+    #[test]
+    fn render_id_without_uuid_is_exact() {
+        for (ours, theirs) in [
+            ("WAEE8PohgVwv2teP", "waee8pohgvwv2tep"),
+            ("job_a1b2c3d4e5f6", "JOB_A1B2C3D4E5F6"),
+            ("a-b", "ab"),
+            ("{r-1}", "r-1"),
+            ("urn:uuid:r-1", "r-1"),
+            // As long as a UUID, with hyphens elsewhere.
+            ("5b6a0e2c9-d4f-8a13-b7c2-5e6f70819234", "5b6a0e2c-9d4f-8a13-b7c2-5e6f70819234"),
+        ] {
+            let id = RenderJobId::parse(ours).unwrap();
+            assert!(id.is_same(ours) && !id.is_same(theirs), "{ours} {theirs}");
+        }
+    }
+
+    #[test]
     fn key_name_is_no_key_id() {
         let id = KeyId::from_bytes([7; 16]);
         assert_eq!(KeyId::parse(id.as_str()), Ok(id.clone()));
@@ -411,6 +500,19 @@ mod tests {
         assert!(IdempotencyKey::parse("two words").is_err());
         assert!(ProviderName::parse("Zvid").is_err());
         assert!(SourceRecordId::parse("a\nb").is_err());
+        for hidden in ["a\u{200b}b", "\u{202e}321-tcudorp", "a\u{feff}", "a\u{2066}b", "a\u{2028}b"]
+        {
+            let rule = "must not contain control or invisible characters";
+            let refused = NameError::Malformed { rule };
+            assert_eq!(SourceRecordId::parse(hidden), Err(refused.clone()), "{hidden:?}");
+            assert_eq!(PayloadVersion::parse(hidden), Err(refused.clone()), "{hidden:?}");
+            assert_eq!(KeyOwner::parse(hidden), Err(refused), "{hidden:?}");
+            assert!(IdempotencyKey::parse(hidden).is_err(), "{hidden:?}");
+            assert!(RenderJobId::parse(hidden).is_ok(), "opaque: {hidden:?}");
+            let stored: Result<SourceRecordId, _> = hidden.to_owned().try_into();
+            assert!(stored.is_ok(), "a job that was stored with it has to end");
+        }
+        assert!(SourceRecordId::parse("Größe 日本 №5 😀").is_ok());
         assert_eq!(SourceRecordId::parse(&"ä".repeat(257)), Err(NameError::TooLong { limit: 256 }));
         assert!(SourceRecordId::parse(&"ä".repeat(256)).is_ok());
         for bad in ["job_", "job_0", "JOB_00000000000000000000000000000000", "evt_0"] {

@@ -17,6 +17,7 @@ mod form;
 pub mod headers;
 pub mod hint;
 pub mod id;
+pub mod invisible;
 pub mod job;
 pub mod lease;
 pub mod polling;

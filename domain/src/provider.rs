@@ -6,6 +6,7 @@
 //! - [`request`]: spec and job in, HTTP request out.
 //! - [`key`]: an API key, and the hosts that it may be sent to.
 //! - [`answer`]: HTTP answer in, [`crate::job::Report`] out.
+//! - [`echo`]: our secrets that a provider sends back, masked.
 //! - [`inbound`]: callback body in, its meaning out.
 //! - [`catalogue`]: the specs that ship with the project, and those of an installation.
 //! - [`conversation`]: recorded answers of a provider, replayed against a spec.
@@ -15,6 +16,7 @@
 pub mod answer;
 pub mod catalogue;
 pub mod conversation;
+pub mod echo;
 pub mod inbound;
 pub mod key;
 pub mod pointer;
@@ -23,6 +25,7 @@ pub mod spec;
 
 pub use answer::{CancelAnswer, ListAnswer, Rejection, StatusAnswer, SubmitAnswer};
 pub use catalogue::Catalogue;
+pub use echo::EchoMask;
 pub use inbound::Callback;
 pub use key::{KeyNotForHost, ProviderKey};
 pub use request::{HttpMethod, HttpRequest};

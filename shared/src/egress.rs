@@ -32,7 +32,7 @@ use hyper_util::client::legacy::{Client, Error as ClientError};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use client::find;
+use client::{find, has_too_large_head};
 use dial::Carried;
 use guard::{DialError, GuardedConnector};
 
@@ -206,6 +206,13 @@ impl Receivers {
                 Ok(response) => {
                     if let Some(carried) = response.extensions().get::<Carried>() {
                         carried.note_answer();
+                    }
+                    if has_too_large_head(&response) {
+                        debug!(
+                            endpoint.host = uri.host(),
+                            "receiver's answer has too large a head"
+                        );
+                        return Err(AttemptError::TooLarge);
                     }
                     return Ok(response);
                 }

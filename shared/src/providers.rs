@@ -14,8 +14,8 @@ use domain::provider::catalogue::{Adjustments, CatalogueError, Provider};
 use domain::provider::request::ListPage;
 use domain::provider::spec::{CancelSpec, ListSpec};
 use domain::provider::{
-    CancelAnswer, ErrorClass, HttpMethod, HttpRequest, KeyNotForHost, ListAnswer, ProviderKey,
-    StatusAnswer, SubmitAnswer,
+    CancelAnswer, EchoMask, ErrorClass, HttpMethod, HttpRequest, KeyNotForHost, ListAnswer,
+    ProviderKey, StatusAnswer, SubmitAnswer,
 };
 use domain::retry::retry_after;
 use http::header::RETRY_AFTER;
@@ -159,10 +159,8 @@ impl Providers {
         now: DateTime<Utc>,
     ) -> Submitted {
         let timeout = Duration::from_millis(provider.spec.limits.submit_timeout_ms.get().into());
-        match self.send(request, timeout).await {
-            Ok(response) => {
-                Submitted::PossiblySent(provider.spec.read_submit(&answer(&response, now)))
-            }
+        match self.send(provider, request, timeout, now).await {
+            Ok(answer) => Submitted::PossiblySent(provider.spec.read_submit(&answer)),
             Err(error @ ProviderHttpError::NotSent(_)) => Submitted::NotSent(error),
             Err(error @ ProviderHttpError::Unclear(_)) => {
                 warn!(
@@ -188,9 +186,8 @@ impl Providers {
         let key = self.key(&provider.spec.name).await?;
         let timeout = Duration::from_millis(provider.spec.limits.status_timeout_ms.get().into());
         let request = provider.status_request(id, &key).map_err(not_for_host(provider))?;
-        let response = self.send(request, timeout).await;
-        let status = match response {
-            Ok(response) => provider.spec.read_status(id, &answer(&response, now), now),
+        let status = match self.send(provider, request, timeout, now).await {
+            Ok(answer) => provider.spec.read_status(id, &answer, now),
             Err(error) => {
                 warn!(
                     provider.name = %provider.spec.name,
@@ -233,8 +230,8 @@ impl Providers {
             let request = provider
                 .list_request(list, &page, job.created_at, &key)
                 .map_err(not_for_host(provider))?;
-            let response = match self.send(request, timeout).await {
-                Ok(response) => response,
+            let answer = match self.send(provider, request, timeout, now).await {
+                Ok(answer) => answer,
                 Err(error) => {
                     warn!(
                         provider.name = %provider.spec.name,
@@ -250,7 +247,7 @@ impl Providers {
                 ListPage::Offset(rows) => rows,
                 ListPage::First | ListPage::Token(_) => 0,
             };
-            match provider.spec.read_list(list, &job.id, seen, &answer(&response, now)) {
+            match provider.spec.read_list(list, &job.id, seen, &answer) {
                 ListAnswer::Found(id) => return Ok(RenderSearch::Found(id)),
                 ListAnswer::Next(next) => page = next,
                 ListAnswer::Absent => return Ok(RenderSearch::Absent),
@@ -282,9 +279,8 @@ impl Providers {
         let key = self.key(&provider.spec.name).await?;
         let timeout = Duration::from_millis(provider.spec.limits.status_timeout_ms.get().into());
         let request = provider.cancel_request(cancel, id, &key).map_err(not_for_host(provider))?;
-        let response = self.send(request, timeout).await;
-        Ok(match response {
-            Ok(response) => provider.spec.read_cancel(cancel, &answer(&response, now)),
+        Ok(match self.send(provider, request, timeout, now).await {
+            Ok(answer) => provider.spec.read_cancel(cancel, &answer),
             Err(error) => {
                 warn!(
                     provider.name = %provider.spec.name,
@@ -297,11 +293,26 @@ impl Providers {
         })
     }
 
+    /// What masks the key of a provider where its callbacks have it. A key that is missing or
+    /// malformed was never sent to it.
+    ///
+    /// # Errors
+    /// When SSM does not answer.
+    pub async fn echo_mask(&self, provider: &ProviderName) -> Result<EchoMask, SecretError> {
+        match self.key(provider).await {
+            Ok(key) => Ok(key.echo_mask()),
+            Err(SecretError::Missing(_) | SecretError::Malformed { .. }) => Ok(EchoMask::default()),
+            Err(error @ (SecretError::Unavailable { .. } | SecretError::Stale(_))) => Err(error),
+        }
+    }
+
     async fn send(
         &self,
+        provider: &Provider,
         request: HttpRequest,
         timeout: Duration,
-    ) -> Result<ProviderResponse, ProviderHttpError> {
+        now: DateTime<Utc>,
+    ) -> Result<ProviderAnswer, ProviderHttpError> {
         let method = match request.method() {
             HttpMethod::Get => http::Method::GET,
             HttpMethod::Post => http::Method::POST,
@@ -320,7 +331,12 @@ impl Providers {
             return Err(ProviderHttpError::NotSent(Trouble::Headers));
         };
         let body = request.body().map(Bytes::copy_from_slice);
-        self.http.send(method, request.url(), headers, body, timeout).await
+        let response = self.http.send(method, request.url(), headers, body, timeout).await?;
+        let answer = answer(&response, request.echo_mask(), now);
+        if answer.had_secret() {
+            warn!(provider.name = %provider.spec.name, "secret masked in a provider's answer");
+        }
+        Ok(answer)
     }
 }
 
@@ -346,11 +362,8 @@ pub fn adjustments(policy: TargetPolicy) -> Result<Adjustments, EnvError> {
     })
 }
 
-fn answer(response: &ProviderResponse, now: DateTime<Utc>) -> ProviderAnswer<'_> {
+fn answer(response: &ProviderResponse, mask: &EchoMask, now: DateTime<Utc>) -> ProviderAnswer {
     let wait = response.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    ProviderAnswer {
-        status: response.status.as_u16(),
-        retry_after: wait.and_then(|text| retry_after(text, now)),
-        body: &response.body,
-    }
+    let wait = wait.and_then(|text| retry_after(text, now));
+    ProviderAnswer::read(response.status.as_u16(), wait, &response.body, mask)
 }

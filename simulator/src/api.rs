@@ -8,7 +8,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use crate::callback::ScheduledCallback;
 use crate::callback_sender;
@@ -173,10 +173,22 @@ fn submit(
         polls: 0,
         callbacks: Vec::new(),
     };
-    let answer = provider.accepted(&render, now);
+    let answer = match render.scenario.submit_hidden_by {
+        None => provider.accepted(&render, now),
+        Some(status) => hidden(provider, status.get()),
+    };
     let scheduled = provider.scheduled_callbacks(&render);
     state.renders.add(render);
     CallOutcome { answer, about, when, wait, callbacks: Some((id, scheduled)) }
+}
+
+/// An answer that does not name the render that was made. A redirect leads nowhere.
+fn hidden(provider: &'static dyn ProviderApi, status: StatusCode) -> ApiAnswer {
+    let answer = provider.refuse(ApiRefusal::Forced(status));
+    match status.is_redirection() {
+        true => answer.with_header(header::LOCATION, HeaderValue::from_static("/elsewhere")),
+        false => answer,
+    }
 }
 
 fn status(

@@ -68,6 +68,8 @@ pub(crate) struct Scenario {
     pub(crate) submit_status_times: Option<u32>,
     /// The body of a refusal. `None`: the provider's own.
     pub(crate) submit_body: Option<Value>,
+    /// Answers submits with this status although their render is made.
+    pub(crate) submit_hidden_by: Option<Status>,
     /// When a submit is answered. Its render exists meanwhile.
     pub(crate) submit_answer: SubmitAnswerTime,
     /// An additional delay of the answer.
@@ -118,6 +120,7 @@ impl Default for Scenario {
             submit_status: None,
             submit_status_times: None,
             submit_body: None,
+            submit_hidden_by: None,
             submit_answer: SubmitAnswerTime::AtOnce,
             submit_delay_ms: 0,
             status_delay_ms: 0,

@@ -35,6 +35,21 @@ fn job_reads_top_down() {
 }
 
 #[test]
+fn job_shows_no_raw_control_characters() {
+    let mut hostile = finished();
+    let url = "https://cdn/x.mp4\nstate     completed\u{1b}[2K\u{9b}\u{202e}4pm\u{200b}";
+    hostile["resultUrl"] = json!(url);
+    hostile["renderJobId"] = json!(url);
+    hostile["state"] = json!("failed");
+    hostile["failure"] = json!({"code": "render_failed", "message": url});
+    let shown = job(&hostile);
+    assert_eq!(shown.lines().filter(|line| line.starts_with("state")).count(), 1, "{shown}");
+    let raw = |c: char| c != '\n' && (c.is_control() || domain::invisible::is_invisible(c));
+    assert!(!shown.contains(raw), "{shown:?}");
+    assert!(shown.contains(r"x.mp4\u{a}state     completed\u{1b}[2K\u{9b}\u{202e}4pm\u{200b}"));
+}
+
+#[test]
 fn job_is_over_after_its_webhook() {
     let mut job = finished();
     assert!(is_over(&job));

@@ -141,6 +141,14 @@ proptest! {
     }
 
     #[test]
+    fn nothing_outside_2000_is_public(bits: u128) {
+        prop_assume!(bits >> 125 != 1);
+        let ip = Ipv6Addr::from_bits(bits);
+        prop_assume!(!NAT64.contains(&ip) && ip.to_ipv4_mapped().is_none());
+        prop_assert!(!is_public(ip));
+    }
+
+    #[test]
     fn nothing_in_6to4_is_public(bits: u128) {
         prop_assert!(!is_public(Ipv6Addr::from_bits((0x2002 << 112) | (bits >> 16))));
     }

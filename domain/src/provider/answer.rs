@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::echo::{EchoMask, MASK};
 use super::pointer::first_text;
 use super::request::{ListPage, escaped};
 use super::spec::{CancelSpec, ErrorClass, ListSpec, NextPage, Operation, ProviderSpec, Reading};
@@ -14,15 +15,30 @@ use crate::id::{JobId, RenderJobId};
 use crate::job::{Observation, RenderResult, RenderStatus};
 use crate::retry::later;
 
-/// An answer of a provider.
-#[derive(Clone, Copy, Debug)]
-pub struct ProviderAnswer<'a> {
-    /// The HTTP status.
-    pub status: u16,
-    /// The wait that `Retry-After` asks for.
-    pub retry_after: Option<Duration>,
-    /// The bytes of the body.
-    pub body: &'a [u8],
+/// An answer of a provider. What is read from it has no secret of ours.
+#[derive(Clone, Debug)]
+pub struct ProviderAnswer {
+    status: u16,
+    retry_after: Option<Duration>,
+    body: Value,
+    had_secret: bool,
+}
+
+impl ProviderAnswer {
+    /// Reads an answer: its HTTP status, the wait that `Retry-After` asks for, and the bytes of its
+    /// body. `mask` has the secrets of the request.
+    #[must_use]
+    pub fn read(status: u16, retry_after: Option<Duration>, body: &[u8], mask: &EchoMask) -> Self {
+        let mut body = serde_json::from_slice(body).unwrap_or_default();
+        let had_secret = mask.mask(&mut body);
+        Self { status, retry_after, body, had_secret }
+    }
+
+    /// Whether the body had a secret of ours in it, which is masked.
+    #[must_use]
+    pub fn had_secret(&self) -> bool {
+        self.had_secret
+    }
 }
 
 /// The meaning of the answer to a submit.
@@ -105,28 +121,31 @@ pub enum CancelAnswer {
 impl ProviderSpec {
     /// Reads the answer to a submit.
     #[must_use]
-    pub fn read_submit(&self, answer: &ProviderAnswer<'_>) -> SubmitAnswer {
-        let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
-        if self.submit.accepted.contains(&answer.status) {
-            // Accepted without an id that can be read. A second submit would render twice.
-            return match first_text(&self.submit.id, &body).and_then(|id| render_id(&id)) {
-                Some(id) => SubmitAnswer::Accepted(id),
-                None => SubmitAnswer::Unclear,
-            };
+    pub fn read_submit(&self, answer: &ProviderAnswer) -> SubmitAnswer {
+        let body = &answer.body;
+        let accepted = self.submit.accepted.contains(&answer.status);
+        let id = first_text(&self.submit.id, body).and_then(|id| render_id(&id));
+        if let Some(id) = id.filter(|_| accepted) {
+            return SubmitAnswer::Accepted(id);
         }
-        let class = self.class(Operation::Submit, answer.status, &body);
-        if class == ErrorClass::Transient || !(300..=499).contains(&answer.status) {
-            return SubmitAnswer::Unclear;
-        }
-        let code = match class {
-            ErrorClass::Auth => FailureCode::ProviderAuth,
-            ErrorClass::Quota => FailureCode::ProviderQuota,
-            ErrorClass::Rate | ErrorClass::Busy => FailureCode::ProviderBusy,
-            ErrorClass::Invalid | ErrorClass::NotFound | ErrorClass::Transient => {
-                FailureCode::ProviderRejected
-            }
+        // What may hide a render is no refusal: a caller who is told of one asks for another.
+        let refused = match self.rule(Operation::Submit, answer.status, body) {
+            Some(class) => Some(class),
+            None if REFUSES_A_SUBMIT.contains(&answer.status) => Some(usual_class(answer.status)),
+            None => None,
         };
-        let message = first_text(&self.submit.error, &body)
+        let (class, code) = match refused {
+            Some(class @ ErrorClass::Auth) => (class, FailureCode::ProviderAuth),
+            Some(class @ ErrorClass::Quota) => (class, FailureCode::ProviderQuota),
+            Some(class @ (ErrorClass::Rate | ErrorClass::Busy)) => {
+                (class, FailureCode::ProviderBusy)
+            }
+            Some(class @ (ErrorClass::Invalid | ErrorClass::NotFound)) => {
+                (class, FailureCode::ProviderRejected)
+            }
+            Some(ErrorClass::Transient) | None => return SubmitAnswer::Unclear,
+        };
+        let message = first_text(&self.submit.error, body)
             .unwrap_or_else(|| format!("HTTP status {}", answer.status));
         SubmitAnswer::Rejected(Rejection {
             class,
@@ -141,23 +160,23 @@ impl ProviderSpec {
     pub fn read_status(
         &self,
         render: &RenderJobId,
-        answer: &ProviderAnswer<'_>,
+        answer: &ProviderAnswer,
         now: DateTime<Utc>,
     ) -> StatusAnswer {
-        let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+        let body = &answer.body;
         let unavailable =
             |class| StatusAnswer::Unavailable { class, retry_after: answer.retry_after };
         if !(200..=299).contains(&answer.status) {
-            return match self.class(Operation::Status, answer.status, &body) {
+            return match self.class(Operation::Status, answer.status, body) {
                 ErrorClass::NotFound => StatusAnswer::NotFound,
                 class => unavailable(class),
             };
         }
-        let id = first_text(&self.status.id, &body);
-        if id.is_some_and(|id| id != render.as_str()) {
+        let id = first_text(&self.status.id, body);
+        if id.is_some_and(|id| !render.is_same(&id)) {
             return unavailable(ErrorClass::Transient);
         }
-        match observe(&self.status.answer, &body, now) {
+        match observe(&self.status.answer, body, now) {
             Some(mut observation) => {
                 observation.render_job_id = Some(render.clone());
                 StatusAnswer::Observed(observation)
@@ -173,16 +192,16 @@ impl ProviderSpec {
         list: &ListSpec,
         job: &JobId,
         seen: usize,
-        answer: &ProviderAnswer<'_>,
+        answer: &ProviderAnswer,
     ) -> ListAnswer {
-        let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+        let body = &answer.body;
         if !(200..=299).contains(&answer.status) {
-            let class = self.class(Operation::Status, answer.status, &body);
+            let class = self.class(Operation::Status, answer.status, body);
             return ListAnswer::Unavailable { class, retry_after: answer.retry_after };
         }
         // Only the first pointer that finds rows is used, so each row counts once.
         let mut rows = list.rows.iter().map(|rows| {
-            rows.find(&body).into_iter().filter(|row| row.is_object()).collect::<Vec<_>>()
+            rows.find(body).into_iter().filter(|row| row.is_object()).collect::<Vec<_>>()
         });
         let rows = rows.find(|rows| !rows.is_empty()).unwrap_or_default();
         let ours = rows.iter().find(|row| {
@@ -194,9 +213,10 @@ impl ProviderSpec {
             return ListAnswer::Found(id);
         }
         match &list.next {
-            Some(NextPage::Token { token, .. }) => match first_text(token, &body) {
-                Some(token) => ListAnswer::Next(ListPage::Token(token)),
-                None => ListAnswer::Absent,
+            Some(NextPage::Token { token, .. }) => match first_text(token, body) {
+                // A masked token leads nowhere.
+                Some(token) if !token.contains(MASK) => ListAnswer::Next(ListPage::Token(token)),
+                Some(_) | None => ListAnswer::Absent,
             },
             Some(NextPage::Offset { .. }) if !rows.is_empty() => {
                 ListAnswer::Next(ListPage::Offset(seen + rows.len()))
@@ -207,14 +227,14 @@ impl ProviderSpec {
 
     /// Reads the answer to a cancel call.
     #[must_use]
-    pub fn read_cancel(&self, cancel: &CancelSpec, answer: &ProviderAnswer<'_>) -> CancelAnswer {
+    pub fn read_cancel(&self, cancel: &CancelSpec, answer: &ProviderAnswer) -> CancelAnswer {
         if cancel.accepted.contains(&answer.status) {
             return CancelAnswer::Accepted;
         }
-        let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
-        match self.class(Operation::Cancel, answer.status, &body) {
+        let body = &answer.body;
+        match self.class(Operation::Cancel, answer.status, body) {
             ErrorClass::Invalid | ErrorClass::NotFound => CancelAnswer::Refused {
-                message: first_text(&self.submit.error, &body)
+                message: first_text(&self.submit.error, body)
                     .map(|message| Failure::new(FailureCode::ProviderRejected, &message).message)
                     .unwrap_or_else(|| format!("HTTP status {}", answer.status)),
             },
@@ -223,6 +243,11 @@ impl ProviderSpec {
     }
 
     fn class(&self, operation: Operation, status: u16, body: &Value) -> ErrorClass {
+        self.rule(operation, status, body).unwrap_or_else(|| usual_class(status))
+    }
+
+    /// What the first rule of the spec that fits says.
+    fn rule(&self, operation: Operation, status: u16, body: &Value) -> Option<ErrorClass> {
         let fits = self.errors.iter().find(|rule| {
             rule.on.is_none_or(|on| on == operation)
                 && rule.http.contains(&status)
@@ -231,12 +256,18 @@ impl ProviderSpec {
                     text.to_lowercase().contains(&searched.to_lowercase())
                 })
         });
-        match fits {
-            Some(rule) => rule.means,
-            None => usual_class(status),
-        }
+        fits.map(|rule| rule.means)
     }
 }
+
+/// The statuses by which a server certainly did nothing with a submit, when no rule of the spec
+/// applies. The others leave open whether there is a render: a 303 names the place of one, a 409
+/// may be about the very one that we asked for, and after a 408, 425, 499 or 5xx the request may
+/// be under way. A status that HTTP does not define says nothing.
+pub const REFUSES_A_SUBMIT: [u16; 22] = [
+    400, 401, 402, 403, 404, 405, 406, 407, 410, 411, 412, 413, 414, 415, 417, 421, 422, 426, 428,
+    429, 431, 451,
+];
 
 /// The default class of an HTTP status, when no rule of the spec applies. What follows a 429 of
 /// a poll is decided in `polling/throttle.rs`.
@@ -262,9 +293,11 @@ pub(super) fn observe(reading: &Reading, body: &Value, now: DateTime<Utc>) -> Op
         if found.is_none() && reading.result_follows {
             RenderStatus::Processing
         } else {
-            let url = found.map(|found| match &reading.result_url {
-                Some(template) => template.replace("{result}", &escaped(&found)),
-                None => found,
+            let url = found.filter(|found| !found.contains(MASK)).map(|found| {
+                match &reading.result_url {
+                    Some(template) => template.replace("{result}", &escaped(&found)),
+                    None => found,
+                }
             });
             let kept = reading.result_expires_after_seconds;
             RenderStatus::Completed(RenderResult {
@@ -297,10 +330,12 @@ pub(super) fn observe(reading: &Reading, body: &Value, now: DateTime<Utc>) -> Op
 /// write of the job pays for it.
 const MAX_RESULT_URL_BYTES: usize = 8192;
 
-/// Whether a text is a URL that customers can use. A job may complete without one.
+/// Whether a text is a URL that customers can use. A job may complete without one. A URL with a
+/// secret of ours cannot be shown, and is useless without it.
 fn is_result_url(text: &str) -> bool {
     let scheme = text.get(..8).unwrap_or(text).to_ascii_lowercase();
     text.len() <= MAX_RESULT_URL_BYTES
+        && !text.contains(MASK)
         && ["https://", "http://", "s3://", "gs://"].iter().any(|known| scheme.starts_with(known))
 }
 
@@ -316,15 +351,16 @@ fn failure(reading: &Reading, body: &Value) -> Failure {
     }
 }
 
-/// Whether `ours`, which we put into a submit, is the id of this job or its UUID.
+/// Whether `ours`, which we put into a submit, is the id of this job or its UUID, in any spelling.
 fn is_id_of(ours: &str, job: &JobId) -> bool {
     ours == job.as_str() || JobId::from_uuid(ours).as_ref() == Some(job)
 }
 
 /// The provider's id of a render, if `text` can be one. A dot segment cannot, because it would
-/// change the path of the status call, escaped or not.
+/// change the path of the status call, escaped or not. Nor can a text with a masked secret.
 pub(super) fn render_id(text: &str) -> Option<RenderJobId> {
-    RenderJobId::parse(text).ok().filter(|id| !matches!(id.as_str(), "." | ".."))
+    let is_id = |id: &RenderJobId| !matches!(id.as_str(), "." | "..") && !text.contains(MASK);
+    RenderJobId::parse(text).ok().filter(is_id)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::answer::{CancelAnswer, ListAnswer, ProviderAnswer, StatusAnswer, SubmitAnswer};
+use super::echo::EchoMask;
 use super::request::ListPage;
 use super::spec::webhook::WebhookKind;
 use super::spec::{ErrorClass, ProviderSpec, SubmitSafety};
@@ -210,12 +211,12 @@ impl Scene<'_> {
             Value::Null => Vec::new(),
             json => json.to_string().into_bytes(),
         };
-        let answer = || -> Result<ProviderAnswer<'_>, ConversationError> {
+        let answer = || -> Result<ProviderAnswer, ConversationError> {
             let status = message.status.ok_or(ConversationError::Status(number))?;
             let mut headers = message.headers.iter();
             let wait = headers.find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
             let retry_after = wait.and_then(|(_, text)| retry_after(text, self.now));
-            Ok(ProviderAnswer { status, retry_after, body: &body })
+            Ok(ProviderAnswer::read(status, retry_after, &body, &EchoMask::default()))
         };
         let lacks = |lacks| ConversationError::Lacks { number, lacks };
         let understood = match exchange {
@@ -275,7 +276,8 @@ impl Scene<'_> {
                 Verification::Invalid(reason) => format!("invalid: {reason}"),
             },
         };
-        let (callback, error) = match self.spec.read_callback(body, self.now) {
+        let (callback, error) = match self.spec.read_callback(body, &EchoMask::default(), self.now)
+        {
             Ok(callback) => (Some(callback), None),
             Err(error) => (None, Some(error.to_string())),
         };

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::answer::{observe, render_id};
+use super::echo::EchoMask;
 use super::pointer::{Pointer, first_text};
 use super::spec::ProviderSpec;
 use super::spec::webhook::WebhookKind;
@@ -23,6 +24,8 @@ pub struct Callback {
     pub job_id: Option<JobId>,
     /// The observation in the body. It is believed only when a signature proves the body.
     pub claim: Option<Observation>,
+    /// Whether the body had a secret of ours in it, which is masked.
+    pub had_secret: bool,
 }
 
 impl Callback {
@@ -56,19 +59,26 @@ impl ProviderSpec {
     /// Reads the body of a callback. For a provider that may post forms, a body that is not JSON
     /// is read as a form; the content type is ignored, because vendors get it wrong. When one
     /// field of the form is signed, the callback is the JSON in that field, and the rest of the
-    /// form is ignored because no signature covers it.
+    /// form is ignored because no signature covers it. `mask` has the secrets that the provider
+    /// knows.
     ///
     /// # Errors
     /// When the body cannot be read, or the provider has no callbacks.
-    pub fn read_callback(&self, body: &[u8], now: DateTime<Utc>) -> Result<Callback, InboundError> {
+    pub fn read_callback(
+        &self,
+        body: &[u8],
+        mask: &EchoMask,
+        now: DateTime<Utc>,
+    ) -> Result<Callback, InboundError> {
         let webhook = self.webhook.as_ref().ok_or(InboundError::NoCallbacks)?;
         let signed_field = webhook.signature.as_ref().and_then(|scheme| scheme.signed_field());
-        let body = match (signed_field, serde_json::from_slice(body)) {
+        let mut body = match (signed_field, serde_json::from_slice(body)) {
             (Some(name), _) => json_in_form(body, name).ok_or(InboundError::NotJson)?,
             (None, Ok(body)) => body,
             (None, Err(_)) if webhook.form => form(body).ok_or(InboundError::NotJson)?,
             (None, Err(_)) => return Err(InboundError::NotJson),
         };
+        let had_secret = mask.mask(&mut body);
         let rule = webhook.rules.iter().find(|rule| {
             rule.when.iter().all(|(at, wanted)| {
                 Pointer::parse(at).is_ok_and(|at| at.find(&body).iter().any(|it| same(it, wanted)))
@@ -84,6 +94,7 @@ impl ProviderSpec {
                 .and_then(|mark| JobId::parse(&mark).ok().or_else(|| JobId::from_uuid(&mark))),
             claim: claim.map(|claim| Observation { render_job_id: id.clone(), ..claim }),
             render_job_id: id,
+            had_secret,
         })
     }
 }
@@ -134,7 +145,9 @@ mod tests {
     }
 
     fn read(provider: &str, body: &Value) -> (WebhookKind, Option<String>) {
-        let callback = spec(provider).read_callback(body.to_string().as_bytes(), noon()).unwrap();
+        let callback = spec(provider)
+            .read_callback(body.to_string().as_bytes(), &EchoMask::default(), noon())
+            .unwrap();
         (callback.kind, callback.render_job_id.map(String::from))
     }
 
@@ -169,7 +182,8 @@ mod tests {
             assert_eq!(read("json2video", &body), ended);
         }
         let form = b"width=1920&project=WAEE8PohgVwv2teP&url=https%3A%2F%2Fa%2Fb.mp4";
-        let callback = spec("json2video").read_callback(form, noon()).unwrap();
+        let callback =
+            spec("json2video").read_callback(form, &EchoMask::default(), noon()).unwrap();
         assert_eq!((callback.kind, callback.render_job_id.map(String::from)), ended);
     }
 
@@ -179,10 +193,15 @@ mod tests {
             format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
         };
         let body = format!("{}{}--x--\r\n", part("width", "1920"), part("project", "p-1"));
-        let callback = spec("json2video").read_callback(body.as_bytes(), noon()).unwrap();
+        let callback = spec("json2video")
+            .read_callback(body.as_bytes(), &EchoMask::default(), noon())
+            .unwrap();
         assert_eq!(callback.render_job_id.map(String::from).as_deref(), Some("p-1"));
         let cut = &body.as_bytes()[..body.len() - 4];
-        assert_eq!(spec("json2video").read_callback(cut, noon()), Err(InboundError::NotJson));
+        assert_eq!(
+            spec("json2video").read_callback(cut, &EchoMask::default(), noon()),
+            Err(InboundError::NotJson)
+        );
     }
 
     #[test]
@@ -197,7 +216,7 @@ mod tests {
         webhook.signature = Some(serde_json::from_value(scheme).unwrap());
         let payload = "%7B%22jobId%22%3A%22v-1%22%2C%22status%22%3A%22running%22%7D";
         let form = format!("status=done&signature=sha384%3Aaa&payload={payload}&jobId=v-2");
-        let callback = spec.read_callback(form.as_bytes(), noon()).unwrap();
+        let callback = spec.read_callback(form.as_bytes(), &EchoMask::default(), noon()).unwrap();
         assert_eq!(callback.render_job_id.map(String::from).as_deref(), Some("v-1"));
         assert_eq!(callback.claim.unwrap().provider_status, "running");
         for other in [
@@ -205,7 +224,7 @@ mod tests {
             "payload=text".to_owned(),
             format!("payload={payload}&payload={payload}"),
         ] {
-            let refused = spec.read_callback(other.as_bytes(), noon());
+            let refused = spec.read_callback(other.as_bytes(), &EchoMask::default(), noon());
             assert_eq!(refused, Err(InboundError::NotJson), "{other}");
         }
     }
@@ -215,15 +234,18 @@ mod tests {
         let job = JobId::from_bytes([7; 16]);
         let zvid = json!({"event": "render.completed", "jobId": job.as_uuid(),
             "data": {"status": "completed", "url": "https://cdn/x.mp4"}});
-        let callback = spec("zvid").read_callback(zvid.to_string().as_bytes(), noon()).unwrap();
+        let callback = spec("zvid")
+            .read_callback(zvid.to_string().as_bytes(), &EchoMask::default(), noon())
+            .unwrap();
         assert_eq!(callback.job_id, Some(job.clone()));
         let claim = callback.claim.unwrap();
         assert_eq!(claim.provider_status, "completed");
 
         let renderio = json!({"data": {"command_id": "c-1", "status": "SUCCESS",
             "metadata": {"relay_job": job}, "output_files": {}}, "timestamp": 1});
-        let callback =
-            spec("renderio").read_callback(renderio.to_string().as_bytes(), noon()).unwrap();
+        let callback = spec("renderio")
+            .read_callback(renderio.to_string().as_bytes(), &EchoMask::default(), noon())
+            .unwrap();
         assert_eq!(callback.job_id, Some(job));
     }
 
@@ -232,7 +254,9 @@ mod tests {
         let id = "job_a1";
         let is_open = |body: Value| {
             let spec = spec("viralsync");
-            let callback = spec.read_callback(body.to_string().as_bytes(), noon()).unwrap();
+            let callback = spec
+                .read_callback(body.to_string().as_bytes(), &EchoMask::default(), noon())
+                .unwrap();
             callback.leaves_end_open(&spec)
         };
         assert!(!is_open(json!({"jobId": id, "status": "done", "outputUrl": "https://a/b.mp4"})));
@@ -247,14 +271,38 @@ mod tests {
         let mut spec = spec("viralsync");
         spec.status.answer.result.clear();
         let body = json!({"jobId": id, "status": "done"}).to_string();
-        assert!(!spec.read_callback(body.as_bytes(), noon()).unwrap().leaves_end_open(&spec));
+        assert!(
+            !spec
+                .read_callback(body.as_bytes(), &EchoMask::default(), noon())
+                .unwrap()
+                .leaves_end_open(&spec)
+        );
+    }
+
+    #[test]
+    fn callback_that_echoes_shows_no_secret() {
+        let mask = EchoMask::default().with_secret("sk-0123456789abcdef");
+        let body = r#"{"jobId":"v-1","status":"failed","error":"sk\u002d0123456789abcdef is bad"}"#;
+        let callback = spec("viralsync").read_callback(body.as_bytes(), &mask, noon()).unwrap();
+        assert!(callback.had_secret);
+        let claim = format!("{:?}", callback.claim.unwrap().status);
+        assert!(claim.contains("[secret] is bad"), "{claim}");
+        let form = b"project=sk%2D0123456789abcdef&width=1";
+        let callback = spec("json2video").read_callback(form, &mask, noon()).unwrap();
+        assert_eq!((callback.had_secret, callback.render_job_id), (true, None));
     }
 
     #[test]
     fn callback_without_json_is_refused() {
         for body in [&b""[..], b"{", b"\xff\xfe", b"a=b"] {
-            assert_eq!(spec("zvid").read_callback(body, noon()), Err(InboundError::NotJson));
+            assert_eq!(
+                spec("zvid").read_callback(body, &EchoMask::default(), noon()),
+                Err(InboundError::NotJson)
+            );
         }
-        assert_eq!(spec("json2video").read_callback(b"text", noon()), Err(InboundError::NotJson));
+        assert_eq!(
+            spec("json2video").read_callback(b"text", &EchoMask::default(), noon()),
+            Err(InboundError::NotJson)
+        );
     }
 }

@@ -9,6 +9,7 @@ use std::fmt;
 use serde_json::{Value, json};
 use url::{Host, Url};
 
+use super::echo::EchoMask;
 use crate::address::is_dns_name;
 
 /// The most hosts of one key.
@@ -142,6 +143,12 @@ impl ProviderKey {
     #[must_use]
     pub fn hosts(&self) -> &[KeyHost] {
         &self.hosts
+    }
+
+    /// What masks the key where the provider sends it back.
+    #[must_use]
+    pub fn echo_mask(&self) -> EchoMask {
+        EchoMask::default().with_secret(&self.key)
     }
 
     /// The key, for a request to this URL.

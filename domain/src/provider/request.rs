@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::catalogue::Provider;
+use super::echo::EchoMask;
 use super::key::{KeyNotForHost, ProviderKey};
 use super::spec::{CancelMethod, CancelSpec, Injection, ListSpec, NextPage, ProviderSpec};
 use crate::id::{JobId, RenderJobId};
@@ -40,6 +41,7 @@ pub struct HttpRequest {
     url: Url,
     headers: Vec<(String, String)>,
     body: Option<Vec<u8>>,
+    echo_mask: EchoMask,
 }
 
 impl HttpRequest {
@@ -56,7 +58,8 @@ impl HttpRequest {
         let filled = spec_headers.iter();
         let filled = filled.map(|(name, value)| (name.clone(), filled_text(value, &known)));
         let headers = filled.chain([("accept".to_owned(), "application/json".to_owned())]);
-        Ok(Self { method, headers: headers.collect(), url, body: None })
+        let echo_mask = EchoMask::default().with_secret(key.reveal());
+        Ok(Self { method, headers: headers.collect(), url, body: None, echo_mask })
     }
 
     fn with_json(mut self, body: &Value) -> Self {
@@ -81,6 +84,12 @@ impl HttpRequest {
     #[must_use]
     pub fn headers(&self) -> &[(String, String)] {
         &self.headers
+    }
+
+    /// The secrets in it, which its answer may send back.
+    #[must_use]
+    pub fn echo_mask(&self) -> &EchoMask {
+        &self.echo_mask
     }
 
     /// The JSON body; none for a request without one.
@@ -171,8 +180,12 @@ impl Provider {
                 inject(injection, &known, &mut body, &mut url)?;
             }
         }
-        let request = self.request(HttpMethod::Post, url, submission.api_key)?;
-        Ok(request.with_json(&body))
+        let mut request = self.request(HttpMethod::Post, url, submission.api_key)?.with_json(&body);
+        let token = submission.callback_url.and_then(|url| url.rsplit('/').next());
+        if let Some(token) = token {
+            request.echo_mask = request.echo_mask.with_secret(token);
+        }
+        Ok(request)
     }
 
     /// The status call for a render.

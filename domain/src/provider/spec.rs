@@ -317,7 +317,8 @@ pub enum Operation {
     Cancel,
 }
 
-/// The meaning of an error answer.
+/// The meaning of an error answer. Of a submit, every class but `Transient` says that the
+/// provider certainly did not accept, whatever the HTTP status is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorClass {
@@ -329,7 +330,7 @@ pub enum ErrorClass {
     Quota,
     /// Too many requests.
     Rate,
-    /// The provider is too busy; nothing was accepted.
+    /// The provider is too busy.
     Busy,
     /// There is no such render, or not yet.
     NotFound,

@@ -80,7 +80,7 @@ mod tests {
             ("scopes", json!(null), "`scopes` is missing"),
             ("name", json!(5), "`name` must be a string"),
             ("owner", json!(""), "`owner` must not be empty"),
-            ("owner", json!("a\nb"), "`owner` must not contain control characters"),
+            ("owner", json!("a\nb"), "`owner` must not contain control or invisible characters"),
             ("scopes", json!("read"), "`scopes` must be an array of scopes"),
             ("scopes", json!([]), "`scopes` must name at least one scope"),
             ("scopes", json!(["all"]), "`scopes` may only have submit, read, operate, admin"),

@@ -71,6 +71,16 @@ pub(super) struct CarriedSignatures<'a> {
 }
 
 impl Carrier {
+    /// The header of the signatures; none when they are in the body.
+    pub(super) fn header_name(&self) -> Option<&HeaderName> {
+        match self {
+            Self::Header { header, .. }
+            | Self::Pairs { header, .. }
+            | Self::List { header, .. } => Some(header),
+            Self::Form { .. } => None,
+        }
+    }
+
     pub(super) fn read<'a>(
         &self,
         incoming: &Incoming<'a>,

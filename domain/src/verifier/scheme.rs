@@ -194,6 +194,15 @@ impl TryFrom<SchemeSpec> for SignatureScheme {
 }
 
 impl SignatureScheme {
+    /// The values of the headers that prove the sender: its signatures, and its token. A request
+    /// that has one of them twice proves nothing.
+    #[must_use]
+    pub fn proofs<'a>(&self, incoming: &Incoming<'a>) -> Vec<&'a [u8]> {
+        let token = self.token.as_ref().map(|token| &token.header);
+        let names = [self.carrier.header_name(), token].into_iter().flatten();
+        names.filter_map(|name| incoming.header(name).ok()).collect()
+    }
+
     /// Reads the secrets in force for this scheme, separated by commas; blanks around each
     /// are not part of it. For ed25519 they are public keys.
     ///
@@ -265,12 +274,7 @@ impl SignatureScheme {
                 return Some(SchemeError::TimestampKey);
             }
         }
-        let signature = match &self.carrier {
-            Carrier::Header { header, .. }
-            | Carrier::Pairs { header, .. }
-            | Carrier::List { header, .. } => Some(header),
-            Carrier::Form { .. } => None,
-        };
+        let signature = self.carrier.header_name();
         let timestamp = match place {
             Some(TimestampPlace::Header { header }) => Some(header),
             Some(TimestampPlace::Key { .. }) | None => None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use domain::job::{Job, RenderStatus, Report, State, Transition};
+use domain::provider::EchoMask;
 use domain::provider::answer::ProviderAnswer;
 use domain::provider::{StatusAnswer, SubmitAnswer};
 use serde_json::Value;
@@ -85,7 +86,7 @@ fn spellings(word: &str) -> BTreeSet<String> {
 
 fn meaning_of(subject: &TestedProvider, word: &str) -> String {
     let body = filled(&subject.facts.word_body, word).to_string();
-    let answer = ProviderAnswer { status: 200, retry_after: None, body: body.as_bytes() };
+    let answer = ProviderAnswer::read(200, None, body.as_bytes(), &EchoMask::default());
     match subject.provider.spec.read_status(&subject.render(), &answer, noon()) {
         StatusAnswer::Observed(observation) if observation.provider_status == word => {
             meaning::word(&observation.status).to_owned()
@@ -133,7 +134,7 @@ pub(crate) fn expiries(subject: &TestedProvider, matrix: &mut Matrix) {
             StatusAnswer::NotFound | StatusAnswer::Unavailable { .. } => None,
         });
     let claimed = subject.facts.callbacks.iter().filter_map(|post| {
-        let callback = spec.read_callback(&post.bytes(), noon()).ok()?;
+        let callback = spec.read_callback(&post.bytes(), &EchoMask::default(), noon()).ok()?;
         Some((&post.is, callback.claim?))
     });
     for (case, observation) in observed.chain(claimed) {
@@ -160,7 +161,7 @@ pub(crate) fn cancellations(subject: &TestedProvider, matrix: &mut Matrix) {
     }
 }
 
-fn answer<'a>(exchange: &AnswerFact, body: &'a [u8]) -> ProviderAnswer<'a> {
+fn answer(exchange: &AnswerFact, body: &[u8]) -> ProviderAnswer {
     let retry_after = exchange.retry_after.map(Duration::from_secs);
-    ProviderAnswer { status: exchange.http, retry_after, body }
+    ProviderAnswer::read(exchange.http, retry_after, body, &EchoMask::default())
 }

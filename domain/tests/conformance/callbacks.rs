@@ -3,11 +3,12 @@
 use crate::matrix::Matrix;
 use crate::meaning;
 use crate::tested_provider::{TestedProvider, noon};
+use domain::provider::EchoMask;
 
 pub(crate) fn are_understood(subject: &TestedProvider, matrix: &mut Matrix) {
     for post in &subject.facts.callbacks {
         let body = post.bytes();
-        let found = match subject.provider.spec.read_callback(&body, noon()) {
+        let found = match subject.provider.spec.read_callback(&body, &EchoMask::default(), noon()) {
             Ok(callback) => meaning::callback(&callback),
             Err(error) => error.to_string(),
         };

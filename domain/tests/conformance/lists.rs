@@ -1,5 +1,6 @@
 //! How a render whose submit was not answered is found again.
 
+use domain::provider::EchoMask;
 use domain::provider::answer::ProviderAnswer;
 use domain::provider::request::ListPage;
 use domain::provider::spec::{ListSpec, SubmitSafety};
@@ -33,7 +34,7 @@ fn found(subject: &TestedProvider, list: &ListSpec, search: &SearchFact) -> Stri
             return format!("a page at {url} instead of {}", fact.url);
         }
         let body = fact.body.to_string();
-        let http = ProviderAnswer { status: fact.http, retry_after: None, body: body.as_bytes() };
+        let http = ProviderAnswer::read(fact.http, None, body.as_bytes(), &EchoMask::default());
         let read = subject.provider.spec.read_list(list, &job_id(), seen, &http);
         if let ListAnswer::Next(next) = &read {
             if let ListPage::Offset(rows) = next {

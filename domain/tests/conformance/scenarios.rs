@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::job::{Report, Transition};
+use domain::provider::EchoMask;
 use domain::provider::StatusAnswer;
 use domain::provider::answer::ProviderAnswer;
 use domain::provider::spec::webhook::{WebhookKind, WebhookSpec};
@@ -167,13 +168,16 @@ fn report(
     now: DateTime<Utc>,
 ) -> Result<Option<Report>, &'static str> {
     let spec = &subject.provider.spec;
-    let answer = |status, body| ProviderAnswer { status, retry_after: None, body };
+    let answer =
+        |status, body: &[u8]| ProviderAnswer::read(status, None, body, &EchoMask::default());
     match name {
         "lost" => return Ok(Some(Report::SubmitUnclear)),
         "deadline" => return Ok(Some(Report::DeadlinePassed)),
         _ => {}
     }
-    let read = |body: &Value| spec.read_callback(body.to_string().as_bytes(), now).ok();
+    let read = |body: &Value| {
+        spec.read_callback(body.to_string().as_bytes(), &EchoMask::default(), now).ok()
+    };
     Ok(
         match subject.facts.reports.get(name).unwrap_or_else(|| panic!("there is no report {name}"))
         {

@@ -14,9 +14,9 @@ use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse
 use chrono::{DateTime, Utc};
 use domain::id::{JobId, ProviderName};
 use domain::job::Job;
-use domain::provider::Callback;
 use domain::provider::catalogue::Provider;
 use domain::provider::spec::webhook::{Unsigned, WebhookKind, WebhookSpec};
+use domain::provider::{Callback, EchoMask};
 use domain::verifier::{Incoming, Verification};
 use serde_json::json;
 use shared::api::{self, Problem};
@@ -172,7 +172,8 @@ impl Callbacks {
             }
             None => CallbackProof::Unsigned,
         };
-        let callback = read(&provider, body, now())?;
+        let mask = self.echo_mask(&provider, request, body).await?;
+        let callback = read(&provider, body, &mask, now())?;
         if callback.kind == WebhookKind::Ignore {
             return Ok(Verified { provider, job: None, callback, proof });
         }
@@ -203,6 +204,7 @@ impl Callbacks {
         })?;
         let webhook = provider.spec.webhook.as_ref().filter(|webhook| webhook.account.is_some());
         let webhook = webhook.ok_or_else(|| Problem::not_found("provider"))?;
+        self.tracker.providers.expect_key(&provider.spec.name);
         let proof = self.verify_signature(&provider, webhook, request, body, now()).await?;
         match proof {
             CallbackProof::Signed => {}
@@ -210,7 +212,8 @@ impl Callbacks {
             // It is logged where the secrets are read.
             CallbackProof::Unverifiable => return Err(CallbackError::NotStored),
         }
-        let callback = read(&provider, body, now())?;
+        let mask = self.echo_mask(&provider, request, body).await?;
+        let callback = read(&provider, body, &mask, now())?;
         let marked = callback.job_id.as_ref().filter(|_| callback.kind != WebhookKind::Ignore);
         let job = match marked {
             Some(id) => self.tracker.store.job(id).await?,
@@ -364,17 +367,26 @@ fn subject(job: &Job, callback: &Callback) -> CallbackSubject {
     let marked = callback.job_id.as_ref().map(|id| *id == job.id);
     match (&job.render_job_id, &callback.render_job_id, marked) {
         (_, _, Some(false)) => CallbackSubject::Another,
-        (Some(ours), Some(theirs), _) if ours != theirs => CallbackSubject::Another,
+        (Some(ours), Some(theirs), _) if !ours.is_same(theirs.as_str()) => CallbackSubject::Another,
         (Some(_), Some(_), _) | (_, _, Some(true)) => CallbackSubject::ThisJob,
         (Some(_), None, None) | (None, _, None) => CallbackSubject::Unknown,
     }
 }
 
-fn read(provider: &Provider, body: &[u8], now: DateTime<Utc>) -> Result<Callback, Problem> {
-    provider.spec.read_callback(body, now).map_err(|error| {
+fn read(
+    provider: &Provider,
+    body: &[u8],
+    mask: &EchoMask,
+    now: DateTime<Utc>,
+) -> Result<Callback, Problem> {
+    let callback = provider.spec.read_callback(body, mask, now).map_err(|error| {
         let detail = format!("{error}.");
         Problem::new(400, "malformed_callback", "Malformed callback", detail)
-    })
+    })?;
+    if callback.had_secret {
+        warn!(provider.name = %provider.spec.name, "secret masked in a provider's callback");
+    }
+    Ok(callback)
 }
 
 /// A callback cannot be read without its provider's spec. The operator can restore the spec, so

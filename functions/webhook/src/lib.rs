@@ -5,6 +5,7 @@
 mod address;
 mod callback;
 pub mod config;
+mod echoes;
 mod hint;
 
 use aws_lambda_events::apigw::ApiGatewayV2httpResponse;

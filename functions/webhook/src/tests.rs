@@ -348,6 +348,19 @@ async fn account_callback_finds_its_job() {
 }
 
 #[tokio::test]
+async fn account_callback_spells_uuid_otherwise() {
+    let ours = "07070707-0707-8707-8707-070707070707";
+    for render in [ours.replace('-', ""), format!("URN:UUID:{ours}"), format!("{{{ours}}}")] {
+        let aws = with_job(&[ZVID_SECRET], &job("zvid", &render)).await;
+        let (status, body, _) = answered_with(&aws, event(ZVID_ACCOUNT)).await;
+        assert_eq!((status, body), (200, json!({"status": "stored"})), "{render}");
+        let job = stored(&aws).await;
+        let kept = RenderJobId::parse(&render).unwrap();
+        assert_eq!((job.state, job.render_job_id), (State::Completed, Some(kept)), "{render}");
+    }
+}
+
+#[tokio::test]
 async fn unsigned_account_callback_is_refused() {
     let aws = with_job(&[ZVID_SECRET], &zvid_job()).await;
     let mut old = event(ZVID_ACCOUNT);

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Response;
+use hyper::ext::ReasonPhrase;
 use hyper_rustls::ConfigBuilderExt;
 use hyper_util::client::legacy::{Builder, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -11,8 +13,12 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 /// The most headers of a response.
 const MAX_HEADERS: usize = 100;
 
-/// The longest head of a response, and the most that hyper buffers of its body, in bytes.
+/// The longest head of a response, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// The most that hyper buffers. Its own limit depends on how the bytes arrive, and on what of the
+/// body arrives with them, so every head that is allowed has to fit with room to spare.
+const MAX_BUFFER_BYTES: usize = 2 * MAX_HEAD_BYTES;
 
 /// TLS is not available in this build.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +43,23 @@ pub(super) fn builder(idle: Duration) -> Builder {
     let mut builder = Client::builder(TokioExecutor::new());
     builder
         .http1_max_headers(MAX_HEADERS)
-        .http1_max_buf_size(MAX_HEAD_BYTES)
+        .http1_max_buf_size(MAX_BUFFER_BYTES)
         .pool_idle_timeout(idle)
         .pool_timer(TokioTimer::new())
         // This repeats only requests of which no byte was written.
         .retry_canceled_requests(true);
     builder
+}
+
+/// Whether the head of a response is longer than is allowed, counted as a sender writes it: a
+/// status line, and a line for each header with one blank behind the colon.
+pub(super) fn has_too_large_head<B>(response: &Response<B>) -> bool {
+    let phrase = response.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
+    let phrase = phrase.or(response.status().canonical_reason().map(str::as_bytes));
+    let status_line = "HTTP/1.1 200 \r\n".len() + phrase.map_or(0, <[u8]>::len);
+    let headers = response.headers().iter();
+    let lines = headers.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    status_line + lines.sum::<usize>() + "\r\n".len() > MAX_HEAD_BYTES
 }
 
 /// The first of `error` and its causes that is a `T`.

@@ -22,7 +22,7 @@ use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::client::{self, TlsSetupError, find, web_tls};
+use super::client::{self, TlsSetupError, find, has_too_large_head, web_tls};
 use super::dial::Dial;
 use super::guard::{GuardedConnector, Resolve, SystemResolver};
 use super::{EgressLimits, OUR_USER_AGENT};
@@ -166,6 +166,9 @@ impl ProviderHttp {
             }
             Err(_) => return Err(ProviderHttpError::Unclear(Trouble::Timeout)),
         };
+        if has_too_large_head(&response) {
+            return Err(ProviderHttpError::Unclear(Trouble::TooLarge));
+        }
         let (head, body) = response.into_parts();
         let body = timeout_at(deadline, read(body))
             .await

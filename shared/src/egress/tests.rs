@@ -224,6 +224,35 @@ async fn endless_head_is_refused() {
     }
 }
 
+/// However the bytes arrive, and whatever of the body arrives with them.
+#[tokio::test(start_paused = true)]
+async fn head_of_64_kib_is_the_limit() {
+    let head = |size: usize| {
+        let (first, last) = ("HTTP/1.1 200 OK\r\nx-more: ", "\r\ncontent-length: 100000\r\n\r\n");
+        format!("{first}{}{last}", "x".repeat(size - first.len() - last.len()))
+    };
+    for (size, expected) in [
+        (60_000, None),
+        (65_535, None),
+        (65_536, None),
+        (65_537, Some(AttemptError::TooLarge)),
+        (65_600, Some(AttemptError::TooLarge)),
+        (70_000, Some(AttemptError::TooLarge)),
+        (300_000, Some(AttemptError::TooLarge)),
+    ] {
+        for body in [0, 1, 30_000, 100_000] {
+            let reply = [head(size).into_bytes(), vec![b'y'; body]].concat();
+            let (outcome, server) = post_and_get(vec![Reply::Last(reply)]).await;
+            let failure = match outcome {
+                PostOutcome::Failure(class) => Some(class),
+                PostOutcome::Answer(_) => None,
+            };
+            assert_eq!(failure, expected, "{size} bytes and {body} of the body");
+            assert_eq!(server.seen().requests.len(), 1, "one post for {size} bytes");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn hundred_headers_are_accepted() {
     for (count, expected) in [(99, None), (100, Some(AttemptError::TooLarge))] {

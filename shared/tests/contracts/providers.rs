@@ -139,6 +139,13 @@ fn invalid() -> Vec<Mutation> {
         Mutation("shotstack", "/errors/0/http", json!([])),
         Mutation("shotstack", "/errors/0/contains", json!("unknown render")),
         Mutation("shotstack", "/errors/0/pointer", json!("/message")),
+        // Such a rule would refuse what was accepted.
+        Mutation("shotstack", "/errors/0/http", json!([400, 200])),
+        Mutation(
+            "zvid",
+            "/errors",
+            json!([{"http": [202], "pointer": "/error", "contains": "", "means": "busy"}]),
+        ),
     ];
     invalid.extend(unusable());
     for limit in ["pollFloorMs", "safetyPollSeconds", "deadlineSeconds", "submitTimeoutMs"] {
@@ -281,6 +288,8 @@ fn spec_valid_is_accepted_by_both() {
             "/errors",
             json!([
                 {"on": "submit", "http": [400], "pointer": "/error", "contains": "busy", "means": "busy"},
+                {"http": [202, 303, 503], "pointer": "/e", "contains": "full", "means": "busy"},
+                {"on": "submit", "http": [422], "means": "transient"},
             ]),
         ),
         Mutation("zvid", "/limits/pollFloorMs", json!(500)),

@@ -44,6 +44,7 @@ scenarios![
     provider_refuses,
     abandoned_request_goes_on,
     key_is_used_again,
+    redirected_submit_found_by_id,
     unknown_submit_found_by_id,
     unknown_submit_found_in_list,
     unknown_submit_called_back,
@@ -175,6 +176,13 @@ async fn key_is_used_again(bundle: Arc<Bundle>) {
     bundle.abandon(&before, TimeDelta::days(2)).await;
     let request = CallerRequest::new(SimulatedProvider::ViralSync, "after").with_key("order-1");
     bundle.submit(&request).await;
+}
+
+/// The render is made, and the answer names another place.
+async fn redirected_submit_found_by_id(bundle: Arc<Bundle>) {
+    let options = json!({"durationMs": 15_000, "submitHiddenBy": 303});
+    bundle.set_render_options(SimulatedProvider::Zvid, "redirected", &options).await;
+    bundle.submit(&CallerRequest::new(SimulatedProvider::Zvid, "redirected")).await;
 }
 
 async fn unknown_submit_found_by_id(bundle: Arc<Bundle>) {

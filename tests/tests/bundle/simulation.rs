@@ -152,15 +152,19 @@ async fn random_request(bundle: &Arc<Bundle>, number: u64) -> CallerRequest {
         set("failWith", json!("no codec"));
     }
     if one_in(12) {
-        let status = [422, 429, 500, 503][random_faults.pick(4)];
+        let status = [422, 429, 500, 503, 303][random_faults.pick(5)];
         expected = match status {
             422 => ExpectedAnswer::Refused("provider_rejected"),
             429 => ExpectedAnswer::Refused("provider_busy"),
             // Such a status does not tell whether the render was made.
             _ => ExpectedAnswer::Accepted,
         };
-        set("submitStatus", json!(status));
-        set("submitStatusTimes", json!(1));
+        if status == 303 {
+            set("submitHiddenBy", json!(status));
+        } else {
+            set("submitStatus", json!(status));
+            set("submitStatusTimes", json!(1));
+        }
     }
     if one_in(12) {
         set("submitAnswer", json!("never"));

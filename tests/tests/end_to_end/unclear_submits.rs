@@ -28,6 +28,21 @@ async fn submit_unknown_is_found_by_our_id() -> Result<()> {
 }
 
 #[tokio::test]
+async fn submit_redirected_makes_one_render() -> Result<()> {
+    let stack = TestStack::connect("redirected").await?;
+    let test_job = stack.new_job(SimulatedProvider::Zvid).await?;
+    stack.set_scenario(&test_job, &json!({"durationMs": 1, "submitHiddenBy": 303})).await?;
+
+    assert_eq!(stack.submit(&test_job).await?.state, "submit_unknown");
+    let job = stack.settled(&test_job).await?;
+
+    assert_eq!(job.states(), ["submitting", "submit_unknown", "completed"]);
+    stack.render(&test_job).await?;
+    assert_eq!(stack.submit_count(&test_job).await?, 1);
+    assert_published_once(&stack, &test_job, &job).await
+}
+
+#[tokio::test]
 async fn submit_unknown_is_found_by_callback() -> Result<()> {
     let stack = TestStack::connect("late-shotstack").await?;
     let test_job = stack.new_job(SimulatedProvider::Shotstack).await?;

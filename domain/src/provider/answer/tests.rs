@@ -12,14 +12,18 @@ fn spec(name: &str) -> ProviderSpec {
     Catalogue::load(&Adjustments::default()).unwrap().get(&name).unwrap().spec.clone()
 }
 
+fn answer(status: u16, body: &str) -> ProviderAnswer {
+    ProviderAnswer::read(status, None, body.as_bytes(), &EchoMask::default())
+}
+
 fn submit(provider: &str, status: u16, body: &Value) -> SubmitAnswer {
     let body = body.to_string();
-    spec(provider).read_submit(&ProviderAnswer { status, retry_after: None, body: body.as_bytes() })
+    spec(provider).read_submit(&answer(status, &body))
 }
 
 fn status(provider: &str, id: &str, status: u16, body: &Value) -> StatusAnswer {
     let body = body.to_string();
-    let answer = ProviderAnswer { status, retry_after: None, body: body.as_bytes() };
+    let answer = answer(status, &body);
     spec(provider).read_status(&render_id(id), &answer, noon())
 }
 
@@ -49,11 +53,56 @@ fn submit_in_doubt_is_unclear() {
         (500, json!({"error": "oops"})),
         (502, Value::Null),
         (504, Value::Null),
-        (408, Value::Null),
         (101, Value::Null),
+        (201, json!({"jobId": "r-1"})),
+        (409, json!({"error": "jobId exists already"})),
     ] {
         assert_eq!(submit("zvid", code, &body), SubmitAnswer::Unclear, "{code} {body}");
     }
+}
+
+/// What HTTP says of a submit that no rule is about: RFC 9110 section 15 and RFC 6585.
+#[test]
+fn submit_refusal_is_certain_by_http() {
+    let certain = [
+        400, 401, 402, 403, 404, 405, 406, 407, 410, 411, 412, 413, 414, 415, 417, 421, 422, 426,
+        428, 429, 431, 451,
+    ];
+    for code in (100..=199).chain(300..=599) {
+        let is_refused = matches!(submit("zvid", code, &Value::Null), SubmitAnswer::Rejected(no) if no.status == code);
+        assert_eq!(is_refused, certain.contains(&code), "{code}");
+    }
+}
+
+#[test]
+fn submit_rule_of_spec_decides_certainty() {
+    let rules = json!([
+        {"on": "submit", "http": [503], "pointer": "/error", "contains": "at capacity", "means": "busy"},
+        {"http": [303, 409], "pointer": "/error", "contains": "no credits", "means": "quota"},
+        {"on": "submit", "http": [200, 202], "pointer": "/error", "contains": "no font", "means": "invalid"},
+        {"on": "submit", "http": [422], "pointer": "/error", "contains": "again", "means": "transient"},
+        {"on": "status", "http": [500], "means": "busy"},
+    ]);
+    let mut spec = spec("zvid");
+    spec.errors = serde_json::from_value(rules).unwrap();
+    let read = |status, body: Value| {
+        let body = body.to_string();
+        match spec.read_submit(&answer(status, &body)) {
+            SubmitAnswer::Accepted(id) => id.to_string(),
+            SubmitAnswer::Rejected(no) => no.failure.code.name().to_owned(),
+            SubmitAnswer::Unclear => "unclear".to_owned(),
+        }
+    };
+    assert_eq!(read(503, json!({"error": "We are AT CAPACITY"})), "provider_busy");
+    assert_eq!(read(503, json!({"error": "oops"})), "unclear");
+    assert_eq!(read(303, json!({"error": "no credits"})), "provider_quota");
+    assert_eq!(read(409, json!({"error": "no credits"})), "provider_quota");
+    assert_eq!(read(409, json!({"error": "exists"})), "unclear");
+    assert_eq!(read(202, json!({"error": "no font"})), "provider_rejected");
+    assert_eq!(read(202, json!({"error": "no font", "jobId": "r-1"})), "r-1");
+    assert_eq!(read(422, json!({"error": "try again"})), "unclear");
+    assert_eq!(read(422, json!({"error": "no scenes"})), "provider_rejected");
+    assert_eq!(read(500, json!({})), "unclear", "a rule about another call");
 }
 
 #[test]
@@ -86,7 +135,7 @@ fn submit_rejection_has_message_and_code() {
             FailureCode::ProviderAuth,
             "Forbidden",
         ),
-        ("shotstack", 302, &Value::Null, FailureCode::ProviderRejected, "HTTP status 302"),
+        ("shotstack", 405, &Value::Null, FailureCode::ProviderRejected, "HTTP status 405"),
     ] {
         match submit(provider, code, body) {
             SubmitAnswer::Rejected(rejection) => {
@@ -192,12 +241,94 @@ fn status_error_never_fails_the_render() {
 }
 
 #[test]
+fn status_of_uuid_is_read_in_any_spelling() {
+    let id = "550e8400-e29b-41d4-a716-446655440000";
+    for theirs in [id.to_uppercase(), id.replace('-', ""), format!("urn:uuid:{id}")] {
+        let body = json!({"id": theirs, "state": "active"});
+        // The id is kept as it was asked about: that spelling has worked.
+        assert_eq!(observed("zvid", id, &body).render_job_id, Some(render_id(id)), "{theirs}");
+        let accepted = submit("zvid", 202, &json!({"jobId": theirs}));
+        assert_eq!(accepted, SubmitAnswer::Accepted(render_id(&theirs)), "the provider's own");
+    }
+}
+
+#[test]
+fn list_row_is_ours_in_any_spelling() {
+    let spec = spec("renderio");
+    let job = JobId::from_bytes([7; 16]);
+    let SubmitSafety::List(list) = spec.submit_safety.clone() else { panic!("no list") };
+    for mark in [job.as_uuid().to_uppercase(), job.as_uuid().replace('-', ""), job.to_string()] {
+        let body = json!([{"command_id": "c-1", "metadata": {"relay_job": mark}}]).to_string();
+        let found = spec.read_list(&list, &job, 0, &answer(200, &body));
+        assert_eq!(found, ListAnswer::Found(render_id("c-1")), "{mark}");
+    }
+    let other = json!([{"command_id": "c-1", "metadata": {"relay_job": "JOB_07"}}]).to_string();
+    assert_eq!(
+        spec.read_list(&list, &job, 0, &answer(200, &other)),
+        ListAnswer::Next(ListPage::Offset(1))
+    );
+}
+
+/// Each value that comes out of an answer, where the provider put our secrets into all of them.
+#[test]
+fn answer_that_echoes_shows_no_secret() {
+    let key = "sk-0123456789abcdef";
+    let mask = EchoMask::default().with_secret(key);
+    let read = |status, body: Value| {
+        ProviderAnswer::read(status, None, body.to_string().as_bytes(), &mask)
+    };
+    let zvid = spec("zvid");
+    let refused = read(401, json!({"message": format!("{key} is unknown")}));
+    assert!(refused.had_secret());
+    let SubmitAnswer::Rejected(no) = zvid.read_submit(&refused) else { panic!("not refused") };
+    assert_eq!(no.failure.message, "[secret] is unknown");
+    let long = format!("{}{key}", "x".repeat(290));
+    let SubmitAnswer::Rejected(no) = zvid.read_submit(&read(400, json!({"message": long}))) else {
+        panic!("not refused")
+    };
+    assert!(!no.failure.message.contains("sk-"), "cut in two: {}", no.failure.message);
+    let accepted = read(202, json!({"jobId": format!("r-{key}")}));
+    assert_eq!(zvid.read_submit(&accepted), SubmitAnswer::Unclear, "no id that can be shown");
+
+    let id = render_id("r");
+    let observe = |body: Value| match zvid.read_status(&id, &read(200, body), noon()) {
+        StatusAnswer::Observed(observation) => observation,
+        other => panic!("{other:?}"),
+    };
+    let word = observe(json!({"id": "r", "state": format!("waits for {key}")}));
+    assert_eq!(word.provider_status, "waits for [secret]");
+    let failed = observe(json!({"id": "r", "state": "failed", "failedReason": key}));
+    let expected = Failure::new(FailureCode::RenderFailed, "[secret]");
+    assert_eq!(failed.status, RenderStatus::Failed(expected));
+    for url in [format!("https://cdn/x.mp4?k={key}"), format!("https://cdn/{key}/x.mp4")] {
+        let done = observe(json!({"id": "r", "state": "completed", "result": url}));
+        let expected = RenderResult { url: None, expires_at: None };
+        assert_eq!(done.status, RenderStatus::Completed(expected), "useless or leaked");
+    }
+
+    let viralsync = spec("viralsync");
+    let body = json!({"jobId": "r", "status": "failed", "error": format!("{key}: bad {key}")});
+    let answer = viralsync.read_status(&id, &read(200, body), noon());
+    let StatusAnswer::Observed(failed) = answer else { panic!("{answer:?}") };
+    let expected = Failure::new(FailureCode::RenderFailed, "bad [secret]");
+    assert_eq!(failed.status, RenderStatus::Failed(expected.with_provider_code("[secret]")));
+    let cancel = viralsync.cancel.clone().unwrap();
+    let answer = viralsync.read_cancel(&cancel, &read(409, json!({"error": format!("no {key}")})));
+    assert_eq!(answer, CancelAnswer::Refused { message: "no [secret]".into() });
+    let SubmitSafety::List(list) = viralsync.submit_safety.clone() else { panic!("no list") };
+    let job = JobId::from_bytes([7; 16]);
+    let row = json!({"jobId": format!("r-{key}"), "payload": {"movie": {"id": job}}});
+    let page = read(200, json!({"jobs": [row], "nextCursor": key}));
+    assert_eq!(viralsync.read_list(&list, &job, 0, &page), ListAnswer::Absent);
+}
+
+#[test]
 fn list_next_page_follows_the_rows() {
     let spec = spec("renderio");
     let SubmitSafety::List(list) = &spec.submit_safety else { panic!("no list") };
     let read = |body: &Value| {
         let body = body.to_string();
-        let answer = ProviderAnswer { status: 200, retry_after: None, body: body.as_bytes() };
+        let answer = answer(200, &body);
         spec.read_list(list, &JobId::from_bytes([7; 16]), 100, &answer)
     };
     let row = json!({"command_id": "c-1", "metadata": {}});

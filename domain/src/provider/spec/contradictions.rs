@@ -7,8 +7,8 @@ use url::Url;
 
 use super::webhook::{Unsigned, WebhookSpec};
 use super::{
-    Inject, Injection, ListSpec, NextPage, ProviderLimits, ProviderSpec, Reading, SubmitSafety,
-    Words,
+    ErrorRule, Inject, Injection, ListSpec, NextPage, ProviderLimits, ProviderSpec, Reading,
+    SubmitSafety, Words,
 };
 use crate::provider::pointer::Pointer;
 use crate::verifier::incoming::HeaderName;
@@ -97,6 +97,11 @@ impl ProviderSpec {
         }
         if self.errors.iter().any(|rule| rule.http.is_empty()) {
             return Some("a rule of errors has no http: it would fit no answer".into());
+        }
+        let is_success = |rule: &ErrorRule| rule.http.iter().any(|it| (200..=299).contains(it));
+        let says_nothing = |rule: &ErrorRule| rule.contains.as_deref().is_none_or(str::is_empty);
+        if self.errors.iter().any(|rule| is_success(rule) && says_nothing(rule)) {
+            return Some("a rule of errors about a 2xx needs a text to tell it by".into());
         }
         self.limits.contradiction()
     }

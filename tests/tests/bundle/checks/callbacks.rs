@@ -5,6 +5,7 @@ use chrono::TimeDelta;
 use domain::id::ProviderName;
 use domain::job::State;
 use domain::provider::Catalogue;
+use domain::provider::EchoMask;
 use domain::provider::spec::webhook::WebhookKind;
 use domain::time;
 
@@ -26,7 +27,8 @@ impl Bundle {
         let provider = parts.next().and_then(|name| ProviderName::parse(name).ok());
         let catalogue = Catalogue::load(&self.parameters().adjustments).unwrap();
         let provider = provider.and_then(|name| catalogue.get(&name)).unwrap();
-        let callback = provider.spec.read_callback(body, clock::true_now()).unwrap();
+        let callback =
+            provider.spec.read_callback(body, &EchoMask::default(), clock::true_now()).unwrap();
         if callback.kind != WebhookKind::Ended {
             return;
         }

@@ -33,6 +33,7 @@ fn due(scenario: &str) -> Duration {
         // The end of the render, and at most six seconds between two polls.
         "completion_is_polled" => 9 + 6,
         "failure_is_polled" => 5 + 6,
+        "redirected_submit_found_by_id" => 15 + 6,
         // The first poll follows the submit's timeout.
         "unknown_submit_found_by_id" => 30 + 6,
         // The same, and the callback does not come.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tests::SimulatedProvider;
 
@@ -16,6 +17,9 @@ use crate::harness::functions::PROVIDERS;
 pub(crate) fn key_of(provider: SimulatedProvider) -> String {
     format!("the-key-of-our-account-with-{}", provider.name())
 }
+
+/// Stands in a planned answer for the callback URL that the provider was given last.
+pub(crate) const OUR_URL: &str = "{our-url}";
 
 /// The URL of the video that a provider makes for a tag.
 pub(crate) fn video_url(tag: &str) -> String {
@@ -54,6 +58,24 @@ impl Bundle {
     }
 }
 
+impl Bundle {
+    /// The answer of a provider that sends our callback URL back where it was planned to.
+    fn echoed(&self, provider: SimulatedProvider, body: Bytes) -> Bytes {
+        let text = String::from_utf8_lossy(&body);
+        if !text.contains(OUR_URL) {
+            return body;
+        }
+        let path = format!("/v1/webhooks/{}/", provider.name());
+        let submitted = self.submitted.lock().unwrap();
+        let given = submitted.iter().rev().find(|body| body.contains(&path)).unwrap();
+        let (before, behind) = given.split_at(given.find(&path).unwrap());
+        let start = before.rfind('"').unwrap() + 1;
+        let end = behind.find('"').unwrap();
+        let url = format!("{}{}", &before[start..], &behind[..end]);
+        text.replace(OUR_URL, &url).into()
+    }
+}
+
 /// Replaces a key in the header that holds it, and returns whether a header did.
 fn exchange(headers: &mut HeaderMap, key: &str, by: &str) -> bool {
     let exchanged = |value: &HeaderValue| {
@@ -85,7 +107,9 @@ fn answer(
                     bundle.submitted.lock().unwrap().push(body);
                 }
                 let request = bundle.admit(provider, request);
-                bundle.call_simulator(request).await
+                let mut answer = bundle.call_simulator(request).await;
+                answer.headers_mut().remove(CONTENT_LENGTH);
+                answer.map(|body| bundle.echoed(provider, body))
             }
             None => Response::default(),
         }
