@@ -9,6 +9,7 @@ mod api_keys;
 mod cancellation;
 pub mod config;
 mod deliveries;
+mod provider_pauses;
 mod provider_specs;
 mod query;
 mod reading;
@@ -97,6 +98,7 @@ impl Jobs {
             Route::RemoveProvider => {
                 self.remove_provider(&provider_name(request)?, request, &caller, now()).await
             }
+            Route::ResumeProvider => self.resume_provider(&provider_name(request)?, now()).await,
             // Of another function.
             Route::SubmitJob => Err(Problem::not_found("resource")),
         }

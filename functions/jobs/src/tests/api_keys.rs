@@ -86,6 +86,7 @@ const NEEDED: [(Scope, &[&str]); 3] = [
             "POST /v1/jobs/{jobId}/redeliver",
             "POST /v1/deliveries/recover",
             "POST /v1/webhook-config/test",
+            "POST /v1/providers/{name}/resume",
         ],
     ),
     (
