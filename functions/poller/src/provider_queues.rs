@@ -599,7 +599,9 @@ mod tests {
             queues.finish(&dispatches[0], PollResult::NotTold(trouble), now);
             // All are handed out anew.
             for queue in &mut queues.queues {
-                ids(0..3).iter().for_each(|id| drop(queue.take(id)));
+                for id in ids(0..3) {
+                    queue.take(&id);
+                }
             }
             now = queues.pauses()[&zvid()].until;
         }

@@ -6,6 +6,7 @@
 //! shard, `SICK_SEEDS` sets the seeds of each row.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use aws_in_memory::random::Random;
 use domain::id::{JobId, RenderJobId};
@@ -102,7 +103,7 @@ fn plan(shard: Shard, share: usize, seed: u64) -> Vec<Planned> {
             bytes[1] = u8::try_from(seed).unwrap();
             Planned {
                 id: JobId::from_bytes(bytes),
-                comes_s: seconds(COMING_S as u64),
+                comes_s: seconds(240),
                 takes_s: 20.0 + seconds(220),
                 is_sick: number < sick,
             }
@@ -186,8 +187,8 @@ async fn row(
         let healthy: Vec<Planned> = jobs.iter().filter(|job| !job.is_sick).cloned().collect();
         let outcome = run(kind, shard, &jobs).await;
         let key = (provider(kind, shard), shard.jobs(), share, seed);
-        if !known.contains_key(&key) {
-            known.insert(key, run(kind, shard, &healthy).await.delays);
+        if let Entry::Vacant(unknown) = known.entry(key) {
+            unknown.insert(run(kind, shard, &healthy).await.delays);
         }
         alone.extend(known[&key].iter().copied());
         delays.extend(outcome.delays.iter().copied());
