@@ -229,6 +229,12 @@ enum ProviderCommand {
         #[arg(value_parser = ProviderName::parse)]
         name: ProviderName,
     },
+    /// End a provider's pauses, after what caused them is mended.
+    Resume {
+        /// The provider.
+        #[arg(value_parser = ProviderName::parse)]
+        name: ProviderName,
+    },
     /// Store a provider's key with the hosts that it may be sent to, with AWS credentials.
     SetKey(SetKey),
     /// Store what a provider signs its callbacks with, with AWS credentials.
@@ -346,6 +352,11 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Provider(ProviderCommand::Show { name }) => {
             let provider = api()?.get(&["v1", "providers", name.as_str()], &[])?;
             println!("{}", show::provider_of_stack(&provider));
+            Ok(())
+        }
+        Command::Provider(ProviderCommand::Resume { name }) => {
+            let resumed = api()?.post(&["v1", "providers", name.as_str(), "resume"])?;
+            println!("{}", show::resumed_provider(&resumed));
             Ok(())
         }
         Command::Provider(ProviderCommand::Remove { name }) => {

@@ -111,11 +111,34 @@ pub(crate) fn delivery_list(deliveries: &[Value]) -> String {
 
 /// All providers, one a line.
 pub(crate) fn providers(page: &Value) -> String {
-    let mut rows = vec![["provider", "spec", "version", "at", "problem"].map(str::to_owned)];
+    let mut rows =
+        vec![["provider", "spec", "version", "at", "problem", "paused"].map(str::to_owned)];
     rows.extend(list(page, "providers").iter().map(|provider| {
-        ["name", "origin", "version", "baseUrl", "problem"].map(|name| text(provider, name))
+        let [name, origin, version, at, problem] =
+            ["name", "origin", "version", "baseUrl", "problem"].map(|name| text(provider, name));
+        let paused = list(provider, "pauses").first().map(pause_reason).unwrap_or_default();
+        [name, origin, version, at, problem, paused]
     }));
     aligned(&rows)
+}
+
+/// Why a provider is paused, such as `server_error (503)`.
+fn pause_reason(pause: &Value) -> String {
+    match text(pause, "status") {
+        status if status.is_empty() => text(pause, "reason"),
+        status => format!("{} ({status})", text(pause, "reason")),
+    }
+}
+
+/// How many of a provider's pauses were ended.
+pub(crate) fn resumed_provider(resumed: &Value) -> String {
+    let name = text(resumed, "name");
+    match resumed.get("pauses").and_then(Value::as_u64) {
+        Some(pauses @ 1..) => {
+            format!("{name} was paused in {pauses} shards; they ask again within a minute or two")
+        }
+        Some(0) | None => format!("{name} is not paused"),
+    }
 }
 
 /// One provider, and its spec if it was read.
@@ -140,9 +163,15 @@ pub(crate) fn provider_of_stack(provider: &Value) -> String {
     ];
     let facts = rows.into_iter().filter(|(_, value)| !value.is_empty());
     let facts = facts.map(|(name, value)| format!("{name:<10}{value}"));
+    let pauses = list(provider, "pauses").iter().map(|pause| {
+        let [shard, since, until, renders] =
+            ["shard", "since", "until", "renders"].map(|name| text(pause, name));
+        let reason = pause_reason(pause);
+        format!("paused    shard {shard} since {since}, {reason}, {renders} renders; tried {until}")
+    });
     let spec = provider.get("spec").filter(|spec| !spec.is_null());
     let spec = spec.map(|spec| format!("\n{spec:#}"));
-    facts.chain(spec).collect::<Vec<_>>().join("\n")
+    facts.chain(pauses).chain(spec).collect::<Vec<_>>().join("\n")
 }
 
 /// What the removal of a spec leaves behind.

@@ -436,13 +436,13 @@ impl Job {
     }
 
     /// The settled job; none unless it has ended for good, its outbox is empty and it is not
-    /// settled yet. A job that timed out ends for good at the age `deadline`, at which polling
-    /// stops.
+    /// settled yet. A job that may still complete ends for good at the age `given_up`, at which
+    /// polling stops.
     #[must_use]
-    pub fn settle(&self, deadline: TimeDelta, now: DateTime<Utc>) -> Option<Self> {
+    pub fn settle(&self, given_up: TimeDelta, now: DateTime<Utc>) -> Option<Self> {
         let over = match self.state {
-            State::Completed | State::Failed | State::Cancelled => true,
-            State::TimedOut => now - self.created_at >= deadline,
+            State::Completed | State::Cancelled => true,
+            State::Failed | State::TimedOut => self.is_final() || now - self.created_at >= given_up,
             State::Submitting | State::SubmitUnknown | State::Queued | State::Processing => false,
         };
         let may = over && self.outbox.is_empty() && self.settled_at.is_none();

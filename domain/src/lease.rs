@@ -235,6 +235,7 @@ impl Lease {
 mod tests {
     use super::*;
     use crate::fixtures::noon;
+    use crate::polling::PauseReason;
 
     fn seconds(seconds: u64) -> DateTime<Utc> {
         noon() + Duration::from_secs(seconds)
@@ -335,7 +336,15 @@ mod tests {
 
     #[test]
     fn lease_write_is_a_new_epoch() {
-        let pause = Pause { since: seconds(50), until: seconds(90), failures: 1 };
+        let pause = Pause {
+            since: seconds(50),
+            until: seconds(90),
+            failures: 1,
+            reason: PauseReason::ServerError,
+            status: Some(503),
+            renders: 3,
+            spec: 0,
+        };
         let pauses = BTreeMap::from([(ProviderName::parse("zvid").unwrap(), pause)]);
         let first = Lease::taken_over(None, 3, noon());
         let renewed = first.renewed(false, seconds(60), pauses.clone(), seconds(61));

@@ -14,16 +14,27 @@
 //! from being polled together.
 
 mod lognormal;
+mod pause;
 mod statistics;
+mod suspicion;
 mod throttle;
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 pub use lognormal::LognormalModel;
+pub use pause::{Pause, PauseReason, PollResult, Trouble};
 pub use statistics::Statistics;
-pub use throttle::{Pause, PollResult, ProviderThrottle, ThrottleDecision};
+pub use suspicion::Suspicion;
+pub use throttle::{
+    Asked, Errand, Evidence, Pardon, ProviderThrottle, SUSPECTS_SHARE, ThrottleDecision,
+};
+
+/// How long past its deadline a job that timed out is still asked about, if its provider could
+/// not tell of it at the deadline: the render may have completed all the same.
+pub const LONGEST_OUTAGE: TimeDelta = TimeDelta::hours(6);
 
 /// How we learn about changes of a render.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

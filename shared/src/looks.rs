@@ -56,7 +56,7 @@ impl Tracker {
             }
             Some(StatusAnswer::Observed(observation)) => LookAnswer::NotEnded(Some(observation)),
             Some(StatusAnswer::NotFound) | None => LookAnswer::NotEnded(None),
-            Some(StatusAnswer::Unavailable { class, retry_after }) => {
+            Some(StatusAnswer::Unavailable { class, retry_after, .. }) => {
                 let least = match class {
                     ErrorClass::Rate | ErrorClass::Busy => Some(MIN_BUSY_WAIT),
                     ErrorClass::Auth

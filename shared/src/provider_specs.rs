@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use chrono::{DateTime, Utc};
 use domain::id::ProviderName;
+use domain::polling::Pause;
 use domain::provider::Catalogue;
 use domain::provider::catalogue::{Adjustments, CatalogueError, LeftOut, OwnSpec, Provider};
 use tokio::time::Instant;
@@ -56,6 +58,8 @@ pub struct SpecsInForce {
     pub stored: BTreeMap<String, StoredSpec>,
     /// Why shipped specs are not in the catalogue, by name: the settings do not fit them.
     pub shipped_left_out: BTreeMap<String, String>,
+    /// Up to when pauses of providers are ended by hand, by name.
+    pub resumed: BTreeMap<String, DateTime<Utc>>,
 }
 
 /// A spec of the stack's own.
@@ -218,6 +222,21 @@ impl SpecsInForce {
         self.problem(name).is_some() && self.catalogue.get(name).is_none()
     }
 
+    /// The version of the provider's spec; zero of one that is shipped.
+    #[must_use]
+    pub fn version(&self, name: &ProviderName) -> u64 {
+        let stored = self.stored.get(name.as_str()).and_then(|stored| stored.entry.as_ref());
+        stored.map_or(0, |entry| entry.version)
+    }
+
+    /// Whether a pause of the provider is over because it was ended by hand, or began under
+    /// another spec.
+    #[must_use]
+    pub fn ends(&self, name: &ProviderName, pause: &Pause) -> bool {
+        let resumed_at = self.resumed.get(name.as_str());
+        pause.spec != self.version(name) || resumed_at.is_some_and(|at| pause.since <= *at)
+    }
+
     /// Why the spec of this name is not in force, if it is not. A shipped one may be all the
     /// same.
     #[must_use]
@@ -257,7 +276,8 @@ impl SpecsInForce {
             error!(provider.name = name, error = reason, "invalid provider spec ignored");
             spec.left_out = Some(reason);
         }
-        Ok(Self { revision, catalogue, stored, shipped_left_out })
+        let resumed = BTreeMap::new();
+        Ok(Self { revision, catalogue, stored, shipped_left_out, resumed })
     }
 }
 
@@ -280,7 +300,8 @@ async fn read(
         let json = id.and_then(|id| known.get(id).or_else(|| read.get(id))).cloned();
         stored.insert(name.to_owned(), StoredSpec { entry, json, left_out: None });
     }
-    Ok(SpecsInForce::new(adjustments, index.revision, stored)?)
+    let specs = SpecsInForce::new(adjustments, index.revision, stored)?;
+    Ok(SpecsInForce { resumed: index.resumes(), ..specs })
 }
 
 /// The name of a spec's document in errors.

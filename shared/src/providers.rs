@@ -94,6 +94,8 @@ pub enum RenderSearch {
     Unavailable {
         /// The kind of error.
         class: ErrorClass,
+        /// The HTTP status, if there was an answer.
+        status: Option<u16>,
         /// The wait that the provider asks for, if it does.
         retry_after: Option<Duration>,
     },
@@ -197,6 +199,7 @@ impl Providers {
                 );
                 return Ok(StatusAnswer::Unavailable {
                     class: ErrorClass::Transient,
+                    status: None,
                     retry_after: None,
                 });
             }
@@ -239,8 +242,8 @@ impl Providers {
                         error = chain(&error),
                         "provider list request failed"
                     );
-                    let class = ErrorClass::Transient;
-                    return Ok(RenderSearch::Unavailable { class, retry_after: None });
+                    let (class, status) = (ErrorClass::Transient, None);
+                    return Ok(RenderSearch::Unavailable { class, status, retry_after: None });
                 }
             };
             let seen = match page {
@@ -251,14 +254,14 @@ impl Providers {
                 ListAnswer::Found(id) => return Ok(RenderSearch::Found(id)),
                 ListAnswer::Next(next) => page = next,
                 ListAnswer::Absent => return Ok(RenderSearch::Absent),
-                ListAnswer::Unavailable { class, retry_after } => {
+                ListAnswer::Unavailable { class, status, retry_after } => {
                     warn!(
                         provider.name = %provider.spec.name,
                         job.id = %job.id,
                         error.class = ?class,
                         "provider returned no render list"
                     );
-                    return Ok(RenderSearch::Unavailable { class, retry_after });
+                    return Ok(RenderSearch::Unavailable { class, status, retry_after });
                 }
             }
         }

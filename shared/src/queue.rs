@@ -9,7 +9,8 @@ use chrono::{DateTime, Utc};
 use domain::delivery::Delivery;
 use domain::endpoint::Lane;
 use domain::hint::Hint;
-use domain::id::{EventId, JobId, ProviderName, RenderJobId};
+use domain::id::{EventId, JobId, RenderJobId};
+use domain::polling::Suspicion;
 use serde::{Deserialize, Serialize};
 
 /// The longest delay SQS carries.
@@ -57,9 +58,9 @@ pub enum WakeUp {
         /// All polls due until then were made, in Unix milliseconds.
         #[serde(with = "chrono::serde::ts_milliseconds")]
         seen: DateTime<Utc>,
-        /// The consecutive failures of providers that are not paused.
+        /// The renders that their providers could not tell of.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        failures: BTreeMap<ProviderName, u32>,
+        suspects: BTreeMap<JobId, Suspicion>,
     },
 }
 
@@ -315,8 +316,8 @@ mod tests {
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
         let new_job = |shard, seconds| WakeUp::NewJob { shard, created_at: at(seconds) };
         let continuation = |epoch, seconds| {
-            let (seen, failures) = (at(seconds), BTreeMap::new());
-            WakeUp::Continuation { shard: 0, epoch, seen, failures }
+            let (seen, suspects) = (at(seconds), BTreeMap::new());
+            WakeUp::Continuation { shard: 0, epoch, seen, suspects }
         };
         let calls = [
             continuation(2, 9),

@@ -20,7 +20,7 @@ use domain::delivery::{Delivery, DeliveryState};
 use domain::event::{Event, EventSet};
 use domain::id::RenderJobId;
 use domain::job::{Job, OutboxEntry, Report, State, Transition};
-use domain::polling::{PollSchedule, Slowdown, Tracking};
+use domain::polling::{LONGEST_OUTAGE, PollSchedule, Slowdown, Tracking};
 use domain::provider::StatusAnswer;
 use domain::provider::catalogue::Provider;
 use domain::provider::spec::SubmitSafety;
@@ -70,8 +70,28 @@ pub enum ReportSource {
     Callback,
     /// A poll: the change happened since the previous poll.
     Poll,
+    /// A poll at the deadline or later that told of the render: nothing more is waited for.
+    LastPoll,
     /// Another look at the provider: the change happened at any time.
     Other,
+}
+
+/// How long a job that may still complete is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Until its deadline, because its provider told of it then.
+    Deadline,
+    /// Until its deadline is past by [`LONGEST_OUTAGE`].
+    Outage,
+}
+
+impl ReportSource {
+    fn patience(self) -> Patience {
+        match self {
+            Self::LastPoll => Patience::Deadline,
+            Self::Callback | Self::Poll | Self::Other => Patience::Outage,
+        }
+    }
 }
 
 /// Why a job could not be changed or its events not be published. The call may be repeated.
@@ -129,7 +149,7 @@ impl Tracker {
                 return Ok(ApplyOutcome::Unchanged(job));
             };
             // A change without an event can be the job's last one.
-            let changed = self.settled(&changed, now).unwrap_or(*changed);
+            let changed = self.settled(&changed, source.patience(), now).unwrap_or(*changed);
             match self.store.commit_job(&changed).await? {
                 Committed::Stored => {
                     self.record_duration(&job, &changed, source, now);
@@ -154,15 +174,24 @@ impl Tracker {
     ///
     /// # Errors
     /// When DynamoDB does not confirm what was done; it is done again by the next call.
-    pub async fn publish_outbox(
+    pub async fn publish_outbox(&self, job: Job, now: DateTime<Utc>) -> Result<Job, TrackError> {
+        self.publish_with(job, Patience::Outage, now).await
+    }
+
+    /// The same for a caller that knows how long the job is still asked about.
+    ///
+    /// # Errors
+    /// As [`Tracker::publish_outbox`].
+    pub async fn publish_with(
         &self,
         mut job: Job,
+        patience: Patience,
         now: DateTime<Utc>,
     ) -> Result<Job, TrackError> {
         let (published, without_receiver) = self.publish_entries(&job, now).await;
         for _ in 0..MAX_CONFLICT_RETRIES {
             let after = job.mark_published(&published, without_receiver);
-            let after = self.settled(&after, now).unwrap_or(after);
+            let after = self.settled(&after, patience, now).unwrap_or(after);
             if after == job {
                 return Ok(job);
             }
@@ -222,8 +251,8 @@ impl Tracker {
             (None, _) => match self.find_render_id(provider, job, now).await? {
                 RenderSearch::Found(id) => Some(id),
                 RenderSearch::Absent => None,
-                RenderSearch::Unavailable { class, retry_after } => {
-                    return Ok(Some(StatusAnswer::Unavailable { class, retry_after }));
+                RenderSearch::Unavailable { class, status, retry_after } => {
+                    return Ok(Some(StatusAnswer::Unavailable { class, status, retry_after }));
                 }
             },
         };
@@ -253,7 +282,8 @@ impl Tracker {
 
     /// Records how long a render took that was just found to be completed, if that is known.
     fn record_duration(&self, before: &Job, job: &Job, source: ReportSource, now: DateTime<Utc>) {
-        if job.state != State::Completed || before.state == State::Completed {
+        // One that timed out may have been done for hours.
+        if job.state != State::Completed || before.state.has_ended() {
             return;
         }
         let age = age(job, now);
@@ -265,7 +295,10 @@ impl Tracker {
             // The callback was lost, and the render may have ended at any time since the submit.
             // The job's age would be too long an estimate, and would delay later safety polls.
             (ReportSource::Poll, Tracking::WebhookFirst) => return,
-            (ReportSource::Other, Tracking::PollOnly | Tracking::WebhookFirst) => return,
+            (
+                ReportSource::Other | ReportSource::LastPoll,
+                Tracking::PollOnly | Tracking::WebhookFirst,
+            ) => return,
         };
         self.duration_models.record(&job.request.provider, took);
     }
@@ -410,10 +443,15 @@ impl Tracker {
         Ok(DeliveryQueueing::Done)
     }
 
-    fn settled(&self, job: &Job, now: DateTime<Utc>) -> Option<Job> {
+    fn settled(&self, job: &Job, patience: Patience, now: DateTime<Utc>) -> Option<Job> {
+        // The longest deadline that a spec may have is a week.
         let deadline =
-            TimeDelta::from_std(self.poll_schedule(job).deadline).unwrap_or(TimeDelta::MAX);
-        job.settle(deadline, now)
+            TimeDelta::from_std(self.poll_schedule(job).deadline).unwrap_or(TimeDelta::days(365));
+        let given_up = match patience {
+            Patience::Deadline => deadline,
+            Patience::Outage => deadline + LONGEST_OUTAGE,
+        };
+        job.settle(given_up, now)
     }
 }
 

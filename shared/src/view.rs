@@ -9,6 +9,7 @@ use domain::event::EventName;
 use domain::headers::ReceiverHeaders;
 use domain::id::{EndpointId, ProviderName};
 use domain::job::Job;
+use domain::polling::Pause;
 use domain::provider::Catalogue;
 use domain::provider::key::KeyHost;
 use domain::signature::SigningSecrets;
@@ -134,7 +135,12 @@ pub fn in_force(secrets: &SigningSecrets, now: DateTime<Utc>) -> Vec<Value> {
 
 /// A provider, without its spec.
 #[must_use]
-pub fn provider(name: &ProviderName, specs: &SpecsInForce) -> Value {
+pub fn provider(
+    name: &ProviderName,
+    specs: &SpecsInForce,
+    pauses: &[(u32, ProviderName, Pause)],
+) -> Value {
+    let pauses = pauses.iter().filter(|(_, paused, _)| paused == name);
     let stored = specs.stored.get(name.as_str());
     let entry = stored.and_then(|stored| stored.entry.as_ref());
     let provider = specs.get(name);
@@ -152,6 +158,18 @@ pub fn provider(name: &ProviderName, specs: &SpecsInForce) -> Value {
         "version": entry.map(|entry| entry.version),
         "putBy": entry.map(|entry| entry.put_by.as_str()),
         "putAt": entry.map(|entry| time::text(entry.put_at)),
+        "pauses": pauses.map(|(shard, _, pause)| provider_pause(*shard, pause)).collect::<Vec<_>>(),
+    })
+}
+
+fn provider_pause(shard: u32, pause: &Pause) -> Value {
+    json!({
+        "shard": shard,
+        "since": time::text(pause.since),
+        "until": time::text(pause.until),
+        "reason": pause.reason.name(),
+        "status": pause.status,
+        "renders": pause.renders,
     })
 }
 

@@ -410,7 +410,7 @@ async fn poller(options: &PollClientOptions) -> Result<Poller> {
 async fn invoke(poller: &Poller, wake_up: WakeUpContent, length: TimeDelta) -> Result<()> {
     let seen = DateTime::from_timestamp_millis(wake_up.seen_ms).context("no such time")?;
     let call =
-        WakeUp::Continuation { shard: 0, epoch: wake_up.epoch, seen, failures: Default::default() };
+        WakeUp::Continuation { shard: 0, epoch: wake_up.epoch, seen, suspects: Default::default() };
     let mut message = SqsMessage::default();
     message.message_id = Some("wake".to_owned());
     message.body = Some(serde_json::to_string(&call)?);

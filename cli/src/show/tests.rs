@@ -217,9 +217,26 @@ fn provider_shows_who_put_its_spec() {
 fn providers_are_one_a_line() {
     let shown = providers(&json!({"providers": [stored_provider()]}));
     insta::assert_snapshot!(shown, @r"
-    provider  spec    version  at                           problem
+    provider  spec    version  at                           problem  paused
     acme      stored  17       https://api.acme.example/v1
     ");
+}
+
+#[test]
+fn pause_is_shown_with_its_reason() {
+    let mut paused = stored_provider();
+    paused["pauses"] = json!([{
+        "shard": 3, "since": "T1", "until": "T2", "reason": "server_error", "status": 503,
+        "renders": 14,
+    }]);
+    let shown = providers(&json!({"providers": [paused]}));
+    assert!(shown.contains("server_error (503)"), "{shown}");
+    let shown = provider_of_stack(&paused);
+    let line = "paused    shard 3 since T1, server_error (503), 14 renders; tried T2";
+    assert!(shown.contains(line), "{shown}");
+    let resumed = resumed_provider(&json!({"name": "zvid", "pauses": 2}));
+    assert!(resumed.contains("2 shards"), "{resumed}");
+    assert_eq!(resumed_provider(&json!({"name": "zvid", "pauses": 0})), "zvid is not paused");
 }
 
 #[test]

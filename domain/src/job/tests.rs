@@ -167,6 +167,17 @@ fn job_timed_out_settles_at_deadline() {
 }
 
 #[test]
+fn unconfirmed_job_settles_when_given_up() {
+    let given_up = TimeDelta::hours(6);
+    let unclear = changed(new_job().apply(&Report::SubmitUnclear, 0, noon()));
+    let mut job = changed(unclear.apply(&Report::DeadlinePassed, 1, noon()));
+    job.outbox.clear();
+    assert_eq!(job.state, State::Failed);
+    assert_eq!(job.settle(given_up, noon() + TimeDelta::hours(5)), None, "it may complete");
+    assert!(job.settle(given_up, noon() + TimeDelta::hours(6)).is_some());
+}
+
+#[test]
 fn job_checkpoints_at_doubling_ages() {
     let mut job = changed(new_job().apply(&Report::Accepted(render_id("r-1")), 0, noon()));
     let mut written = Vec::new();

@@ -76,6 +76,8 @@ pub enum StatusAnswer {
     Unavailable {
         /// The class of the error answer.
         class: ErrorClass,
+        /// The HTTP status, if there was an answer.
+        status: Option<u16>,
         /// The wait that the provider asks for.
         retry_after: Option<Duration>,
     },
@@ -94,6 +96,8 @@ pub enum ListAnswer {
     Unavailable {
         /// The class of the error answer.
         class: ErrorClass,
+        /// The HTTP status.
+        status: Option<u16>,
         /// The wait that the provider asks for.
         retry_after: Option<Duration>,
     },
@@ -164,8 +168,8 @@ impl ProviderSpec {
         now: DateTime<Utc>,
     ) -> StatusAnswer {
         let body = &answer.body;
-        let unavailable =
-            |class| StatusAnswer::Unavailable { class, retry_after: answer.retry_after };
+        let (status, retry_after) = (Some(answer.status), answer.retry_after);
+        let unavailable = |class| StatusAnswer::Unavailable { class, status, retry_after };
         if !(200..=299).contains(&answer.status) {
             return match self.class(Operation::Status, answer.status, body) {
                 ErrorClass::NotFound => StatusAnswer::NotFound,
@@ -197,7 +201,8 @@ impl ProviderSpec {
         let body = &answer.body;
         if !(200..=299).contains(&answer.status) {
             let class = self.class(Operation::Status, answer.status, body);
-            return ListAnswer::Unavailable { class, retry_after: answer.retry_after };
+            let (status, retry_after) = (Some(answer.status), answer.retry_after);
+            return ListAnswer::Unavailable { class, status, retry_after };
         }
         // Only the first pointer that finds rows is used, so each row counts once.
         let mut rows = list.rows.iter().map(|rows| {

@@ -354,7 +354,7 @@ fn status_read(answer: &StatusAnswer) -> Value {
     let (is, observation, trouble) = match answer {
         StatusAnswer::Observed(observation) => ("observed", Some(observation), None),
         StatusAnswer::NotFound => ("notFound", None, None),
-        StatusAnswer::Unavailable { class, retry_after } => {
+        StatusAnswer::Unavailable { class, retry_after, .. } => {
             ("unavailable", None, Some((*class, *retry_after)))
         }
     };
@@ -369,7 +369,7 @@ fn listed(answer: &ListAnswer) -> Value {
         ListAnswer::Found(id) => ("found", Some(id), None, None),
         ListAnswer::Next(page) => ("next", None, Some(page), None),
         ListAnswer::Absent => ("absent", None, None, None),
-        ListAnswer::Unavailable { class, retry_after } => {
+        ListAnswer::Unavailable { class, retry_after, .. } => {
             ("unavailable", None, None, Some((*class, *retry_after)))
         }
     };

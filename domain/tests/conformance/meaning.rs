@@ -27,7 +27,7 @@ pub(crate) fn status(answer: &StatusAnswer) -> String {
     match answer {
         StatusAnswer::Observed(observation) => self::observation(observation),
         StatusAnswer::NotFound => "not found".to_owned(),
-        StatusAnswer::Unavailable { class, retry_after } => unavailable(*class, *retry_after),
+        StatusAnswer::Unavailable { class, retry_after, .. } => unavailable(*class, *retry_after),
     }
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn list(answer: &ListAnswer) -> String {
         ListAnswer::Found(id) => format!("found {id}"),
         ListAnswer::Next(_) => "next".to_owned(),
         ListAnswer::Absent => "absent".to_owned(),
-        ListAnswer::Unavailable { class, retry_after } => unavailable(*class, *retry_after),
+        ListAnswer::Unavailable { class, retry_after, .. } => unavailable(*class, *retry_after),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod config;
 mod deliveries;
 mod destination;
 mod dropping;
+mod provider_pauses;
 mod provider_specs;
 mod query;
 mod reading;
@@ -101,6 +102,7 @@ impl Jobs {
             Route::RemoveProvider => {
                 self.remove_provider(&provider_name(request)?, request, &caller, now()).await
             }
+            Route::ResumeProvider => self.resume_provider(&provider_name(request)?, now()).await,
             // Of another function.
             Route::SubmitJob => Err(Problem::not_found("resource")),
         }

@@ -30,7 +30,7 @@ const MAX_SPECS: usize = 200;
 const MAX_BYTES_OF_SPECS: usize = 1024 * 1024;
 
 /// How often a change is decided again after a conflict.
-const MAX_CONFLICT_RETRIES: usize = 8;
+pub(crate) const MAX_CONFLICT_RETRIES: usize = 8;
 
 /// A change of the index that is stored.
 struct Changed {
@@ -50,7 +50,8 @@ impl Jobs {
         names.sort_unstable();
         names.dedup();
         let names = names.into_iter().filter_map(|name| ProviderName::parse(name).ok());
-        let shown: Vec<_> = names.map(|name| view::provider(&name, &specs)).collect();
+        let pauses = self.provider_pauses(&specs).await?;
+        let shown: Vec<_> = names.map(|name| view::provider(&name, &specs, &pauses)).collect();
         Ok(api::json(200, &json!({"providers": shown})))
     }
 
@@ -65,7 +66,8 @@ impl Jobs {
             Some(stored) => stored.json.as_deref(),
             None => Some(Catalogue::shipped(name).ok_or_else(|| Problem::not_found("provider"))?),
         };
-        let mut shown = view::provider(name, &specs);
+        let pauses = self.provider_pauses(&specs).await?;
+        let mut shown = view::provider(name, &specs, &pauses);
         if let Some(members) = shown.as_object_mut() {
             let document = document.and_then(|json| serde_json::from_str(json).ok());
             members.insert("spec".into(), document.unwrap_or_default());
@@ -102,7 +104,8 @@ impl Jobs {
             "provider spec put"
         );
         let specs = specs.reload().await?;
-        Ok(tagged(api::json(200, &view::provider(name, &specs)), Some(&after)))
+        let pauses = self.provider_pauses(&specs).await?;
+        Ok(tagged(api::json(200, &view::provider(name, &specs, &pauses)), Some(&after)))
     }
 
     async fn put_in_force(
@@ -273,7 +276,7 @@ fn shipped_unfit(name: &ProviderName, error: &CatalogueError) -> Problem {
     Problem::new(409, "shipped_spec_unfit", "Shipped spec does not fit", detail)
 }
 
-fn too_many_changes() -> Problem {
+pub(crate) fn too_many_changes() -> Problem {
     Problem::new(
         409,
         "change_in_progress",

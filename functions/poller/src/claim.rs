@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::id::ProviderName;
+use domain::id::JobId;
 use domain::lease::{Claim, ClaimDecision, Lease, MAX_SLEEP};
+use domain::polling::Suspicion;
 use shared::queue::WakeUp;
 use shared::store::Committed;
 use shared::tracker::TrackError;
@@ -40,8 +41,7 @@ pub(crate) struct ShardClaim {
 struct Continued {
     /// All polls that were due up to then were made.
     seen: DateTime<Utc>,
-    /// Consecutive failures of providers that are not paused.
-    failures: BTreeMap<ProviderName, u32>,
+    suspects: BTreeMap<JobId, Suspicion>,
 }
 
 /// The polls that a new holder of the lease still has to make.
@@ -51,8 +51,8 @@ pub(crate) struct CatchUp {
     pub(crate) since: DateTime<Utc>,
     /// Jobs created since then were never polled.
     pub(crate) new_since: Option<DateTime<Utc>>,
-    /// Consecutive failures of providers that are not paused.
-    pub(crate) failures: BTreeMap<ProviderName, u32>,
+    /// The renders that their providers could not tell of.
+    pub(crate) suspects: BTreeMap<JobId, Suspicion>,
 }
 
 /// An error that stopped the polling of a shard, and the calls that carry on after it.
@@ -90,8 +90,8 @@ impl Poller {
             };
             match (Lease::resolve_claim(lease.as_ref(), claim, at), call) {
                 (ClaimDecision::Decline, _) => continue,
-                (ClaimDecision::Continue, WakeUp::Continuation { seen, failures, .. }) => {
-                    continued = Some(Continued { seen: *seen, failures: failures.clone() });
+                (ClaimDecision::Continue, WakeUp::Continuation { seen, suspects, .. }) => {
+                    continued = Some(Continued { seen: *seen, suspects: suspects.clone() });
                 }
                 (ClaimDecision::TakeOver, _) | (ClaimDecision::Continue, WakeUp::NewJob { .. }) => {
                 }
@@ -116,8 +116,8 @@ impl Poller {
         let ShardClaim { shard, lease, continued, new_since, calls: _ } = claim;
         let at = now();
         let (lease, is_new, catch_up) = match (lease, continued) {
-            (Some(lease), Some(Continued { seen, failures })) => {
-                let catch_up = CatchUp { since: seen, new_since, failures };
+            (Some(lease), Some(Continued { seen, suspects })) => {
+                let catch_up = CatchUp { since: seen, new_since, suspects };
                 match lease.is_to_be_renewed(at) {
                     true => {
                         let pauses = lease.pauses.clone();
@@ -128,9 +128,10 @@ impl Poller {
             }
             (before, _) => {
                 let taken = Lease::taken_over(before.as_ref(), shard, at);
-                let is_held = before.is_some_and(|before| before.is_held(at));
+                let is_held = before.as_ref().is_some_and(|before| before.is_held(at));
                 let since = if is_held { at - TAKEOVER_OVERLAP } else { taken.seen };
-                (taken, true, CatchUp { since, new_since, failures: BTreeMap::new() })
+                let suspects = self.recall_suspects(shard, before.as_ref());
+                (taken, true, CatchUp { since, new_since, suspects })
             }
         };
         if is_new {
@@ -138,7 +139,7 @@ impl Poller {
                 Ok(Committed::Stored) => {}
                 Ok(Committed::Conflict(_)) => return Ok(None),
                 Err(cause) => {
-                    let call = continuation(&lease, catch_up.since, catch_up.failures);
+                    let call = continuation(&lease, catch_up.since, catch_up.suspects);
                     return Err(Interrupted { cause: cause.into(), continuations: vec![call] });
                 }
             }
@@ -196,9 +197,10 @@ impl Poller {
         let jobs = self.tracker.store.jobs_eventual(&ids).await?;
         let due = jobs.iter().filter(|job| job.settled_at.is_none()).filter_map(|job| {
             let plan = Plan::of(job, self.tracker.poll_schedule(job));
-            let next = plan.next(job.created_at, job.id.spread(), seen.max(job.created_at));
+            let last_polled = seen.max(job.created_at);
+            let next = plan.next(job.created_at, job.id.spread(), last_polled, None);
             let soon = match next.task {
-                Task::Poll | Task::GiveUp => at + MAX_SLEEP,
+                Task::Poll | Task::Deadline => at + MAX_SLEEP,
                 Task::Repair => at,
             };
             (next.at <= soon).then_some(next.at)
@@ -211,7 +213,7 @@ impl Poller {
 pub(crate) fn continuation(
     lease: &Lease,
     seen: DateTime<Utc>,
-    failures: BTreeMap<ProviderName, u32>,
+    suspects: BTreeMap<JobId, Suspicion>,
 ) -> WakeUp {
-    WakeUp::Continuation { shard: lease.shard, epoch: lease.epoch, seen, failures }
+    WakeUp::Continuation { shard: lease.shard, epoch: lease.epoch, seen, suspects }
 }

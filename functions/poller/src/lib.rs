@@ -19,13 +19,14 @@ mod tick;
 
 use std::collections::BTreeMap;
 use std::future::ready;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use chrono::{DateTime, Utc};
-use domain::id::ProviderName;
-use domain::lease::AwakePolicy;
+use domain::id::{JobId, ProviderName};
+use domain::lease::{AwakePolicy, Lease};
+use domain::polling::Suspicion;
 use futures_util::future::join_all;
 use lambda_runtime::Error;
 use serde::Deserialize;
@@ -38,6 +39,7 @@ use shared::tracker::Tracker;
 use tracing::warn;
 
 use crate::claim::{Interrupted, ShardClaim};
+use crate::provider_queues::ProviderFacts;
 use crate::shard_poller::ShardPoller;
 
 /// The delay of a wake-up call that is sent again after a failure.
@@ -55,6 +57,15 @@ pub struct Poller {
     pub awake_policy: AwakePolicy,
     /// The last minute in which a tick found no active job, by shard.
     quiet: Mutex<BTreeMap<u32, i64>>,
+    /// The suspects that this process left with the last lease of a shard that it wrote.
+    left_suspects: Mutex<BTreeMap<u32, LeftSuspects>>,
+}
+
+/// Suspects, and the epoch of the lease under which they were left.
+#[derive(Debug)]
+struct LeftSuspects {
+    epoch: u64,
+    suspects: BTreeMap<JobId, Suspicion>,
 }
 
 /// The two kinds of invocations.
@@ -84,6 +95,7 @@ impl Poller {
             shards: Shards::new(shards),
             awake_policy: AwakePolicy::default(),
             quiet: Mutex::default(),
+            left_suspects: Mutex::default(),
         }
     }
 
@@ -116,21 +128,40 @@ impl Poller {
         }
     }
 
-    /// This shard's share of each provider's budget, in status calls a second. A shard beyond the
-    /// current number, which was lowered, has a third of the share that it had, because the current
-    /// shards already divide the whole budget.
-    fn budgets(&self, shard: u32) -> BTreeMap<ProviderName, f64> {
+    /// Keeps the suspects of a shard for a takeover by this process. The continuation call, which
+    /// has them too, is declined then.
+    fn leave_suspects(&self, lease: &Lease, suspects: &BTreeMap<JobId, Suspicion>) {
+        let left = LeftSuspects { epoch: lease.epoch, suspects: suspects.clone() };
+        let mut all = self.left_suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(lease.shard, left);
+    }
+
+    /// The suspects of a shard, if this process was the last that held the lease.
+    fn recall_suspects(&self, shard: u32, lease: Option<&Lease>) -> BTreeMap<JobId, Suspicion> {
+        let mut all = self.left_suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = all.remove(&shard).filter(|left| lease.is_some_and(|it| it.epoch == left.epoch));
+        left.map(|left| left.suspects).unwrap_or_default()
+    }
+
+    /// What the polls of a shard need to know of each provider. The budget is this shard's share,
+    /// in status calls a second. A shard beyond the current number, which was lowered, has a third
+    /// of the share that it had, because the current shards already divide the whole budget.
+    fn provider_facts(&self, shard: u32) -> BTreeMap<ProviderName, ProviderFacts> {
         let shares = match shard < self.shards.current() {
             true => self.shards.current(),
             false => shard.saturating_add(1).next_power_of_two().saturating_mul(3),
         };
         let specs = self.tracker.providers.in_force();
         let catalogue = &specs.catalogue;
-        let budgets = catalogue.names().filter_map(|name| {
-            let budget = catalogue.get(name)?.spec.polling_budget()?;
-            Some((name.clone(), budget / f64::from(shares)))
+        let facts = catalogue.names().filter_map(|name| {
+            let budget = catalogue.get(name)?.spec.polling_budget();
+            let facts = ProviderFacts {
+                budget: budget.map(|budget| budget / f64::from(shares)),
+                spec: specs.version(name),
+            };
+            Some((name.clone(), facts))
         });
-        budgets.collect()
+        facts.collect()
     }
 }
 

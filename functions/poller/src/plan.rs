@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::job::{Job, State};
-use domain::polling::{PollSchedule, Tracking};
+use domain::polling::{LONGEST_OUTAGE, PollSchedule, Suspicion, Tracking};
 
 /// How old a submit without an answer is when it is repaired. The submit function times out
 /// after 29 s, so by then it no longer waits for the answer.
@@ -15,12 +15,12 @@ pub(crate) const SUBMIT_TIMEOUT_GRACE: TimeDelta = TimeDelta::seconds(45);
 /// How long a function that stored an outbox may take to publish it. After that it has crashed.
 pub(crate) const PUBLISH_GRACE: TimeDelta = TimeDelta::seconds(15);
 
-/// How long past its deadline a job waits for a provider that is down, because the render may
-/// have completed all the same.
-pub(crate) const MAX_OUTAGE: TimeDelta = TimeDelta::hours(6);
-
-/// How often a job past its deadline is polled.
+/// How often a job is polled that is past its deadline and has not timed out yet.
 const LATE_POLL_EVERY: TimeDelta = TimeDelta::seconds(60);
+
+/// The wait before a job that timed out is polled again. It doubles, up to the longest.
+const TIMED_OUT_WAIT: TimeDelta = TimeDelta::minutes(1);
+const LONGEST_TIMED_OUT_WAIT: TimeDelta = TimeDelta::minutes(32);
 
 /// The wait before a repair that has failed is tried again. It doubles, up to the longest: while
 /// the bus is missing, thousands of jobs wait for it, and none of them is in a hurry.
@@ -43,18 +43,16 @@ pub(crate) enum Task {
     Poll,
     /// Finish what a crashed function has begun. That asks no provider.
     Repair,
-    /// Ask once more if the provider is not paused, and give the job up unless the answer ends
-    /// it.
-    GiveUp,
+    /// Ask once more, also while the provider is paused: the job's deadline is over, or the time
+    /// for which it is asked about after that.
+    Deadline,
 }
 
 /// What a job is dispatched for, and whether its provider may be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PollTarget {
-    Provider {
-        /// The provider has failed so often in a row that this failure is not the job's.
-        is_down: bool,
-    },
+    Provider,
+    /// The provider is paused, and so many deadlines are over that this job's turn does not come.
     NoProvider,
     /// A repair, which asks no provider.
     Repair,
@@ -65,15 +63,18 @@ pub(crate) enum PollTarget {
 pub(crate) enum Plan {
     /// Repair it from then on.
     Repair(DateTime<Utc>),
-    Poll(Tracking, PollSchedule),
+    Poll(Polls),
     /// Both: an event that cannot be published is no reason not to look for the next one.
-    RepairAndPoll {
-        repair_from: DateTime<Utc>,
-        tracking: Tracking,
-        schedule: PollSchedule,
-        /// Its polls end at the deadline, because it has timed out already.
-        ends_at_deadline: bool,
-    },
+    RepairAndPoll(DateTime<Utc>, Polls),
+}
+
+/// How a job is polled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Polls {
+    tracking: Tracking,
+    schedule: PollSchedule,
+    /// It has timed out, and may still complete.
+    has_ended: bool,
 }
 
 impl Plan {
@@ -82,6 +83,8 @@ impl Plan {
         let repair_from = job.outbox.iter().map(|entry| entry.at + PUBLISH_GRACE).max();
         let (tracking, schedule) = match job.state {
             State::Submitting => return Self::Repair(job.created_at + SUBMIT_TIMEOUT_GRACE),
+            // Its submit was never confirmed, and its render may be found all the same.
+            State::Failed if !job.is_final() => (Tracking::PollOnly, schedule),
             State::Completed | State::Failed | State::Cancelled => {
                 let ended_at = job.ended_at().unwrap_or(job.created_at);
                 return Self::Repair(repair_from.unwrap_or(ended_at));
@@ -93,45 +96,47 @@ impl Plan {
             }
             State::Queued | State::Processing | State::TimedOut => (job.request.tracking, schedule),
         };
+        let polls = Polls { tracking, schedule, has_ended: job.state.has_ended() };
         match repair_from {
-            None => Self::Poll(tracking, schedule),
-            Some(repair_from) => Self::RepairAndPoll {
-                repair_from,
-                tracking,
-                schedule,
-                ends_at_deadline: job.state == State::TimedOut,
-            },
+            None => Self::Poll(polls),
+            Some(repair_from) => Self::RepairAndPoll(repair_from, polls),
         }
     }
 
     /// The first task after `last_polled`. The times form a fixed series per job, so any time
     /// between two of its members gives the same answer: a poller that continues after a sleep
-    /// knows only up to when all polls were made, and not when each job was polled.
+    /// knows only up to when all polls were made, and not when each job was polled. The polls of
+    /// a suspect are put off.
     pub(crate) fn next(
         &self,
         created_at: DateTime<Utc>,
         spread: f64,
         last_polled: DateTime<Utc>,
+        suspicion: Option<&Suspicion>,
     ) -> NextTask {
-        let age = (last_polled - created_at).to_std().unwrap_or_default();
         let repair =
             |from| NextTask { at: next_repair(from, spread, last_polled), task: Task::Repair };
-        let poll = |tracking, schedule: &PollSchedule| {
-            let at = match age < schedule.deadline {
-                true => created_at + schedule.next_after(tracking, age, spread),
-                false => {
-                    next_in_series(created_at + deadline(schedule), LATE_POLL_EVERY, last_polled)
-                }
-            };
-            NextTask { at, task: Task::Poll }
-        };
+        let poll = |polls: &Polls| polls.next(created_at, spread, last_polled, suspicion);
         match self {
             Self::Repair(from) => repair(*from),
-            Self::Poll(tracking, schedule) => poll(*tracking, schedule),
-            Self::RepairAndPoll { repair_from, tracking, schedule, ends_at_deadline } => {
-                let (repair, poll) = (repair(*repair_from), poll(*tracking, schedule));
-                let is_over = *ends_at_deadline && poll.at >= created_at + deadline(schedule);
-                if is_over || repair.at <= poll.at { repair } else { poll }
+            Self::Poll(polls) => poll(polls),
+            Self::RepairAndPoll(repair_from, polls) => {
+                let (repair, poll) = (repair(*repair_from), poll(polls));
+                if repair.at <= poll.at { repair } else { poll }
+            }
+        }
+    }
+
+    /// When the job is asked about in any case, if it is polled.
+    pub(crate) fn last_at(
+        &self,
+        created_at: DateTime<Utc>,
+        last_polled: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Repair(_) => None,
+            Self::Poll(polls) | Self::RepairAndPoll(_, polls) => {
+                Some(polls.last_at(created_at, last_polled))
             }
         }
     }
@@ -140,7 +145,7 @@ impl Plan {
     pub(crate) fn schedule_mut(&mut self) -> Option<&mut PollSchedule> {
         match self {
             Self::Repair(_) => None,
-            Self::Poll(_, schedule) | Self::RepairAndPoll { schedule, .. } => Some(schedule),
+            Self::Poll(polls) | Self::RepairAndPoll(_, polls) => Some(&mut polls.schedule),
         }
     }
 
@@ -148,37 +153,73 @@ impl Plan {
     pub(crate) fn poll_rate(&self, created_at: DateTime<Utc>, now: DateTime<Utc>) -> f64 {
         match self {
             Self::Repair(_) => 0.0,
-            Self::Poll(tracking, schedule) | Self::RepairAndPoll { tracking, schedule, .. } => {
+            Self::Poll(Polls { tracking, schedule, .. })
+            | Self::RepairAndPoll(_, Polls { tracking, schedule, .. }) => {
                 schedule.poll_rate(*tracking, (now - created_at).to_std().unwrap_or_default())
             }
         }
     }
+}
 
-    /// Whether the job is past its deadline by [`MAX_OUTAGE`] or more. Its next poll then gives
-    /// it up even if its provider is paused.
-    pub(crate) fn is_past_outage_limit(
+impl Polls {
+    fn next(
         &self,
         created_at: DateTime<Utc>,
-        now: DateTime<Utc>,
-    ) -> bool {
-        match self {
-            Self::Repair(_) => false,
-            Self::Poll(_, schedule) | Self::RepairAndPoll { schedule, .. } => {
-                now - created_at >= deadline(schedule) + MAX_OUTAGE
+        spread: f64,
+        last_polled: DateTime<Utc>,
+        suspicion: Option<&Suspicion>,
+    ) -> NextTask {
+        let due_at = created_at + deadline(&self.schedule);
+        let given_up_at = due_at + LONGEST_OUTAGE;
+        let age = (last_polled - created_at).to_std().unwrap_or_default();
+        let planned = if age < self.schedule.deadline {
+            created_at + self.schedule.next_after(self.tracking, age, spread)
+        } else if self.has_ended && last_polled < given_up_at {
+            let (first, most) = (TIMED_OUT_WAIT, LONGEST_TIMED_OUT_WAIT);
+            next_of_growing(due_at, first, most, spread, last_polled).min(given_up_at)
+        } else {
+            next_in_series(due_at, LATE_POLL_EVERY, last_polled)
+        };
+        let last_at = self.last_at(created_at, last_polled);
+        let at = match suspicion {
+            Some(suspicion) if self.has_ended || last_polled < due_at => {
+                suspicion.due(planned, last_at)
             }
-        }
+            // A job that is to time out now does not wait for its render.
+            Some(_) | None => planned,
+        };
+        let is_last = at >= last_at || !self.has_ended && at >= due_at;
+        NextTask { at, task: if is_last { Task::Deadline } else { Task::Poll } }
+    }
+
+    /// When the job is asked about in any case: at its deadline, then before it is given up.
+    fn last_at(&self, created_at: DateTime<Utc>, last_polled: DateTime<Utc>) -> DateTime<Utc> {
+        let due_at = created_at + deadline(&self.schedule);
+        if last_polled < due_at { due_at } else { due_at + LONGEST_OUTAGE }
     }
 }
 
 /// The first time after `past` at which a repair that is due from `from` is tried. Jobs that
 /// ended together are spread over the longer waits.
 fn next_repair(from: DateTime<Utc>, spread: f64, past: DateTime<Utc>) -> DateTime<Utc> {
-    let (mut at, mut wait) = (from, REPAIR_RETRY);
-    while at <= past && wait < LONGEST_REPAIR_RETRY {
+    next_of_growing(from, REPAIR_RETRY, LONGEST_REPAIR_RETRY, spread, past)
+}
+
+/// The first time after `past` in a series that begins at `from`, with waits that double from
+/// `first` to `longest`.
+fn next_of_growing(
+    from: DateTime<Utc>,
+    first: TimeDelta,
+    longest: TimeDelta,
+    spread: f64,
+    past: DateTime<Utc>,
+) -> DateTime<Utc> {
+    let (mut at, mut wait) = (from, first);
+    while at <= past && wait < longest {
         at += spread_out(wait, spread);
         wait = wait * 2;
     }
-    next_in_series(at, spread_out(LONGEST_REPAIR_RETRY, spread), past)
+    next_in_series(at, spread_out(longest, spread), past)
 }
 
 /// Shorter or longer by up to a quarter.
@@ -199,7 +240,7 @@ fn next_in_series(first: DateTime<Utc>, step: TimeDelta, past: DateTime<Utc>) ->
     first + step * i32::try_from(steps).unwrap_or(i32::MAX)
 }
 
-/// The age at which a job is given up, unless its provider is down.
+/// The age at which a job times out.
 pub(crate) fn deadline(schedule: &PollSchedule) -> TimeDelta {
     TimeDelta::from_std(schedule.deadline).unwrap_or(TimeDelta::days(365))
 }

@@ -2,20 +2,17 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use domain::job::{Job, Report, State};
-use domain::polling::{PollResult, PollSchedule};
+use domain::polling::{PauseReason, PollResult, PollSchedule, Trouble};
 use domain::provider::{ErrorClass, StatusAnswer};
 use shared::store::Committed;
 use shared::telemetry::chain;
-use shared::tracker::{ApplyOutcome, ReportSource, TrackError, polls_due};
+use shared::tracker::{ApplyOutcome, Patience, ReportSource, TrackError, polls_due};
 use tracing::error;
 
 use crate::Poller;
-use crate::plan::{MAX_OUTAGE, PUBLISH_GRACE, PollTarget, SUBMIT_TIMEOUT_GRACE, deadline};
-
-/// How long past its deadline a job waits for a provider that answers for other jobs.
-const MAX_SILENCE: TimeDelta = TimeDelta::minutes(15);
+use crate::plan::{PUBLISH_GRACE, PollTarget, SUBMIT_TIMEOUT_GRACE, deadline};
 
 #[derive(Debug)]
 pub(crate) struct PollOutcome {
@@ -43,10 +40,10 @@ impl Poller {
         // A repaired job is not given up before the next poll has asked its provider.
         let (job, reply) = match (action, target) {
             (Some(RepairAction::Report(report)), _) => {
-                (self.apply_report(job, &report, now()).await?, None)
+                (self.apply_report(job, &report, ReportSource::Poll, now()).await?, None)
             }
             (Some(RepairAction::PublishOnly), _) => (Some(job), None),
-            (None, PollTarget::Provider { .. }) => {
+            (None, PollTarget::Provider) => {
                 let (job, reply) = self.fetch_status(job, now).await?;
                 (job, Some(reply))
             }
@@ -54,17 +51,21 @@ impl Poller {
             // Another function has done it meanwhile.
             (None, PollTarget::Repair) => (Some(job), None),
         };
-        let is_down = match target {
-            PollTarget::Provider { is_down } => is_down,
-            PollTarget::NoProvider | PollTarget::Repair => true,
-        };
         let result = reply.map_or(PollResult::NotAsked, |reply| reply.result);
+        // A render of which its provider could not tell is asked about after its deadline too.
+        let (source, patience) = match reply {
+            Some(StatusReply { is_conclusive: true, .. }) => {
+                (ReportSource::LastPoll, Patience::Deadline)
+            }
+            Some(StatusReply { is_conclusive: false, .. }) | None => {
+                (ReportSource::Poll, Patience::Outage)
+            }
+        };
         let job = match (job, reply) {
-            (Some(job), Some(reply))
-                if !job.state.has_ended()
-                    && is_given_up(&job, &schedule, reply, is_down, now()) =>
-            {
-                self.apply_report(job, &Report::DeadlinePassed, now()).await?
+            // The reply comes first, because the render may have ended since the last poll.
+            (Some(job), Some(_)) if times_out(&job, &schedule, now()) => {
+                let report = Report::DeadlinePassed;
+                self.apply_and_publish(job, &report, source, patience, now()).await?
             }
             (job, _) => job,
         };
@@ -79,7 +80,7 @@ impl Poller {
         if !job.outbox.is_empty() && !is_repair {
             return Ok(PollOutcome { job: Some(Box::new(job)), result });
         }
-        let job = self.tracker.publish_outbox(job, now()).await?;
+        let job = self.tracker.publish_with(job, patience, now()).await?;
         let is_left = job.settled_at.is_none();
         Ok(PollOutcome { job: is_left.then(|| Box::new(job)), result })
     }
@@ -92,31 +93,28 @@ impl Poller {
     ) -> Result<(Option<Job>, StatusReply), TrackError> {
         let answer = match self.tracker.fetch_status(&job, None, now()).await {
             Ok(answer) => answer,
-            // Without our own key for this host no status can be had, and the job waits as in an
-            // outage.
+            // Without our own key for this host no status can be had.
             Err(TrackError::Key(cause)) => {
                 error!(
                     job.id = %job.id, provider.name = %job.request.provider, error = chain(&cause),
                     "provider key unavailable; job status not fetched"
                 );
-                return Ok((
-                    Some(job),
-                    StatusReply { is_conclusive: false, result: PollResult::Failed(None) },
-                ));
+                let reason = PauseReason::RefusedKey;
+                return Ok((Some(job), StatusReply::trouble(reason, None, None)));
             }
             Err(cause) => return Err(cause),
         };
         Ok(match answer {
             Some(StatusAnswer::Observed(observation)) => {
-                let job = self.apply_report(job, &Report::Observed(observation), now()).await?;
-                (job, StatusReply { is_conclusive: true, result: PollResult::Answered })
+                let (report, source) = (Report::Observed(observation), ReportSource::Poll);
+                let job = self.apply_report(job, &report, source, now()).await?;
+                (job, StatusReply { is_conclusive: true, result: PollResult::Told })
             }
-            Some(StatusAnswer::Unavailable { class, retry_after }) => (
-                Some(job),
-                StatusReply { is_conclusive: false, result: poll_result(class, retry_after) },
-            ),
+            Some(StatusAnswer::Unavailable { class, status, retry_after }) => {
+                (Some(job), status_reply(class, status, retry_after))
+            }
             Some(StatusAnswer::NotFound) => {
-                (Some(job), StatusReply { is_conclusive: true, result: PollResult::Answered })
+                (Some(job), StatusReply { is_conclusive: true, result: PollResult::Told })
             }
             None => (Some(job), StatusReply::not_asked()),
         })
@@ -128,11 +126,25 @@ impl Poller {
         &self,
         job: Job,
         report: &Report,
+        source: ReportSource,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Job>, TrackError> {
+        self.apply_and_publish(job, report, source, Patience::Outage, now).await
+    }
+
+    async fn apply_and_publish(
+        &self,
+        job: Job,
+        report: &Report,
+        source: ReportSource,
+        patience: Patience,
         now: DateTime<Utc>,
     ) -> Result<Option<Job>, TrackError> {
         let polls = polls_due(&self.tracker.poll_schedule(&job), &job, now);
-        match self.tracker.apply_report(job, report, ReportSource::Poll, polls, now).await? {
-            ApplyOutcome::Changed(job) => Ok(Some(self.tracker.publish_outbox(job, now).await?)),
+        match self.tracker.apply_report(job, report, source, polls, now).await? {
+            ApplyOutcome::Changed(job) => {
+                Ok(Some(self.tracker.publish_with(job, patience, now).await?))
+            }
             ApplyOutcome::Unchanged(job) => match job.checkpoint(polls, now) {
                 Some(updated) => match self.tracker.store.commit_job(&updated).await? {
                     Committed::Stored => Ok(Some(updated)),
@@ -162,19 +174,32 @@ impl StatusReply {
 
     /// The provider was not asked because it is paused.
     fn provider_paused() -> Self {
-        Self { is_conclusive: false, result: PollResult::Failed(None) }
+        Self { is_conclusive: false, result: PollResult::NotAsked }
+    }
+
+    fn trouble(reason: PauseReason, status: Option<u16>, retry_after: Option<Duration>) -> Self {
+        let trouble = Trouble { reason, status, retry_after };
+        Self { is_conclusive: false, result: PollResult::NotTold(trouble) }
     }
 }
 
-fn poll_result(class: ErrorClass, retry_after: Option<Duration>) -> PollResult {
-    match class {
-        ErrorClass::Rate | ErrorClass::Busy => PollResult::RateLimited(retry_after),
-        ErrorClass::Auth | ErrorClass::Quota | ErrorClass::Transient => {
-            PollResult::Failed(retry_after)
+fn status_reply(
+    class: ErrorClass,
+    status: Option<u16>,
+    retry_after: Option<Duration>,
+) -> StatusReply {
+    let reason = match (class, status) {
+        (ErrorClass::Rate | ErrorClass::Busy, _) => PauseReason::RateLimited,
+        (ErrorClass::Auth | ErrorClass::Quota, _) => PauseReason::RefusedKey,
+        // The provider works: the error is about this render, and says nothing of its status.
+        (ErrorClass::Invalid | ErrorClass::NotFound, _) => {
+            return StatusReply { is_conclusive: false, result: PollResult::Told };
         }
-        // The provider works: the error is about this render.
-        ErrorClass::Invalid | ErrorClass::NotFound => PollResult::Answered,
-    }
+        (ErrorClass::Transient, None) => PauseReason::Unreachable,
+        (ErrorClass::Transient, Some(200..=299)) => PauseReason::UnreadableAnswer,
+        (ErrorClass::Transient, Some(_)) => PauseReason::ServerError,
+    };
+    StatusReply::trouble(reason, status, retry_after)
 }
 
 /// What a poll does instead of asking the provider.
@@ -188,6 +213,8 @@ enum RepairAction {
 
 fn repair_action(job: &Job, target: PollTarget, now: DateTime<Utc>) -> Option<RepairAction> {
     match job.state {
+        // Its render may be found all the same.
+        State::Failed if !job.is_final() && target != PollTarget::Repair => None,
         State::Completed | State::Failed | State::Cancelled => Some(RepairAction::PublishOnly),
         State::Submitting if now - job.created_at >= SUBMIT_TIMEOUT_GRACE => {
             Some(RepairAction::Report(Report::SubmitUnclear))
@@ -210,26 +237,10 @@ fn repair_action(job: &Job, target: PollTarget, now: DateTime<Utc>) -> Option<Re
     }
 }
 
-/// Whether a job that has not ended is given up after this reply. The reply comes first because
-/// the render may have ended since the last poll; an outage of the provider alone is no reason
-/// to give up before [`MAX_OUTAGE`].
-fn is_given_up(
-    job: &Job,
-    schedule: &PollSchedule,
-    reply: StatusReply,
-    is_down: bool,
-    now: DateTime<Utc>,
-) -> bool {
-    let patience = match reply {
-        StatusReply { is_conclusive: true, .. } => TimeDelta::zero(),
-        StatusReply { result: PollResult::RateLimited(_), .. } => MAX_OUTAGE,
-        StatusReply { result: PollResult::Failed(_), .. } if is_down => MAX_OUTAGE,
-        StatusReply {
-            result: PollResult::Failed(_) | PollResult::Answered | PollResult::NotAsked,
-            ..
-        } => MAX_SILENCE,
-    };
-    now - job.created_at >= deadline(schedule) + patience
+/// Whether a job that has not ended times out: what its provider answered last is no reason to
+/// keep its customer waiting.
+fn times_out(job: &Job, schedule: &PollSchedule, now: DateTime<Utc>) -> bool {
+    !job.state.has_ended() && now - job.created_at >= deadline(schedule)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::{JobId, ProviderName};
 use domain::job::{Job, State};
-use domain::polling::{PollSchedule, Slowdown, Tracking};
+use domain::polling::{PollSchedule, Slowdown, Suspicion, Tracking};
 
 use crate::plan::{NextTask, Plan, Task};
 
@@ -43,15 +43,40 @@ struct QueuedJob {
     created_at: DateTime<Utc>,
     is_submitting: bool,
     job: Option<Box<Job>>,
+    memory: Memory,
     /// It was handed out, and is neither upserted nor postponed yet.
     in_flight: bool,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+/// What this poller remembers of a job's polls. The job is not written for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memory {
+    /// Boxed, because few jobs have one.
+    pub(crate) suspicion: Option<Box<Suspicion>>,
+    /// Its provider has told of it.
+    pub(crate) was_told: bool,
+}
+
+/// Requests a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Demand {
+    pub(crate) regular: f64,
+    pub(crate) suspects: f64,
+}
+
+/// A job that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Due {
     pub(crate) id: JobId,
     pub(crate) provider: ProviderName,
     pub(crate) task: Task,
+    /// When it is asked about in any case.
+    pub(crate) last_at: DateTime<Utc>,
+    /// When it was asked about last, if it is a suspect.
+    pub(crate) suspect_since: Option<DateTime<Utc>>,
+    /// It is a suspect, and asked about like any other render.
+    pub(crate) is_pardoned: bool,
+    pub(crate) was_told: bool,
 }
 
 impl PollQueue {
@@ -62,6 +87,7 @@ impl PollQueue {
         schedule: PollSchedule,
         last_polled: DateTime<Utc>,
         read_at: DateTime<Utc>,
+        memory: Memory,
     ) {
         self.remove(&job.id);
         if job.settled_at.is_some() {
@@ -73,12 +99,13 @@ impl PollQueue {
         let entry = QueuedJob {
             provider: job.request.provider.clone(),
             plan,
-            next: plan.next(job.created_at, id.spread(), last_polled),
+            next: plan.next(job.created_at, id.spread(), last_polled, memory.suspicion.as_deref()),
             last_polled,
             read_at,
             created_at: job.created_at,
             is_submitting: job.state == State::Submitting,
             job: cache.then(|| Box::new(job)),
+            memory,
             in_flight: false,
         };
         self.cached += usize::from(cache);
@@ -91,8 +118,8 @@ impl PollQueue {
         match self.entries.get(&job.id) {
             Some(entry) if entry.in_flight => {}
             Some(entry) => {
-                let last_polled = entry.last_polled;
-                self.upsert(job, schedule, last_polled, read_at);
+                let (last_polled, memory) = (entry.last_polled, entry.memory.clone());
+                self.upsert(job, schedule, last_polled, read_at, memory);
             }
             None => {}
         }
@@ -103,9 +130,67 @@ impl PollQueue {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.in_flight = false;
             entry.last_polled = now;
-            entry.next = entry.plan.next(entry.created_at, id.spread(), now);
+            entry.plan_next(id);
             self.order.insert((entry.next.at, id.clone()));
         }
+    }
+
+    /// What is remembered of a job.
+    pub(crate) fn memory(&self, id: &JobId) -> Memory {
+        self.entries.get(id).map(|entry| entry.memory.clone()).unwrap_or_default()
+    }
+
+    /// Has a suspect asked about again soon that failed in an outage which is over. `from_pause`
+    /// says whether it was more than its own.
+    pub(crate) fn pardon(&mut self, id: &JobId, from_pause: bool, now: DateTime<Utc>) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        let Some(suspicion) = &mut entry.memory.suspicion else { return };
+        if !from_pause && (suspicion.failures < 2 || !suspicion.may_probe(now)) {
+            return;
+        }
+        **suspicion = suspicion.pardoned(id.spread(), now);
+        if !entry.in_flight {
+            self.order.remove(&(entry.next.at, id.clone()));
+            entry.plan_next(id);
+            self.order.insert((entry.next.at, id.clone()));
+        }
+    }
+
+    /// Makes the provider's suspect due that is the best probe: one that is evidence of the outage
+    /// if there is one, and of those the one that was asked about the longest time ago.
+    pub(crate) fn bring_forward(
+        &mut self,
+        provider: &ProviderName,
+        is_evidence: impl Fn(&JobId) -> bool,
+        is_last_probe: impl Fn(&JobId) -> bool,
+        now: DateTime<Utc>,
+    ) {
+        let suspects = self.entries.iter().filter_map(|(id, entry)| {
+            let suspicion = entry.memory.suspicion.as_ref()?;
+            let may = entry.provider == *provider
+                && !entry.in_flight
+                && entry.next.task == Task::Poll
+                && suspicion.may_probe(now);
+            may.then(|| (is_last_probe(id), !is_evidence(id), suspicion.asked_at, id))
+        });
+        let Some((_, _, _, id)) = suspects.min() else { return };
+        let id = id.clone();
+        if let Some(entry) = self.entries.get_mut(&id) {
+            self.order.remove(&(entry.next.at, id.clone()));
+            entry.next.at = entry.next.at.min(now);
+            self.order.insert((entry.next.at, id));
+        }
+    }
+
+    /// The suspects, at most so many: those that failed most often.
+    pub(crate) fn suspects(&self, most: usize) -> Vec<(&JobId, &ProviderName, &Suspicion)> {
+        let suspects = self.entries.iter().filter_map(|(id, entry)| {
+            Some((id, &entry.provider, entry.memory.suspicion.as_deref()?))
+        });
+        let mut suspects: Vec<_> = suspects.collect();
+        suspects.sort_unstable_by_key(|(id, _, it)| (std::cmp::Reverse(it.failures), *id));
+        suspects.truncate(most);
+        suspects
     }
 
     pub(crate) fn remove(&mut self, id: &JobId) {
@@ -134,13 +219,7 @@ impl PollQueue {
             let Some((_, id)) = self.order.pop_first() else { break };
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             entry.in_flight = true;
-            let task = match entry.next.task {
-                Task::Poll if entry.plan.is_past_outage_limit(entry.created_at, now) => {
-                    Task::GiveUp
-                }
-                task @ (Task::Poll | Task::Repair | Task::GiveUp) => task,
-            };
-            due.push(Due { id, provider: entry.provider.clone(), task });
+            due.push(entry.due(id, now));
         }
         due
     }
@@ -170,6 +249,11 @@ impl PollQueue {
         self.entries.contains_key(id)
     }
 
+    /// Whether the shard has jobs of this provider.
+    pub(crate) fn has_jobs_of(&self, provider: &ProviderName) -> bool {
+        self.entries.values().any(|entry| entry.provider == *provider)
+    }
+
     /// The jobs to be read again: those that another function may have changed meanwhile, and
     /// those whose submit had no answer yet.
     pub(crate) fn stale(&self, now: DateTime<Utc>) -> Vec<JobId> {
@@ -184,9 +268,15 @@ impl PollQueue {
     }
 
     /// How many requests a second a provider's jobs would make.
-    pub(crate) fn poll_rate(&self, provider: &ProviderName, now: DateTime<Utc>) -> f64 {
+    pub(crate) fn demand(&self, provider: &ProviderName, now: DateTime<Utc>) -> Demand {
         let theirs = self.entries.values().filter(|entry| entry.provider == *provider);
-        theirs.map(|entry| entry.plan.poll_rate(entry.created_at, now)).sum()
+        theirs.fold(Demand::default(), |sum, entry| match &entry.memory.suspicion {
+            Some(it) => Demand { suspects: sum.suspects + it.poll_rate(), ..sum },
+            None => {
+                let rate = entry.plan.poll_rate(entry.created_at, now);
+                Demand { regular: sum.regular + rate, ..sum }
+            }
+        })
     }
 
     /// Slows the polls of a provider's jobs down.
@@ -199,9 +289,36 @@ impl PollQueue {
             schedule.slowdown = slowdown;
             if !entry.in_flight {
                 self.order.remove(&(entry.next.at, id.clone()));
-                entry.next = entry.plan.next(entry.created_at, id.spread(), entry.last_polled);
+                entry.plan_next(id);
                 self.order.insert((entry.next.at, id.clone()));
             }
+        }
+    }
+}
+
+impl QueuedJob {
+    fn plan_next(&mut self, id: &JobId) {
+        let suspicion = self.memory.suspicion.as_deref();
+        self.next = self.plan.next(self.created_at, id.spread(), self.last_polled, suspicion);
+    }
+
+    /// The job handed out now.
+    fn due(&self, id: JobId, now: DateTime<Utc>) -> Due {
+        let last_at = self.plan.last_at(self.created_at, self.last_polled);
+        let last_at = last_at.unwrap_or(self.next.at);
+        let task = match self.next.task {
+            Task::Poll if last_at <= now => Task::Deadline,
+            task @ (Task::Poll | Task::Repair | Task::Deadline) => task,
+        };
+        let suspicion = self.memory.suspicion.as_deref();
+        Due {
+            id,
+            provider: self.provider.clone(),
+            task,
+            last_at: if task == Task::Deadline { last_at.min(now) } else { last_at },
+            suspect_since: suspicion.map(|suspicion| suspicion.asked_at),
+            is_pardoned: suspicion.is_some_and(|suspicion| suspicion.is_pardoned),
+            was_told: self.memory.was_told,
         }
     }
 }

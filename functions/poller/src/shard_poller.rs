@@ -37,13 +37,14 @@ mod exit;
 mod lease_keeper;
 mod lister;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::JobId;
 use domain::job::Job;
 use domain::lease::Lease;
-use domain::polling::{PollResult, PollSchedule};
+use domain::polling::{PollResult, PollSchedule, Suspicion};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -60,8 +61,8 @@ use crate::Poller;
 use crate::claim::{CatchUp, Interrupted, continuation};
 use crate::plan::PollTarget;
 use crate::poll_job::PollOutcome;
-use crate::poll_queue::PollQueue;
-use crate::provider_queues::{Dispatch, ProviderQueues};
+use crate::poll_queue::{Memory, PollQueue};
+use crate::provider_queues::{Dispatch, PauseChange, ProviderQueues};
 
 /// How often the polls are fitted into the providers' budgets.
 const FIT_EVERY: TimeDelta = TimeDelta::seconds(10);
@@ -73,9 +74,13 @@ const DRAIN_BEFORE: TimeDelta = TimeDelta::seconds(25);
 /// How long before the invocation ends the polls in flight are dropped.
 const ABORT_BEFORE: TimeDelta = TimeDelta::seconds(5);
 
+/// The most suspects that a continuation call carries, some 40 KB. The others are asked about
+/// once more.
+const MAX_LEFT_SUSPECTS: usize = 400;
+
 /// What has completed of the work in flight.
 enum Completion {
-    Polled { id: JobId, queue: Option<usize>, outcome: Result<PollOutcome, TrackError> },
+    Polled { dispatch: Dispatch, outcome: Result<PollOutcome, TrackError> },
     Listed(Listing),
     Read(JobRead),
     LeaseWritten(LeaseWrite),
@@ -124,16 +129,18 @@ impl<'a> ShardPoller<'a> {
         now: fn() -> DateTime<Utc>,
     ) -> Self {
         let (start, shard) = (now(), lease.shard);
-        let (budgets, failures) = (poller.budgets(shard), &catch_up.failures);
+        let facts = poller.provider_facts(shard);
+        let specs = poller.tracker.providers.in_force();
+        let is_over = |provider: &_, pause: &_| specs.ends(provider, pause);
         Self {
             poller,
             shard,
             now,
             clock: MonotonicClock { start, since: Instant::now() },
             until,
-            specs: poller.tracker.providers.in_force().revision,
+            specs: specs.revision,
             poll_queue: PollQueue::default(),
-            provider_queues: ProviderQueues::new(budgets, &lease.pauses, failures, start),
+            provider_queues: ProviderQueues::new(facts, &lease.pauses, is_over, start),
             in_flight: FuturesUnordered::new(),
             dispatched_at: catch_up.since,
             fitted_at: start,
@@ -173,7 +180,19 @@ impl<'a> ShardPoller<'a> {
     }
 
     fn continuation(&self, lease: &Lease) -> WakeUp {
-        continuation(lease, self.seen(), self.provider_queues.failures())
+        let suspects = self.suspects();
+        self.poller.leave_suspects(lease, &suspects);
+        continuation(lease, self.seen(), suspects)
+    }
+
+    /// The renders that their providers could not tell of, and whether that is evidence.
+    fn suspects(&self) -> BTreeMap<JobId, Suspicion> {
+        let suspects = self.poll_queue.suspects(MAX_LEFT_SUSPECTS).into_iter();
+        let left = suspects.map(|(id, provider, suspicion)| {
+            let evidence = self.provider_queues.evidence(provider, id);
+            (id.clone(), Suspicion { evidence, ..suspicion.clone() })
+        });
+        left.collect()
     }
 
     async fn poll_until_exit(&mut self) -> Result<Exit, TrackError> {
@@ -190,11 +209,15 @@ impl<'a> ShardPoller<'a> {
                 match next_step(&self.state(may_begin, at), at) {
                     NextStep::StayAwake => {}
                     NextStep::AnnounceIdle => {
+                        self.forget_gone();
+                        self.tell_pauses(true, at);
                         let lease = self.lease.asleep(self.provider_queues.pauses(), at);
                         self.go_idle(lease).await?;
                         continue;
                     }
                     NextStep::GiveLeaseBack => {
+                        self.forget_gone();
+                        self.tell_pauses(true, at);
                         let lease = self.lease.given_back(self.provider_queues.pauses(), at);
                         self.go_idle(lease).await?;
                         continue;
@@ -234,7 +257,7 @@ impl<'a> ShardPoller<'a> {
 
     /// What the exit decision depends on.
     fn state(&self, may_begin: bool, at: DateTime<Utc>) -> LoopState {
-        let next_at = [self.poll_queue.next_at(), self.provider_queues.next_at()];
+        let next_at = [self.poll_queue.next_at(), self.provider_queues.next_at(at)];
         LoopState {
             policy: self.poller.awake_policy,
             is_superseded: self.lease.is_superseded(),
@@ -262,6 +285,15 @@ impl<'a> ShardPoller<'a> {
     /// Begins every poll that is due and that its provider's queue lets through.
     fn begin_polls(&mut self, at: DateTime<Utc>) {
         self.dispatched_at = at;
+        for provider in self.provider_queues.wanting_probe(at) {
+            let queues = &self.provider_queues;
+            self.poll_queue.bring_forward(
+                &provider,
+                |id| queues.evidence(&provider, id).is_some(),
+                |id| queues.was_last_probe(&provider, id),
+                at,
+            );
+        }
         for due in self.poll_queue.take_due(at) {
             self.provider_queues.push(due, at);
         }
@@ -286,7 +318,7 @@ impl<'a> ShardPoller<'a> {
     }
 
     fn renew_lease(&mut self, at: DateTime<Utc>) {
-        let pauses = self.provider_queues.pauses();
+        let pauses = self.provider_queues.announced_pauses();
         if let Some(awake) = self.lease.due_heartbeat(&pauses, at) {
             let seen = self.seen();
             let write = self.lease.renew(&self.poller.tracker.store, awake, seen, pauses, at);
@@ -302,13 +334,45 @@ impl<'a> ShardPoller<'a> {
         if at >= self.fitted_at + FIT_EVERY {
             self.fit(at);
         }
+        self.tell_pauses(false, at);
+    }
+
+    /// Ends the pauses whose cause has left the shard.
+    fn forget_gone(&mut self) {
+        let poll_queue = &self.poll_queue;
+        self.provider_queues.retain(|id| poll_queue.contains(id), |it| poll_queue.has_jobs_of(it));
+    }
+
+    /// Logs the pauses that began or ended.
+    fn tell_pauses(&mut self, is_final: bool, at: DateTime<Utc>) {
+        let shard = self.shard;
+        for change in self.provider_queues.pause_changes(is_final, at) {
+            match change {
+                PauseChange::Begins(provider, pause) => warn!(
+                    shard,
+                    provider.name = %provider,
+                    pause.reason = pause.reason.name(),
+                    pause.status = pause.status,
+                    pause.renders = pause.renders,
+                    pause.until = %pause.until,
+                    "provider paused"
+                ),
+                PauseChange::Ends(provider, pause) => info!(
+                    shard,
+                    provider.name = %provider,
+                    pause.since = %pause.since,
+                    "provider pause ended"
+                ),
+            }
+        }
     }
 
     /// Fits the polls into the providers' budgets.
     fn fit(&mut self, at: DateTime<Utc>) {
         self.fitted_at = at;
+        self.forget_gone();
         let poll_queue = &self.poll_queue;
-        let changed = self.provider_queues.fit(|name| poll_queue.poll_rate(name, at), at);
+        let changed = self.provider_queues.fit(|name| poll_queue.demand(name, at), at);
         for (provider, slowdown) in changed {
             warn!(
                 provider.name = %provider, factor = slowdown.factor(),
@@ -336,7 +400,7 @@ impl<'a> ShardPoller<'a> {
         let may_poll = may_begin && self.lister.is_complete();
         let times = [
             self.poll_queue.next_at().filter(|_| may_poll),
-            self.provider_queues.next_at().filter(|_| may_poll),
+            self.provider_queues.next_at(at).filter(|_| may_poll),
             self.lister.next_list_at().filter(|_| may_poll),
             Some(self.drain_at()).filter(|_| may_begin),
         ];
@@ -347,7 +411,7 @@ impl<'a> ShardPoller<'a> {
     fn take(&mut self, completion: Completion) -> Result<(), TrackError> {
         let at = self.clock.now();
         match completion {
-            Completion::Polled { id, queue, outcome } => self.take_poll(&id, queue, outcome, at),
+            Completion::Polled { dispatch, outcome } => self.take_poll(&dispatch, outcome, at),
             Completion::Listed(listing) => {
                 self.lister.take_listing(listing, &mut self.poll_queue)?;
             }
@@ -367,27 +431,33 @@ impl<'a> ShardPoller<'a> {
 
     fn take_poll(
         &mut self,
-        id: &JobId,
-        queue: Option<usize>,
+        dispatch: &Dispatch,
         outcome: Result<PollOutcome, TrackError>,
         at: DateTime<Utc>,
     ) {
-        match outcome {
+        let id = &dispatch.id;
+        let pardon = match outcome {
             Ok(PollOutcome { job, result }) => {
-                self.provider_queues.finish(queue, result, at);
+                let memory = remembered(self.poll_queue.memory(id), id, result, at);
+                let pardon = self.provider_queues.finish(dispatch, result, at);
                 match job {
                     Some(job) => {
                         let schedule = self.poll_schedule(&job);
-                        self.poll_queue.upsert(*job, schedule, at, at);
+                        self.poll_queue.upsert(*job, schedule, at, at, memory);
                     }
                     None => self.poll_queue.remove(id),
                 }
+                pardon
             }
             Err(cause) => {
                 warn!(job.id = %id, error = chain(&cause), "job poll failed; will retry");
-                self.provider_queues.finish(queue, PollResult::NotAsked, at);
+                let pardon = self.provider_queues.finish(dispatch, PollResult::NotAsked, at);
                 self.poll_queue.postpone(id, at);
+                pardon
             }
+        };
+        for render in &pardon.renders {
+            self.poll_queue.pardon(render, pardon.from_pause, at);
         }
     }
 
@@ -399,7 +469,21 @@ impl<'a> ShardPoller<'a> {
             return self.poll_queue.refresh(job, schedule, read_at);
         }
         let last_polled = self.lister.take_new_job(&job);
-        self.poll_queue.upsert(job, schedule, last_polled, read_at);
+        let mut suspicion = self.lister.take_suspicion(&job.id);
+        let provider = &job.request.provider;
+        match suspicion.as_mut().map(|suspicion| (suspicion.evidence, suspicion)) {
+            // It failed in an outage that is declared to be over.
+            Some((Some(_), suspicion)) if self.provider_queues.was_resumed(provider) => {
+                *suspicion = suspicion.pardoned(job.id.spread(), read_at);
+            }
+            Some((Some(evidence), _)) => {
+                self.provider_queues.restore(provider, &job.id, evidence, read_at);
+            }
+            Some((None, _)) | None => {}
+        }
+        let last_polled = suspicion.as_ref().map_or(last_polled, |it| it.asked_at.max(last_polled));
+        let memory = Memory { suspicion: suspicion.map(Box::new), was_told: false };
+        self.poll_queue.upsert(job, schedule, last_polled, read_at, memory);
     }
 
     fn poll_schedule(&self, job: &Job) -> PollSchedule {
@@ -418,12 +502,25 @@ impl<'a> ShardPoller<'a> {
 
 async fn poll(
     poller: &Poller,
-    Dispatch { id, queue, target }: Dispatch,
+    dispatch: Dispatch,
     job: Option<Box<Job>>,
     now: fn() -> DateTime<Utc>,
 ) -> Completion {
-    let outcome = poll_if_active(poller, &id, job, target, now).await;
-    Completion::Polled { id, queue, outcome }
+    let outcome = poll_if_active(poller, &dispatch.id, job, dispatch.target, now).await;
+    Completion::Polled { dispatch, outcome }
+}
+
+/// What is remembered of a job after a poll with this result.
+fn remembered(before: Memory, id: &JobId, result: PollResult, at: DateTime<Utc>) -> Memory {
+    match result {
+        PollResult::Told => Memory { suspicion: None, was_told: true },
+        PollResult::NotAsked => before,
+        PollResult::NotTold(trouble) => {
+            let (before, wait) = (before.suspicion.as_deref(), trouble.retry_after);
+            let suspicion = Suspicion::after(before, wait, id.spread(), at);
+            Memory { suspicion: Some(Box::new(suspicion)), was_told: false }
+        }
+    }
 }
 
 async fn poll_if_active(

@@ -4,6 +4,7 @@ mod chain;
 mod hints;
 mod providers;
 mod repairs;
+mod sick_renders;
 mod specs;
 mod ticks;
 mod world;
@@ -49,7 +50,8 @@ async fn tick_fails_without_table() {
 fn inherited_shards_leave_the_budget_intact() {
     let aws = InMemoryAws::new(&[]);
     let poller = poller(&aws);
-    let budget = |shard| poller.budgets(shard).values().sum::<f64>();
+    let budget =
+        |shard| poller.provider_facts(shard).values().filter_map(|facts| facts.budget).sum::<f64>();
     let inherited: f64 = (1..32).map(budget).sum();
     assert!(budget(0) > 0.0 && inherited <= budget(0), "{inherited} of {}", budget(0));
 }

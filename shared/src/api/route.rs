@@ -31,11 +31,12 @@ pub enum Route {
     ShowProvider,
     PutProvider,
     RemoveProvider,
+    ResumeProvider,
 }
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::SubmitJob,
         Self::ListJobs,
         Self::ShowJob,
@@ -58,6 +59,7 @@ impl Route {
         Self::ShowProvider,
         Self::PutProvider,
         Self::RemoveProvider,
+        Self::ResumeProvider,
     ];
 
     /// The table: API Gateway's key of the route, and the scope that it needs. What shows a
@@ -88,6 +90,7 @@ impl Route {
             Self::ShowProvider => ("GET /v1/providers/{name}", Scope::Read),
             Self::PutProvider => ("PUT /v1/providers/{name}", Scope::Admin),
             Self::RemoveProvider => ("DELETE /v1/providers/{name}", Scope::Admin),
+            Self::ResumeProvider => ("POST /v1/providers/{name}/resume", Scope::Operate),
         }
     }
 

@@ -133,13 +133,23 @@ fn decode_shards(item: Item) -> Result<u32, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use domain::polling::PauseReason;
+
     use super::*;
 
     #[test]
     fn lease_round_trips() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
         let asleep = Lease::taken_over(None, 7, now);
-        let pause = Pause { since: now, until: now, failures: 3 };
+        let pause = Pause {
+            since: now,
+            until: now,
+            failures: 3,
+            reason: PauseReason::ServerError,
+            status: Some(503),
+            renders: 4,
+            spec: 17,
+        };
         let pauses = BTreeMap::from([(ProviderName::parse("zvid").unwrap(), pause)]);
         let awake = asleep.renewed(true, now, pauses, now);
         for lease in [asleep, awake] {

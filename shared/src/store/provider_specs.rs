@@ -38,6 +38,9 @@ pub struct SpecIndex {
     /// Counts changes; zero before the first.
     pub revision: u64,
     specs: BTreeMap<String, AttributeValue>,
+    /// When pauses of providers were ended by hand, in Unix milliseconds. It is here because every
+    /// process reads the index anyway.
+    resumed: BTreeMap<String, i64>,
 }
 
 /// What the index says of a spec.
@@ -107,7 +110,7 @@ impl SpecIndex {
         let entry = SpecEntry { document, bytes, version, put_by: put_by.to_owned(), put_at };
         let mut specs = self.specs.clone();
         specs.insert(name.to_string(), encode_entry(&entry));
-        (Self { revision: version, specs }, entry)
+        (Self { revision: version, specs, resumed: self.resumed.clone() }, entry)
     }
 
     /// The next index, without `name`.
@@ -115,7 +118,23 @@ impl SpecIndex {
     pub fn without(&self, name: &ProviderName) -> Self {
         let mut specs = self.specs.clone();
         specs.remove(name.as_str());
-        Self { revision: self.revision.saturating_add(1), specs }
+        let revision = self.revision.saturating_add(1);
+        Self { revision, specs, resumed: self.resumed.clone() }
+    }
+
+    /// The next index, by which the provider's pauses end that began up to `at`.
+    #[must_use]
+    pub fn resumed(&self, name: &ProviderName, at: DateTime<Utc>) -> Self {
+        let mut resumed = self.resumed.clone();
+        resumed.insert(name.to_string(), time::millis(at));
+        Self { revision: self.revision.saturating_add(1), specs: self.specs.clone(), resumed }
+    }
+
+    /// Up to when each provider's pauses are ended by hand.
+    #[must_use]
+    pub fn resumes(&self) -> BTreeMap<String, DateTime<Utc>> {
+        let times = self.resumed.iter();
+        times.filter_map(|(name, at)| Some((name.clone(), instant(*at).ok()?))).collect()
     }
 }
 
@@ -141,6 +160,12 @@ impl Store {
         item.insert("v".into(), number(index.revision));
         let specs: HashMap<_, _> = index.specs.clone().into_iter().collect();
         item.insert("specs".into(), AttributeValue::M(specs));
+        if !index.resumed.is_empty() {
+            let resumed = index.resumed.iter();
+            let resumed =
+                resumed.map(|(name, at)| (name.clone(), AttributeValue::N(at.to_string())));
+            item.insert("resumed".into(), AttributeValue::M(resumed.collect()));
+        }
         let doing = "store the index of provider specs";
         committed(self.put_version(item, index.revision, doing).await?, decode_index)
     }
@@ -235,9 +260,18 @@ fn decode_index(mut item: Item) -> Result<SpecIndex, StoreError> {
         return Err(broken(&"it has no revision"));
     };
     let revision = revision.parse().map_err(|error: std::num::ParseIntError| broken(&error))?;
+    let resumed = match item.remove("resumed") {
+        Some(AttributeValue::M(resumed)) => resumed,
+        Some(_) | None => HashMap::new(),
+    };
+    let resumed = resumed.into_iter().filter_map(|(name, at)| match at {
+        AttributeValue::N(at) => Some((name, at.parse().ok()?)),
+        _ => None,
+    });
+    let resumed = resumed.collect();
     match item.remove("specs") {
         Some(AttributeValue::M(specs)) => {
-            Ok(SpecIndex { revision, specs: specs.into_iter().collect() })
+            Ok(SpecIndex { revision, specs: specs.into_iter().collect(), resumed })
         }
         Some(_) | None => Err(broken(&"it has no specs")),
     }
@@ -283,13 +317,16 @@ mod tests {
         assert_eq!(index.get(&name("acme")), Some(entry));
         assert_eq!(index.get(&name("zvid")), None);
         assert!(!index.without(&name("acme")).contains(&name("acme")));
+        let resumed = index.resumed(&name("zvid"), at).without(&name("acme"));
+        assert_eq!(resumed.revision, 3);
+        assert_eq!(resumed.resumes(), [("zvid".to_owned(), at)].into());
     }
 
     #[test]
     fn foreign_spec_entry_survives_a_change() {
         let strange = AttributeValue::M(HashMap::from([("x".to_owned(), text("y"))]));
         let specs = BTreeMap::from([("later".to_owned(), strange.clone())]);
-        let index = SpecIndex { revision: 3, specs };
+        let index = SpecIndex { revision: 3, specs, ..SpecIndex::default() };
         assert_eq!(index.specs().collect::<Vec<_>>(), [("later", None)]);
         let document = DocumentId("0a".into());
         let (next, _) = index.with(&name("acme"), document, 7, "key", DateTime::UNIX_EPOCH);

@@ -13,6 +13,7 @@ use domain::event::{EventName, EventSet, TestEvent};
 use domain::headers::{CustomHeaders, ReceiverHeaders};
 use domain::id::{KeyId, KeyName, KeyOwner, ProviderName};
 use domain::job::State;
+use domain::polling::{Pause, PauseReason};
 use domain::provider::catalogue::Adjustments;
 use domain::request::{JobRequest, KeyRequest, ReceiverSettings};
 use domain::signature::{GracePeriod, Rotation, SignatureType, SigningSecrets, WebhookSecret};
@@ -233,7 +234,21 @@ async fn provider_view_fits_openapi() {
         ("shotstack", "stored", false, false),
         ("json2video", "stored", true, true),
     ] {
-        let shown = view::provider(&ProviderName::parse(name).unwrap(), &specs.in_force());
+        let name = ProviderName::parse(name).unwrap();
+        let since = chrono::DateTime::UNIX_EPOCH;
+        let pause = Pause {
+            since,
+            until: since,
+            failures: 2,
+            reason: PauseReason::UnreadableAnswer,
+            status: in_force.then_some(200),
+            renders: 3,
+            spec: 0,
+        };
+        let pauses = [(7, name.clone(), pause)];
+        let shown = view::provider(&name, &specs.in_force(), &pauses);
+        assert_eq!(shown["pauses"][0]["reason"], "unreadable_answer");
+        let name = name.as_str();
         contract.assert_valid(name, &shown);
         assert_eq!((&shown["origin"], &shown["inForce"]), (&json!(origin), &json!(in_force)));
         assert_eq!(shown["problem"].is_null(), in_force, "{shown}");

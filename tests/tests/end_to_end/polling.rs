@@ -1,6 +1,7 @@
 //! Polls: the writes of a poll without news, and providers that fail or throttle.
 
 use anyhow::{Result, anyhow};
+use chrono::{DateTime, TimeDelta};
 use serde_json::{Value, json};
 use tests::{LedgerEntry, SimulatedProvider, TestJob, TestStack};
 
@@ -87,6 +88,43 @@ async fn poll_retries_after_rate_limit() -> Result<()> {
     let busy = json!({"statusCode": 429, "statusCodeTimes": 1, "retryAfter": "5"});
     let test_job = polled_through(&stack, &busy).await?;
     assert_eq!(statuses(&stack, &test_job).await?[..2], [429, 200]);
+    Ok(())
+}
+
+/// Three renders whose status calls answer 500 for ever, and five that end.
+#[tokio::test]
+async fn healthy_renders_are_found_beside_sick_ones() -> Result<()> {
+    const TAKES: TimeDelta = TimeDelta::seconds(15);
+    let stack = TestStack::connect("beside-sick").await?;
+    let mut sick = Vec::new();
+    for _ in 0..3 {
+        let test_job = stack.new_job(SimulatedProvider::Zvid).await?;
+        stack.set_endless(&test_job, &json!({"statusCode": 500})).await?;
+        stack.submit(&test_job).await?;
+        sick.push(test_job);
+    }
+    for test_job in &sick {
+        stack.until_polled(test_job, 2).await?;
+    }
+    let mut healthy = Vec::new();
+    for _ in 0..5 {
+        let test_job = stack.new_job(SimulatedProvider::Zvid).await?;
+        stack.set_scenario(&test_job, &json!({"durationMs": TAKES.num_milliseconds()})).await?;
+        let job = stack.submit(&test_job).await?;
+        healthy.push((test_job, job));
+    }
+    for (test_job, submitted) in &healthy {
+        let job = stack.settled(test_job).await?;
+        assert_eq!(job.state, "completed");
+        let ended_at = job.ended_at.as_deref().ok_or_else(|| anyhow!("it has not ended"))?;
+        let from = DateTime::parse_from_rfc3339(&submitted.created_at)?;
+        let took = DateTime::parse_from_rfc3339(ended_at)? - from;
+        assert!(took < TAKES + TimeDelta::seconds(10), "found after {took}");
+    }
+    for test_job in &sick {
+        let statuses = statuses(&stack, test_job).await?;
+        assert!(statuses.len() >= 2 && statuses.iter().all(|it| *it == 500), "{statuses:?}");
+    }
     Ok(())
 }
 

@@ -230,10 +230,11 @@ fn status_error_never_fails_the_render() {
         (500, ErrorClass::Transient),
         (503, ErrorClass::Transient),
     ] {
-        let expected = StatusAnswer::Unavailable { class, retry_after: None };
+        let expected = StatusAnswer::Unavailable { class, status: Some(code), retry_after: None };
         assert_eq!(status("zvid", "r", code, &Value::Null), expected);
     }
-    let no_status = StatusAnswer::Unavailable { class: ErrorClass::Transient, retry_after: None };
+    let (class, status_code) = (ErrorClass::Transient, Some(200));
+    let no_status = StatusAnswer::Unavailable { class, status: status_code, retry_after: None };
     assert_eq!(status("zvid", "r", 200, &json!({"id": "r"})), no_status);
     assert_eq!(status("zvid", "r", 200, &json!([1, 2])), no_status);
     let somebody_else = json!({"id": "other", "state": "completed", "result": "https://x"});

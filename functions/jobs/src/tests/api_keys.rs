@@ -87,6 +87,7 @@ const NEEDED: [(Scope, &[&str]); 3] = [
             "POST /v1/jobs/{jobId}/drop-delivery",
             "POST /v1/deliveries/recover",
             "POST /v1/webhook-config/test",
+            "POST /v1/providers/{name}/resume",
         ],
     ),
     (

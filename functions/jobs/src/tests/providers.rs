@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use aws_in_memory::interceptor::NoFaults;
 use aws_in_memory::network::{Network, host};
+use domain::id::ProviderName;
+use domain::lease::Lease;
+use domain::polling::{Pause, PauseReason};
 use domain::provider::catalogue::Adjustments;
+use shared::store::Committed;
 use shared::tracker::Tracker;
 
 use super::*;
@@ -55,8 +59,12 @@ impl Stack {
         seen: Option<&str>,
     ) -> (i64, Value) {
         let mut event: Value = serde_json::from_str(GET).unwrap();
+        let (method, end) = match method {
+            "RESUME" => ("POST", "/resume"),
+            method => (method, ""),
+        };
         let path = if name.is_some() { "/v1/providers/{name}" } else { "/v1/providers" };
-        event["routeKey"] = format!("{method} {path}").into();
+        event["routeKey"] = format!("{method} {path}{end}").into();
         event["pathParameters"] = json!({"name": name.unwrap_or_default()});
         event["body"] = body.into();
         if let Some(seen) = seen {
@@ -95,6 +103,67 @@ async fn put_spec_is_shown_with_its_author() {
     let names: Vec<_> = names.collect();
     assert!(names.contains(&"acme".into()) && names.contains(&"zvid".into()), "{names:?}");
     assert!(names.is_sorted_by_key(|name| name.as_str().unwrap().to_owned()));
+}
+
+/// The lease of the one shard, in which zvid is paused.
+async fn with_pause(stack: &Stack) -> Pause {
+    let since = Utc::now() - chrono::TimeDelta::minutes(3);
+    let pause = Pause {
+        since,
+        until: since + chrono::TimeDelta::minutes(4),
+        failures: 5,
+        reason: PauseReason::ServerError,
+        status: Some(503),
+        renders: 14,
+        spec: 0,
+    };
+    let pauses = [(ProviderName::parse("zvid").unwrap(), pause)].into();
+    let lease = Lease::taken_over(None, 0, since).renewed(false, since, pauses, since);
+    let store = stack.aws.store();
+    store.commit_lease(&Lease::taken_over(None, 0, since)).await.unwrap();
+    assert_eq!(store.commit_lease(&lease).await.unwrap(), Committed::Stored);
+    pause
+}
+
+#[tokio::test]
+async fn pause_is_shown_until_it_is_ended() {
+    let stack = Stack::new().await;
+    let pause = with_pause(&stack).await;
+    let expected = json!([{
+        "shard": 0,
+        "since": domain::time::text(pause.since),
+        "until": domain::time::text(pause.until),
+        "reason": "server_error",
+        "status": 503,
+        "renders": 14,
+    }]);
+    assert_eq!(stack.call("GET", Some("zvid"), "").await.1["pauses"], expected);
+    assert_eq!(stack.call("GET", Some("shotstack"), "").await.1["pauses"], json!([]));
+    let (_, listed) = stack.call("GET", None, "").await;
+    let paused = listed["providers"].as_array().unwrap().iter();
+    let paused: Vec<_> = paused.filter(|it| it["pauses"] != json!([])).collect();
+    assert!(paused.len() == 1 && paused[0]["name"] == "zvid", "{paused:?}");
+
+    let resumed = |answer: (i64, Value)| (answer.0, answer.1["pauses"].clone());
+    let answer = stack.call("RESUME", Some("shotstack"), "").await;
+    assert_eq!(resumed(answer), (200, 0.into()), "another provider");
+    let revision = stack.aws.store().spec_index().await.unwrap().revision;
+    assert_eq!(revision, 0, "nothing is stored without a pause");
+    let answer = stack.call("RESUME", Some("zvid"), "").await;
+    assert_eq!(resumed(answer), (200, 1.into()));
+    assert_eq!(stack.call("GET", Some("zvid"), "").await.1["pauses"], json!([]));
+    let answer = stack.call("RESUME", Some("zvid"), "").await;
+    assert_eq!(resumed(answer), (200, 0.into()), "it is ended");
+    assert_eq!(stack.call("RESUME", Some("nobody"), "").await.0, 404);
+}
+
+#[tokio::test]
+async fn new_spec_ends_the_pause() {
+    let stack = Stack::new().await;
+    with_pause(&stack).await;
+    let spec = include_str!("../../../../providers/zvid.json");
+    let (status, put) = stack.call("PUT", Some("zvid"), spec).await;
+    assert_eq!((status, &put["pauses"]), (200, &json!([])), "{put}");
 }
 
 #[tokio::test]

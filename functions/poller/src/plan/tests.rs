@@ -29,7 +29,7 @@ fn failed() -> Job {
 /// The next task and the job's age in seconds at it, after a poll at the age `last_polled`.
 fn next(job: &Job, last_polled: i64) -> (i64, Task) {
     let last_polled = start() + TimeDelta::seconds(last_polled);
-    let next = Plan::of(job, SCHEDULE).next(job.created_at, MIDDLE, last_polled);
+    let next = Plan::of(job, SCHEDULE).next(job.created_at, MIDDLE, last_polled, None);
     ((next.at - start()).num_seconds(), next.task)
 }
 
@@ -77,7 +77,7 @@ fn repairs_of_one_second_are_spread() {
     let ended = failed();
     let plan = Plan::of(&ended, SCHEDULE);
     let hour = start() + TimeDelta::hours(1);
-    let at = |spread| (plan.next(ended.created_at, spread, hour).at - hour).num_seconds();
+    let at = |spread| (plan.next(ended.created_at, spread, hour, None).at - hour).num_seconds();
     let seen: std::collections::BTreeSet<i64> =
         (0..100).map(|part| at(f64::from(part) / 100.0) / 20).collect();
     assert!(seen.len() > 12, "{seen:?}");
@@ -100,19 +100,48 @@ fn unpublished_event_does_not_stop_polls() {
 }
 
 #[test]
-fn unpublished_timeout_is_not_polled_past_deadline() {
-    let job = after(&accepted(&job(Tracking::PollOnly)), &Report::DeadlinePassed);
-    assert_eq!(next(&job, 1_000).1, Task::Poll, "a late completion still counts");
-    for last_polled in [1_800, 5_000, 86_400] {
-        assert_eq!(next(&job, last_polled).1, Task::Repair);
-    }
+fn timed_out_job_is_polled_ever_more_rarely() {
+    let mut job = after(&accepted(&job(Tracking::PollOnly)), &Report::DeadlinePassed);
+    job.outbox.clear();
+    let deadline = 1_800;
+    let series = std::iter::successors(Some(deadline), |last| Some(next(&job, *last).0));
+    let minutes: Vec<_> = series.map(|at| (at - deadline) / 60).take(20).collect();
+    let expected =
+        [0, 1, 3, 7, 15, 31, 63, 95, 127, 159, 191, 223, 255, 287, 319, 351, 360, 361, 362, 363];
+    assert_eq!(minutes, expected);
+    assert_eq!(next(&job, deadline).1, Task::Poll);
+    assert_eq!(next(&job, deadline + 351 * 60).1, Task::Deadline, "then it is given up");
+}
+
+#[test]
+fn unconfirmed_submit_is_searched_past_deadline() {
+    let unknown = after(&job(Tracking::WebhookFirst), &Report::SubmitUnclear);
+    let mut job = after(&unknown, &Report::DeadlinePassed);
+    job.outbox.clear();
+    assert_eq!((job.state, next(&job, 1_800)), (State::Failed, (1_860, Task::Poll)));
+}
+
+#[test]
+fn suspect_is_put_off_until_its_deadline() {
+    let job = accepted(&job(Tracking::PollOnly));
+    let polled = |age, wait| {
+        let at = start() + TimeDelta::seconds(age);
+        let suspicion = Suspicion::after(None, Some(Duration::from_secs(wait)), MIDDLE, at);
+        let plan = Plan::of(&job, SCHEDULE);
+        let next = plan.next(job.created_at, MIDDLE, at, Some(&suspicion));
+        ((next.at - start()).num_seconds(), next.task)
+    };
+    assert_eq!(polled(60, 0), (65, Task::Poll), "its backoff is later than its plan");
+    assert_eq!(polled(60, 600), (660, Task::Poll));
+    assert_eq!(polled(1_500, 600), (1_800, Task::Deadline));
+    assert_eq!(polled(1_800, 600), (1_860, Task::Deadline), "its time-out failed to be stored");
 }
 
 #[test]
 fn late_job_is_polled_once_a_minute() {
     let job = accepted(&job(Tracking::PollOnly));
-    assert_eq!(next(&job, 1_799), (1_800, Task::Poll));
-    assert_eq!(next(&job, 1_800), (1_860, Task::Poll));
+    assert_eq!(next(&job, 1_799), (1_800, Task::Deadline));
+    assert_eq!(next(&job, 1_800), (1_860, Task::Deadline));
 }
 
 /// After a sleep the poller only knows up to when all polls were made.
@@ -133,12 +162,4 @@ fn due_time_is_stable() {
             last_polled = due.0 + 1;
         }
     }
-}
-
-#[test]
-fn max_outage_ends_the_wait() {
-    let plan = Plan::of(&accepted(&job(Tracking::PollOnly)), SCHEDULE);
-    let hours = |hours: i64| start() + TimeDelta::hours(hours);
-    assert!(!plan.is_past_outage_limit(start(), hours(6)));
-    assert!(plan.is_past_outage_limit(start(), hours(7)));
 }

@@ -1,3 +1,4 @@
+use chrono::TimeDelta;
 use domain::id::RenderJobId;
 use domain::job::Transition;
 use domain::polling::Tracking;
@@ -20,38 +21,63 @@ fn unanswered_submit_becomes_unclear() {
 }
 
 #[test]
-fn job_is_given_up_after_asking() {
+fn job_times_out_after_asking() {
     let accepted = Report::Accepted(RenderJobId::parse("r").unwrap());
     let Transition::Changed(job) = job(Tracking::PollOnly).apply(&accepted, 0, start()) else {
         panic!("not accepted")
     };
     assert_eq!(
-        repair_action(&job, PollTarget::Provider { is_down: false }, at(1_800)),
+        repair_action(&job, PollTarget::Provider, at(1_800)),
         None,
         "invariant 2: the provider is asked once more"
     );
-
-    let conclusive = StatusReply { is_conclusive: true, result: PollResult::Answered };
-    let trouble = StatusReply { is_conclusive: false, result: PollResult::Failed(None) };
-    let too_much = StatusReply { is_conclusive: false, result: PollResult::RateLimited(None) };
-    for (reply, is_down, seconds) in [
-        (conclusive, false, 1_800),
-        (StatusReply::not_asked(), false, 1_800),
-        // The provider answers for other jobs.
-        (trouble, false, 1_800 + 15 * 60),
-        // The provider is down.
-        (trouble, true, 1_800 + 6 * 3_600),
-        (too_much, false, 1_800 + 6 * 3_600),
-    ] {
-        assert!(!is_given_up(&job, &SCHEDULE, reply, is_down, at(seconds - 1)), "{reply:?}");
-        assert!(is_given_up(&job, &SCHEDULE, reply, is_down, at(seconds)), "{reply:?}");
-    }
+    assert!(!times_out(&job, &SCHEDULE, at(1_799)) && times_out(&job, &SCHEDULE, at(1_800)));
+    let Transition::Changed(ended) = job.apply(&Report::DeadlinePassed, 0, at(1_800)) else {
+        panic!("no time-out")
+    };
+    assert!(!times_out(&ended, &SCHEDULE, at(9_000)), "once");
 }
 
 #[test]
-fn render_error_is_no_provider_failure() {
-    assert_eq!(poll_result(ErrorClass::Invalid, None), PollResult::Answered);
-    assert_eq!(poll_result(ErrorClass::Auth, None), PollResult::Failed(None));
+fn unconfirmed_job_is_asked_about_again() {
+    let Transition::Changed(unclear) =
+        job(Tracking::PollOnly).apply(&Report::SubmitUnclear, 0, start())
+    else {
+        panic!("not unclear")
+    };
+    let Transition::Changed(failed) = unclear.apply(&Report::DeadlinePassed, 0, start()) else {
+        panic!("not failed")
+    };
+    assert_eq!(repair_action(&failed, PollTarget::Provider, at(2_000)), None);
+    let publish = Some(RepairAction::PublishOnly);
+    assert_eq!(repair_action(&failed, PollTarget::Repair, at(2_000)), publish);
+}
+
+#[test]
+fn status_error_table() {
+    let reason = |class, status| match status_reply(class, status, None).result {
+        PollResult::NotTold(trouble) => Some(trouble.reason),
+        PollResult::Told | PollResult::NotAsked => None,
+    };
+    for (class, status, expected) in [
+        (ErrorClass::Rate, Some(429), Some(PauseReason::RateLimited)),
+        (ErrorClass::Busy, Some(503), Some(PauseReason::RateLimited)),
+        (ErrorClass::Auth, Some(401), Some(PauseReason::RefusedKey)),
+        (ErrorClass::Quota, Some(402), Some(PauseReason::RefusedKey)),
+        (ErrorClass::Transient, Some(500), Some(PauseReason::ServerError)),
+        (ErrorClass::Transient, Some(200), Some(PauseReason::UnreadableAnswer)),
+        (ErrorClass::Transient, None, Some(PauseReason::Unreachable)),
+        (ErrorClass::Invalid, Some(400), None),
+    ] {
+        assert_eq!(reason(class, status), expected, "{class:?} {status:?}");
+    }
     let wait = Some(Duration::from_secs(3));
-    assert_eq!(poll_result(ErrorClass::Rate, wait), PollResult::RateLimited(wait));
+    let PollResult::NotTold(trouble) = status_reply(ErrorClass::Rate, Some(429), wait).result
+    else {
+        panic!("told")
+    };
+    assert_eq!(
+        trouble,
+        Trouble { reason: PauseReason::RateLimited, status: Some(429), retry_after: wait }
+    );
 }

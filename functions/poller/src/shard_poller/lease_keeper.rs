@@ -207,7 +207,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::fixtures::start;
+    use crate::fixtures::{pause, start};
 
     fn after(seconds: u64) -> DateTime<Utc> {
         start() + Duration::from_secs(seconds)
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn new_pause_makes_lease_stale() {
-        let pause = Pause { since: start(), until: after(40), failures: 1 };
+        let pause = pause(start(), after(40));
         let pauses = BTreeMap::from([(ProviderName::parse("zvid").unwrap(), pause)]);
         assert_eq!(heartbeat(&taken(), false, &pauses, after(1)), Some(false));
         assert_eq!(heartbeat(&taken(), false, &BTreeMap::new(), after(1)), None);

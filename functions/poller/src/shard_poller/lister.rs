@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::id::{JobId, ProviderName};
 use domain::job::Job;
-use domain::polling::Pause;
+use domain::polling::{Pause, Suspicion};
 use shared::store::{Store, StoreError};
 use shared::telemetry::chain;
 use tracing::warn;
@@ -239,7 +239,13 @@ impl Lister {
             true => job.created_at,
             false => last_polled(&self.catch_up, pause, job.created_at),
         };
-        last_polled.max(job.created_at)
+        // A job that timed out was polled then.
+        last_polled.max(job.created_at).max(job.ended_at().unwrap_or(job.created_at))
+    }
+
+    /// What the last holder knew of a job that its provider could not tell of.
+    pub(crate) fn take_suspicion(&mut self, id: &JobId) -> Option<Suspicion> {
+        self.catch_up.suspects.remove(id)
     }
 }
 
@@ -276,7 +282,7 @@ fn last_polled(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::start;
+    use crate::fixtures::{pause, start};
 
     fn after(seconds: i64) -> DateTime<Utc> {
         start() + TimeDelta::seconds(seconds)
@@ -298,7 +304,7 @@ mod tests {
 
     #[test]
     fn unread_jobs_delay_the_next_list() {
-        let catch_up = CatchUp { since: start(), new_since: None, failures: BTreeMap::new() };
+        let catch_up = CatchUp { since: start(), new_since: None, suspects: BTreeMap::new() };
         let mut lister = Lister::new(0, catch_up, BTreeMap::new(), start());
         assert_eq!(lister.due_list(1, after(2)), Some(Scope::New));
         lister.pending.push_back(JobId::from_bytes([1; 16]));
@@ -309,8 +315,8 @@ mod tests {
     #[test]
     fn polls_missed_in_a_pause_are_made() {
         let catch_up =
-            CatchUp { since: after(60), new_since: Some(after(50)), failures: BTreeMap::new() };
-        let pause = Pause { since: after(20), until: after(90), failures: 1 };
+            CatchUp { since: after(60), new_since: Some(after(50)), suspects: BTreeMap::new() };
+        let pause = pause(after(20), after(90));
         assert_eq!(last_polled(&catch_up, None, after(10)), after(60));
         assert_eq!(last_polled(&catch_up, Some(&pause), after(10)), after(20));
         assert_eq!(last_polled(&catch_up, Some(&pause), after(50)), after(50), "it is new");

@@ -176,7 +176,7 @@ async fn concurrent_end_outlives_a_checkpoint() {
         world.poller.tracker.store.commit_job(job).await.unwrap();
     }
 
-    let target = PollTarget::Provider { is_down: false };
+    let target = PollTarget::Provider;
     let outcome = world.poller.poll_job(stale.clone(), target, now).await.unwrap();
 
     assert_eq!(world.job(&stale.id).await.state, State::Completed);

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use aws_in_memory::clock::now;
+use domain::id::JobId;
 use domain::job::State;
-use domain::polling::Tracking;
+use domain::polling::{PauseReason, Tracking};
 
 use super::world::{PollerWorld, ProviderMode};
 
@@ -43,8 +44,8 @@ async fn down_provider_is_probed_rarely() {
     world.run(600.0).await;
 
     let asked = world.polls().iter().filter(|poll| poll.host == "shotstack.test").count();
-    // Up to 128 polls were in flight when it went down.
-    assert!(asked < 128 + 20, "{asked} questions to a provider that is down");
+    // Each of the sixty a few times until it counts as down, and then one in a minute.
+    assert!((60..260).contains(&asked), "{asked} questions to a provider that is down");
     for id in &well {
         let found = world.settled_at(id).await.expect("found");
         assert!(found < 112.0, "found after {found} s");
@@ -89,31 +90,141 @@ async fn backlog_survives_a_handover() {
     assert_eq!(forgotten, 0);
 }
 
+/// Three renders, so that their provider counts as down.
+async fn submit_three(world: &PollerWorld) -> Vec<JobId> {
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(world.submit("zvid", Tracking::PollOnly, 1_000.0).await);
+    }
+    ids
+}
+
 #[tokio::test(start_paused = true)]
-async fn outage_gives_no_job_up() {
+async fn outage_keeps_deadlines_and_loses_nothing() {
+    for mode in [ProviderMode::Fails(503), ProviderMode::RetryAfter(429, 86_400)] {
+        let world = PollerWorld::new();
+        // The provider's deadline is half an hour.
+        let ids = submit_three(&world).await;
+        world.run(20.0).await;
+        world.set_mode("zvid", mode.clone());
+        world.run(1_760.0).await;
+        for id in &ids {
+            assert_eq!(world.job(id).await.state, State::Processing);
+        }
+        world.run(90.0).await;
+        for id in &ids {
+            let asked = world.polled_at(id);
+            let at_deadline = asked.iter().filter(|at| (1_799.0..1_862.0).contains(*at)).count();
+            assert!(at_deadline >= 1, "invariant 2: asked once more, {mode:?}: {asked:.0?}");
+            let job = world.job(id).await;
+            assert_eq!((job.state, job.settled_at), (State::TimedOut, None), "{mode:?}");
+            let told = (job.ended_at().unwrap() - job.created_at).as_seconds_f64();
+            assert!((1_800.0..1_861.0).contains(&told), "told after {told} s, {mode:?}");
+        }
+        world.run(3.0 * 3_600.0).await;
+        world.set_mode("zvid", ProviderMode::Healthy);
+        world.run(1_000.0).await;
+        for id in &ids {
+            assert_eq!(world.job(id).await.state, State::Completed, "{mode:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sick_render_times_out_at_deadline() {
     let world = PollerWorld::new();
-    // The provider's deadline is half an hour.
-    let id = world.submit("zvid", Tracking::PollOnly, 1_000.0).await;
-    world.run(20.0).await;
-    world.set_mode("zvid", ProviderMode::Fails(503));
+    let id = world.submit("zvid", Tracking::PollOnly, 3_000.0).await;
+    world.set_sick(&id, ProviderMode::RetryAfter(429, 3_600));
+    world.run(1_870.0).await;
+    assert_eq!(world.job(&id).await.state, State::TimedOut);
+    world.set_sick(&id, ProviderMode::Healthy);
     world.run(3.0 * 3_600.0).await;
-    assert_eq!(world.job(&id).await.state, State::Processing, "it may be done for all we know");
-    world.set_mode("zvid", ProviderMode::Healthy);
-    world.run(130.0).await;
-    assert_eq!(world.job(&id).await.state, State::Completed);
+    assert_eq!(world.job(&id).await.state, State::Completed, "a result still counts");
 }
 
 #[tokio::test(start_paused = true)]
 async fn endless_outage_gives_job_up() {
     let world = PollerWorld::new();
     world.set_mode("zvid", ProviderMode::Fails(503));
-    let id = world.submit("zvid", Tracking::PollOnly, 1_000.0).await;
+    let ids = submit_three(&world).await;
     world.run(6.4 * 3_600.0).await;
-    assert!(!world.job(&id).await.state.has_ended());
+    for id in &ids {
+        let job = world.job(id).await;
+        assert_eq!((job.state, job.settled_at), (State::TimedOut, None));
+    }
     world.run(0.2 * 3_600.0).await;
-    assert_eq!(world.job(&id).await.state, State::TimedOut);
-    assert!(world.settled_at(&id).await.is_some());
+    for id in &ids {
+        assert!(world.settled_at(id).await.is_some());
+        let late = world.polled_at(id).iter().filter(|at| **at > 1_900.0).count();
+        // One of the three is the probe in each pause of a minute.
+        assert!((20..140).contains(&late), "{late} questions in six hours");
+    }
     assert!(world.aws.wake_queue().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn resume_ends_the_pause_within_a_minute() {
+    for is_resumed in [false, true] {
+        let world = PollerWorld::new();
+        let mut ids = Vec::new();
+        for _ in 0..4 {
+            ids.push(world.submit("zvid", Tracking::PollOnly, 60.0).await);
+        }
+        world.set_mode("zvid", ProviderMode::RetryAfter(429, 900));
+        world.run(120.0).await;
+        let paused = world.pauses(0).await;
+        assert_eq!(paused.len(), 1, "it is in the lease");
+        let pause = paused.values().next().unwrap();
+        let shown = (pause.reason, pause.status, pause.renders);
+        assert_eq!(shown, (PauseReason::RateLimited, Some(429), 3));
+        world.set_mode("zvid", ProviderMode::Healthy);
+        if is_resumed {
+            world.resume("zvid").await;
+        }
+        world.run(90.0).await;
+        for id in &ids {
+            let is_found = world.job(id).await.state == State::Completed;
+            assert_eq!(is_found, is_resumed, "{id}");
+        }
+        assert_eq!(world.pauses(0).await.is_empty(), is_resumed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn down_provider_is_found_again_within_a_pause() {
+    let world = PollerWorld::new();
+    world.set_mode("zvid", ProviderMode::Fails(500));
+    let mut ids = Vec::new();
+    for _ in 0..40 {
+        ids.push(world.submit("zvid", Tracking::PollOnly, 60.0).await);
+    }
+    world.run(1_200.0).await;
+    let before = world.polls().len();
+    world.run(300.0).await;
+    let asked = world.polls().len() - before;
+    assert!((3..=8).contains(&asked), "{asked} questions in five minutes");
+    world.set_mode("zvid", ProviderMode::Healthy);
+    world.run(75.0).await;
+    for id in &ids {
+        assert_eq!(world.job(id).await.state, State::Completed, "{id}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadlines_in_an_outage_are_no_flood() {
+    let world = PollerWorld::new();
+    world.set_mode("zvid", ProviderMode::Fails(503));
+    for _ in 0..900 {
+        world.submit("zvid", Tracking::PollOnly, 1e6).await;
+    }
+    world.run(1_790.0).await;
+    let before = world.polls().len();
+    world.run(90.0).await;
+    let asked = world.polls().len() - before;
+    assert!((300..750).contains(&asked), "{asked} questions in a minute and a half");
+    let jobs = world.all_jobs().await;
+    let untold = jobs.iter().filter(|job| job.state != State::TimedOut).count();
+    assert_eq!(untold, 0, "of 900, a minute after their deadlines");
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,12 +16,12 @@ use chrono::{DateTime, Utc};
 use domain::address::TargetPolicy;
 use domain::endpoint::EndpointLimits;
 use domain::event::EventSet;
-use domain::id::{JobId, RenderJobId};
+use domain::id::{JobId, ProviderName, RenderJobId};
 use domain::job::{Job, Report, Transition};
-use domain::polling::{LognormalModel, Tracking};
+use domain::polling::{LognormalModel, Pause, Tracking};
 use domain::provider::catalogue::Adjustments;
 use futures_util::FutureExt;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use serde_json::{Value, json};
 use shared::queue::WakeUp;
 use shared::store::WebhookConfig;
@@ -37,6 +37,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(900);
 /// How many batches of messages Lambda handles at the same time.
 const BATCHES_AT_ONCE: usize = 5;
 
+/// The providers that answer.
+const HOSTS: [&str; 4] = ["zvid", "shotstack", "acme", "json2video"];
+
 /// How long a provider takes to answer.
 const LATENCY: Duration = Duration::from_millis(100);
 
@@ -50,16 +53,22 @@ pub(crate) enum ProviderMode {
     RetryAfter(u16, u64),
     /// Never answers.
     Hangs,
+    /// Answers 200 with a body that is no JSON.
+    Unreadable,
+    /// Answers 200 with a body that is too large to be read.
+    TooLarge,
 }
 
 #[derive(Debug, Default)]
 struct FakeProviders {
     ends: BTreeMap<String, DateTime<Utc>>,
     modes: BTreeMap<String, ProviderMode>,
+    /// How the provider answers about single renders, or, under the empty name, for its list.
+    sick: BTreeMap<String, ProviderMode>,
     polls: Vec<Poll>,
 }
 
-/// A status call that a provider received.
+/// A status call that a provider received; a list call names no render.
 #[derive(Clone, Debug)]
 pub(crate) struct Poll {
     pub(crate) at: DateTime<Utc>,
@@ -98,10 +107,14 @@ impl PollerWorld {
                 r#"{"key": "shotstack_key", "hosts": ["shotstack.test:80"]}"#,
             ),
             ("providers/acme/api-key", r#"{"key": "acme_key", "hosts": ["acme.test:80"]}"#),
+            (
+                "providers/json2video/api-key",
+                r#"{"key": "json2video_key", "hosts": ["json2video.test:80"]}"#,
+            ),
         ]);
         let network = Network::default();
         let providers = Arc::new(Mutex::new(FakeProviders::default()));
-        for name in ["zvid", "shotstack", "acme"] {
+        for name in HOSTS {
             let host = format!("{name}.test");
             network.add(&host, answering(host.clone(), Arc::clone(&providers)));
         }
@@ -165,12 +178,16 @@ impl PollerWorld {
     ) -> JobId {
         let job = self.insert_job(provider, tracking, ends_s, duration_model, now()).await;
         if tracking == Tracking::PollOnly {
-            let schedule = self.poller.tracker.poll_schedule(&job);
-            let due = schedule.next_after(tracking, Duration::ZERO, job.id.spread());
-            let call = WakeUp::NewJob { shard: job.request.shard, created_at: job.created_at };
-            self.aws.wakes().send(&call, due).await.unwrap();
+            self.wake(&job).await;
         }
         job.id
+    }
+
+    async fn wake(&self, job: &Job) {
+        let schedule = self.poller.tracker.poll_schedule(job);
+        let due = schedule.next_after(job.request.tracking, Duration::ZERO, job.id.spread());
+        let call = WakeUp::NewJob { shard: job.request.shard, created_at: job.created_at };
+        self.aws.wakes().send(&call, due).await.unwrap();
     }
 
     /// Stores a job as a submit function does that crashes before it sends the wake-up call.
@@ -185,6 +202,33 @@ impl PollerWorld {
         let number = u8::try_from(self.jobs.borrow().len() % 251).unwrap();
         let more = u8::try_from(self.jobs.borrow().len() / 251).unwrap();
         let id = JobId::from_bytes([number, more, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7]);
+        let accepted = Report::Accepted(RenderJobId::parse(&id.as_uuid()).unwrap());
+        let reported = (id, accepted);
+        self.insert_reported(reported, provider, tracking, ends_s, duration_model, created_at).await
+    }
+
+    /// Submits a poll-only job of this id, whose submit had this outcome.
+    pub(crate) async fn submit_reported(
+        &self,
+        reported: (JobId, Report),
+        provider: &str,
+        ends_s: f64,
+    ) -> JobId {
+        let tracking = Tracking::PollOnly;
+        let job = self.insert_reported(reported, provider, tracking, ends_s, None, now()).await;
+        self.wake(&job).await;
+        job.id
+    }
+
+    async fn insert_reported(
+        &self,
+        (id, report): (JobId, Report),
+        provider: &str,
+        tracking: Tracking,
+        ends_s: f64,
+        duration_model: Option<LognormalModel>,
+        created_at: DateTime<Utc>,
+    ) -> Job {
         let render = id.as_uuid();
         let job = builders::job()
             .shard(id.shard(self.shards))
@@ -194,10 +238,7 @@ impl PollerWorld {
             .duration_model(duration_model)
             .created_at(created_at)
             .build();
-        let accepted = Report::Accepted(RenderJobId::parse(&render).unwrap());
-        let Transition::Changed(job) = job.apply(&accepted, 0, created_at) else {
-            panic!("no news")
-        };
+        let Transition::Changed(job) = job.apply(&report, 0, created_at) else { panic!("no news") };
         let ends_at = created_at + Duration::from_secs_f64(ends_s);
         self.providers.lock().unwrap().ends.insert(render, ends_at);
         self.aws.store().insert_job(&job).await.unwrap();
@@ -207,6 +248,16 @@ impl PollerWorld {
 
     pub(crate) fn set_mode(&self, provider: &str, mode: ProviderMode) {
         self.providers.lock().unwrap().modes.insert(format!("{provider}.test"), mode);
+    }
+
+    /// Makes the provider answer so about one render.
+    pub(crate) fn set_sick(&self, id: &JobId, mode: ProviderMode) {
+        self.providers.lock().unwrap().sick.insert(id.as_uuid(), mode);
+    }
+
+    /// Makes all lists be answered so.
+    pub(crate) fn set_lists(&self, mode: ProviderMode) {
+        self.providers.lock().unwrap().sick.insert(String::new(), mode);
     }
 
     /// Runs the schedule and the queue for so long. What is in flight at the end is paused until
@@ -324,6 +375,15 @@ impl PollerWorld {
         polls.map(|poll| (poll.at - created_at).as_seconds_f64()).collect()
     }
 
+    pub(crate) async fn all_jobs(&self) -> Vec<Job> {
+        let ids: Vec<JobId> = self.jobs.borrow().iter().map(|job| job.id.clone()).collect();
+        let mut jobs = Vec::new();
+        for id in &ids {
+            jobs.push(self.job(id).await);
+        }
+        jobs
+    }
+
     pub(crate) async fn job(&self, id: &JobId) -> Job {
         self.poller.tracker.store.job(id).await.unwrap().unwrap()
     }
@@ -345,6 +405,19 @@ impl PollerWorld {
         ages.map(|age| age.as_secs_f64()).take_while(|age| *age <= until_s).collect()
     }
 
+    /// The pauses in the lease of a shard.
+    pub(crate) async fn pauses(&self, shard: u32) -> BTreeMap<ProviderName, Pause> {
+        let lease = self.poller.tracker.store.lease(shard).await.unwrap();
+        lease.map(|lease| lease.pauses).unwrap_or_default()
+    }
+
+    /// Ends a provider's pauses, as the API does.
+    pub(crate) async fn resume(&self, provider: &str) {
+        let (name, store) = (ProviderName::parse(provider).unwrap(), self.aws.store());
+        let index = store.spec_index().await.unwrap();
+        store.commit_spec_index(&index.resumed(&name, now())).await.unwrap();
+    }
+
     /// How many times the lease of a shard was written.
     pub(crate) async fn epoch(&self, shard: u32) -> u64 {
         let lease = self.poller.tracker.store.lease(shard).await.unwrap();
@@ -359,7 +432,7 @@ impl PollerWorld {
 
 fn poller(aws: &InMemoryAws, network: &Network, shards: u32) -> Poller {
     let url = |name: &str| (name.to_owned(), format!("http://{name}.test").parse().unwrap());
-    let base_urls = BTreeMap::from([url("zvid"), url("shotstack"), url("acme")]);
+    let base_urls = BTreeMap::from(HOSTS.map(url));
     let policy = TargetPolicy::local_use();
     let adjustments = Adjustments { base_urls, policy, ..Adjustments::default() };
     let tracker = aws.tracker_on(network.seen_by(Arc::new(NoFaults)), adjustments).unwrap();
@@ -370,13 +443,14 @@ fn answering(host: String, providers: Arc<Mutex<FakeProviders>>) -> Host {
     Arc::new(move |request: Request<Bytes>| {
         let (host, providers) = (host.clone(), Arc::clone(&providers));
         async move {
-            let path = request.uri().path().to_owned();
-            let render = path.rsplit('/').next().unwrap_or_default().to_owned();
+            let render = render_of(&host, request.uri());
             let mode = {
                 let mut providers = providers.lock().unwrap();
                 let poll = Poll { at: now(), host: host.clone(), render: render.clone() };
                 providers.polls.push(poll);
-                providers.modes.get(&host).cloned().unwrap_or(ProviderMode::Healthy)
+                let whole = providers.modes.get(&host);
+                let mode = whole.or_else(|| providers.sick.get(&render)).cloned();
+                mode.unwrap_or(ProviderMode::Healthy)
             };
             sleep(LATENCY).await;
             let ends_at = providers.lock().unwrap().ends.get(&render).copied();
@@ -385,6 +459,8 @@ fn answering(host: String, providers: Arc<Mutex<FakeProviders>>) -> Host {
                 ProviderMode::Fails(status) => (status, None),
                 ProviderMode::RetryAfter(status, seconds) => (status, Some(seconds)),
                 ProviderMode::Hangs => std::future::pending().await,
+                ProviderMode::Unreadable => return Response::new("<html>".into()),
+                ProviderMode::TooLarge => return Response::new(vec![b' '; 3 << 20].into()),
             };
             let is_done = ends_at.is_some_and(|ends_at| ends_at <= now());
             let mut response = Response::builder().status(status);
@@ -397,11 +473,27 @@ fn answering(host: String, providers: Arc<Mutex<FakeProviders>>) -> Host {
     })
 }
 
+/// The render that a call asks about; empty for a list.
+fn render_of(host: &str, uri: &Uri) -> String {
+    match host {
+        "json2video.test" => {
+            let query = uri.query().unwrap_or_default();
+            let id = query.split('&').find_map(|member| member.strip_prefix("project="));
+            id.unwrap_or_default().to_owned()
+        }
+        _ => uri.path().rsplit('/').next().unwrap_or_default().to_owned(),
+    }
+}
+
 fn status_body(host: &str, render: &str, is_done: bool) -> Value {
     let url = format!("https://cdn.example/{render}.mp4");
     match (host, is_done) {
         ("zvid.test", true) => json!({"id": render, "state": "completed", "result": {"url": url}}),
         ("zvid.test", false) => json!({"id": render, "state": "active"}),
+        ("json2video.test", true) => {
+            json!({"movie": {"project": render, "status": "done", "url": url}})
+        }
+        ("json2video.test", false) => json!({"movie": {"project": render, "status": "running"}}),
         (_, true) => json!({"response": {"id": render, "status": "done", "url": url}}),
         (_, false) => json!({"response": {"id": render, "status": "rendering"}}),
     }
