@@ -12,6 +12,7 @@ mod doctor;
 mod key;
 mod provider;
 mod provider_key;
+mod secret_change;
 mod show;
 
 use std::fs;

@@ -13,4 +13,6 @@ mod secrets;
 pub use knowledge::{KnownSecrets, NotKnown};
 pub use rotation::{GracePeriod, GracePeriodError, Rotation};
 pub use secret::{KeyPair, SharedSecret, SignatureType, SigningSecretError, WebhookSecret};
-pub use secrets::{LEAD, MAX_SECRETS, SigningSecrets, StoredSecret, StoredSecretsError, TooManySecrets};
+pub use secrets::{
+    LEAD, MAX_SECRETS, SigningSecrets, StoredSecret, StoredSecretsError, TooManySecrets,
+};

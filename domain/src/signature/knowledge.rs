@@ -95,7 +95,7 @@ mod tests {
         let grace = GracePeriod::from_seconds(0).unwrap();
         let skew = TimeDelta::seconds(29);
         let after = before.rotate(shared(2), grace, noon() - skew).unwrap();
-        let known = KnownSecrets::new(before.clone(), noon(), None);
+        let known = KnownSecrets::new(before, noon(), None);
         for ms in 0..40_000 {
             let at = noon() + TimeDelta::milliseconds(ms);
             if let Ok(header) = known.sign("evt_1", at, b"{}") {

@@ -1,13 +1,13 @@
 use aws_in_memory::InMemoryAws;
 mod contention;
 mod gone;
+mod rotation;
 mod signing;
 
 use domain::address::TargetPolicy;
 use domain::retry::DeliverySchedule;
 use shared::egress::Receivers;
 use shared::endpoint_cache::EndpointCache;
-use shared::webhook_changes::WebhookChanges;
 
 use super::*;
 
@@ -15,7 +15,6 @@ fn deliverer(aws: &InMemoryAws) -> Deliverer {
     let tracker = aws.tracker().unwrap();
     Deliverer {
         endpoints: EndpointCache::new(tracker.store.clone()),
-        webhook_changes: WebhookChanges::new(tracker.store.clone()),
         store: tracker.store,
         secrets: aws.secrets(),
         bus: tracker.bus,

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailur
 use super::{Committed, Item, Store, StoreError, number, unavailable};
 
 /// The attribute that identifies the call that wrote an item.
-const WRITE_ID: &str = "w";
+pub(super) const WRITE_ID: &str = "w";
 
 pub(super) enum Put {
     Stored,

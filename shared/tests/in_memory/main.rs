@@ -14,6 +14,8 @@ mod endpoint_cache;
 #[cfg(test)]
 mod provider_specs;
 #[cfg(test)]
+mod secret_changes;
+#[cfg(test)]
 mod secrets;
 mod shards;
 #[cfg(test)]

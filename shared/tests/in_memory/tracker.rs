@@ -37,7 +37,7 @@ async fn published(callback_url: Option<&str>, receiver_wants: EventName) -> (us
         limits: domain::endpoint::EndpointLimits::default(),
         updated_at: clock::now(),
     };
-    tracker.store.put_webhook_config(&config).await.unwrap();
+    aws.put_webhook_config(&config).await.unwrap();
     let job = job(callback_url);
     tracker.store.insert_job(&job).await.unwrap();
     let failure = domain::failure::Failure::new(FailureCode::ProviderRejected, "no scenes");

@@ -187,7 +187,10 @@ fn rotation_reuses_a_known_secret() {
     let back = secrets.rotate(shared(1), grace(60), later).unwrap();
     let [one, two] = back.0.as_slice() else { panic!("{back:?}") };
     assert_eq!((&one.secret, one.created_at, one.expires_at), (&shared(1), Some(noon()), None));
-    assert_eq!((&two.secret, two.expires_at), (&shared(2), Some(later + LEAD + TimeDelta::seconds(60))));
+    assert_eq!(
+        (&two.secret, two.expires_at),
+        (&shared(2), Some(later + LEAD + TimeDelta::seconds(60)))
+    );
     assert_eq!(back.rotate(shared(1), grace(60), later).unwrap(), back, "said twice");
 }
 
