@@ -45,7 +45,7 @@ use shared::provider_specs::ProviderSpecs;
 use shared::providers::{Providers, SetupError};
 use shared::queue::{DeliveryQueue, WakeQueue};
 use shared::secrets::Secrets;
-use shared::store::{Committed, Inserted, Store};
+use shared::store::{Committed, Inserted, LockOutcome, Store, Switched, WebhookConfig};
 use shared::tracker::Tracker;
 
 use self::bus::PublishedEvent;
@@ -273,15 +273,21 @@ impl InMemoryAws {
         self.state.parameters.all().remove(&format!("{PREFIX}/{name}"))
     }
 
-    /// Stores a parameter, as an operator does.
-    pub fn set_parameter(&self, name: &str, value: &str) {
-        self.state.parameters.set(&format!("{PREFIX}/{name}"), value);
+    /// All parameters, by their full names.
+    #[must_use]
+    pub fn parameters(&self) -> BTreeMap<String, String> {
+        self.state.parameters.all()
+    }
+
+    /// Stores a parameter, as an operator does, and returns its version.
+    pub fn set_parameter(&self, name: &str, value: &str) -> u64 {
+        self.state.parameters.set(&format!("{PREFIX}/{name}"), value)
     }
 
     /// The parameters.
     #[must_use]
     pub fn secrets(&self) -> Secrets {
-        Secrets::new(&self.ssm(), PREFIX, self.entropy())
+        Secrets::new(&self.ssm(), PREFIX, self.entropy(), self.store(), clock::now)
     }
 
     /// Stores an API key with these scopes, as an operator does. Its name ends in theirs.
@@ -312,6 +318,28 @@ impl InMemoryAws {
     #[must_use]
     pub fn store(&self) -> Store {
         Store::new(self.dynamodb(), "table".into(), RETENTION, self.entropy())
+    }
+
+    /// Stores a webhook configuration, and changes no endpoint.
+    ///
+    /// # Errors
+    /// When the table cannot be reached, or another change is under way.
+    pub async fn put_webhook_config(&self, config: &WebhookConfig) -> Result<(), Box<dyn Error>> {
+        Self::switch(&self.store(), config).await
+    }
+
+    /// The same, by a process with this store.
+    ///
+    /// # Errors
+    /// As [`InMemoryAws::put_webhook_config`].
+    pub async fn switch(store: &Store, config: &WebhookConfig) -> Result<(), Box<dyn Error>> {
+        let LockOutcome::Acquired(lock) = store.lock_webhook_config(None, clock::now()).await?
+        else {
+            return Err("another change is under way".into());
+        };
+        let switched = store.switch_webhook_config(config, &[], &lock).await?;
+        store.unlock_webhook_config(&lock).await?;
+        if switched == Switched::Made { Ok(()) } else { Err("it was not made".into()) }
     }
 
     /// Puts a provider spec into the table, even one that no function would take.

@@ -13,6 +13,7 @@ mod key;
 mod provider;
 mod provider_key;
 mod provider_secrets;
+mod secret_change;
 mod show;
 
 use std::fs;

@@ -10,13 +10,17 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::types::ParameterType;
+use chrono::{DateTime, Utc};
 use clap::Args;
 use domain::id::ProviderName;
 use domain::provider::key::KeyHost;
 use domain::provider::{Catalogue, ProviderKey, ProviderSpec};
 use serde_json::Value;
+use shared::secrets::SecretName;
+use shared::store::Store;
 
 use crate::api::Api;
+use crate::secret_change;
 
 #[derive(Args)]
 pub(crate) struct SetKey {
@@ -34,6 +38,9 @@ pub(crate) struct SetKey {
     /// Take the hosts of a spec that was put through the API.
     #[arg(long)]
     yes: bool,
+    /// The stack's table (its output `TableName`), where it is not found by the stack's name.
+    #[arg(long)]
+    table: Option<String>,
     /// A file with the key. Without it the key is read from the standard input.
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
@@ -59,7 +66,20 @@ pub(crate) fn run(command: &SetKey, api: Option<&Api>, print: impl Fn(String)) -
     let runtime = runtime.context("cannot start the runtime")?;
     runtime.block_on(async {
         let config = shared::aws::config().context("cannot find AWS credentials and a region")?;
-        store(&Client::new(&config), command, &key, print).await
+        let version = store(&Client::new(&config), command, &key, &print).await?;
+        let announced = async {
+            let (stack, table) = (&command.stack, command.table.as_deref());
+            let store = secret_change::store(&config, stack, table).await?;
+            announce(&store, command, version, Utc::now()).await
+        };
+        print(match announced.await {
+            Ok(()) => "stored; functions use it within a minute".into(),
+            Err(why) => format!(
+                "stored; functions use it within ten minutes, because they could not be told: \
+                 {why:#}"
+            ),
+        });
+        Ok(())
     })
 }
 
@@ -120,18 +140,27 @@ async fn store(
     client: &Client,
     command: &SetKey,
     key: &ProviderKey,
-    print: impl Fn(String),
-) -> Result<()> {
-    let name = format!("/render-relay/{}/providers/{}/api-key", command.stack, command.name);
+    print: &impl Fn(String),
+) -> Result<i64> {
+    let name = format!("/render-relay/{}/{}", command.stack, secret(command).path());
     print(format!("{name}: a key that may be sent to {}", listed(key.hosts())));
     let put = client.put_parameter().name(&name).value(key.reveal()).overwrite(true);
-    put.r#type(ParameterType::SecureString)
+    let stored = put
+        .r#type(ParameterType::SecureString)
         .send()
         .await
         .map_err(aws_sdk_ssm::error::SdkError::into_service_error)
         .with_context(|| format!("cannot store {name}"))?;
-    print("stored; functions use it within ten minutes".into());
-    Ok(())
+    Ok(stored.version)
+}
+
+/// Tells the stack's functions of the key.
+async fn announce(store: &Store, command: &SetKey, version: i64, now: DateTime<Utc>) -> Result<()> {
+    secret_change::announce(store, &secret(command), version, now).await
+}
+
+fn secret(command: &SetKey) -> SecretName {
+    SecretName::ProviderKey(command.name.clone())
 }
 
 pub(crate) fn listed(hosts: &[KeyHost]) -> String {
@@ -142,8 +171,9 @@ pub(crate) fn listed(hosts: &[KeyHost]) -> String {
 mod tests {
     use std::cell::RefCell;
 
-    use aws_in_memory::InMemoryAws;
+    use aws_in_memory::{InMemoryAws, clock};
     use serde_json::json;
+    use shared::store::Consistency;
 
     use super::*;
 
@@ -153,6 +183,7 @@ mod tests {
             stack: "test".into(),
             host: host.iter().map(|&host| host.to_owned()).collect(),
             yes,
+            table: None,
             key_file: None,
         }
     }
@@ -168,11 +199,18 @@ mod tests {
         let key = ProviderKey::new("k-4242\n", vec![KeyHost::parse("API.acme.example").unwrap()]);
         let printed = RefCell::new(Vec::new());
         let print = |line| printed.borrow_mut().push(line);
-        store(&client, &command("acme", &[], false), &key.unwrap(), print).await.unwrap();
+        let command = command("acme", &[], false);
+        let version = store(&client, &command, &key.unwrap(), &print).await.unwrap();
         let stored = aws.parameter("providers/acme/api-key");
         assert_eq!(stored.as_deref(), Some(r#"{"hosts":["api.acme.example"],"key":"k-4242"}"#));
         let printed = printed.into_inner().join("\n");
         assert!(printed.contains("api.acme.example") && !printed.contains("4242"), "{printed}");
+
+        let now = clock::now();
+        announce(&aws.store(), &command, version, now).await.unwrap();
+        let changes = aws.store().secret_changes(Consistency::Strong).await.unwrap().changes;
+        let change = changes[&secret(&command)];
+        assert_eq!((change.version, change.at, change.unfinished_until), (Some(1), now, None));
     }
 
     #[test]

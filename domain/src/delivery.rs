@@ -256,6 +256,10 @@ pub enum Contention {
 const CONTENTION: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 const CONTENTION_JITTER: f64 = 3.0;
 
+/// The waits of an attempt whose secrets are not known, the first and the next ones, before the
+/// jitter that may double them.
+const SECRETS_WAITS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(15)];
+
 /// The status by which a receiver says that it is gone for good (Standard Webhooks 1.0.0).
 const GONE: u16 = 410;
 
@@ -433,6 +437,21 @@ impl Delivery {
             return Contention::GiveUp(Box::new(given_up));
         }
         Contention::AskAgain(wait)
+    }
+
+    /// When an attempt is made again that was put off because its secrets are not known: soon
+    /// at first, and then not so often.
+    #[must_use]
+    pub fn put_off_until(&self, jitter_sample: f64, now: DateTime<Utc>) -> DateTime<Utc> {
+        let held = match self.state {
+            DeliveryState::Pending { held, .. } => held,
+            DeliveryState::Delivered | DeliveryState::GivenUp(_) | DeliveryState::Exhausted(_) => {
+                None
+            }
+        };
+        let [first, next] = SECRETS_WAITS;
+        let wait = if held == Some(HoldReason::Secrets) { next } else { first };
+        later(now, wait.mul_f64(1.0 + jitter_sample.clamp(0.0, 1.0)))
     }
 
     /// The delivery, given up because its endpoint is disabled.

@@ -29,6 +29,7 @@ use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 
 use self::signal::SignalEffect;
 use crate::attempt::ATTEMPT_LEASE;
+use crate::headers::HeadersId;
 use crate::id::EndpointId;
 use crate::retry::{later, with_jitter};
 
@@ -65,6 +66,8 @@ pub struct Endpoint {
     pub disabled: Option<Disabled>,
     /// The limits that its owner set.
     pub limits: EndpointLimits,
+    /// The headers that its owner configured.
+    pub headers: Option<HeadersId>,
     /// The next free slot of the rate limit.
     pub next_slot: Option<DateTime<Utc>>,
     /// The attempts in flight; kept only when their number is limited.
@@ -153,6 +156,7 @@ impl Endpoint {
             slow_until: None,
             disabled: None,
             limits: EndpointLimits::default(),
+            headers: None,
             next_slot: None,
             in_flight: Vec::new(),
             updated_at: DateTime::UNIX_EPOCH,
@@ -193,7 +197,8 @@ impl Endpoint {
             }
         };
         let claim = (claim != *self).then(|| Box::new(claim.next_version(now)));
-        AdmissionDecision::Go { permit: Permit { probe, token, manual: request.manual }, claim }
+        let permit = Permit { probe, token, manual: request.manual, headers: self.headers };
+        AdmissionDecision::Go { permit, claim }
     }
 
     /// The endpoint after an attempt; none when nothing changes.
@@ -249,11 +254,16 @@ impl Endpoint {
         Some(Self { disabled, ..self.next_version(now) })
     }
 
-    /// The endpoint after its owner configured it: with these limits, enabled, and with a closed
-    /// breaker. None when nothing changes.
+    /// The endpoint after its owner configured it: with these limits and headers, enabled, and
+    /// with a closed breaker. None when nothing changes.
     #[must_use]
-    pub fn configured(&self, limits: EndpointLimits, now: DateTime<Utc>) -> Option<Self> {
-        let mut after = Self { limits, ..self.clone() };
+    pub fn configured(
+        &self,
+        limits: EndpointLimits,
+        headers: Option<HeadersId>,
+        now: DateTime<Utc>,
+    ) -> Option<Self> {
+        let mut after = Self { limits, headers, ..self.clone() };
         after.failing = None;
         after.breaker = Breaker::Closed;
         after.disabled = None;
@@ -265,12 +275,15 @@ impl Endpoint {
         (after != *self).then(|| after.next_version(now))
     }
 
-    /// The endpoint without limits; none when it has none.
+    /// The endpoint without limits and headers, once its owner has configured another; none
+    /// when it has none.
     #[must_use]
-    pub fn unlimited(&self, now: DateTime<Utc>) -> Option<Self> {
+    pub fn unconfigured(&self, now: DateTime<Utc>) -> Option<Self> {
         let limits = EndpointLimits::default();
-        let after = Self { limits, next_slot: None, in_flight: Vec::new(), ..self.clone() };
-        (self.limits != limits).then(|| after.next_version(now))
+        let after =
+            Self { limits, headers: None, next_slot: None, in_flight: Vec::new(), ..self.clone() };
+        let is_other = self.limits != limits || self.headers.is_some();
+        is_other.then(|| after.next_version(now))
     }
 
     /// Until when a further attempt is blocked, and by what; none when neither the throttle nor
@@ -318,7 +331,13 @@ impl Endpoint {
         self.failing.is_none()
             && self.breaker == Breaker::Closed
             && self.disabled.is_none()
-            && self.limits == EndpointLimits::default()
+            && !self.is_configured()
+    }
+
+    /// Whether its owner has set anything of it, which must outlast a quiet year.
+    #[must_use]
+    pub fn is_configured(&self) -> bool {
+        self.limits != EndpointLimits::default() || self.headers.is_some()
     }
 
     /// The later end of the throttle and the breaker's hold. A manual attempt ignores the

@@ -189,8 +189,41 @@ fn is_value(value: &str) -> bool {
         && value.trim_matches(' ').len() == value.len()
 }
 
-/// Headers bound to one receiver. The receiver and its headers are stored in two writes, and a
-/// crash between them must not send the credentials of one receiver to another.
+/// The id under which headers are stored, once and for all: other headers get another id. So
+/// whatever names the id says which headers are meant.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HeadersId([u8; 8]);
+
+impl HeadersId {
+    /// An id of these random bytes.
+    #[must_use]
+    pub fn from_random(bytes: [u8; 8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Reads what `Display` shows.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 8];
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        let id = Self(bytes);
+        (id.to_string() == text).then_some(id)
+    }
+}
+
+impl fmt::Display for HeadersId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for HeadersId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HeadersId({self})")
+    }
+}
+
+/// Headers bound to one receiver, so that the credentials of one are never sent to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReceiverHeaders {

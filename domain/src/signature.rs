@@ -5,10 +5,14 @@
 //! `v1a,<base64 ed25519>`. A receiver accepts the request when one entry holds, so for as
 //! long as two secrets are in force, receivers may know either.
 
+mod knowledge;
 mod rotation;
 mod secret;
 mod secrets;
 
+pub use knowledge::{KnownSecrets, NotKnown};
 pub use rotation::{GracePeriod, GracePeriodError, Rotation};
 pub use secret::{KeyPair, SharedSecret, SignatureType, SigningSecretError, WebhookSecret};
-pub use secrets::{MAX_SECRETS, SigningSecrets, StoredSecret, StoredSecretsError, TooManySecrets};
+pub use secrets::{
+    LEAD, MAX_SECRETS, SigningSecrets, StoredSecret, StoredSecretsError, TooManySecrets,
+};

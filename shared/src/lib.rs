@@ -29,4 +29,3 @@ pub mod store;
 pub mod telemetry;
 pub mod tracker;
 pub mod view;
-pub mod webhook_changes;

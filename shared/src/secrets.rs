@@ -4,8 +4,9 @@
 //! process asks for ten names in one call: [`Secrets`] collects what is asked for at the same
 //! time, and takes along what is due and what was announced by [`Secrets::expect`]. What it
 //! learned, also that a parameter does not exist, is used for ten minutes, and for ten minutes
-//! more while SSM does not answer: [`cache`] has the rules. What the API changes is announced by
-//! the table ([`Secrets::hear_of_change`]).
+//! more while SSM does not answer: [`cache`] has the rules. What the API or `relay` changes is
+//! announced in the table: [`follow`] has how a process hears of it, and [`look`] what it does
+//! about changes that are made by hand.
 //!
 //! A caller for whom there is something to use waits a second at most, and not at all after a
 //! call has just failed. Any other waits and repeats the call, with full jitter.
@@ -14,6 +15,9 @@
 //! TTL is over. And for a few names a library would only add to the size of each function.
 
 mod cache;
+mod change;
+mod follow;
+mod look;
 mod parameters;
 mod turn;
 
@@ -24,18 +28,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_ssm::Client;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
+use domain::headers::HeadersId;
 use domain::id::ProviderName;
+use domain::signature::{KnownSecrets, SigningSecrets};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::warn;
 
-use self::cache::{Asked, Cache, Known, Mark, Need};
+pub use self::change::SecretChange;
+
+use self::cache::{Asked, Cache, Known, Need, Turn};
+use self::follow::Follower;
 use self::parameters::{CallError, Created, Parameters};
 use self::turn::next_turn;
 use crate::entropy::Entropy;
 use crate::moment::Moment;
+use crate::store::{Consistency, Store};
 use crate::telemetry::chain;
 
 /// How long a caller without anything to use waits for SSM. API Gateway waits for 30 s, of which
@@ -54,12 +64,6 @@ const RELAXED_WAITS: (Duration, Duration) = (Duration::from_secs(5), Duration::f
 /// How long SSM is not asked again for what it refuses to show.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 
-/// How long after a change a secret of before may be used while SSM does not answer.
-const OUTDATED_FOR: TimeDelta = TimeDelta::seconds(60);
-
-/// SSM reads are eventually consistent: what is read this soon after a change is read once more.
-const SETTLING: TimeDelta = TimeDelta::seconds(5);
-
 /// A secret's place below the stack's prefix.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SecretName {
@@ -67,8 +71,9 @@ pub enum SecretName {
     CallbackSecret,
     /// The secrets that outgoing webhooks are signed with, newest first.
     WebhookSecrets,
-    /// The headers that the default receiver's owner wants on every webhook.
-    WebhookHeaders,
+    /// Headers that the default receiver's owner wants on every webhook. They never change:
+    /// other headers have another id.
+    WebhookHeaders(HeadersId),
     /// A provider's API key.
     ProviderKey(ProviderName),
     /// The secrets that a provider signs its callbacks with, separated by commas.
@@ -76,26 +81,45 @@ pub enum SecretName {
 }
 
 impl SecretName {
-    fn path(&self) -> String {
+    /// Where it is below the stack's prefix.
+    #[must_use]
+    pub fn path(&self) -> String {
         match self {
             Self::CallbackSecret => "callback-secret".into(),
             Self::WebhookSecrets => "webhook-secrets".into(),
-            Self::WebhookHeaders => "webhook-headers".into(),
+            Self::WebhookHeaders(id) => format!("webhook-headers/{id}"),
             Self::ProviderKey(provider) => format!("providers/{provider}/api-key"),
             Self::ProviderWebhookSecrets(provider) => {
                 format!("providers/{provider}/webhook-secrets")
             }
         }
     }
-}
 
-/// A change of a secret, as the table tells of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SecretChange {
-    /// Grows with every change.
-    pub revision: u64,
-    /// When it was made, or a little earlier.
-    pub at: DateTime<Utc>,
+    /// Whether its changes are announced to all processes.
+    fn is_announced(&self) -> bool {
+        match self {
+            // The table tells who made it, to those who miss it.
+            Self::CallbackSecret => false,
+            // They never change.
+            Self::WebhookHeaders(_) => false,
+            Self::WebhookSecrets | Self::ProviderKey(_) | Self::ProviderWebhookSecrets(_) => true,
+        }
+    }
+
+    /// The secret at this path, if it is one whose changes are announced.
+    #[must_use]
+    pub fn of_path(path: &str) -> Option<Self> {
+        if path == "webhook-secrets" {
+            return Some(Self::WebhookSecrets);
+        }
+        let (provider, kind) = path.strip_prefix("providers/")?.split_once('/')?;
+        let provider = ProviderName::parse(provider).ok()?;
+        match kind {
+            "api-key" => Some(Self::ProviderKey(provider)),
+            "webhook-secrets" => Some(Self::ProviderWebhookSecrets(provider)),
+            _ => None,
+        }
+    }
 }
 
 /// Why a secret cannot be read or written. Never carries its value.
@@ -146,12 +170,17 @@ pub struct Secrets(Arc<Reader>);
 struct Reader {
     parameters: Parameters,
     entropy: Entropy,
+    follower: Follower,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     cache: Cache,
+    /// When the table was last looked at for changes.
+    looked_at: Option<DateTime<Utc>>,
+    /// When this process last looked, or asked to look, for changes made by hand.
+    looked_by_hand: Option<Moment>,
     /// The call that is under way, or waits for its time. Its callers drive it.
     call: Option<WeakShared<BoxFuture<'static, Troubles>>>,
     failures: Failures,
@@ -203,11 +232,19 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Secrets below `prefix`, such as `/render-relay/production`. Jitter comes from `entropy`.
+    /// Secrets below `prefix`, such as `/render-relay/production`, whose changes `store` tells
+    /// of. Jitter comes from `entropy`, and the time from `clock`.
     #[must_use]
-    pub fn new(client: &Client, prefix: &str, entropy: Entropy) -> Self {
+    pub fn new(
+        client: &Client,
+        prefix: &str,
+        entropy: Entropy,
+        store: Store,
+        clock: fn() -> DateTime<Utc>,
+    ) -> Self {
         let parameters = Parameters::new(client, prefix);
-        Self(Arc::new(Reader { parameters, entropy, state: Mutex::default() }))
+        let follower = Follower::new(store, clock);
+        Self(Arc::new(Reader { parameters, entropy, follower, state: Mutex::default() }))
     }
 
     /// The secret, parsed by `parse`.
@@ -237,6 +274,46 @@ impl Secrets {
         text.map(|text| self.parsed(name, &text, parse)).transpose()
     }
 
+    /// The secrets that webhooks are signed with, and until when they are known to be right.
+    ///
+    /// # Errors
+    /// When they are missing, cannot be read, or are malformed.
+    pub async fn signing(&self) -> Result<KnownSecrets, SecretError> {
+        let name = SecretName::WebhookSecrets;
+        self.0.read(&name, Need::Required).await?;
+        let (text, looked_at, changes_at) = {
+            let state = self.0.state();
+            let text = state.cache.text(&name).flatten();
+            (text, state.looked_at, state.cache.changes_at(&name))
+        };
+        let text = text.ok_or_else(|| self.missing(&name))?;
+        let secrets = self.parsed(&name, &text, SigningSecrets::parse)?;
+        // One that never looked knows nothing.
+        Ok(KnownSecrets::new(secrets, looked_at.unwrap_or(DateTime::UNIX_EPOCH), changes_at))
+    }
+
+    /// The secret with every change that was announced before, whoever's turn it is: for what
+    /// happens rarely. None when the parameter does not exist.
+    ///
+    /// # Errors
+    /// When the table or the secret cannot be read, or `parse` refuses it.
+    pub async fn current<T, E: ToString>(
+        &self,
+        name: &SecretName,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, SecretError> {
+        let followed = self.0.follow(Consistency::Strong).await;
+        let is_certain = followed.is_ok() && {
+            let state = self.0.state();
+            !state.cache.is_outdated(name) && state.cache.text(name).flatten().is_some()
+        };
+        let text = match is_certain {
+            true => self.0.read(name, Need::Optional).await?,
+            false => self.stored(name).await?.map(|(text, _)| text),
+        };
+        text.map(|text| self.parsed(name, &text, parse)).transpose()
+    }
+
     /// Announces what is going to be needed: the next call takes it along.
     pub fn expect(&self, names: impl IntoIterator<Item = SecretName>) {
         let mut state = self.0.state();
@@ -252,15 +329,17 @@ impl Secrets {
         }
     }
 
-    /// Secrets that were read before this change are read again. While SSM does not answer they
-    /// are used for another minute at most, counted from the change.
+    /// Secrets that were read before this change are read again, at once. While SSM does not
+    /// answer they are used until the change is in force.
     pub fn hear_of_change(&self, names: &[SecretName], change: &SecretChange, now: DateTime<Utc>) {
-        let is_settled = now - change.at >= SETTLING;
-        let mark = Mark(change.revision.saturating_mul(2).saturating_add(is_settled.into()));
-        // Not longer by a clock that is slow.
-        let left = (change.at + OUTDATED_FOR - now).min(OUTDATED_FOR).to_std().unwrap_or_default();
         let mut state = self.0.state();
-        names.iter().for_each(|name| state.cache.hear_of_change(name, mark, left));
+        names.iter().for_each(|name| state.cache.hear_of_change(name, change, false, now));
+    }
+
+    /// Has a secret that was just stored read in a turn, unless this process has only begun: of
+    /// those that know nothing yet, few begin at the same time.
+    pub fn expect_in_turn(&self, name: &SecretName) {
+        self.0.state().cache.expect_in_turn(name);
     }
 
     /// Removes the secret from the cache.
@@ -370,7 +449,8 @@ impl Secrets {
         let names = std::slice::from_ref(name);
         let mut found = self.0.repeat(name, || self.0.parameters.read(names)).await?;
         let stored = found.remove(name);
-        self.0.keep(name, stored.as_ref().map(|stored| stored.text.clone()));
+        let text = stored.as_ref().map(|stored| stored.text.clone());
+        self.0.keep_read(name, text, stored.as_ref().map(|stored| stored.version));
         Ok(stored.map(|stored| (stored.text, stored.version)))
     }
 
@@ -395,6 +475,10 @@ impl Secrets {
 enum Plan {
     Use(Option<Arc<str>>),
     Fail(CallError),
+    /// There is a change to read, at a turn that is to be taken.
+    TakeTurn,
+    /// There is nothing to use, and nothing to ask before then.
+    Until(Instant),
     /// Waits for the call. There may be something to use if that fails, and its age.
     Wait(Shared<BoxFuture<'static, Troubles>>, Option<(Option<Arc<str>>, Duration)>),
 }
@@ -409,9 +493,16 @@ impl Reader {
         let began = Instant::now();
         let (patient, short) = (began + PATIENCE, began + SHORT_WAIT);
         let mut last = None;
+        if name.is_announced() {
+            // What cannot be followed now is followed later: what was read is used meanwhile.
+            drop(self.follow(Consistency::Eventual).await);
+        }
         loop {
             match self.plan(name, need) {
                 Plan::Use(text) => return Ok(text),
+                Plan::TakeTurn => self.take_turn(name).await,
+                Plan::Until(at) if at < patient => sleep_until(at).await,
+                Plan::Until(_) => return Err(self.unavailable(name, Arc::new(NoAnswer))),
                 Plan::Fail(cause) => return Err(self.unavailable(name, cause.source)),
                 Plan::Wait(call, Some((text, age))) => {
                     let cause = match timeout_at(short, call).await {
@@ -464,6 +555,12 @@ impl Reader {
                 None
             }
         };
+        match (state.cache.turn(name), usable.clone()) {
+            (Turn::Free, _) => {}
+            (Turn::Untaken, _) => return Plan::TakeTurn,
+            (Turn::At(_), Some((text, _))) => return Plan::Use(text),
+            (Turn::At(at), None) => return Plan::Until(at),
+        }
         state.cache.want(name);
         let under_way = state.call.as_ref().and_then(WeakShared::upgrade);
         let call = under_way.unwrap_or_else(|| {
@@ -499,6 +596,7 @@ impl Reader {
         }
         let mut state = self.state();
         state.call = None;
+        asked.iter().for_each(|one| state.cache.end_turn(&one.name));
         for (name, cause) in troubles.iter().filter(|(_, cause)| !cause.passes) {
             state.cache.refuse(name);
             state.refusals.insert(name.clone(), (Moment::now(), cause.clone()));
@@ -515,8 +613,10 @@ impl Reader {
         let mut found = self.parameters.read(&names).await?;
         let mut state = self.state();
         for one in asked {
-            let text = found.remove(&one.name).map(|stored| stored.text);
-            state.cache.store(one, text, self.entropy.jitter_sample());
+            let stored = found.remove(&one.name);
+            let version = stored.as_ref().map(|stored| stored.version);
+            let text = stored.map(|stored| stored.text);
+            state.cache.store(one, text, version, self.entropy.jitter_sample());
         }
         Ok(())
     }
@@ -545,6 +645,14 @@ impl Reader {
     fn keep(&self, name: &SecretName, text: Option<Arc<str>>) {
         let sample = self.entropy.jitter_sample();
         self.state().cache.put(name, text, sample);
+    }
+
+    fn keep_read(&self, name: &SecretName, text: Option<Arc<str>>, version: Option<i64>) {
+        let sample = self.entropy.jitter_sample();
+        let mut state = self.state();
+        let asked = state.cache.asked(name.clone());
+        state.cache.store(&asked, text, version, sample);
+        state.cache.end_turn(name);
     }
 
     fn unavailable(&self, name: &SecretName, source: Arc<dyn Error + Send + Sync>) -> SecretError {

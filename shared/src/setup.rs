@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aws_config::SdkConfig;
-use chrono::TimeDelta;
+use chrono::{TimeDelta, Utc};
 use domain::address::{PrivateHosts, PrivateNetworks, ReceiverPorts, TargetPolicy};
 use lambda_runtime::Error;
 
@@ -90,9 +90,12 @@ impl Setup {
     }
 
     /// The stack's secrets. Each call makes a cache of its own.
-    #[must_use]
-    pub fn secrets(&self) -> Secrets {
-        Secrets::new(&aws_sdk_ssm::Client::new(&self.aws), &self.prefix, self.entropy)
+    ///
+    /// # Errors
+    /// When a setting is missing or malformed; the error names it.
+    pub fn secrets(&self) -> Result<Secrets, EnvError> {
+        let (client, store) = (aws_sdk_ssm::Client::new(&self.aws), self.store()?);
+        Ok(Secrets::new(&client, &self.prefix, self.entropy, store, Utc::now))
     }
 
     /// The tracker, with the provider specs in the table among the providers.

@@ -13,6 +13,8 @@
 //! | API key | `api-keys` / its name | once, and deleted when it is revoked |
 //! | index of the provider specs | `provider-specs` / `index` | when a spec is put or removed |
 //! | provider spec | `provider-specs` / `document#<id>` | once, and once more when it is replaced |
+//! | last change of every secret | `secrets` / `changes` | before and after each change |
+//! | turns to read a secret | `secrets` / `turns` | when a process has heard of a change |
 //! | claim on the callback secret | `callback-secret` / `claim` | when the secret is made |
 //! | endpoint | `endpoint#<hash of its URL>` / `endpoint` | whole, while its state is not the default |
 //! | how long renders take | `durations#<provider>` / `durations` | at most once a minute and process |
@@ -47,6 +49,7 @@ mod provider_specs;
 mod put;
 mod reading;
 mod request_record;
+mod secret_changes;
 mod statistics_item;
 mod undelivered;
 mod without_receiver;
@@ -67,13 +70,14 @@ use put::{Put, committed};
 
 pub use api_keys::{KeyChange, StoredKeys, UnreadableKey};
 pub use callback_claim::CallbackClaim;
-pub use config::{ConfigLock, LockOutcome, WebhookConfig};
+pub use config::{ConfigLock, LockOutcome, Switched, WebhookConfig};
 pub use delivery::Wait;
 pub use endpoints::Consistency;
 pub use page::Page;
 pub use payload::{MAX_STORED_PAYLOAD, PayloadTooLarge, StoredPayload};
 pub use provider_specs::{DocumentId, MAX_SPEC_BYTES, SpecEntry, SpecIndex};
 pub use request_record::FoundRecord;
+pub use secret_changes::SecretChanges;
 pub use statistics_item::StoredStatistics;
 pub use undelivered::{ListOrder, TimeSpan};
 pub use without_receiver::JobWithoutReceiver;

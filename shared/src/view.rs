@@ -94,7 +94,7 @@ pub fn delivery(delivery: &Delivery) -> Value {
     })
 }
 
-/// The webhook configuration, with the secrets in force at `now`. Shows no secret and no
+/// The webhook configuration, with the secrets that have not ended at `now`. Shows no secret and no
 /// header's value.
 #[must_use]
 pub fn webhook_config(
@@ -111,7 +111,7 @@ pub fn webhook_config(
         "url": url,
         "events": events.collect::<Vec<_>>(),
         "headerNames": headers.map(|headers| headers.names().collect::<Vec<_>>()).unwrap_or_default(),
-        "secrets": secrets.map(|secrets| in_force(secrets, now)).unwrap_or_default(),
+        "secrets": secrets.map(|secrets| unended(secrets, now)).unwrap_or_default(),
         "maxInFlight": config.limits.max_in_flight,
         "ratePerSecond": config.limits.per_second,
         "endpoint": endpoint(receiver, now),
@@ -119,10 +119,11 @@ pub fn webhook_config(
     })
 }
 
-/// The secrets in force at `now`, newest first, without their secret parts.
+/// The secrets that have not ended at `now`, newest first, without their secret parts. The first
+/// may begin later.
 #[must_use]
-pub fn in_force(secrets: &SigningSecrets, now: DateTime<Utc>) -> Vec<Value> {
-    let shown = secrets.in_force(now).map(|stored| {
+pub fn unended(secrets: &SigningSecrets, now: DateTime<Utc>) -> Vec<Value> {
+    let shown = secrets.unended(now).map(|stored| {
         json!({
             "type": stored.secret.kind().name(),
             "publicKey": stored.secret.public_key(),

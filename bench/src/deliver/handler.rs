@@ -14,7 +14,6 @@ use shared::endpoint_cache::EndpointCache;
 use shared::entropy::Entropy;
 use shared::queue::{DeliveryQueue, Ticket};
 use shared::store::{Store, Wait};
-use shared::webhook_changes::WebhookChanges;
 
 use crate::aws::TimedAws;
 
@@ -41,7 +40,6 @@ impl Handler {
         let store = Store::new(table, "table".to_owned(), TimeDelta::days(90), Entropy::os());
         let deliverer = Deliverer {
             endpoints: EndpointCache::new(store.clone()),
-            webhook_changes: WebhookChanges::new(store.clone()),
             store,
             secrets,
             bus: Bus::new(

@@ -401,8 +401,8 @@ fn providers(options: &PollClientOptions, store: Store, secrets: Secrets) -> Res
 async fn poller(options: &PollClientOptions) -> Result<Poller> {
     let setup = Setup::from_env()?;
     let tracker =
-        setup.tracker(Arc::new(setup.secrets())).await.map_err(anyhow::Error::from_boxed)?;
-    let providers = providers(options, setup.store()?, setup.secrets())?;
+        setup.tracker(Arc::new(setup.secrets()?)).await.map_err(anyhow::Error::from_boxed)?;
+    let providers = providers(options, setup.store()?, setup.secrets()?)?;
     let tracker = Tracker { providers, ..tracker };
     Ok(Poller::new(tracker, setup.wakes()?, 1))
 }

@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::headers::HeadersId;
+
 /// The delivery queue in which an attempt is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -29,7 +31,7 @@ pub struct AttemptRequest {
     pub jitter_sample: f64,
 }
 
-/// The reason why an attempt that is due is held.
+/// The reason why an attempt that is due is held: by its endpoint, except for the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldReason {
     /// The circuit breaker is open, or another attempt is its probe.
@@ -40,11 +42,15 @@ pub enum HoldReason {
     Rate,
     /// The owner's limit of attempts in flight.
     InFlight,
+    /// It is not known which secrets are in force, or what the owner's headers are. This is no
+    /// trouble of the receiver's.
+    Secrets,
 }
 
 impl HoldReason {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Failing, Self::Throttled, Self::Rate, Self::InFlight];
+    pub const ALL: [Self; 5] =
+        [Self::Failing, Self::Throttled, Self::Rate, Self::InFlight, Self::Secrets];
 
     /// The wire name.
     #[must_use]
@@ -54,6 +60,7 @@ impl HoldReason {
             Self::Throttled => "endpoint_throttled",
             Self::Rate => "rate_limited",
             Self::InFlight => "in_flight_limited",
+            Self::Secrets => "secrets_not_read",
         }
     }
 }
@@ -66,4 +73,6 @@ pub struct Permit {
     /// Its token, when attempts in flight are limited.
     pub(super) token: Option<u64>,
     pub(super) manual: bool,
+    /// The headers that its owner had configured when it was given.
+    pub headers: Option<HeadersId>,
 }

@@ -317,9 +317,9 @@ fn endpoint_gone_stays_disabled() {
     let failed = gone.record(&probe, &signal(500), noon()).unwrap();
     assert_eq!(failed.admit(&request(0), noon()), refused, "or it did not");
 
-    let enabled = gone.configured(EndpointLimits::default(), noon()).unwrap();
+    let enabled = gone.configured(EndpointLimits::default(), None, noon()).unwrap();
     assert_eq!(enabled.health(noon()), Health::Healthy, "its owner configured it anew");
-    assert_eq!(enabled.configured(EndpointLimits::default(), noon()), None, "once is enough");
+    assert_eq!(enabled.configured(EndpointLimits::default(), None, noon()), None, "once is enough");
 }
 
 #[test]
@@ -428,7 +428,7 @@ fn endpoint_slow_moves_to_slow_lane() {
 
 fn limited(max_in_flight: Option<u64>, per_second: Option<u64>) -> Endpoint {
     let limits = EndpointLimits::new(max_in_flight, per_second).unwrap();
-    endpoint().configured(limits, noon()).unwrap_or(endpoint())
+    endpoint().configured(limits, None, noon()).unwrap_or(endpoint())
 }
 
 #[test]
@@ -485,11 +485,12 @@ fn limits_reserve_one_slot_per_attempt() {
 #[test]
 fn limits_change_resets_their_state() {
     let (_, busy) = let_through(&limited(Some(1), Some(1)), &request(1), noon());
-    let wider = busy.configured(EndpointLimits::new(Some(9), Some(9)).unwrap(), noon()).unwrap();
+    let wider =
+        busy.configured(EndpointLimits::new(Some(9), Some(9)).unwrap(), None, noon()).unwrap();
     assert_eq!((wider.next_slot, wider.in_flight.len()), (None, 0));
-    let none = wider.unlimited(noon()).unwrap();
+    let none = wider.unconfigured(noon()).unwrap();
     assert!(none.is_blank());
-    assert_eq!(none.unlimited(noon()), None);
+    assert_eq!(none.unconfigured(noon()), None);
 }
 
 /// A step of the property test.
@@ -556,7 +557,9 @@ proptest! {
                             let longest = match by {
                                 HoldReason::Failing => TimeDelta::minutes(15),
                                 HoldReason::Throttled => TimeDelta::hours(25),
-                                HoldReason::InFlight | HoldReason::Rate => TimeDelta::minutes(2),
+                                HoldReason::InFlight | HoldReason::Rate | HoldReason::Secrets => {
+                                    TimeDelta::minutes(2)
+                                }
                             };
                             prop_assert!(until > now && until - now <= longest, "{by:?} {until}");
                             endpoint = claim.map_or(endpoint, |claim| *claim);
@@ -623,4 +626,24 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn headers_are_those_that_are_configured() {
+    let ids = [1, 2].map(|n| HeadersId::from_random([n; 8]));
+    let limits = EndpointLimits::new(Some(2), None).unwrap();
+    let none = EndpointLimits::default();
+    let first = endpoint().configured(none, Some(ids[0]), noon()).unwrap();
+    assert!(!first.is_blank(), "its item stays");
+    assert_eq!(first.configured(none, Some(ids[0]), noon()), None);
+    let second = first.configured(limits, Some(ids[1]), noon()).unwrap();
+    assert_eq!((second.limits, second.headers), (limits, Some(ids[1])));
+    for (endpoint, headers) in [(&first, Some(ids[0])), (&second, Some(ids[1]))] {
+        let AdmissionDecision::Go { permit, .. } = endpoint.admit(&request(1), noon()) else {
+            panic!()
+        };
+        assert_eq!(permit.headers, headers);
+    }
+    let former = second.unconfigured(noon()).unwrap();
+    assert_eq!((former.limits, former.headers), (none, None));
 }

@@ -150,3 +150,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn headers_id_round_trips() {
+    let id = HeadersId::from_random([0, 1, 2, 3, 4, 5, 6, 255]);
+    assert_eq!(
+        (id.to_string().as_str(), HeadersId::parse(&id.to_string())),
+        ("00010203040506ff", Some(id))
+    );
+    for wrong in ["", "0001", "00010203040506FF", "00010203040506ff00", "../../../../x/xx"] {
+        assert_eq!(HeadersId::parse(wrong), None, "{wrong}");
+    }
+}

@@ -1,12 +1,17 @@
 //! The set of secrets in force, its stored form, and its rotation.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{GracePeriod, SignatureType, SigningSecretError, WebhookSecret};
 use crate::time;
 
-/// The most secrets in force at once.
+/// The most secrets that have not ended.
 pub const MAX_SECRETS: usize = 10;
+
+/// How long after a rotation the new secret begins, and the grace period of the others. By then
+/// every process that is awake has heard of it and read it: up to 5 s, its turn among a thousand
+/// others (50 s), and the read.
+pub const LEAD: TimeDelta = TimeDelta::seconds(60);
 
 /// The secrets that webhooks are signed with, newest first. There is at least one, because the
 /// newest does not expire.
@@ -16,12 +21,12 @@ pub const MAX_SECRETS: usize = 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SigningSecrets(Vec<StoredSecret>);
 
-/// A secret and the time in which it is in force.
+/// A secret and the time in which it is in force: the first instant is part of it, the last not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSecret {
     /// The secret.
     pub secret: WebhookSecret,
-    /// When it was made; none when it was stored without that time.
+    /// From when it is in force; none when it was stored without that time, and always was.
     pub created_at: Option<DateTime<Utc>>,
     /// When it expires; none for the newest, until another becomes the newest.
     pub expires_at: Option<DateTime<Utc>>,
@@ -48,14 +53,14 @@ pub enum StoredSecretsError {
 
 /// A new secret would exceed [`MAX_SECRETS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{MAX_SECRETS} webhook secrets are in force; the next of them ends at {}", time::text(*next_end))]
+#[error("{MAX_SECRETS} webhook secrets have not ended; the next of them ends at {}", time::text(*next_end))]
 pub struct TooManySecrets {
     /// When the next of the others expires.
     pub next_end: DateTime<Utc>,
 }
 
 impl SigningSecrets {
-    /// A set of one secret that was made at `now`.
+    /// A set of one secret, in force from `now`: there is no other that a receiver could know.
     #[must_use]
     pub fn first(secret: WebhookSecret, now: DateTime<Utc>) -> Self {
         Self(vec![StoredSecret { secret, created_at: Some(whole_millis(now)), expires_at: None }])
@@ -95,6 +100,11 @@ impl SigningSecrets {
         self.0.first().map_or(SignatureType::V1, |newest| newest.secret.kind())
     }
 
+    /// The secrets that have not ended at `now`, newest first; the first may begin later.
+    pub fn unended(&self, now: DateTime<Utc>) -> impl Iterator<Item = &StoredSecret> {
+        self.0.iter().filter(move |stored| !stored.has_ended(now))
+    }
+
     /// The `webhook-signature` header of an attempt at `now`, with one entry per secret in force.
     /// The signed `webhook-timestamp` is `now` in whole seconds.
     #[must_use]
@@ -105,12 +115,13 @@ impl SigningSecrets {
         entries.join(" ")
     }
 
-    /// The secrets after `secret` became the newest. The others expire after `grace`, or earlier
-    /// if an earlier rotation said so; expired ones are dropped. A `secret` that is among the
-    /// others moves to the front and no longer expires.
+    /// The secrets after `secret` became the newest. It begins [`LEAD`] after `now`; the others
+    /// end `grace` after that, or earlier if an earlier rotation said so, and those that have
+    /// ended are dropped. A `secret` that is among the others and is still in force when a new
+    /// one would begin moves to the front and no longer ends.
     ///
     /// # Errors
-    /// When too many others are in force. None of them is dropped, because a receiver may know
+    /// When too many others have not ended. None of them is dropped, because a receiver may know
     /// only that one.
     pub fn rotate(
         &self,
@@ -119,14 +130,19 @@ impl SigningSecrets {
         now: DateTime<Utc>,
     ) -> Result<Self, TooManySecrets> {
         let now = whole_millis(now);
-        let end = now + grace.length();
-        let known = self.0.iter().find(|stored| stored.secret == secret);
-        let created_at = known.map_or(Some(now), |known| known.created_at);
-        let others = self.0.iter().filter(|stored| stored.secret != secret).map(|stored| {
+        let begins = now + LEAD;
+        let end = begins + grace.length();
+        // Until the new set is known everywhere, each secret ends when the old set says so.
+        let goes_on = |stored: &&StoredSecret| {
+            stored.secret == secret && stored.expires_at.is_none_or(|settled| begins <= settled)
+        };
+        let known = self.0.iter().find(goes_on);
+        let created_at = known.map_or(Some(begins), |known| known.created_at);
+        let others = self.0.iter().filter(|stored| Some(*stored) != known).map(|stored| {
             let expires_at = stored.expires_at.map_or(end, |settled| settled.min(end));
             StoredSecret { expires_at: Some(expires_at), ..stored.clone() }
         });
-        let others: Vec<_> = others.filter(|stored| stored.is_in_force(now)).collect();
+        let others: Vec<_> = others.filter(|stored| !stored.has_ended(now)).collect();
         if others.len() >= MAX_SECRETS {
             let ends = others.iter().filter_map(|stored| stored.expires_at);
             return Err(TooManySecrets { next_end: ends.min().unwrap_or(end) });
@@ -138,7 +154,11 @@ impl SigningSecrets {
 
 impl StoredSecret {
     fn is_in_force(&self, now: DateTime<Utc>) -> bool {
-        self.expires_at.is_none_or(|end| now < end)
+        self.created_at.is_none_or(|begin| begin <= now) && !self.has_ended(now)
+    }
+
+    fn has_ended(&self, now: DateTime<Utc>) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
     }
 
     fn parse(text: &str) -> Result<Self, StoredSecretsError> {

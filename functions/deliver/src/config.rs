@@ -6,7 +6,6 @@ use shared::egress::Receivers;
 use shared::endpoint_cache::EndpointCache;
 use shared::env;
 use shared::setup::{self, Setup};
-use shared::webhook_changes::WebhookChanges;
 
 use crate::deliverer::Deliverer;
 
@@ -22,9 +21,8 @@ pub fn deliverer() -> Result<Deliverer, Error> {
     let store = setup.store()?;
     Ok(Deliverer {
         endpoints: EndpointCache::new(store.clone()),
-        webhook_changes: WebhookChanges::new(store.clone()),
         store,
-        secrets: setup.secrets(),
+        secrets: setup.secrets()?,
         bus: setup.bus()?,
         queue: setup.delivery_lanes()?,
         receivers: Receivers::new(policy.clone())?,

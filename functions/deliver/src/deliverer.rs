@@ -5,11 +5,12 @@
 //! same id and bytes when the lease has ended. This is at-least-once delivery, and why receivers
 //! deduplicate by `webhook-id`.
 
+use std::error::Error;
 use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::address::{ReceiverUrl, TargetPolicy};
 use domain::attempt::{Attempt, AttemptError, AttemptOutcome};
 use domain::delivery::{
@@ -20,10 +21,10 @@ use domain::endpoint::{
     SLOW,
 };
 use domain::event::{DeliveryExhausted, EndpointDisabled};
-use domain::headers::{CustomHeaders, ReceiverHeaders};
+use domain::headers::{CustomHeaders, HeadersId, ReceiverHeaders};
 use domain::id::{EndpointId, JobId};
 use domain::retry::{DeliverySchedule, retry_after};
-use domain::signature::SigningSecrets;
+use domain::signature::{KnownSecrets, NotKnown, SigningSecrets};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue};
 use shared::bus::{Bus, BusError};
 use shared::egress::{Outgoing, PostOutcome, Receivers};
@@ -33,7 +34,6 @@ use shared::queue::{DeliveryQueue, MAX_DELAY, QueueError, Ticket};
 use shared::secrets::{SecretError, SecretName, Secrets};
 use shared::store::{Committed, Consistency, Store, StoreError, Wait};
 use shared::telemetry::chain;
-use shared::webhook_changes::WebhookChanges;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -46,8 +46,6 @@ pub struct Deliverer {
     /// The endpoints' state.
     pub endpoints: EndpointCache,
     pub secrets: Secrets,
-    /// When secrets and headers were changed.
-    pub webhook_changes: WebhookChanges,
     pub bus: Bus,
     /// The queue of the next tickets.
     pub queue: DeliveryQueue,
@@ -62,9 +60,12 @@ pub struct Deliverer {
 
 /// What an attempt is signed and sent with.
 struct AttemptSecrets {
-    signing: SigningSecrets,
+    signing: KnownSecrets,
     headers: Option<ReceiverHeaders>,
 }
+
+/// How long before it is signed an attempt is admitted: for two writes.
+const UNTIL_SIGNED: TimeDelta = TimeDelta::seconds(3);
 
 /// Why the queue has to deliver a ticket again: a failure of our own. The failure of a receiver is
 /// not an error; it is stored like any other outcome.
@@ -82,6 +83,8 @@ pub(crate) enum DeliverError {
     Header(#[from] InvalidHeaderValue),
     #[error("a header's name could not be written")]
     HeaderName(#[from] InvalidHeaderName),
+    #[error(transparent)]
+    Unknown(#[from] NotKnown),
     #[error("another process holds the lease of this attempt until {0}")]
     Leased(DateTime<Utc>),
     #[error("this process stood still, and its lease would end before the attempt")]
@@ -128,18 +131,16 @@ impl Deliverer {
         ticket: &Ticket,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(), DeliverError> {
-        // The secrets are read before the endpoint is changed: without them no attempt is made.
         // A test must use the secrets and headers that were changed a moment ago.
         let consistency = match delivery.subject {
             DeliverySubject::Test => Consistency::Strong,
             DeliverySubject::Render { .. } => Consistency::Eventual,
         };
-        self.webhook_changes.follow(&self.secrets, consistency, now()).await?;
-        self.secrets.expect([SecretName::WebhookHeaders]);
-        let signing = self.secrets.get(&SecretName::WebhookSecrets, SigningSecrets::parse).await?;
-        let headers =
-            self.secrets.find(&SecretName::WebhookHeaders, ReceiverHeaders::parse).await?;
-        let secrets = AttemptSecrets { signing, headers };
+        // The secrets are read before the endpoint is changed: without them no attempt is made.
+        let endpoint = self.endpoints.get(&delivery.url, consistency, now()).await?;
+        let Some(mut secrets) = self.secrets_of(&delivery, endpoint.headers, now).await? else {
+            return self.put_off(&delivery, ticket.lane, now()).await;
+        };
         let request = AttemptRequest {
             manual: delivery.manual,
             has_slot: delivery.has_slot(),
@@ -148,7 +149,17 @@ impl Deliverer {
             jitter_sample: self.entropy.jitter_sample(),
         };
         match self.endpoints.admit(&delivery.url, &request, now()).await? {
-            Admission::Go(permit) => self.attempt(delivery, permit, &secrets, now).await,
+            Admission::Go(permit) => {
+                // The owner has changed them just now.
+                if permit.headers != endpoint.headers {
+                    let Some(changed) = self.secrets_of(&delivery, permit.headers, now).await?
+                    else {
+                        return self.put_off(&delivery, ticket.lane, now()).await;
+                    };
+                    secrets = changed;
+                }
+                self.attempt(delivery, permit, &secrets, now).await
+            }
             Admission::Hold { until, by } => {
                 self.hold(&delivery, ticket.lane, until, by, now()).await
             }
@@ -165,6 +176,60 @@ impl Deliverer {
                 }
             }
         }
+    }
+
+    /// What the attempt is signed with, and its receiver's headers; none when it is not known
+    /// which secrets are in force, or the headers cannot be read.
+    async fn secrets_of(
+        &self,
+        delivery: &Delivery,
+        headers: Option<HeadersId>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<Option<AttemptSecrets>, DeliverError> {
+        let headers = headers.map(SecretName::WebhookHeaders);
+        if let Some(name) = &headers {
+            self.secrets.expect_in_turn(name);
+        }
+        let read = async {
+            if delivery.subject == DeliverySubject::Test {
+                let parse = SigningSecrets::parse;
+                self.secrets.current(&SecretName::WebhookSecrets, parse).await?;
+            }
+            let signing = self.secrets.signing().await?;
+            let headers = match &headers {
+                Some(name) => Some(self.secrets.get(name, ReceiverHeaders::parse).await?),
+                None => None,
+            };
+            Ok(AttemptSecrets { signing, headers })
+        };
+        let cause: Box<dyn Error + Send + Sync> = match read.await {
+            Ok(secrets) if secrets.signing.covers(now() + UNTIL_SIGNED) => {
+                return Ok(Some(secrets));
+            }
+            Ok(_) => NotKnown.into(),
+            Err(cause @ SecretError::Unavailable { .. }) => cause.into(),
+            // SSM may not show yet what was stored a moment ago.
+            Err(cause @ SecretError::Missing(_)) if headers.is_some() => cause.into(),
+            Err(cause) => return Err(cause.into()),
+        };
+        warn!(
+            job.id = delivery.subject.job_id().map(JobId::as_str),
+            event.id = delivery.event_id.as_str(),
+            error = chain(&*cause),
+            "secrets not known; attempt put off"
+        );
+        Ok(None)
+    }
+
+    /// Puts an attempt off whose secrets are not known. That counts against no one.
+    async fn put_off(
+        &self,
+        delivery: &Delivery,
+        lane: Lane,
+        now: DateTime<Utc>,
+    ) -> Result<(), DeliverError> {
+        let until = delivery.put_off_until(self.entropy.jitter_sample(), now);
+        self.hold(delivery, lane, until, HoldReason::Secrets, now).await
     }
 
     /// Stores and publishes that a delivery is given up without another attempt.
@@ -314,7 +379,7 @@ impl Deliverer {
         let at = now();
         let id = delivery.event_id.as_str();
         let timestamp = at.timestamp();
-        let signature = secrets.signing.sign(id, at, delivery.body.as_bytes());
+        let signature = secrets.signing.sign(id, at, delivery.body.as_bytes())?;
         // Checked again: the policy may have changed since the URL was stored.
         let Ok(url) = ReceiverUrl::parse(&delivery.url, &self.policy) else {
             let outcome = AttemptOutcome::Failed(AttemptError::Blocked);

@@ -1,6 +1,7 @@
 use aws_in_memory::InMemoryAws;
 mod contention;
 mod gone;
+mod rotation;
 mod signing;
 mod stalled;
 
@@ -8,7 +9,6 @@ use domain::address::TargetPolicy;
 use domain::retry::DeliverySchedule;
 use shared::egress::Receivers;
 use shared::endpoint_cache::EndpointCache;
-use shared::webhook_changes::WebhookChanges;
 
 use super::*;
 
@@ -16,7 +16,6 @@ fn deliverer(aws: &InMemoryAws) -> Deliverer {
     let tracker = aws.tracker().unwrap();
     Deliverer {
         endpoints: EndpointCache::new(tracker.store.clone()),
-        webhook_changes: WebhookChanges::new(tracker.store.clone()),
         store: tracker.store,
         secrets: aws.secrets(),
         bus: tracker.bus,

@@ -18,7 +18,7 @@ pub async fn jobs() -> Result<Jobs, Error> {
     let policy = setup::target_policy()?;
     let shards = env::parsed("POLLER_SHARDS", 1, str::parse)?;
     let setup = Setup::from_env()?;
-    let secrets = Arc::new(setup.secrets());
+    let secrets = Arc::new(setup.secrets()?);
     let tracker = setup.tracker(secrets.clone()).await?;
     Ok(Jobs {
         keys: ApiKeyCache::new(tracker.store.clone()),

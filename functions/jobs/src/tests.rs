@@ -165,7 +165,7 @@ async fn cancel_needs_the_provider_key() {
     let aws = with_job(&accepted("viralsync")).await;
     let (status, problem) = answered(&aws, CANCEL).await;
     assert_eq!((status, &problem["code"]), (503, &"provider_not_configured".into()));
-    assert_eq!(aws.calls(), ["PutItem", "PutItem", "Query", "GetItem", "GetParameters"]);
+    assert_eq!(aws.calls(), ["PutItem", "PutItem", "Query", "GetItem", "GetItem", "GetParameters"]);
 }
 
 #[tokio::test]
@@ -182,7 +182,7 @@ async fn with_receiver(aws: &InMemoryAws) {
         limits: EndpointLimits::default(),
         updated_at: DateTime::UNIX_EPOCH,
     };
-    aws.tracker().unwrap().store.put_webhook_config(&config).await.unwrap();
+    aws.put_webhook_config(&config).await.unwrap();
 }
 
 /// The request for what became of a test.
@@ -205,7 +205,8 @@ async fn webhook_test_is_sent_and_shown() {
     let asked = aws.calls();
     let reads = ["GetItem", "GetParameters", "Query"];
     let writes: Vec<_> = asked.iter().filter(|it| !reads.contains(&it.as_str())).collect();
-    let expected = ["PutItem", "PutItem", "PutItem", "SendMessage"];
+    let expected =
+        ["PutItem", "PutItem", "TransactWriteItems", "PutItem", "PutItem", "SendMessage"];
     assert_eq!(writes, expected, "nothing went on the bus");
     let (_, another) = answered(&aws, TEST_WEBHOOK).await;
     assert_ne!(another["eventId"], sent["eventId"]);

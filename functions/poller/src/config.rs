@@ -17,7 +17,7 @@ pub async fn poller() -> Result<Poller, Error> {
     let shards = env::parsed("POLLER_SHARDS", 1, str::parse)?;
     let policy = env::parsed("POLLERS_STAY_AWAKE", AwakePolicy::default(), AwakePolicy::parse)?;
     let setup = Setup::from_env()?;
-    let secrets = Arc::new(setup.secrets());
+    let secrets = Arc::new(setup.secrets()?);
     let poller = Poller::new(setup.tracker(secrets).await?, setup.wakes()?, shards);
     Ok(poller.with_awake_policy(policy))
 }

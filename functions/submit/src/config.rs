@@ -19,7 +19,7 @@ pub async fn submitter() -> Result<Submitter, Error> {
     let shards = env::parsed("POLLER_SHARDS", 1, str::parse)?;
     let policy = setup::target_policy()?;
     let setup = Setup::from_env()?;
-    let secrets = Arc::new(setup.secrets());
+    let secrets = Arc::new(setup.secrets()?);
     let tracker = setup.tracker(secrets.clone()).await?;
     Ok(Submitter {
         keys: ApiKeyCache::new(tracker.store.clone()),

@@ -110,7 +110,7 @@ async fn invalid_submit_stores_nothing() {
     let aws = with_key(&[]).await;
     let (status, problem) = answered(&aws, serde_json::from_str(OK).unwrap()).await;
     assert_eq!((status, &problem["code"]), (503, &"provider_not_configured".into()));
-    assert_eq!(aws.calls(), ["PutItem", "Query", "GetParameters"]);
+    assert_eq!(aws.calls(), ["PutItem", "Query", "GetItem", "GetParameters"]);
 }
 
 #[tokio::test]

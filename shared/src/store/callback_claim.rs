@@ -37,7 +37,7 @@ impl CallbackClaim {
     #[must_use]
     pub fn made(&self) -> Option<SecretChange> {
         match self.progress {
-            Progress::Made { at } => Some(SecretChange { revision: self.version, at }),
+            Progress::Made { at } => Some(SecretChange::made(self.version, at)),
             Progress::Claimed { .. } => None,
         }
     }

@@ -7,20 +7,31 @@
 //!
 //! And the lock on it. Secrets and headers are SSM parameters, and SSM has no conditional
 //! write. So every change first takes this lock, by a conditional write to the table.
+//!
+//! One transaction switches from one receiver to another: the configuration, what the endpoints
+//! of both are to have (limits, and the id of the headers), and that the lock is still held.
+//! Headers are stored before it under an id of their own, which nothing names until then.
 
 use std::num::NonZeroU16;
 
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, CancellationReason, ConditionCheck, Put as TransactPut, TransactWriteItem,
+};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::endpoint::EndpointLimits;
+use domain::endpoint::{Endpoint, EndpointLimits};
 use domain::event::{EventName, EventSet};
+use domain::headers::HeadersId;
 use domain::time;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::job_item::instant;
-use super::{Consistency, Item, Put, Store, StoreError, corrupt, key, unavailable};
-use crate::secrets::SecretChange;
+use super::put::WRITE_ID;
+use super::{Item, Put, Store, StoreError, corrupt, endpoint_item, key, number, unavailable};
 
 const PK: &str = "config";
 const SK: &str = "webhook";
@@ -73,30 +84,22 @@ pub struct ConfigLock {
     until: Option<DateTime<Utc>>,
     /// The version of the secrets' parameter that was written last under the lock, and when.
     written: Option<(i64, DateTime<Utc>)>,
-    /// The last change of the secrets or headers.
-    changed: Option<SecretChange>,
+    /// The headers that are stored, or may be.
+    headers: Vec<HeadersId>,
 }
 
 impl ConfigLock {
     /// The lock before it was taken for the first time.
-    const NEVER: Self = Self { version: 0, until: None, written: None, changed: None };
+    const NEVER: Self = Self { version: 0, until: None, written: None, headers: Vec::new() };
 
-    /// Records that secrets or headers are about to be written. Those who read them hear of it
-    /// when the lock is released, or expires.
-    pub fn changes_secrets(&mut self, now: DateTime<Utc>) {
-        self.changed = Some(SecretChange { revision: self.version, at: now });
+    /// The headers that are stored, or may be, except for these.
+    pub fn other_headers(&self, kept: Option<HeadersId>) -> impl Iterator<Item = HeadersId> {
+        self.headers.iter().copied().filter(move |id| Some(*id) != kept)
     }
 
-    /// The last change of the secrets or headers that is over. The holder of a lock that expired
-    /// may have made one.
-    fn last_change(&self, now: DateTime<Utc>) -> Option<SecretChange> {
-        match self.until {
-            Some(until) if until <= now => {
-                Some(SecretChange { revision: self.version, at: until - LOCK_TTL })
-            }
-            Some(_) => self.changed.filter(|changed| changed.revision < self.version),
-            None => self.changed,
-        }
+    /// Records that these headers are stored no longer.
+    pub fn deleted_headers(&mut self, id: HeadersId) {
+        self.headers.retain(|stored| *stored != id);
     }
 
     /// Records that the secrets were written, as this version of their parameter.
@@ -118,18 +121,29 @@ impl ConfigLock {
         self.until.filter(|until| *until > now)
     }
 
-    fn taken(&self, now: DateTime<Utc>) -> Self {
+    fn taken(&self, headers: Option<HeadersId>, now: DateTime<Utc>) -> Self {
         Self {
             version: self.version.saturating_add(1),
             until: Some(now + LOCK_TTL),
-            changed: self.last_change(now),
-            ..self.clone()
+            written: self.written,
+            headers: self.headers.iter().copied().chain(headers).collect(),
         }
     }
 
     fn released(&self) -> Self {
         Self { version: self.version.saturating_add(1), until: None, ..self.clone() }
     }
+}
+
+/// The outcome of a switch to another configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switched {
+    /// It is made, all of it.
+    Made,
+    /// Nothing is changed: another process has changed an endpoint.
+    Outdated,
+    /// Nothing is changed: the lock has expired.
+    Unlocked,
 }
 
 /// The outcome of taking the lock.
@@ -180,35 +194,99 @@ impl Store {
         read
     }
 
-    /// Replaces the webhook configuration.
+    /// Replaces the webhook configuration, and changes endpoints with it: each is given as it was
+    /// read and as it is to be. All of it is one write or none.
     ///
     /// # Errors
-    /// When the table cannot be written.
-    pub async fn put_webhook_config(&self, config: &WebhookConfig) -> Result<(), StoreError> {
-        let item = encode(config)?;
+    /// When DynamoDB does not confirm it; the change may be made all the same.
+    pub async fn switch_webhook_config(
+        &self,
+        config: &WebhookConfig,
+        endpoints: &[(Endpoint, Endpoint)],
+        lock: &ConfigLock,
+    ) -> Result<Switched, StoreError> {
+        let doing = "store the webhook configuration";
+        let building = |error| unavailable(doing, error);
+        let held = ConditionCheck::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(PK, LOCK_SK)))
+            .condition_expression("v = :v")
+            .expression_attribute_values(":v", number(lock.version));
+        let held = held.build().map_err(building)?;
+        let mut item = encode(config)?;
+        let write_id: [u8; 8] = self.entropy.bytes().map_err(|error| unavailable(doing, error))?;
+        let write_id = AttributeValue::B(Blob::new(write_id));
+        item.insert(WRITE_ID.into(), write_id.clone());
+        let put = TransactPut::builder().table_name(&self.table).set_item(Some(item));
+        let put = put.build().map_err(building)?;
+        // Makes the client's repeats of the request harmless.
+        let token: [u8; 16] = self.entropy.bytes().map_err(|error| unavailable(doing, error))?;
+        let mut transaction = self
+            .client
+            .transact_write_items()
+            .client_request_token(hex::encode(token))
+            .transact_items(TransactWriteItem::builder().condition_check(held).build())
+            .transact_items(TransactWriteItem::builder().put(put).build());
+        for (before, after) in endpoints {
+            let item = endpoint_item::encode(after, self.retention)?;
+            let put = TransactPut::builder().table_name(&self.table).set_item(Some(item));
+            let put = match before.version {
+                0 => put.condition_expression("attribute_not_exists(pk)"),
+                version => put
+                    .condition_expression("v = :v")
+                    .expression_attribute_values(":v", number(version)),
+            };
+            let put = put.build().map_err(building)?;
+            transaction = transaction.transact_items(TransactWriteItem::builder().put(put).build());
+        }
         // A read meanwhile could bring back what is being replaced.
         let mut cached = self.webhook_config.lock().await;
         cached.read = None;
-        let put = self.client.put_item().table_name(&self.table).set_item(Some(item));
-        put.send().await.map_err(|error| {
-            unavailable("store the webhook configuration", error.into_service_error())
-        })?;
-        Ok(())
+        let error = match transaction.send().await.map_err(SdkError::into_service_error) {
+            Ok(_) => return Ok(Switched::Made),
+            Err(error) => error,
+        };
+        let reasons = match &error {
+            TransactWriteItemsError::TransactionCanceledException(cancelled) => {
+                cancelled.cancellation_reasons()
+            }
+            _ => &[],
+        };
+        let is_obstacle =
+            |code: &str| matches!(code, "ConditionalCheckFailed" | "TransactionConflict");
+        let codes: Vec<&str> = reasons.iter().filter_map(CancellationReason::code).collect();
+        match codes.split_first() {
+            Some((&"ConditionalCheckFailed", _)) => Ok(Switched::Unlocked),
+            Some((first, others))
+                if is_obstacle(first) || others.iter().any(|it| is_obstacle(it)) =>
+            {
+                Ok(Switched::Outdated)
+            }
+            // Without an answer it may be made.
+            Some(_) | None => match self.get(PK, SK, READ).await {
+                Ok(Some(item)) if item.get(WRITE_ID) == Some(&write_id) => Ok(Switched::Made),
+                Ok(_) | Err(_) => Err(unavailable(doing, error)),
+            },
+        }
     }
 
-    /// Takes the lock on the webhook configuration, unless it is held.
-    /// [`Store::unlock_webhook_config`] releases it; the lock of a crashed holder expires.
+    /// Takes the lock on the webhook configuration, unless it is held, and records that these
+    /// headers are going to be stored. [`Store::unlock_webhook_config`] releases it; the lock of a crashed holder expires.
     ///
     /// # Errors
     /// When DynamoDB does not confirm it; the lock may be taken all the same.
-    pub async fn lock_webhook_config(&self, now: DateTime<Utc>) -> Result<LockOutcome, StoreError> {
+    pub async fn lock_webhook_config(
+        &self,
+        headers: Option<HeadersId>,
+        now: DateTime<Utc>,
+    ) -> Result<LockOutcome, StoreError> {
         let doing = "lock the webhook configuration";
         let item = self.get(PK, LOCK_SK, doing).await?;
         let before = item.map(decode_lock).transpose()?.unwrap_or(ConfigLock::NEVER);
         if let Some(until) = before.busy_until(now) {
             return Ok(LockOutcome::Busy(until));
         }
-        let lock = before.taken(now);
+        let lock = before.taken(headers, now);
         Ok(match self.put_lock(&lock, doing).await? {
             Put::Stored => LockOutcome::Acquired(lock),
             // Another change took the lock a moment ago.
@@ -229,24 +307,6 @@ impl Store {
             // A conflict: the lock had expired, and another change holds it.
             Put::Stored | Put::Refused(_) => Ok(()),
         }
-    }
-
-    /// The last change of webhook secrets or headers by the API, if there was one.
-    ///
-    /// # Errors
-    /// When the table cannot be read.
-    pub async fn last_webhook_secret_change(
-        &self,
-        consistency: Consistency,
-        now: DateTime<Utc>,
-    ) -> Result<Option<SecretChange>, StoreError> {
-        let doing = "read the lock on the webhook configuration";
-        let get = self.client.get_item().table_name(&self.table);
-        let get = get.set_key(Some(key(PK, LOCK_SK)));
-        let output = get.consistent_read(consistency == Consistency::Strong).send().await;
-        let item = output.map_err(|error| unavailable(doing, error.into_service_error()))?.item;
-        let lock = item.map(decode_lock).transpose()?;
-        Ok(lock.and_then(|lock| lock.last_change(now)))
     }
 
     async fn put_lock(&self, lock: &ConfigLock, doing: &'static str) -> Result<Put, StoreError> {
@@ -309,8 +369,8 @@ struct LockItem {
     until: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     written: Option<(i64, i64)>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    changed: Option<(u64, i64)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<String>,
 }
 
 fn encode_lock(lock: &ConfigLock) -> Result<Item, StoreError> {
@@ -320,7 +380,7 @@ fn encode_lock(lock: &ConfigLock) -> Result<Item, StoreError> {
         v: lock.version,
         until: lock.until.map(time::millis),
         written: lock.written.map(|(version, at)| (version, time::millis(at))),
-        changed: lock.changed.map(|changed| (changed.revision, time::millis(changed.at))),
+        headers: lock.headers.iter().map(HeadersId::to_string).collect(),
     };
     serde_dynamo::to_item(item).map_err(|error| corrupt("configuration lock", error))
 }
@@ -330,9 +390,8 @@ fn decode_lock(item: Item) -> Result<ConfigLock, StoreError> {
         serde_dynamo::from_item(item).map_err(|error| corrupt("configuration lock", error))?;
     let until = item.until.map(instant).transpose()?;
     let written = item.written.map(|(version, at)| Ok((version, instant(at)?))).transpose()?;
-    let changed =
-        item.changed.map(|(revision, at)| Ok(SecretChange { revision, at: instant(at)? }));
-    Ok(ConfigLock { version: item.v, until, written, changed: changed.transpose()? })
+    let headers = item.headers.iter().filter_map(|id| HeadersId::parse(id)).collect();
+    Ok(ConfigLock { version: item.v, until, written, headers })
 }
 
 #[cfg(test)]
@@ -349,9 +408,9 @@ mod tests {
                 assert_eq!(decode(encode(&config).unwrap()).unwrap(), config);
             }
         }
-        let mut written = ConfigLock::NEVER.taken(updated_at);
+        let headers = HeadersId::from_random([7; 8]);
+        let mut written = ConfigLock::NEVER.taken(Some(headers), updated_at);
         written.wrote(7, updated_at);
-        written.changes_secrets(updated_at);
         for lock in [ConfigLock::NEVER, written.released(), written] {
             assert_eq!(decode_lock(encode_lock(&lock).unwrap()).unwrap(), lock);
         }
@@ -360,38 +419,30 @@ mod tests {
     #[test]
     fn config_lock_expires() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
-        let lock = ConfigLock::NEVER.taken(now);
+        let lock = ConfigLock::NEVER.taken(None, now);
         assert_eq!(lock.busy_until(now), Some(now + LOCK_TTL));
         assert_eq!(lock.busy_until(now + LOCK_TTL), None);
         assert_eq!(lock.released().busy_until(now), None);
     }
 
     #[test]
-    fn config_lock_tells_of_finished_changes() {
+    fn config_lock_remembers_headers_until_deleted() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
-        let change = |revision, at| Some(SecretChange { revision, at });
-        assert_eq!(ConfigLock::NEVER.last_change(now), None);
-        let mut lock = ConfigLock::NEVER.taken(now);
-        lock.changes_secrets(now);
-        assert_eq!(lock.last_change(now), None, "it is under way");
-        let released = lock.released();
-        assert_eq!(released.last_change(now), change(1, now));
-        let next = released.taken(now);
-        assert_eq!(next.last_change(now), change(1, now));
-        assert_eq!(next.released().last_change(now), change(1, now), "it changed no secret");
-        // Its holder has crashed, and may have written before.
-        let later = now + LOCK_TTL;
-        assert_eq!(next.last_change(later), change(3, now));
-        assert_eq!(next.taken(later).released().last_change(later), change(3, now));
+        let ids = [1, 2].map(|n| HeadersId::from_random([n; 8]));
+        let lock = ConfigLock::NEVER.taken(Some(ids[0]), now).released();
+        let mut lock = lock.taken(None, now).released().taken(Some(ids[1]), now);
+        assert_eq!(lock.other_headers(Some(ids[1])).collect::<Vec<_>>(), [ids[0]]);
+        lock.deleted_headers(ids[0]);
+        assert_eq!(lock.released().other_headers(None).collect::<Vec<_>>(), [ids[1]]);
     }
 
     #[test]
     fn config_lock_remembers_recent_version() {
         let now = time::from_millis(1_800_000_000_123).unwrap();
-        let mut lock = ConfigLock::NEVER.taken(now);
+        let mut lock = ConfigLock::NEVER.taken(None, now);
         assert_eq!(lock.least_version(now), 0);
         lock.wrote(7, now);
-        let next = lock.released().taken(now);
+        let next = lock.released().taken(None, now);
         assert_eq!(next.least_version(now), 7);
         assert_eq!(next.least_version(now + LOCK_TTL), 0);
     }

@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 use domain::endpoint::{
     Breaker, Disabled, DisabledReason, Endpoint, EndpointLimits, Failing, InFlight,
 };
+use domain::headers::HeadersId;
 use domain::id::EndpointId;
 use domain::time;
 use serde::{Deserialize, Serialize};
@@ -42,11 +43,13 @@ struct EndpointItem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     per_second: Option<NonZeroU16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    headers: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     next_slot: Option<i64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     in_flight: Vec<(u64, i64)>,
     updated_at: i64,
-    /// Absent while its owner's limits are set: they must outlast a quiet year.
+    /// Absent while its owner has set limits or headers: they must outlast a quiet year.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<i64>,
 }
@@ -109,6 +112,7 @@ pub(super) fn encode(endpoint: &Endpoint, retention: TimeDelta) -> Result<Item, 
         }),
         max_in_flight: endpoint.limits.max_in_flight,
         per_second: endpoint.limits.per_second,
+        headers: endpoint.headers.map(|id| id.to_string()),
         next_slot: endpoint.next_slot.map(time::millis),
         in_flight: endpoint
             .in_flight
@@ -116,8 +120,7 @@ pub(super) fn encode(endpoint: &Endpoint, retention: TimeDelta) -> Result<Item, 
             .map(|place| (place.token, time::millis(place.until)))
             .collect(),
         updated_at: time::millis(endpoint.updated_at),
-        expires_at: (endpoint.limits == EndpointLimits::default())
-            .then(|| (endpoint.updated_at + keep).timestamp()),
+        expires_at: (!endpoint.is_configured()).then(|| (endpoint.updated_at + keep).timestamp()),
     };
     serde_dynamo::to_item(item).map_err(|error| corrupt("endpoint", error))
 }
@@ -137,11 +140,16 @@ pub(super) fn decode(item: Item) -> Result<Endpoint, StoreError> {
         slow_until: item.slow_until.map(instant).transpose()?,
         disabled: item.disabled.as_ref().map(disabled).transpose()?,
         limits: EndpointLimits { max_in_flight: item.max_in_flight, per_second: item.per_second },
+        headers: item.headers.as_deref().map(headers).transpose()?,
         next_slot: item.next_slot.map(instant).transpose()?,
         in_flight: in_flight.collect::<Result<_, StoreError>>()?,
         updated_at: instant(item.updated_at)?,
         version: item.v,
     })
+}
+
+fn headers(text: &str) -> Result<HeadersId, StoreError> {
+    HeadersId::parse(text).ok_or_else(|| corrupt("endpoint", "its headers have no such id"))
 }
 
 fn failing(item: &FailingItem) -> Result<Failing, StoreError> {
@@ -190,6 +198,7 @@ mod tests {
                 slow_until: Some(now),
                 disabled: Some(Disabled { at: now, reason, announced: true }),
                 limits: EndpointLimits::new(Some(3), Some(9)).unwrap(),
+                headers: Some(HeadersId::from_random([7; 8])),
                 next_slot: Some(now),
                 in_flight: vec![InFlight { token: u64::MAX, until: now }],
                 updated_at: now,
@@ -204,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoint_item_expires_unless_limited() {
+    fn endpoint_item_expires_unless_configured() {
         let now = time::from_millis(1_800_000_000_000).unwrap();
         let days = |endpoint: &Endpoint| {
             let item = encode(endpoint, TimeDelta::days(90)).unwrap();
@@ -221,5 +230,7 @@ mod tests {
             let limits = EndpointLimits::new(limits.0, limits.1).unwrap();
             assert_eq!(days(&Endpoint { limits, ..blank.clone() }), None);
         }
+        let headers = Some(HeadersId::from_random([7; 8]));
+        assert_eq!(days(&Endpoint { headers, ..blank }), None);
     }
 }

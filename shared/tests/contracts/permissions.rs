@@ -76,6 +76,8 @@ fn keys_specs_and_configuration_are_of_jobs() {
     let leading = |items: &[&str]| json!({"dynamodb:LeadingKeys": items});
     let all_are_keys = json!({"ForAllValues:StringEquals": leading(&["api-keys"])});
     let of_jobs = &["api-keys", "provider-specs", "config"];
+    let all_are_configuration = json!({"ForAllValues:StringEquals": leading(&["config"])});
+    let all_are_secrets = json!({"ForAllValues:StringEquals": leading(&["secrets"])});
     let any_is_of_jobs = json!({"ForAnyValue:StringEquals": leading(of_jobs)});
     for function in FUNCTIONS {
         let may_put = conditions(function, "Allow", "dynamodb:PutItem");
@@ -84,14 +86,16 @@ fn keys_specs_and_configuration_are_of_jobs() {
         let deletes = conditions(function, "Allow", "dynamodb:DeleteItem");
         // For `TransactWriteItems`, which is the sum of its parts.
         let checks = conditions(function, "Allow", "dynamodb:ConditionCheckItem");
-        assert_eq!(deletes, checks, "{function}");
         if function == "Jobs" {
             assert_eq!((denied, deletes), (vec![], vec![all_are_keys.clone()]));
+            assert_eq!(checks, [all_are_keys.clone(), all_are_configuration.clone()]);
         } else {
             assert_eq!((denied, deletes), (vec![any_is_of_jobs.clone()], vec![]), "{function}");
+            assert_eq!(checks, [Value::Null; 0], "{function}");
         }
-        for other in ["dynamodb:UpdateItem", "dynamodb:BatchWriteItem"] {
-            assert!(conditions(function, "Allow", other).is_empty(), "{function}: {other}");
-        }
+        // The changes of secrets, and the turns to read them.
+        let updates = conditions(function, "Allow", "dynamodb:UpdateItem");
+        assert_eq!(updates, std::slice::from_ref(&all_are_secrets), "{function}");
+        assert!(conditions(function, "Allow", "dynamodb:BatchWriteItem").is_empty(), "{function}");
     }
 }

@@ -52,7 +52,7 @@ fn puts(aws: &InMemoryAws) -> usize {
 }
 
 async fn with_limits(aws: &InMemoryAws, limits: EndpointLimits) {
-    let configured = |endpoint: &Endpoint| endpoint.configured(limits, now());
+    let configured = |endpoint: &Endpoint| endpoint.configured(limits, None, now());
     process(aws).update(URL, Consistency::Strong, now(), configured).await.unwrap();
 }
 

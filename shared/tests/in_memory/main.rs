@@ -16,6 +16,8 @@ mod places;
 #[cfg(test)]
 mod provider_specs;
 #[cfg(test)]
+mod secret_changes;
+#[cfg(test)]
 mod secrets;
 mod shards;
 #[cfg(test)]

@@ -37,7 +37,7 @@ async fn published(callback_url: Option<&str>, receiver_wants: EventName) -> (us
         limits: domain::endpoint::EndpointLimits::default(),
         updated_at: clock::now(),
     };
-    tracker.store.put_webhook_config(&config).await.unwrap();
+    aws.put_webhook_config(&config).await.unwrap();
     let job = job(callback_url);
     tracker.store.insert_job(&job).await.unwrap();
     let failure = domain::failure::Failure::new(FailureCode::ProviderRejected, "no scenes");
@@ -100,7 +100,7 @@ async fn cost(config: Option<WebhookConfig>) -> (f64, bool) {
     let aws = InMemoryAws::new(&[]);
     let tracker = aws.tracker().unwrap();
     if let Some(config) = config {
-        tracker.store.put_webhook_config(&config).await.unwrap();
+        InMemoryAws::switch(&tracker.store, &config).await.unwrap();
     }
     let before = aws.table().consumed().write_units;
     let job = job(None);

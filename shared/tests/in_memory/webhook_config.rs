@@ -10,7 +10,7 @@ use domain::endpoint::EndpointLimits;
 use domain::event::EventSet;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
-use shared::store::WebhookConfig;
+use shared::store::{LockOutcome, Switched, WebhookConfig};
 use tokio::time::{Instant, sleep};
 
 fn config(url: &str) -> WebhookConfig {
@@ -31,10 +31,11 @@ async fn webhook_config_is_read_once_a_second() {
     for stored in [None, Some(config("https://shop.example/hooks"))] {
         let aws = InMemoryAws::new(&[]);
         if let Some(config) = &stored {
-            aws.store().put_webhook_config(config).await.unwrap();
+            aws.put_webhook_config(config).await.unwrap();
         }
         let (one, same) = (aws.store(), aws.store());
         let one = [one.clone(), one];
+        let before = reads(&aws);
         for _ in 0..30 {
             let asked = one.iter().cycle().take(50).map(|store| store.recent_webhook_config(now()));
             for read in join_all(asked).await {
@@ -42,9 +43,9 @@ async fn webhook_config_is_read_once_a_second() {
             }
             sleep(Duration::from_millis(100)).await;
         }
-        assert_eq!(reads(&aws), 3, "1,500 times in three seconds");
+        assert_eq!(reads(&aws) - before, 3, "1,500 times in three seconds");
         same.recent_webhook_config(now()).await.unwrap();
-        assert_eq!(reads(&aws), 4, "another process has its own");
+        assert_eq!(reads(&aws) - before, 4, "another process has its own");
     }
 }
 
@@ -57,7 +58,7 @@ async fn webhook_config_change_is_seen_within_a_second() {
     }
     sleep(Duration::from_millis(10)).await;
     let changed = Some(config("https://shop.example/hooks"));
-    one.put_webhook_config(changed.as_ref().unwrap()).await.unwrap();
+    InMemoryAws::switch(&one, changed.as_ref().unwrap()).await.unwrap();
     assert_eq!(
         one.recent_webhook_config(now()).await.unwrap(),
         changed,
@@ -88,4 +89,25 @@ async fn failed_config_read_is_shared() {
     let again = Instant::now();
     store.recent_webhook_config(now()).await.unwrap_err();
     assert!(again.elapsed() > Duration::ZERO, "a failure is not remembered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_lock_switches_nothing() {
+    let aws = InMemoryAws::new(&[]);
+    let store = aws.store();
+    let lock = async || match store.lock_webhook_config(None, now()).await.unwrap() {
+        LockOutcome::Acquired(lock) => lock,
+        LockOutcome::Busy(until) => panic!("until {until}"),
+    };
+    let expired = lock().await;
+    sleep(Duration::from_secs(46)).await;
+    let held = lock().await;
+    let [late, next] = ["https://late.example/", "https://next.example/"].map(config);
+    assert_eq!(
+        store.switch_webhook_config(&late, &[], &expired).await.unwrap(),
+        Switched::Unlocked
+    );
+    assert_eq!(store.webhook_config().await.unwrap(), None);
+    assert_eq!(store.switch_webhook_config(&next, &[], &held).await.unwrap(), Switched::Made);
+    assert_eq!(store.webhook_config().await.unwrap(), Some(next));
 }

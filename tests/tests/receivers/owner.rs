@@ -1,7 +1,7 @@
 //! The owner of the default receiver. Only one owner exists at a time.
 
 use anyhow::{Context, Result};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use http::Method;
 use serde_json::{Value, json};
 use tests::{HttpAnswer, TestStack, VerificationKey};
@@ -39,25 +39,37 @@ impl Owner {
             (None, Some(public)) => VerificationKey::PublicKey(public),
             other => anyhow::bail!("a rotation shows one of the two, not {other:?}"),
         };
+        let begins = text("createdAt").context("a rotation says when the secret begins")?;
+        let begins = DateTime::parse_from_rfc3339(&begins)?.to_utc();
         let ends = answer["secrets"].as_array().into_iter().flatten();
         let ends = ends.filter_map(|secret| secret["expiresAt"].as_str());
         let ends = ends.map(|end| Ok(DateTime::parse_from_rfc3339(end)?.to_utc()));
-        Ok(Rotated { key, ends: ends.collect::<Result<_>>()? })
+        Ok(Rotated { key, begins, ends: ends.collect::<Result<_>>()? })
     }
 
     /// Rotates to a shared secret without a grace period, so that it is the only one in force.
     pub(crate) async fn reset_secret(&self) -> Result<VerificationKey> {
         let request = json!({"type": "v1", "gracePeriodSeconds": 0});
         let rotated = self.rotate(&request).await?;
-        anyhow::ensure!(rotated.ends.is_empty(), "another secret is still in force");
+        rotated.until_begun().await;
         Ok(rotated.key)
     }
 }
 
 pub(crate) struct Rotated {
     pub(crate) key: VerificationKey,
+    /// From when webhooks are signed with it.
+    pub(crate) begins: DateTime<Utc>,
     /// The ends of the previous secrets that are still in force.
     pub(crate) ends: Vec<DateTime<Utc>>,
+}
+
+impl Rotated {
+    /// Waits until the new secret is in force, and the one of before is not without grace.
+    pub(crate) async fn until_begun(&self) {
+        let left = self.begins - Utc::now() + TimeDelta::seconds(1);
+        tokio::time::sleep(left.to_std().unwrap_or_default()).await;
+    }
 }
 
 /// The results of a receiver's libraries for the last attempt.

@@ -115,24 +115,35 @@ fn secrets_attributes_are_read_strictly() {
 }
 
 #[test]
-fn rotation_signs_with_both_during_grace() {
-    let secrets = SigningSecrets::first(shared(1), noon());
-    let secrets = secrets.rotate(shared(2), grace(60), noon()).unwrap();
-    let entries = |at| secrets.sign("evt_1", at, b"{}").split(' ').count();
-    let end = noon() + TimeDelta::seconds(60);
-    assert_eq!(entries(end - TimeDelta::milliseconds(1)), 2);
-    assert_eq!(entries(end), 1);
-    let after = secrets.sign("evt_1", end, b"{}");
-    assert!(verifies(&shared(2), &after, "evt_1", end, b"{}"));
-    assert!(!verifies(&shared(1), &after, "evt_1", end, b"{}"));
+fn new_secret_begins_after_the_lead() {
+    let before = SigningSecrets::first(shared(1), noon());
+    for seconds in [0, 1, 60, 86_400] {
+        let secrets = before.rotate(shared(2), grace(seconds), noon()).unwrap();
+        let (begin, end) = (noon() + LEAD, noon() + LEAD + grace(seconds).length());
+        let moment = TimeDelta::milliseconds(1);
+        for (at, expected) in [
+            (noon(), [true, false]),
+            (begin - moment, [true, false]),
+            (begin, [seconds > 0, true]),
+            (end - moment, [true, seconds > 0]),
+            (end, [false, true]),
+        ] {
+            let header = secrets.sign("evt_1", at, b"{}");
+            let verified = [1, 2].map(|n| verifies(&shared(n), &header, "evt_1", at, b"{}"));
+            assert_eq!(verified, expected, "grace {seconds} s, at {at}");
+        }
+        assert_eq!(secrets.unended(noon()).count(), 2, "both are shown");
+    }
 }
 
 #[test]
-fn rotation_without_grace_ends_others_now() {
+fn rotation_without_grace_ends_others_with_lead() {
     let secrets = SigningSecrets::first(shared(1), noon());
     let secrets = secrets.rotate(shared(2), GracePeriod::default(), noon()).unwrap();
     let secrets = secrets.rotate(shared(3), grace(0), noon()).unwrap();
-    assert_eq!(secrets, SigningSecrets::first(shared(3), noon()));
+    let at = |at| secrets.in_force(at).map(|it| it.secret.clone()).collect::<Vec<_>>();
+    assert_eq!(at(noon() + LEAD - TimeDelta::milliseconds(1)), [shared(1)]);
+    assert_eq!(at(noon() + LEAD), [shared(3)]);
 }
 
 #[test]
@@ -144,10 +155,10 @@ fn rotation_never_lengthens_earlier_grace() {
         let ends = secrets.0.iter().map(|stored| stored.expires_at);
         ends.map(|end| end.map(|end| (end - noon()).num_seconds())).collect()
     };
-    assert_eq!(ends(&third), [None, Some(600), Some(60)]);
+    assert_eq!(ends(&third), [None, Some(660), Some(120)]);
     let sooner = third.rotate(shared(4), grace(30), noon()).unwrap();
-    assert_eq!(ends(&sooner), [None, Some(30), Some(30), Some(30)]);
-    let later = third.rotate(shared(4), grace(600), noon() + TimeDelta::seconds(60)).unwrap();
+    assert_eq!(ends(&sooner), [None, Some(90), Some(90), Some(90)]);
+    let later = third.rotate(shared(4), grace(600), noon() + TimeDelta::seconds(120)).unwrap();
     assert_eq!(later.0.len(), 3, "what has ended is dropped");
 }
 
@@ -157,11 +168,14 @@ fn rotation_refuses_an_eleventh_secret() {
     for (n, seconds) in (1..10).zip([900, 100, 900, 900, 900, 900, 900, 900, 900]) {
         secrets = secrets.rotate(shared(n), grace(seconds), noon()).unwrap();
     }
-    let next_end = noon() + TimeDelta::seconds(100);
+    let next_end = noon() + LEAD + TimeDelta::seconds(100);
     let refused = secrets.rotate(shared(10), grace(900), noon());
     assert_eq!(refused, Err(TooManySecrets { next_end }));
     assert!(secrets.rotate(shared(10), grace(900), next_end).is_ok());
-    assert!(secrets.rotate(shared(10), grace(0), noon()).is_ok(), "no other stays");
+    let sooner = secrets.rotate(shared(10), grace(0), noon());
+    assert_eq!(sooner, Err(TooManySecrets { next_end: noon() + LEAD }), "they end with the lead");
+    let short = secrets.rotate(shared(9), grace(0), noon()).unwrap();
+    assert!(short.rotate(shared(10), grace(900), noon() + LEAD).is_ok(), "which makes room");
     assert!(secrets.rotate(shared(4), grace(900), noon()).is_ok(), "it is one of the ten");
 }
 
@@ -173,8 +187,28 @@ fn rotation_reuses_a_known_secret() {
     let back = secrets.rotate(shared(1), grace(60), later).unwrap();
     let [one, two] = back.0.as_slice() else { panic!("{back:?}") };
     assert_eq!((&one.secret, one.created_at, one.expires_at), (&shared(1), Some(noon()), None));
-    assert_eq!((&two.secret, two.expires_at), (&shared(2), Some(later + TimeDelta::seconds(60))));
+    assert_eq!(
+        (&two.secret, two.expires_at),
+        (&shared(2), Some(later + LEAD + TimeDelta::seconds(60)))
+    );
     assert_eq!(back.rotate(shared(1), grace(60), later).unwrap(), back, "said twice");
+}
+
+/// A process that has not heard of the rotation stops signing with it at its end.
+#[test]
+fn secret_that_ends_meanwhile_begins_again() {
+    let secrets = SigningSecrets::first(shared(1), noon());
+    let secrets = secrets.rotate(shared(2), grace(0), noon()).unwrap();
+    let later = noon() + TimeDelta::seconds(5);
+    let back = secrets.rotate(shared(1), grace(600), later).unwrap();
+    for ms in (0..180_000).step_by(500) {
+        let at = later + TimeDelta::milliseconds(ms);
+        let (old, new) = (secrets.sign("evt_1", at, b"{}"), back.sign("evt_1", at, b"{}"));
+        assert!(at >= later + LEAD || old == new, "after {ms} ms");
+        assert!(!new.is_empty(), "after {ms} ms");
+    }
+    let after = back.in_force(later + LEAD).map(|it| it.secret.clone());
+    assert_eq!(after.collect::<Vec<_>>(), [shared(1), shared(2)]);
 }
 
 /// What a standard parameter of SSM holds.
@@ -239,7 +273,10 @@ proptest! {
         let at = now + TimeDelta::seconds(age);
         let header = secrets.sign(&id, at, body.as_bytes());
         let in_force: Vec<_> = secrets.in_force(at).map(|stored| &stored.secret).collect();
-        prop_assert_eq!(in_force.first(), Some(&all.last().unwrap()), "the newest never ends");
+        let newest = all.last().unwrap();
+        let began = at >= now + LEAD || all.len() == 1;
+        prop_assert!(!began || in_force.first() == Some(&newest), "the newest never ends");
+        prop_assert!(!in_force.is_empty());
         prop_assert_eq!(header.split(' ').count(), in_force.len());
         for secret in &all {
             let expected = in_force.contains(&secret);

@@ -47,7 +47,7 @@ async fn crowded(schedule: &str) -> (InMemoryAws, Deliverer, EventId) {
     let limits = EndpointLimits::new(Some(1), None).unwrap();
     let endpoints = EndpointCache::new(aws.store());
     let configured =
-        |endpoint: &domain::endpoint::Endpoint| endpoint.configured(limits, clock::now());
+        |endpoint: &domain::endpoint::Endpoint| endpoint.configured(limits, None, clock::now());
     endpoints.update(URL, Consistency::Strong, clock::now(), configured).await.unwrap();
     let delivery = builders::delivery().url(URL).created_at(clock::now()).build();
     aws.store().insert_delivery(&delivery, Wait::InQueue).await.unwrap();

@@ -20,7 +20,6 @@ use serde_json::Value;
 use shared::egress::{EgressLimits, Receivers};
 use shared::endpoint_cache::EndpointCache;
 use shared::store::Wait;
-use shared::webhook_changes::WebhookChanges;
 use tokio::time::{Instant, sleep};
 
 use super::*;
@@ -53,7 +52,6 @@ pub(super) fn gone_receiver(interceptor: Arc<dyn CallInterceptor>) -> (InMemoryA
     let network = network.seen_by(Arc::new(NoFaults));
     let deliverer = Deliverer {
         endpoints: EndpointCache::new(seen.store()),
-        webhook_changes: WebhookChanges::new(seen.store()),
         store: seen.store(),
         secrets: seen.secrets(),
         bus: seen.bus(),

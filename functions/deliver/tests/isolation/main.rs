@@ -25,7 +25,6 @@ use shared::egress::{EgressLimits, Receivers};
 use shared::endpoint_cache::EndpointCache;
 use shared::queue::Ticket;
 use shared::store::Wait;
-use shared::webhook_changes::WebhookChanges;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -56,7 +55,6 @@ async fn took(sickness: Option<Sickness>) -> Vec<Duration> {
             .unwrap();
     let deliverer = || Deliverer {
         endpoints: EndpointCache::new(aws.store()),
-        webhook_changes: WebhookChanges::new(aws.store()),
         store: aws.store(),
         secrets: aws.secrets(),
         bus: aws.bus(),

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use aws_in_memory::interceptor::{Call, CallInterceptor, Injected, Interception};
 use aws_in_memory::{InMemoryAws, clock};
-use domain::headers::ReceiverHeaders;
-use domain::signature::{SigningSecrets, WebhookSecret};
+use domain::event::EventName;
+use domain::signature::{LEAD, SigningSecrets, WebhookSecret};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
+use shared::secrets::SecretName;
+use shared::store::Consistency;
 use tokio::sync::Notify;
 use tokio::time::advance;
 
@@ -60,6 +62,22 @@ fn stored(aws: &InMemoryAws) -> SigningSecrets {
 
 fn in_force(aws: &InMemoryAws) -> Vec<WebhookSecret> {
     stored(aws).in_force(clock::now()).map(|stored| stored.secret.clone()).collect()
+}
+
+/// All headers that SSM has.
+async fn stored_headers(aws: &InMemoryAws) -> Vec<String> {
+    let all = aws.parameters().into_iter();
+    let headers = all.filter(|(name, _)| name.contains("/webhook-headers/"));
+    let texts = headers.map(|(_, text)| {
+        let text: Value = serde_json::from_str(&text).unwrap();
+        text["headers"].to_string()
+    });
+    texts.collect()
+}
+
+/// Until a secret made by a rotation is in force.
+async fn lead() {
+    advance(LEAD.to_std().unwrap()).await;
 }
 
 fn secret(answer: &Value) -> WebhookSecret {
@@ -116,17 +134,15 @@ async fn table_holds_no_secrets_or_headers() {
 async fn headers_are_deleted_with_their_receiver() {
     let aws = with_key().await;
     put(&aws, json!({"url": URL, "headers": {"X-Key": "one"}})).await;
-    let kept = ReceiverHeaders::parse(&aws.parameter("webhook-headers").unwrap()).unwrap();
-    let pairs: Vec<_> = kept.for_receiver(URL).unwrap().iter().collect();
-    assert_eq!(pairs, [("x-key", "one")]);
+    assert_eq!(stored_headers(&aws).await, [r#"{"x-key":"one"}"#]);
     put(&aws, json!({"url": URL})).await;
-    assert_eq!(aws.parameter("webhook-headers"), None);
+    assert!(stored_headers(&aws).await.is_empty());
     assert_eq!(shown(&aws).await["headerNames"], json!([]));
 
     put(&aws, json!({"url": URL, "headers": {"X-Key": "two"}})).await;
     let (status, gone) = asked(&aws, "DELETE /v1/webhook-config", None).await;
     assert_eq!((status, gone), (200, json!({"url": null})));
-    assert_eq!(aws.parameter("webhook-headers"), None);
+    assert!(stored_headers(&aws).await.is_empty());
     assert_eq!(in_force(&aws).len(), 1, "jobs with a callbackUrl still need the secret");
     assert_eq!(asked(&aws, "GET /v1/webhook-config", None).await.0, 404);
 }
@@ -160,15 +176,22 @@ async fn rotation_keeps_old_secret_a_day() {
     let (status, answer) = rotate(&aws, json!({})).await;
     assert_eq!(status, 200, "{answer}");
     let new = secret(&answer);
-    assert_eq!(in_force(&aws), [new.clone(), old]);
-    let now = domain::time::text(clock::now());
-    let end = domain::time::text(clock::now() + chrono::TimeDelta::days(1));
+    assert_eq!(
+        in_force(&aws),
+        std::slice::from_ref(&old),
+        "until every process has read the new one"
+    );
+    let begin = domain::time::text(clock::now() + LEAD);
+    assert_eq!(answer["createdAt"], begin);
+    let end = domain::time::text(clock::now() + LEAD + chrono::TimeDelta::days(1));
     let expected = json!([
-        {"type": "v1", "publicKey": null, "createdAt": now, "expiresAt": null},
+        {"type": "v1", "publicKey": null, "createdAt": begin, "expiresAt": null},
         {"type": "v1", "publicKey": null, "createdAt": created, "expiresAt": end},
     ]);
     assert_eq!((&answer["type"], &answer["secrets"]), (&"v1".into(), &expected));
     assert_eq!(shown(&aws).await["secrets"], expected);
+    lead().await;
+    assert_eq!(in_force(&aws), [new.clone(), old]);
     advance(Duration::from_secs(86_400)).await;
     assert_eq!(in_force(&aws), [new]);
     assert_eq!(shown(&aws).await["secrets"].as_array().unwrap().len(), 1);
@@ -179,6 +202,7 @@ async fn private_key_is_not_shown() {
     let (aws, old) = configured().await;
     let (status, answer) = answered(&aws, serde_json::from_str(ROTATE).unwrap()).await;
     assert_eq!((status, &answer["type"]), (200, &"v1a".into()), "{answer}");
+    lead().await;
     let [new, before] = <[_; 2]>::try_from(in_force(&aws)).unwrap();
     assert_eq!((before, answer.get("secret")), (old, None));
     assert_eq!(answer["publicKey"], new.public_key().unwrap());
@@ -197,11 +221,13 @@ async fn own_secret_is_not_shown_back() {
     for _ in 0..2 {
         let (status, answer) = rotate(&aws, brought.clone()).await;
         assert_eq!((status, answer.get("secret")), (200, None), "{answer}");
+        lead().await;
         assert_eq!(in_force(&aws).len(), 2);
     }
     assert_eq!(in_force(&aws)[0].reveal(), brought["secret"]);
     let (_, back) = rotate(&aws, json!({"secret": old.reveal(), "gracePeriodSeconds": 0})).await;
-    assert_eq!(back["secrets"].as_array().unwrap().len(), 1, "{back}");
+    assert_eq!(back["secrets"].as_array().unwrap().len(), 2, "{back}");
+    lead().await;
     assert_eq!(in_force(&aws), [old], "rolled back");
 }
 
@@ -211,13 +237,17 @@ async fn eleventh_secret_is_refused() {
     for _ in 1..10 {
         assert_eq!(rotate(&aws, json!({})).await.0, 200);
     }
-    let before = in_force(&aws);
+    let before = stored(&aws);
     let (status, problem) = rotate(&aws, json!({})).await;
     assert_eq!((status, &problem["code"]), (409, &"too_many_secrets".into()));
-    let end = domain::time::text(clock::now() + chrono::TimeDelta::days(1));
+    let end = domain::time::text(clock::now() + LEAD + chrono::TimeDelta::days(1));
     assert!(problem["detail"].as_str().unwrap().contains(&end), "{problem}");
-    assert_eq!(in_force(&aws), before);
-    assert_eq!(rotate(&aws, json!({"gracePeriodSeconds": 0})).await.0, 200);
+    assert_eq!(stored(&aws), before);
+    let newest = before.unended(clock::now()).next().unwrap().secret.reveal();
+    let ends_the_others = json!({"secret": newest, "gracePeriodSeconds": 0});
+    assert_eq!(rotate(&aws, ends_the_others).await.0, 200);
+    lead().await;
+    assert_eq!(rotate(&aws, json!({})).await.0, 200);
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,6 +276,8 @@ async fn manually_stored_secrets_rotate() {
     aws.set_parameter("webhook-secrets", by_hand);
     assert_eq!(shown(&aws).await["secrets"][0]["createdAt"], Value::Null);
     rotate(&aws, json!({"gracePeriodSeconds": 60})).await;
+    assert_eq!(in_force(&aws)[0].reveal(), by_hand);
+    lead().await;
     assert_eq!(in_force(&aws)[1].reveal(), by_hand);
 }
 
@@ -279,13 +311,19 @@ impl CallInterceptor for Dies {
     }
 }
 
-/// Whether the process came to its end.
-async fn until_it_dies(aws: &InMemoryAws, at: usize, after: bool) -> bool {
+/// Makes a request until its process dies at a call. Whether the process came to its end.
+async fn until_it_dies(
+    aws: &InMemoryAws,
+    at: usize,
+    after: bool,
+    (route, body): (&str, Option<&Value>),
+) -> bool {
     let dead = Arc::new(Notify::new());
     let interceptor = Dies { at, after, calls: AtomicUsize::new(0), dead: Arc::clone(&dead) };
     let process = aws.seen_by(Arc::new(interceptor));
     let lives = async {
-        assert_eq!(rotate(&process, json!({"gracePeriodSeconds": 3600})).await.0, 200);
+        let (status, answer) = asked(&process, route, body).await;
+        assert_eq!(status, 200, "{answer}");
     };
     tokio::select! {
         biased;
@@ -300,7 +338,9 @@ async fn rotation_survives_crash_at_any_call() {
     for after in [false, true] {
         for at in 0.. {
             let (aws, old) = configured().await;
-            if until_it_dies(&aws, at, after).await {
+            let body = json!({"gracePeriodSeconds": 3600});
+            let route = "POST /v1/webhook-config/rotate-secret";
+            if until_it_dies(&aws, at, after, (route, Some(&body))).await {
                 break;
             }
             crashes += 1;
@@ -310,6 +350,7 @@ async fn rotation_survives_crash_at_any_call() {
             advance(Duration::from_secs(45)).await;
             let (status, answer) = rotate(&aws, json!({})).await;
             assert_eq!(status, 200, "call {at}, after: {after}: {answer}");
+            lead().await;
             assert_eq!(in_force(&aws)[0], secret(&answer));
             assert!(in_force(&aws).contains(&old));
         }
@@ -357,6 +398,7 @@ async fn concurrent_rotations_lose_no_secret() {
     assert_eq!(status, 200, "{first}");
     let (status, second) = rotate(&aws, json!({})).await;
     assert_eq!(status, 200, "{second}");
+    lead().await;
     assert_eq!(in_force(&aws), [secret(&second), secret(&first), old]);
 }
 
@@ -380,13 +422,100 @@ impl CallInterceptor for Stale {
 
 #[tokio::test(start_paused = true)]
 async fn stale_read_loses_no_secret() {
-    let (aws, old) = configured().await;
+    let (aws, _) = configured().await;
     let before = aws.parameter("webhook-secrets").unwrap();
-    let (_, first) = rotate(&aws, json!({})).await;
+    rotate(&aws, json!({})).await;
     let late = aws.seen_by(Arc::new(Stale(json!({"Value": before, "Version": 1}))));
     let (status, problem) = rotate(&late, json!({})).await;
     assert_eq!((status, &problem["code"]), (503, &"temporarily_unavailable".into()));
-    assert_eq!(in_force(&aws), [secret(&first), old]);
+    assert_eq!(stored(&aws).unended(clock::now()).count(), 2);
     let (status, _) = rotate(&aws, json!({})).await;
     assert_eq!(status, 200, "the lock is released");
+}
+
+const OTHER: &str = "https://other.example/hooks";
+
+/// What an attempt to this receiver would have: its limit, and its headers.
+async fn receiver(aws: &InMemoryAws, url: &str) -> (Option<u64>, Option<String>) {
+    let endpoint = aws.store().endpoint(url, Consistency::Strong).await.unwrap();
+    let headers = endpoint.headers.map(|id| {
+        let text = aws.parameter(&SecretName::WebhookHeaders(id).path());
+        text.expect("what is named is stored")
+    });
+    let headers = headers.map(|text| {
+        let text: Value = serde_json::from_str(&text).unwrap();
+        text["headers"]["x-key"].as_str().unwrap().to_owned()
+    });
+    (endpoint.limits.per_second.map(|rate| rate.get().into()), headers)
+}
+
+/// All that a job of now and a delivery of now would get.
+async fn in_force_now(aws: &InMemoryAws) -> Value {
+    let config = aws.store().webhook_config().await.unwrap().unwrap();
+    json!({
+        "url": config.url,
+        "failed": config.events.contains(EventName::Failed),
+        "limit": config.limits.per_second,
+        URL: receiver(aws, URL).await,
+        OTHER: receiver(aws, OTHER).await,
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn configuration_change_is_one_write_or_none() {
+    let old = json!({"url": URL, "headers": {"X-Key": "old"}, "ratePerSecond": 5});
+    let moved = json!({
+        "url": OTHER,
+        "headers": {"X-Key": "moved"},
+        "ratePerSecond": 7,
+        "events": ["video.render.completed"],
+    });
+    let same = json!({
+        "url": URL,
+        "headers": {"X-Key": "same"},
+        "ratePerSecond": 8,
+        "events": ["video.render.completed"],
+    });
+    let bare = json!({"url": URL, "events": ["video.render.completed"]});
+    let (put_route, delete_route) = ("PUT /v1/webhook-config", "DELETE /v1/webhook-config");
+    for (route, body) in [
+        (put_route, Some(&moved)),
+        (put_route, Some(&same)),
+        (put_route, Some(&bare)),
+        (delete_route, None),
+    ] {
+        let whole = {
+            let aws = with_key().await;
+            put(&aws, old.clone()).await;
+            let before = in_force_now(&aws).await;
+            assert_eq!(asked(&aws, route, body).await.0, 200);
+            [before, in_force_now(&aws).await]
+        };
+        assert_ne!(whole[0], whole[1]);
+        let (mut crashes, mut seen) = (0, [0, 0]);
+        for after in [false, true] {
+            for at in 0.. {
+                let aws = with_key().await;
+                put(&aws, old.clone()).await;
+                if until_it_dies(&aws, at, after, (route, body)).await {
+                    break;
+                }
+                crashes += 1;
+                let now = in_force_now(&aws).await;
+                let which = whole.iter().position(|whole| *whole == now);
+                let which = which.unwrap_or_else(|| panic!("call {at}, after: {after}: {now}"));
+                seen[which] += 1;
+                // The lock of the crashed call expires, and the change is made again.
+                advance(Duration::from_secs(45)).await;
+                let (status, answer) = asked(&aws, route, body).await;
+                assert_eq!(status, 200, "call {at}, after: {after}: {answer}");
+                assert_eq!(in_force_now(&aws).await, whole[1]);
+                let left = stored_headers(&aws).await.len();
+                let named = body.is_some_and(|body| body.get("headers").is_some());
+                assert_eq!(left, usize::from(named), "call {at}, after: {after}: none is left");
+            }
+        }
+        println!("{route} {body:?}: {crashes} crashes, {seen:?} before and after the switch");
+        assert!(crashes >= 10 && seen.iter().all(|seen| *seen >= 4), "{crashes}, {seen:?}");
+    }
 }

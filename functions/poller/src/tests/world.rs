@@ -149,7 +149,7 @@ impl PollerWorld {
             limits: EndpointLimits::default(),
             updated_at: now(),
         };
-        self.aws.store().put_webhook_config(&config).await.unwrap();
+        self.aws.put_webhook_config(&config).await.unwrap();
         self
     }
 

@@ -293,7 +293,7 @@ impl Bundle {
             limits: EndpointLimits::default(),
             updated_at: clock::true_now(),
         };
-        bundle.aws.store().put_webhook_config(&config).await.unwrap();
+        bundle.aws.put_webhook_config(&config).await.unwrap();
         bundle.aws.set_quotas(bundle.settings.quotas);
         bundle
     }

@@ -25,7 +25,7 @@ impl Bundle {
         let config = self.aws.store().webhook_config().await.unwrap().unwrap();
         self.delete_items(|_| true);
         self.aws.add_api_key(API_KEY, Scope::ALL.into_iter().collect()).await.unwrap();
-        self.aws.store().put_webhook_config(&config).await.unwrap();
+        self.aws.put_webhook_config(&config).await.unwrap();
     }
 
     fn delete_items(&self, is_deleted: impl Fn(&Value) -> bool) {

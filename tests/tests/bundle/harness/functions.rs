@@ -17,7 +17,6 @@ use shared::api_key_cache::ApiKeyCache;
 use shared::egress::{Dial, EgressLimits, Receivers};
 use shared::endpoint_cache::EndpointCache;
 use shared::shards::Shards;
-use shared::webhook_changes::WebhookChanges;
 use tests::SimulatedProvider;
 
 /// Every provider that the simulator has.
@@ -120,7 +119,6 @@ impl Instance {
         if function == Function::Deliver {
             return Ok(Self::Deliver(deliver::Deliverer {
                 endpoints: EndpointCache::new(aws.store()),
-                webhook_changes: WebhookChanges::new(aws.store()),
                 store: aws.store(),
                 secrets: aws.secrets(),
                 bus: aws.bus(),
