@@ -9,15 +9,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use aws_sdk_ssm::Client;
-use aws_sdk_ssm::types::ParameterType;
-use chrono::{DateTime, Utc};
 use clap::Args;
 use domain::id::ProviderName;
 use domain::provider::key::KeyHost;
 use domain::provider::{Catalogue, ProviderKey, ProviderSpec};
 use serde_json::Value;
 use shared::secrets::SecretName;
-use shared::store::Store;
 
 use crate::api::Api;
 use crate::secret_change;
@@ -67,18 +64,8 @@ pub(crate) fn run(command: &SetKey, api: Option<&Api>, print: impl Fn(String)) -
     runtime.block_on(async {
         let config = shared::aws::config().context("cannot find AWS credentials and a region")?;
         let version = store(&Client::new(&config), command, &key, &print).await?;
-        let announced = async {
-            let (stack, table) = (&command.stack, command.table.as_deref());
-            let store = secret_change::store(&config, stack, table).await?;
-            announce(&store, command, version, Utc::now()).await
-        };
-        print(match announced.await {
-            Ok(()) => "stored; functions use it within a minute".into(),
-            Err(why) => format!(
-                "stored; functions use it within ten minutes, because they could not be told: \
-                 {why:#}"
-            ),
-        });
+        let of_stack = (command.stack.as_str(), command.table.as_deref());
+        print(secret_change::tell(&config, of_stack, &secret(command), version).await);
         Ok(())
     })
 }
@@ -142,21 +129,9 @@ async fn store(
     key: &ProviderKey,
     print: &impl Fn(String),
 ) -> Result<i64> {
-    let name = format!("/render-relay/{}/{}", command.stack, secret(command).path());
-    print(format!("{name}: a key that may be sent to {}", listed(key.hosts())));
-    let put = client.put_parameter().name(&name).value(key.reveal()).overwrite(true);
-    let stored = put
-        .r#type(ParameterType::SecureString)
-        .send()
-        .await
-        .map_err(aws_sdk_ssm::error::SdkError::into_service_error)
-        .with_context(|| format!("cannot store {name}"))?;
-    Ok(stored.version)
-}
-
-/// Tells the stack's functions of the key.
-async fn announce(store: &Store, command: &SetKey, version: i64, now: DateTime<Utc>) -> Result<()> {
-    secret_change::announce(store, &secret(command), version, now).await
+    let parameter = secret_change::parameter(&command.stack, &secret(command));
+    print(format!("{parameter}: a key that may be sent to {}", listed(key.hosts())));
+    secret_change::put(client, &command.stack, &secret(command), &key.reveal()).await
 }
 
 fn secret(command: &SetKey) -> SecretName {
@@ -200,17 +175,12 @@ mod tests {
         let printed = RefCell::new(Vec::new());
         let print = |line| printed.borrow_mut().push(line);
         let command = command("acme", &[], false);
-        let version = store(&client, &command, &key.unwrap(), &print).await.unwrap();
+        let version = store(&client, &command, &key.unwrap(), &print).await;
+        assert_eq!(version.unwrap(), 1);
         let stored = aws.parameter("providers/acme/api-key");
         assert_eq!(stored.as_deref(), Some(r#"{"hosts":["api.acme.example"],"key":"k-4242"}"#));
         let printed = printed.into_inner().join("\n");
         assert!(printed.contains("api.acme.example") && !printed.contains("4242"), "{printed}");
-
-        let now = clock::now();
-        announce(&aws.store(), &command, version, now).await.unwrap();
-        let changes = aws.store().secret_changes(Consistency::Strong).await.unwrap().changes;
-        let change = changes[&secret(&command)];
-        assert_eq!((change.version, change.at, change.unfinished_until), (Some(1), now, None));
     }
 
     #[test]

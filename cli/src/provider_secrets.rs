@@ -7,14 +7,15 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
 use aws_sdk_ssm::Client;
-use aws_sdk_ssm::types::ParameterType;
 use clap::Args;
 use domain::id::ProviderName;
 use domain::provider::{Catalogue, ProviderSpec};
 use domain::verifier::SecretsError;
 use serde_json::Value;
+use shared::secrets::SecretName;
 
 use crate::api::Api;
+use crate::secret_change;
 
 /// The least characters of a secret. What is shorter is a part of one.
 const MIN_LENGTH: usize = 8;
@@ -28,6 +29,9 @@ pub(crate) struct SetWebhookSecrets {
     /// `aws configure export-credentials --format env` writes them.
     #[arg(long)]
     stack: String,
+    /// The stack's table (its output `TableName`), where it is not found by the stack's name.
+    #[arg(long)]
+    table: Option<String>,
     /// A file with the secrets, separated by commas while one replaces another. Without it they
     /// are read from the standard input.
     #[arg(long, value_name = "FILE")]
@@ -57,7 +61,10 @@ pub(crate) fn run(
     let runtime = runtime.context("cannot start the runtime")?;
     runtime.block_on(async {
         let config = shared::aws::config().context("cannot find AWS credentials and a region")?;
-        store(&Client::new(&config), command, &secrets, print).await
+        let version = store(&Client::new(&config), command, &secrets, &print).await?;
+        let of_stack = (command.stack.as_str(), command.table.as_deref());
+        print(secret_change::tell(&config, of_stack, &secret(command), version).await);
+        Ok(())
     })
 }
 
@@ -109,19 +116,16 @@ async fn store(
     client: &Client,
     command: &SetWebhookSecrets,
     secrets: &str,
-    print: impl Fn(String),
-) -> Result<()> {
-    let SetWebhookSecrets { name, stack, .. } = command;
-    let parameter = format!("/render-relay/{stack}/providers/{name}/webhook-secrets");
-    let put = client.put_parameter().name(&parameter).value(secrets).overwrite(true);
-    put.r#type(ParameterType::SecureString)
-        .send()
-        .await
-        .map_err(aws_sdk_ssm::error::SdkError::into_service_error)
-        .with_context(|| format!("cannot store {parameter}"))?;
-    let count = secrets.split(',').count();
-    print(format!("{parameter}: {count} in force; functions use it within ten minutes"));
-    Ok(())
+    print: &impl Fn(String),
+) -> Result<i64> {
+    let version = secret_change::put(client, &command.stack, &secret(command), secrets).await?;
+    let parameter = secret_change::parameter(&command.stack, &secret(command));
+    print(format!("{parameter}: {} in force", secrets.split(',').count()));
+    Ok(version)
+}
+
+fn secret(command: &SetWebhookSecrets) -> SecretName {
+    SecretName::ProviderWebhookSecrets(command.name.clone())
 }
 
 #[cfg(test)]
@@ -181,11 +185,12 @@ mod tests {
         let command = SetWebhookSecrets {
             name: ProviderName::parse("viralsync").unwrap(),
             stack: "test".into(),
+            table: None,
             secrets_file: None,
         };
         let printed = RefCell::new(Vec::new());
         let print = |line| printed.borrow_mut().push(line);
-        store(&Client::new(&aws.config()), &command, "vs_1,vs_2", print).await.unwrap();
+        store(&Client::new(&aws.config()), &command, "vs_1,vs_2", &print).await.unwrap();
         let stored = aws.parameter("providers/viralsync/webhook-secrets");
         assert_eq!(stored.as_deref(), Some("vs_1,vs_2"));
         let printed = printed.into_inner().join("\n");
