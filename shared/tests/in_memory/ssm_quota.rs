@@ -183,9 +183,9 @@ async fn callback_secret_is_found_after_absence() {
 #[tokio::test(start_paused = true)]
 async fn renewals_of_many_processes_are_spread() {
     let aws = new_stack();
-    let processes: Vec<Secrets> = (0..1000).map(|_| aws.secrets()).collect();
+    let processes: Vec<Secrets> = (0..200).map(|_| aws.secrets()).collect();
     let (mut busiest, mut before) = (0, 0);
-    for tick in 0..720 {
+    for tick in 0..120 {
         for secrets in &processes {
             read(secrets, &key("zvid")).await.unwrap();
         }
@@ -194,8 +194,10 @@ async fn renewals_of_many_processes_are_spread() {
         if tick > 0 {
             busiest = busiest.max(made);
         }
-        advance(Duration::from_secs(5)).await;
+        advance(Duration::from_secs(30)).await;
     }
-    println!("1000 processes: {before} reads in an hour, {busiest} in the busiest five seconds");
-    assert!(busiest < 60, "{busiest}");
+    println!("200 processes: {before} reads in an hour, {busiest} in the busiest half minute");
+    assert!((1000..1600).contains(&before), "each in ten minutes: {before}");
+    // A twentieth of them is due in each.
+    assert!(busiest < 40, "{busiest}");
 }
