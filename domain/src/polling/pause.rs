@@ -18,7 +18,8 @@ pub enum PauseReason {
     ServerError,
     /// Its answer could not be read.
     UnreadableAnswer,
-    /// It refused our key, or we have none for its host.
+    /// It refused our key. Without a status we have none for the render's host, and nothing was
+    /// asked.
     RefusedKey,
 }
 
@@ -45,6 +46,14 @@ pub struct Trouble {
     pub status: Option<u16>,
     /// The wait that it asked for.
     pub retry_after: Option<Duration>,
+}
+
+impl Trouble {
+    /// Whether the provider was asked, so that the trouble may be its own.
+    #[must_use]
+    pub fn is_of_provider(self) -> bool {
+        self.reason != PauseReason::RefusedKey || self.status.is_some()
+    }
 }
 
 /// The result of a poll, as far as it affects the next one.

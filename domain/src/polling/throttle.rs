@@ -229,6 +229,8 @@ impl ProviderThrottle {
         match result {
             PollResult::NotAsked => Pardon::default(),
             PollResult::Told => self.record_told(asked),
+            // Our own key is missing: the provider was not asked, and has not failed.
+            PollResult::NotTold(trouble) if !trouble.is_of_provider() => Pardon::default(),
             PollResult::NotTold(trouble) => {
                 self.record_failure(asked, trouble, was_probe, now);
                 Pardon::default()

@@ -100,6 +100,19 @@ fn lone_render_never_pauses_its_provider() {
 }
 
 #[test]
+fn missing_key_pauses_no_provider() {
+    let trouble = Trouble { reason: PauseReason::RefusedKey, status: None, retry_after: None };
+    for (status, is_paused) in [(None, false), (Some(401), true)] {
+        let mut throttle = throttle();
+        for render in 1..=9 {
+            let result = PollResult::NotTold(Trouble { status, ..trouble });
+            record(&mut throttle, render, true, result, u64::from(render) * 5_000);
+        }
+        assert_eq!(throttle.pause().is_some(), is_paused, "{status:?}");
+    }
+}
+
+#[test]
 fn known_suspects_are_no_evidence() {
     let mut throttle = throttle();
     for second in 0..1_000 {

@@ -36,8 +36,8 @@ fn due(scenario: &str) -> Duration {
         "redirected_submit_found_by_id" => 15 + 6,
         // The first poll follows the submit's timeout.
         "unknown_submit_found_by_id" => 30 + 6,
-        // The same, and the callback does not come.
-        "unknown_submit_found_in_list" => 240,
+        // The same, and the callback does not come. The second safety poll, with its jitter.
+        "unknown_submit_found_in_list" => 240 + 24,
         "callback_before_answer" => 1 + 1,
         // The provider fails the first status call, and is asked again at once.
         "unknown_submit_called_back" => 25 + 2,
