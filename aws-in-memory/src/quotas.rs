@@ -93,10 +93,10 @@ impl Quotas {
     pub fn starved_table() -> Self {
         Self {
             table: Throughput {
-                key_writes: 3.0,
-                key_reads: 9.0,
-                all_writes: 18.0,
-                all_reads: 54.0,
+                key_writes: 5.0,
+                key_reads: 15.0,
+                all_writes: 22.0,
+                all_reads: 66.0,
             },
             ..Self::default()
         }

@@ -300,7 +300,6 @@ fn invariants_hold_in_starved_account() {
         Throttle::BusEntry,
         Throttle::Route,
         Throttle::Table(TableThrottle::Key),
-        Throttle::Table(TableThrottle::IndexKey),
         Throttle::Table(TableThrottle::Whole),
     ];
     for quota in met {
