@@ -169,7 +169,7 @@ impl TestJob {
     ///
     /// # Errors
     /// When it names another, or none.
-    pub(crate) fn keep_id(&self, named: &str) -> Result<()> {
+    pub fn keep_id(&self, named: &str) -> Result<()> {
         let named = JobId::parse(named)?;
         let kept = self.job_id.get_or_init(|| named.clone());
         ensure!(*kept == named, "two jobs for {}: {kept} and {named}", self.tag);

@@ -158,7 +158,9 @@ async fn callback_url_answers_registration_checks() -> Result<()> {
     let account = stack.account_url(SimulatedProvider::RenderIo);
     for url in [url, &format!("{start}/a-guess"), &account] {
         for end in ["", "/"] {
-            for (method, status) in [("OPTIONS", 204), ("HEAD", 200), ("GET", 200)] {
+            // `OPTIONS` is checked in the bundle's tests: the emulator answers it by itself, where
+            // API Gateway hands it to the route unless the API has CORS settings.
+            for (method, status) in [("HEAD", 200), ("GET", 200)] {
                 let answer = stack.check_url(method.parse()?, &format!("{url}{end}")).await?;
                 assert_eq!((answer.status, answer.text.len()), (status, 0), "{method}: {answer}");
                 assert_eq!(answer.header("access-control-allow-origin"), "");
