@@ -146,9 +146,8 @@ pub(crate) fn listed(hosts: &[KeyHost]) -> String {
 mod tests {
     use std::cell::RefCell;
 
-    use aws_in_memory::{InMemoryAws, clock};
+    use aws_in_memory::InMemoryAws;
     use serde_json::json;
-    use shared::store::Consistency;
 
     use super::*;
 

@@ -89,17 +89,17 @@ impl Meters {
         }
         self.forget_full();
         let keys = uses.iter().filter(|used| used.key.is_some());
-        let keys = keys.map(|used| ((used.index, used.key.clone()), used.units));
-        let wholes = uses.iter().map(|used| ((used.index, None), used.units));
+        let keys = keys.map(|used| ((access, used.index, used.key.clone()), used.units));
+        let wholes = uses.iter().map(|used| ((access, used.index, None), used.units));
         // An entry that moves within a partition of an index uses it twice.
-        let mut parts: Vec<((Option<&'static str>, Option<String>), f64)> = Vec::new();
+        let mut parts: Vec<(MeterId, f64)> = Vec::new();
         for (meter, units) in keys.chain(wholes) {
             match parts.iter_mut().find(|(known, _)| *known == meter) {
                 Some((_, sum)) => *sum += units,
                 None => parts.push((meter, units)),
             }
         }
-        for ((index, key), units) in &parts {
+        for ((_, index, key), units) in &parts {
             if !self.meter(access, *index, key.clone()).has(*units) {
                 return Err(match (index, key) {
                     (_, None) => Throttle::Whole,
@@ -108,7 +108,7 @@ impl Meters {
                 });
             }
         }
-        for ((index, key), units) in parts {
+        for ((_, index, key), units) in parts {
             self.meter(access, index, key).take(units);
         }
         Ok(())
