@@ -292,7 +292,7 @@ impl Secrets {
         Ok(KnownSecrets::new(secrets, looked_at.unwrap_or(DateTime::UNIX_EPOCH), changes_at))
     }
 
-    /// The secret with every change that was announced before, whoever's turn it is: for what
+    /// The secret with every change that was announced before, without a turn: for what
     /// happens rarely. None when the parameter does not exist.
     ///
     /// # Errors

@@ -54,7 +54,7 @@ impl Jobs {
         let random = self.entropy.bytes().map_err(|cause| Problem::unavailable(&cause))?;
         let (grace, brought) = (rotation.grace, rotation.secret.is_some());
         let secret = rotation.into_secret(before.newest_kind(), random);
-        // Whoever has not heard of it trusts the old set for less than the lead, from now on.
+        // A process that has not heard of it trusts the old set for less than the lead, from now on.
         let at = now();
         let after = before.rotate(secret.clone(), grace, at).map_err(|full| too_many(&full))?;
         let from = at + LEAD;

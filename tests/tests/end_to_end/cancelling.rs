@@ -82,7 +82,7 @@ async fn cancel_unsupported_leaves_render_running() -> Result<()> {
 
 #[tokio::test]
 async fn cancel_of_unknown_job_is_refused() -> Result<()> {
-    let stack = TestStack::connect("nobodys").await?;
+    let stack = TestStack::connect("unknown").await?;
     let test_job = stack.new_job(SimulatedProvider::ViralSync).await?;
     test_job.keep_id(&format!("job_{}", "0".repeat(32)))?;
     let answer = stack.cancel(&test_job).await?.expect(404)?;

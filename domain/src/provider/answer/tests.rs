@@ -237,8 +237,8 @@ fn status_error_never_fails_the_render() {
     let no_status = StatusAnswer::Unavailable { class, status: status_code, retry_after: None };
     assert_eq!(status("zvid", "r", 200, &json!({"id": "r"})), no_status);
     assert_eq!(status("zvid", "r", 200, &json!([1, 2])), no_status);
-    let somebody_else = json!({"id": "other", "state": "completed", "result": "https://x"});
-    assert_eq!(status("zvid", "r", 200, &somebody_else), no_status);
+    let another = json!({"id": "other", "state": "completed", "result": "https://x"});
+    assert_eq!(status("zvid", "r", 200, &another), no_status);
 }
 
 #[test]

@@ -154,7 +154,7 @@ async fn pause_is_shown_until_it_is_ended() {
     assert_eq!(stack.call("GET", Some("zvid"), "").await.1["pauses"], json!([]));
     let answer = stack.call("RESUME", Some("zvid"), "").await;
     assert_eq!(resumed(answer), (200, 0.into()), "it is ended");
-    assert_eq!(stack.call("RESUME", Some("nobody"), "").await.0, 404);
+    assert_eq!(stack.call("RESUME", Some("unknown"), "").await.0, 404);
 }
 
 #[tokio::test]
