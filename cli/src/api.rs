@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use domain::invisible::visible;
 use serde_json::Value;
 use ureq::Agent;
 use ureq::http::Response;
@@ -100,8 +101,30 @@ fn read(response: Result<Response<ureq::Body>, ureq::Error>) -> Result<Value> {
     if status.is_success() {
         return Ok(body);
     }
-    let word = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or("?").to_owned();
-    let field = body.get("field").and_then(Value::as_str);
-    let field = field.map(|field| format!(" (field {field})")).unwrap_or_default();
-    bail!("{status}, {}{field}: {}", word("code"), word("detail"))
+    bail!("{status}, {}", problem(&body))
+}
+
+/// A problem document in a line. Its detail may quote a provider.
+fn problem(body: &Value) -> String {
+    let word = |name: &str| body.get(name).and_then(Value::as_str).map(visible);
+    let known = |name: &str| word(name).unwrap_or_else(|| "?".to_owned());
+    let field = word("field").map(|field| format!(" (field {field})")).unwrap_or_default();
+    format!("{}{field}: {}", known("code"), known("detail"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn problem_shows_no_raw_control_characters() {
+        let body =
+            json!({"code": "provider_rejected", "detail": "no\n  state  \u{202e}done\u{1b}[2J"});
+        let line = problem(&body);
+        assert!(line.starts_with("provider_rejected: no"), "{line}");
+        let raw = |c: char| c.is_control() || domain::invisible::is_invisible(c);
+        assert!(!line.contains(raw), "{line:?}");
+    }
 }
