@@ -18,7 +18,7 @@ use crate::workspace::Workspace;
 pub(crate) const FUNCTIONS: [&str; 5] = ["submit", "poller", "webhook", "deliver", "jobs"];
 
 /// The largest zip in bytes. A larger one would slow cold starts down.
-const MAX_ZIP: u64 = 3_500_000;
+const MAX_ZIP: u64 = 4_000_000;
 
 /// Binaries by the name of their package.
 pub(crate) type Binaries = BTreeMap<String, PathBuf>;
