@@ -1,4 +1,4 @@
-//! The figures that README states, as what measures them saves them: one JSON file per
+//! The figures that docs/cost.md states, as what measures them saves them: one JSON file per
 //! measurement in `target/figures/`. `cargo xtask figures` reads the files.
 
 use std::fs;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// The figures of one measurement.
 pub trait Measurement: Serialize + DeserializeOwned {
-    /// The name of the file and of the block in README.
+    /// The name of the file and of the block in docs/cost.md.
     const NAME: &'static str;
 
     /// The command that measures.

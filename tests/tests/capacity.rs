@@ -1,5 +1,5 @@
 //! The AWS cost of one job whose callback is confirmed by asking, read from the ledger. The test fails when a
-//! change adds a write request unit. It prints the price in dollars and saves it for README.
+//! change adds a write request unit. It prints the price in dollars and saves it for docs/cost.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

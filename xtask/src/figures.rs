@@ -1,4 +1,4 @@
-//! `cargo xtask figures`: rewrites the figures in README from what was measured last.
+//! `cargo xtask figures`: rewrites the figures in docs/cost.md from what was measured last.
 
 use std::fs;
 
@@ -9,23 +9,23 @@ use measurements::{Billed, DeliveryCost, JobCost, Measurement, PackageSizes, Pol
 use crate::artefacts::megabytes;
 use crate::workspace::Workspace;
 
-const README: &str = "README.md";
+const PAGE: &str = "docs/cost.md";
 
 /// The end of every block.
 const END: &str = "<!-- end -->";
 
-/// How to treat README.
+/// How to treat the page.
 #[derive(Args)]
 pub(crate) struct Figures {
-    /// Change nothing, and fail when README states other figures than those measured last.
+    /// Change nothing, and fail when the page states other figures than those measured last.
     #[arg(long)]
     check: bool,
 }
 
 /// Rewrites the blocks whose figures were measured in this checkout. The others stay.
 pub(crate) fn run(figures: &Figures, workspace: &Workspace) -> Result<()> {
-    let path = workspace.path(README);
-    let mut readme = fs::read_to_string(&path).context("cannot read README.md")?;
+    let path = workspace.path(PAGE);
+    let mut page = fs::read_to_string(&path).context("cannot read docs/cost.md")?;
     let blocks = [
         block::<PackageSizes>()?,
         block::<JobCost>()?,
@@ -39,18 +39,18 @@ pub(crate) fn run(figures: &Figures, workspace: &Workspace) -> Result<()> {
             continue;
         };
         println!("{name:<10} {origin}");
-        let fresh = with_block(&readme, name, &table)?;
-        if fresh != readme {
+        let fresh = with_block(&page, name, &table)?;
+        if fresh != page {
             stale.push(name);
-            readme = fresh;
+            page = fresh;
         }
     }
     match (stale.is_empty(), figures.check) {
-        (true, _) => println!("README.md is up to date"),
-        (false, true) => bail!("README.md has other figures: {}", stale.join(", ")),
+        (true, _) => println!("{PAGE} is up to date"),
+        (false, true) => bail!("{PAGE} has other figures: {}", stale.join(", ")),
         (false, false) => {
-            fs::write(&path, readme).context("cannot write README.md")?;
-            println!("README.md has new figures: {}", stale.join(", "));
+            fs::write(&path, page).context("cannot write docs/cost.md")?;
+            println!("{PAGE} has new figures: {}", stale.join(", "));
         }
     }
     Ok(())
@@ -83,7 +83,7 @@ fn with_block(text: &str, name: &str, table: &str) -> Result<String> {
         let (_, after) = rest.split_once(END)?;
         Some((before, after))
     });
-    let (before, after) = parts.with_context(|| format!("README.md has no block `{name}`"))?;
+    let (before, after) = parts.with_context(|| format!("{PAGE} has no block `{name}`"))?;
     Ok(format!("{before}{start}\n\n{table}\n{END}{after}"))
 }
 
@@ -277,9 +277,9 @@ mod tests {
     }
 
     #[test]
-    fn readme_has_every_block() {
-        let readme = include_str!("../../README.md");
-        let markers: Vec<&str> = readme.lines().filter(|line| line.starts_with("<!--")).collect();
+    fn page_has_every_block() {
+        let page = include_str!("../../docs/cost.md");
+        let markers: Vec<&str> = page.lines().filter(|line| line.starts_with("<!--")).collect();
         let names = [PackageSizes::NAME, JobCost::NAME, PollCost::NAME, DeliveryCost::NAME];
         let expected: Vec<String> = names
             .iter()

@@ -59,7 +59,7 @@ enum Command {
     Fuzz(fuzz::Fuzz),
     /// Measure speed, memory and isolation of what is deployed.
     Bench(bench::Bench),
-    /// Rewrite the figures in README from what was measured last.
+    /// Rewrite the figures in docs/cost.md from what was measured last.
     Figures(figures::Figures),
 }
 
